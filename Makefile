@@ -1,0 +1,61 @@
+# Every target makes its own environment first: nothing but Python 3.11 or
+# 3.12 (with venv) and make is needed. PYTHON=... chooses the interpreter,
+# VENV=... the folder.
+
+VENV ?= .venv
+PYTHON ?= $(shell .ci/find-python 3.11 3.12)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_DIR ?= runs/demo
+PYTEST := $(BIN)/python -m pytest -n 2
+
+.PHONY: help demo test test-slow test-all lint format venv constraints clean
+
+help:
+	@echo "make demo         train and evaluate on the embedded synthetic set"
+	@echo "make test         fast tests"
+	@echo "make test-all     fast and long tests"
+	@echo "make lint         ruff: lint and format check"
+	@echo "make format       ruff: mend both"
+	@echo "make venv         only the environment, in $(VENV)"
+	@echo "make constraints  pin what a fresh resolution gives"
+
+venv: $(STAMP)
+
+$(STAMP): setup.py $(wildcard requirements/*.txt)
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 was found;" \
+	  "install one or give PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV) || { echo "python has no venv module;" \
+	  "on Debian: apt-get install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet \
+	  -c requirements/constraints-$$($(PYTHON) -c \
+	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[test]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m imgbench.main --config=configs/scenes.py \
+	  --workdir=$(DEMO_DIR)
+	@echo "report: $(DEMO_DIR)/report.html"
+
+test: $(STAMP)
+	$(PYTEST)
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+# Names and versions only: what pip chose for setup.py's ranges.
+constraints:
+	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,102 @@
+"""What a number depends on besides the code: versions, devices, commit.
+
+A leaf: it imports nothing of the project but its version, so that every run
+can write it down.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+import imgbench
+
+PACKAGES = (
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "ml-collections",
+  "tensorflow-datasets",
+  "array_record",
+  "numpy",
+  "scipy",
+  "pillow",
+)
+
+
+def collect() -> dict[str, Any]:
+  """Returns versions, devices, processor, commit, command and start time."""
+  devices = jax.devices()
+  return {
+    "imgbench": imgbench.__version__,
+    "commit": commit(),
+    "command": f"{_program()} {shlex.join(sys.argv[1:])}".strip(),
+    "started_at": datetime.datetime.now(datetime.UTC).isoformat(
+      timespec="seconds"
+    ),
+    "python": platform.python_version(),
+    "versions": {name: _version(name) for name in PACKAGES},
+    "platform": devices[0].platform,
+    "device_kind": devices[0].device_kind,
+    "num_devices": len(devices),
+    "num_processes": jax.process_count(),
+    "processor": processor(),
+    "cores": len(os.sched_getaffinity(0)),
+    "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    "system": f"{platform.system()} {platform.machine()}",
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+  }
+
+
+def commit() -> str:
+  """The commit of the code that runs, "+" behind it if it was changed."""
+  folder = pathlib.Path(imgbench.__file__).parents[1]
+  if not (folder / ".git").exists():
+    return "unknown"
+  git = lambda *args: subprocess.run(
+    ["git", "-C", str(folder), *args], capture_output=True, text=True
+  )
+  try:
+    head = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no")
+  except OSError:
+    return "unknown"
+  if head.returncode:
+    return "unknown"
+  return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def processor() -> str:
+  """The processor's name as the system tells it."""
+  try:
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+      if line.startswith("model name"):
+        return line.partition(":")[2].strip()
+  except OSError:
+    pass
+  return platform.processor() or "unknown"
+
+
+def _program() -> str:
+  main = sys.modules["__main__"]
+  spec = getattr(main, "__spec__", None)
+  if spec is not None and spec.name:
+    name = spec.name.removesuffix(".__main__")
+    return f"python -m {name}"
+  return pathlib.Path(sys.argv[0]).name
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return "absent"

@@ -1,0 +1,306 @@
+"""Checkpoints: save, verify, walk back; the only place that names Orbax.
+
+Orbax alone loads a flipped bit without a word. So a digest of every leaf is
+saved beside the state and verified on restore, and the newest checkpoint that
+is whole wins. Order of resume: newest step first; a step that cannot be read,
+or whose digests, shapes or dtypes differ, is moved aside with a warning.
+"""
+
+from collections.abc import Callable
+import hashlib
+import json
+import logging as python_logging
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from imgbench import errors
+
+FOLDER = "checkpoints"
+DAMAGED_FOLDER = "damaged_checkpoints"
+
+
+def _mix(x: jax.Array) -> jax.Array:
+  """A bijection of uint32 that spreads every bit (Murmur3's finaliser)."""
+  x = x ^ (x >> 16)
+  x = x * jnp.uint32(0x85EBCA6B)
+  x = x ^ (x >> 13)
+  x = x * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16)
+
+
+def _bits(x: jax.Array) -> jax.Array:
+  """The bits of each element as uint32, with the shape of x or [..., 2]."""
+  if x.dtype == jnp.bool_:
+    return x.astype(jnp.uint32)
+  width = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
+  return jax.lax.bitcast_convert_type(x, width).astype(jnp.uint32)
+
+
+def leaf_digest(x: jax.Array) -> jax.Array:
+  """Returns a uint32 digest of an array's bits and their places.
+
+  An integer sum modulo 2^32 of a hash of each element's bits and global index:
+  the same on any number of devices, and changed by any one changed element.
+  """
+  bits = _bits(x)
+  index = jnp.zeros(bits.shape, jnp.uint32)
+  stride = 1
+  for axis in reversed(range(bits.ndim)):
+    iota = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+    index = index + iota * jnp.uint32(stride % 2**32)
+    stride *= bits.shape[axis]
+  hashes = _mix(bits ^ _mix(index + jnp.uint32(0x9E3779B9)))
+  return jnp.sum(hashes, dtype=jnp.uint32)
+
+
+@jax.jit
+def _snapshot(state):
+  """A copy of the state and the digest of every leaf, uint32 [leaves]."""
+  leaves = jax.tree.leaves(state)
+  digests = jnp.stack([leaf_digest(leaf) for leaf in leaves])
+  return jax.tree.map(jnp.copy, state), digests
+
+
+@jax.jit
+def _digests(state):
+  return jnp.stack([leaf_digest(leaf) for leaf in jax.tree.leaves(state)])
+
+
+def _seal(meta: dict[str, Any]) -> dict[str, Any]:
+  text = json.dumps(meta, sort_keys=True)
+  return {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _unseal(sealed: dict[str, Any]) -> dict[str, Any]:
+  text = sealed["text"]
+  if hashlib.sha256(text.encode()).hexdigest() != sealed["sha256"]:
+    raise ValueError("the metadata do not match their sha256")
+  return json.loads(text)
+
+
+def _leaves(state: Any) -> dict[str, str]:
+  """Path -> "dtype [shape]" of every leaf."""
+  return {
+    jax.tree_util.keystr(path): f"{leaf.dtype} {list(leaf.shape)}"
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+  }
+
+
+def _check_leaves(folder, saved: dict[str, str], wanted: dict[str, str]):
+  if saved == wanted:
+    return
+  name = min(
+    n for n in saved.keys() | wanted.keys() if saved.get(n) != wanted.get(n)
+  )
+  raise errors.InputError(
+    f"{folder} is of another model or optimizer: {name} is"
+    f" {saved.get(name, 'absent')} there, expected {wanted.get(name, 'none')};"
+    " use another --workdir"
+  )
+
+
+class Checkpoints:
+  """The checkpoints of one workdir.
+
+  Args:
+    workdir: its folder `checkpoints` is made if it is not there.
+    keep: how many of the newest are kept.
+    best: name of a metric given to `save`; the step with the highest value is
+      kept too. Empty: none is.
+    asynchronous: write in the background while training goes on.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    keep: int = 2,
+    best: str = "",
+    asynchronous: bool = True,
+  ):
+    if keep < 1:
+      raise errors.InputError(f"checkpoint.keep: expected >= 1, got {keep}")
+    self._workdir = workdir.resolve()
+    self._folder = self._workdir / FOLDER
+    self._best = best
+    policies = [ocp.checkpoint_managers.LatestN(keep)]
+    if best:
+      policies.append(
+        ocp.checkpoint_managers.BestN(
+          get_metric_fn=self._score,
+          n=1,
+          keep_checkpoints_without_metrics=False,
+        )
+      )
+    self._options = ocp.CheckpointManagerOptions(
+      create=True,
+      # Without it Orbax does not write the scores down for the next start.
+      best_fn=self._score if best else None,
+      cleanup_tmp_directories=True,
+      enable_async_checkpointing=asynchronous,
+      preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
+        policies
+      ),
+    )
+    # Orbax tells each save in a dozen lines of its own.
+    python_logging.getLogger("absl").addFilter(_drop_orbax_chatter)
+    self._manager = self._open()
+
+  def _score(self, metrics: dict[str, float]) -> float:
+    return metrics[self._best]
+
+  def _open(self) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(self._folder, options=self._options)
+
+  def save(
+    self, step: int, state: Any, meta: dict[str, Any], metrics: dict[str, float]
+  ) -> None:
+    """Starts a save; an earlier one that failed is raised here.
+
+    Raises:
+      RunError: the disk is full or cannot be written.
+    """
+    snapshot, digests = _snapshot(state)
+    sealed = _seal(
+      {
+        **meta,
+        "digests": np.asarray(digests).tolist(),
+        "leaves": _leaves(state),
+      }
+    )
+    ranked = (
+      {self._best: metrics[self._best]} if self._best in metrics else None
+    )
+    with _clear_write_errors(self._folder, step):
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(snapshot),
+          meta=ocp.args.JsonSave(sealed),
+        ),
+        metrics=ranked,
+      )
+
+  def wait(self) -> None:
+    """Waits until all that was saved is on disk. Raises RunError."""
+    with _clear_write_errors(self._folder, None):
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self.wait()
+    self._manager.close()
+
+  def steps(self) -> list[int]:
+    """Steps with a finished save, oldest first (whole or not)."""
+    return sorted(
+      int(path.name)
+      for path in self._folder.iterdir()
+      if path.is_dir() and path.name.isdigit()
+    )
+
+  def restore(
+    self, like: Any, check: Callable[[dict[str, Any]], None] = lambda meta: None
+  ) -> tuple[Any, dict[str, Any]] | None:
+    """Returns (state, meta) of the newest whole checkpoint, None if none.
+
+    Args:
+      like: a state with the wanted shapes, dtypes and shardings.
+      check: called with meta; what it raises is passed on.
+
+    Raises:
+      RunError: there are checkpoints, but none is whole.
+    """
+    steps = self.steps()
+    damaged = []
+    for step in reversed(steps):
+      try:
+        state, meta = self._restore_step(step, like)
+      except errors.InputError:
+        raise
+      except Exception as error:  # Orbax raises many kinds for a damaged step.
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        logging.warning(
+          "checkpoint %s is damaged (%s): falling back to the one before",
+          self._folder / str(step),
+          reason[0][:200],
+        )
+        damaged.append(step)
+        continue
+      check(meta)
+      self._set_aside(damaged)
+      return state, meta
+    if steps:
+      raise errors.RunError(
+        f"none of the checkpoints {steps} in {self._folder} is whole; move the"
+        " folder away to start from step 0"
+      )
+    return None
+
+  def _restore_step(self, step: int, like: Any):
+    read = lambda **items: self._manager.restore(
+      step, args=ocp.args.Composite(**items)
+    )
+    meta = _unseal(read(meta=ocp.args.JsonRestore()).meta)
+    # Orbax casts dtypes silently, so they are compared before.
+    _check_leaves(self._folder / str(step), meta.pop("leaves"), _leaves(like))
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    state = read(state=ocp.args.StandardRestore(abstract)).state
+    expected = np.asarray(meta.pop("digests"), np.uint32)
+    found = np.asarray(_digests(state))
+    if np.any(expected != found):
+      wrong = [
+        name
+        for name, e, f in zip(_leaves(like), expected, found, strict=True)
+        if e != f
+      ]
+      raise ValueError(f"{', '.join(wrong[:3])} differ from their digests")
+    return state, meta
+
+  def _set_aside(self, steps: list[int]) -> None:
+    """Moves damaged steps out of the way; nothing written is deleted."""
+    if not steps:
+      return
+    self._manager.close()
+    aside = self._workdir / DAMAGED_FOLDER
+    aside.mkdir(exist_ok=True)
+    for step in steps:
+      target = aside / str(step)
+      copies = 0
+      while target.exists():
+        copies += 1
+        target = aside / f"{step}.{copies}"
+      (self._folder / str(step)).rename(target)
+    self._manager = self._open()
+
+
+class _clear_write_errors:
+  """Turns what Orbax raises for a full disk into one clear line."""
+
+  def __init__(self, folder: pathlib.Path, step: int | None):
+    self._folder = folder
+    self._what = f"checkpoint {step}" if step is not None else "a checkpoint"
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, trace):
+    if error is None:
+      return
+    text = str(error)
+    signs = ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "Disk quota")
+    if isinstance(error, OSError) or any(sign in text for sign in signs):
+      raise errors.RunError(
+        f"could not write {self._what} into {self._folder}:"
+        f" {text.strip().splitlines()[0][:200]}; earlier checkpoints are"
+        " whole. Free some space and give the same command again"
+      ) from error
+
+
+def _drop_orbax_chatter(record: python_logging.LogRecord) -> bool:
+  return record.levelno > python_logging.INFO or "orbax" not in record.pathname

@@ -1,0 +1,149 @@
+"""The border where a ConfigDict becomes arguments: durations, checks, diffs."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any
+
+import ml_collections
+
+from imgbench import errors
+from imgbench import registry
+
+NEVER = 0  # a period that never comes round
+
+# Sections whose values may differ when a run is resumed.
+CHANGEABLE = ("steps", "logging", "evaluation", "parallel", "checkpoint")
+# Where the data lie is no part of what they are (their fingerprint is).
+CHANGEABLE_KEYS = ("data.data_dir",)
+
+_DURATION = re.compile(
+  r"\s*([0-9.]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|percent|%)\s*"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Durations:
+  """Turns durations such as "10 epochs" into steps.
+
+  Attributes:
+    num_examples: training examples in an epoch.
+    global_batch_size: examples in a step.
+    total_steps: what percent refers to; None where percent makes no sense.
+  """
+
+  num_examples: int
+  global_batch_size: int
+  total_steps: int | None = None
+
+  def steps(self, text: str, key: str) -> int:
+    """Returns a number of steps, rounded, at least 1; 0 for "never".
+
+    Args:
+      text: "<number> steps", "epochs", "examples" or "percent" (of the whole
+        run), or "never".
+      key: the config key, named in errors.
+
+    Raises:
+      InputError: any other text.
+    """
+    if text == "never":
+      return NEVER
+    match = _DURATION.fullmatch(str(text))
+    if not match:
+      raise errors.InputError(
+        f'{key}: expected a duration such as "500 steps", "2 epochs" or'
+        f' "never", got {text!r}'
+      )
+    if match[2] in ("percent", "%") and self.total_steps is None:
+      raise errors.InputError(
+        f"{key}: percent of the whole run has no meaning here, got {text!r};"
+        " give steps, epochs or examples"
+      )
+    steps_per = {
+      "step": lambda: 1.0,
+      "epoch": lambda: self.num_examples / self.global_batch_size,
+      "example": lambda: 1 / self.global_batch_size,
+      "percent": lambda: self.total_steps / 100,
+      "%": lambda: self.total_steps / 100,
+    }
+    number = float(match[1])
+    steps = number * steps_per[match[2].rstrip("s")]()
+    return max(1, round(steps)) if number > 0 else NEVER
+
+
+def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as plain JSON types (tuples become lists)."""
+  return json.loads(config.to_json_best_effort())
+
+
+def config_hash(config: ml_collections.ConfigDict) -> str:
+  """12 hex digits; equal for equal values, whatever the file was."""
+  text = json.dumps(to_dict(config), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"a": {"b": 1}} becomes {"a.b": 1}."""
+  flat = {}
+  for name, value in tree.items():
+    path = f"{prefix}{name}"
+    if isinstance(value, Mapping):
+      flat |= flatten(value, f"{path}.")
+    else:
+      flat[path] = value
+  return flat
+
+
+def frozen_differences(
+  old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[str]:
+  """Lines "key: old -> new" for keys that a resumed run must not change."""
+  old, new = flatten(old), flatten(new)
+  missing = "(absent)"
+  lines = []
+  for key in sorted(old.keys() | new.keys()):
+    if key.split(".")[0] in CHANGEABLE or key in CHANGEABLE_KEYS:
+      continue
+    before, after = old.get(key, missing), new.get(key, missing)
+    if before != after:
+      lines.append(f"{key}: {before} -> {after}")
+  return lines
+
+
+def arguments(section: Mapping[str, Any]) -> dict[str, Any]:
+  """A config section as keyword arguments; lists become tuples."""
+  plain = ml_collections.ConfigDict(section).to_dict()
+  return {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in plain.items()
+  }
+
+
+@contextlib.contextmanager
+def errors_name(section: str) -> Iterator[None]:
+  """Lets every InputError of the block begin with the config section."""
+  try:
+    yield
+  except errors.InputError as error:
+    raise errors.InputError(f"config.{section}: {error}") from error
+
+
+def check_sections(config: ml_collections.ConfigDict, expected) -> None:
+  """Raises InputError unless the top level has just the `expected` names."""
+  unknown = sorted(set(config) - set(expected))
+  missing = sorted(set(expected) - set(config))
+  if unknown:
+    raise errors.InputError(
+      f"{unknown[0]}: unknown config section;"
+      f" {registry.near_names(unknown[0], expected)}"
+    )
+  if missing:
+    raise errors.InputError(
+      f"the config has no section {missing[0]!r};"
+      " see configs/common.py for all of them"
+    )

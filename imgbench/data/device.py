@@ -1,0 +1,51 @@
+"""Small data sets live on the device as uint8; a batch is a gather."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from imgbench.data import source
+
+
+@flax.struct.dataclass
+class DeviceExamples:
+  """A split on the device, whole on each.
+
+  Attributes:
+    image: uint8 [N, H, W, C].
+    label: int32 [N].
+    label_codes: int8 [N, K] or None.
+    is_problematic: bool [N] or None.
+  """
+
+  image: jax.Array
+  label: jax.Array
+  label_codes: jax.Array | None = None
+  is_problematic: jax.Array | None = None
+
+  @property
+  def num_examples(self) -> int:
+    return self.label.shape[0]
+
+
+def from_examples(examples: source.Examples) -> DeviceExamples:
+  """The arrays that the compiled steps read, still on the host."""
+  return DeviceExamples(
+    image=examples.image,
+    label=examples.label,
+    label_codes=examples.label_codes,
+    is_problematic=examples.is_problematic,
+  )
+
+
+def eval_batch(
+  data: DeviceExamples, start: jax.Array, size: int
+) -> tuple[DeviceExamples, jax.Array]:
+  """Returns examples [start, start + size) and a bool [size] mask.
+
+  Behind the last example stands the last one again, with a false mask.
+  """
+  index = start + jnp.arange(size, dtype=jnp.int32)
+  mask = index < data.num_examples
+  index = jnp.minimum(index, data.num_examples - 1)
+  return jax.tree.map(lambda x: x[index], data), mask

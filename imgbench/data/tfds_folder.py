@@ -1,0 +1,227 @@
+"""Where a prepared TFDS data set lies, and which records a split means.
+
+Nothing here downloads or prepares: a folder is read as it is, or refused with
+the command that makes it.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+
+from imgbench import errors
+
+FILE_FORMATS = ("array_record", "tfrecord")
+_LISTED = 8  # names in an error; more do not help
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """Consecutive examples of one shard.
+
+  Attributes:
+    path: of the shard.
+    split: the whole split that it belongs to, e.g. "train".
+    first: place of the shard's first example in that split.
+    shard_length: examples in the shard.
+    start, stop: the examples meant, counted within the shard.
+  """
+
+  path: pathlib.Path
+  split: str
+  first: int
+  shard_length: int
+  start: int
+  stop: int
+
+  def __len__(self) -> int:
+    return self.stop - self.start
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+  """One version of a prepared data set.
+
+  Attributes:
+    name: as asked for, e.g. "cifar10" or "<name>/<config>".
+    builder: read-only `tfds.core.DatasetBuilder`.
+    file_format: one of `FILE_FORMATS`.
+    command: how the folder is made anew.
+  """
+
+  name: str
+  builder: object
+  file_format: str
+  command: str
+
+  @property
+  def path(self) -> pathlib.Path:
+    return pathlib.Path(self.builder.data_dir)
+
+  def pieces(self, split: str) -> list[Piece]:
+    """Returns what a split or slice is made of, in order.
+
+    Args:
+      split: in TFDS's language, e.g. "train", "train[:90%]", "train+test".
+
+    Raises:
+      InputError: unknown or empty split, one that holds an example twice, or
+        a shard that is not there.
+    """
+    shards = {}
+    for info in self.builder.info.splits.values():
+      first = 0
+      for path, length in zip(info.filepaths, info.shard_lengths, strict=True):
+        shards[os.fspath(path)] = (info.name, first, length)
+        first += length
+    pieces = []
+    for part in self._instructions(split):
+      path = os.fspath(part.filename)
+      stop = part.skip + part.take
+      pieces.append(Piece(pathlib.Path(path), *shards[path], part.skip, stop))
+    self._check_pieces(split, pieces)
+    return pieces
+
+  def _instructions(self, split: str):
+    splits = self.builder.info.splits
+    try:
+      instructions = splits[split].file_instructions
+    except (ValueError, KeyError, AssertionError, TypeError) as error:
+      known = ", ".join(sorted(splits)) or "none"
+      raise errors.InputError(
+        f"data split {split!r} of {self.name}: {one_line(error, 120)} Known:"
+        f" {known}, and slices of them such as train[:90%] or train[5000:]"
+      ) from error
+    if not instructions:
+      sizes = ", ".join(f"{k} ({v.num_examples})" for k, v in splits.items())
+      raise errors.InputError(
+        f"data split {split!r} of {self.name} is empty; expected at least one"
+        f" example of {sizes}"
+      )
+    return instructions
+
+  def _check_pieces(self, split: str, pieces: list[Piece]) -> None:
+    for piece in pieces:
+      if not piece.path.is_file():
+        raise errors.InputError(
+          f"{self.name}: expected the shard {piece.path.name} in {self.path},"
+          f" found {listing(self.path)}. Copy it there, or: {self.command}"
+        )
+      if not os.access(piece.path, os.R_OK):
+        raise errors.InputError(
+          f"{piece.path}: expected to be allowed to read it; see its"
+          " permissions (chmod a+r)"
+        )
+    spans = sorted((str(p.path), p.start, p.stop) for p in pieces)
+    for (path, _, stop), (next_path, start, _) in zip(
+      spans[:-1], spans[1:], strict=True
+    ):
+      if path == next_path and start < stop:
+        raise errors.InputError(
+          f"data split {split!r} of {self.name} holds examples twice; expected"
+          " parts that do not overlap"
+        )
+
+
+def one_line(error: object, limit: int = 200) -> str:
+  """Returns an error's text on one line, cut to `limit` characters."""
+  text = " ".join(str(error).split())
+  return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def listing(folder: pathlib.Path) -> str:
+  """Returns the names in a folder, a few of them, for an error."""
+  names = sorted(path.name for path in folder.iterdir())
+  more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+  return (", ".join(names[:_LISTED]) or "nothing") + more
+
+
+def prepare_command(name: str, data_dir: str) -> str:
+  """Returns the shell command that prepares a data set."""
+  folder = shlex.quote(data_dir) if data_dir else "DIR"
+  return (
+    'pip install "imgbench[prepare]" && tfds build'
+    f" {name} --data_dir={folder} --file_format=array_record"
+  )
+
+
+def open_folder(name: str, data_dir: str, version: str = "") -> Folder:
+  """Returns a prepared data set.
+
+  Args:
+    name: TFDS name, or "<name>/<config>" for sets that have configs.
+    data_dir: folder that holds `<name>/<version>/dataset_info.json`.
+    version: e.g. "3.0.2"; the newest there is if empty.
+
+  Raises:
+    InputError: nothing of that kind there; says what is, and what to run.
+  """
+  command = prepare_command(name, data_dir)
+  if not data_dir:
+    raise errors.InputError(
+      f"data.data_dir is empty; expected the folder where TFDS has prepared"
+      f" {name}: add --config.data.data_dir=DIR. To prepare it: {command}"
+    )
+  root = pathlib.Path(os.path.expanduser(data_dir))
+  if not root.is_dir():
+    raise errors.InputError(
+      f"data.data_dir={data_dir}: there is no such folder. To prepare {name}"
+      f" there: {command}"
+    )
+  if not (root / name).is_dir():
+    own = (root / "dataset_info.json").is_file() or root.name == name
+    hint = " Give the folder that holds the data set's folder." if own else ""
+    raise errors.InputError(
+      f"data.data_dir={data_dir}: expected a folder {name}, found"
+      f" {listing(root)}.{hint} To prepare {name} there: {command}"
+    )
+  path = _version_folder(root / name, version, command)
+  return _open_version(name, path, command)
+
+
+def _version_folder(folder, version: str, command: str) -> pathlib.Path:
+  versions = {}
+  for path in folder.iterdir():
+    numbers = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", path.name)
+    if numbers and (path / "dataset_info.json").is_file():
+      versions[tuple(map(int, numbers.groups()))] = path
+  if version:
+    versions = {k: v for k, v in versions.items() if v.name == version}
+  if not versions:
+    raise errors.InputError(
+      f"{folder}: expected {version or 'a version folder such as 3.0.2'} with"
+      f" a dataset_info.json written by TFDS, found {listing(folder)}. To"
+      f" prepare it: {command}"
+    )
+  return versions[max(versions)]
+
+
+def _open_version(name: str, path: pathlib.Path, command: str) -> Folder:
+  import tensorflow_datasets
+
+  for file in ("dataset_info.json", "features.json"):
+    if not (path / file).is_file():
+      raise errors.InputError(
+        f"{path}: expected {file}, found {listing(path)}; this is not a folder"
+        f" that TFDS 4 has written. To prepare it: {command}"
+      )
+  try:
+    builder = tensorflow_datasets.builder_from_directory(path)
+  except Exception as error:  # whatever TFDS cannot read is not ours to read
+    raise errors.InputError(
+      f"{path}: not readable as a TFDS data set: {one_line(error)}. To prepare"
+      f" it: {command}"
+    ) from error
+  if builder.name != name.split("/")[0]:
+    raise errors.InputError(
+      f"{path}: expected the data set {name}, its dataset_info.json says"
+      f" {builder.name!r}. Move it to a folder of that name"
+    )
+  file_format = getattr(builder.info.file_format, "value", None)
+  if file_format not in FILE_FORMATS:
+    raise errors.InputError(
+      f"{path}: expected one of the file formats {', '.join(FILE_FORMATS)},"
+      f" got {file_format}. To prepare it: {command}"
+    )
+  return Folder(name, builder, file_format, command)

@@ -1,0 +1,219 @@
+"""Random access to TFRecord files through an index of offsets.
+
+A TFRecord file is a chain: length (uint64), its checksum (uint32), data, its
+checksum (uint32), all little-endian. Walking it once gives the offsets, which
+are kept in a sidecar beside the file or, where that folder is read-only, in
+`<user cache>/tfrecord_index`.
+"""
+
+import functools
+import hashlib
+import json
+import mmap
+import os
+import pathlib
+import struct
+import tempfile
+import zipfile
+
+from absl import logging
+import numpy as np
+
+from imgbench import errors
+from imgbench.data import cache
+from imgbench.data import crc32c
+
+_VERSION = 1
+_HEADER = 12  # length and its checksum
+_FOOTER = 4  # checksum of the data
+
+
+class Shard:
+  """One TFRecord file.
+
+  Attributes:
+    path: of the file.
+    offsets: int64 [N + 1], where each record begins, and the end of the file.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    self.path = pathlib.Path(path)
+    self._fd = None
+
+  @functools.cached_property
+  def offsets(self) -> np.ndarray:
+    return load_offsets(self.path)
+
+  def __len__(self) -> int:
+    return len(self.offsets) - 1
+
+  def __getitem__(self, index: int) -> bytes:
+    """The data of one record, whose checksum is not verified."""
+    if not 0 <= index < len(self):
+      raise IndexError(f"{self.path}: no record {index} of {len(self)}")
+    begin = int(self.offsets[index])
+    span = self._read(begin, int(self.offsets[index + 1]))
+    return span[_HEADER:-_FOOTER]
+
+  def read(self, start: int, stop: int) -> list[bytes]:
+    """Returns the data of records [start, stop), checksums verified.
+
+    Raises:
+      InputError: a record that is not as it was written.
+    """
+    offsets = self.offsets[start : stop + 1].tolist()
+    base = offsets[0]
+    span = self._read(base, offsets[-1])
+    records, stored = [], []
+    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+      records.append(span[begin - base + _HEADER : end - base - _FOOTER])
+      stored.append(span[end - base - _FOOTER : end - base])
+    expected = np.frombuffer(b"".join(stored), "<u4")
+    bad = np.flatnonzero(crc32c.masked_crc32c(records) != expected)
+    if bad.size:
+      raise errors.InputError(
+        f"{self.path}: damaged at byte {offsets[bad[0]]}: the data of record"
+        f" {start + bad[0]} do not match their checksum. Copy the file anew"
+      )
+    return records
+
+  def _read(self, begin: int, end: int) -> bytes:
+    if self._fd is None:
+      self._fd = os.open(self.path, os.O_RDONLY)
+    parts, position = [], begin
+    while position < end:  # a read may stop short, at 2 GiB for one
+      part = os.pread(self._fd, end - position, position)
+      if not part:
+        raise errors.InputError(
+          f"{self.path}: truncated while it was read: ends at byte {position},"
+          f" expected {end}. Copy the file anew"
+        )
+      parts.append(part)
+      position += len(part)
+    return b"".join(parts)
+
+  def __getstate__(self):
+    return {**self.__dict__, "_fd": None}
+
+  def __del__(self):
+    if getattr(self, "_fd", None) is not None:
+      os.close(self._fd)
+
+
+def build_offsets(path: str | os.PathLike) -> np.ndarray:
+  """Returns where each record begins, and the file's end, by walking it.
+
+  The checksum of every length is verified.
+
+  Args:
+    path: of a TFRecord file, uncompressed.
+
+  Returns:
+    int64 [N + 1].
+
+  Raises:
+    InputError: truncated or damaged; names the file and the byte.
+  """
+  size = os.path.getsize(path)
+  if not size:
+    return np.zeros(1, np.int64)
+  length_at = struct.Struct("<Q").unpack_from
+  offsets, position = [], 0
+  with (
+    open(path, "rb") as file,
+    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+  ):
+    # A damaged length leads anywhere; the checksums below tell where it was.
+    while position + _HEADER <= size:
+      offsets.append(position)
+      position += _HEADER + length_at(data, position)[0] + _FOOTER
+    headers = [data[begin : begin + _HEADER] for begin in offsets]
+  _check_lengths(path, offsets, headers)
+  if position != size:
+    last = offsets[-1] if position > size else position
+    raise errors.InputError(
+      f"{path}: truncated: record {len(offsets) - (position > size)} at byte"
+      f" {last} goes beyond the end at byte {size}. Copy the file anew"
+    )
+  return np.array([*offsets, size], np.int64)
+
+
+def _check_lengths(path, offsets, headers) -> None:
+  stored = np.frombuffer(b"".join([h[8:] for h in headers]), "<u4")
+  actual = crc32c.masked_crc32c([header[:8] for header in headers])
+  bad = np.flatnonzero(stored != actual)
+  if bad.size:
+    raise errors.InputError(
+      f"{path}: damaged, or not a TFRecord file: the length at byte"
+      f" {offsets[bad[0]]} (record {bad[0]}) does not match its checksum. Copy"
+      " the file anew"
+    )
+
+
+def load_offsets(path: str | os.PathLike) -> np.ndarray:
+  """Returns `build_offsets`, read from the sidecar if there is a valid one.
+
+  Otherwise the sidecar is written: beside the file, or in the user's cache
+  folder if that folder is read-only, or nowhere (a line in the log says so).
+  """
+  path = pathlib.Path(path)
+  places = _places(path)
+  identity = _identity(path)
+  for place in places:
+    offsets = _read_sidecar(place, identity)
+    if offsets is not None:
+      return offsets
+  offsets = build_offsets(path)
+  for place in places:
+    try:
+      _write_sidecar(place, identity, offsets)
+      return offsets
+    except OSError as error:
+      logging.info("no index of %s in %s: %s", path.name, place.parent, error)
+  logging.warning("%s is indexed anew at every start: no folder takes it", path)
+  return offsets
+
+
+def _places(path: pathlib.Path) -> list[pathlib.Path]:
+  places = []
+  # Root may write into a folder that nobody was meant to write into.
+  if path.parent.stat().st_mode & 0o222:
+    places.append(path.with_name(path.name + ".index.npz"))
+  try:
+    folder = cache.user_cache_dir("tfrecord_index")
+  except OSError:
+    return places
+  digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+  return [*places, folder / f"{path.name}.{digest}.npz"]
+
+
+def _identity(path: pathlib.Path) -> str:
+  stat = path.stat()
+  return json.dumps(
+    {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+  )
+
+
+def _read_sidecar(place: pathlib.Path, identity: str) -> np.ndarray | None:
+  try:
+    with np.load(place, allow_pickle=False) as arrays:
+      if str(arrays["identity"]) == identity:
+        return arrays["offsets"]  # the zip's own checksum was verified
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    logging.warning("%s is damaged, made anew: %s", place, error)
+  return None
+
+
+def _write_sidecar(place, identity: str, offsets: np.ndarray) -> None:
+  place.parent.mkdir(parents=True, exist_ok=True)
+  fd, temporary = tempfile.mkstemp(prefix=".", suffix=".npz", dir=place.parent)
+  try:
+    with os.fdopen(fd, "wb") as file:
+      np.savez(file, identity=np.array(identity), offsets=offsets)
+      os.fchmod(fd, 0o644)  # others may read the data, so also the index
+    os.replace(temporary, place)
+  except BaseException:
+    os.unlink(temporary)
+    raise

@@ -1,0 +1,31 @@
+"""Errors that a person can mend, and the exit codes they end in."""
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: saved; the same command continues
+
+
+class InputError(ValueError):
+  """Bad input: says what was expected, what came and how to mend it."""
+
+
+class RunError(RuntimeError):
+  """A run that cannot go on, for a reason that a person can act on."""
+
+
+class NonFiniteLossError(RunError):
+  """The loss became NaN or infinite at `step` (1-based)."""
+
+  def __init__(self, step: int, last_finite_loss: float):
+    self.step = step
+    self.last_finite_loss = last_finite_loss
+    super().__init__(
+      f"the training loss is not finite at step {step}; the last finite loss"
+      f" was {last_finite_loss:.6g}. Lower optim.learning_rate, lengthen the"
+      " warm-up or set optim.clip_norm"
+    )
+
+
+class Preempted(Exception):
+  """The run was asked to stop (SIGTERM) and has saved its state."""

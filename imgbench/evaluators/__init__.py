@@ -1,0 +1,8 @@
+"""Evaluators by the name that `config.evaluation.sets.*.type` gives."""
+
+from imgbench.evaluators import classification
+
+EVALUATORS = {
+  "classification": classification.ClassificationEvaluator,
+  "multilabel": classification.MultilabelEvaluator,
+}

@@ -1,0 +1,58 @@
+"""Checks of arguments; each error names the argument."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from imgbench import errors
+
+
+def shape(name: str, array, expected: Sequence[int | str]) -> None:
+  """Raises InputError unless `array` has the expected shape.
+
+  Args:
+    name: of the argument, for the message.
+    array: NumPy or JAX array, traced or not.
+    expected: a size per axis; a text stands for any size, e.g. "B".
+  """
+  got = np.shape(array)
+  fits = len(got) == len(expected) and all(
+    isinstance(e, str) or e == g for e, g in zip(expected, got, strict=True)
+  )
+  if not fits:
+    wanted = ", ".join(str(e) for e in expected)
+    raise errors.InputError(
+      f"{name}: expected shape [{wanted}], got {list(got)}"
+    )
+
+
+def kind(name: str, array, expected: type, word: str) -> None:
+  """Raises InputError unless the dtype is of a kind, e.g. np.integer."""
+  dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+  # bfloat16 is no np.floating, but JAX's own lattice has it.
+  if not jnp.issubdtype(dtype, expected):
+    raise errors.InputError(f"{name}: expected {word}, got {dtype}")
+
+
+def labels_in_range(name: str, labels: np.ndarray, num_classes: int) -> None:
+  """Raises InputError unless all labels, on the host, lie in [0, K)."""
+  bad = (labels < 0) | (labels >= num_classes)
+  if bad.any():
+    first = int(np.argmax(bad))
+    raise errors.InputError(
+      f"{name}: expected labels in [0, {num_classes}), got"
+      f" {int(labels[first])} at position {first} and {int(bad.sum()) - 1}"
+      " more"
+    )
+
+
+def at_least(name: str, values, least, word: str) -> None:
+  """Raises InputError unless no element is below that of `least`."""
+  short = np.flatnonzero(values < least)
+  if short.size:
+    first = short[0]
+    raise errors.InputError(
+      f"{name}: expected at least {word}, {least[first]} at position {first},"
+      f" got {values[first]}"
+    )

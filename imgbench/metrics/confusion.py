@@ -1,0 +1,171 @@
+"""Confusion matrix, precision, recall and F1, on the host.
+
+A class without examples has none of the three, a class that is never predicted
+has no precision: those are undefined (NaN in arrays, None in rows), never 0.0.
+A class with examples that is never predicted has recall and F1 0.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from imgbench.metrics import checks
+from imgbench.metrics import intervals
+
+
+def confusion_matrix(
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> np.ndarray:
+  """Returns int64 [K, K], rows true labels, columns predictions.
+
+  Args:
+    labels: integer [N] in [0, K).
+    predicted: integer [N] in [0, K), or -1 for rows of logits that are not
+      finite: those are in no cell, see `without_prediction`.
+    num_classes: K.
+
+  Raises:
+    InputError: wrong shapes, or a value outside.
+  """
+  labels, predicted = _checked(labels, predicted, num_classes)
+  there = predicted >= 0
+  cells = labels[there] * num_classes + predicted[there]
+  matrix = np.bincount(cells, minlength=num_classes**2)
+  return matrix.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def without_prediction(
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> np.ndarray:
+  """Returns int64 [K], the examples of each class that the matrix lacks."""
+  labels, predicted = _checked(labels, predicted, num_classes)
+  return np.bincount(labels[predicted < 0], minlength=num_classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class PerClass:
+  """Counts by class; the rates are float64 [K], NaN where undefined.
+
+  Attributes:
+    n: int64 [K] examples, also those without a prediction.
+    predicted: int64 [K] predictions.
+    correct: int64 [K] right predictions.
+  """
+
+  n: np.ndarray
+  predicted: np.ndarray
+  correct: np.ndarray
+
+  @functools.cached_property
+  def precision(self) -> np.ndarray:
+    """correct / predicted."""
+    return self._ratio(self.correct, self.predicted)
+
+  @functools.cached_property
+  def recall(self) -> np.ndarray:
+    """correct / n."""
+    return self._ratio(self.correct, self.n)
+
+  @functools.cached_property
+  def f1(self) -> np.ndarray:
+    """2 correct / (n + predicted), their harmonic mean where both are."""
+    return self._ratio(2 * self.correct, self.n + self.predicted)
+
+  def _ratio(self, part, whole) -> np.ndarray:
+    defined = (whole > 0) & (self.n > 0)
+    return np.where(defined, part / np.maximum(whole, 1), np.nan)
+
+
+def per_class(matrix: np.ndarray, n: np.ndarray | None = None) -> PerClass:
+  """Returns the counts and rates of every class.
+
+  Args:
+    matrix: integer [K, K] of `confusion_matrix`.
+    n: integer [K], examples of each class, where some have no prediction.
+
+  Raises:
+    InputError: wrong shapes, or a class with fewer examples than the matrix
+      has.
+  """
+  matrix = np.asarray(matrix, np.int64)
+  checks.shape("matrix", matrix, ("K", "K"))
+  checks.shape("matrix", matrix, (len(matrix), len(matrix)))
+  in_matrix = matrix.sum(axis=1)
+  n = in_matrix if n is None else np.asarray(n, np.int64)
+  checks.shape("n", n, in_matrix.shape)
+  checks.at_least("n", n, in_matrix, "the row sums of the matrix")
+  return PerClass(n, matrix.sum(axis=0), np.diagonal(matrix).copy())
+
+
+def per_class_rows(
+  matrix: np.ndarray, labels: np.ndarray, alpha: float = 0.05
+) -> list[dict[str, Any]]:
+  """Returns the numbers of per_class.csv, one row per class; None: undefined.
+
+  Args:
+    matrix: integer [K, K] of `confusion_matrix`.
+    labels: integer [N], of all examples, also those without a prediction.
+    alpha: 1 - the coverage of the (Clopper-Pearson) interval of the recall.
+  """
+  labels = np.asarray(labels)
+  checks.labels_in_range("labels", labels, len(matrix))
+  table = per_class(matrix, np.bincount(labels, minlength=len(matrix)))
+  low, high = intervals.clopper_pearson(table.correct, table.n, alpha)
+  columns = {
+    "n": table.n,
+    "predicted": table.predicted,
+    "correct": table.correct,
+    "precision": table.precision,
+    "recall": table.recall,
+    "recall_ci_low": low,
+    "recall_ci_high": high,
+    "f1": table.f1,
+  }
+  values = {name: _none_for_nan(column) for name, column in columns.items()}
+  return [
+    dict(zip(values, row, strict=True))
+    for row in zip(*values.values(), strict=True)
+  ]
+
+
+def means(table: PerClass) -> Mapping[str, float]:
+  """Returns micro, macro and weighted means, e.g. "macro_f1"; NaN: undefined.
+
+  Macro and weighted (by n) means are over the classes whose rate is defined:
+  one without examples is always left out, one that is never predicted from
+  the precision alone. Micro rates are those of all examples together: right
+  over predictions, over examples, and their harmonic mean.
+  """
+  n, predicted = table.n.sum(), table.predicted.sum()
+  correct = table.correct.sum()
+  together = PerClass(*(np.array([x]) for x in (n, predicted, correct)))
+  result = {}
+  for name in ("precision", "recall", "f1"):
+    rates = getattr(table, name)
+    weights = np.where(np.isnan(rates), 0, table.n)
+    known = rates[~np.isnan(rates)]
+    result[f"macro_{name}"] = known.mean() if known.size else np.nan
+    result[f"micro_{name}"] = getattr(together, name)[0]
+    result[f"weighted_{name}"] = (
+      np.nansum(rates * weights) / weights.sum() if known.size else np.nan
+    )
+  return {name: float(value) for name, value in result.items()}
+
+
+def _none_for_nan(column: np.ndarray) -> list:
+  return [None if value != value else value for value in column.tolist()]
+
+
+def _checked(labels, predicted, num_classes):
+  labels, predicted = np.asarray(labels), np.asarray(predicted)
+  checks.shape("labels", labels, ("N",))
+  checks.shape("predicted", predicted, labels.shape)
+  checks.kind("labels", labels, np.integer, "an integer type")
+  checks.kind("predicted", predicted, np.integer, "an integer type")
+  checks.labels_in_range("labels", labels, num_classes)
+  there = predicted[predicted != -1]
+  checks.labels_in_range("predicted", there, num_classes)
+  return labels.astype(np.int64), predicted.astype(np.int64)

@@ -1,0 +1,50 @@
+"""Models by name."""
+
+from typing import Any
+
+from imgbench import registry
+from imgbench.models import base
+from imgbench.models import cnn
+from imgbench.models import resnet
+from imgbench.models import whitened
+
+BUILDERS = {
+  "cnn": cnn.build_cnn,
+  "whitened": whitened.build_whitened,
+  "resnet18": resnet.resnet18,
+  "resnet34": resnet.resnet34,
+  "resnet50": resnet.resnet50,
+  "resnet101": resnet.resnet101,
+  "resnet152": resnet.resnet152,
+}
+
+
+def build_model(
+  name: str,
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  dtype: Any,
+  **settings,
+) -> base.Model:
+  """Returns a model by name.
+
+  Args:
+    name: one of BUILDERS.
+    num_classes: K.
+    image_shape: (H, W, C) of the images.
+    dtype: of the computation; parameters and logits are float32.
+    **settings: of the model, see its builder.
+
+  Raises:
+    InputError: unknown name or setting, or what the model refuses.
+  """
+  return registry.build(
+    "model",
+    BUILDERS,
+    name,
+    num_classes=num_classes,
+    image_shape=tuple(image_shape),
+    dtype=dtype,
+    **settings,
+  )

@@ -1,0 +1,83 @@
+"""A small convolutional network for images of 32 to 64 pixels."""
+
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgbench import errors
+from imgbench.models import base
+from imgbench.models import layers
+
+
+class SmallCnn(nn.Module):
+  """A strided stem, then stages of convolution, BatchNorm and max-pool.
+
+  The stem halves the resolution in its first layer, so that the model trains
+  on a CPU. Each stage has two 3x3 convolutions; max-pools lie between stages.
+  """
+
+  num_classes: int
+  widths: Sequence[int]
+  stem_size: int
+  stem_stride: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    conv = functools.partial(layers.Conv, dtype=self.dtype)
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=0.9,
+      dtype=self.dtype,
+    )
+    x = conv(
+      self.widths[0],
+      size=self.stem_size,
+      stride=self.stem_stride,
+      name="stem",
+    )(x)
+    x = nn.relu(norm(name="stem_norm")(x))
+    for stage, width in enumerate(self.widths, 1):
+      if stage > 1:
+        x = layers.max_pool(x, 2, 2)
+      for layer in (1, 2):
+        x = conv(width, name=f"stage{stage}_conv{layer}")(x)
+        x = nn.relu(norm(name=f"stage{stage}_norm{layer}")(x))
+    return layers.Head(self.num_classes, name="head")(layers.global_mean(x))
+
+
+def build_cnn(
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  dtype: Any = jnp.float32,
+  widths: Sequence[int] = (24, 48, 96),
+  stem_size: int = 5,
+  stem_stride: int = 2,
+) -> base.Model:
+  """Returns a SmallCnn.
+
+  Args:
+    num_classes: K.
+    image_shape: (H, W, C).
+    dtype: of the computation.
+    widths: channels of each stage; between stages the resolution is halved.
+    stem_size: side of the stem's kernel, odd.
+    stem_stride: of the stem.
+
+  Raises:
+    InputError: no widths, or images too small for so many stages.
+  """
+  if not widths or min(widths) < 1:
+    raise errors.InputError(
+      f"model 'cnn': expected widths of at least 1, got {tuple(widths)}"
+    )
+  smallest = stem_stride * 2 ** (len(widths) - 1)
+  base.check_image_size("cnn", image_shape, smallest)
+  module = SmallCnn(num_classes, tuple(widths), stem_size, stem_stride, dtype)
+  return base.from_module(module, image_shape, dtype)

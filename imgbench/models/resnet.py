@@ -1,0 +1,183 @@
+"""ResNets (He et al., arXiv:1512.03385) with ImageNet or CIFAR stems.
+
+Layer by layer the networks of torchvision, so that parameter counts agree;
+bottleneck blocks stride in their 3x3 convolution ("version 1.5").
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgbench import errors
+from imgbench.models import base
+from imgbench.models import layers
+
+STEMS = ("imagenet", "cifar")
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions and a shortcut."""
+
+  width: int
+  stride: int
+  conv: Callable
+  norm: Callable
+
+  expansion = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    y = self.conv(self.width, stride=self.stride, name="conv1")(x)
+    y = nn.relu(self.norm(name="norm1")(y))
+    y = self.conv(self.width, name="conv2")(y)
+    y = self.norm(name="norm2")(y)
+    return nn.relu(y + _shortcut(self, x))
+
+
+class BottleneckBlock(nn.Module):
+  """1x1, strided 3x3 and widening 1x1 convolution, and a shortcut."""
+
+  width: int
+  stride: int
+  conv: Callable
+  norm: Callable
+
+  expansion = 4
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    y = self.conv(self.width, size=1, name="conv1")(x)
+    y = nn.relu(self.norm(name="norm1")(y))
+    y = self.conv(self.width, stride=self.stride, name="conv2")(y)
+    y = nn.relu(self.norm(name="norm2")(y))
+    y = self.conv(self.width * self.expansion, size=1, name="conv3")(y)
+    y = self.norm(name="norm3")(y)
+    return nn.relu(y + _shortcut(self, x))
+
+
+def _shortcut(block, x: jax.Array) -> jax.Array:
+  """The input, projected where a block changes its shape."""
+  width = block.width * block.expansion
+  if x.shape[-1] == width and block.stride == 1:
+    return x
+  x = block.conv(width, size=1, stride=block.stride, name="shortcut_conv")(x)
+  return block.norm(name="shortcut_norm")(x)
+
+
+class ResNet(nn.Module):
+  """Stem, stages of residual blocks, global mean, linear head."""
+
+  num_classes: int
+  stage_sizes: Sequence[int]
+  block: Any
+  width: int
+  stem: str
+  norm_momentum: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    conv = functools.partial(layers.Conv, dtype=self.dtype)
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=self.norm_momentum,
+      dtype=self.dtype,
+    )
+    imagenet = self.stem == "imagenet"
+    size, stride = (7, 2) if imagenet else (3, 1)
+    x = conv(self.width, size=size, stride=stride, name="stem_conv")(x)
+    x = nn.relu(norm(name="stem_norm")(x))
+    if imagenet:
+      x = layers.max_pool(x, 3, 2, padding=1)
+    for stage, blocks in enumerate(self.stage_sizes):
+      for index in range(blocks):
+        x = self.block(
+          width=self.width * 2**stage,
+          stride=2 if stage and not index else 1,
+          conv=conv,
+          norm=norm,
+          name=f"stage{stage + 1}_block{index + 1}",
+        )(x)
+    return layers.Head(self.num_classes, name="head")(layers.global_mean(x))
+
+
+def build_resnet(
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  dtype: Any = jnp.float32,
+  stage_sizes: Sequence[int],
+  block: type[nn.Module],
+  stem: str = "imagenet",
+  width: int = 64,
+  norm_momentum: float = 0.9,
+) -> base.Model:
+  """Returns a ResNet.
+
+  Args:
+    num_classes: K.
+    image_shape: (H, W, C).
+    dtype: of the computation.
+    stage_sizes: blocks of each stage.
+    block: BasicBlock or BottleneckBlock.
+    stem: "imagenet" (7x7 by 2, max-pool by 2) or "cifar" (3x3 by 1).
+    width: channels of the first stage; each stage doubles them.
+    norm_momentum: share of the old running statistics kept at each step.
+
+  Raises:
+    InputError: unknown stem or bad width.
+  """
+  if stem not in STEMS:
+    raise errors.InputError(
+      f"resnet: expected stem to be one of {', '.join(STEMS)}, got {stem!r}"
+    )
+  if width < 1:
+    raise errors.InputError(
+      f"resnet: expected a width of at least 1, got {width}"
+    )
+  module = ResNet(
+    num_classes=num_classes,
+    stage_sizes=tuple(stage_sizes),
+    block=block,
+    width=width,
+    stem=stem,
+    norm_momentum=norm_momentum,
+    dtype=dtype,
+  )
+  return base.from_module(module, image_shape, dtype)
+
+
+def _sized(stage_sizes: Sequence[int], block: type[nn.Module]) -> Callable:
+  def build(
+    *,
+    num_classes,
+    image_shape,
+    dtype=jnp.float32,
+    stem="imagenet",
+    width=64,
+    norm_momentum=0.9,
+  ) -> base.Model:
+    return build_resnet(
+      num_classes=num_classes,
+      image_shape=image_shape,
+      dtype=dtype,
+      stage_sizes=stage_sizes,
+      block=block,
+      stem=stem,
+      width=width,
+      norm_momentum=norm_momentum,
+    )
+
+  return build
+
+
+resnet18 = _sized((2, 2, 2, 2), BasicBlock)
+resnet34 = _sized((3, 4, 6, 3), BasicBlock)
+resnet50 = _sized((3, 4, 6, 3), BottleneckBlock)
+resnet101 = _sized((3, 4, 23, 3), BottleneckBlock)
+resnet152 = _sized((3, 8, 36, 3), BottleneckBlock)

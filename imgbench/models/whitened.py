@@ -1,0 +1,193 @@
+"""A fast convolutional network behind a frozen whitening stem.
+
+The family of airbench (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single
+GPU", arXiv:2404.00498): a first layer that is not trained but decorrelates
+small patches of the training images, few wide 3x3 layers, BatchNorm without
+scales, GELU, and logits that are scaled down.
+"""
+
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgbench import errors
+from imgbench.models import base
+from imgbench.models import layers
+
+STEM = "whitening"
+
+
+class WhitenedConvNet(nn.Module):
+  """Whitening stem, then stages of conv, max-pool and convs.
+
+  The stem has a positive and a negative copy of each whitening filter, so
+  that the activation behind it loses nothing.
+  """
+
+  num_classes: int
+  widths: Sequence[int]
+  depth: int
+  stem_size: int
+  stem_stride: int
+  stem_bias: bool
+  activation: str
+  logit_scale: float
+  norm_momentum: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    act = layers.activation(self.activation)
+    conv = functools.partial(
+      layers.Conv, dtype=self.dtype, kernel_init=_partial_identity
+    )
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=self.norm_momentum,
+      use_scale=False,
+      dtype=self.dtype,
+    )
+    x = act(self._stem(x))
+    for stage, width in enumerate(self.widths, 1):
+      for layer in range(1, self.depth + 1):
+        x = conv(width, name=f"stage{stage}_conv{layer}")(x)
+        if layer == 1:
+          x = layers.max_pool(x, 2, 2)
+        x = act(norm(name=f"stage{stage}_norm{layer}")(x))
+    x = jnp.max(x, axis=(1, 2))
+    return layers.Head(
+      self.num_classes, use_bias=False, scale=self.logit_scale, name="head"
+    )(x)
+
+  def _stem(self, x: jax.Array) -> jax.Array:
+    size, channels = self.stem_size, x.shape[-1]
+    shape = (size, size, channels, 2 * size * size * channels)
+    kernel = self.variable(
+      "frozen",
+      STEM,
+      lambda: layers.kaiming_normal(self.make_rng("params"), shape),
+    ).value
+    x = layers.convolve(
+      x, kernel.astype(self.dtype), self.stem_stride, padding=0
+    )
+    if self.stem_bias:
+      bias = self.param("stem_bias", nn.initializers.zeros, shape[-1:])
+      x = x + bias.astype(self.dtype)
+    return x
+
+
+def _partial_identity(key: jax.Array, shape: tuple[int, ...], dtype):
+  """Kernels whose first filters pass the input channels on (Dirac)."""
+  kernel = layers.kaiming_normal(key, shape, dtype)
+  size, _, inputs, outputs = shape
+  passed = min(inputs, outputs)
+  dirac = jnp.zeros(shape[:3] + (passed,), dtype)
+  dirac = dirac.at[size // 2, size // 2, :passed].set(jnp.eye(passed))
+  return kernel.at[..., :passed].set(dirac)
+
+
+def whitening_kernel(
+  images: jax.Array, size: int, eps: float = 5e-4
+) -> jax.Array:
+  """Returns filters that whiten the patches of images, and their negatives.
+
+  Args:
+    images: float [N, H, W, C], normalised.
+    size: side k of the patches.
+    eps: added to the variances; directions with less than this are not blown
+      up to one.
+
+  Returns:
+    float32 [k, k, C, 2 D], D = k * k * C; the first D filters give outputs
+    with covariance near the identity, in the order of falling variance.
+  """
+  patches = functools.partial(_patches, size=size)
+  mean = jnp.mean(
+    jax.lax.map(lambda x: patches(x).mean(axis=0), images, batch_size=64),
+    axis=0,
+  )
+
+  def scatter(image):
+    centred = patches(image) - mean[None]
+    return centred.T @ centred / centred.shape[0]
+
+  covariance = jax.lax.map(scatter, images, batch_size=64).mean(axis=0)
+  variances, directions = jnp.linalg.eigh(covariance)
+  filters = directions / jnp.sqrt(jnp.maximum(variances, 0.0) + eps)[None]
+  filters = filters[:, ::-1].reshape(size, size, images.shape[-1], -1)
+  return jnp.concatenate([filters, -filters], axis=-1)
+
+
+def _patches(image: jax.Array, size: int) -> jax.Array:
+  """[H, W, C] -> float32 [P, size * size * C], every patch inside."""
+  image = image.astype(jnp.float32)
+  rows, cols = (length - size + 1 for length in image.shape[:2])
+  shifted = [
+    image[i : i + rows, j : j + cols] for i in range(size) for j in range(size)
+  ]
+  return jnp.concatenate(shifted, axis=-1).reshape(rows * cols, -1)
+
+
+def build_whitened(
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  dtype: Any = jnp.float32,
+  widths: Sequence[int] = (48, 96),
+  depth: int = 2,
+  stem_size: int = 2,
+  stem_stride: int = 1,
+  stem_bias: bool = True,
+  activation: str = "gelu",
+  logit_scale: float = 1 / 9,
+  norm_momentum: float = 0.6,
+) -> base.Model:
+  """Returns a WhitenedConvNet; call its `prepare` before training.
+
+  Args:
+    num_classes: K.
+    image_shape: (H, W, C).
+    dtype: of the computation.
+    widths: channels of each stage; each stage halves the resolution.
+    depth: 3x3 convolutions in a stage.
+    stem_size: side of the whitened patches.
+    stem_stride: of the stem.
+    stem_bias: whether a trained bias follows the frozen kernel.
+    activation: see `layers.activation`.
+    logit_scale: factor on the logits.
+    norm_momentum: share of the old running statistics kept at each step.
+
+  Raises:
+    InputError: bad settings, or images too small for so many stages.
+  """
+  if not widths or min(widths) < 1 or depth < 1:
+    raise errors.InputError(
+      "model 'whitened': expected widths and a depth of at least 1, got"
+      f" {tuple(widths)} and {depth}"
+    )
+  layers.activation(activation)
+  smallest = stem_size - 1 + stem_stride * 2 ** len(widths)
+  base.check_image_size("whitened", image_shape, smallest)
+  module = WhitenedConvNet(
+    num_classes=num_classes,
+    widths=tuple(widths),
+    depth=depth,
+    stem_size=stem_size,
+    stem_stride=stem_stride,
+    stem_bias=stem_bias,
+    activation=activation,
+    logit_scale=logit_scale,
+    norm_momentum=norm_momentum,
+    dtype=dtype,
+  )
+
+  def prepare(variables, images):
+    kernel = whitening_kernel(images, stem_size)
+    return {**variables, "frozen": {STEM: kernel}}
+
+  return base.from_module(module, image_shape, dtype, prepare)

@@ -1,0 +1,314 @@
+"""Optimizers and schedules from explicit arguments."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+
+from imgbench import errors
+from imgbench import registry
+
+
+def build_schedule(
+  name: str, *, peak: float, total_steps: int, **settings
+) -> optax.Schedule:
+  """Returns a learning rate as a function of the steps already done.
+
+  Args:
+    name: one of SCHEDULES.
+    peak: highest value, > 0.
+    total_steps: length of the run, >= 1.
+    **settings: of the schedule, see its function.
+
+  Raises:
+    InputError: unknown name or setting, or a value out of range.
+  """
+  _check(peak > 0, "peak", "more than 0", peak)
+  _check(total_steps >= 1, "total_steps", "at least 1", total_steps)
+  return registry.build(
+    "schedule",
+    SCHEDULES,
+    name,
+    peak=peak,
+    total_steps=total_steps,
+    **settings,
+  )
+
+
+def constant(
+  *, peak: float, total_steps: int, warmup_steps: int = 0
+) -> optax.Schedule:
+  """From 0 to `peak` in `warmup_steps`, then constant."""
+  _check_warmup(warmup_steps, total_steps)
+  return _interpolated([(0, 0.0), (warmup_steps, peak), (total_steps, peak)])
+
+
+def warmup_cosine(
+  *, peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0
+) -> optax.Schedule:
+  """From 0 to `peak` in `warmup_steps`, then half a cosine down to `end`.
+
+  Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts.
+  """
+  _check_warmup(warmup_steps, total_steps)
+  _check(0 <= end <= peak, "end", f"0 to {peak}", end)
+
+  def schedule(count):
+    count = jnp.asarray(count, jnp.float32)
+    done = (count - warmup_steps) / max(1, total_steps - warmup_steps)
+    cosine = (1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0))) / 2
+    decayed = end + (peak - end) * cosine
+    return jnp.where(
+      count < warmup_steps, peak * count / max(1, warmup_steps), decayed
+    )
+
+  return schedule
+
+
+def piecewise_linear(
+  *,
+  peak: float,
+  total_steps: int,
+  warmup_steps: int = 0,
+  end: float = 0.0,
+  points: Sequence[Sequence[float]] = (),
+) -> optax.Schedule:
+  """Straight lines between points.
+
+  Args:
+    peak: highest value.
+    total_steps: length of the run.
+    warmup_steps: from 0 to `peak` in so many steps; not with `points`.
+    end: value at the end; not with `points`.
+    points: pairs (share of the run, share of `peak`), both in [0, 1], the
+      first component rising. Constant before the first and behind the last.
+  """
+  if not len(points):
+    _check_warmup(warmup_steps, total_steps)
+    _check(0 <= end <= peak, "end", f"0 to {peak}", end)
+    return _interpolated([(0, 0.0), (warmup_steps, peak), (total_steps, end)])
+  if warmup_steps or end:
+    raise errors.InputError(
+      "schedule 'piecewise_linear': expected points or warm-up and end, got"
+      " both; write them as points"
+    )
+  at = [point[0] for point in points]
+  in_range = all(0 <= x <= 1 for point in points for x in point)
+  rising = all(a < b for a, b in zip(at, at[1:], strict=False))
+  _check(in_range and rising, "points", "rising shares in [0, 1]", points)
+  return _interpolated([(a * total_steps, b * peak) for a, b in points])
+
+
+SCHEDULES = {
+  "constant": constant,
+  "warmup_cosine": warmup_cosine,
+  "piecewise_linear": piecewise_linear,
+}
+
+
+def build_optimizer(
+  name: str, *, schedule: optax.Schedule, clip_norm: float = 0.0, **settings
+) -> optax.GradientTransformation:
+  """Returns an optimizer by name.
+
+  Args:
+    name: one of OPTIMIZERS.
+    schedule: learning rate as a function of the steps already done.
+    clip_norm: gradients with a larger global norm are scaled down to it; 0
+      leaves them.
+    **settings: of the optimizer, see its function.
+
+  Raises:
+    InputError: unknown name or setting, or a value out of range.
+  """
+  _check(clip_norm >= 0, "clip_norm", "at least 0", clip_norm)
+  tx = registry.build(
+    "optimizer", OPTIMIZERS, name, schedule=schedule, **settings
+  )
+  if not clip_norm:
+    return tx
+  return optax.chain(optax.clip_by_global_norm(clip_norm), tx)
+
+
+def sgd(
+  *,
+  schedule: optax.Schedule,
+  momentum: float = 0.9,
+  nesterov: bool = True,
+  weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+  """Gradient descent with momentum.
+
+  The weight decay is that of the classic recipes: `weight_decay` * kernel is
+  added to the gradient before the momentum.
+  """
+  _check_share(momentum, "momentum")
+  _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay, mask=decay_mask),
+    optax.trace(decay=momentum, nesterov=nesterov),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def adamw(
+  *,
+  schedule: optax.Schedule,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+  weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+  """Adam; learning rate * `weight_decay` * kernel is taken off each step.
+
+  Source: Loshchilov and Hutter 2019 (arXiv:1711.05101).
+  """
+  _check_share(b1, "b1")
+  _check_share(b2, "b2")
+  _check(eps > 0, "eps", "more than 0", eps)
+  _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
+  return optax.adamw(
+    schedule, b1, b2, eps, weight_decay=weight_decay, mask=decay_mask
+  )
+
+
+def muon(
+  *,
+  schedule: optax.Schedule,
+  momentum: float = 0.95,
+  nesterov: bool = True,
+  ns_steps: int = 5,
+  weight_decay: float = 0.0,
+  normalize_kernels: bool = False,
+  other_ratio: float = 1.0,
+  other_momentum: float = 0.85,
+  other_weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+  """Muon for hidden kernels, Nesterov SGD for all other parameters.
+
+  A convolution kernel [k, k, C, F] counts as a matrix [k * k * C, F]. The
+  head and what is no kernel goes to SGD.
+
+  Args:
+    schedule: learning rate.
+    momentum: of Muon, in [0, 1).
+    nesterov: of Muon.
+    ns_steps: Newton-Schulz iterations, >= 1.
+    weight_decay: learning rate * this * kernel is taken off each step.
+    normalize_kernels: whether each kernel is scaled back to the Frobenius
+      norm sqrt(F) before its update; only for kernels in front of a norm.
+    other_ratio: SGD's learning rate over Muon's.
+    other_momentum: of SGD.
+    other_weight_decay: of SGD, for the head's kernel.
+
+  Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural
+    networks", 2024.
+  """
+  _check_share(momentum, "momentum")
+  _check(ns_steps >= 1, "ns_steps", "at least 1", ns_steps)
+  _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
+  _check(other_ratio >= 0, "other_ratio", "at least 0", other_ratio)
+  hidden = [
+    optax.contrib.scale_by_muon(
+      ns_steps=ns_steps,
+      beta=momentum,
+      nesterov=nesterov,
+      weight_dimension_numbers=_matrix_axes,
+    ),
+    optax.stateless(lambda updates, _: jax.tree.map(_scale_wide, updates)),
+    optax.add_decayed_weights(weight_decay),
+    optax.scale_by_learning_rate(schedule),
+  ]
+  if normalize_kernels:
+    hidden.append(_normalize_before_update())
+  other = sgd(
+    schedule=lambda count: other_ratio * schedule(count),
+    momentum=other_momentum,
+    weight_decay=other_weight_decay,
+  )
+  return optax.partition(
+    {"hidden": optax.chain(*hidden), "other": other}, _muon_labels
+  )
+
+
+OPTIMIZERS = {"sgd": sgd, "adamw": adamw, "muon": muon}
+
+
+def decay_mask(params: Any) -> Any:
+  """True for kernels, false for biases, scales and embeddings."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: _names(path)[-1] == "kernel", params
+  )
+
+
+def _muon_labels(params: Any) -> Any:
+  def label(path, leaf):
+    names = _names(path)
+    hidden = names[-1] == "kernel" and "head" not in names and leaf.ndim >= 2
+    return "hidden" if hidden else "other"
+
+  return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _matrix_axes(params: Any) -> Any:
+  """The last axis is the output of a matrix, all others its input."""
+  return jax.tree.map(
+    lambda leaf: optax.contrib.MuonDimensionNumbers(
+      reduction_axis=tuple(range(leaf.ndim - 1)), output_axis=leaf.ndim - 1
+    ),
+    params,
+  )
+
+
+def _scale_wide(update: jax.Array) -> jax.Array:
+  """Enlarges the update of a matrix with more outputs than inputs."""
+  outputs = update.shape[-1]
+  inputs = update.size // outputs
+  return max(1.0, outputs / inputs) ** 0.5 * update
+
+
+def _normalize_before_update() -> optax.GradientTransformation:
+  """Adds to each update what brings its kernel to the norm sqrt(F)."""
+
+  def update(updates, params):
+    def one(step, kernel):
+      norm = jnp.linalg.norm(kernel.reshape(-1))
+      target = jnp.sqrt(jnp.asarray(kernel.shape[-1], kernel.dtype))
+      return step + (target / (norm + 1e-12) - 1.0) * kernel
+
+    return jax.tree.map(one, updates, params)
+
+  return optax.stateless(update)
+
+
+def _names(path) -> list[str]:
+  return [str(getattr(part, "key", part)) for part in path]
+
+
+def _interpolated(points: Sequence[tuple[float, float]]) -> optax.Schedule:
+  # Of two points at the same step the later one holds.
+  points = dict(points)
+  at = jnp.asarray(list(points.keys()), jnp.float32)
+  values = jnp.asarray(list(points.values()), jnp.float32)
+  return lambda count: jnp.interp(jnp.asarray(count, jnp.float32), at, values)
+
+
+def _check(holds: bool, key: str, expected: str, value: Any) -> None:
+  if not holds:
+    raise errors.InputError(f"{key}: expected {expected}, got {value}")
+
+
+def _check_share(value: float, key: str) -> None:
+  _check(0 <= value < 1, key, "a number in [0, 1)", value)
+
+
+def _check_warmup(warmup_steps: int, total_steps: int) -> None:
+  _check(
+    0 <= warmup_steps <= total_steps,
+    "warmup_steps",
+    f"0 to {total_steps} (all steps)",
+    warmup_steps,
+  )

@@ -1,0 +1,34 @@
+"""The report of a run: figures, tables and one self-contained HTML page."""
+
+from collections.abc import Callable
+import pathlib
+
+import numpy as np
+
+ImageLookup = Callable[[str, np.ndarray], np.ndarray]
+
+
+def write_report(
+  workdir: str | pathlib.Path, image_lookup: ImageLookup | None = None
+) -> pathlib.Path:
+  """Writes `report.html` and its PNGs from the files of a run.
+
+  Reads files only and computes no metric. Files that an interrupted run has
+  not written yet are left out of the page, and the page says so.
+
+  Args:
+    workdir: folder of a run.
+    image_lookup: (dataset key such as "cifar10:test", int64 indices [M]) ->
+      uint8 [M, H, W, C], C 1 or 3: pictures of examples, in the order of the
+      predictions. Without it a `mistakes_*.png` of the same mistakes is kept.
+
+  Returns:
+    Path of `report.html`.
+
+  Raises:
+    InputError: no run in `workdir`, or a file of it that cannot be read.
+  """
+  # Figures need matplotlib, which costs half a second that few callers want.
+  from imgbench.report import page
+
+  return page.write(pathlib.Path(workdir), image_lookup)

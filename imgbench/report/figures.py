@@ -1,0 +1,337 @@
+"""The figures of a report, drawn with Matplotlib's objects only (no pyplot)."""
+
+from collections.abc import Sequence
+
+from matplotlib import colors
+from matplotlib import figure as mpl_figure
+from matplotlib import ticker
+import numpy as np
+
+from imgbench.report import inputs
+from imgbench.report import selection
+from imgbench.report import text
+from imgbench.report import themes
+
+_WIDTH = 10.0  # inches of every full-width figure
+_COLUMNS = 6  # of the mistakes
+_FEW = 30  # points of a curve up to which each is marked
+
+
+def _figure(width: float, height: float) -> mpl_figure.Figure:
+  return mpl_figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
+  """Loss, accuracy, learning rate and speed against the step."""
+  panels = [
+    ("Loss", _keys(records, "loss", "nll"), ""),
+    ("Top-1 accuracy", _keys(records, "top1_accuracy"), "%"),
+    ("Learning rate", _learning_rates(records), ""),
+    ("Images per second", _keys(records, "images_per_s"), ""),
+  ]
+  panels = [panel for panel in panels if panel[1]]
+  columns = min(2, len(panels)) or 1
+  lines = -(-len(panels) // columns) or 1
+  figure = _figure(_WIDTH, 2.9 * lines)
+  grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
+  for axes in grid.flat[len(panels) :]:
+    axes.set_axis_off()
+  for axes, (title, keys, unit) in zip(grid.flat, panels, strict=False):
+    axes.set_title(title)
+    axes.grid(True)
+    axes.tick_params(labelbottom=True)
+    axes.set_xlabel("step")
+    for i, key in enumerate(keys):
+      _curve(axes, theme, records, key, i, 100 if unit else 1)
+    axes.yaxis.set_major_formatter(f"{{x:,.10g}}{unit}")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    if title in ("Learning rate", "Images per second"):
+      axes.set_ylim(bottom=0)
+    if len(keys) > 1 or title == "Loss":
+      axes.legend()
+  return figure
+
+
+def _keys(records, *endings) -> list[str]:
+  return [k for end in endings for k in selection.logged_keys(records, end)]
+
+
+def _learning_rates(records) -> list[str]:
+  names = {
+    key
+    for record in records
+    for key in record
+    if key.startswith("train/learning_rate")
+  }
+  return sorted(names)
+
+
+def _curve(axes, theme, records, key, index, scale) -> None:
+  steps, values = selection.series(records, key)
+  split, _, name = key.partition("/")
+  # What a panel's title does not say yet.
+  label = f"{split} {name.upper() if name == 'nll' else name}"
+  if scale != 1:
+    label = split
+  # One colour for each split in all panels: train is always the first.
+  color = theme.series[index % len(theme.series)]
+  few = len(steps) <= _FEW
+  axes.plot(
+    steps,
+    np.multiply(values, scale),
+    color=color,
+    label=themes.plain(label),
+    marker="o" if few else None,
+    markersize=3.5,
+  )
+
+
+def confusion_matrix(
+  theme: themes.Theme, dataset: inputs.DatasetFiles
+) -> mpl_figure.Figure:
+  """Counts by true (rows) and predicted class, shaded by share of the row."""
+  counts = dataset.confusion
+  num_classes = len(counts)
+  shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  side = float(np.clip(3.2 + 0.29 * num_classes, 6.2, 11.0))
+  figure = _figure(side + 0.9, side)
+  axes = figure.subplots()
+  # The square root brings out the few mistakes beside a strong diagonal.
+  norm = colors.PowerNorm(0.5, vmin=0, vmax=1)
+  colormap = theme.colormap()
+  picture = axes.imshow(shares, cmap=colormap, norm=norm, aspect="equal")
+  names = [
+    themes.plain(text.short(dataset.name(i), 20)) for i in range(num_classes)
+  ]
+  axes.set_xticks(range(num_classes), names, rotation=90)
+  axes.set_yticks(range(num_classes), names)
+  axes.tick_params(labelsize=9.5 if num_classes <= 24 else 8)
+  axes.set_xlabel("predicted")
+  axes.set_ylabel("true")
+  axes.spines[:].set_visible(False)
+  edges = np.arange(num_classes + 1) - 0.5
+  axes.set_xticks(edges, minor=True)
+  axes.set_yticks(edges, minor=True)
+  axes.grid(which="minor", color=theme.background, linewidth=1)
+  axes.tick_params(which="minor", length=0)
+  _write_counts(axes, counts, colormap(norm(shares)))
+  bar = figure.colorbar(picture, ax=axes, shrink=0.5, aspect=24, pad=0.02)
+  bar.set_ticks(
+    [0, 0.05, 0.2, 0.5, 1], labels=["0%", "5%", "20%", "50%", "100%"]
+  )
+  bar.set_label("share of the true class")
+  bar.outline.set_visible(False)
+  return figure
+
+
+def _write_counts(axes, counts, cell_colors) -> None:
+  size = 9 if len(counts) <= 12 else 7 if len(counts) <= 24 else 5.5
+  for row, column in zip(*np.nonzero(counts), strict=True):
+    axes.text(
+      column,
+      row,
+      str(counts[row, column]),
+      ha="center",
+      va="center",
+      fontsize=size,
+      color=themes.ink_on(cell_colors[row, column]),
+      in_layout=False,  # They lie inside the axes: measuring them takes time.
+    )
+
+
+def confused_pairs(
+  theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
+) -> mpl_figure.Figure:
+  """The most frequent confusions as bars, for many classes."""
+  pairs = selection.confused_pairs(dataset.confusion, limit)
+  totals = dataset.confusion.sum(axis=1)
+  figure = _figure(_WIDTH, 1.0 + 0.27 * max(len(pairs), 1))
+  axes = figure.subplots()
+  labels = [
+    f"{text.short(dataset.name(true))} → {text.short(dataset.name(guess))}"
+    for true, guess, _ in pairs
+  ]
+  counts = [count for _, _, count in pairs]
+  axes.barh(range(len(pairs)), counts, height=0.68, color=theme.series[0])
+  for place, (true, _, count) in enumerate(pairs):
+    axes.annotate(
+      f"{count} of {totals[true]}",
+      (count, place),
+      xytext=(5, 0),
+      textcoords="offset points",
+      va="center",
+      fontsize=8.5,
+      color=theme.muted,
+    )
+  axes.margins(x=0.09, y=0.01)
+  _name_rows(axes, theme, labels)
+  axes.set_xlabel("images (true class → predicted class)")
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  return figure
+
+
+def worst_classes(
+  theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
+) -> mpl_figure.Figure:
+  """Classes of lowest recall with 95% intervals."""
+  rows = selection.worst_classes(dataset.classes, limit)
+  figure = _figure(_WIDTH, 1.0 + 0.29 * max(len(rows), 1))
+  axes = figure.subplots()
+  for place, row in enumerate(rows):
+    _interval(
+      axes,
+      place,
+      (row.recall, row.recall_ci_low, row.recall_ci_high),
+      theme.series[0],
+    )
+    taken = selection.taken_for(dataset.confusion, row.class_index)
+    note = f"{text.percent(row.recall)} of {row.n}"
+    if taken:
+      guess = text.short(dataset.name(taken[0]), 22)
+      note += f", {taken[1]} as {guess}"
+    axes.text(
+      1.015,
+      place,
+      themes.plain(note),
+      transform=axes.get_yaxis_transform(),
+      va="center",
+      fontsize=8.5,
+      color=theme.muted,
+    )
+  _name_rows(axes, theme, [text.short(row.class_name) for row in rows])
+  _percent_axis(axes, "recall, 95% interval")
+  return figure
+
+
+def subsets(
+  theme: themes.Theme,
+  rows: Sequence[inputs.Row],
+  limits: tuple[float, float],
+) -> mpl_figure.Figure:
+  """Accuracies by subset of classes with 95% intervals.
+
+  Args:
+    theme: colours.
+    rows: accuracies of one data set.
+    limits: fractions that the axis holds, so that data sets can be compared.
+  """
+  names = list(dict.fromkeys(row.subset for row in rows))
+  metrics = selection.first_metrics(rows, len(rows))
+  figure = _figure(_WIDTH, 1.1 + (0.25 * len(metrics) + 0.14) * len(names))
+  axes = figure.subplots()
+  height = 0.78 / len(metrics)
+  seen = set()
+  for row in rows:
+    if row.value is None:
+      continue
+    order = metrics.index(row.metric)
+    place = names.index(row.subset) + (order - (len(metrics) - 1) / 2) * height
+    color = theme.series[order % len(theme.series)]
+    label = None if row.metric in seen else text.metric_label(row.metric)
+    seen.add(row.metric)
+    _interval(axes, place, (row.value, row.ci_low, row.ci_high), color, label)
+    axes.text(
+      1.015,
+      place,
+      f"{text.percent(row.value)}  n {row.n:,}",
+      transform=axes.get_yaxis_transform(),
+      va="center",
+      fontsize=8.5,
+      color=color,
+    )
+  _name_rows(axes, theme, [text.short(name) for name in names])
+  margin = 0.04 * (limits[1] - limits[0]) + 0.001
+  axes.set_xlim(100 * (limits[0] - margin), 100 * (limits[1] + margin))
+  _percent_axis(axes, "accuracy, 95% interval")
+  figure.legend(loc="outside upper left", ncols=len(metrics))
+  return figure
+
+
+def _interval(axes, place, bounds, color, label=None) -> None:
+  """A point and its interval; `bounds` is (value, low, high) as fractions."""
+  value, low, high = bounds
+  if low is not None and high is not None:
+    axes.plot(
+      [100 * low, 100 * high],
+      [place, place],
+      color=color,
+      linewidth=4,
+      alpha=0.38,
+    )
+  axes.plot(
+    [100 * value], [place], "o", color=color, markersize=5.5, label=label
+  )
+
+
+def _name_rows(axes, theme, labels) -> None:
+  axes.set_yticks(range(len(labels)), [themes.plain(name) for name in labels])
+  axes.tick_params(axis="y", labelcolor=theme.text)
+  axes.set_ylim(len(labels) - 0.4, -0.6)
+  axes.grid(axis="x")
+  axes.spines["left"].set_visible(False)
+
+
+def _percent_axis(axes, label) -> None:
+  low, high = axes.get_xlim()
+  axes.set_xlim(max(low, -1.5), min(high, 101.5))
+  axes.xaxis.set_major_formatter("{x:.10g}%")
+  axes.set_xlabel(label)
+
+
+def mistakes(
+  theme: themes.Theme,
+  dataset: inputs.DatasetFiles,
+  chosen: Sequence[selection.Mistake],
+  pictures: np.ndarray,
+) -> mpl_figure.Figure:
+  """Pictures of the chosen mistakes with true and predicted label.
+
+  Args:
+    theme: colours.
+    dataset: gives the names of classes.
+    chosen: M mistakes.
+    pictures: uint8 [M, H, W, C], C 1 or 3.
+  """
+  lines = -(-len(chosen) // _COLUMNS)
+  # Places are given, not fitted: a long name must not shrink the pictures.
+  cell, gap, below = _WIDTH / _COLUMNS, 0.12, 0.68
+  height = lines * (cell + below)
+  figure = mpl_figure.Figure(figsize=(_WIDTH, height))
+  for i, (mistake, picture) in enumerate(zip(chosen, pictures, strict=True)):
+    row, column = divmod(i, _COLUMNS)
+    top = height - row * (cell + below)
+    side = cell - gap
+    box = (column * cell + gap / 2, top - side - gap / 2, side, side)
+    size = (_WIDTH, height, _WIDTH, height)
+    axes = figure.add_axes([b / s for b, s in zip(box, size, strict=True)])
+    _mistake(axes, theme, dataset, mistake, picture)
+  return figure
+
+
+def _mistake(axes, theme, dataset, mistake, picture) -> None:
+  axes.set_axis_off()
+  axes.set_anchor("S")
+  if picture.shape[-1] == 1:
+    picture = np.repeat(picture, 3, axis=-1)
+  # Small pictures keep their pixels: a blur would hide what the model saw.
+  small = max(picture.shape[:2]) < 100
+  axes.imshow(picture, interpolation="nearest" if small else "auto")
+  guess = text.short(dataset.name(mistake.predicted), 18)
+  true = text.short(dataset.name(mistake.label), 14)
+  lines = (
+    (guess, theme.series[1], "bold"),
+    (f"{100 * mistake.confidence:.1f}% sure", theme.muted, "normal"),
+    (f"label: {true}", theme.text, "normal"),
+  )
+  for i, (line, color, weight) in enumerate(lines):
+    axes.annotate(
+      themes.plain(line),
+      (0, 0),
+      xytext=(0, -3 - 13 * i),
+      xycoords="axes fraction",
+      textcoords="offset points",
+      va="top",
+      fontsize=8.5,
+      color=color,
+      weight=weight,
+    )

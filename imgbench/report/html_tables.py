@@ -1,0 +1,188 @@
+"""Tables of the HTML page. All text of a run goes through `text.escape`."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import json
+
+from imgbench.report import inputs
+from imgbench.report import selection
+from imgbench.report import text
+
+
+def dataset_title(key: str, synthetic: Sequence[str]) -> str:
+  """The name of a data set, marked if a program has drawn it."""
+  badge = '<span class="badge">synthetic data</span>'
+  return text.escape(key) + (badge if key in synthetic else "")
+
+
+def results(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
+  """One line per metric, the data sets side by side, definitions below."""
+  datasets = list(dict.fromkeys(row.dataset for row in rows))
+  metrics = selection.first_metrics(rows, len(rows))
+  found = {(row.dataset, row.metric): row for row in rows}
+  body = []
+  for metric in metrics:
+    cells = [found.get((dataset, metric)) for dataset in datasets]
+    body.append(
+      f'<tr><th scope="row">{_metric(metric, filter(None, cells))}</th>'
+      f"{''.join(map(_cells, cells))}</tr>"
+    )
+  return _side_by_side(["Metric"], datasets, body, synthetic)
+
+
+def subsets(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
+  """One line per metric and subset, the data sets side by side."""
+  datasets = list(dict.fromkeys(row.dataset for row in rows))
+  names = list(dict.fromkeys(row.subset for row in rows))
+  metrics = selection.first_metrics(rows, len(rows))
+  found = {(r.dataset, r.metric, r.subset): r for r in rows}
+  body = []
+  for metric in metrics:
+    for i, subset in enumerate(names):
+      cells = [found.get((d, metric, subset)) for d in datasets]
+      label = text.escape(text.metric_label(metric)) if i == 0 else ""
+      group = ' class="group"' if i == 0 else ""
+      body.append(
+        f"<tr{group}>"
+        f'<th scope="row">{label}</th>'
+        f'<td class="subset-name">{text.escape(subset)}</td>'
+        f"{''.join(map(_cells, cells))}</tr>"
+      )
+  return _side_by_side(["Metric", "Subset"], datasets, body, synthetic)
+
+
+def _side_by_side(names, datasets, body, synthetic) -> str:
+  span = len(names)
+  sets = "".join(
+    f'<th class="set start" colspan="3" scope="colgroup">'
+    f"{dataset_title(dataset, synthetic)}</th>"
+    for dataset in datasets
+  )
+  columns = "".join(f'<th scope="col">{name}</th>' for name in names)
+  columns += (
+    '<th class="num start" scope="col">Value</th>'
+    '<th class="num" scope="col">95% interval</th>'
+    '<th class="num" scope="col">Correct of n</th>'
+  ) * len(datasets)
+  return _table(
+    f'<tr><th class="set" colspan="{span}"></th>{sets}</tr><tr>{columns}</tr>',
+    body,
+    "wide",
+  )
+
+
+def _metric(metric: str, rows) -> str:
+  rows = list(rows)
+  definitions = dict.fromkeys(row.definition for row in rows if row.definition)
+  methods = dict.fromkeys(row.ci_method for row in rows if row.ci_method)
+  lines = [*definitions, *(f"95% interval: {method}" for method in methods)]
+  below = "".join(
+    f'<span class="definition">{text.escape(line)}</span>' for line in lines
+  )
+  label = text.escape(text.metric_label(metric))
+  return f'<span title="{text.escape(metric)}">{label}</span>{below}'
+
+
+def _cells(row: inputs.Row | None) -> str:
+  if row is None:
+    return '<td class="num start">–</td><td></td><td></td>'
+  count = f"{row.n:,}"
+  if row.correct is not None:
+    count = f"{row.correct:,} of {count}"
+  return (
+    f'<td class="num start value-cell" title="{text.escape(row.definition)}">'
+    f"{text.value(row)}</td>"
+    f'<td class="num" title="{text.escape(row.ci_method or "no interval")}">'
+    f"{text.interval(row) or '–'}</td>"
+    f'<td class="num muted">{count}</td>'
+  )
+
+
+def pairs(
+  dataset: inputs.DatasetFiles, chosen: Sequence[tuple[int, int, int]]
+) -> str:
+  """The most frequent confusions."""
+  totals = dataset.confusion.sum(axis=1)
+  body = [
+    f"<tr><td>{text.escape(dataset.name(true))}</td>"
+    f"<td>{text.escape(dataset.name(guess))}</td>"
+    f'<td class="num">{count:,} of {totals[true]:,}</td></tr>'
+    for true, guess, count in chosen
+  ]
+  return _table(
+    "<tr><th>True class</th><th>Predicted</th>"
+    '<th class="num">Images of the true class</th></tr>',
+    body,
+  )
+
+
+def classes(
+  dataset: inputs.DatasetFiles, rows: Sequence[inputs.ClassRow]
+) -> str:
+  """Recall, precision and F1 by class."""
+  body = []
+  for row in rows:
+    taken = selection.taken_for(dataset.confusion, row.class_index)
+    guess = (
+      f"{text.escape(dataset.name(taken[0]))} ({taken[1]:,})" if taken else "–"
+    )
+    low, high = row.recall_ci_low, row.recall_ci_high
+    interval = "–" if low is None else f"{100 * low:.1f} – {100 * high:.1f}"
+    body.append(
+      f'<tr><th scope="row">{text.escape(row.class_name)}</th>'
+      f'<td class="num">{row.correct:,} of {row.n:,}</td>'
+      f'<td class="num">{text.percent(row.recall)}</td>'
+      f'<td class="num">{interval}</td>'
+      f'<td class="num">{text.percent(row.precision)}</td>'
+      f'<td class="num">{text.percent(row.f1)}</td>'
+      f'<td class="start">{text.escape(guess)}</td></tr>'
+    )
+  return _table(
+    '<tr><th>Class</th><th class="num">Correct of n</th>'
+    '<th class="num">Recall</th><th class="num">95% interval</th>'
+    '<th class="num">Precision</th><th class="num">F1</th>'
+    '<th class="start">Most often taken for</th></tr>',
+    body,
+  )
+
+
+def mistakes(
+  dataset: inputs.DatasetFiles, chosen: Sequence[selection.Mistake]
+) -> str:
+  """The most confident mistakes by name."""
+  body = [
+    f"<tr><td>{text.escape(mistake.image_id)}</td>"
+    f"<td>{text.escape(dataset.name(mistake.predicted))}</td>"
+    f'<td class="num">{text.percent(mistake.confidence)}</td>'
+    f'<td class="start">{text.escape(dataset.name(mistake.label))}</td></tr>'
+    for mistake in chosen
+  ]
+  return _table(
+    '<tr><th>Image</th><th>Predicted</th><th class="num">Confidence</th>'
+    '<th class="start">Original label</th></tr>',
+    body,
+  )
+
+
+def key_values(values: Mapping[str, object]) -> str:
+  """Two columns: dotted key and value."""
+  body = [
+    f'<tr><th scope="row"><code>{text.escape(key)}</code></th>'
+    f"<td><code>{text.escape(_plain(value))}</code></td></tr>"
+    for key, value in values.items()
+  ]
+  return _table("", body, "keys")
+
+
+def _plain(value) -> str:
+  return value if isinstance(value, str) else json.dumps(value)
+
+
+def _table(head: str, body: Sequence[str], kind: str = "") -> str:
+  attribute = f' class="{kind}"' if kind else ""
+  top = f"<thead>{head}</thead>\n" if head else ""
+  rows = "\n".join(body)
+  return (
+    f'<div class="scroll"><table{attribute}>\n{top}<tbody>\n{rows}\n</tbody>'
+    "</table></div>"
+  )

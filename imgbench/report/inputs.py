@@ -1,0 +1,302 @@
+"""Reads what a run has left in its workdir, and checks it."""
+
+from collections.abc import Mapping
+import csv
+import dataclasses
+import json
+import math
+import pathlib
+import zipfile
+
+import numpy as np
+
+from imgbench import errors
+from imgbench import writers
+
+_FIELDS = (
+  "n",
+  "correct",
+  "value",
+  "ci_low",
+  "ci_high",
+  "ci_method",
+  "definition",
+)
+_CLASS_NUMBERS = (
+  "precision",
+  "recall",
+  "recall_ci_low",
+  "recall_ci_high",
+  "f1",
+)
+_CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One entry of results.json; rates are fractions, None is undefined."""
+
+  dataset: str
+  subset: str
+  metric: str
+  n: int
+  correct: int | None
+  value: float | None
+  ci_low: float | None
+  ci_high: float | None
+  ci_method: str | None
+  definition: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRow:
+  """One line of per_class.csv; None is undefined."""
+
+  class_index: int
+  class_name: str
+  n: int
+  predicted: int
+  correct: int
+  precision: float | None
+  recall: float | None
+  recall_ci_low: float | None
+  recall_ci_high: float | None
+  f1: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """One file of predictions/.
+
+  Attributes:
+    image_id: str [N].
+    label: int32 [N].
+    top5: int32 [N, 5], -1 in rows whose logits are not finite.
+    top5_prob: float32 [N, 5], NaN in such rows.
+  """
+
+  image_id: np.ndarray
+  label: np.ndarray
+  top5: np.ndarray
+  top5_prob: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetFiles:
+  """What the run has of one data set and split, as far as it is there.
+
+  Attributes:
+    key: e.g. "cifar10:test".
+    class_names: K names, or empty.
+    classes: rows of per_class.csv.
+    confusion: int64 [K, K], rows true labels, or None.
+    predictions: or None.
+  """
+
+  key: str
+  class_names: tuple[str, ...] = ()
+  classes: tuple[ClassRow, ...] = ()
+  confusion: np.ndarray | None = None
+  predictions: Predictions | None = None
+
+  def name(self, index: int) -> str:
+    """Name of a class; its number where no name is known."""
+    if 0 <= index < len(self.class_names):
+      return self.class_names[index]
+    return f"class {index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The files of a run; what is missing is empty."""
+
+  workdir: pathlib.Path
+  config: dict
+  environment: dict
+  status: dict
+  records: tuple[dict, ...]
+  results: tuple[Row, ...] | None
+  warnings: tuple[dict, ...]
+  datasets: tuple[DatasetFiles, ...]
+
+  @property
+  def synthetic(self) -> tuple[str, ...]:
+    """Keys of the data sets that a program has drawn."""
+    return tuple(map(str, self.environment.get("synthetic") or ()))
+
+
+def file_key(dataset: str) -> str:
+  """The data set as it stands in names of files.
+
+  The same rule as in `imgbench.run_files`, which needs JAX to import; a test
+  holds the two together.
+  """
+  name = dataset.replace(":", "-", 1)
+  return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def read(workdir: pathlib.Path) -> Run:
+  """Reads a run. Raises InputError for no run or a broken file."""
+  known = ("config.json", "metrics.jsonl", "results.json")
+  if not any((workdir / name).is_file() for name in known):
+    raise errors.InputError(
+      f"{workdir}: expected the folder of a run with {', '.join(known)}, found"
+      " none of them; give the --workdir of a run"
+    )
+  results = _json(workdir / "results.json", dict, None)
+  rows = None if results is None else parse_results(results)
+  classes = _read_classes(workdir / "per_class.csv")
+  return Run(
+    workdir=workdir,
+    config=_json(workdir / "config.json", dict, {}),
+    environment=_json(workdir / "environment.json", dict, {}),
+    status=_json(workdir / "status.json", dict, {}),
+    records=_read_records(workdir / "metrics.jsonl"),
+    results=rows,
+    warnings=tuple(_json(workdir / "warnings.json", list, [])),
+    datasets=_read_datasets(workdir, rows or (), classes),
+  )
+
+
+def parse_results(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
+  """Rows of the content of results.json, in its order. Raises InputError."""
+  return tuple(_result_row(key, entry) for key, entry in results.items())
+
+
+def _result_row(key: str, entry) -> Row:
+  # The name of a data set may hold a slash itself (TFDS's "set/config").
+  parts = key.rsplit("/", 2)
+  if len(parts) != 3 or ":" not in parts[0]:
+    raise errors.InputError(
+      "results.json: expected keys <name>:<split>/<subset>/<metric>, got"
+      f" {key!r}"
+    )
+  if not isinstance(entry, Mapping) or any(f not in entry for f in _FIELDS):
+    raise errors.InputError(
+      f"results.json: {key}: expected the fields {', '.join(_FIELDS)}, got"
+      f" {json.dumps(entry, default=str)[:120]}"
+    )
+  for field in ("n", "correct", "value", "ci_low", "ci_high"):
+    number = entry[field]
+    if number is None and field != "n":
+      continue
+    good = isinstance(number, int | float) and not isinstance(number, bool)
+    if not good or not math.isfinite(number):
+      raise errors.InputError(
+        f"results.json: {key}: expected a finite number in {field!r}, got"
+        f" {number!r}"
+      )
+  return Row(*parts, **{field: entry[field] for field in _FIELDS})
+
+
+def _json(path: pathlib.Path, kind: type, default):
+  if not path.is_file():
+    return default
+  try:
+    value = json.loads(path.read_text())
+  except ValueError as error:
+    raise errors.InputError(
+      f"{path}: expected JSON, got {error}; evaluate the run again or remove"
+      " the file"
+    ) from error
+  if not isinstance(value, kind):
+    raise errors.InputError(
+      f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}"
+    )
+  return value
+
+
+def _read_records(path: pathlib.Path) -> tuple[dict, ...]:
+  records = writers.read_lines(path)
+  for record in records:
+    if not isinstance(record, dict) or "step" not in record:
+      raise errors.InputError(
+        f'{path}: expected objects with "step", got {str(record)[:80]}'
+      )
+  return tuple(records)
+
+
+def _read_classes(path: pathlib.Path) -> dict[str, list[ClassRow]]:
+  """Rows of per_class.csv by data set."""
+  rows: dict[str, list[ClassRow]] = {}
+  if not path.is_file():
+    return rows
+  with path.open(newline="") as file:
+    for line in csv.DictReader(file):
+      try:
+        rows.setdefault(line["dataset"], []).append(
+          ClassRow(
+            class_name=line["class_name"],
+            **{f: int(line[f]) for f in _CLASS_COUNTS},
+            **{f: float(line[f]) if line[f] else None for f in _CLASS_NUMBERS},
+          )
+        )
+      except (KeyError, TypeError, ValueError) as error:
+        raise errors.InputError(
+          f"{path}: expected the columns dataset, class_name,"
+          f" {', '.join(_CLASS_COUNTS + _CLASS_NUMBERS)}, got {line!r:.120}"
+        ) from error
+  return rows
+
+
+def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+  if not path.is_file():
+    return {}
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return {name: file[name] for name in file.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise errors.InputError(
+      f"{path}: expected a file of NumPy arrays, got {error}; evaluate the run"
+      " again or remove the file"
+    ) from error
+
+
+def _read_predictions(path: pathlib.Path) -> Predictions | None:
+  arrays = _arrays(path)
+  if not arrays:
+    return None
+  names = [field.name for field in dataclasses.fields(Predictions)]
+  sizes = {arrays[name].shape[:1] for name in names if name in arrays}
+  if any(name not in arrays for name in names) or len(sizes) != 1:
+    raise errors.InputError(
+      f"{path}: expected the arrays {', '.join(names)} of one length, got"
+      f" {', '.join(f'{k} {v.shape}' for k, v in arrays.items())}"
+    )
+  return Predictions(**{name: arrays[name] for name in names})
+
+
+def _read_datasets(
+  workdir: pathlib.Path, rows, classes: Mapping[str, list[ClassRow]]
+) -> tuple[DatasetFiles, ...]:
+  confusion = _arrays(workdir / "confusion.npz")
+  keys = dict.fromkeys([row.dataset for row in rows] + list(classes))
+  found = []
+  for key in keys:
+    name = file_key(key)
+    of_set = tuple(sorted(classes.get(key, ()), key=lambda r: r.class_index))
+    class_names = confusion.get(f"{name}.class_names")
+    if class_names is None:
+      class_names = [row.class_name for row in of_set]
+    matrix = confusion.get(name)
+    if matrix is not None:
+      _check_matrix(workdir / "confusion.npz", key, matrix, of_set)
+    found.append(
+      DatasetFiles(
+        key=key,
+        class_names=tuple(map(str, class_names)),
+        classes=of_set,
+        confusion=matrix,
+        predictions=_read_predictions(workdir / "predictions" / f"{name}.npz"),
+      )
+    )
+  return tuple(found)
+
+
+def _check_matrix(path, key, matrix, classes) -> None:
+  square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+  if not square or any(row.class_index >= len(matrix) for row in classes):
+    raise errors.InputError(
+      f"{path}: {key}: expected counts [K, K] with the {len(classes)} classes"
+      f" of per_class.csv, got {list(matrix.shape)}"
+    )

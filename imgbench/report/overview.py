@@ -1,0 +1,219 @@
+"""The top of the page: what ran, the main numbers, what to be careful of."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import re
+
+from imgbench.report import html_tables
+from imgbench.report import inputs
+from imgbench.report import selection
+from imgbench.report import text
+
+_CONFIG_FLAG = re.compile(r"--?config[= ]'?([^\s']+)")
+_STATES = {
+  "diverged": "The loss became infinite or NaN and the run ended.",
+  "failed": "The run ended with an error.",
+  "preempted": "The run was stopped and has saved its state.",
+}
+
+
+def command(run: inputs.Run) -> str:
+  """The command of the run as one line, or empty."""
+  parts = run.environment.get("command") or ""
+  return parts if isinstance(parts, str) else " ".join(map(str, parts))
+
+
+def config_name(run: inputs.Run) -> str:
+  """E.g. "cifar10_fast:long"; the folder's name if no config is known."""
+  found = _CONFIG_FLAG.search(command(run))
+  if not found:
+    return run.workdir.resolve().name
+  path, colon, options = found[1].partition(":")
+  return path.rpartition("/")[2].removesuffix(".py") + colon + options
+
+
+def title(run: inputs.Run) -> str:
+  rows = main_rows(run)
+  if not rows:
+    return f"{config_name(run)} – imgbench"
+  return f"{config_name(run)}: {text.value(rows[0])} on {rows[0].dataset}"
+
+
+def main_rows(run: inputs.Run) -> list[inputs.Row]:
+  """The first accuracy of every data set."""
+  rows = [selection.headline(run.results or (), d.key) for d in run.datasets]
+  return [of_set[0] for of_set in rows if of_set]
+
+
+def header(run: inputs.Run) -> str:
+  parts = [
+    "<header>",
+    '<p class="kicker">imgbench run</p>',
+    f"<h1>{text.escape(config_name(run))}{_badge(run)}</h1>",
+    _facts(_known_facts(run)),
+    _tiles(run),
+    _unfinished(run),
+    _synthetic(run),
+    _warnings(run),
+    "</header>",
+  ]
+  return "\n".join(filter(None, parts))
+
+
+def _badge(run: inputs.Run) -> str:
+  return '<span class="badge">synthetic data</span>' if run.synthetic else ""
+
+
+def _known_facts(run: inputs.Run) -> dict[str, str]:
+  environment = run.environment
+  facts = {
+    "Data": _data(run),
+    "Model": _section(run.config, "model"),
+    "Optimizer": _section(run.config, "optim"),
+    "Trained for": _trained(run),
+    "Training time": _training_time(run),
+    "Devices": _devices(environment),
+    "Commit": str(environment.get("commit") or ""),
+    "Started": _moment(str(environment.get("started_at") or "")),
+  }
+  return {name: value for name, value in facts.items() if value}
+
+
+def _data(run: inputs.Run) -> str:
+  keys = [dataset.key for dataset in run.datasets]
+  return _section(run.config, "data") or ", ".join(keys)
+
+
+def _moment(iso: str) -> str:
+  """ "2025-01-31T10:20:30+00:00" becomes "2025-01-31 10:20 UTC"."""
+  found = re.fullmatch(r"(\S{10})T(\d\d:\d\d):\S*\+00:00", iso)
+  return f"{found[1]} {found[2]} UTC" if found else iso
+
+
+def _section(config: Mapping, name: str) -> str:
+  section = config.get(name)
+  return str(section.get("name") or "") if isinstance(section, Mapping) else ""
+
+
+def _trained(run: inputs.Run) -> str:
+  step = selection.last(run.records, "step") or run.status.get("step")
+  if not step:
+    return ""
+  epoch = selection.last(run.records, "epoch")
+  return f"{step:,} steps" + (f", {epoch:g} epochs" if epoch else "")
+
+
+def _training_time(run: inputs.Run) -> str:
+  times = run.status.get("times") or {}
+  seconds = times.get("train_s") or selection.last(run.records, "time/train_s")
+  return text.duration(seconds) if seconds else ""
+
+
+def _devices(environment: Mapping) -> str:
+  count = environment.get("num_devices")
+  if not count:
+    return ""
+  kind = environment.get("device_kind") or environment.get("platform")
+  if kind == "cpu" and environment.get("processor"):
+    kind = f"cpu ({environment['processor']})"
+  return f"{count} × {kind}"
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+  if not facts:
+    return ""
+  items = [
+    f"<div><dt>{text.escape(name)}</dt><dd>{text.escape(value)}</dd></div>"
+    for name, value in facts.items()
+  ]
+  return f'<dl class="facts">{"".join(items)}</dl>'
+
+
+def _tiles(run: inputs.Run) -> str:
+  tiles = []
+  for dataset in run.datasets:
+    rows = selection.headline(run.results or (), dataset.key)
+    if rows:
+      tiles.append(_tile(rows, run.synthetic))
+  return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _tile(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
+  main, others = rows[0], rows[1:]
+  items = "".join(
+    f'<li title="{text.escape(row.definition)}">'
+    f"<span>{text.escape(text.metric_label(row.metric))}</span>"
+    f"<span><b>{text.value(row)}</b> {_range(row)}</span></li>"
+    for row in others
+  )
+  interval = text.interval(main)
+  return (
+    '<div class="tile">'
+    f'<div class="set">{text.escape(text.metric_label(main.metric))} on'
+    f" {html_tables.dataset_title(main.dataset, synthetic)}</div>"
+    f'<div class="value" title="{text.escape(main.definition)}">'
+    f"{text.value(main)}</div>"
+    f'<div class="range">{f"95% interval {interval}, " if interval else ""}'
+    f"n = {main.n:,}</div>"
+    f"{f'<ul>{items}</ul>' if items else ''}</div>"
+  )
+
+
+def _range(row: inputs.Row) -> str:
+  interval = text.interval(row)
+  return f'<span class="muted">({interval})</span>' if interval else ""
+
+
+def _unfinished(run: inputs.Run) -> str:
+  state = run.status.get("state")
+  sentences = [_STATES[state]] if state in _STATES else []
+  if run.results is None:
+    step = selection.last(run.records, "step")
+    until = f" until step {step:,}" if step else ""
+    sentences.append(
+      f"There is no results.json: this page shows what was logged{until}."
+    )
+  if not sentences:
+    return ""
+  sentences.append(str(run.status.get("message") or ""))
+  return _banner("warning", "Not finished.", " ".join(sentences).strip())
+
+
+def _synthetic(run: inputs.Run) -> str:
+  if not run.synthetic:
+    return ""
+  return _banner(
+    "synthetic",
+    "Synthetic data.",
+    f"The images of {', '.join(run.synthetic)} are drawn by a program. The"
+    " numbers say how well the model learns these drawings, and nothing about"
+    " photographs.",
+  )
+
+
+def _banner(kind: str, strong: str, sentence: str) -> str:
+  return (
+    f'<div class="banner {kind}"><p><strong>{text.escape(strong)}</strong>'
+    f" {text.escape(sentence)}</p></div>"
+  )
+
+
+def _warnings(run: inputs.Run) -> str:
+  if not run.warnings:
+    return ""
+  items = []
+  for warning in run.warnings:
+    place = "/".join(
+      str(warning[key]) for key in ("dataset", "subset") if warning.get(key)
+    )
+    name = warning.get("name", "warning")
+    items.append(
+      f"<li><code>{text.escape(name)}</code> {text.escape(place)}:"
+      f" {text.escape(warning.get('message', ''))}</li>"
+    )
+  count = len(items)
+  return (
+    '<div class="banner warning"><p><strong>'
+    f"{count} warning{'s' if count > 1 else ''}.</strong></p>"
+    f"<ul>{''.join(items)}</ul></div>"
+  )

@@ -1,0 +1,233 @@
+"""The HTML page of a run: one file without scripts or outside requests."""
+
+from collections.abc import Mapping
+import functools
+import html
+from importlib import resources
+import pathlib
+import string
+
+import imgbench
+from imgbench import writers
+from imgbench.report import html_tables
+from imgbench.report import inputs
+from imgbench.report import overview
+from imgbench.report import pictures
+from imgbench.report import selection
+from imgbench.report import text
+
+MAX_MATRIX = 40  # classes up to which a confusion matrix can be read
+MAX_PAIRS = 25
+MAX_WORST = 15
+MAX_CHARTED = 4  # accuracies in the chart of subsets; the table has all
+MAX_CLASSES = 60  # rows in the table of classes
+
+_SUBSETS_CAPTION = (
+  "A subset holds the images whose original label is one of its classes; the"
+  " model still chooses among all classes."
+)
+
+
+def write(
+  workdir: pathlib.Path, image_lookup: pictures.ImageLookup | None
+) -> pathlib.Path:
+  """See `imgbench.report.write_report`."""
+  run = inputs.read(workdir)
+  files = _template("page.html"), _template("page.css")
+  body = "\n".join(_body(run, pictures.Gallery(workdir, image_lookup)))
+  page = string.Template(files[0]).substitute(
+    title=html.escape(overview.title(run)),
+    css=files[1],
+    body=body,
+    version=html.escape(imgbench.__version__),
+  )
+  path = workdir / "report.html"
+  writers.write_atomically(path, page)
+  return path
+
+
+def _template(name: str) -> str:
+  return resources.files("imgbench.report").joinpath(name).read_text()
+
+
+def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
+  results = run.results or ()
+  sections: list[tuple[str, str, str]] = []  # anchor, HTML title, content
+  if results:
+    whole = [row for row in results if row.subset == "all"]
+    sections.append(
+      ("results", "Results", html_tables.results(whole, run.synthetic))
+    )
+  subsets = _subsets(run, gallery)
+  if subsets:
+    sections.append(("subsets", "Subsets of classes", subsets))
+  if run.records:
+    sections.append(("curves", "Training", _curves(run, gallery)))
+  for dataset in run.datasets:
+    content = _errors(dataset, gallery)
+    if content:
+      name = inputs.file_key(dataset.key)
+      title = f"Where it goes wrong: {_titled(run, dataset.key)}"
+      sections.append((f"errors-{name}", title, content))
+  sections.append(("setup", "Config and environment", _setup(run)))
+  links = [
+    f'<a href="#{text.escape(anchor)}">{title.partition("<")[0]}</a>'
+    for anchor, title, _ in sections
+  ]
+  return [
+    overview.header(run),
+    f"<nav>{' '.join(links)}</nav>",
+    *(
+      f'<section id="{text.escape(anchor)}">\n<h2>{title}</h2>\n{content}'
+      "\n</section>"
+      for anchor, title, content in sections
+    ),
+  ]
+
+
+def _curves(run: inputs.Run, gallery: pictures.Gallery) -> str:
+  from imgbench.report import figures
+
+  draw = functools.partial(figures.curves, records=run.records)
+  first, last = (run.records[i]["step"] for i in (0, -1))
+  return gallery.figure(
+    "curves",
+    draw,
+    alt="Loss, accuracy, learning rate and speed against the training step",
+    caption=f"As logged, from step {first:,} to {last:,}; nothing is smoothed."
+    " The training loss is what was minimised (with label smoothing, if any);"
+    " NLL is the plain negative log-likelihood.",
+  )
+
+
+def _subsets(run: inputs.Run, gallery: pictures.Gallery) -> str:
+  from imgbench.report import figures
+
+  by_set = {
+    dataset.key: selection.subset_rows(run.results or (), dataset.key)
+    for dataset in run.datasets
+  }
+  charted = selection.first_metrics(
+    [row for rows in by_set.values() for row in rows], MAX_CHARTED
+  )
+  shown = [row for rows in by_set.values() for row in rows]
+  if not shown:
+    return ""
+  limits = selection.limits([row for row in shown if row.metric in charted])
+  parts = []
+  for key, rows in by_set.items():
+    if not rows:
+      continue
+    parts.append(f"<h3>{_titled(run, key)}</h3>")
+    rows = [row for row in rows if row.metric in charted]
+    parts.append(
+      gallery.figure(
+        f"subsets_{inputs.file_key(key)}",
+        functools.partial(figures.subsets, rows=rows, limits=limits),
+        alt=f"Accuracy by subset of classes on {key}",
+        caption=_SUBSETS_CAPTION,
+      )
+    )
+  parts.append(html_tables.subsets(shown, run.synthetic))
+  rest = [
+    row
+    for row in run.results or ()
+    if row.subset != "all" and not text.is_accuracy(row.metric)
+  ]
+  if rest:
+    table = html_tables.subsets(rest, run.synthetic)
+    parts.append(_folded("Other metrics of the subsets", table))
+  return "\n".join(parts)
+
+
+def _errors(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
+  parts = []
+  if dataset.confusion is not None:
+    parts.append(_confusion(dataset, gallery))
+  if any(row.recall is not None for row in dataset.classes):
+    parts.append(_classes(dataset, gallery))
+  if dataset.predictions is not None:
+    parts.append(gallery.mistakes(dataset))
+  return "\n".join(filter(None, parts))
+
+
+def _confusion(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
+  from imgbench.report import figures
+
+  name = f"confusion_{inputs.file_key(dataset.key)}"
+  pairs = selection.confused_pairs(dataset.confusion, MAX_PAIRS)
+  num_classes = len(dataset.confusion)
+  if num_classes <= MAX_MATRIX:
+    title = "Confusion matrix"
+    draw = functools.partial(figures.confusion_matrix, dataset=dataset)
+    caption = (
+      "Images by true class (rows, the original label) and top-1 prediction"
+      " (columns)."
+    )
+  elif pairs:
+    title = "Most confused classes"
+    draw = functools.partial(
+      figures.confused_pairs, dataset=dataset, limit=MAX_PAIRS
+    )
+    caption = (
+      f"The {len(pairs)} most frequent confusions among {num_classes:,}"
+      " classes; the whole matrix is in confusion.npz."
+    )
+  else:
+    return ""
+  figure = gallery.figure(
+    name, draw, alt=f"{title} of {dataset.key}", caption=caption
+  )
+  table = _folded("Most frequent confusions", html_tables.pairs(dataset, pairs))
+  return f"<h3>{title}</h3>\n{figure}\n{table if pairs else ''}"
+
+
+def _classes(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
+  from imgbench.report import figures
+
+  worst = selection.worst_classes(dataset.classes, MAX_CLASSES)
+  figure = gallery.figure(
+    f"worst_classes_{inputs.file_key(dataset.key)}",
+    functools.partial(figures.worst_classes, dataset=dataset, limit=MAX_WORST),
+    alt=f"Classes of {dataset.key} with the lowest recall",
+    caption="Recall with its 95% interval, the lowest first; on the right the"
+    " class that it is most often taken for, and how many times.",
+  )
+  total = len(dataset.classes)
+  title = f"All {total:,} classes"
+  if total > len(worst):
+    title = f"The {len(worst)} worst of {total:,} classes (all: per_class.csv)"
+  table = _folded(title, html_tables.classes(dataset, worst))
+  return f"<h3>Worst classes</h3>\n{figure}\n{table}"
+
+
+def _setup(run: inputs.Run) -> str:
+  parts = []
+  if overview.command(run):
+    parts.append(f"<p><code>{text.escape(overview.command(run))}</code></p>")
+  for title, values in (
+    ("Config", run.config),
+    ("Environment", run.environment),
+  ):
+    if values:
+      parts.append(_folded(title, html_tables.key_values(_flat(values))))
+  return "\n".join(parts) or "<p>Not written.</p>"
+
+
+def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping) and value:
+      flat |= _flat(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
+
+
+def _titled(run: inputs.Run, key: str) -> str:
+  return html_tables.dataset_title(key, run.synthetic)
+
+
+def _folded(title: str, content: str) -> str:
+  summary = f"<summary>{text.escape(title)}</summary>"
+  return f"<details>{summary}\n{content}\n</details>"

@@ -1,0 +1,151 @@
+"""What of a run is worth showing: choosing and sorting, never computing."""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from imgbench.report import inputs
+from imgbench.report import text
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+  """A wrong top-1 prediction; `confidence` is its probability."""
+
+  index: int
+  image_id: str
+  label: int
+  predicted: int
+  confidence: float
+
+
+def confused_pairs(
+  confusion: np.ndarray, limit: int
+) -> list[tuple[int, int, int]]:
+  """The most frequent (true, predicted, count) off the diagonal.
+
+  Args:
+    confusion: int64 [K, K], rows true labels.
+    limit: at most so many; pairs with count 0 are left out.
+  """
+  counts = confusion.copy()
+  np.fill_diagonal(counts, 0)
+  # Stable, so that equal counts come in the order of the classes.
+  order = np.argsort(-counts, axis=None, kind="stable")[:limit]
+  num_classes = len(counts)
+  pairs = [divmod(int(i), num_classes) for i in order]
+  return [(t, p, int(counts[t, p])) for t, p in pairs if counts[t, p] > 0]
+
+
+def taken_for(
+  confusion: np.ndarray | None, label: int
+) -> tuple[int, int] | None:
+  """The wrong class that `label` is most often taken for, and how often."""
+  if confusion is None:
+    return None
+  row = confusion[label].copy()
+  row[label] = 0
+  predicted = int(np.argmax(row))
+  return (predicted, int(row[predicted])) if row[predicted] > 0 else None
+
+
+def worst_classes(
+  classes: Sequence[inputs.ClassRow], limit: int
+) -> list[inputs.ClassRow]:
+  """Classes of lowest recall, the worst first; undefined ones are left out."""
+  known = [row for row in classes if row.recall is not None]
+  return sorted(known, key=lambda r: (r.recall, -r.n, r.class_index))[:limit]
+
+
+def mistakes(predictions: inputs.Predictions, limit: int) -> list[Mistake]:
+  """Wrong top-1 predictions of highest confidence, the most confident first."""
+  predicted = predictions.top5[:, 0]
+  confidence = predictions.top5_prob[:, 0]
+  wrong = (predicted >= 0) & (predicted != predictions.label)
+  indices = np.flatnonzero(wrong & np.isfinite(confidence))
+  order = np.argsort(-confidence[indices], kind="stable")[:limit]
+  return [
+    Mistake(
+      index=int(i),
+      image_id=str(predictions.image_id[i]),
+      label=int(predictions.label[i]),
+      predicted=int(predicted[i]),
+      confidence=float(confidence[i]),
+    )
+    for i in indices[order]
+  ]
+
+
+def digest(chosen: Sequence[Mistake]) -> str:
+  """Names a choice of mistakes, to know a picture of it again."""
+  return hashlib.sha256(repr(list(chosen)).encode()).hexdigest()[:16]
+
+
+def series(records: Sequence[dict], key: str) -> tuple[list[int], list[float]]:
+  """Steps and values of a logged metric; missing and null ones left out."""
+  points = [
+    (record["step"], record[key])
+    for record in records
+    if record.get(key) is not None
+  ]
+  return [step for step, _ in points], [value for _, value in points]
+
+
+def logged_keys(records: Sequence[dict], ending: str) -> list[str]:
+  """Keys `<split>/<ending>` that were ever logged, train first."""
+  keys = dict.fromkeys(
+    key
+    for record in records
+    for key, value in record.items()
+    if key.partition("/")[2] == ending and value is not None
+  )
+  return sorted(keys, key=lambda key: not key.startswith("train/"))
+
+
+def last(records: Sequence[dict], key: str):
+  """The last value logged under `key`, or None."""
+  values = [r[key] for r in records if r.get(key) is not None]
+  return values[-1] if values else None
+
+
+def subset_rows(
+  results: Sequence[inputs.Row], dataset: str
+) -> list[inputs.Row]:
+  """Accuracies of a data set, if it has subsets beside "all"."""
+  rows = [
+    row
+    for row in results
+    if row.dataset == dataset and text.is_accuracy(row.metric)
+  ]
+  return rows if any(row.subset != "all" for row in rows) else []
+
+
+def first_metrics(rows: Sequence[inputs.Row], limit: int) -> list[str]:
+  """The metrics of `rows`, in the order of a table, at most `limit`."""
+  names = dict.fromkeys(row.metric for row in rows)
+  return sorted(names, key=text.metric_order)[:limit]
+
+
+def limits(rows: Sequence[inputs.Row]) -> tuple[float, float]:
+  """The lowest and the highest fraction among values and intervals."""
+  numbers = [
+    number
+    for row in rows
+    for number in (row.value, row.ci_low, row.ci_high)
+    if number is not None
+  ]
+  return (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
+
+
+def headline(results: Sequence[inputs.Row], dataset: str) -> list[inputs.Row]:
+  """Accuracies of the whole set, top-1 first."""
+  rows = [
+    row
+    for row in results
+    if row.dataset == dataset
+    and row.subset == "all"
+    and text.is_accuracy(row.metric)
+  ]
+  return sorted(rows, key=lambda row: text.metric_order(row.metric))

@@ -1,0 +1,179 @@
+"""The files of a run: who may write, what was asked for, what came out."""
+
+from collections.abc import Mapping
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import pathlib
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import writers
+from imgbench.data import source
+from imgbench.evaluators import base
+from imgbench.metrics import confusion
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+STATUS = "status.json"
+RESULTS = "results.json"
+WARNINGS = "warnings.json"
+PER_CLASS = "per_class.csv"
+CONFUSION = "confusion.npz"
+PREDICTIONS = "predictions"
+
+RUNNING = "running"
+DONE = "done"
+FAILED = "failed"
+DIVERGED = "diverged"
+PREEMPTED = "preempted"
+
+
+def file_key(key: str) -> str:
+  """A split's key in file names: "cifar10:test" becomes "cifar10-test"."""
+  name = key.replace(":", "-", 1)
+  return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Returns what the file holds, None if it is not there."""
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    return None
+  except json.JSONDecodeError as error:
+    raise errors.InputError(
+      f"{path} is not JSON ({error}); move it away to go on"
+    ) from error
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path):
+  """Keeps a second process out of the workdir while the block runs."""
+  with (workdir / ".lock").open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise errors.InputError(
+        f"another process is running in {workdir}; wait for it or give another"
+        " --workdir"
+      ) from None
+    except OSError as error:
+      logging.warning("%s cannot be locked: %s", workdir, error)
+    yield
+
+
+def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Raises InputError if the workdir holds a run of another config."""
+  old = read_json(workdir / CONFIG)
+  if old is None:
+    return
+  differences = config_utils.frozen_differences(old, config)
+  if differences:
+    raise errors.InputError(
+      f"{workdir} holds a run of another config: {'; '.join(differences)}."
+      " Give another --workdir, or the old values"
+    )
+
+
+def write_start(
+  workdir: pathlib.Path,
+  config: Mapping[str, Any],
+  environment: Mapping[str, Any],
+) -> None:
+  """Writes config and environment, keeping a list of all starts."""
+  old = read_json(workdir / ENVIRONMENT) or {}
+  starts = old.get("starts", [])
+  starts.append(
+    {key: environment[key] for key in ("started_at", "commit", "command")}
+  )
+  writers.write_json(workdir / CONFIG, config)
+  writers.write_json(workdir / ENVIRONMENT, {**environment, "starts": starts})
+
+
+def write_status(workdir: pathlib.Path, state: str, **facts) -> None:
+  """Writes how the run stands; sweeps and restarts read it."""
+  writers.write_json(workdir / STATUS, {"state": state, **facts})
+
+
+def finished_results(
+  workdir: pathlib.Path, config_hash: str
+) -> dict[str, Any] | None:
+  """The results of a run of this very config that is done, else None."""
+  status = read_json(workdir / STATUS) or {}
+  if status.get("state") != DONE or status.get("config_hash") != config_hash:
+    return None
+  return read_json(workdir / RESULTS)
+
+
+def write_results(
+  workdir: pathlib.Path,
+  evaluations: Mapping[str, base.Evaluation],
+  examples: Mapping[str, source.Examples],
+  warnings: list[dict[str, Any]],
+) -> dict[str, Any]:
+  """Writes all that an evaluation leaves, results.json last.
+
+  Args:
+    workdir: the run's folder.
+    evaluations: by alias, e.g. "val".
+    examples: the evaluated splits under the same aliases.
+    warnings: rows of warnings.json.
+
+  Returns:
+    What results.json holds.
+  """
+  results, tables, matrices = {}, [], {}
+  (workdir / PREDICTIONS).mkdir(exist_ok=True)
+  for alias, evaluation in evaluations.items():
+    info, key = evaluation.info, file_key(evaluation.info.key)
+    for (subset, metric), value in evaluation.measurements.items():
+      results[f"{info.key}/{subset}/{metric}"] = value.as_json()
+    labels = examples[alias].label
+    top1 = evaluation.outcomes.top5[:, 0]
+    matrix = confusion.confusion_matrix(labels, top1, info.num_classes)
+    matrices[key] = matrix
+    matrices[f"{key}.class_names"] = np.array(info.class_names)
+    tables.append((info, confusion.per_class_rows(matrix, labels)))
+    _write_npz(
+      workdir / PREDICTIONS / f"{key}.npz",
+      image_id=examples[alias].image_id,
+      label=labels,
+      top5=evaluation.outcomes.top5,
+      top5_prob=evaluation.outcomes.top5_prob,
+    )
+  _write_npz(workdir / CONFUSION, **matrices)
+  writers.write_atomically(workdir / PER_CLASS, _per_class_csv(tables))
+  writers.write_json(workdir / WARNINGS, warnings)
+  writers.write_json(workdir / RESULTS, results)
+  return results
+
+
+def _write_npz(path: pathlib.Path, **arrays: np.ndarray) -> None:
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  writers.write_atomically(path, buffer.getvalue())
+
+
+def _per_class_csv(tables) -> str:
+  text = io.StringIO()
+  columns = None
+  for info, rows in tables:
+    for index, row in enumerate(rows):
+      row = {
+        "dataset": info.key,
+        "class_index": index,
+        "class_name": info.class_names[index],
+        **row,
+      }
+      if columns is None:
+        columns = csv.DictWriter(text, list(row), lineterminator="\n")
+        columns.writeheader()
+      columns.writerow({k: "" if v is None else v for k, v in row.items()})
+  return text.getvalue()

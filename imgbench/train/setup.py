@@ -1,0 +1,334 @@
+"""From a config to the parts of a run; everything is checked here first."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from imgbench import config_utils
+from imgbench import data
+from imgbench import errors
+from imgbench import evaluators
+from imgbench import models
+from imgbench import optim
+from imgbench import parallel
+from imgbench import registry
+from imgbench.data import device
+from imgbench.data import order
+from imgbench.data import preprocess
+from imgbench.data import source
+from imgbench.evaluators import base as evaluators_base
+from imgbench.models import base as models_base
+from imgbench.train import state as state_lib
+from imgbench.train import step as step_lib
+
+SECTIONS = (
+  "seed",
+  "global_batch_size",
+  "data",
+  "model",
+  "augment",
+  "loss",
+  "optim",
+  "schedule",
+  "steps",
+  "logging",
+  "evaluation",
+  "checkpoint",
+  "parallel",
+)
+# Patches of this many training images set what a model takes from data.
+PREPARE_EXAMPLES = 5000
+STEPS_PER_DISPATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Periods:
+  """Durations of the config as steps; 0 is never."""
+
+  total: int
+  logging: int
+  checkpoint: int
+  evaluation: Mapping[str, int]  # by alias
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What the loop needs; see `build`."""
+
+  strategy: parallel.JitStrategy
+  info: source.Info
+  order: order.ExampleOrder
+  train_data: device.DeviceExamples
+  state: state_lib.TrainState
+  num_params: int
+  sample: Callable
+  train_step: step_lib.TrainStep
+  device_step: Callable
+  steps_per_dispatch: int
+  schedule: optax.Schedule
+  evaluators: Mapping[str, evaluators_base.Evaluator]
+  periods: Periods
+  global_batch_size: int
+
+
+def build(config: ml_collections.ConfigDict, progress=None) -> Parts:
+  """Returns the parts of a run at step 0.
+
+  Cheap checks come first, then the data, then the devices' work.
+
+  Args:
+    config: as `configs.common.base_config`, filled.
+    progress: called with a text before each long piece of work.
+
+  Raises:
+    InputError: whatever in the config or the data does not fit.
+  """
+  say = progress or (lambda text: logging.info("%s", text))
+  config_utils.check_sections(config, SECTIONS)
+  with config_utils.errors_name("parallel"):
+    strategy = registry.call(
+      "parallel",
+      parallel.create_strategy,
+      **config_utils.arguments(config.parallel),
+    )
+  strategy.check_batch_size(config.global_batch_size, "global_batch_size")
+  train_source = _build_source(config.data, split=config.data.train_split)
+  info = train_source.info
+  periods = _periods(config, info.num_examples)
+  schedule, tx = _optimizer(config, info.num_examples, periods.total)
+  model = _model(config, info, strategy)
+  normalize = _normalizer(config, info, model.dtype)
+  sample = _sampler(config, info, normalize)
+  eval_sources = _evaluation_sources(config, info)
+
+  say(f"reading {info.key}: {info.num_examples} examples")
+  examples = train_source.load()
+  train_data = strategy.replicate(device.from_examples(examples))
+  init_key, step_key = jax.random.split(jax.random.key(config.seed))
+  state = strategy.jit(
+    lambda key: state_lib.TrainState.create(model.init(key), tx)
+  )(init_key)
+  if model.prepare is not None:
+    images = normalize(train_data.image[:PREPARE_EXAMPLES])
+    variables = strategy.jit(model.prepare)(state.variables, images)
+    state = strategy.replicate(state_lib.TrainState.create(variables, tx))
+  train_step = step_lib.build_train_step(
+    model, tx, label_smoothing=config.loss.label_smoothing
+  )
+  return Parts(
+    strategy=strategy,
+    info=info,
+    order=order.ExampleOrder(info.num_examples, config.seed),
+    train_data=train_data,
+    state=state,
+    num_params=sum(x.size for x in jax.tree.leaves(state.params)),
+    sample=sample,
+    train_step=train_step,
+    device_step=step_lib.build_device_step(train_step, sample, step_key),
+    steps_per_dispatch=_steps_per_dispatch(config, strategy),
+    schedule=schedule,
+    evaluators=_evaluators(
+      config, strategy, model, normalize, eval_sources, say
+    ),
+    periods=periods,
+    global_batch_size=config.global_batch_size,
+  )
+
+
+def _build_source(section, split: str) -> source.Source:
+  return data.build_source(
+    section.name,
+    split,
+    section.data_dir,
+    **config_utils.arguments(section.options),
+  )
+
+
+def _periods(config, num_examples: int) -> Periods:
+  batch = config.global_batch_size
+  calendar = config_utils.Durations(num_examples, batch)
+  total = calendar.steps(config.steps.total, "steps.total")
+  if total < 1:
+    raise errors.InputError(
+      f"steps.total: expected at least one step, got {config.steps.total!r}"
+    )
+  calendar = config_utils.Durations(num_examples, batch, total)
+  every = lambda text, key: calendar.steps(text, key)
+  return Periods(
+    total=total,
+    logging=every(config.logging.every, "logging.every"),
+    checkpoint=every(config.checkpoint.every, "checkpoint.every"),
+    evaluation={
+      alias: every(
+        entry.get("every", config.evaluation.every),
+        f"evaluation.sets.{alias}.every",
+      )
+      for alias, entry in config.evaluation.sets.items()
+    },
+  )
+
+
+def _optimizer(config, num_examples: int, total_steps: int):
+  section = config_utils.arguments(config.schedule)
+  calendar = config_utils.Durations(
+    num_examples, config.global_batch_size, total_steps
+  )
+  if "warmup" in section:
+    section["warmup_steps"] = calendar.steps(
+      section.pop("warmup"), "schedule.warmup"
+    )
+  with config_utils.errors_name("schedule"):
+    schedule = optim.build_schedule(total_steps=total_steps, **section)
+  with config_utils.errors_name("optim"):
+    tx = optim.build_optimizer(
+      schedule=schedule, **config_utils.arguments(config.optim)
+    )
+  return schedule, tx
+
+
+def _model(config, info, strategy) -> models_base.Model:
+  section = config_utils.arguments(config.model)
+  dtypes = {
+    "auto": jnp.float32 if strategy.platform == "cpu" else jnp.bfloat16,
+    "float32": jnp.float32,
+    "bfloat16": jnp.bfloat16,
+  }
+  name = section.pop("dtype")
+  if name not in dtypes:
+    raise errors.InputError(
+      f"model.dtype: expected one of {sorted(dtypes)}, got {name!r}"
+    )
+  with config_utils.errors_name("model"):
+    return models.build_model(
+      num_classes=info.num_classes,
+      image_shape=info.image_shape,
+      dtype=dtypes[name],
+      **section,
+    )
+
+
+def _normalizer(config, info, dtype):
+  mean, std = tuple(config.augment.mean), tuple(config.augment.std)
+  channels = info.image_shape[-1]
+  if len(mean) != channels or len(std) != channels or min(std) <= 0:
+    raise errors.InputError(
+      f"augment.mean and augment.std: expected {channels} numbers each, std"
+      f" above 0, got {mean} and {std}"
+    )
+  return lambda images: preprocess.normalize(images, mean, std, dtype)
+
+
+def _sampler(config, info, normalize):
+  section = config_utils.arguments(config.augment)
+  settings = {k: v for k, v in section.items() if k not in ("mean", "std")}
+
+  def sample(images, index, epoch, key):
+    drawn = registry.call(
+      "augment",
+      preprocess.sample,
+      images=images,
+      index=index,
+      epoch=epoch,
+      step_key=key,
+      **settings,
+    )
+    return normalize(drawn)
+
+  numbers = jax.ShapeDtypeStruct((config.global_batch_size,), jnp.int32)
+  images = jax.ShapeDtypeStruct(
+    (info.num_examples, *info.image_shape), jnp.uint8
+  )
+  with config_utils.errors_name("augment"):
+    jax.eval_shape(sample, images, numbers, numbers, jax.random.key(0))
+  return sample
+
+
+def _steps_per_dispatch(config, strategy) -> int:
+  wanted = config.steps.per_dispatch
+  if wanted < 0:
+    raise errors.InputError(
+      f"steps.per_dispatch: expected 0 (choose) or more, got {wanted}"
+    )
+  if wanted:
+    return wanted
+  # Gradients of convolutions inside a scan are 30 times slower on XLA:CPU.
+  return 1 if strategy.platform == "cpu" else STEPS_PER_DISPATCH
+
+
+def _evaluation_sources(config, train_info) -> dict[str, source.Source]:
+  sources = {}
+  for alias, entry in config.evaluation.sets.items():
+    key = f"evaluation.sets.{alias}"
+    known = ("type", "split", "name", "data_dir", "options", "every")
+    for name in entry:
+      if name not in known:
+        raise errors.InputError(
+          f"{key}.{name}: unknown key; {registry.near_names(name, known)}"
+        )
+    if alias in ("train", "time") or "/" in alias:
+      raise errors.InputError(
+        f"{key}: the names train and time, and a slash, are taken"
+      )
+    _evaluator_type(config, alias)
+    section = ml_collections.ConfigDict({**config.data, **entry})
+    with config_utils.errors_name(key):
+      sources[alias] = _build_source(section, entry.split)
+    info = sources[alias].info
+    if info.class_names != train_info.class_names:
+      raise errors.InputError(
+        f"{key}: {info.key} has other classes than {train_info.key}"
+      )
+    if info.image_shape != train_info.image_shape:
+      raise errors.InputError(
+        f"{key}: {info.key} has images {list(info.image_shape)}, expected"
+        f" {list(train_info.image_shape)} as in {train_info.key}"
+      )
+  return sources
+
+
+def _evaluators(config, strategy, model, normalize, sources, say):
+  flip = config.evaluation.flip_average
+
+  def predict_fn(variables, images):
+    images = normalize(images)
+    logits, _ = model.apply(variables, images, False)
+    if flip:
+      mirrored, _ = model.apply(variables, images[:, :, ::-1], False)
+      logits = (logits + mirrored) / 2
+    return logits
+
+  built = {}
+  compiled_pass = None
+  for alias, split in sources.items():
+    if compiled_pass is None:
+      compiled_pass = evaluators_base.CompiledPass(
+        predict_fn,
+        strategy,
+        config.evaluation.batch_size,
+        split.info.num_classes,
+      )
+    say(f"reading {split.info.key}: {split.info.num_examples} examples")
+    built[alias] = _evaluator_type(config, alias)(
+      split.load(),
+      split.info,
+      compiled_pass=compiled_pass,
+      strategy=strategy,
+      protocol="logits averaged over an image and its mirror" if flip else "",
+    )
+  return built
+
+
+def _evaluator_type(config, alias: str):
+  wanted = config.evaluation.sets[alias].get("type", "classification")
+  if wanted not in evaluators.EVALUATORS:
+    raise errors.InputError(
+      f"evaluation.sets.{alias}.type: unknown type {wanted!r};"
+      f" {registry.near_names(wanted, evaluators.EVALUATORS)}"
+    )
+  return evaluators.EVALUATORS[wanted]

@@ -1,0 +1,82 @@
+"""The state of a run: everything that a step reads and writes."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = dict[str, Any]
+
+
+@flax.struct.dataclass
+class Window:
+  """Sums since the last logged step.
+
+  They are a part of the state, so that a run that is stopped between two
+  logged steps logs the same numbers after it is resumed.
+
+  Attributes:
+    loss_sum: float32, of the per-example losses' batch means.
+    grad_norm_sum: float32, of the global norms of the gradients.
+    top1_hits: int32.
+    examples: int32.
+    steps: int32.
+  """
+
+  loss_sum: jax.Array
+  grad_norm_sum: jax.Array
+  top1_hits: jax.Array
+  examples: jax.Array
+  steps: jax.Array
+
+  @classmethod
+  def empty(cls) -> "Window":
+    zero_f = lambda: jnp.zeros((), jnp.float32)
+    zero_i = lambda: jnp.zeros((), jnp.int32)
+    return cls(zero_f(), zero_f(), zero_i(), zero_i(), zero_i())
+
+
+@flax.struct.dataclass
+class TrainState:
+  """What a checkpoint holds of the model; replaced, never edited.
+
+  Attributes:
+    step: int32, steps done.
+    params: what is trained, float32.
+    model_state: other collections of the model, e.g. "batch_stats".
+    opt_state: of the optimizer.
+    window: see `Window`.
+    bad_step: int32, the first step with a loss that is not finite, 0 if none.
+    last_finite_loss: float32, the loss of the step before that one.
+  """
+
+  step: jax.Array
+  params: Params
+  model_state: dict[str, Any]
+  opt_state: optax.OptState
+  window: Window
+  bad_step: jax.Array
+  last_finite_loss: jax.Array
+
+  @classmethod
+  def create(
+    cls, variables: dict[str, Any], tx: optax.GradientTransformation
+  ) -> "TrainState":
+    """A state at step 0 from a model's variables."""
+    model_state = {k: v for k, v in variables.items() if k != "params"}
+    return cls(
+      step=jnp.zeros((), jnp.int32),
+      params=variables["params"],
+      model_state=model_state,
+      opt_state=tx.init(variables["params"]),
+      window=Window.empty(),
+      bad_step=jnp.zeros((), jnp.int32),
+      last_finite_loss=jnp.full((), jnp.nan, jnp.float32),
+    )
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What the model's `apply` takes."""
+    return {"params": self.params, **self.model_state}

@@ -1,0 +1,103 @@
+"""One step body, pure; compiled in `train.loop` through a strategy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from imgbench import losses
+from imgbench.data import device
+from imgbench.models import base
+from imgbench.train import state as state_lib
+
+Batch = dict[str, jax.Array]
+TrainStep = Callable[
+  [state_lib.TrainState, Batch], tuple[state_lib.TrainState, jax.Array]
+]
+
+
+def build_train_step(
+  model: base.Model, tx: optax.GradientTransformation, label_smoothing: float
+) -> TrainStep:
+  """Returns (state, batch) -> (state, loss), the update of one step.
+
+  The batch holds "image", [B, H, W, C] in the model's dtype and normalised,
+  and "label", int32 [B]. The loss is float32, the mean over the batch.
+  """
+
+  def loss_fn(params, model_state, batch):
+    variables = {"params": params, **model_state}
+    logits, model_state = model.apply(variables, batch["image"], True)
+    per_example = losses.softmax_cross_entropy(
+      logits, batch["label"], label_smoothing
+    )
+    return per_example.mean(), (logits, model_state)
+
+  def train_step(state, batch):
+    (loss, (logits, model_state)), grads = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(state.params, state.model_state, batch)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    hits = jnp.sum(
+      jnp.argmax(logits, axis=-1) == batch["label"], dtype=jnp.int32
+    )
+    window = state_lib.Window(
+      loss_sum=state.window.loss_sum + loss,
+      grad_norm_sum=state.window.grad_norm_sum + optax.global_norm(grads),
+      top1_hits=state.window.top1_hits + hits,
+      examples=state.window.examples + batch["label"].shape[0],
+      steps=state.window.steps + 1,
+    )
+    step = state.step + 1
+    newly_bad = ~jnp.isfinite(loss) & (state.bad_step == 0)
+    bad_step = jnp.where(newly_bad, step, state.bad_step)
+    state = state.replace(
+      step=step,
+      params=optax.apply_updates(state.params, updates),
+      model_state=model_state,
+      opt_state=opt_state,
+      window=window,
+      bad_step=bad_step,
+      last_finite_loss=jnp.where(bad_step > 0, state.last_finite_loss, loss),
+    )
+    return state, loss
+
+  return train_step
+
+
+def build_device_step(
+  train_step: TrainStep,
+  sample: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array],
+  key: jax.Array,
+) -> Callable[..., tuple[state_lib.TrainState, jax.Array]]:
+  """Returns (state, data, order) -> (state, loss) for data on the device.
+
+  Args:
+    train_step: see `build_train_step`.
+    sample: (images uint8 [N, H, W, C], index [B], epoch [B], key) -> augmented
+      and normalised images [B, H, W, C].
+    key: folded with the step, so that any step can be computed again.
+  """
+
+  def device_step(
+    state: state_lib.TrainState, data: device.DeviceExamples, order: Batch
+  ):
+    step_key = jax.random.fold_in(key, state.step)
+    image = sample(data.image, order["index"], order["epoch"], step_key)
+    batch = {"image": image, "label": data.label[order["index"]]}
+    return train_step(state, batch)
+
+  return device_step
+
+
+def scan_steps(device_step: Callable) -> Callable:
+  """Returns the step for orders [S, B]: S steps in one dispatch."""
+
+  def steps(state: Any, data: Any, orders: Batch):
+    return jax.lax.scan(
+      lambda carry, order: device_step(carry, data, order), state, orders
+    )
+
+  return steps

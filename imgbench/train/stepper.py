@@ -1,0 +1,93 @@
+"""Dispatches compiled steps; what happens between them is the loop's."""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from imgbench.train import setup
+from imgbench.train import state as state_lib
+from imgbench.train import step as step_lib
+
+# Dispatches in flight: enough to hide the host, few enough to stop quickly.
+IN_FLIGHT = 2
+
+# Called with the steps of a dispatch that ended and its last losses.
+OnSteps = Callable[[int, jax.Array], None]
+
+
+class Stepper:
+  """The compiled steps of a run.
+
+  Several steps may go into one dispatch. Dispatches lie on a grid of whole
+  steps, so that a resumed run makes the same calls as an unbroken one.
+
+  Args:
+    parts: of the run.
+    stops: steps at which `advance` will be told to end, or periods of such;
+      they decide which dispatch sizes are compiled.
+  """
+
+  def __init__(self, parts: setup.Parts, stops: Iterable[int]):
+    self._parts = parts
+    many = parts.steps_per_dispatch
+    sizes = {many} | ({1} if any(stop % many for stop in stops) else set())
+    self._compiled = {size: self._compile(size) for size in sizes}
+
+  def _compile(self, size: int) -> Any:
+    body = self._parts.device_step
+    if size > 1:
+      body = step_lib.scan_steps(body)
+    # Lowered ahead, so that compiling is timed apart and happens once.
+    return (
+      self._parts.strategy.jit(body, donate=(0,))
+      .lower(self._parts.state, self._parts.train_data, self._orders(0, size))
+      .compile()
+    )
+
+  def _orders(self, step: int, count: int) -> dict[str, jax.Array]:
+    """Examples of steps [step, step + count), on the devices."""
+    batch = self._parts.global_batch_size
+    orders = self._parts.order.at(step * batch, count * batch)
+    if count == 1:
+      return self._parts.strategy.shard_batch(orders)
+    orders = {k: v.reshape(count, batch) for k, v in orders.items()}
+    return self._parts.strategy.shard_batch_sequence(orders)
+
+  def advance(
+    self,
+    state: state_lib.TrainState,
+    step: int,
+    end: int,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_steps: OnSteps = lambda count, loss: None,
+  ) -> tuple[state_lib.TrainState, int]:
+    """Trains from `step` to `end`, or less if asked to stop; blocks at the end.
+
+    Args:
+      state: at `step`; its memory is reused.
+      step: steps done.
+      end: steps to have done.
+      should_stop: looked at before each dispatch.
+      on_steps: called when a dispatch has ended.
+
+    Returns:
+      The new state and the steps done.
+    """
+    many = self._parts.steps_per_dispatch
+    in_flight = collections.deque()
+    while step < end and not should_stop():
+      whole = step % many == 0 and step + many <= end
+      count = many if whole else 1
+      state, loss = self._compiled[count](
+        state, self._parts.train_data, self._orders(step, count)
+      )
+      step += count
+      in_flight.append((count, loss))
+      if len(in_flight) > IN_FLIGHT:
+        on_steps(*jax.block_until_ready(in_flight.popleft()))
+    for done in in_flight:
+      on_steps(*jax.block_until_ready(done))
+    return jax.block_until_ready(state), step

@@ -1,0 +1,51 @@
+"""Packaging of imgbench: ranges here, tested versions in requirements/."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r'__version__ = "([^"]+)"', (HERE / "imgbench/__init__.py").read_text()
+).group(1)
+
+setuptools.setup(
+  name="imgbench",
+  version=VERSION,
+  description="Accelerator benchmarking on image classification in JAX.",
+  long_description=(HERE / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["imgbench", "imgbench.*"]),
+  package_data={"imgbench": ["*/*.html", "*/*.css"]},
+  install_requires=[
+    "absl-py>=2.1",
+    "array_record>=0.5",
+    "chex>=0.1.90",
+    "etils[epath]>=1.10",
+    "flax>=0.12",
+    # tensorflow-datasets imports it and does not declare it.
+    "importlib_resources>=6.0",
+    "jax>=0.10",
+    "matplotlib>=3.9",
+    "ml-collections>=1.0",
+    "numpy>=2.0",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12",
+    "pillow>=11",
+    "scipy>=1.14",
+    "tensorboardX>=2.6",
+    "tensorflow-datasets>=4.9.9",
+    "tqdm>=4.66",
+  ],
+  extras_require={
+    "cuda": ["jax[cuda12]"],
+    "tpu": ["jax[tpu]"],
+    # Only imgbench.data.prepare, which builds data sets, imports TensorFlow.
+    "prepare": ["tensorflow>=2.18"],
+    "test": ["hypothesis", "pytest>=8", "pytest-xdist", "ruff"],
+  },
+  entry_points={"console_scripts": ["imgbench=imgbench.main:run"]},
+)

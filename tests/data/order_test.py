@@ -1,0 +1,38 @@
+"""Tests of the order of training examples."""
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import numpy as np
+
+from imgbench.data import order
+
+
+def test_every_epoch_holds_every_example_once():
+  stream = order.ExampleOrder(10, seed=3)
+  batches = [stream.at(start, 4) for start in range(0, 30, 4)]
+  index = np.concatenate([b["index"] for b in batches])[:30].reshape(3, 10)
+  epoch = np.concatenate([b["epoch"] for b in batches])[:30].reshape(3, 10)
+  for number in range(3):
+    np.testing.assert_array_equal(np.sort(index[number]), np.arange(10))
+    np.testing.assert_array_equal(epoch[number], number)
+  assert not np.array_equal(index[0], index[1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+  start=st.integers(0, 10**6),
+  first=st.integers(0, 50),
+  second=st.integers(0, 50),
+)
+def test_a_stretch_does_not_depend_on_where_it_begins(start, first, second):
+  whole = order.ExampleOrder(17, seed=1).at(start, first + second)
+  tail = order.ExampleOrder(17, seed=1).at(start + first, second)
+  np.testing.assert_array_equal(whole["index"][first:], tail["index"])
+  np.testing.assert_array_equal(whole["epoch"][first:], tail["epoch"])
+
+
+def test_seeds_give_other_orders():
+  one = order.ExampleOrder(100, seed=1).at(0, 100)["index"]
+  two = order.ExampleOrder(100, seed=2).at(0, 100)["index"]
+  assert not np.array_equal(one, two)

@@ -1,0 +1,220 @@
+"""Random access to TFRecord files, their sidecars, and damaged files."""
+
+import os
+import pickle
+import struct
+
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.data import tfrecord_index
+from tests.data import shared_files
+from tests.data import tiny_tfds
+
+RECORDS = [b"first", b"", b"the third one is longer" * 20, b"\0\0\0", b"last"]
+
+
+@pytest.fixture(autouse=True)
+def user_cache(tmp_path, monkeypatch):
+  folder = tmp_path / "user_cache"
+  monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+  return folder / "imgbench" / "tfrecord_index"
+
+
+@pytest.fixture
+def shard(tmp_path):
+  path = tmp_path / "data" / "tiny.tfrecord-00000-of-00001"
+  path.parent.mkdir()
+  path.write_bytes(tiny_tfds.tfrecord_bytes(RECORDS))
+  yield path
+  path.parent.chmod(0o755)
+
+
+def test_offsets_by_hand(shard):
+  # 12 bytes before the data and 4 behind.
+  sizes = [16 + len(record) for record in RECORDS]
+  expected = np.concatenate([[0], np.cumsum(sizes)])
+  offsets = tfrecord_index.build_offsets(shard)
+  np.testing.assert_array_equal(offsets, expected)
+  assert offsets.dtype == np.int64
+
+
+def test_records_one_by_one_and_in_ranges(shard):
+  reader = tfrecord_index.Shard(shard)
+  assert len(reader) == len(RECORDS)
+  assert [reader[i] for i in (4, 0, 2, 1, 3)] == [
+    RECORDS[i] for i in (4, 0, 2, 1, 3)
+  ]
+  for start in range(len(RECORDS) + 1):
+    for stop in range(start, len(RECORDS) + 1):
+      assert reader.read(start, stop) == RECORDS[start:stop]
+  for index in (-1, len(RECORDS)):
+    with pytest.raises(IndexError):
+      reader[index]
+
+
+def test_a_reader_survives_pickling_after_use(shard):
+  reader = tfrecord_index.Shard(shard)
+  assert reader[0] == RECORDS[0]
+  assert pickle.loads(pickle.dumps(reader))[4] == RECORDS[4]
+
+
+@hypothesis.settings(deadline=None, max_examples=30)
+@hypothesis.given(st.lists(st.binary(max_size=300), max_size=12))
+def test_any_records_come_back(tmp_path_factory, records):
+  path = tmp_path_factory.mktemp("records") / "shard"
+  path.write_bytes(tiny_tfds.tfrecord_bytes(records))
+  reader = tfrecord_index.Shard(path)
+  assert reader.read(0, len(records)) == records
+
+
+def test_empty_file_has_no_records(tmp_path):
+  path = tmp_path / "empty"
+  path.touch()
+  assert tfrecord_index.build_offsets(path).tolist() == [0]
+
+
+@pytest.mark.parametrize("cut", range(1, 25))
+def test_truncated_anywhere_in_the_last_records(shard, cut):
+  size = shard.stat().st_size - cut
+  os.truncate(shard, size)
+  offsets = np.cumsum([0, *(16 + len(record) for record in RECORDS)])
+  broken = int(np.searchsorted(offsets, size, side="right")) - 1
+  if offsets[broken] == size:  # whole records are gone: see tfds_test
+    assert len(tfrecord_index.build_offsets(shard)) == broken + 1
+    return
+  with pytest.raises(errors.InputError, match="truncated") as caught:
+    tfrecord_index.build_offsets(shard)
+  message = str(caught.value)
+  assert str(shard) in message
+  assert f"record {broken} at byte {offsets[broken]} " in message
+  assert f"end at byte {size}" in message
+
+
+@pytest.mark.parametrize("bit", range(0, 96, 5))
+def test_every_damaged_length_is_seen(shard, bit):
+  at = 16 + len(RECORDS[0]) + 16 + len(RECORDS[1])  # header of the third
+  data = bytearray(shard.read_bytes())
+  data[at + bit // 8] ^= 1 << bit % 8
+  shard.write_bytes(data)
+  with pytest.raises(
+    errors.InputError, match=f"length at byte {at} .record 2. does not match"
+  ):
+    tfrecord_index.build_offsets(shard)
+
+
+def test_not_a_tfrecord_file(tmp_path):
+  path = tmp_path / "shard"
+  path.write_bytes(struct.pack("<Q", 4) + b"none of this is a record")
+  with pytest.raises(errors.InputError, match="not a TFRecord file"):
+    tfrecord_index.build_offsets(path)
+
+
+def test_damaged_data_are_seen_when_read_in_bulk(shard):
+  data = bytearray(shard.read_bytes())
+  at = 16 + len(RECORDS[0]) + 16 + len(RECORDS[1])
+  data[at + 12 + 100] ^= 4
+  shard.write_bytes(data)
+  reader = tfrecord_index.Shard(shard)
+  assert reader.read(0, 2) == RECORDS[:2]
+  with pytest.raises(
+    errors.InputError, match=f"at byte {at}: the data of record 2 do not"
+  ):
+    reader.read(1, 4)
+
+
+def test_truncated_after_it_was_indexed(shard):
+  reader = tfrecord_index.Shard(shard)
+  assert len(reader) == 5
+  os.truncate(shard, 60)
+  with pytest.raises(errors.InputError, match="truncated while it was read"):
+    reader.read(0, 5)
+
+
+def _sidecar(shard):
+  return shard.with_name(shard.name + ".index.npz")
+
+
+def test_sidecar_is_written_once_beside_the_file(shard, user_cache):
+  offsets = tfrecord_index.load_offsets(shard)
+  written = _sidecar(shard).stat()
+  np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), offsets)
+  assert _sidecar(shard).stat().st_mtime_ns == written.st_mtime_ns
+  assert _sidecar(shard).stat().st_ino == written.st_ino
+  assert len(list(shard.parent.iterdir())) == 2
+  assert not user_cache.exists()
+
+
+def test_sidecar_is_what_is_read(shard):
+  tfrecord_index.load_offsets(shard)
+  with np.load(_sidecar(shard)) as arrays:
+    changed = dict(arrays, offsets=arrays["offsets"] + 1)
+  np.savez(_sidecar(shard), **changed)
+  assert tfrecord_index.load_offsets(shard)[0] == 1
+
+
+def test_read_only_folder_uses_the_user_cache(shard, user_cache):
+  shard.parent.chmod(0o555)
+  offsets = tfrecord_index.load_offsets(shard)
+  assert [path.name for path in shard.parent.iterdir()] == [shard.name]
+  (sidecar,) = user_cache.iterdir()
+  inode = sidecar.stat().st_ino
+  np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), offsets)
+  assert sidecar.stat().st_ino == inode
+
+
+def test_nowhere_to_write_is_no_obstacle(shard, user_cache, caplog):
+  shard.parent.chmod(0o555)
+  user_cache.parent.parent.touch()  # a file where the cache folder should be
+  assert len(tfrecord_index.load_offsets(shard)) == 6
+  assert "indexed anew at every start" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["content", "time"])
+def test_changed_file_is_indexed_anew(shard, change):
+  tfrecord_index.load_offsets(shard)
+  if change == "content":
+    shard.write_bytes(tiny_tfds.tfrecord_bytes([*RECORDS, b"more"]))
+  else:
+    # As many bytes, other records, another time.
+    shard.write_bytes(tiny_tfds.tfrecord_bytes(RECORDS[::-1]))
+    os.utime(shard, (1, 1))
+  reader = tfrecord_index.Shard(shard)
+  np.testing.assert_array_equal(
+    reader.offsets, tfrecord_index.build_offsets(shard)
+  )
+
+
+@pytest.mark.parametrize("size", [0, 10, 200])
+def test_damaged_sidecar_is_made_anew(shard, size, caplog):
+  expected = tfrecord_index.load_offsets(shard)
+  os.truncate(_sidecar(shard), size)
+  np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), expected)
+  assert "made anew" in caplog.text
+  with np.load(_sidecar(shard)) as arrays:
+    np.testing.assert_array_equal(arrays["offsets"], expected)
+
+
+def test_sidecar_with_a_flipped_bit_is_made_anew(shard):
+  expected = tfrecord_index.load_offsets(shard)
+  whole = _sidecar(shard).read_bytes()
+  at = whole.index(expected.tobytes()) + 9
+  damaged = bytearray(whole)
+  damaged[at] ^= 1
+  _sidecar(shard).write_bytes(damaged)
+  np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), expected)
+
+
+def test_real_shard():
+  path = shared_files.shared_path(
+    "data/tfds/cifar10/3.0.2/cifar10-test.tfrecord-00000-of-00001"
+  )
+  reader = tfrecord_index.Shard(path)
+  assert len(reader) == 10_000
+  assert reader.offsets[-1] == 9_969_662
+  records = reader.read(0, 10_000)
+  assert sum(map(len, records)) == 9_809_662  # dataset_info.json, numBytes
+  assert reader[9_999] == records[-1]

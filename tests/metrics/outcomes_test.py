@@ -1,0 +1,150 @@
+"""Tests of outcomes per example."""
+
+import math
+
+import chex
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.metrics import outcomes as outcomes_lib
+from tests.metrics import twins
+
+NAN, INF = np.nan, np.inf
+
+outcomes = jax.jit(outcomes_lib.outcomes)
+
+
+def test_by_hand():
+  # Probabilities 1/8, 1/8, 1/4, 1/2.
+  logits = np.log([[1.0, 1.0, 2.0, 4.0]]).astype(np.float32)
+  codes = np.array([[3, 0, 1, 2]], np.int8)
+  result = outcomes(logits, np.array([1], np.int32), codes)
+  assert result.top5.tolist() == [[3, 2, 0, 1, -1]]
+  np.testing.assert_allclose(
+    result.top5_prob, [[0.5, 0.25, 0.125, 0.125, NAN]], rtol=1e-6
+  )
+  assert result.label_rank.tolist() == [3]
+  assert result.code.tolist() == [2]
+  np.testing.assert_allclose(result.nll, [math.log(8)], rtol=1e-6)
+  assert result.finite.tolist() == [True]
+  dtypes = {f: str(a.dtype) for f, a in vars(result).items()}
+  assert dtypes == {
+    "top5": "int32",
+    "top5_prob": "float32",
+    "label_rank": "int32",
+    "code": "int8",
+    "nll": "float32",
+    "finite": "bool",
+  }
+
+
+@pytest.mark.parametrize("broken", [NAN, INF])
+def test_row_that_is_not_finite_predicts_nothing(broken):
+  logits = np.array([[1.0, broken, 0.0], [1.0, 2.0, 0.0]], np.float32)
+  codes = np.full((2, 3), 3, np.int8)
+  result = outcomes(logits, np.array([1, 1]), codes)
+  assert result.finite.tolist() == [False, True]
+  assert result.top5.tolist() == [[-1] * 5, [1, 0, 2, -1, -1]]
+  assert np.isnan(result.top5_prob[0]).all()
+  assert result.label_rank.tolist() == [3, 0]
+  assert result.code.tolist() == [-1, 3]
+  assert np.isnan(result.nll[0]) and np.isfinite(result.nll[1])
+
+
+def test_without_a_label_set_the_code_is_unreviewed():
+  logits = np.array([[1.0, 2.0], [NAN, 0.0]], np.float32)
+  assert outcomes(logits, np.array([0, 0])).code.tolist() == [0, -1]
+
+
+def test_label_at_minus_infinity_has_infinite_nll():
+  result = outcomes(np.array([[-INF, 0.0]], np.float32), np.array([0]))
+  assert result.nll.tolist() == [INF]
+  assert result.top5_prob[0, 0] == 1.0
+
+
+def test_label_outside_has_no_nll():
+  result = outcomes(np.zeros((2, 3), np.float32), np.array([-1, 3]))
+  assert np.isnan(result.nll).all()
+  assert result.label_rank.tolist() == [3, 3]
+
+
+def test_nll_of_large_logits_keeps_its_digits():
+  logits = np.array([[1e6, 1e6], [3e38, 3e38]], np.float32)
+  result = outcomes(logits, np.array([1, 0]))
+  np.testing.assert_allclose(result.nll, [math.log(2)] * 2, rtol=1e-6)
+  np.testing.assert_allclose(result.top5_prob[:, :2], 0.5, rtol=1e-6)
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(twins.batches())
+def test_agrees_with_the_slow_twin(batch):
+  logits, labels, codes, _, mask = batch
+  labels = np.where(mask, labels, 0)
+  result = jax.device_get(outcomes(logits, labels, codes))
+  for i, row in enumerate(logits):
+    top = twins.top(row, 5)
+    assert result.top5[i].tolist() == top
+    assert result.label_rank[i] == twins.rank(row, labels[i])
+    assert result.finite[i] == twins.is_finite(row)
+    assert result.code[i] == (codes[i, top[0]] if top[0] >= 0 else -1)
+    prob = twins.softmax(row) if twins.is_finite(row) else []
+    expected = [prob[c] if c >= 0 else NAN for c in top]
+    # Float32 exp and sum of at most 7 terms; subnormal results become 0.
+    np.testing.assert_allclose(
+      result.top5_prob[i], expected, rtol=2e-6, atol=1e-37
+    )
+    # Differences of scores above float32's range are infinite.
+    nll = twins.nll(row, labels[i])
+    nll = INF if nll > 3.4e38 else nll
+    np.testing.assert_allclose(result.nll[i], nll, rtol=2e-6, atol=1e-6)
+    assert not result.nll[i] < 0
+
+
+def test_bfloat16_is_read_without_loss():
+  rng = np.random.default_rng(0)
+  logits = jnp.asarray(rng.normal(size=(16, 20)), jnp.bfloat16)
+  labels = rng.integers(0, 20, 16)
+  chex.assert_trees_all_equal(
+    outcomes(logits, labels), outcomes(logits.astype(jnp.float32), labels)
+  )
+
+
+def test_one_trace_and_equal_to_plain_under_strict_promotion():
+  traced = jax.jit(chex.assert_max_traces(outcomes_lib.outcomes, n=1))
+  rng = np.random.default_rng(0)
+  with jax.numpy_dtype_promotion("strict"):
+    for _ in range(2):
+      logits = rng.integers(0, 5, (8, 6)).astype(np.float32)
+      args = (logits, rng.integers(0, 6, 8), np.ones((8, 6), np.int8))
+      # Compiled exp and log may differ in the last digits.
+      chex.assert_trees_all_close(
+        traced(*args), outcomes_lib.outcomes(*args), rtol=1e-6
+      )
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    ((np.zeros(3, np.float32), np.zeros(3, int)), "logits: "),
+    ((np.zeros((2, 3), np.float32), np.zeros((2, 1), int)), "labels: "),
+    (
+      (
+        np.zeros((2, 3), np.float32),
+        np.zeros(2, int),
+        np.zeros((2, 4), np.int8),
+      ),
+      r"label_codes: expected shape \[2, 3\], got \[2, 4\]",
+    ),
+    (
+      (np.zeros((2, 3), np.float32), np.zeros(2, int), np.zeros((2, 3))),
+      "label_codes: .*float64",
+    ),
+  ],
+)
+def test_bad_arguments_are_named(arguments, message):
+  with pytest.raises(errors.InputError, match=message):
+    outcomes(*arguments)

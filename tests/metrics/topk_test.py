@@ -1,0 +1,171 @@
+"""Tests of the order of classes: ties, -inf, rows that are not finite."""
+
+import hypothesis
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.metrics import topk
+from tests.metrics import twins
+
+NAN, INF = np.nan, np.inf
+
+finite_rows = jax.jit(topk.finite_rows)
+top_k = jax.jit(topk.top_k, static_argnums=1)
+label_rank = jax.jit(topk.label_rank)
+
+
+def logits(*rows, dtype=np.float32):
+  return np.array(rows, dtype)
+
+
+def test_top_k_by_hand():
+  ids, best = topk.top_k(logits([1.0, 3.0, 2.0], [5.0, -1.0, 5.0]), 2)
+  assert ids.tolist() == [[1, 2], [0, 2]]
+  assert best.tolist() == [[3.0, 2.0], [5.0, 5.0]]
+  assert ids.dtype == jnp.int32 and best.dtype == jnp.float32
+
+
+def test_ties_go_to_the_lowest_class():
+  ids, _ = top_k(logits([1.0, 1.0, 1.0, 1.0]), 3)
+  assert ids.tolist() == [[0, 1, 2]]
+  ranks = [
+    label_rank(logits([1.0, 1.0, 2.0, 1.0]), np.array([y]))[0] for y in range(4)
+  ]
+  assert ranks == [1, 2, 0, 3]
+
+
+def test_zeros_of_both_signs_are_a_tie():
+  ids, _ = top_k(logits([-0.0, 0.0, -0.0]), 3)
+  assert ids.tolist() == [[0, 1, 2]]
+  assert label_rank(logits([-0.0, 0.0]), np.array([0])).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+  "row, finite",
+  [
+    ([1.0, 2.0], True),
+    ([-INF, 2.0], True),
+    ([NAN, 2.0], False),
+    ([2.0, INF], False),
+    ([-INF, -INF], False),
+    ([-INF, NAN], False),
+    ([3e38, -3e38], True),
+  ],
+)
+def test_rows_that_have_an_order(row, finite):
+  assert finite_rows(logits(row)).tolist() == [finite]
+  ids, best = top_k(logits(row), 2)
+  ranks = [int(label_rank(logits(row), np.array([y]))[0]) for y in (0, 1)]
+  if not finite:
+    assert ids.tolist() == [[-1, -1]]
+    assert best.tolist() == [[-INF, -INF]]
+    assert ranks == [2, 2]
+  else:
+    assert 0 in ranks
+
+
+def test_class_at_minus_infinity_is_never_predicted_and_never_a_hit():
+  row = logits([-INF, 1.0, -INF])
+  assert top_k(row, 3)[0].tolist() == [[1, -1, -1]]
+  ranks = [int(label_rank(row, np.array([y]))[0]) for y in range(3)]
+  assert ranks == [3, 0, 3]
+
+
+def test_columns_beyond_the_classes_are_empty():
+  ids, best = top_k(logits([1.0, 2.0]), 5)
+  assert ids.tolist() == [[1, 0, -1, -1, -1]]
+  assert best.tolist() == [[2.0, 1.0, -INF, -INF, -INF]]
+
+
+@pytest.mark.parametrize("label", [-1, -3, 3, 2**31 - 1])
+def test_label_outside_is_never_a_hit(label):
+  row = logits([1.0, 2.0, 3.0])
+  assert label_rank(row, np.array([label], np.int32)).tolist() == [3]
+
+
+@hypothesis.settings(deadline=None, max_examples=150)
+@hypothesis.given(
+  twins.batches(), st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16])
+)
+def test_agrees_with_the_slow_twin(batch, dtype):
+  values, labels, _, _, mask = batch
+  values = jnp.asarray(values).astype(dtype)
+  labels = np.where(mask, labels, 0)
+  rows = np.asarray(values, np.float64)
+  ids, _ = top_k(values, 5)
+  ranks = label_rank(values, labels)
+  assert ids.tolist() == [twins.top(row, 5) for row in rows]
+  assert ranks.tolist() == [
+    twins.rank(row, y) for row, y in zip(rows, labels, strict=True)
+  ]
+  assert finite_rows(values).tolist() == [twins.is_finite(r) for r in rows]
+
+
+@hypothesis.settings(deadline=None, max_examples=50)
+@hypothesis.given(twins.batches(num_classes=(3, 7)), st.integers(1, 8))
+def test_rank_below_k_is_being_among_the_first_k(batch, k):
+  values, labels, _, _, mask = batch
+  labels = np.where(mask, labels, 0)
+  among = (np.asarray(top_k(values, k)[0]) == labels[:, None]).any(axis=1)
+  rank = np.asarray(label_rank(values, labels))
+  below = (rank < k) & (rank < values.shape[1])
+  assert below.tolist() == among.tolist()
+
+
+@hypothesis.settings(deadline=None, max_examples=50)
+@hypothesis.given(twins.batches(num_classes=(7,)))
+def test_accuracy_never_falls_with_k_and_reaches_one(batch):
+  values, labels, _, _, mask = batch
+  values = np.where(np.isfinite(values), values, 0.0).astype(np.float32)
+  rank = np.asarray(label_rank(values, np.where(mask, labels, 0)))
+  hits = [int((rank < k).sum()) for k in range(1, 8)]
+  assert hits == sorted(hits)
+  assert hits[-1] == len(rank)
+
+
+def test_thousand_classes_against_a_stable_sort():
+  rng = np.random.default_rng(0)
+  # Rounded, so that ties are frequent.
+  values = rng.normal(size=(64, 1000)).round(1).astype(np.float32)
+  labels = rng.integers(0, 1000, 64).astype(np.int32)
+  sorted_ids = np.argsort(-values, axis=1, kind="stable")
+  np.testing.assert_array_equal(top_k(values, 5)[0], sorted_ids[:, :5])
+  expected = np.argmax(sorted_ids == labels[:, None], axis=1)
+  np.testing.assert_array_equal(label_rank(values, labels), expected)
+
+
+def test_jit_equals_plain():
+  rng = np.random.default_rng(1)
+  values = rng.integers(0, 4, (32, 9)).astype(np.float32)
+  labels = rng.integers(0, 9, 32)
+  for jitted, plain in zip(top_k(values, 5), topk.top_k(values, 5), strict=True):
+    np.testing.assert_array_equal(jitted, plain)
+  np.testing.assert_array_equal(
+    label_rank(values, labels), topk.label_rank(values, labels)
+  )
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (lambda: topk.top_k(np.zeros(3, np.float32), 1), r"logits: .*\[B, K\].*\[3\]"),
+    (lambda: topk.top_k(np.zeros((2, 3), np.int32), 1), "logits: .*int32"),
+    (lambda: topk.top_k(np.zeros((2, 0), np.float32), 1), "logits: .*class"),
+    (lambda: topk.top_k(np.zeros((2, 3), np.float32), 0), "k: .*got 0"),
+    (
+      lambda: topk.label_rank(np.zeros((2, 3), np.float32), np.zeros(3, int)),
+      r"labels: expected shape \[2\], got \[3\]",
+    ),
+    (
+      lambda: topk.label_rank(np.zeros((2, 3), np.float32), np.zeros(2)),
+      "labels: .*integer.*float64",
+    ),
+  ],
+)
+def test_bad_arguments_are_named(call, message):
+  with pytest.raises(errors.InputError, match=message):
+    call()

@@ -1,0 +1,98 @@
+"""Slow twins of the kernels in plain Python, and logits to try them on."""
+
+import math
+
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+import numpy as np
+
+# Few values, so that ties are frequent; no subnormals, which XLA:CPU flushes.
+_SCORES = [0.0, -0.0, 1.0, -1.0, 2.5, 300.0, -1e30, 3e38, -np.inf]
+_BROKEN = [np.nan, np.inf]
+
+
+@st.composite
+def batches(draw, num_classes=(1, 3, 7), size=6):
+  """Logits [size, K], labels, review codes, problematic flags and a mask.
+
+  Labels may lie outside [0, K) where the mask is false.
+  """
+  k = draw(st.sampled_from(num_classes))
+  values = _SCORES + (_BROKEN if draw(st.booleans()) else [])
+  logits = draw(
+    hnp.arrays(np.float32, (size, k), elements=st.sampled_from(values))
+  )
+  labels = draw(hnp.arrays(np.int32, size, elements=st.integers(0, k - 1)))
+  codes = draw(hnp.arrays(np.int8, (size, k), elements=st.integers(0, 3)))
+  problematic = draw(hnp.arrays(bool, size))
+  mask = draw(hnp.arrays(bool, size))
+  garbage = draw(st.sampled_from([-1, 0, k, 2**31 - 1]))
+  return logits, np.where(mask, labels, garbage), codes, problematic, mask
+
+
+def is_finite(row) -> bool:
+  values = [float(x) for x in row]
+  if any(math.isnan(x) or x == math.inf for x in values):
+    return False
+  return any(x > -math.inf for x in values)
+
+
+def order(row) -> list[int]:
+  """Classes that can be predicted, the best first; empty if not finite."""
+  if not is_finite(row):
+    return []
+  classes = [c for c in range(len(row)) if float(row[c]) > -math.inf]
+  return sorted(classes, key=lambda c: (-float(row[c]), c))
+
+
+def top(row, k) -> list[int]:
+  return (order(row) + [-1] * k)[:k]
+
+
+def rank(row, label) -> int:
+  ranking = order(row)
+  return ranking.index(label) if label in ranking else len(row)
+
+
+def softmax(row) -> list[float]:
+  values = [float(x) for x in row]
+  weights = [math.exp(x - max(values)) for x in values]
+  return [w / math.fsum(weights) for w in weights]
+
+
+def nll(row, label) -> float:
+  if not is_finite(row):
+    return math.nan
+  values = [float(x) for x in row]
+  if values[label] == -math.inf:
+    return math.inf
+  high = max(values)
+  total = math.fsum(math.exp(x - high) for x in values)
+  return math.log(total) + (high - values[label])
+
+
+def counts(logits, labels, codes, problematic, mask) -> dict[str, list[int]]:
+  """The fields of `counts.Counts`, example by example."""
+  k = len(logits[0])
+  fields = (
+    "count top1_hits top5_hits non_finite reviewed_count strict_hits"
+    " lenient_hits unreviewed"
+  ).split()
+  result = {field: [0] * k for field in fields}
+  for i, row in enumerate(logits):
+    if not mask[i]:
+      continue
+    seen = {"count"}
+    first = top(row, 5)
+    seen |= {"top1_hits"} if first[0] == labels[i] else set()
+    seen |= {"top5_hits"} if labels[i] in first else set()
+    seen |= set() if is_finite(row) else {"non_finite"}
+    if problematic is not None and not problematic[i]:
+      seen |= {"reviewed_count"}
+      code = codes[i][first[0]] if first[0] >= 0 else None
+      seen |= {"strict_hits"} if code == 3 else set()
+      seen |= {"lenient_hits"} if code in (2, 3) else set()
+      seen |= {"unreviewed"} if code == 0 else set()
+    for field in seen:
+      result[field][labels[i]] += 1
+  return result

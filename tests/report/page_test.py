@@ -1,0 +1,264 @@
+"""The page of a run: what it holds, what it refuses, what it does without."""
+
+import html.parser
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from imgbench import errors
+from imgbench import report
+from imgbench.report import html_tables
+from imgbench.report import inputs
+from imgbench.report import text
+from tests.report import samples
+
+HOSTILE = '</table><script>alert("x")</script> & \'$\\frac{1}{0}$'
+
+
+class Parser(html.parser.HTMLParser):
+  """Collects tags, attributes and text, and checks that tags are closed."""
+
+  VOID = {"meta", "img", "source", "br"}
+
+  def __init__(self, page: str):
+    super().__init__()
+    self.tags, self.loads, self.texts, self.open = set(), [], [], []
+    self.feed(page)
+    assert self.open == []
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.add(tag)
+    self.loads += [v for k, v in attrs if k in ("src", "srcset", "data")]
+    assert not any(name.startswith("on") for name, _ in attrs)
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.texts.append(data)
+
+  @property
+  def text(self) -> str:
+    return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+  workdir, drawn = samples.scenes(tmp_path_factory.mktemp("scenes") / "demo")
+  path = report.write_report(workdir, samples.lookup(drawn))
+  return workdir, path.read_text()
+
+
+@pytest.fixture
+def small(tmp_path):
+  """A run of three classes, quick to draw."""
+  drawn = [samples.Sample("toy:test", ("ant", "bee", "cow"), 60, 0.7, 5)]
+  return samples.write(tmp_path / "toy", drawn, "imgbench"), drawn
+
+
+def test_page_loads_nothing_and_runs_nothing(scenes):
+  page = Parser(scenes[1])
+  assert page.tags.isdisjoint({"script", "link", "iframe", "object", "base"})
+  assert page.loads
+  assert all(v.startswith("data:image/png;base64,") for v in page.loads)
+  assert "http://" not in scenes[1] and "https://" not in scenes[1]
+  style = re.search(r"<style>(.*)</style>", scenes[1], re.S)[1]
+  assert "url(" not in style and "@import" not in style
+
+
+def test_every_number_of_the_results_is_on_the_page(scenes):
+  workdir, page = scenes
+  shown = Parser(page).text
+  results = json.loads((workdir / "results.json").read_text())
+  assert len(results) == 48
+  for row in inputs.parse_results(results):
+    assert text.value(row) in shown
+    assert f"{row.n:,}" in shown
+    if row.ci_low is not None:
+      low, high = 100 * row.ci_low, 100 * row.ci_high
+      assert f"{low:.2f} – {high:.2f}" in shown
+    assert row.definition in shown
+
+
+def test_header_names_the_run(scenes):
+  shown = Parser(scenes[1]).text
+  for fact in (
+    "3f9c1d2ab4e7",
+    "1 min 54 s",
+    "1 × cpu (Example CPU 2.0 GHz)",
+    "1,000 steps, 10 epochs",
+    "2025-01-31 10:20 UTC",
+    "optim.learning_rate 0.02",
+  ):
+    assert fact in shown
+  assert "<h1>scenes<" in scenes[1]
+
+
+def test_synthetic_data_and_warnings_are_told(scenes):
+  shown = Parser(scenes[1]).text
+  assert "Synthetic data. The images of scenes:validation, scenes:v2" in shown
+  assert shown.count("synthetic data") >= 5  # at every heading and table
+  assert "1 warning." in shown
+  assert "class husky has 7 examples" in shown
+  assert "against the original label" in shown
+
+
+def test_real_data_is_not_called_synthetic(small):
+  page = report.write_report(small[0], None).read_text()
+  assert "synthetic" not in Parser(page).text.lower()
+
+
+def test_figures_lie_beside_the_page_in_a_sane_size(scenes):
+  sets = ("scenes-validation", "scenes-v2")
+  kinds = ("confusion", "worst_classes", "subsets", "mistakes")
+  names = {f"{kind}_{name}.png" for kind in kinds for name in sets}
+  names.add("curves.png")
+  assert {path.name for path in scenes[0].glob("*.png")} == names
+  for name in names:
+    with Image.open(scenes[0] / name) as picture:
+      assert 900 <= picture.width <= 2000 and 300 <= picture.height <= 2000
+      colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+      assert len(np.unique(colors, axis=0)) > 10
+
+
+def test_thousand_classes_show_pairs_and_the_worst(tmp_path):
+  workdir, drawn = samples.imagenet(tmp_path / "run")
+  path = report.write_report(workdir, samples.lookup(drawn))
+  shown = Parser(path.read_text()).text
+  assert "The 25 most frequent confusions among 1,000 classes" in shown
+  assert "The 60 worst of 1,000 classes" in shown
+  assert path.stat().st_size < 3_000_000
+
+
+def test_same_input_same_bytes_and_mistakes_are_kept(small):
+  workdir, drawn = small
+  first = report.write_report(workdir, samples.lookup(drawn)).read_bytes()
+  second = report.write_report(workdir, samples.lookup(drawn)).read_bytes()
+  assert first == second
+  picture = (workdir / "mistakes_toy-test.png").read_bytes()
+  kept = report.write_report(workdir).read_text()
+  assert (workdir / "mistakes_toy-test.png").read_bytes() == picture
+  assert "Pictures of the most confident mistakes on toy:test" in kept
+
+
+def test_mistakes_of_other_predictions_are_not_shown(small):
+  workdir, drawn = small
+  report.write_report(workdir, samples.lookup(drawn))
+  others = [samples.Sample("toy:test", ("ant", "bee", "cow"), 60, 0.7, 6)]
+  samples.write_arrays(workdir, others)
+  page = report.write_report(workdir).read_text()
+  assert "Pictures of the most confident mistakes" not in page
+  assert "The pictures were not at hand." in page
+
+
+def test_names_are_escaped(tmp_path):
+  drawn = [samples.Sample("toy:test", ("ant", HOSTILE, "\x00é"), 60, 0.6, 5)]
+  workdir = samples.write(tmp_path / "<b>", drawn, f"imgbench {HOSTILE}")
+  results = json.loads((workdir / "results.json").read_text())
+  for entry in results.values():
+    entry["definition"] = HOSTILE
+  (workdir / "results.json").write_text(json.dumps(results))
+  warning = {"name": HOSTILE, "dataset": HOSTILE, "message": HOSTILE}
+  (workdir / "warnings.json").write_text(json.dumps([warning]))
+  page = report.write_report(workdir, samples.lookup(drawn)).read_text()
+  parsed = Parser(page)
+  assert "script" not in parsed.tags and "b" in parsed.tags  # <b> of a tile
+  assert HOSTILE in parsed.text
+
+
+@pytest.mark.parametrize(
+  "missing",
+  [
+    ("results.json", "per_class.csv", "confusion.npz", "warnings.json"),
+    ("config.json", "environment.json", "status.json"),
+    ("metrics.jsonl", "confusion.npz", "predictions"),
+    ("per_class.csv",),
+  ],
+)
+def test_missing_files_are_left_out(small, missing):
+  workdir, _ = small
+  for name in missing:
+    path = workdir / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+  page = report.write_report(workdir).read_text()
+  shown = Parser(page).text
+  unfinished = "There is no results.json: this page shows what was logged"
+  assert (unfinished in shown) == ("results.json" in missing)
+
+
+def test_torn_last_line_and_null_losses_are_tolerated(small):
+  path = small[0] / "metrics.jsonl"
+  nulls = {"step": 1001, "train/loss": None, "train/top1_accuracy": None}
+  path.write_text(path.read_text() + json.dumps(nulls) + '\n{"step": 10')
+  assert "to 1,001" in report.write_report(small[0]).read_text()
+
+
+def test_a_failed_run_says_why(small):
+  status = {"state": "diverged", "message": "not finite at step 7"}
+  (small[0] / "status.json").write_text(json.dumps(status))
+  shown = Parser(report.write_report(small[0]).read_text()).text
+  assert "Not finished. The loss became infinite or NaN" in shown
+  assert "not finite at step 7" in shown
+
+
+def test_run_is_on_the_device_folder_name_without_command(small):
+  (small[0] / "environment.json").unlink()
+  assert "<h1>toy</h1>" in report.write_report(small[0]).read_text()
+
+
+def test_lookup_of_another_shape_is_refused(small):
+  lookup = lambda key, indices: np.zeros((1, 8, 8, 3), np.float32)
+  with pytest.raises(ValueError, match=r"expected uint8 \[\d+, H, W, C\]"):
+    report.write_report(small[0], lookup)
+
+
+def test_gray_pictures_are_drawn(small):
+  lookup = lambda key, indices: np.zeros((len(indices), 8, 6, 1), np.uint8)
+  report.write_report(small[0], lookup)
+  assert (small[0] / "mistakes_toy-test.png").is_file()
+
+
+def test_command_line_renders_again(small):
+  run = lambda *args: subprocess.run(
+    [sys.executable, "-m", "imgbench.report", *args],
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parents[2],
+  )
+  done = run(f"--workdir={small[0]}")
+  assert done.returncode == errors.EXIT_DONE
+  assert done.stdout.strip() == str(small[0] / "report.html")
+  (small[0] / "results.json").write_text("{")
+  broken = run(f"--workdir={small[0]}")
+  assert broken.returncode == errors.EXIT_USAGE
+  assert "results.json: expected JSON" in broken.stderr
+  assert "Traceback" not in broken.stderr
+
+
+def test_importing_the_package_is_light():
+  code = (
+    "import sys, imgbench.report, imgbench.report.tables;"
+    "assert not {'matplotlib', 'PIL', 'jax'} & set(sys.modules)"
+  )
+  root = pathlib.Path(__file__).parents[2]
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_pyplot_is_never_loaded_and_settings_are_left_alone(small):
+  import matplotlib
+
+  before = dict(matplotlib.rcParams)
+  report.write_report(small[0])
+  assert dict(matplotlib.rcParams) == before
+  folder = pathlib.Path(html_tables.__file__).parent
+  for path in folder.glob("*.py"):
+    assert "import pyplot" not in path.read_text()

@@ -1,0 +1,66 @@
+"""Choosing what to show, on hand-made cases."""
+
+import numpy as np
+
+from imgbench.report import inputs
+from imgbench.report import selection
+
+MATRIX = np.array([[5, 2, 0], [2, 4, 3], [0, 0, 0]])
+
+
+def class_row(index, n, recall):
+  return inputs.ClassRow(
+    index, f"c{index}", n, 0, 0, None, recall, None, None, None
+  )
+
+
+def test_pairs_are_sorted_and_leave_the_diagonal_out():
+  pairs = selection.confused_pairs(MATRIX, 9)
+  assert pairs == [(1, 2, 3), (0, 1, 2), (1, 0, 2)]
+  assert selection.confused_pairs(MATRIX, 1) == [(1, 2, 3)]
+  assert MATRIX[0, 0] == 5  # the counts themselves are left as they are
+
+
+def test_taken_for():
+  assert selection.taken_for(MATRIX, 1) == (2, 3)
+  assert selection.taken_for(MATRIX, 2) is None
+  assert selection.taken_for(None, 0) is None
+
+
+def test_worst_classes_leave_out_undefined_and_prefer_many_examples():
+  rows = [
+    class_row(0, 5, 0.5),
+    class_row(1, 0, None),
+    class_row(2, 9, 0.5),
+    class_row(3, 5, 0.1),
+  ]
+  worst = selection.worst_classes(rows, 2)
+  assert [row.class_index for row in worst] == [3, 2]
+
+
+def test_mistakes_are_wrong_finite_and_sorted():
+  top1 = np.array([1, 1, -1, 0, 2, 0])
+  predictions = inputs.Predictions(
+    image_id=np.array(list("abcdef")),
+    label=np.array([1, 0, 0, 2, 0, 1], np.int32),
+    top5=np.repeat(top1[:, None], 5, axis=1).astype(np.int32),
+    top5_prob=np.array([[0.99], [0.5], [np.nan], [0.9], [np.nan], [0.9]]),
+  )
+  found = selection.mistakes(predictions, 5)
+  assert [mistake.image_id for mistake in found] == ["d", "f", "b"]
+  assert (found[0].label, found[0].predicted) == (2, 0)
+  assert found[0].confidence == 0.9
+  assert selection.digest(found) != selection.digest(found[:2])
+
+
+def test_series_and_keys_skip_null():
+  records = [
+    {"step": 1, "train/loss": 2.0, "val/nll": None},
+    {"step": 2, "train/loss": None, "val/loss": 1.5},
+    {"step": 3, "train/loss": 1.0},
+  ]
+  assert selection.series(records, "train/loss") == ([1, 3], [2.0, 1.0])
+  assert selection.logged_keys(records, "loss") == ["train/loss", "val/loss"]
+  assert selection.logged_keys(records, "nll") == []
+  assert selection.last(records, "val/loss") == 1.5
+  assert selection.last(records, "absent") is None

@@ -1,0 +1,61 @@
+"""Runs of configs/tiny.py as processes of their own, and what they leave."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def command(workdir, *overrides: str) -> list[str]:
+  """The command line of a tiny run."""
+  return [
+    *(sys.executable, "-m", "imgbench.main"),
+    f"--config={ROOT / 'configs/tiny.py'}",
+    f"--workdir={workdir}",
+    *overrides,
+  ]
+
+
+def environment() -> dict[str, str]:
+  """That of a run of its own: one device, no flags of the test session."""
+  kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  return {**kept, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+
+def start(workdir, *overrides: str) -> subprocess.Popen:
+  """Starts a tiny run as a process; its standard error is a pipe."""
+  return subprocess.Popen(
+    command(workdir, *overrides),
+    env=environment(),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(workdir, *overrides: str) -> subprocess.CompletedProcess:
+  """Runs a tiny run to its end."""
+  return subprocess.run(
+    command(workdir, *overrides),
+    env=environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def read_metrics(workdir) -> list[dict]:
+  """Records of metrics.jsonl without times and rates."""
+  lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+  is_time = lambda key: key.startswith("time/") or key.endswith("_per_s")
+  return [
+    {k: v for k, v in json.loads(line).items() if not is_time(k)}
+    for line in lines
+  ]
+
+
+def read_json(workdir, name: str):
+  return json.loads((pathlib.Path(workdir) / name).read_text())

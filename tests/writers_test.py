@@ -1,0 +1,60 @@
+"""Tests of the metric writers."""
+
+import json
+
+import pytest
+
+from imgbench import writers
+
+
+def steps(path):
+  return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_reopening_cuts_back_to_the_step(tmp_path):
+  writer = writers.MetricWriter(tmp_path, 0)
+  for step in (1, 2, 3):
+    writer.write(step, {"train/loss": 1.0 / step})
+  writer.close()
+  writer = writers.MetricWriter(tmp_path, 2)
+  assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+  writer.write(3, {"train/loss": 0.5})
+  writer.close()
+  assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
+
+
+def test_a_torn_last_line_is_cut(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1, "train/loss": 2.0}\n{"step": 2, "tra')
+  writers.MetricWriter(tmp_path, 5, tensorboard=False).close()
+  assert steps(path) == [1]
+
+
+def test_not_finite_values_are_null(tmp_path):
+  writer = writers.MetricWriter(tmp_path, 0, tensorboard=False)
+  writer.write(1, {"a": float("nan"), "b": float("inf"), "c": 1})
+  writer.close()
+  assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+    "step": 1,
+    "a": None,
+    "b": None,
+    "c": 1,
+  }
+
+
+def test_event_files_hold_the_scalars(tmp_path):
+  writer = writers.MetricWriter(tmp_path, 0)
+  writer.write(7, {"val/top1_accuracy": 0.75})
+  writer.close()
+  (path,) = tmp_path.glob("events.*")
+  data = path.read_bytes()
+  assert b"val/top1_accuracy" in data
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+  path = tmp_path / "results.json"
+  writers.write_json(path, {"a": 1})
+  with pytest.raises(ValueError):
+    writers.write_json(path, {"a": float("nan")})
+  assert json.loads(path.read_text()) == {"a": 1}
+  assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
