@@ -303,4 +303,8 @@ class _clear_write_errors:
 
 
 def _drop_orbax_chatter(record: python_logging.LogRecord) -> bool:
-  return record.levelno > python_logging.INFO or "orbax" not in record.pathname
+  if "orbax" not in record.pathname:
+    return True
+  # A step without an evaluation has no score, and need not.
+  no_score = "tracked_metric" in str(record.msg)
+  return record.levelno > python_logging.INFO and not no_score

@@ -9,4 +9,8 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 
+from imgbench import cli
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most of the tests' time would be compiling the same programs.
+cli.keep_compiled("default")

@@ -77,13 +77,21 @@ def commit() -> str:
 
 def processor() -> str:
   """The processor's name as the system tells it."""
+  return _cpuinfo("model name") or platform.processor() or "unknown"
+
+
+def processor_features() -> str:
+  """Name and instruction sets: programs for one may not run on another."""
+  return f"{processor()} {_cpuinfo('flags') or _cpuinfo('Features')}"
+
+
+def _cpuinfo(key: str) -> str:
   try:
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-      if line.startswith("model name"):
-        return line.partition(":")[2].strip()
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   except OSError:
-    pass
-  return platform.processor() or "unknown"
+    return ""
+  values = (line.partition(":")[2] for line in lines if line.startswith(key))
+  return next(values, "").strip()
 
 
 def _program() -> str:

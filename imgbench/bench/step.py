@@ -22,7 +22,7 @@ from absl import flags
 from absl import logging
 import jax
 
-from imgbench import main as main_program
+from imgbench import cli
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import record
@@ -32,7 +32,7 @@ from imgbench.train import stepper
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --config (as of imgbench.main) and how much is measured."""
-  main_program.define_config_flag(flag_values)
+  cli.define_config_flag(flag_values)
   flags.DEFINE_integer(
     "rounds", 7, "Rounds that count.", 1, flag_values=flag_values
   )
@@ -173,7 +173,7 @@ def main(argv: list[str]) -> None:
   """Measures, prints and writes the rows."""
   del argv
   values = flags.FLAGS
-  main_program.show_log()
+  cli.show_log()
   config = values.config
   # Only steps are measured here.
   with config.unlocked():
@@ -202,4 +202,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags(flags.FLAGS)
-  app.run(main, flags_parser=main_program.parse_flags)
+  app.run(main, flags_parser=cli.parse_flags)

@@ -16,14 +16,12 @@ import types
 import numpy as np
 
 from imgbench import errors
-from imgbench.data import (
-  scenes_classes,
-  scenes_domains,
-  scenes_draw,
-  scenes_plan,
-  scenes_random,
-  source,
-)
+from imgbench.data import scenes_classes
+from imgbench.data import scenes_domains
+from imgbench.data import scenes_draw
+from imgbench.data import scenes_plan
+from imgbench.data import scenes_random
+from imgbench.data import source
 from imgbench.labels import annotations
 
 _BLOCK_PIXELS = 4096 * 48 * 48  # drawn at once: 110 MB of canvas

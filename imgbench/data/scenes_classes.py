@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from imgbench.data import scenes_objects, scenes_organisms
+from imgbench.data import scenes_objects
+from imgbench.data import scenes_organisms
 
 DOGS = tuple(scenes_organisms.BREEDS)
 OTHER_ORGANISMS = tuple(scenes_organisms.DRAWINGS)

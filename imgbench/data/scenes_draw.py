@@ -4,14 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from imgbench.data import (
-  scenes_classes,
-  scenes_objects,
-  scenes_organisms,
-  scenes_pen,
-  scenes_plan,
-  scenes_random,
-)
+from imgbench.data import scenes_classes
+from imgbench.data import scenes_objects
+from imgbench.data import scenes_organisms
+from imgbench.data import scenes_pen
+from imgbench.data import scenes_plan
+from imgbench.data import scenes_random
 
 # Goes up with any change of a pixel or a label: it is part of fingerprints.
 VERSION = 1

@@ -7,12 +7,10 @@ import dataclasses
 
 import numpy as np
 
-from imgbench.data import (
-  scenes_classes,
-  scenes_domains,
-  scenes_organisms,
-  scenes_random,
-)
+from imgbench.data import scenes_classes
+from imgbench.data import scenes_domains
+from imgbench.data import scenes_organisms
+from imgbench.data import scenes_random
 from imgbench.labels import annotations
 
 # Kinds of picture. All but plain ones are problematic: labelled as another

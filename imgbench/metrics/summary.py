@@ -124,7 +124,7 @@ class _Measure:
   def class_mean(self, hits: np.ndarray, count: np.ndarray, definition: str):
     absent = int((count == 0).sum())
     n = int(count.sum())
-    if absent:
+    if absent or not len(count):
       why = f"{absent} of {len(count)} classes have no example"
       return self.undefined(n, definition, why)
     return self.value(

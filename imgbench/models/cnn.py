@@ -44,7 +44,7 @@ class SmallCnn(nn.Module):
     x = nn.relu(norm(name="stem_norm")(x))
     for stage, width in enumerate(self.widths, 1):
       if stage > 1:
-        x = layers.max_pool(x, 2, 2)
+        x = layers.halve(x)
       for layer in (1, 2):
         x = conv(width, name=f"stage{stage}_conv{layer}")(x)
         x = nn.relu(norm(name=f"stage{stage}_norm{layer}")(x))

@@ -1,7 +1,9 @@
 """Layers that several models share; NHWC, parameters in float32."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 import functools
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -61,23 +63,74 @@ def convolve(
   x: jax.Array,
   kernel: jax.Array,
   stride: int = 1,
-  padding: int | Sequence[tuple[int, int]] | None = None,
+  padding: int | None = None,
 ) -> jax.Array:
   """[B, H, W, C] convolved with [k, k, C, F], padded by (k - 1) // 2."""
   size = kernel.shape[0]
-  if size == 1 and not padding:
-    return x[:, ::stride, ::stride] @ kernel[0, 0]
   if padding is None:
     padding = (size - 1) // 2
-  if isinstance(padding, int):
-    padding = ((padding, padding),) * 2
+  if size == 1 and not padding:
+    return x[:, ::stride, ::stride] @ kernel[0, 0]
+  return _convolve(x, kernel, stride, padding)
+
+
+def _plain_convolve(x, kernel, stride, padding):
   return jax.lax.conv_general_dilated(
     x,
     kernel,
     (stride, stride),
-    padding,
+    ((padding, padding),) * 2,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x, kernel, stride, padding):
+  return _plain_convolve(x, kernel, stride, padding)
+
+
+def _convolve_forward(x, kernel, stride, padding):
+  return _plain_convolve(x, kernel, stride, padding), (x, kernel)
+
+
+def _convolve_backward(stride, padding, saved, grad):
+  x, kernel = saved
+  _, pull_x = jax.vjp(
+    lambda x: _plain_convolve(x, kernel, stride, padding), x
+  )
+
+  def plain(x, grad):
+    _, pull = jax.vjp(
+      lambda k: _plain_convolve(x, k, stride, padding), kernel
+    )
+    return pull(grad)[0]
+
+  def in_parts(x, grad):
+    parts = _num_parts(grad.shape)
+    split = lambda a: a.reshape(a.shape[0] // parts, parts, *a.shape[1:])
+    x, grad = split(x), split(grad)
+    return sum(plain(x[:, i], grad[:, i]) for i in range(parts))
+
+  grad_kernel = jax.lax.platform_dependent(
+    x, grad, cpu=in_parts, default=plain
+  )
+  return pull_x(grad)[0], grad_kernel
+
+
+_convolve.defvjp(_convolve_forward, _convolve_backward)
+
+# XLA:CPU sums a kernel's gradient over all positions of a batch in one matrix
+# product that falls out of its caches: a sum over parts of about this many
+# positions is up to six times faster.
+POSITIONS_PER_PART = 4096
+
+
+def _num_parts(shape: tuple[int, ...]) -> int:
+  """The divisor of the batch that comes nearest to POSITIONS_PER_PART."""
+  batch, height, width, _ = shape
+  wanted = max(1.0, batch * height * width / POSITIONS_PER_PART)
+  divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+  return min(divisors, key=lambda n: abs(math.log(n / wanted)))
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0):
@@ -85,6 +138,21 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0):
   return nn.max_pool(
     x, (size, size), (stride, stride), ((padding, padding),) * 2
   )
+
+
+def halve(x: jax.Array) -> jax.Array:
+  """Maximum over 2x2 tiles; an odd last row or column is left out.
+
+  Written as three maxima: on XLA:CPU the gradient of a windowed maximum takes
+  ten times longer.
+  """
+  batch, height, width, channels = x.shape
+  rows, cols = height // 2, width // 2
+  x = x[:, : 2 * rows, : 2 * cols]
+  x = x.reshape(batch, rows, 2, cols, 2, channels)
+  upper = jnp.maximum(x[:, :, 0, :, 0], x[:, :, 0, :, 1])
+  lower = jnp.maximum(x[:, :, 1, :, 0], x[:, :, 1, :, 1])
+  return jnp.maximum(upper, lower)
 
 
 class Head(nn.Module):

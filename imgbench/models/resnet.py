@@ -4,7 +4,8 @@ Layer by layer the networks of torchvision, so that parameter counts agree;
 bottleneck blocks stride in their 3x3 convolution ("version 1.5").
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 from typing import Any
 

@@ -57,7 +57,7 @@ class WhitenedConvNet(nn.Module):
       for layer in range(1, self.depth + 1):
         x = conv(width, name=f"stage{stage}_conv{layer}")(x)
         if layer == 1:
-          x = layers.max_pool(x, 2, 2)
+          x = layers.halve(x)
         x = act(norm(name=f"stage{stage}_norm{layer}")(x))
     x = jnp.max(x, axis=(1, 2))
     return layers.Head(

@@ -30,6 +30,9 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
     ("Images per second", _keys(records, "images_per_s"), ""),
   ]
   panels = [panel for panel in panels if panel[1]]
+  splits = list(
+    dict.fromkeys(k.partition("/")[0] for _, keys, _ in panels for k in keys)
+  )
   columns = min(2, len(panels)) or 1
   lines = -(-len(panels) // columns) or 1
   figure = _figure(_WIDTH, 2.9 * lines)
@@ -41,8 +44,8 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
     axes.grid(True)
     axes.tick_params(labelbottom=True)
     axes.set_xlabel("step")
-    for i, key in enumerate(keys):
-      _curve(axes, theme, records, key, i, 100 if unit else 1)
+    for key, color in zip(keys, _colors(theme, keys, splits), strict=True):
+      _curve(axes, color, records, key, 100 if unit else 1)
     axes.yaxis.set_major_formatter(f"{{x:,.10g}}{unit}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     if title in ("Learning rate", "Images per second"):
@@ -66,15 +69,21 @@ def _learning_rates(records) -> list[str]:
   return sorted(names)
 
 
-def _curve(axes, theme, records, key, index, scale) -> None:
+def _colors(theme, keys, splits) -> list[str]:
+  """A split has one colour in all panels; curves of a panel have their own."""
+  places = [splits.index(key.partition("/")[0]) for key in keys]
+  if len(set(places)) < len(keys):
+    places = range(len(keys))
+  return [theme.series[place % len(theme.series)] for place in places]
+
+
+def _curve(axes, color, records, key, scale) -> None:
   steps, values = selection.series(records, key)
   split, _, name = key.partition("/")
   # What a panel's title does not say yet.
   label = f"{split} {name.upper() if name == 'nll' else name}"
   if scale != 1:
     label = split
-  # One colour for each split in all panels: train is always the first.
-  color = theme.series[index % len(theme.series)]
   few = len(steps) <= _FEW
   axes.plot(
     steps,

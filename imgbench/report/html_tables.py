@@ -11,22 +11,19 @@ from imgbench.report import text
 
 def dataset_title(key: str, synthetic: Sequence[str]) -> str:
   """The name of a data set, marked if a program has drawn it."""
-  badge = '<span class="badge">synthetic data</span>'
+  badge = ' <span class="badge">synthetic data</span>'
   return text.escape(key) + (badge if key in synthetic else "")
 
 
 def results(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
   """One line per metric, the data sets side by side, definitions below."""
   datasets = list(dict.fromkeys(row.dataset for row in rows))
-  metrics = selection.first_metrics(rows, len(rows))
   found = {(row.dataset, row.metric): row for row in rows}
   body = []
-  for metric in metrics:
-    cells = [found.get((dataset, metric)) for dataset in datasets]
-    body.append(
-      f'<tr><th scope="row">{_metric(metric, filter(None, cells))}</th>'
-      f"{''.join(map(_cells, cells))}</tr>"
-    )
+  for metric in selection.first_metrics(rows, len(rows)):
+    of_metric = [found.get((dataset, metric)) for dataset in datasets]
+    label = _metric(metric, filter(None, of_metric))
+    body.append(f'<tr><th scope="row">{label}</th>{_cells(of_metric)}</tr>')
   return _side_by_side(["Metric"], datasets, body, synthetic)
 
 
@@ -34,68 +31,78 @@ def subsets(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
   """One line per metric and subset, the data sets side by side."""
   datasets = list(dict.fromkeys(row.dataset for row in rows))
   names = list(dict.fromkeys(row.subset for row in rows))
-  metrics = selection.first_metrics(rows, len(rows))
   found = {(r.dataset, r.metric, r.subset): r for r in rows}
   body = []
-  for metric in metrics:
-    for i, subset in enumerate(names):
-      cells = [found.get((d, metric, subset)) for d in datasets]
-      label = text.escape(text.metric_label(metric)) if i == 0 else ""
-      group = ' class="group"' if i == 0 else ""
-      body.append(
-        f"<tr{group}>"
-        f'<th scope="row">{label}</th>'
-        f'<td class="subset-name">{text.escape(subset)}</td>'
-        f"{''.join(map(_cells, cells))}</tr>"
-      )
+  for metric in selection.first_metrics(rows, len(rows)):
+    label = text.escape(text.metric_label(metric))
+    head = f'<th scope="rowgroup" rowspan="{len(names)}">{label}</th>'
+    for subset in names:
+      of_subset = [found.get((d, metric, subset)) for d in datasets]
+      name = f'<td class="subset-name">{text.escape(subset)}</td>'
+      body.append(f"<tr>{head}{name}{_cells(of_subset)}</tr>")
+      head = ""
   return _side_by_side(["Metric", "Subset"], datasets, body, synthetic)
 
 
 def _side_by_side(names, datasets, body, synthetic) -> str:
-  span = len(names)
-  sets = "".join(
-    f'<th class="set start" colspan="3" scope="colgroup">'
-    f"{dataset_title(dataset, synthetic)}</th>"
-    for dataset in datasets
-  )
   columns = "".join(f'<th scope="col">{name}</th>' for name in names)
-  columns += (
-    '<th class="num start" scope="col">Value</th>'
-    '<th class="num" scope="col">95% interval</th>'
-    '<th class="num" scope="col">Correct of n</th>'
-  ) * len(datasets)
-  return _table(
-    f'<tr><th class="set" colspan="{span}"></th>{sets}</tr><tr>{columns}</tr>',
-    body,
-    "wide",
-  )
+  if len(datasets) == 1:
+    columns += (
+      f'<th class="num start" scope="col">'
+      f"{dataset_title(datasets[0], synthetic)}</th>"
+      '<th class="num" scope="col">95% interval</th>'
+      '<th class="num" scope="col">Correct of n</th>'
+    )
+  else:
+    columns += "".join(
+      f'<th class="num start" scope="col">{dataset_title(key, synthetic)}<span'
+      ' class="below">95% interval · correct of n</span></th>'
+      for key in datasets
+    )
+  return _table(f"<tr>{columns}</tr>", body, "wide")
+
+
+def _cells(rows: Sequence[inputs.Row | None]) -> str:
+  """Three cells for one data set; one each, of two lines, for several."""
+  cells = []
+  for row in rows:
+    if row is None:
+      cells.append('<td class="num start">–</td>')
+      continue
+    interval = text.interval(row)
+    count = f"{row.n:,}"
+    if row.correct is not None:
+      count = f"{row.correct:,} of {count}"
+    value = f"<b>{text.value(row)}</b>"
+    title = text.escape(row.definition)
+    if len(rows) == 1:
+      cells.append(
+        f'<td class="num start" title="{title}">{value}</td>'
+        f'<td class="num">{interval or "–"}</td>'
+        f'<td class="num muted">{count}</td>'
+      )
+    else:
+      below = f"{interval} · {count}" if interval else count
+      cells.append(
+        f'<td class="num start" title="{title}">{value}'
+        f'<span class="below">{below}</span></td>'
+      )
+  return "".join(cells)
 
 
 def _metric(metric: str, rows) -> str:
   rows = list(rows)
   definitions = dict.fromkeys(row.definition for row in rows if row.definition)
   methods = dict.fromkeys(row.ci_method for row in rows if row.ci_method)
-  lines = [*definitions, *(f"95% interval: {method}" for method in methods)]
+  lines = list(definitions)
+  if len(lines) > 1:
+    lines = [f"{row.dataset}: {row.definition}" for row in rows]
+  lines += [f"95% interval: {method}" for method in methods]
   below = "".join(
     f'<span class="definition">{text.escape(line)}</span>' for line in lines
   )
   label = text.escape(text.metric_label(metric))
   return f'<span title="{text.escape(metric)}">{label}</span>{below}'
-
-
-def _cells(row: inputs.Row | None) -> str:
-  if row is None:
-    return '<td class="num start">–</td><td></td><td></td>'
-  count = f"{row.n:,}"
-  if row.correct is not None:
-    count = f"{row.correct:,} of {count}"
-  return (
-    f'<td class="num start value-cell" title="{text.escape(row.definition)}">'
-    f"{text.value(row)}</td>"
-    f'<td class="num" title="{text.escape(row.ci_method or "no interval")}">'
-    f"{text.interval(row) or '–'}</td>"
-    f'<td class="num muted">{count}</td>'
-  )
 
 
 def pairs(

@@ -120,6 +120,12 @@ class Run:
   datasets: tuple[DatasetFiles, ...]
 
   @property
+  def charted(self) -> tuple[DatasetFiles, ...]:
+    """The data sets that get figures: training data only if alone."""
+    others = [d for d in self.datasets if not is_training_split(d.key)]
+    return tuple(others) or self.datasets
+
+  @property
   def synthetic(self) -> tuple[str, ...]:
     """Keys of the data sets that a program has drawn."""
     return tuple(map(str, self.environment.get("synthetic") or ()))
@@ -153,14 +159,29 @@ def read(workdir: pathlib.Path) -> Run:
     status=_json(workdir / "status.json", dict, {}),
     records=_read_records(workdir / "metrics.jsonl"),
     results=rows,
-    warnings=tuple(_json(workdir / "warnings.json", list, [])),
+    warnings=_read_warnings(workdir / "warnings.json"),
     datasets=_read_datasets(workdir, rows or (), classes),
   )
 
 
 def parse_results(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
-  """Rows of the content of results.json, in its order. Raises InputError."""
-  return tuple(_result_row(key, entry) for key, entry in results.items())
+  """Rows of the content of results.json.
+
+  Test and validation splits come first and splits of the training data last;
+  otherwise the order is that of the file. Raises InputError.
+  """
+  rows = [_result_row(key, entry) for key, entry in results.items()]
+  return tuple(sorted(rows, key=lambda row: split_rank(row.dataset)))
+
+
+def is_training_split(dataset: str) -> bool:
+  return split_rank(dataset) == 2
+
+
+def split_rank(dataset: str) -> int:
+  """0 for test and validation splits, 2 for the training data, else 1."""
+  split = dataset.partition(":")[2].partition("[")[0]
+  return {"test": 0, "validation": 0, "train": 2}.get(split, 1)
 
 
 def _result_row(key: str, entry) -> Row:
@@ -204,6 +225,16 @@ def _json(path: pathlib.Path, kind: type, default):
       f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}"
     )
   return value
+
+
+def _read_warnings(path: pathlib.Path) -> tuple[dict, ...]:
+  rows = _json(path, list, [])
+  if not all(isinstance(row, dict) and "message" in row for row in rows):
+    raise errors.InputError(
+      f'{path}: expected a list of objects with "message", got'
+      f" {json.dumps(rows)[:80]}"
+    )
+  return tuple(sorted(rows, key=lambda r: split_rank(str(r.get("dataset")))))
 
 
 def _read_records(path: pathlib.Path) -> tuple[dict, ...]:
@@ -270,7 +301,8 @@ def _read_datasets(
   workdir: pathlib.Path, rows, classes: Mapping[str, list[ClassRow]]
 ) -> tuple[DatasetFiles, ...]:
   confusion = _arrays(workdir / "confusion.npz")
-  keys = dict.fromkeys([row.dataset for row in rows] + list(classes))
+  keys = dict.fromkeys([row.dataset for row in rows])
+  keys |= dict.fromkeys(sorted(classes, key=split_rank))
   found = []
   for key in keys:
     name = file_key(key)

@@ -10,6 +10,7 @@ from imgbench.report import selection
 from imgbench.report import text
 
 _CONFIG_FLAG = re.compile(r"--?config[= ]'?([^\s']+)")
+_MAX_WARNINGS = 8  # shown at once; the others are folded
 _STATES = {
   "diverged": "The loss became infinite or NaN and the run ended.",
   "failed": "The run ended with an error.",
@@ -61,7 +62,8 @@ def header(run: inputs.Run) -> str:
 
 
 def _badge(run: inputs.Run) -> str:
-  return '<span class="badge">synthetic data</span>' if run.synthetic else ""
+  badge = ' <span class="badge">synthetic data</span>'
+  return badge if run.synthetic else ""
 
 
 def _known_facts(run: inputs.Run) -> dict[str, str]:
@@ -203,17 +205,23 @@ def _warnings(run: inputs.Run) -> str:
     return ""
   items = []
   for warning in run.warnings:
-    place = "/".join(
-      str(warning[key]) for key in ("dataset", "subset") if warning.get(key)
-    )
+    place, subset = warning.get("dataset", ""), warning.get("subset")
+    if subset and subset != "all":
+      place = f"{place}/{subset}"
     name = warning.get("name", "warning")
     items.append(
       f"<li><code>{text.escape(name)}</code> {text.escape(place)}:"
       f" {text.escape(warning.get('message', ''))}</li>"
     )
   count = len(items)
+  shown = f"<ul>{''.join(items[:_MAX_WARNINGS])}</ul>"
+  rest = items[_MAX_WARNINGS:]
+  if rest:
+    shown += (
+      f"<details><summary>{len(rest)} more</summary>"
+      f"<ul>{''.join(rest)}</ul></details>"
+    )
   return (
     '<div class="banner warning"><p><strong>'
-    f"{count} warning{'s' if count > 1 else ''}.</strong></p>"
-    f"<ul>{''.join(items)}</ul></div>"
+    f"{count} warning{'s' if count > 1 else ''}.</strong></p>{shown}</div>"
   )

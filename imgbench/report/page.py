@@ -55,19 +55,18 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
   sections: list[tuple[str, str, str]] = []  # anchor, HTML title, content
   if results:
     whole = [row for row in results if row.subset == "all"]
-    sections.append(
-      ("results", "Results", html_tables.results(whole, run.synthetic))
-    )
+    table = html_tables.results(whole, run.synthetic)
+    sections.append(("results", "Results", table + _not_charted(run)))
   subsets = _subsets(run, gallery)
   if subsets:
     sections.append(("subsets", "Subsets of classes", subsets))
   if run.records:
     sections.append(("curves", "Training", _curves(run, gallery)))
-  for dataset in run.datasets:
+  for dataset in run.charted:
     content = _errors(dataset, gallery)
     if content:
       name = inputs.file_key(dataset.key)
-      title = f"Where it goes wrong: {_titled(run, dataset.key)}"
+      title = f"Mistakes on {_titled(run, dataset.key)}"
       sections.append((f"errors-{name}", title, content))
   sections.append(("setup", "Config and environment", _setup(run)))
   links = [
@@ -83,6 +82,15 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
       for anchor, title, content in sections
     ),
   ]
+
+
+def _not_charted(run: inputs.Run) -> str:
+  left_out = [d.key for d in run.datasets if d not in run.charted]
+  if not left_out:
+    return ""
+  names = text.escape(", ".join(left_out))
+  sentence = f"{names}: of the training data, in the tables only."
+  return f'<p class="muted">{sentence}</p>'
 
 
 def _curves(run: inputs.Run, gallery: pictures.Gallery) -> str:
@@ -107,19 +115,20 @@ def _subsets(run: inputs.Run, gallery: pictures.Gallery) -> str:
     dataset.key: selection.subset_rows(run.results or (), dataset.key)
     for dataset in run.datasets
   }
-  charted = selection.first_metrics(
-    [row for rows in by_set.values() for row in rows], MAX_CHARTED
-  )
   shown = [row for rows in by_set.values() for row in rows]
   if not shown:
     return ""
-  limits = selection.limits([row for row in shown if row.metric in charted])
+  metrics = selection.first_metrics(shown, MAX_CHARTED)
+  charts = {
+    dataset.key: [r for r in by_set[dataset.key] if r.metric in metrics]
+    for dataset in run.charted
+  }
+  limits = selection.limits([row for rows in charts.values() for row in rows])
   parts = []
-  for key, rows in by_set.items():
+  for key, rows in charts.items():
     if not rows:
       continue
     parts.append(f"<h3>{_titled(run, key)}</h3>")
-    rows = [row for row in rows if row.metric in charted]
     parts.append(
       gallery.figure(
         f"subsets_{inputs.file_key(key)}",

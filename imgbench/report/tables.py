@@ -7,16 +7,18 @@ from imgbench.report import text
 
 _HEADER = ("dataset", "subset", "metric", "value", "95% interval", "n")
 _LEFT = 3  # columns of names; the others are numbers, set to the right
-# Beside accuracies, of the whole set only: the terminal is for a glance.
+# The terminal is for a glance: of a whole set these beside its accuracies,
 _ALSO = ("nll", "macro_f1")
+# and of a subset only these.
+_OF_SUBSETS = ("top1_accuracy", "multilabel_accuracy.tfds")
 
 
 def terminal_table(results: Mapping[str, Mapping]) -> str:
   """Returns a plain-text table of the main results, without a final newline.
 
-  Accuracies of every subset come first, then log-likelihood and macro F1 of
-  the whole set; a last line says how many further numbers the file holds.
-  Rates are in percent. ASCII only but for the names of data sets.
+  Accuracies of the whole sets come first, then the main ones of the subsets,
+  then log-likelihood and macro F1 of the whole sets; a last line says how many
+  further numbers the file holds. Rates are in percent.
 
   Args:
     results: the content of results.json.
@@ -27,8 +29,8 @@ def terminal_table(results: Mapping[str, Mapping]) -> str:
   rows = inputs.parse_results(results)
   shown = sorted(
     filter(_is_shown, rows),
-    # Stable: data sets and subsets stay in the order of the file.
-    key=lambda row: text.metric_order(row.metric)[0],
+    # Stable: what is alike stays in the order of the rows.
+    key=lambda row: (not text.is_accuracy(row.metric), row.subset != "all"),
   )
   cells = [_HEADER, *map(_cells, shown)]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -41,9 +43,10 @@ def terminal_table(results: Mapping[str, Mapping]) -> str:
 
 
 def _is_shown(row: inputs.Row) -> bool:
-  if text.is_accuracy(row.metric):
-    return True
-  return row.subset == "all" and row.metric in _ALSO
+  if row.subset != "all":
+    training = inputs.is_training_split(row.dataset)
+    return row.metric in _OF_SUBSETS and not training
+  return text.is_accuracy(row.metric) or row.metric in _ALSO
 
 
 def _cells(row: inputs.Row) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from imgbench.report import inputs
 UNDEFINED = "undefined"
 _RATE = re.compile(r"accuracy|precision|recall|f1|error")
 _WORDS = {
+  "non": "not",
   "nll": "negative log-likelihood",
   "ece": "expected calibration error",
   "top1": "top-1",
@@ -15,6 +16,7 @@ _WORDS = {
   "multilabel": "multi-label",
   "f1": "F1",
 }
+_COUNTS = ("non_finite",)  # metrics that are whole numbers
 # What comes first in a table; the others follow as the file has them.
 _FIRST = ("top1_accuracy", "top5_accuracy")
 
@@ -45,6 +47,8 @@ def number(metric: str, value: float | None) -> str:
   """A value of a metric: percent without the sign for rates."""
   if value is None:
     return UNDEFINED
+  if metric in _COUNTS:
+    return f"{value:,.0f}"
   return f"{100 * value:.2f}" if is_rate(metric) else f"{value:.4f}"
 
 

@@ -20,9 +20,9 @@ DPI = 150  # of the PNGs; pages show them smaller, for dense screens
 class Theme:
   """Colours as hex text.
 
-  `series` can be told apart with any common colour blindness (the blue,
-  vermilion, green and purple of Okabe and Ito 2008, lighter on dark), `ramp`
-  is monotone in lightness.
+  `series` can be told apart with any common colour blindness (blue, vermilion,
+  green, purple and yellow after Okabe and Ito 2008, lighter on dark); `ramp` is
+  monotone in lightness.
   """
 
   name: str
@@ -44,7 +44,7 @@ LIGHT = Theme(
   text="#1c2127",
   muted="#5d6672",
   grid="#e3e7ec",
-  series=("#0072b2", "#d55e00", "#00845f", "#a8508a"),
+  series=("#0072b2", "#d55e00", "#00845f", "#a8508a", "#8a6d00"),
   ramp=("#f4f7fa", "#b9d7ec", "#4a9bcb", "#0b5c94", "#062f52"),
 )
 DARK = Theme(
@@ -53,7 +53,7 @@ DARK = Theme(
   text="#e7ebf0",
   muted="#9aa5b1",
   grid="#2c333c",
-  series=("#56b4e9", "#f08a4b", "#2fc195", "#df9bc6"),
+  series=("#56b4e9", "#f08a4b", "#2fc195", "#df9bc6", "#e0c24a"),
   ramp=("#1d232b", "#173f5f", "#2277ad", "#6fbdea", "#e2f3ff"),
 )
 

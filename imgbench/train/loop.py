@@ -85,6 +85,9 @@ class Run:
     # An evaluation was given up to stop quickly: its step is to be finished.
     self._pending_event = False
     self._evaluations: dict[str, evaluators_base.Evaluation] = {}
+    self._checkpoints: checkpoints.Checkpoints | None = None
+    self._writer: writers.MetricWriter | None = None
+    self._progress: progress.Progress | None = None
 
   def train_and_evaluate(self) -> dict[str, dict[str, Any]]:
     """See the function of this name. Keeps status.json true."""
@@ -93,9 +96,10 @@ class Run:
       with interrupts.StopRequest() as self._stop:
         self._train()
         evaluations = self._final_evaluations()
-      self._checkpoints.close()
-      self._writer.close()
-      results = outputs.write(self._folder, evaluations, self._parts)
+      self._checkpoints.wait()
+      results = outputs.write(
+        self._folder, evaluations, self._parts, self._config.logging.report
+      )
       self._write_status(run_files.DONE, times=self._watch.totals())
       return results
     except errors.Preempted:
@@ -115,6 +119,8 @@ class Run:
           " some space and give the same command again"
         ) from error
       raise
+    finally:
+      self._close()
 
   def _open(self) -> None:
     section = self._config.checkpoint
@@ -139,6 +145,15 @@ class Run:
     self._progress = progress.Progress(
       self._periods.total, self._step, self._parts.global_batch_size
     )
+
+  def _close(self) -> None:
+    """Ends what goes on in the background; a run that failed says why."""
+    for part in (self._progress, self._writer, self._checkpoints):
+      try:
+        if part is not None:
+          part.close()
+      except (OSError, errors.RunError) as error:
+        logging.warning("while closing: %s", error)
 
   # Saving and resuming.
 
@@ -177,10 +192,11 @@ class Run:
       f"{alias}/{metric}": value.value
       for alias, evaluation in self._evaluations.items()
       for (subset, metric), value in evaluation.measurements.items()
-      if subset == "all"
+      if subset == "all" and value.value is not None
     }
     best = self._config.checkpoint.best
-    if best in scores and scores[best] > self._best.get("value", -1.0):
+    # Of equal ones the newest is kept.
+    if best in scores and scores[best] >= self._best.get("value", -1.0):
       self._best = {"metric": best, "value": scores[best], "step": self._step}
     meta = {
       "step": self._step,

@@ -35,12 +35,15 @@ def write(
   folder: pathlib.Path,
   evaluations: Mapping[str, base.Evaluation],
   parts: setup.Parts,
+  with_report: bool,
 ) -> dict[str, dict[str, Any]]:
   """Writes all files of the end of a run; returns what results.json holds."""
   examples = {alias: e.examples for alias, e in parts.evaluators.items()}
   results = run_files.write_results(
     folder, evaluations, examples, _warnings(folder, evaluations, parts.info)
   )
+  if not with_report:
+    return results
   images = {e.info.key: e.examples.image for e in parts.evaluators.values()}
   report.write_report(folder, lambda key, index: images[key][index])
   return results

@@ -42,6 +42,15 @@ SECTIONS = (
   "checkpoint",
   "parallel",
 )
+# What a best checkpoint can be chosen by: higher is better.
+BEST_METRICS = (
+  "top1_accuracy",
+  "top5_accuracy",
+  "macro_recall",
+  "macro_f1",
+  "multilabel_accuracy.tfds",
+  "multilabel_accuracy.lenient_mean",
+)
 # Patches of this many training images set what a model takes from data.
 PREPARE_EXAMPLES = 5000
 STEPS_PER_DISPATCH = 16
@@ -98,6 +107,7 @@ def build(config: ml_collections.ConfigDict, progress=None) -> Parts:
       **config_utils.arguments(config.parallel),
     )
   strategy.check_batch_size(config.global_batch_size, "global_batch_size")
+  _check_values(config)
   train_source = _build_source(config.data, split=config.data.train_split)
   info = train_source.info
   periods = _periods(config, info.num_examples)
@@ -139,6 +149,28 @@ def build(config: ml_collections.ConfigDict, progress=None) -> Parts:
     periods=periods,
     global_batch_size=config.global_batch_size,
   )
+
+
+def _check_values(config) -> None:
+  smoothing = config.loss.label_smoothing
+  if not 0 <= smoothing < 1:
+    raise errors.InputError(
+      f"loss.label_smoothing: expected a number in [0, 1), got {smoothing}"
+    )
+  if config.checkpoint.keep < 1:
+    raise errors.InputError(
+      f"checkpoint.keep: expected >= 1, got {config.checkpoint.keep}"
+    )
+  best = config.checkpoint.best
+  alias, _, metric = best.partition("/")
+  if best and (
+    alias not in config.evaluation.sets or metric not in BEST_METRICS
+  ):
+    raise errors.InputError(
+      "checkpoint.best: expected a metric of one of the evaluation sets"
+      f" ({', '.join(config.evaluation.sets) or 'none'}), such as"
+      f" val/top1_accuracy (also {', '.join(BEST_METRICS[1:])}), got {best!r}"
+    )
 
 
 def _build_source(section, split: str) -> source.Source:

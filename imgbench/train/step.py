@@ -45,7 +45,7 @@ def build_train_step(
     )
     window = state_lib.Window(
       loss_sum=state.window.loss_sum + loss,
-      grad_norm_sum=state.window.grad_norm_sum + optax.global_norm(grads),
+      grad_norm_sum=state.window.grad_norm_sum + optax.tree.norm(grads),
       top1_hits=state.window.top1_hits + hits,
       examples=state.window.examples + batch["label"].shape[0],
       steps=state.window.steps + 1,

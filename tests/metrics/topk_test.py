@@ -23,7 +23,7 @@ def logits(*rows, dtype=np.float32):
 
 
 def test_top_k_by_hand():
-  ids, best = topk.top_k(logits([1.0, 3.0, 2.0], [5.0, -1.0, 5.0]), 2)
+  ids, best = top_k(logits([1.0, 3.0, 2.0], [5.0, -1.0, 5.0]), 2)
   assert ids.tolist() == [[1, 2], [0, 2]]
   assert best.tolist() == [[3.0, 2.0], [5.0, 5.0]]
   assert ids.dtype == jnp.int32 and best.dtype == jnp.float32
@@ -87,9 +87,10 @@ def test_label_outside_is_never_a_hit(label):
   assert label_rank(row, np.array([label], np.int32)).tolist() == [3]
 
 
-@hypothesis.settings(deadline=None, max_examples=150)
+@hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(
-  twins.batches(), st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16])
+  twins.batches(num_classes=(1, 7)),
+  st.sampled_from([jnp.float32, jnp.bfloat16]),
 )
 def test_agrees_with_the_slow_twin(batch, dtype):
   values, labels, _, _, mask = batch
@@ -106,7 +107,7 @@ def test_agrees_with_the_slow_twin(batch, dtype):
 
 
 @hypothesis.settings(deadline=None, max_examples=50)
-@hypothesis.given(twins.batches(num_classes=(3, 7)), st.integers(1, 8))
+@hypothesis.given(twins.batches(num_classes=(3, 7)), st.sampled_from([1, 2, 5]))
 def test_rank_below_k_is_being_among_the_first_k(batch, k):
   values, labels, _, _, mask = batch
   labels = np.where(mask, labels, 0)
@@ -138,21 +139,13 @@ def test_thousand_classes_against_a_stable_sort():
   np.testing.assert_array_equal(label_rank(values, labels), expected)
 
 
-def test_jit_equals_plain():
-  rng = np.random.default_rng(1)
-  values = rng.integers(0, 4, (32, 9)).astype(np.float32)
-  labels = rng.integers(0, 9, 32)
-  for jitted, plain in zip(top_k(values, 5), topk.top_k(values, 5), strict=True):
-    np.testing.assert_array_equal(jitted, plain)
-  np.testing.assert_array_equal(
-    label_rank(values, labels), topk.label_rank(values, labels)
-  )
-
-
 @pytest.mark.parametrize(
   "call, message",
   [
-    (lambda: topk.top_k(np.zeros(3, np.float32), 1), r"logits: .*\[B, K\].*\[3\]"),
+    (
+      lambda: topk.top_k(np.zeros(3, np.float32), 1),
+      r"logits: .*\[B, K\].*\[3\]",
+    ),
     (lambda: topk.top_k(np.zeros((2, 3), np.int32), 1), "logits: .*int32"),
     (lambda: topk.top_k(np.zeros((2, 0), np.float32), 1), "logits: .*class"),
     (lambda: topk.top_k(np.zeros((2, 3), np.float32), 0), "k: .*got 0"),

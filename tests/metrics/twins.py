@@ -10,9 +10,20 @@ import numpy as np
 _SCORES = [0.0, -0.0, 1.0, -1.0, 2.5, 300.0, -1e30, 3e38, -np.inf]
 _BROKEN = [np.nan, np.inf]
 
+FIELDS = (
+  "count",
+  "top1_hits",
+  "top5_hits",
+  "non_finite",
+  "reviewed_count",
+  "strict_hits",
+  "lenient_hits",
+  "unreviewed",
+)
+
 
 @st.composite
-def batches(draw, num_classes=(1, 3, 7), size=6):
+def batches(draw, num_classes=(3, 7), size=6):
   """Logits [size, K], labels, review codes, problematic flags and a mask.
 
   Labels may lie outside [0, K) where the mask is false.
@@ -74,11 +85,7 @@ def nll(row, label) -> float:
 def counts(logits, labels, codes, problematic, mask) -> dict[str, list[int]]:
   """The fields of `counts.Counts`, example by example."""
   k = len(logits[0])
-  fields = (
-    "count top1_hits top5_hits non_finite reviewed_count strict_hits"
-    " lenient_hits unreviewed"
-  ).split()
-  result = {field: [0] * k for field in fields}
+  result = {field: [0] * k for field in FIELDS}
   for i, row in enumerate(logits):
     if not mask[i]:
       continue

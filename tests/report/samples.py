@@ -71,7 +71,7 @@ class Sample:
     # Neighbours of the same subset are what a class is taken for.
     near = (self.label + rng.choice([-1, 1, 2, 3], n)) % size
     top1 = np.where(right, self.label, near)
-    others = (top1[:, None] + rng.integers(3, size - 1, (n, 1))) % size
+    others = (top1[:, None] + rng.integers(1, size, (n, 1))) % size
     self.top5 = np.stack([top1] + [(others[:, 0] + i) % size for i in range(4)])
     self.top5 = np.ascontiguousarray(self.top5.T).astype(np.int32)
     confidence = np.where(right, 1 - rng.random(n) ** 3, rng.random(n) ** 0.7)

@@ -16,6 +16,8 @@ RATE = {
 }
 PLAIN = {**RATE, "correct": None, "ci_low": None, "ci_high": None}
 RESULTS = {
+  "scenes:train[:9]/all/top1_accuracy": RATE,
+  "scenes:validation/dog/top5_accuracy": RATE,
   "scenes:validation/all/nll": {**PLAIN, "value": 0.71239},
   "scenes:validation/all/top1_accuracy": RATE,
   "scenes:validation/all/macro_f1": {**PLAIN, "value": 1.0},
@@ -29,14 +31,15 @@ RESULTS = {
   "cifar10:test/all/top1_accuracy": {**RATE, "n": 7, "value": 0.05},
 }
 GOLDEN = """\
-dataset            subset  metric                         value    95% interval      n
------------------  ------  ------------------------  ----------  --------------  -----
-scenes:validation  all     top1_accuracy                 78.12%  [77.30, 78.92]  10000
-scenes:validation  dog     multilabel_accuracy.tfds   undefined               -      0
-cifar10:test       all     top1_accuracy                  5.00%  [77.30, 78.92]      7
-scenes:validation  all     nll                           0.7124               -  10000
-scenes:validation  all     macro_f1                     100.00%               -  10000
-(2 more in results.json)"""  # noqa: E501  (the width is the point)
+dataset            subset  metric                        value    95% interval      n
+-----------------  ------  ------------------------  ---------  --------------  -----
+scenes:validation  all     top1_accuracy                78.12%  [77.30, 78.92]  10000
+cifar10:test       all     top1_accuracy                 5.00%  [77.30, 78.92]      7
+scenes:train[:9]   all     top1_accuracy                78.12%  [77.30, 78.92]  10000
+scenes:validation  dog     multilabel_accuracy.tfds  undefined               -      0
+scenes:validation  all     nll                          0.7124               -  10000
+scenes:validation  all     macro_f1                    100.00%               -  10000
+(3 more in results.json)"""  # noqa: E501  (the width is the point)
 
 
 def test_golden():

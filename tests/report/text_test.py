@@ -30,6 +30,7 @@ def test_only_rates_become_percent():
   assert text.number("top1_accuracy", 0.12346) == "12.35"
   assert text.number("nll", 0.12346) == "0.1235"
   assert text.number("ece", 0.12346) == "0.1235"
+  assert text.number("non_finite", 1234.0) == "1,234"
   assert text.number("macro_f1", None) == "undefined"
 
 

@@ -1,0 +1,132 @@
+"""What the programs share: config flags, one-line errors, log, caches."""
+
+import hashlib
+import logging as python_logging
+import pathlib
+import sys
+from typing import NoReturn
+
+from absl import flags
+from absl import logging
+import jax
+from ml_collections import config_flags
+
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import registry
+from imgbench.bench import environment
+from imgbench.data import cache
+
+
+def define_config_flag(
+  flag_values: flags.FlagValues, argv: list[str] | None = None
+) -> None:
+  """Defines --config and with it --config.section.key (sought in `argv`)."""
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Config file with get_config(), options behind a colon:"
+    " configs/cifar10_fast.py:long.",
+    lock_config=True,
+    sys_argv=argv,
+    flag_values=flag_values,
+  )
+
+
+def fail(text: str, code: int) -> NoReturn:
+  """Ends the program with one line on standard error."""
+  print(f"imgbench: error: {text}", file=sys.stderr)
+  sys.exit(code)
+
+
+def parse_flags(argv: list[str], required: tuple[str, ...] = ("config",)):
+  """Parses the command line into flags.FLAGS; returns what is no flag: [0].
+
+  Bad input ends the program in one line and exit code 2. The folder above the
+  config file is put on sys.path, so that a config imports its neighbours as
+  `configs.*` wherever the program is started.
+
+  Args:
+    argv: as sys.argv.
+    required: flags that must have a value.
+  """
+  path = _config_path(argv)
+  if path is not None:
+    if not path.is_file():
+      near = sorted(map(str, path.parent.glob("*.py")))
+      near = registry.near_names(str(path), near)
+      fail(f"--config={path}: no such file; {near}", errors.EXIT_USAGE)
+    sys.path.insert(0, str(path.resolve().parents[1]))
+  try:
+    remaining = flags.FLAGS(argv)
+    if len(remaining) > 1:
+      raise errors.InputError(
+        f"expected only flags, got {' '.join(remaining[1:])}"
+      )
+    for name in required:
+      if flags.FLAGS[name].value in (None, ""):
+        raise errors.InputError(f"--{name} is missing; see --help")
+  except (flags.Error, errors.InputError, AttributeError, KeyError) as error:
+    fail(_flag_error_text(error, argv), errors.EXIT_USAGE)
+  except (OSError, ImportError, SyntaxError, TypeError, ValueError) as error:
+    fail(f"--config={path}: {error}", errors.EXIT_USAGE)
+  return remaining
+
+
+def _config_path(argv: list[str]) -> pathlib.Path | None:
+  for before, arg in zip([""] + argv, argv, strict=False):
+    name, equals, value = arg.partition("=")
+    if name in ("--config", "-config") and equals:
+      return pathlib.Path(value.split(":")[0])
+    if before in ("--config", "-config"):
+      return pathlib.Path(arg.split(":")[0])
+  return None
+
+
+def _flag_error_text(error: Exception, argv: list[str]) -> str:
+  """One line; an unknown config key is answered with the near ones."""
+  known = _config_keys(argv)
+  sections = {key.rpartition(".")[0] for key in known}
+  for arg in argv[1:] if known else []:
+    name = arg.partition("=")[0].lstrip("-")
+    key = name.removeprefix("config.")
+    if key != name and key not in known and key not in sections:
+      return (
+        f"--config.{key}: unknown config key; {registry.near_names(key, known)}"
+      )
+  text = str(error.args[0]) if error.args else type(error).__name__
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  # Of an error inside a config file the last line says what it was.
+  return " ".join(dict.fromkeys([lines[0], lines[-1]]))
+
+
+def _config_keys(argv: list[str]) -> list[str]:
+  """Keys of the config without overrides; none if it cannot be had."""
+  flag_values = flags.FlagValues()
+  plain = [arg for arg in argv if not arg.lstrip("-").startswith("config.")]
+  define_config_flag(flag_values, plain)
+  try:
+    flag_values(plain, known_only=True)
+    return list(config_utils.flatten(config_utils.to_dict(flag_values.config)))
+  except Exception:  # The first error is the one to tell.
+    return []
+
+
+def show_log() -> None:
+  """Shows the log from INFO on, as short lines on standard error."""
+  logging.set_verbosity(logging.INFO)
+  python_logging.getLogger("jax").setLevel(python_logging.WARNING)
+  logging.get_absl_handler().setFormatter(
+    python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+  )
+
+
+def keep_compiled(folder: str) -> None:
+  """Lets JAX keep compiled programs in a folder ("default", "": none)."""
+  if folder == "default":
+    # Programs for a CPU run on processors of its kind only.
+    kind = hashlib.sha256(environment.processor_features().encode())
+    folder = cache.user_cache_dir("xla", kind.hexdigest()[:12])
+  if folder:
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -1,0 +1,162 @@
+"""Tests of intervals: published values, twins, ends, coverage."""
+
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+from scipy import stats
+
+from imgbench import errors
+from imgbench.metrics import intervals
+
+
+# 81 of 263 stands in Newcombe, Statistics in Medicine 17 (1998), table I.
+@pytest.mark.parametrize(
+  "k, n, low, high",
+  [
+    (0, 10, 0.0, 0.30850),
+    (10, 10, 0.69150, 1.0),
+    (5, 10, 0.18709, 0.81291),
+    (1, 1, 0.025, 1.0),
+    (0, 1, 0.0, 0.975),
+    (81, 263, 0.2527, 0.3676),
+  ],
+)
+def test_clopper_pearson_known_values(k, n, low, high):
+  got = intervals.clopper_pearson(k, n)
+  np.testing.assert_allclose(got, (low, high), atol=6e-5)
+
+
+@pytest.mark.parametrize(
+  "k, n, low, high",
+  [(0, 10, 0.0, 0.27753), (10, 10, 0.72247, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilson_known_values(k, n, low, high):
+  np.testing.assert_allclose(intervals.wilson(k, n), (low, high), atol=6e-5)
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(
+  st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.01, 0.05, 0.3])
+)
+def test_clopper_pearson_inverts_the_binomial_test(n, share, alpha):
+  k = round(share * n)
+  low, high = intervals.clopper_pearson(k, n, alpha)
+  assert 0 <= low <= k / n <= high <= 1
+  if k > 0:
+    np.testing.assert_allclose(stats.binom.sf(k - 1, n, low), alpha / 2)
+  if k < n:
+    np.testing.assert_allclose(stats.binom.cdf(k, n, high), alpha / 2)
+  assert (low == 0) == (k == 0)
+  assert (high == 1) == (k == n)
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(st.integers(1, 500), st.floats(0, 1))
+def test_wilson_solves_the_score_equation(n, share):
+  k = round(share * n)
+  low, high = intervals.wilson(k, n)
+  z = stats.norm.ppf(0.975)
+  half = lambda p: z * np.sqrt(p * (1 - p) / n)
+  np.testing.assert_allclose(k / n - low, half(low), atol=1e-12)
+  np.testing.assert_allclose(high - k / n, half(high), atol=1e-12)
+  assert (low == 0) == (k == 0)
+  assert (high == 1) == (k == n)
+
+
+@pytest.mark.parametrize(
+  "method", [intervals.clopper_pearson, intervals.wilson]
+)
+def test_arrays_and_nothing_counted(method):
+  k, n = np.array([[0, 3], [5, 0]]), np.array([5, 3])
+  n = np.stack([n, [5, 0]])
+  low, high = method(k, n)
+  assert low.shape == high.shape == (2, 2)
+  assert low[0, 0] == 0 and high[0, 1] == high[1, 0] == 1
+  assert np.isnan(low[1, 1]) and np.isnan(high[1, 1])
+  np.testing.assert_array_equal(low[0, 1], method(3, 3)[0])
+
+
+def test_bootstrap_equals_drawing_examples_again():
+  hits, count = np.array([3, 18, 0]), np.array([5, 20, 10])
+  rng = np.random.default_rng(1)
+  means = []
+  for _ in range(4000):
+    rates = []
+    for h, n in zip(hits, count, strict=True):
+      right = np.arange(n) < h
+      drawn = right[rng.integers(0, n, n)].mean()
+      rates.append(h / n + (drawn - h / n) * np.sqrt(n / (n - 1)))
+    means.append(np.mean(rates))
+  expected = np.quantile(means, [0.025, 0.975])
+  got = intervals.stratified_bootstrap(hits, count, num_resamples=4000)
+  # The standard error of these quantiles is about 0.003.
+  np.testing.assert_allclose(got, expected, atol=0.012)
+
+
+def test_bootstrap_is_seeded_and_widens_with_coverage():
+  hits, count = np.array([30, 80, 55]), np.array([100, 100, 60])
+  first = intervals.stratified_bootstrap(hits, count)
+  assert first == intervals.stratified_bootstrap(hits, count)
+  assert first != intervals.stratified_bootstrap(hits, count, seed=1)
+  wide = intervals.stratified_bootstrap(hits, count, 0.01)
+  narrow = intervals.stratified_bootstrap(hits, count, 0.3)
+  mean = np.mean(hits / count)
+  assert wide[0] < first[0] < narrow[0] < mean < narrow[1] < first[1] < wide[1]
+
+
+def test_class_mean_covers_the_truth_as_often_as_it_says():
+  rng = np.random.default_rng(0)
+  rates, count = rng.uniform(0.4, 0.95, 30), np.full(30, 10)
+  covered = 0
+  for _ in range(200):
+    low, high, method = intervals.class_mean(rng.binomial(count, rates), count)
+    assert method == "stratified_bootstrap"
+    covered += low <= rates.mean() <= high
+  # 190 are expected; the standard deviation is 3.
+  assert covered >= 180
+
+
+@pytest.mark.parametrize("hits", [[0, 0, 0], [7, 7, 7], [7, 0, 7]])
+def test_class_mean_without_spread_is_no_point(hits):
+  low, high, method = intervals.class_mean(np.array(hits), np.full(3, 7))
+  assert method == "clopper_pearson_effective_n"
+  # Equal classes: the effective n is the number of examples.
+  np.testing.assert_allclose(
+    (low, high), intervals.clopper_pearson(sum(hits), 21), rtol=1e-12
+  )
+  assert low < np.mean(hits) / 7 or low == 0
+  assert high - low > 0.1
+
+
+def test_class_mean_without_spread_counts_small_classes_more():
+  low, high, _ = intervals.class_mean(np.array([1, 100]), np.array([1, 100]))
+  assert high == 1
+  assert low < intervals.clopper_pearson(101, 101)[0]
+
+
+def test_normal_by_hand():
+  low, high = intervals.normal([1.0, 2.0, 3.0, 4.0])
+  half = 1.959963985 * np.sqrt(5 / 3) / 2
+  np.testing.assert_allclose((low, high), (2.5 - half, 2.5 + half))
+  assert np.isnan(intervals.normal([1.0])).all()
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (lambda: intervals.clopper_pearson(3, 2), "k: expected 0 <= k <= n"),
+    (lambda: intervals.wilson(-1, 2), "k: "),
+    (lambda: intervals.wilson(1, 2, 0.0), "alpha: "),
+    (lambda: intervals.clopper_pearson(1, 2, 1.0), "alpha: "),
+    (lambda: intervals.normal([1.0, 2.0], 2.0), "alpha: "),
+    (
+      lambda: intervals.stratified_bootstrap(np.array([1, 0]), [1, 0]),
+      "count: expected at least one example",
+    ),
+    (lambda: intervals.class_mean([], []), "count: "),
+  ],
+)
+def test_bad_arguments_are_named(call, message):
+  with pytest.raises(errors.InputError, match=message):
+    call()

@@ -1,0 +1,222 @@
+"""Tests with real processes: killed, stopped, damaged, out of space."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from imgbench import errors
+from tests.train import processes
+
+QUICK = ("--config.logging.report=False", "--config.logging.tensorboard=False")
+TIMEOUT_S = 240
+
+
+def kill_when(seen, workdir, *overrides: str) -> bool:
+  """Starts a run and kills it (-9) as soon as `seen()`; whether it was."""
+  process = processes.start(workdir, *QUICK, *overrides)
+  deadline = time.monotonic() + TIMEOUT_S
+  killed = False
+  while process.poll() is None and time.monotonic() < deadline:
+    if seen():
+      process.send_signal(signal.SIGKILL)
+      killed = True
+      break
+  process.communicate(timeout=TIMEOUT_S)
+  return killed
+
+
+def has_step(workdir: pathlib.Path, step: int):
+  """Whether metrics.jsonl tells of a step."""
+
+  def seen() -> bool:
+    try:
+      return f'{{"step": {step},' in (workdir / "metrics.jsonl").read_text()
+    except FileNotFoundError:
+      return False
+
+  return seen
+
+
+def is_saving(workdir: pathlib.Path):
+  """Whether a checkpoint is half written."""
+
+  def seen() -> bool:
+    try:
+      names = os.listdir(workdir / "checkpoints")
+    except FileNotFoundError:
+      return False
+    return any("tmp" in name for name in names)
+
+  return seen
+
+
+def has_checkpoint(workdir: pathlib.Path, step: int):
+  return lambda: (workdir / "checkpoints" / str(step)).is_dir()
+
+
+def has_file(workdir: pathlib.Path, name: str):
+  return lambda: (workdir / name).exists()
+
+
+def final_state(workdir: pathlib.Path) -> dict[str, str]:
+  """The digests of the last checkpoint's arrays, and its other facts."""
+  import json
+
+  folder = workdir / "checkpoints" / "16" / "meta" / "metadata"
+  meta = json.loads(json.loads(folder.read_text())["text"])
+  return {k: meta[k] for k in ("step", "digests", "leaves", "examples_seen")}
+
+
+def check_same_run(workdir: pathlib.Path, unbroken: pathlib.Path) -> None:
+  """Bit for bit: parameters, metrics, results, predictions."""
+  assert final_state(workdir) == final_state(unbroken)
+  assert processes.read_metrics(workdir) == processes.read_metrics(unbroken)
+  for name in ("results.json", "warnings.json", "per_class.csv"):
+    assert (workdir / name).read_bytes() == (unbroken / name).read_bytes()
+  for name in ("scenes-validation", "scenes-v2"):
+    with (
+      np.load(workdir / f"predictions/{name}.npz") as a,
+      np.load(unbroken / f"predictions/{name}.npz") as b,
+    ):
+      for key in a.files:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("unbroken")
+  result = processes.run(workdir, *QUICK)
+  assert result.returncode == errors.EXIT_DONE, result.stderr
+  return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "moment",
+  [
+    "before the first checkpoint",
+    "between checkpoints",
+    "while saving",
+    "just saved",
+    "after an evaluation",
+    "last step",
+    "writing results",
+  ],
+)
+def test_killed_runs_end_like_the_unbroken_one(tmp_path, unbroken, moment):
+  seen = {
+    "before the first checkpoint": has_step(tmp_path, 3),
+    "between checkpoints": has_step(tmp_path, 6),
+    "while saving": is_saving(tmp_path),
+    "just saved": has_checkpoint(tmp_path, 8),
+    "after an evaluation": has_step(tmp_path, 8),
+    "last step": has_checkpoint(tmp_path, 16),
+    "writing results": has_file(tmp_path, "predictions"),
+  }[moment]
+  assert kill_when(seen, tmp_path), f"the run ended before: {moment}"
+  result = processes.run(tmp_path, *QUICK)
+  assert result.returncode == errors.EXIT_DONE, result.stderr
+  check_same_run(tmp_path, unbroken)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(tmp_path, unbroken):
+  for step in (3, 6, 9, 12):
+    assert kill_when(has_step(tmp_path, step), tmp_path)
+  assert processes.run(tmp_path, *QUICK).returncode == errors.EXIT_DONE
+  check_same_run(tmp_path, unbroken)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
+  # Logged at every step, so that there is much to see and to be stopped in.
+  often = ("--config.steps.total=4000 steps", "--config.logging.every=1 steps")
+  process = processes.start(tmp_path, *QUICK, *often)
+  seen = has_step(tmp_path, 5)
+  while not seen():
+    assert process.poll() is None, process.communicate()[1]
+  process.send_signal(signal.SIGTERM)
+  _, log = process.communicate(timeout=TIMEOUT_S)
+  assert process.returncode == errors.EXIT_PREEMPTED, log
+  assert "the same command goes on" in log
+  status = processes.read_json(tmp_path, "status.json")
+  assert status["state"] == "preempted"
+  stopped = status["step"]
+  assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
+  assert processes.read_metrics(tmp_path)[-1]["step"] == stopped
+
+
+@pytest.mark.slow
+def test_sigterm_in_training_and_in_evaluation(tmp_path, unbroken):
+  """Stopped wherever the signal falls, the run ends like the unbroken one."""
+  for step in (3, 6, 9, 15):
+    process = processes.start(tmp_path, *QUICK)
+    seen = has_step(tmp_path, step)
+    while not seen() and process.poll() is None:
+      pass
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=TIMEOUT_S)
+    # Behind the last step the run is finished instead.
+    assert process.returncode in (errors.EXIT_PREEMPTED, errors.EXIT_DONE, -15)
+  assert processes.run(tmp_path, *QUICK).returncode == errors.EXIT_DONE
+  check_same_run(tmp_path, unbroken)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(tmp_path, unbroken):
+  assert kill_when(has_step(tmp_path, 15), tmp_path)
+  steps = sorted(
+    (int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*")),
+  )
+  newest = tmp_path / "checkpoints" / str(steps[-1])
+  data = max(
+    (p for p in newest.rglob("*") if p.is_file()),
+    key=lambda p: p.stat().st_size,
+  )
+  content = bytearray(data.read_bytes())
+  content[len(content) // 2] ^= 1
+  data.write_bytes(bytes(content))
+  result = processes.run(tmp_path, *QUICK)
+  assert result.returncode == errors.EXIT_DONE
+  assert f"{newest} is damaged" in result.stderr
+  check_same_run(tmp_path, unbroken)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of 2 MB."""
+  folder = tmp_path / "small"
+  folder.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+  if (
+    shutil.which("mount") is None
+    or subprocess.run(mount, check=False).returncode
+  ):
+    pytest.skip("a tmpfs cannot be mounted here (needs root)")
+  yield folder
+  subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_nothing_is_lost(small_disk, tmp_path):
+  workdir = small_disk / "run"
+  assert kill_when(has_step(workdir, 6), workdir)
+  saved = sorted(p.name for p in (workdir / "checkpoints").glob("[0-9]*"))
+  assert saved
+  free = os.statvfs(small_disk)
+  filler = small_disk / "filler"
+  filler.write_bytes(b"x" * (free.f_bavail * free.f_frsize - 20_000))
+  result = processes.run(workdir, *QUICK)
+  assert result.returncode == errors.EXIT_FAILED, result.stderr
+  lines = [x for x in result.stderr.splitlines() if "imgbench: error" in x]
+  assert len(lines) == 1 and "Traceback" not in result.stderr
+  assert "space" in lines[0]
+  filler.unlink()
+  assert set(saved) <= {p.name for p in (workdir / "checkpoints").iterdir()}
+  result = processes.run(workdir, *QUICK)
+  assert result.returncode == errors.EXIT_DONE, result.stderr

@@ -1,0 +1,259 @@
+"""Tests of whole runs in this process: what they leave, and going on."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from configs import tiny
+from imgbench import errors
+from imgbench.train import loop
+from tests.train import processes
+
+VALIDATION = "scenes:validation"
+
+
+def quick_config():
+  """Without the report, which takes longer than the tiny run itself."""
+  config = tiny.get_config()
+  config.logging.report = False
+  return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A finished run; tests only read it."""
+  workdir = tmp_path_factory.mktemp("finished")
+  results = loop.train_and_evaluate(tiny.get_config(), str(workdir))
+  return workdir, results
+
+
+def test_leaves_the_files_of_a_run(finished):
+  workdir, results = finished
+  for name in (
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "results.json",
+    "warnings.json",
+    "per_class.csv",
+    "confusion.npz",
+    "report.html",
+    "status.json",
+    "predictions/scenes-validation.npz",
+    "predictions/scenes-v2.npz",
+  ):
+    assert (workdir / name).stat().st_size > 0, name
+  assert list(workdir.glob("events.*"))
+  assert list(workdir.glob("*.png"))
+  assert processes.read_json(workdir, "results.json") == results
+  assert processes.read_json(workdir, "status.json")["state"] == "done"
+  described = processes.read_json(workdir, "environment.json")
+  assert set(described["synthetic"]) == {
+    "scenes:train",
+    "scenes:v2",
+    VALIDATION,
+  }
+
+
+def test_every_example_is_evaluated_once(finished):
+  workdir, results = finished
+  # 72 examples in batches of 32: the last batch is padded.
+  assert results[f"{VALIDATION}/all/top1_accuracy"]["n"] == 72
+  with np.load(workdir / "predictions/scenes-validation.npz") as predictions:
+    assert len(set(predictions["image_id"])) == 72
+    hits = predictions["top5"][:, 0] == predictions["label"]
+    top5 = (predictions["top5"] == predictions["label"][:, None]).any(axis=1)
+  assert results[f"{VALIDATION}/all/top1_accuracy"]["correct"] == hits.sum()
+  assert results[f"{VALIDATION}/all/top5_accuracy"]["correct"] == top5.sum()
+
+
+def test_files_agree_with_each_other(finished):
+  workdir, results = finished
+  with np.load(workdir / "confusion.npz") as matrices:
+    matrix = matrices["scenes-validation"]
+    names = matrices["scenes-validation.class_names"]
+  top1 = results[f"{VALIDATION}/all/top1_accuracy"]
+  assert matrix.sum() == 72 and np.trace(matrix) == top1["correct"]
+  with (workdir / "per_class.csv").open() as file:
+    rows = [row for row in csv.DictReader(file) if row["dataset"] == VALIDATION]
+  assert [row["class_name"] for row in rows] == list(names)
+  assert [int(row["n"]) for row in rows] == matrix.sum(axis=1).tolist()
+  last = processes.read_metrics(workdir)[-1]
+  assert last["step"] == 16
+  assert last["val/top1_accuracy"] == top1["value"]
+
+
+def test_every_accuracy_has_an_interval(finished):
+  _, results = finished
+  for key, entry in results.items():
+    name, subset, metric = key.split("/")
+    assert name.count(":") == 1 and subset
+    if "accuracy" in metric and entry["value"] is not None:
+      assert entry["ci_low"] <= entry["value"] <= entry["ci_high"]
+      assert entry["ci_method"] and entry["definition"]
+  assert f"{VALIDATION}/dog/multilabel_accuracy.tfds" in results
+  assert "scenes:v2/all/multilabel_accuracy.tfds" not in results
+
+
+def test_metrics_have_one_record_per_step_in_order(finished):
+  workdir, _ = finished
+  steps = [record["step"] for record in processes.read_metrics(workdir)]
+  assert steps == [3, 6, 8, 9, 12, 15, 16]
+
+
+def test_a_finished_run_gives_its_results_again(finished):
+  workdir, results = finished
+  before = (workdir / "metrics.jsonl").stat().st_mtime_ns
+  assert loop.train_and_evaluate(tiny.get_config(), str(workdir)) == results
+  assert (workdir / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_keeps_the_newest_checkpoints(finished):
+  workdir, _ = finished
+  best = processes.read_json(workdir, "status.json")["best"]["step"]
+  kept = {int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")}
+  assert kept == {12, 16} | {best}
+
+
+def test_a_longer_run_goes_on_from_the_last_checkpoint(tmp_path):
+  config = quick_config()
+  # A constant rate: the first steps do not depend on how many there are.
+  config.schedule.name = "constant"
+  config.steps.total = "8 steps"
+  loop.train_and_evaluate(config, str(tmp_path / "grown"))
+  config.steps.total = "12 steps"
+  grown = loop.train_and_evaluate(config, str(tmp_path / "grown"))
+  whole = loop.train_and_evaluate(config, str(tmp_path / "whole"))
+  assert grown == whole
+  # The shorter run also logged its last step.
+  records = {r["step"]: r for r in processes.read_metrics(tmp_path / "grown")}
+  for record in processes.read_metrics(tmp_path / "whole")[-1:]:
+    assert records[record["step"]]["val/nll"] == record["val/nll"]
+
+
+def test_another_config_is_refused_with_the_difference(finished):
+  workdir, _ = finished
+  config = quick_config()
+  config.optim.weight_decay = 0.1
+  config.logging.every = "5 steps"
+  with pytest.raises(
+    errors.InputError, match=r"optim.weight_decay: 0.05 -> 0.1\. Give another"
+  ):
+    loop.train_and_evaluate(config, str(workdir))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tmp_path):
+  config = quick_config()
+  config.optim = dict(name="sgd", momentum=0.0)
+  config.schedule = dict(name="piecewise_linear", points=((0.2, 0), (0.3, 1)))
+  config.schedule.peak = 1e38
+  with pytest.raises(errors.NonFiniteLossError) as caught:
+    loop.train_and_evaluate(config, str(tmp_path))
+  # The rate is 0 up to step 4; then it takes a few steps to overflow.
+  assert 5 <= caught.value.step <= 12
+  assert np.isfinite(caught.value.last_finite_loss)
+  assert processes.read_json(tmp_path, "status.json")["state"] == "diverged"
+  # Nothing of it was saved as a good state.
+  saved = [int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*")]
+  assert saved == [4]
+  assert max(saved, default=0) < caught.value.step
+
+
+def test_eight_devices_agree_with_one(tmp_path):
+  one = quick_config()
+  one.steps.total = "4 steps"
+  eight = quick_config()
+  eight.steps.total = "4 steps"
+  eight.parallel.devices = 8
+  loop.train_and_evaluate(one, str(tmp_path / "1"))
+  loop.train_and_evaluate(eight, str(tmp_path / "8"))
+  for a, b in zip(
+    processes.read_metrics(tmp_path / "1"),
+    processes.read_metrics(tmp_path / "8"),
+    strict=True,
+  ):
+    assert a.keys() == b.keys()
+    # Sums over the batch are taken in another order: float32 rounding.
+    assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-4)
+    if "val/nll" in a:
+      assert a["val/nll"] == pytest.approx(b["val/nll"], rel=1e-3)
+
+
+def test_several_steps_per_dispatch_agree_with_one(tmp_path):
+  one = quick_config()
+  one.steps.total = "6 steps"
+  many = quick_config()
+  many.steps.update(total="6 steps", per_dispatch=2)
+  loop.train_and_evaluate(one, str(tmp_path / "1"))
+  loop.train_and_evaluate(many, str(tmp_path / "2"))
+  for a, b in zip(
+    processes.read_metrics(tmp_path / "1"),
+    processes.read_metrics(tmp_path / "2"),
+    strict=True,
+  ):
+    assert a["step"] == b["step"]
+    assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-4)
+
+
+def test_a_second_process_is_kept_out(finished):
+  workdir, _ = finished
+  from imgbench import run_files
+
+  with (
+    run_files.lock(workdir),
+    pytest.raises(errors.InputError, match="another process is running"),
+    run_files.lock(workdir),
+  ):
+    pass
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "message"),
+  [
+    ("global_batch_size", 0, "global_batch_size: expected a positive"),
+    ("model.name", "cn", "config.model: unknown model 'cn'"),
+    ("model.dtype", "int8", "model.dtype: expected one of"),
+    ("augment.pad", 16, "config.augment: pad: expected 0 to 15"),
+    ("augment.flip", "up", "config.augment: flip: expected one of"),
+    ("augment.std", (0.0, 1.0, 1.0), "augment.std: expected 3 numbers"),
+    ("optim.name", "adam", "config.optim: unknown optimizer 'adam'"),
+    ("optim.weight_decay", -1.0, "config.optim: weight_decay: expected"),
+    ("schedule.peak", 0.0, "config.schedule: peak: expected more than 0"),
+    ("schedule.warmup", "some", "schedule.warmup: expected a duration"),
+    ("steps.total", "0 steps", "steps.total: expected at least one step"),
+    ("logging.every", "often", "logging.every: expected a duration"),
+    ("evaluation.sets.val.type", "x", "sets.val.type: unknown type 'x'"),
+    ("evaluation.sets.val.split", "x", "config.evaluation.sets.val: scenes:"),
+    ("checkpoint.keep", 0, "checkpoint.keep: expected >= 1"),
+    ("checkpoint.best", "val/top", "checkpoint.best: expected a metric"),
+    ("parallel.strategy", "magic", "parallel.strategy: expected one of"),
+    ("parallel.devices", 9, "parallel.devices: expected 0 .all. to 8"),
+    ("loss.label_smoothing", 1.5, "loss.label_smoothing: expected"),
+    ("data.train_split", "trian", "scenes: expected one of train"),
+  ],
+)
+def test_bad_values_are_named_and_nothing_is_written(
+  tmp_path, key, value, message
+):
+  config = quick_config()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(errors.InputError, match=message):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_the_devices_do_not_divide(tmp_path):
+  config = quick_config()
+  config.global_batch_size = 12
+  config.parallel.devices = 8
+  with pytest.raises(errors.InputError, match="multiple of the 8 devices.*12"):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+
+
+def test_the_config_is_written_resolved(finished):
+  workdir, _ = finished
+  written = json.loads((workdir / "config.json").read_text())
+  assert written["model"]["widths"] == [8]
+  assert written["steps"]["total"] == "16 steps"
