@@ -97,7 +97,7 @@ def _metric(metric: str, rows) -> str:
   lines = list(definitions)
   if len(lines) > 1:
     lines = [f"{row.dataset}: {row.definition}" for row in rows]
-  lines += [f"95% interval: {method}" for method in methods]
+  lines += [f"95% interval: {method.replace('_', ' ')}" for method in methods]
   below = "".join(
     f'<span class="definition">{text.escape(line)}</span>' for line in lines
   )
