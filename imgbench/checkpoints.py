@@ -7,10 +7,12 @@ or whose digests, shapes or dtypes differ, is moved aside with a warning.
 """
 
 from collections.abc import Callable
+import contextlib
 import hashlib
 import json
 import logging as python_logging
 import pathlib
+import shutil
 from typing import Any
 
 from absl import logging
@@ -23,6 +25,8 @@ from imgbench import errors
 
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "damaged_checkpoints"
+# What a checkpoint takes beside its arrays: metadata, blocks half filled.
+MARGIN_BYTES = 2_000_000
 
 
 def _mix(x: jax.Array) -> jax.Array:
@@ -92,6 +96,10 @@ def _leaves(state: Any) -> dict[str, str]:
   }
 
 
+def _by_name(state: Any, digests: jax.Array) -> dict[str, int]:
+  return dict(zip(_leaves(state), np.asarray(digests).tolist(), strict=True))
+
+
 def _check_leaves(folder, saved: dict[str, str], wanted: dict[str, str]):
   if saved == wanted:
     return
@@ -148,8 +156,7 @@ class Checkpoints:
         policies
       ),
     )
-    # Orbax tells each save in a dozen lines of its own.
-    python_logging.getLogger("absl").addFilter(_drop_orbax_chatter)
+    python_logging.getLogger("absl").addFilter(_drop_orbax_log)
     self._manager = self._open()
 
   def _score(self, metrics: dict[str, float]) -> float:
@@ -166,18 +173,19 @@ class Checkpoints:
     Raises:
       RunError: the disk is full or cannot be written.
     """
+    self._check_space(step, state)
     snapshot, digests = _snapshot(state)
     sealed = _seal(
       {
         **meta,
-        "digests": np.asarray(digests).tolist(),
         "leaves": _leaves(state),
+        "digests": _by_name(state, digests),
       }
     )
     ranked = (
       {self._best: metrics[self._best]} if self._best in metrics else None
     )
-    with _clear_write_errors(self._folder, step):
+    with _clear_write_errors(self._folder):
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -187,9 +195,21 @@ class Checkpoints:
         metrics=ranked,
       )
 
+  def _check_space(self, step: int, state: Any) -> None:
+    """Orbax tells of a full disk in hundreds of lines from its threads."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN_BYTES
+    free = shutil.disk_usage(self._folder).free
+    if free < needed:
+      raise errors.RunError(
+        f"no space left for the checkpoint of step {step} in {self._folder}:"
+        f" about {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are"
+        f" free. Saved before: {self.steps() or 'none'}. Free some space and"
+        " give the same command again"
+      )
+
   def wait(self) -> None:
     """Waits until all that was saved is on disk. Raises RunError."""
-    with _clear_write_errors(self._folder, None):
+    with _clear_write_errors(self._folder):
       self._manager.wait_until_finished()
 
   def close(self) -> None:
@@ -251,14 +271,10 @@ class Checkpoints:
     _check_leaves(self._folder / str(step), meta.pop("leaves"), _leaves(like))
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     state = read(state=ocp.args.StandardRestore(abstract)).state
-    expected = np.asarray(meta.pop("digests"), np.uint32)
-    found = np.asarray(_digests(state))
-    if np.any(expected != found):
-      wrong = [
-        name
-        for name, e, f in zip(_leaves(like), expected, found, strict=True)
-        if e != f
-      ]
+    expected = meta.pop("digests")
+    found = _by_name(state, _digests(state))
+    wrong = [name for name in found if found[name] != expected[name]]
+    if wrong:
       raise ValueError(f"{', '.join(wrong[:3])} differ from their digests")
     return state, meta
 
@@ -279,32 +295,23 @@ class Checkpoints:
     self._manager = self._open()
 
 
-class _clear_write_errors:
+@contextlib.contextmanager
+def _clear_write_errors(folder: pathlib.Path):
   """Turns what Orbax raises for a full disk into one clear line."""
-
-  def __init__(self, folder: pathlib.Path, step: int | None):
-    self._folder = folder
-    self._what = f"checkpoint {step}" if step is not None else "a checkpoint"
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, trace):
-    if error is None:
-      return
-    text = str(error)
+  try:
+    yield
+  except Exception as error:  # A ValueError, an OSError or one of Orbax's own.
     signs = ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "Disk quota")
-    if isinstance(error, OSError) or any(sign in text for sign in signs):
-      raise errors.RunError(
-        f"could not write {self._what} into {self._folder}:"
-        f" {text.strip().splitlines()[0][:200]}; earlier checkpoints are"
-        " whole. Free some space and give the same command again"
-      ) from error
+    sign = next((sign for sign in signs if sign in str(error)), None)
+    if sign is None and not isinstance(error, OSError):
+      raise
+    raise errors.RunError(
+      f"could not write a checkpoint into {folder}:"
+      f" {sign or str(error).strip().splitlines()[0][:200]}. Earlier ones are"
+      " whole: mend the disk and give the same command again"
+    ) from error
 
 
-def _drop_orbax_chatter(record: python_logging.LogRecord) -> bool:
-  if "orbax" not in record.pathname:
-    return True
-  # A step without an evaluation has no score, and need not.
-  no_score = "tracked_metric" in str(record.msg)
-  return record.levelno > python_logging.INFO and not no_score
+def _drop_orbax_log(record: python_logging.LogRecord) -> bool:
+  """Leaves out what Orbax logs; what goes wrong there is raised as well."""
+  return "orbax" not in record.pathname or logging.level_debug()

@@ -1,7 +1,6 @@
 """Layers that several models share; NHWC, parameters in float32."""
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import functools
 import math
 from typing import Any
@@ -95,25 +94,20 @@ def _convolve_forward(x, kernel, stride, padding):
 
 def _convolve_backward(stride, padding, saved, grad):
   x, kernel = saved
-  _, pull_x = jax.vjp(
-    lambda x: _plain_convolve(x, kernel, stride, padding), x
-  )
+  _, pull_x = jax.vjp(lambda x: _plain_convolve(x, kernel, stride, padding), x)
 
   def plain(x, grad):
-    _, pull = jax.vjp(
-      lambda k: _plain_convolve(x, k, stride, padding), kernel
-    )
+    _, pull = jax.vjp(lambda k: _plain_convolve(x, k, stride, padding), kernel)
     return pull(grad)[0]
 
   def in_parts(x, grad):
     parts = _num_parts(grad.shape)
     split = lambda a: a.reshape(a.shape[0] // parts, parts, *a.shape[1:])
     x, grad = split(x), split(grad)
-    return sum(plain(x[:, i], grad[:, i]) for i in range(parts))
+    part = lambda i: plain(x[:, i], grad[:, i]).astype(jnp.float32)
+    return sum(part(i) for i in range(parts)).astype(kernel.dtype)
 
-  grad_kernel = jax.lax.platform_dependent(
-    x, grad, cpu=in_parts, default=plain
-  )
+  grad_kernel = jax.lax.platform_dependent(x, grad, cpu=in_parts, default=plain)
   return pull_x(grad)[0], grad_kernel
 
 

@@ -33,6 +33,7 @@ class WhitenedConvNet(nn.Module):
   depth: int
   stem_size: int
   stem_stride: int
+  stem_filters: int
   stem_bias: bool
   activation: str
   logit_scale: float
@@ -66,7 +67,7 @@ class WhitenedConvNet(nn.Module):
 
   def _stem(self, x: jax.Array) -> jax.Array:
     size, channels = self.stem_size, x.shape[-1]
-    shape = (size, size, channels, 2 * size * size * channels)
+    shape = (size, size, channels, 2 * self.stem_filters)
     kernel = self.variable(
       "frozen",
       STEM,
@@ -92,19 +93,20 @@ def _partial_identity(key: jax.Array, shape: tuple[int, ...], dtype):
 
 
 def whitening_kernel(
-  images: jax.Array, size: int, eps: float = 5e-4
+  images: jax.Array, size: int, num_filters: int, eps: float = 5e-4
 ) -> jax.Array:
   """Returns filters that whiten the patches of images, and their negatives.
 
   Args:
     images: float [N, H, W, C], normalised.
     size: side k of the patches.
+    num_filters: D, at most k * k * C; directions of largest variance.
     eps: added to the variances; directions with less than this are not blown
       up to one.
 
   Returns:
-    float32 [k, k, C, 2 D], D = k * k * C; the first D filters give outputs
-    with covariance near the identity, in the order of falling variance.
+    float32 [k, k, C, 2 D]; the first D filters give outputs with covariance
+    near the identity, in the order of falling variance.
   """
   patches = functools.partial(_patches, size=size)
   mean = jnp.mean(
@@ -119,7 +121,8 @@ def whitening_kernel(
   covariance = jax.lax.map(scatter, images, batch_size=64).mean(axis=0)
   variances, directions = jnp.linalg.eigh(covariance)
   filters = directions / jnp.sqrt(jnp.maximum(variances, 0.0) + eps)[None]
-  filters = filters[:, ::-1].reshape(size, size, images.shape[-1], -1)
+  filters = filters[:, ::-1][:, :num_filters]
+  filters = filters.reshape(size, size, images.shape[-1], num_filters)
   return jnp.concatenate([filters, -filters], axis=-1)
 
 
@@ -140,9 +143,10 @@ def build_whitened(
   dtype: Any = jnp.float32,
   widths: Sequence[int] = (48, 96),
   depth: int = 2,
-  stem_size: int = 2,
-  stem_stride: int = 1,
-  stem_bias: bool = True,
+  stem_size: int = 4,
+  stem_stride: int = 2,
+  stem_filters: int = 0,
+  stem_bias: bool = False,
   activation: str = "gelu",
   logit_scale: float = 1 / 9,
   norm_momentum: float = 0.6,
@@ -157,6 +161,8 @@ def build_whitened(
     depth: 3x3 convolutions in a stage.
     stem_size: side of the whitened patches.
     stem_stride: of the stem.
+    stem_filters: whitening directions that are kept, those of the largest
+      variance; 0 keeps all stem_size * stem_size * C.
     stem_bias: whether a trained bias follows the frozen kernel.
     activation: see `layers.activation`.
     logit_scale: factor on the logits.
@@ -171,6 +177,14 @@ def build_whitened(
       f" {tuple(widths)} and {depth}"
     )
   layers.activation(activation)
+  patch_length = stem_size * stem_size * image_shape[-1]
+  if not 0 <= stem_filters <= patch_length:
+    raise errors.InputError(
+      f"model 'whitened': expected 0 to {patch_length} stem_filters for"
+      f" patches of {stem_size}x{stem_size}x{image_shape[-1]}, got"
+      f" {stem_filters}"
+    )
+  stem_filters = stem_filters or patch_length
   smallest = stem_size - 1 + stem_stride * 2 ** len(widths)
   base.check_image_size("whitened", image_shape, smallest)
   module = WhitenedConvNet(
@@ -179,6 +193,7 @@ def build_whitened(
     depth=depth,
     stem_size=stem_size,
     stem_stride=stem_stride,
+    stem_filters=stem_filters,
     stem_bias=stem_bias,
     activation=activation,
     logit_scale=logit_scale,
@@ -187,7 +202,7 @@ def build_whitened(
   )
 
   def prepare(variables, images):
-    kernel = whitening_kernel(images, stem_size)
+    kernel = whitening_kernel(images, stem_size, stem_filters)
     return {**variables, "frozen": {STEM: kernel}}
 
   return base.from_module(module, image_shape, dtype, prepare)

@@ -9,13 +9,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from imgbench import errors
-from imgbench.data import (
-  scenes,
-  scenes_classes,
-  scenes_domains,
-  scenes_draw,
-  scenes_plan,
-)
+from imgbench.data import scenes
+from imgbench.data import scenes_classes
+from imgbench.data import scenes_domains
+from imgbench.data import scenes_draw
+from imgbench.data import scenes_plan
 from imgbench.labels import annotations
 
 SMALL = {"train_examples": 60, "validation_examples": 48, "v2_examples": 48}
