@@ -1,5 +1,7 @@
 """What the programs share: config flags, one-line errors, log, caches."""
 
+from collections.abc import Iterator
+import contextlib
 import hashlib
 import logging as python_logging
 import pathlib
@@ -37,6 +39,21 @@ def fail(text: str, code: int) -> NoReturn:
   """Ends the program with one line on standard error."""
   print(f"imgbench: error: {text}", file=sys.stderr)
   sys.exit(code)
+
+
+@contextlib.contextmanager
+def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
+  """Ends the program in one line where an error of the block has a message."""
+  try:
+    yield
+  except (errors.InputError, errors.RunError) as error:
+    if show_traceback:
+      logging.exception("the program ended with an error")
+    bad_input = isinstance(error, errors.InputError)
+    fail(str(error), errors.EXIT_USAGE if bad_input else errors.EXIT_FAILED)
+  except errors.Preempted as stop:
+    print(f"imgbench: {stop}", file=sys.stderr)
+    sys.exit(errors.EXIT_PREEMPTED)
 
 
 def parse_flags(argv: list[str], required: tuple[str, ...] = ("config",)):

@@ -20,15 +20,17 @@ def softmax_cross_entropy(
     label_smoothing: s in [0, 1).
 
   Returns:
-    float32 [B]; NaN where a row holds NaN or +inf, or nothing above -inf.
+    float32 [B]; not finite (NaN or +inf) where a row holds NaN or +inf, or
+    nothing above -inf.
 
   Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7.
   """
   chex.assert_rank([logits, label], [2, 1])
   chex.assert_equal_shape_prefix([logits, label], 1)
   chex.assert_type([logits, label], [float, int])
+  label = jnp.asarray(label, jnp.int32)
   logits = logits.astype(jnp.float32)
-  classes = jnp.arange(logits.shape[-1], dtype=label.dtype)
+  classes = jnp.arange(logits.shape[-1], dtype=jnp.int32)
   is_label = label[:, None] == classes[None]
   log_total = jax.nn.logsumexp(logits, axis=-1)
   # A masked sum, not a gather: its gradient needs no scatter.

@@ -9,14 +9,11 @@ input, 75 stopped after saving.
 """
 
 import functools
-import sys
 
 from absl import app
 from absl import flags
-from absl import logging
 
 from imgbench import cli
-from imgbench import errors
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -51,16 +48,8 @@ def main(argv: list[str]) -> None:
 
   cli.show_log()
   cli.keep_compiled(flags.FLAGS.compilation_cache)
-  try:
+  with cli.one_line_errors(flags.FLAGS.traceback):
     results = loop.train_and_evaluate(flags.FLAGS.config, flags.FLAGS.workdir)
-  except (errors.InputError, errors.RunError) as error:
-    if flags.FLAGS.traceback:
-      logging.exception("the run ended with an error")
-    bad_input = isinstance(error, errors.InputError)
-    cli.fail(str(error), errors.EXIT_USAGE if bad_input else errors.EXIT_FAILED)
-  except errors.Preempted as stop:
-    print(f"imgbench: {stop}", file=sys.stderr)
-    sys.exit(errors.EXIT_PREEMPTED)
   print(tables.terminal_table(results))
 
 

@@ -35,12 +35,6 @@ DIVERGED = "diverged"
 PREEMPTED = "preempted"
 
 
-def file_key(key: str) -> str:
-  """A split's key in file names: "cifar10:test" becomes "cifar10-test"."""
-  name = key.replace(":", "-", 1)
-  return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-
-
 def read_json(path: pathlib.Path) -> Any:
   """Returns what the file holds, None if it is not there."""
   try:
@@ -132,7 +126,7 @@ def write_results(
   results, tables, matrices = {}, [], {}
   (workdir / PREDICTIONS).mkdir(exist_ok=True)
   for alias, evaluation in evaluations.items():
-    info, key = evaluation.info, file_key(evaluation.info.key)
+    info, key = evaluation.info, writers.file_key(evaluation.info.key)
     for (subset, metric), value in evaluation.measurements.items():
       results[f"{info.key}/{subset}/{metric}"] = value.as_json()
     labels = examples[alias].label

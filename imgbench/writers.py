@@ -7,6 +7,12 @@ import os
 import pathlib
 
 
+def file_key(key: str) -> str:
+  """A split's key in file names: "cifar10:test" becomes "cifar10-test"."""
+  name = key.replace(":", "-", 1)
+  return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
 def read_lines(path: pathlib.Path) -> list[dict]:
   """The whole records of a JSON-lines file; a torn last line is left out."""
   records = []

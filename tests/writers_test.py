@@ -58,3 +58,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     writers.write_json(path, {"a": float("nan")})
   assert json.loads(path.read_text()) == {"a": 1}
   assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_file_key():
+  assert writers.file_key("cifar10:test") == "cifar10-test"
+  assert writers.file_key("a-b:train[:90%]") == "a-b-train__90__"

@@ -178,7 +178,8 @@ def main(argv: list[str]) -> None:
   # Only steps are measured here.
   with config.unlocked():
     config.evaluation.sets = {}
-  with timing.timed() as built:
+    config.checkpoint.best = ""
+  with cli.one_line_errors(), timing.timed() as built:
     parts = setup.build(config)
   rows = measure_steps(parts, values.rounds, values.steps)
   if values.starts:

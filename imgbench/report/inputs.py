@@ -131,16 +131,6 @@ class Run:
     return tuple(map(str, self.environment.get("synthetic") or ()))
 
 
-def file_key(dataset: str) -> str:
-  """The data set as it stands in names of files.
-
-  The same rule as in `imgbench.run_files`, which needs JAX to import; a test
-  holds the two together.
-  """
-  name = dataset.replace(":", "-", 1)
-  return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-
-
 def read(workdir: pathlib.Path) -> Run:
   """Reads a run. Raises InputError for no run or a broken file."""
   known = ("config.json", "metrics.jsonl", "results.json")
@@ -305,7 +295,7 @@ def _read_datasets(
   keys |= dict.fromkeys(sorted(classes, key=split_rank))
   found = []
   for key in keys:
-    name = file_key(key)
+    name = writers.file_key(key)
     of_set = tuple(sorted(classes.get(key, ()), key=lambda r: r.class_index))
     class_names = confusion.get(f"{name}.class_names")
     if class_names is None:

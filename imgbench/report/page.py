@@ -65,7 +65,7 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
   for dataset in run.charted:
     content = _errors(dataset, gallery)
     if content:
-      name = inputs.file_key(dataset.key)
+      name = writers.file_key(dataset.key)
       title = f"Mistakes on {_titled(run, dataset.key)}"
       sections.append((f"errors-{name}", title, content))
   sections.append(("setup", "Config and environment", _setup(run)))
@@ -131,7 +131,7 @@ def _subsets(run: inputs.Run, gallery: pictures.Gallery) -> str:
     parts.append(f"<h3>{_titled(run, key)}</h3>")
     parts.append(
       gallery.figure(
-        f"subsets_{inputs.file_key(key)}",
+        f"subsets_{writers.file_key(key)}",
         functools.partial(figures.subsets, rows=rows, limits=limits),
         alt=f"Accuracy by subset of classes on {key}",
         caption=_SUBSETS_CAPTION,
@@ -163,7 +163,7 @@ def _errors(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
 def _confusion(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
   from imgbench.report import figures
 
-  name = f"confusion_{inputs.file_key(dataset.key)}"
+  name = f"confusion_{writers.file_key(dataset.key)}"
   pairs = selection.confused_pairs(dataset.confusion, MAX_PAIRS)
   num_classes = len(dataset.confusion)
   if num_classes <= MAX_MATRIX:
@@ -196,7 +196,7 @@ def _classes(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
 
   worst = selection.worst_classes(dataset.classes, MAX_CLASSES)
   figure = gallery.figure(
-    f"worst_classes_{inputs.file_key(dataset.key)}",
+    f"worst_classes_{writers.file_key(dataset.key)}",
     functools.partial(figures.worst_classes, dataset=dataset, limit=MAX_WORST),
     alt=f"Classes of {dataset.key} with the lowest recall",
     caption="Recall with its 95% interval, the lowest first; on the right the"

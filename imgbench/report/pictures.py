@@ -75,7 +75,7 @@ class Gallery:
     dataset: inputs.DatasetFiles,
     chosen: Sequence[selection.Mistake],
   ) -> str:
-    name = f"mistakes_{inputs.file_key(dataset.key)}"
+    name = f"mistakes_{writers.file_key(dataset.key)}"
     alt = f"Pictures of the most confident mistakes on {dataset.key}"
     digest = selection.digest(chosen)
     if self._lookup is None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from imgbench import errors
-from imgbench import run_files
 from imgbench.report import inputs
 from tests.report import samples
 
@@ -97,10 +96,3 @@ def test_arrays_that_do_not_fit_are_refused(workdir):
 def test_folder_without_a_run_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="expected the folder of a run"):
     inputs.read(tmp_path)
-
-
-@pytest.mark.parametrize(
-  "key", ["cifar10:test", "a/b:train[:90%]", "x.y-z_1:v2"]
-)
-def test_file_names_are_those_that_the_run_writes(key):
-  assert inputs.file_key(key) == run_files.file_key(key)

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from imgbench.report import inputs
+from imgbench import writers
 
 _CIFAR = "airplane automobile bird cat deer dog frog horse ship truck"
 _SCENES = (
@@ -229,7 +229,7 @@ def write_arrays(workdir: pathlib.Path, samples) -> None:
   arrays = {}
   (workdir / "predictions").mkdir(exist_ok=True)
   for sample in samples:
-    key = inputs.file_key(sample.key)
+    key = writers.file_key(sample.key)
     arrays[key] = sample.confusion
     arrays[f"{key}.class_names"] = np.array(sample.names)
     np.savez_compressed(

@@ -1,0 +1,37 @@
+"""ResNet-18 with a CIFAR stem on CIFAR-10, the classic SGD recipe.
+
+Command: python -m imgbench.main --config=configs/cifar10_resnet18.py \
+  --config.data.data_dir=DIR --workdir=runs/cifar10_resnet18
+A recipe for accelerators; on a CPU shorten it with --config.steps.total.
+"""
+
+import ml_collections
+
+from configs import cifar10_fast
+from configs import common
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  common.parse_options(arg)
+  config = common.base_config()
+  config.global_batch_size = 128
+  config.data.name = "cifar10"
+  config.model = dict(
+    name="resnet18", dtype="auto", stem="cifar", width=64, norm_momentum=0.9
+  )
+  config.augment = dict(
+    mean=cifar10_fast.MEAN,
+    std=cifar10_fast.STD,
+    pad=4,
+    flip="random",
+    cutout=0,
+  )
+  config.optim = dict(
+    name="sgd", momentum=0.9, nesterov=True, weight_decay=5e-4
+  )
+  config.schedule = dict(name="warmup_cosine", peak=0.1, warmup="5 percent")
+  config.steps.total = "200 epochs"
+  config.evaluation.every = "5 epochs"
+  config.evaluation.sets = dict(test=dict(type="classification", split="test"))
+  config.checkpoint.every = "5 epochs"
+  return config

@@ -1,0 +1,49 @@
+"""Every config can be built, is complete and says how it is run."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from configs import common
+from imgbench import config_utils
+from imgbench.train import setup
+
+FOLDER = pathlib.Path(common.__file__).parent
+NAMES = sorted(
+  path.stem
+  for path in FOLDER.glob("*.py")
+  if path.stem not in ("__init__", "common")
+)
+# Options behind the colon that a config must take.
+OPTIONS = {"cifar10_fast": ["long"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_is_complete_and_locked(name):
+  module = importlib.import_module(f"configs.{name}")
+  for option in [None, *OPTIONS.get(name, [])]:
+    config = module.get_config(option)
+    config_utils.check_sections(config, setup.SECTIONS)
+    config.lock()
+    with pytest.raises(AttributeError):
+      config.model.nam = "cnn"
+  with pytest.raises(ValueError, match="unknown option"):
+    module.get_config("no_such_option")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_opens_with_command_hardware_and_result(name):
+  text = importlib.import_module(f"configs.{name}").__doc__
+  for word in ("Command:", "Hardware", "time", "Result:"):
+    assert word in text, word
+  assert f"--config=configs/{name}.py" in text
+
+
+def test_options_are_typed():
+  options = common.parse_options("long,seed=3", long=False, seed=0, rate=0.5)
+  assert (options.long, options.seed, options.rate) == (True, 3, 0.5)
+  assert not common.parse_options("long=false", long=True).long
+  for bad in ("short", "seed", "long=maybe", "seed=x"):
+    with pytest.raises(ValueError):
+      common.parse_options(bad, long=False, seed=0)

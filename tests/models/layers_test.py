@@ -1,0 +1,102 @@
+"""Tests of the shared layers against independent formulations."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgbench import parallel
+from imgbench.models import layers
+
+
+def twin_convolve(x, kernel, stride, padding):
+  """A sum over kernel positions, in float64."""
+  x = np.asarray(x, np.float64)
+  kernel = np.asarray(kernel, np.float64)
+  x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+  size = kernel.shape[0]
+  rows, cols = ((n - size) // stride + 1 for n in x.shape[1:3])
+  result = 0.0
+  for i in range(size):
+    for j in range(size):
+      part = x[
+        :,
+        i : i + stride * (rows - 1) + 1 : stride,
+        j : j + stride * (cols - 1) + 1 : stride,
+      ]
+      result = result + part @ kernel[i, j]
+  return result
+
+
+def make_input(batch, size, kernel_size):
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.normal(keys[0], (batch, size, size + 1, 3))
+  return x, jax.random.normal(keys[1], (kernel_size, kernel_size, 3, 5))
+
+
+@pytest.mark.parametrize(
+  ("kernel_size", "stride", "padding"),
+  [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (2, 1, 0), (4, 2, 0)],
+)
+def test_convolve(kernel_size, stride, padding):
+  x, kernel = make_input(4, 9, kernel_size)
+  got = layers.convolve(x, kernel, stride, padding)
+  expected = twin_convolve(x, kernel, stride, padding)
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("batch", [6, 7])
+def test_gradients_in_parts_are_those_of_the_convolution(
+  monkeypatch, stride, batch
+):
+  x, kernel = make_input(batch, 8, 3)
+  weight = jnp.cos(jnp.arange(batch * 8 * 9 * 5)).reshape(batch, 8, 9, 5)
+  weight = weight[:, ::stride, ::stride]
+
+  def loss(convolve, x, kernel):
+    return jnp.sum(convolve(x, kernel, stride, 1) * weight)
+
+  expected = jax.grad(loss, argnums=(1, 2))(layers._plain_convolve, x, kernel)
+  monkeypatch.setattr(layers, "POSITIONS_PER_PART", 40)
+  assert layers._num_parts(weight.shape) > 1
+  got = jax.jit(jax.grad(functools.partial(loss, layers.convolve), (0, 1)))(
+    x, kernel
+  )
+  for one, other in zip(got, expected, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_number_of_parts(monkeypatch):
+  monkeypatch.setattr(layers, "POSITIONS_PER_PART", 4096)
+  assert layers._num_parts((500, 16, 16, 8)) == 25  # 31.25 wanted
+  assert layers._num_parts((512, 16, 16, 8)) == 32
+  assert layers._num_parts((251, 16, 16, 8)) in (1, 251)  # a prime
+  assert layers._num_parts((1, 3, 3, 8)) == 1
+
+
+def test_gradients_of_a_sharded_batch(monkeypatch):
+  monkeypatch.setattr(layers, "POSITIONS_PER_PART", 144)
+  x, kernel = make_input(16, 8, 3)
+  loss = lambda x, kernel: jnp.sum(layers.convolve(x, kernel) ** 2)
+  results = []
+  for devices in (1, 8):
+    strategy = parallel.create_strategy("jit", devices)
+    gradient = strategy.jit(jax.grad(loss, argnums=1))
+    results.append(
+      gradient(strategy.shard_batch(x), strategy.replicate(kernel))
+    )
+  np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-3)
+
+
+def test_halve_is_a_max_pool():
+  x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+  np.testing.assert_array_equal(layers.halve(x), layers.max_pool(x, 2, 2))
+  gradient = lambda pool: jax.grad(lambda x: jnp.sum(jnp.sin(pool(x))))(x)
+  np.testing.assert_allclose(
+    gradient(layers.halve),
+    gradient(lambda x: layers.max_pool(x, 2, 2)),
+    rtol=1e-6,
+  )

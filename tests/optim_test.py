@@ -1,0 +1,280 @@
+"""Tests of schedules and optimizers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from imgbench import errors
+from imgbench import optim
+
+
+def values(schedule, *steps):
+  return np.array([float(schedule(step)) for step in steps])
+
+
+def test_constant():
+  schedule = optim.build_schedule(
+    "constant", peak=2.0, total_steps=10, warmup_steps=4
+  )
+  np.testing.assert_allclose(
+    values(schedule, 0, 1, 2, 4, 9, 30), [0, 0.5, 1, 2, 2, 2]
+  )
+  flat = optim.build_schedule("constant", peak=2.0, total_steps=10)
+  np.testing.assert_allclose(values(flat, 0, 5), [2, 2])
+
+
+def test_warmup_cosine():
+  schedule = optim.build_schedule(
+    "warmup_cosine", peak=1.0, total_steps=110, warmup_steps=10, end=0.2
+  )
+  # Half way the cosine is in the middle of 1.0 and 0.2, at a quarter
+  # (1 + cos 45 degrees) / 2 of the way above 0.2.
+  quarter = 0.2 + 0.8 * (1 + np.sqrt(0.5)) / 2
+  np.testing.assert_allclose(
+    values(schedule, 0, 5, 10, 35, 60, 110, 500),
+    [0, 0.5, 1, quarter, 0.6, 0.2, 0.2],
+    rtol=1e-6,
+  )
+
+
+def test_piecewise_linear():
+  triangle = optim.build_schedule(
+    "piecewise_linear", peak=1.0, total_steps=100, warmup_steps=20
+  )
+  np.testing.assert_allclose(
+    values(triangle, 0, 10, 20, 60, 100), [0, 0.5, 1, 0.5, 0], atol=1e-6
+  )
+  points = ((0.0, 0.2), (0.5, 1.0), (0.75, 0.1))
+  schedule = optim.build_schedule(
+    "piecewise_linear", peak=10.0, total_steps=100, points=points
+  )
+  np.testing.assert_allclose(
+    values(schedule, 0, 25, 50, 75, 100), [2, 6, 10, 1, 1], rtol=1e-6
+  )
+
+
+def test_schedules_are_the_same_inside_jit():
+  for name in optim.SCHEDULES:
+    schedule = optim.build_schedule(
+      name, peak=0.3, total_steps=7, warmup_steps=2
+    )
+    inside = [float(jax.jit(schedule)(jnp.int32(s))) for s in range(9)]
+    np.testing.assert_allclose(inside, values(schedule, *range(9)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("name", "settings", "message"),
+  [
+    ("cosine", {}, "unknown schedule 'cosine'; known: constant"),
+    ("constant", {"end": 0.1}, "schedule 'constant' has no setting 'end'"),
+    ("constant", {"peak": 0.0}, "peak: expected more than 0, got 0.0"),
+    ("constant", {"total_steps": 0}, "total_steps: expected at least 1"),
+    ("warmup_cosine", {"warmup_steps": 11}, "warmup_steps: expected 0 to 10"),
+    ("warmup_cosine", {"end": 2.0}, "end: expected 0 to 1.0, got 2.0"),
+    ("piecewise_linear", {"points": ((0, 0), (2, 1))}, "points: expected"),
+    ("piecewise_linear", {"points": ((0.5, 0), (0.1, 1))}, "points: expected"),
+    (
+      "piecewise_linear",
+      {"points": ((0, 1), (1, 0)), "warmup_steps": 1},
+      "got both",
+    ),
+  ],
+)
+def test_bad_schedules(name, settings, message):
+  settings = {"peak": 1.0, "total_steps": 10, **settings}
+  with pytest.raises(errors.InputError, match=message):
+    optim.build_schedule(name, **settings)
+
+
+def make_params():
+  keys = jax.random.split(jax.random.key(0), 4)
+  return {
+    "conv": {"kernel": jax.random.normal(keys[0], (3, 3, 4, 8))},
+    "wide": {"kernel": jax.random.normal(keys[1], (1, 1, 4, 16))},
+    "norm": {"scale": jnp.ones(8), "bias": jnp.full(8, 0.5)},
+    "head": {"dense": {"kernel": jax.random.normal(keys[2], (8, 5))}},
+    "stem_bias": jnp.ones(3),
+  }
+
+
+def make_grads(params, seed=1, scale=1.0):
+  keys = iter(jax.random.split(jax.random.key(seed), 10))
+  return jax.tree.map(
+    lambda p: scale * jax.random.normal(next(keys), p.shape), params
+  )
+
+
+def constant(rate):
+  return optim.build_schedule("constant", peak=rate, total_steps=10)
+
+
+def one_update(tx, params, grads):
+  return tx.update(grads, tx.init(params), params)[0]
+
+
+def assert_close(one, other, **tolerance):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other
+  )
+
+
+def test_sgd_by_hand():
+  tx = optim.build_optimizer(
+    "sgd", schedule=constant(0.1), momentum=0.5, nesterov=True
+  )
+  params = {"norm": {"bias": jnp.array([1.0])}}
+  grads = {"norm": {"bias": jnp.array([2.0])}}
+  state = tx.init(params)
+  # m = 2, step 2 + 0.5 * 2; then m = 2 + 0.5 * 2, step 2 + 0.5 * 3.
+  for expected in (-0.3, -0.35):
+    updates, state = tx.update(grads, state, params)
+    np.testing.assert_allclose(updates["norm"]["bias"], [expected], rtol=1e-6)
+
+
+def test_the_schedule_counts_updates():
+  schedule = optim.build_schedule(
+    "piecewise_linear", peak=1.0, total_steps=4, warmup_steps=0
+  )
+  tx = optim.build_optimizer("sgd", schedule=schedule, momentum=0.0)
+  params = {"bias": jnp.zeros(1)}
+  state = tx.init(params)
+  seen = []
+  for _ in range(4):
+    updates, state = tx.update({"bias": jnp.ones(1)}, state, params)
+    seen.append(-float(updates["bias"][0]))
+  np.testing.assert_allclose(seen, [1.0, 0.75, 0.5, 0.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("name", "settings", "factor"),
+  [
+    ("sgd", {"momentum": 0.0}, 0.1 * 0.01),
+    ("adamw", {}, 0.1 * 0.01),
+  ],
+)
+def test_weight_decay_is_for_kernels_only(name, settings, factor):
+  params = make_params()
+  grads = make_grads(params)
+  build = lambda decay: optim.build_optimizer(
+    name, schedule=constant(0.1), weight_decay=decay, **settings
+  )
+  without = one_update(build(0.0), params, grads)
+  decayed = one_update(build(0.01), params, grads)
+  expected = jax.tree_util.tree_map_with_path(
+    lambda path, p: -factor * p if path[-1].key == "kernel" else 0 * p, params
+  )
+  difference = jax.tree.map(jnp.subtract, decayed, without)
+  assert_close(difference, expected, atol=1e-7)
+
+
+def test_clip_norm():
+  params = make_params()
+  grads = make_grads(params)
+  norm = float(optax.tree.norm(grads))
+  build = lambda clip: optim.build_optimizer(
+    "sgd", schedule=constant(1.0), momentum=0.0, clip_norm=clip
+  )
+  free = one_update(build(0.0), params, grads)
+  clipped = one_update(build(norm / 4), params, grads)
+  assert_close(clipped, jax.tree.map(lambda u: u / 4, free), rtol=1e-5)
+  untouched = one_update(build(norm * 2), params, grads)
+  assert_close(untouched, free, rtol=1e-6)
+
+
+def singular_values(update):
+  matrix = np.asarray(update).reshape(-1, update.shape[-1])
+  return np.linalg.svd(matrix, compute_uv=False)
+
+
+def test_muon_updates_are_nearly_orthogonal():
+  params = make_params()
+  grads = make_grads(params, scale=1e-3)
+  # A gradient of nearly one direction: its singular values span decades.
+  grads["conv"]["kernel"] += 1.0
+  tx = optim.build_optimizer("muon", schedule=constant(0.5))
+  updates = one_update(tx, params, grads)
+  raw = singular_values(grads["conv"]["kernel"])
+  assert raw[0] / raw[-1] > 100
+  # Newton-Schulz with five steps ends between 0.5 and 1.5, and what is still
+  # smaller than that was below 1 percent of the largest.
+  done = singular_values(updates["conv"]["kernel"]) / 0.5
+  assert done.max() < 1.5 and done[raw > 0.01 * raw[0]].min() > 0.5
+  # A matrix with more outputs (16) than inputs (4) gets twice as much.
+  wide = singular_values(updates["wide"]["kernel"]) / 0.5 / 2
+  assert wide.max() < 1.5 and wide.min() > 0.5
+
+
+def test_muon_leaves_all_but_hidden_kernels_to_sgd():
+  params = make_params()
+  grads = make_grads(params)
+  tx = optim.build_optimizer(
+    "muon", schedule=constant(0.5), other_ratio=0.1, other_momentum=0.6
+  )
+  sgd = optim.build_optimizer("sgd", schedule=constant(0.05), momentum=0.6)
+  updates = one_update(tx, params, grads)
+  expected = one_update(sgd, params, grads)
+  for name in ("norm", "head", "stem_bias"):
+    assert_close(updates[name], expected[name], rtol=1e-6)
+  assert abs(updates["conv"]["kernel"] - expected["conv"]["kernel"]).max() > 0.1
+
+
+def test_muon_normalizes_kernels_before_the_update():
+  params = make_params()
+  grads = make_grads(params)
+  build = lambda normalize: optim.build_optimizer(
+    "muon", schedule=constant(0.5), normalize_kernels=normalize
+  )
+  plain = one_update(build(False), params, grads)
+  normalized = one_update(build(True), params, grads)
+  start = params["conv"]["kernel"] + (
+    normalized["conv"]["kernel"] - plain["conv"]["kernel"]
+  )
+  assert np.linalg.norm(start) == pytest.approx(np.sqrt(8), rel=1e-5)
+  cosine = jnp.vdot(start, params["conv"]["kernel"]) / (
+    jnp.linalg.norm(start) * jnp.linalg.norm(params["conv"]["kernel"])
+  )
+  assert cosine == pytest.approx(1, abs=1e-5)
+  assert_close(normalized["head"], plain["head"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_every_optimizer_lowers_a_loss(name):
+  params = make_params()
+  target = make_grads(params, seed=7, scale=0.3)
+  loss = lambda params: optax.tree.norm(
+    jax.tree.map(jnp.subtract, params, target)
+  )
+  schedule = optim.build_schedule("warmup_cosine", peak=0.1, total_steps=60)
+  tx = optim.build_optimizer(name, schedule=schedule, clip_norm=1.0)
+
+  @jax.jit
+  def step(params, state):
+    updates, state = tx.update(jax.grad(loss)(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  state = tx.init(params)
+  shapes = jax.tree.map(jnp.shape, state)
+  before = float(loss(params))
+  for _ in range(60):
+    params, state = step(params, state)
+  assert float(loss(params)) < 0.6 * before
+  assert jax.tree.map(jnp.shape, state) == shapes
+
+
+@pytest.mark.parametrize(
+  ("name", "settings", "message"),
+  [
+    ("adam", {}, "unknown optimizer 'adam'; known: adamw, muon, sgd"),
+    ("sgd", {"b1": 0.9}, "optimizer 'sgd' has no setting 'b1'"),
+    ("sgd", {"momentum": 1.0}, r"momentum: expected a number in \[0, 1\)"),
+    ("sgd", {"weight_decay": -1.0}, "weight_decay: expected at least 0"),
+    ("adamw", {"eps": 0.0}, "eps: expected more than 0"),
+    ("muon", {"ns_steps": 0}, "ns_steps: expected at least 1"),
+    ("sgd", {"clip_norm": -1.0}, "clip_norm: expected at least 0"),
+  ],
+)
+def test_bad_optimizers(name, settings, message):
+  with pytest.raises(errors.InputError, match=message):
+    optim.build_optimizer(name, schedule=constant(0.1), **settings)
