@@ -1,4 +1,4 @@
-"""A small CNN on the embedded synthetic set `scenes`; no download.
+"""A fast convnet with Muon on the embedded synthetic set; no download.
 
 Command: python -m imgbench.main --config=configs/scenes.py --workdir=runs/demo
 """
@@ -13,15 +13,33 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = common.base_config()
   config.global_batch_size = 200
   config.data.name = "scenes"
-  config.model = dict(name="cnn", dtype="auto")
-  config.augment = dict(
-    mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), pad=4, flip="random", cutout=0
+  config.model = dict(
+    name="whitened",
+    dtype="auto",
+    widths=(48, 96),
+    depth=2,
+    stem_size=4,
+    stem_stride=2,
+    stem_filters=16,
+    stem_bias=False,
+    activation="gelu",
+    logit_scale=1 / 9,
+    norm_momentum=0.6,
   )
+  config.augment.update(pad=4, flip="alternating")
   config.loss.label_smoothing = 0.1
-  config.optim = dict(name="adamw", weight_decay=0.05)
-  config.schedule = dict(name="warmup_cosine", peak=2e-3, warmup="5 percent")
-  config.steps.total = "8 epochs"
-  config.evaluation.every = "2 epochs"
+  config.optim = dict(
+    name="muon",
+    momentum=0.7,
+    nesterov=True,
+    ns_steps=5,
+    normalize_kernels=True,
+    other_ratio=1.0,
+    other_momentum=0.85,
+  )
+  config.schedule = dict(name="piecewise_linear", peak=0.24)
+  config.steps.total = "2 epochs"
+  config.logging.every = "20 steps"
   config.evaluation.sets = dict(
     val=dict(type="multilabel", split="validation"),
     v2=dict(type="multilabel", split="v2", every="never"),

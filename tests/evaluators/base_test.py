@@ -1,0 +1,87 @@
+"""Tests of the evaluation pass, against NumPy over all examples at once."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench import parallel
+from imgbench.data import scenes
+from imgbench.data import source
+from imgbench.evaluators import base
+from imgbench.evaluators import classification
+
+SPLIT = scenes.ScenesSource("validation", image_size=16, validation_examples=50)
+
+
+@pytest.fixture(scope="module")
+def examples():
+  return SPLIT.load()
+
+
+def predict(variables, images):
+  """Scores that depend on the pixels and on a parameter."""
+  means = images.astype(jnp.float32).mean(axis=(1, 2))
+  return means @ variables["params"]["kernel"]
+
+
+def make_variables():
+  kernel = np.random.default_rng(0).normal(size=(3, 24))
+  return {"params": {"kernel": jnp.asarray(kernel, jnp.float32)}}
+
+
+def build(evaluator, examples, batch_size, devices=1):
+  strategy = parallel.create_strategy("jit", devices)
+  compiled = base.CompiledPass(predict, strategy, batch_size, 24)
+  return evaluator(
+    examples, SPLIT.info, compiled_pass=compiled, strategy=strategy
+  )
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(50, 1), (7, 1), (12, 8)])
+def test_counts_do_not_depend_on_batches_or_devices(
+  examples, batch_size, devices
+):
+  evaluator = build(
+    classification.MultilabelEvaluator, examples, batch_size, devices
+  )
+  evaluation = evaluator.run(make_variables())
+  kernel = np.asarray(make_variables()["params"]["kernel"])
+  logits = examples.image.astype(np.float32).mean(axis=(1, 2)) @ kernel
+  top1 = logits.argmax(axis=1)
+  np.testing.assert_array_equal(evaluation.outcomes.top5[:, 0], top1)
+  measured = evaluation.measurements
+  hits = (top1 == examples.label).sum()
+  assert measured["all", "top1_accuracy"].correct == hits
+  assert measured["all", "top1_accuracy"].n == 50
+  # Correct (3) or unclear (2), over images that are not problematic.
+  code = examples.label_codes[np.arange(50), top1]
+  good = ~examples.is_problematic
+  lenient = measured["all", "multilabel_accuracy.lenient_mean"]
+  assert (lenient.correct, lenient.n) == ((code[good] >= 2).sum(), good.sum())
+
+
+def test_stops_when_asked_to(examples):
+  evaluator = build(classification.ClassificationEvaluator, examples, 10)
+  answers = iter([False, False, True])
+  with pytest.raises(base.EvaluationStopped):
+    evaluator.run(make_variables(), lambda: next(answers))
+
+
+def test_multilabel_needs_reviewed_labels(examples):
+  info = source.Info("toy", "test", 50, (16, 16, 3), tuple("ab"), "0")
+  with pytest.raises(errors.InputError, match="no reviewed label sets"):
+    classification.MultilabelEvaluator(
+      examples, info, compiled_pass=None, strategy=None
+    )
+
+
+def test_a_label_that_no_class_has_is_not_lost_silently(examples):
+  bad = source.Examples(
+    image=examples.image,
+    label=np.where(np.arange(50) == 3, 99, examples.label).astype(np.int32),
+    image_id=examples.image_id,
+  )
+  evaluator = build(classification.ClassificationEvaluator, bad, 10)
+  with pytest.raises(RuntimeError, match="counted 49 of 50"):
+    evaluator.run(make_variables())
