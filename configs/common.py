@@ -28,7 +28,7 @@ def base_config() -> ml_collections.ConfigDict:
   # per_dispatch: steps in one call on accelerators; 0 chooses.
   config.steps = dict(total="10 epochs", per_dispatch=0)
   config.logging = dict(every="50 steps", tensorboard=True, report=True)
-  # sets: alias -> type, split and optionally name, data_dir, every.
+  # sets: alias -> type, split and optionally name, data_dir, options, every.
   config.evaluation = dict(
     every="1 epochs", batch_size=500, flip_average=False, sets={}
   )

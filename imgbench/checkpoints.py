@@ -118,9 +118,7 @@ class Checkpoints:
 
   Args:
     workdir: its folder `checkpoints` is made if it is not there.
-    keep: how many of the newest are kept.
-    best: name of a metric given to `save`; the step with the highest value is
-      kept too. Empty: none is.
+    keep: how many of the newest are kept, at least 1.
     asynchronous: write in the background while training goes on.
   """
 
@@ -129,50 +127,49 @@ class Checkpoints:
     workdir: pathlib.Path,
     *,
     keep: int = 2,
-    best: str = "",
     asynchronous: bool = True,
   ):
-    if keep < 1:
-      raise errors.InputError(f"checkpoint.keep: expected >= 1, got {keep}")
     self._workdir = workdir.resolve()
     self._folder = self._workdir / FOLDER
-    self._best = best
-    policies = [ocp.checkpoint_managers.LatestN(keep)]
-    if best:
-      policies.append(
-        ocp.checkpoint_managers.BestN(
-          get_metric_fn=self._score,
-          n=1,
-          keep_checkpoints_without_metrics=False,
-        )
-      )
+    self._best_step: int | None = None
     self._options = ocp.CheckpointManagerOptions(
       create=True,
-      # Without it Orbax does not write the scores down for the next start.
-      best_fn=self._score if best else None,
       cleanup_tmp_directories=True,
       enable_async_checkpointing=asynchronous,
       preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
-        policies
+        [ocp.checkpoint_managers.LatestN(keep), self]
       ),
     )
     python_logging.getLogger("absl").addFilter(_drop_orbax_log)
     self._manager = self._open()
 
-  def _score(self, metrics: dict[str, float]) -> float:
-    return metrics[self._best]
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    """Orbax's protocol of a preservation policy: the best step is kept."""
+    del context
+    return [checkpoint.step == self._best_step for checkpoint in checkpoints]
 
   def _open(self) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(self._folder, options=self._options)
 
   def save(
-    self, step: int, state: Any, meta: dict[str, Any], metrics: dict[str, float]
+    self,
+    step: int,
+    state: Any,
+    meta: dict[str, Any],
+    best_step: int | None = None,
   ) -> None:
     """Starts a save; an earlier one that failed is raised here.
+
+    Args:
+      step: steps done.
+      state: pytree of arrays.
+      meta: JSON values that `restore` gives back.
+      best_step: the step that is kept beside the newest ones.
 
     Raises:
       RunError: the disk is full or cannot be written.
     """
+    self._best_step = best_step
     self._check_space(step, state)
     snapshot, digests = _snapshot(state)
     sealed = _seal(
@@ -182,9 +179,6 @@ class Checkpoints:
         "digests": _by_name(state, digests),
       }
     )
-    ranked = (
-      {self._best: metrics[self._best]} if self._best in metrics else None
-    )
     with _clear_write_errors(self._folder):
       self._manager.save(
         step,
@@ -192,7 +186,6 @@ class Checkpoints:
           state=ocp.args.StandardSave(snapshot),
           meta=ocp.args.JsonSave(sealed),
         ),
-        metrics=ranked,
       )
 
   def _check_space(self, step: int, state: Any) -> None:
@@ -241,7 +234,7 @@ class Checkpoints:
     for step in reversed(steps):
       try:
         state, meta = self._restore_step(step, like)
-      except errors.InputError:
+      except (errors.InputError, MemoryError, PermissionError):
         raise
       except Exception as error:  # Orbax raises many kinds for a damaged step.
         reason = str(error).strip().splitlines() or [type(error).__name__]

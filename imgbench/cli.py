@@ -143,7 +143,11 @@ def keep_compiled(folder: str) -> None:
   if folder == "default":
     # Programs for a CPU run on processors of its kind only.
     kind = hashlib.sha256(environment.processor_features().encode())
-    folder = cache.user_cache_dir("xla", kind.hexdigest()[:12])
+    try:
+      folder = cache.user_cache_dir("xla", kind.hexdigest()[:12])
+    except (OSError, RuntimeError) as error:  # No home folder, say.
+      logging.warning("compiled programs are not kept: %s", error)
+      return
   if folder:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -1,5 +1,6 @@
 """The border where a ConfigDict becomes arguments: durations, checks, diffs."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
@@ -22,7 +23,7 @@ CHANGEABLE = ("steps", "logging", "evaluation", "parallel", "checkpoint")
 CHANGEABLE_KEYS = ("data.data_dir",)
 
 _DURATION = re.compile(
-  r"\s*([0-9.]+(?:e[0-9]+)?)\s*(steps?|epochs?|examples?|percent|%)\s*"
+  r"\s*([0-9]+(?:\.[0-9]+)?(?:e[0-9]{1,2})?)\s*(steps?|epochs?|examples?|percent|%)\s*"
 )
 
 
@@ -133,17 +134,31 @@ def errors_name(section: str) -> Iterator[None]:
     raise errors.InputError(f"config.{section}: {error}") from error
 
 
-def check_sections(config: ml_collections.ConfigDict, expected) -> None:
-  """Raises InputError unless the top level has just the `expected` names."""
-  unknown = sorted(set(config) - set(expected))
-  missing = sorted(set(expected) - set(config))
-  if unknown:
-    raise errors.InputError(
-      f"{unknown[0]}: unknown config section;"
-      f" {registry.near_names(unknown[0], expected)}"
-    )
-  if missing:
-    raise errors.InputError(
-      f"the config has no section {missing[0]!r};"
-      " see configs/common.py for all of them"
-    )
+def check_sections(
+  config: Mapping[str, Any], known: Mapping[str, Iterable[str] | None]
+) -> None:
+  """Raises InputError unless the config has just the known keys.
+
+  Args:
+    config: with sections.
+    known: section -> its keys; None where they are checked elsewhere, or where
+      it is no section but a value.
+  """
+  _check_keys(config, known, "")
+  for section, keys in known.items():
+    if keys is not None:
+      _check_keys(config[section], keys, f"{section}.")
+
+
+def _check_keys(section, known: Iterable[str], prefix: str) -> None:
+  for key in section:
+    if key not in known:
+      raise errors.InputError(
+        f"{prefix}{key}: unknown config key; {registry.near_names(key, known)}"
+      )
+  for key in known:
+    if key not in section:
+      raise errors.InputError(
+        f"{prefix}{key}: expected in the config, not there; see"
+        " configs/common.py for all keys"
+      )

@@ -15,15 +15,15 @@ class RunError(RuntimeError):
 
 
 class NonFiniteLossError(RunError):
-  """The loss became NaN or infinite at `step` (1-based)."""
+  """The loss or its gradient became NaN or infinite at `step` (1-based)."""
 
   def __init__(self, step: int, last_finite_loss: float):
     self.step = step
     self.last_finite_loss = last_finite_loss
     super().__init__(
-      f"the training loss is not finite at step {step}; the last finite loss"
-      f" was {last_finite_loss:.6g}. Lower optim.learning_rate, lengthen the"
-      " warm-up or set optim.clip_norm"
+      f"the training loss or its gradient is not finite at step {step}; the"
+      f" last good loss was {last_finite_loss:.6g}. Lower schedule.peak,"
+      " lengthen schedule.warmup or set optim.clip_norm"
     )
 
 

@@ -111,7 +111,3 @@ def create_strategy(strategy: str, devices: int = 0) -> JitStrategy:
       f" got {strategy!r}"
     )
   return STRATEGIES[strategy](devices)
-
-
-def is_first_process() -> bool:
-  return jax.process_index() == 0

@@ -39,7 +39,7 @@ def read_json(path: pathlib.Path) -> Any:
   """Returns what the file holds, None if it is not there."""
   try:
     return json.loads(path.read_text())
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except json.JSONDecodeError as error:
     raise errors.InputError(
@@ -48,9 +48,21 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 @contextlib.contextmanager
-def lock(workdir: pathlib.Path):
-  """Keeps a second process out of the workdir while the block runs."""
-  with (workdir / ".lock").open("w") as file:
+def locked(workdir: pathlib.Path):
+  """Makes the workdir and keeps a second process out while the block runs.
+
+  Raises:
+    InputError: it cannot be made or written, or another process is in it.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = (workdir / ".lock").open("w")
+  except OSError as error:
+    raise errors.InputError(
+      f"--workdir={workdir} cannot be written: {error.strerror}; expected a"
+      " folder, or a place for one"
+    ) from error
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -64,7 +76,11 @@ def lock(workdir: pathlib.Path):
 
 
 def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Raises InputError if the workdir holds a run of another config."""
+  """Compares `config` (as of `config_utils.to_dict`) with config.json.
+
+  Raises:
+    InputError: the workdir holds a run of another config; shows the difference.
+  """
   old = read_json(workdir / CONFIG)
   if old is None:
     return
@@ -92,7 +108,13 @@ def write_start(
 
 
 def write_status(workdir: pathlib.Path, state: str, **facts) -> None:
-  """Writes how the run stands; sweeps and restarts read it."""
+  """Writes status.json: how the run stands; sweeps and restarts read it.
+
+  Args:
+    workdir: the run's folder.
+    state: RUNNING, DONE, FAILED, DIVERGED or PREEMPTED.
+    **facts: JSON values, e.g. step and total_steps.
+  """
   writers.write_json(workdir / STATUS, {"state": state, **facts})
 
 

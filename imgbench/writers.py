@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import time
 
 
 def file_key(key: str) -> str:
@@ -48,7 +49,13 @@ class MetricWriter:
   """Appends one record per logged step to `metrics.jsonl` and TensorBoard.
 
   Opening it cuts both back to `step`, the step that the run goes on from, so
-  that a resumed run leaves the file of an unbroken one.
+  that a resumed run leaves the file of an unbroken one (TensorBoard drops what
+  it has of later steps).
+
+  Args:
+    workdir: folder of the run.
+    step: records behind it are cut.
+    tensorboard: whether event files are written too.
   """
 
   def __init__(
@@ -58,22 +65,14 @@ class MetricWriter:
     kept = [r for r in read_lines(self._path) if r["step"] <= step]
     write_atomically(self._path, "".join(map(_line, kept)))
     self._file = self._path.open("a")
-    self._events = None
-    if tensorboard:
-      import tensorboardX
-
-      self._events = tensorboardX.SummaryWriter(
-        logdir=str(workdir), purge_step=step + 1 if step else None
-      )
+    self._events = _Events(workdir, step + 1) if tensorboard else None
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes one record; a value that is not finite is written as null."""
     self._file.write(_line({"step": step, **values}))
     self._file.flush()
     if self._events is not None:
-      for name, value in values.items():
-        if value is not None:
-          self._events.add_scalar(name, value, step)
+      self._events.write(step, values)
 
   def flush(self) -> None:
     """Forces all to disk, so that a checkpoint never is ahead of it."""
@@ -83,10 +82,48 @@ class MetricWriter:
       self._events.flush()
 
   def close(self) -> None:
+    """Flushes and closes both."""
+    try:
+      self.flush()
+    finally:
+      self._file.close()
+      if self._events is not None:
+        self._events.close()
+
+
+class _Events:
+  """A TensorBoard event file, written in this thread.
+
+  tensorboardX's own SummaryWriter writes in a thread of its own, which dies on
+  a full disk without a word and then blocks whoever goes on writing.
+  """
+
+  def __init__(self, workdir: pathlib.Path, first_step: int):
+    from tensorboardX import event_file_writer
+    from tensorboardX import summary
+    from tensorboardX.proto import event_pb2
+
+    self._scalar = summary.scalar
+    self._event = event_pb2.Event
+    self._writer = event_file_writer.EventsWriter(str(workdir / "events"))
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(first_step, session_log=start)
     self.flush()
-    self._file.close()
-    if self._events is not None:
-      self._events.close()
+
+  def _add(self, step: int, **content) -> None:
+    event = self._event(wall_time=time.time(), step=step, **content)
+    self._writer.write_event(event)
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+      if value is not None and math.isfinite(value):
+        self._add(step, summary=self._scalar(name, value))
+
+  def flush(self) -> None:
+    self._writer.flush()
+
+  def close(self) -> None:
+    self._writer.close()
 
 
 def _line(record: Mapping) -> str:

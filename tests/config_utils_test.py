@@ -36,7 +36,16 @@ def test_epochs_do_not_drift_when_batches_do_not_divide_them():
 
 
 @pytest.mark.parametrize(
-  "text", ["", "ten steps", "10", "5 minutes", "-1 steps"]
+  "text",
+  [
+    "",
+    "ten steps",
+    "10",
+    "5 minutes",
+    "-1 steps",
+    "1.2.3 steps",
+    "1e999 steps",
+  ],
 )
 def test_bad_durations_name_the_key(text):
   calendar = config_utils.Durations(num_examples=10, global_batch_size=1)

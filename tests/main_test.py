@@ -1,6 +1,5 @@
 """Tests of the program as a person calls it: one-line errors, exit codes."""
 
-import shutil
 import subprocess
 import sys
 
@@ -80,7 +79,6 @@ def test_bad_values(tmp_path, arguments, message):
 
 
 def test_another_config_in_the_workdir(tmp_path):
-  shutil.copytree(processes.ROOT / "configs", tmp_path / "configs")
   (tmp_path / "run").mkdir()
   (tmp_path / "run" / "config.json").write_text('{"seed": 7}')
   result = call(TINY, f"--workdir={tmp_path / 'run'}")

@@ -5,13 +5,16 @@ python -m imgbench.bench.step --config=configs/cifar10_fast.py \
 
 Measured in turn, round by round in one process, so that ratios hold on a
 machine whose speed drifts:
-- the step on one fixed batch that is on the device (no input path);
-- the step with its input: order, gather, augmentation, normalisation;
-- the loop itself, with what it does on the host between steps.
+- step: on one fixed batch that is on the device (no input path);
+- step_with_input: with gather, augmentation and normalisation;
+- loop: a whole run of that many steps as `imgbench.main` makes it, with its
+  order of examples, logging (as the config says), finite check, status and one
+  checkpoint at the end; without set-up, compiling, evaluation and report.
 Then, in processes of their own: from the start of the program to the end of
-its first step.
+its first step, without compiled programs from before and with them.
 """
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -23,11 +26,15 @@ from absl import logging
 import jax
 
 from imgbench import cli
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import run_files
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import record
+from imgbench.train import interrupts
+from imgbench.train import loop
 from imgbench.train import setup
-from imgbench.train import stepper
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -96,34 +103,48 @@ class WithInput:
     return loss
 
 
-class Loop:
-  """The stepper of the training loop, one `advance` for a whole round."""
+class WholeRun:
+  """Runs of the training loop, each in a workdir of its own."""
 
-  def __init__(self, parts: setup.Parts, steps: int):
-    self._stepper = stepper.Stepper(parts, [steps])
-    self._state = jax.tree.map(lambda x: x.copy(), parts.state)
-    self._steps = steps
-    self._done = 0
+  def __init__(self, parts: setup.Parts, config, steps: int):
+    self._config = config.copy_and_resolve_references()
+    with self._config.unlocked():
+      self._config.steps.total = f"{steps} steps"
+      self._config.logging.report = False
+      self._config.checkpoint.every = "never"
+    periods = dataclasses.replace(parts.periods, total=steps, checkpoint=0)
+    self._parts = dataclasses.replace(parts, periods=periods)
 
-  def __call__(self, unused: int) -> jax.Array:
-    self._state, self._done = self._stepper.advance(
-      self._state, self._done, self._done + self._steps
+  def seconds(self) -> float:
+    """Seconds that one run spent in its loop."""
+    watch = timing.Stopwatch()
+    parts = dataclasses.replace(
+      self._parts, state=jax.tree.map(lambda x: x.copy(), self._parts.state)
     )
-    return self._state.step
+    with tempfile.TemporaryDirectory() as name:
+      folder = pathlib.Path(name)
+      stop = interrupts.StopRequest()
+      with run_files.locked(folder):
+        loop.Run(self._config, folder, parts, watch, stop).train_and_evaluate()
+      times = run_files.read_json(folder / run_files.STATUS)["times"]
+    return times["train_s"] + times["log_s"] + times["checkpoint_s"]
 
 
 def measure_steps(
-  parts: setup.Parts, rounds: int, steps: int
+  parts: setup.Parts, config, rounds: int, steps: int
 ) -> dict[str, record.Spread]:
-  """Returns seconds per step and images per second of the three, and ratios."""
+  """Returns milliseconds and images per second of the three, and ratios."""
+  # Whole dispatches, as in training.
+  many = parts.steps_per_dispatch
+  steps = -(-steps // many) * many
   bare, full = FixedBatch(parts), WithInput(parts, steps)
-  loop = Loop(parts, steps)
+  whole = WholeRun(parts, config, steps)
   seconds = {"step": [], "step_with_input": [], "loop": []}
   for number in range(rounds + 1):
     times = {
       "step": timing.measure_round(bare, steps),
       "step_with_input": timing.measure_round(full, steps),
-      "loop": timing.measure_round(loop, 1) / steps,
+      "loop": whole.seconds() / steps,
     }
     if number:  # The first round warms up.
       for name, value in times.items():
@@ -143,30 +164,51 @@ def measure_steps(
   return rows
 
 
-def measure_starts(arguments: list[str], starts: int) -> record.Spread:
+def measure_starts(arguments: list[str], starts: int) -> dict:
   """Seconds from starting the program to the end of its first step."""
-  seconds = []
-  for number in range(starts):
+  rows = {"cold_start_to_first_step_s": [], "start_to_first_step_s": []}
+  for _ in range(starts):
     with tempfile.TemporaryDirectory() as folder:
-      workdir = pathlib.Path(folder) / "run"
-      command = [
-        *(sys.executable, "-m", "imgbench.main", *arguments),
-        f"--workdir={workdir}",
-        "--config.steps.total=2 steps",
-        "--config.logging.every=1 steps",
-        "--config.steps.per_dispatch=1",
-      ]
-      started = timing.clock()
-      with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-      ) as program:
-        for line in program.stderr:
-          if "step 1/2" in line:
-            seconds.append(timing.clock() - started)
-            program.kill()
-      if len(seconds) <= number:
-        raise RuntimeError(f"{' '.join(command)} took no step")
-  return record.Spread(seconds)
+      # The first one compiles into an empty cache that the second one reads.
+      for number, seconds in enumerate(rows.values()):
+        command = [
+          *(sys.executable, "-m", "imgbench.main", *arguments),
+          f"--workdir={folder}/{number}",
+          f"--compilation_cache={folder}/cache",
+          "--config.steps.total=2 steps",
+          "--config.logging.every=1 steps",
+          "--config.steps.per_dispatch=1",
+        ]
+        seconds.append(_seconds_to_first_step(command))
+  return {name: record.Spread(values) for name, values in rows.items()}
+
+
+def _seconds_to_first_step(command: list[str]) -> float:
+  started = timing.clock()
+  log = []
+  with subprocess.Popen(
+    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+  ) as program:
+    for line in program.stderr:
+      log.append(line)
+      if "step 1/2" in line:
+        seconds = timing.clock() - started
+        program.kill()
+        return seconds
+  raise errors.RunError(
+    f"{' '.join(command)} took no step: {''.join(log[-3:]).strip()}"
+  )
+
+
+def _config_arguments(argv: list[str]) -> list[str]:
+  """Those of --config and --config.*, to be given to other programs."""
+  kept, names_config = [], False
+  for arg in argv:
+    is_config = arg.lstrip("-").startswith("config")
+    if is_config or names_config:
+      kept.append(arg)
+    names_config = is_config and "=" not in arg
+  return kept
 
 
 def main(argv: list[str]) -> None:
@@ -179,20 +221,25 @@ def main(argv: list[str]) -> None:
   with config.unlocked():
     config.evaluation.sets = {}
     config.checkpoint.best = ""
-  with cli.one_line_errors(), timing.timed() as built:
-    parts = setup.build(config)
-  rows = measure_steps(parts, values.rounds, values.steps)
-  if values.starts:
-    rows["start_to_first_step_s"] = measure_starts(
-      [a for a in sys.argv[1:] if a.lstrip("-").startswith("config")],
-      values.starts,
-    )
+  with cli.one_line_errors():
+    with timing.timed() as built:
+      parts = setup.build(config)
+    rows = measure_steps(parts, config, values.rounds, values.steps)
+    if values.starts:
+      rows |= measure_starts(_config_arguments(sys.argv[1:]), values.starts)
   facts = {
     "config": values["config"].config_filename,
+    "config_hash": config_utils.config_hash(config),
+    "seed": config.seed,
     "global_batch_size": parts.global_batch_size,
     "image_shape": list(parts.info.image_shape),
+    "model": config.model.name,
+    "dtype": config.model.dtype,
+    "strategy": config.parallel.strategy,
     "num_params": parts.num_params,
     "devices_used": parts.strategy.num_devices,
+    "steps_per_dispatch": parts.steps_per_dispatch,
+    "steps_per_round": values.steps,
     "setup_s": built.seconds,
   }
   for name, spread in rows.items():

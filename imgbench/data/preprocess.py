@@ -1,8 +1,8 @@
 """Augmentation and normalisation inside the compiled step.
 
 What is drawn for an example depends on the key, its index and its epoch only:
-not on its place in the batch, on the batch size or on how the batch is spread
-over devices. Any step can therefore be computed again.
+not on its place in the batch or on how the batch is spread over devices. Any
+step can therefore be computed again.
 """
 
 from collections.abc import Sequence

@@ -63,6 +63,12 @@ class CompiledPass:
 
   The model's part is compiled once per batch shape and shared by all splits;
   only the gather of a batch depends on the size of a split.
+
+  Args:
+    predict_fn: the model's part.
+    strategy: devices and shardings.
+    batch_size: rounded up to a multiple of the devices.
+    num_classes: K.
   """
 
   def __init__(

@@ -24,6 +24,7 @@ class Thresholds:
     recall_classes: at most so many classes are named, the worst first.
     train_gap: most that accuracy may lie below the training accuracy.
     non_finite: most rows of scores that may be not finite.
+    trained_share: most that may be trained on of the examples evaluated.
   """
 
   baseline_skill: float = 0.1
@@ -31,6 +32,7 @@ class Thresholds:
   recall_classes: int = 10
   train_gap: float = 0.1
   non_finite: int = 0
+  trained_share: float = 0.0
 
 
 def diagnose(
@@ -39,6 +41,7 @@ def diagnose(
   class_names: Sequence[str],
   *,
   train_accuracy: float | None = None,
+  trained_share: float = 0.0,
   thresholds: Thresholds | None = None,
 ) -> list[dict[str, Any]]:
   """Returns the rows of warnings.json that one evaluated split gives.
@@ -48,6 +51,7 @@ def diagnose(
     counts: of all examples, NumPy arrays [K].
     class_names: K names.
     train_accuracy: top-1 accuracy in training, in [0, 1], if it is known.
+    trained_share: share of the examples that were trained on, in [0, 1].
     thresholds: the defaults if None.
 
   Returns:
@@ -65,6 +69,7 @@ def diagnose(
     *_majority(counts, class_names, accuracy, thresholds.baseline_skill),
     *_low_recall(counts, class_names, accuracy, thresholds),
     *_train_gap(accuracy, train_accuracy, thresholds.train_gap),
+    *_leakage(trained_share, thresholds.trained_share),
   ]
   return [_row(dataset, *warning) for warning in found]
 
@@ -142,3 +147,12 @@ def _train_gap(accuracy, train_accuracy, most):
       f" {_percent(accuracy)} here: overfitting, or other data"
     )
     yield "train_gap", train_accuracy - accuracy, most, message
+
+
+def _leakage(trained_share, most):
+  if trained_share > most:
+    message = (
+      f"{_percent(trained_share)} of these examples were trained on: the"
+      " numbers say little about new ones"
+    )
+    yield "leakage", trained_share, most, message

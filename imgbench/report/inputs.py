@@ -122,7 +122,10 @@ class Run:
   @property
   def charted(self) -> tuple[DatasetFiles, ...]:
     """The data sets that get figures: training data only if alone."""
-    others = [d for d in self.datasets if not is_training_split(d.key)]
+    training = self.environment.get("training_data")
+    if training is None:
+      training = [d.key for d in self.datasets if is_training_split(d.key)]
+    others = [d for d in self.datasets if d.key not in training]
     return tuple(others) or self.datasets
 
   @property
@@ -165,6 +168,7 @@ def parse_results(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
 
 
 def is_training_split(dataset: str) -> bool:
+  """By its name; a run knows better and says so in its environment."""
   return split_rank(dataset) == 2
 
 

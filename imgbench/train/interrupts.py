@@ -5,20 +5,30 @@ import threading
 
 from absl import logging
 
+from imgbench import errors
+
 
 class StopRequest:
-  """Context in which SIGTERM and SIGINT only set a flag.
+  """Context in which SIGTERM and SIGINT end a run in good order.
 
-  The loop looks at `requested` between dispatches. Outside of the main thread
-  (a test, a notebook's worker) signals cannot be caught: then it stays false.
+  Until `defer` is called there is nothing new to save, and the first signal
+  raises Preempted where it falls. From then on it only sets a flag: the loop
+  looks at `requested` between dispatches. A second signal does what it does
+  without us. Outside of the main thread (a test, a notebook's worker) signals
+  cannot be caught: then the flag stays false.
   """
 
   def __init__(self):
     self._requested = False
+    self._deferred = False
     self._before = {}
 
   def requested(self) -> bool:
     return self._requested
+
+  def defer(self) -> None:
+    """From now on there are steps to save before stopping."""
+    self._deferred = True
 
   def __enter__(self) -> "StopRequest":
     if threading.current_thread() is threading.main_thread():
@@ -33,8 +43,12 @@ class StopRequest:
   def _handle(self, number, frame) -> None:
     del frame
     self._requested = True
-    logging.warning(
-      "%s: saving, then stopping; a second one stops at once",
-      signal.Signals(number).name,
-    )
-    signal.signal(number, signal.SIG_DFL)
+    for known, handler in self._before.items():
+      signal.signal(known, handler)
+    name = signal.Signals(number).name
+    if not self._deferred:
+      raise errors.Preempted(
+        f"{name} before a step was taken: there is nothing to save; the same"
+        " command goes on"
+      )
+    logging.warning("%s: saving, then stopping; a second one ends it", name)

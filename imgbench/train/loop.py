@@ -43,17 +43,31 @@ def train_and_evaluate(
     Preempted: SIGTERM or Ctrl-C came, and the state is saved.
   """
   folder = pathlib.Path(workdir)
+  results = _check_workdir(folder, config)
+  if results is not None:
+    return results
+  with interrupts.StopRequest() as stop:
+    watch = timing.Stopwatch()
+    with watch.section("setup_s"):
+      parts = setup.build(config)
+    with run_files.locked(folder):
+      # Another process may have come between.
+      results = _check_workdir(folder, config)
+      if results is not None:
+        return results
+      run = Run(config, folder, parts, watch, stop)
+      return run.train_and_evaluate()
+
+
+def _check_workdir(
+  folder: pathlib.Path, config: ml_collections.ConfigDict
+) -> dict[str, dict[str, Any]] | None:
+  """Results of a finished run, None of another. Raises InputError."""
   run_files.check_config(folder, config_utils.to_dict(config))
   results = run_files.finished_results(folder, config_utils.config_hash(config))
   if results is not None:
     logging.info("%s is done already; its results:", folder)
-    return results
-  watch = timing.Stopwatch()
-  with watch.section("setup_s"):
-    parts = setup.build(config)
-  folder.mkdir(parents=True, exist_ok=True)
-  with run_files.lock(folder):
-    return Run(config, folder, parts, watch).train_and_evaluate()
+  return results
 
 
 class Run:
@@ -64,6 +78,7 @@ class Run:
     folder: its workdir, locked.
     parts: what `setup.build` made of the config.
     watch: with the time that the set-up took.
+    stop: entered; says whether the run is asked to stop.
   """
 
   def __init__(
@@ -72,7 +87,9 @@ class Run:
     folder: pathlib.Path,
     parts: setup.Parts,
     watch: timing.Stopwatch,
+    stop: interrupts.StopRequest,
   ):
+    self._stop = stop
     self._config = config
     self._folder = folder
     self._parts = parts
@@ -93,9 +110,8 @@ class Run:
     """See the function of this name. Keeps status.json true."""
     try:
       self._open()
-      with interrupts.StopRequest() as self._stop:
-        self._train()
-        evaluations = self._final_evaluations()
+      self._train()
+      evaluations = self._final_evaluations()
       self._checkpoints.wait()
       results = outputs.write(
         self._folder, evaluations, self._parts, self._config.logging.report
@@ -108,12 +124,10 @@ class Run:
     except errors.NonFiniteLossError as error:
       self._write_status(run_files.DIVERGED, message=str(error))
       raise
-    except errors.RunError as error:
+    except Exception as error:
       self._write_status(run_files.FAILED, message=str(error))
-      raise
-    except OSError as error:
-      self._write_status(run_files.FAILED, message=str(error))
-      if error.errno in (errno.ENOSPC, errno.EDQUOT):
+      full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+      if isinstance(error, OSError) and full:
         raise errors.RunError(
           f"{self._folder} is full ({error}); what was saved is whole. Free"
           " some space and give the same command again"
@@ -127,7 +141,6 @@ class Run:
     self._checkpoints = checkpoints.Checkpoints(
       self._folder,
       keep=section.keep,
-      best=section.best,
       asynchronous=section.asynchronous,
     )
     self._restore()
@@ -152,7 +165,7 @@ class Run:
       try:
         if part is not None:
           part.close()
-      except (OSError, errors.RunError) as error:
+      except Exception as error:  # It must not hide the first one.
         logging.warning("while closing: %s", error)
 
   # Saving and resuming.
@@ -164,7 +177,8 @@ class Run:
     self._state, meta = restored
     self._step = meta["step"]
     self._logged_train_s = meta["logged_train_s"]
-    self._best = meta["best"]
+    if meta["best"].get("metric") == self._config.checkpoint.best:
+      self._best = meta["best"]
     self._pending_event = meta["pending_event"]
     setup_s = self._watch.total("setup_s") + meta["times"].pop("setup_s", 0)
     self._watch = timing.Stopwatch({**meta["times"], "setup_s": setup_s})
@@ -185,19 +199,24 @@ class Run:
         f" {self._periods.total} of steps.total"
       )
 
+  def _update_best(self) -> bool:
+    """Whether an evaluation of this step is the best so far."""
+    best = self._config.checkpoint.best
+    alias, _, metric = best.partition("/")
+    if alias not in self._evaluations:
+      return False
+    score = self._evaluations[alias].measurements["all", metric].value
+    # Of equal ones the newest is kept.
+    if score is None or score < self._best.get("value", 0.0):
+      return False
+    self._best = {"metric": best, "value": score, "step": self._step}
+    return True
+
   def _save(self) -> None:
     if self._step in self._checkpoints.steps():
-      return  # Resumed here to finish an evaluation; the state is the same.
-    scores = {
-      f"{alias}/{metric}": value.value
-      for alias, evaluation in self._evaluations.items()
-      for (subset, metric), value in evaluation.measurements.items()
-      if subset == "all" and value.value is not None
-    }
-    best = self._config.checkpoint.best
-    # Of equal ones the newest is kept.
-    if best in scores and scores[best] >= self._best.get("value", -1.0):
-      self._best = {"metric": best, "value": scores[best], "step": self._step}
+      # Resumed here to finish an evaluation: what is saved says that it is
+      # pending, so that it would be made again.
+      return
     meta = {
       "step": self._step,
       "examples_seen": self._step * self._parts.global_batch_size,
@@ -209,7 +228,9 @@ class Run:
     }
     with self._watch.section("checkpoint_s"):
       self._writer.flush()
-      self._checkpoints.save(self._step, self._state, meta, scores)
+      self._checkpoints.save(
+        self._step, self._state, meta, self._best.get("step")
+      )
     self._write_status(run_files.RUNNING)
 
   def _save_and_stop(self) -> None:
@@ -238,8 +259,6 @@ class Run:
   # Training.
 
   def _train(self) -> None:
-    if self._pending_event:
-      self._handle_event()
     if self._step < self._periods.total:
       with self._watch.section("compile_s"):
         stops = (self._periods.logging, self._periods.checkpoint)
@@ -247,20 +266,24 @@ class Run:
         steps = stepper.Stepper(
           self._parts, (self._step, self._periods.total, *stops)
         )
+    self._stop.defer()
+    if self._pending_event:
+      self._handle_event()
     while self._step < self._periods.total:
+      if self._stop.requested():
+        self._save_and_stop()
+      before, event = self._step, self._next_event()
       with self._watch.section("train_s"):
         self._state, self._step = steps.advance(
           self._state,
           self._step,
-          self._next_event(),
+          event,
           self._stop.requested,
           self._progress.advance,
         )
       self._check_finite()
-      if self._next_event(self._step - 1) == self._step:
+      if before < self._step == event:
         self._handle_event()
-      if self._stop.requested() and self._step < self._periods.total:
-        self._save_and_stop()
     self._progress.close()
 
   def _check_finite(self) -> None:
@@ -273,22 +296,24 @@ class Run:
 
   # What happens at logged, evaluated and saved steps.
 
-  def _next_event(self, after: int | None = None) -> int:
-    """The first step behind `after` (now) at which something is due."""
-    after = self._step if after is None else after
+  def _next_event(self) -> int:
+    """The first step behind this one at which something is due."""
     periods = [self._periods.logging, self._periods.checkpoint]
     periods += self._periods.evaluation.values()
-    nexts = [(after // period + 1) * period for period in periods if period]
+    nexts = [(self._step // p + 1) * p for p in periods if p]
     return min([*nexts, self._periods.total])
 
   def _due(self, period: int) -> bool:
-    at_end = self._step == self._periods.total
-    return at_end or bool(period and self._step % period == 0)
+    return self._at_end() or bool(period and self._step % period == 0)
+
+  def _at_end(self) -> bool:
+    return self._step == self._periods.total
 
   def _handle_event(self) -> None:
     record = {}
     if self._due(self._periods.logging):
-      record = self._train_record()
+      with self._watch.section("log_s"):
+        record = self._train_record()
     try:
       record |= self._evaluate()
     except evaluators_base.EvaluationStopped:
@@ -296,15 +321,20 @@ class Run:
       self._save_and_stop()
     self._pending_event = False
     if record:
-      self._writer.write(self._step, record)
-      self._progress.report(self._step, record)
+      with self._watch.section("log_s"):
+        self._log(record)
+    if self._update_best() or self._due(self._periods.checkpoint):
+      self._save()
+    self._evaluations = self._evaluations if self._at_end() else {}
+
+  def _log(self, record: dict[str, float]) -> None:
+    self._writer.write(self._step, record)
+    self._progress.report(self._step, record)
     if "train/loss" in record:
       self._logged_train_s = self._watch.total("train_s")
       self._state = self._state.replace(
         window=self._parts.strategy.replicate(state_lib.Window.empty())
       )
-    if self._due(self._periods.checkpoint):
-      self._save()
 
   def _train_record(self) -> dict[str, float]:
     window = jax.device_get(self._state.window)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from imgbench import report
 from imgbench import run_files
 from imgbench import writers
-from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.metrics import diagnostics
 from imgbench.train import setup
@@ -17,8 +18,10 @@ def describe(
   environment: Mapping[str, Any], parts: setup.Parts
 ) -> dict[str, Any]:
   """The environment with what the run's data and model are."""
-  infos = {parts.info.key: parts.info}
-  infos |= {e.info.key: e.info for e in parts.evaluators.values()}
+  evaluators = parts.evaluators.values()
+  infos = {
+    info.key: info for info in [parts.info, *(e.info for e in evaluators)]
+  }
   return {
     **environment,
     "devices_used": parts.strategy.num_devices,
@@ -28,7 +31,19 @@ def describe(
       for key, i in infos.items()
     },
     "synthetic": [key for key, info in infos.items() if info.synthetic],
+    # All of whose examples were trained on.
+    "training_data": [
+      e.info.key for e in evaluators if trained_share(e, parts) == 1
+    ],
   }
+
+
+def trained_share(evaluator: base.Evaluator, parts: setup.Parts) -> float:
+  """Share of an evaluated split's examples that are trained on, by their id."""
+  if evaluator.info.name != parts.info.name:
+    return 0.0
+  seen = np.isin(evaluator.examples.image_id, parts.train_ids)
+  return float(seen.mean())
 
 
 def write(
@@ -40,49 +55,47 @@ def write(
   """Writes all files of the end of a run; returns what results.json holds."""
   examples = {alias: e.examples for alias, e in parts.evaluators.items()}
   results = run_files.write_results(
-    folder, evaluations, examples, _warnings(folder, evaluations, parts.info)
+    folder, evaluations, examples, _warnings(folder, evaluations, parts)
   )
-  if not with_report:
-    return results
-  images = {e.info.key: e.examples.image for e in parts.evaluators.values()}
-  report.write_report(folder, lambda key, index: images[key][index])
+  if with_report:
+    images = {e.info.key: e.examples.image for e in parts.evaluators.values()}
+    report.write_report(folder, lambda key, index: images[key][index])
   return results
 
 
 def _warnings(
   folder: pathlib.Path,
   evaluations: Mapping[str, base.Evaluation],
-  train_info: source.Info,
+  parts: setup.Parts,
 ) -> list[dict[str, Any]]:
   """Rows of warnings.json: the diagnosis of every split."""
-  train_accuracy = _train_accuracy(folder, evaluations, train_info)
+  shares = {
+    alias: trained_share(evaluator, parts)
+    for alias, evaluator in parts.evaluators.items()
+  }
+  trained = [alias for alias, share in shares.items() if share == 1]
+  if trained:
+    measured = evaluations[trained[0]].measurements
+    train_accuracy = measured["all", "top1_accuracy"].value
+  else:
+    train_accuracy = _logged_train_accuracy(folder)
   rows = []
-  for evaluation in evaluations.values():
-    info = evaluation.info
+  for alias, evaluation in evaluations.items():
     rows += diagnostics.diagnose(
-      info.key,
+      evaluation.info.key,
       evaluation.counts,
-      info.class_names,
-      train_accuracy=None if _is_of(info, train_info) else train_accuracy,
+      evaluation.info.class_names,
+      train_accuracy=None if alias in trained else train_accuracy,
+      trained_share=0.0 if alias in trained else shares[alias],
     )
   return rows
 
 
-def _train_accuracy(folder, evaluations, train_info) -> float | None:
-  """Of an evaluated part of the training split, else the last one logged.
+def _logged_train_accuracy(folder: pathlib.Path) -> float | None:
+  """The last one logged, of augmented images and of changing parameters.
 
-  The logged one is of augmented images and of parameters that still change;
-  it is rather too low, so a gap that it shows is there.
+  It is rather too low, so a gap that it shows is there.
   """
-  for evaluation in evaluations.values():
-    if _is_of(evaluation.info, train_info):
-      return evaluation.measurements["all", "top1_accuracy"].value
   lines = writers.read_lines(folder / "metrics.jsonl")
   logged = [line.get("train/top1_accuracy") for line in lines]
   return next((value for value in reversed(logged) if value is not None), None)
-
-
-def _is_of(info: source.Info, train_info: source.Info) -> bool:
-  base_split = lambda split: split.partition("[")[0]
-  same_split = base_split(info.split) == base_split(train_info.split)
-  return info.name == train_info.name and same_split

@@ -8,6 +8,7 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from imgbench import config_utils
@@ -27,21 +28,23 @@ from imgbench.models import base as models_base
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
-SECTIONS = (
-  "seed",
-  "global_batch_size",
-  "data",
-  "model",
-  "augment",
-  "loss",
-  "optim",
-  "schedule",
-  "steps",
-  "logging",
-  "evaluation",
-  "checkpoint",
-  "parallel",
-)
+# Section -> its keys; None: no section, or checked by what it is given to.
+SECTIONS = {
+  "seed": None,
+  "global_batch_size": None,
+  "data": ("name", "train_split", "data_dir", "options"),
+  "model": None,
+  "augment": None,
+  "loss": ("label_smoothing",),
+  "optim": None,
+  "schedule": None,
+  "steps": ("total", "per_dispatch"),
+  "logging": ("every", "tensorboard", "report"),
+  "evaluation": ("every", "batch_size", "flip_average", "sets"),
+  "checkpoint": ("every", "keep", "best", "asynchronous"),
+  "parallel": None,
+}
+EVALUATION_KEYS = ("type", "split", "name", "data_dir", "options", "every")
 # What a best checkpoint can be chosen by: higher is better.
 BEST_METRICS = (
   "top1_accuracy",
@@ -68,10 +71,30 @@ class Periods:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-  """What the loop needs; see `build`."""
+  """What the loop needs; see `build`.
+
+  Attributes:
+    strategy: devices and shardings.
+    info: of the training split.
+    train_ids: str [N], image ids of the training split.
+    order: of the training examples.
+    train_data: the training split on the devices.
+    state: at step 0, on the devices.
+    num_params: numbers that are trained.
+    sample: (images uint8 [N, H, W, C], index int32 [B], epoch int32 [B], key)
+      -> augmented, normalised images [B, H, W, C].
+    train_step: see `step.build_train_step`.
+    device_step: see `step.build_device_step`.
+    steps_per_dispatch: at least 1.
+    schedule: learning rate by steps done.
+    evaluators: by alias, in the order of the config.
+    periods: when what is due.
+    global_batch_size: B.
+  """
 
   strategy: parallel.JitStrategy
   info: source.Info
+  train_ids: np.ndarray
   order: order.ExampleOrder
   train_data: device.DeviceExamples
   state: state_lib.TrainState
@@ -86,26 +109,23 @@ class Parts:
   global_batch_size: int
 
 
-def build(config: ml_collections.ConfigDict, progress=None) -> Parts:
+def build(config: ml_collections.ConfigDict) -> Parts:
   """Returns the parts of a run at step 0.
 
   Cheap checks come first, then the data, then the devices' work.
 
   Args:
     config: as `configs.common.base_config`, filled.
-    progress: called with a text before each long piece of work.
 
   Raises:
     InputError: whatever in the config or the data does not fit.
   """
-  say = progress or (lambda text: logging.info("%s", text))
   config_utils.check_sections(config, SECTIONS)
-  with config_utils.errors_name("parallel"):
-    strategy = registry.call(
-      "parallel",
-      parallel.create_strategy,
-      **config_utils.arguments(config.parallel),
-    )
+  strategy = registry.call(
+    "config section parallel",
+    parallel.create_strategy,
+    **config_utils.arguments(config.parallel),
+  )
   strategy.check_batch_size(config.global_batch_size, "global_batch_size")
   _check_values(config)
   train_source = _build_source(config.data, split=config.data.train_split)
@@ -117,8 +137,7 @@ def build(config: ml_collections.ConfigDict, progress=None) -> Parts:
   sample = _sampler(config, info, normalize)
   eval_sources = _evaluation_sources(config, info)
 
-  say(f"reading {info.key}: {info.num_examples} examples")
-  examples = train_source.load()
+  examples = _load(train_source)
   train_data = strategy.replicate(device.from_examples(examples))
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state = strategy.jit(
@@ -134,21 +153,26 @@ def build(config: ml_collections.ConfigDict, progress=None) -> Parts:
   return Parts(
     strategy=strategy,
     info=info,
+    train_ids=examples.image_id,
     order=order.ExampleOrder(info.num_examples, config.seed),
     train_data=train_data,
     state=state,
-    num_params=sum(x.size for x in jax.tree.leaves(state.params)),
+    num_params=models_base.num_params(state.variables),
     sample=sample,
     train_step=train_step,
     device_step=step_lib.build_device_step(train_step, sample, step_key),
     steps_per_dispatch=_steps_per_dispatch(config, strategy),
     schedule=schedule,
-    evaluators=_evaluators(
-      config, strategy, model, normalize, eval_sources, say
-    ),
+    evaluators=_evaluators(config, strategy, model, normalize, eval_sources),
     periods=periods,
     global_batch_size=config.global_batch_size,
   )
+
+
+def _load(split: source.Source) -> source.Examples:
+  info = split.info
+  logging.info("reading %s: %d examples", info.key, info.num_examples)
+  return split.load()
 
 
 def _check_values(config) -> None:
@@ -297,12 +321,12 @@ def _evaluation_sources(config, train_info) -> dict[str, source.Source]:
   sources = {}
   for alias, entry in config.evaluation.sets.items():
     key = f"evaluation.sets.{alias}"
-    known = ("type", "split", "name", "data_dir", "options", "every")
     for name in entry:
-      if name not in known:
-        raise errors.InputError(
-          f"{key}.{name}: unknown key; {registry.near_names(name, known)}"
-        )
+      if name not in EVALUATION_KEYS:
+        near = registry.near_names(name, EVALUATION_KEYS)
+        raise errors.InputError(f"{key}.{name}: unknown config key; {near}")
+    if "split" not in entry:
+      raise errors.InputError(f"{key}.split: expected a split, not there")
     if alias in ("train", "time") or "/" in alias:
       raise errors.InputError(
         f"{key}: the names train and time, and a slash, are taken"
@@ -312,6 +336,12 @@ def _evaluation_sources(config, train_info) -> dict[str, source.Source]:
     with config_utils.errors_name(key):
       sources[alias] = _build_source(section, entry.split)
     info = sources[alias].info
+    twins = [a for a, s in sources.items() if s.info.key == info.key]
+    if len(twins) > 1:
+      raise errors.InputError(
+        f"{key}: {info.key} is evaluated as {twins[0]} already; results are"
+        " named by data set and split"
+      )
     if info.class_names != train_info.class_names:
       raise errors.InputError(
         f"{key}: {info.key} has other classes than {train_info.key}"
@@ -324,7 +354,7 @@ def _evaluation_sources(config, train_info) -> dict[str, source.Source]:
   return sources
 
 
-def _evaluators(config, strategy, model, normalize, sources, say):
+def _evaluators(config, strategy, model, normalize, sources):
   flip = config.evaluation.flip_average
 
   def predict_fn(variables, images):
@@ -345,9 +375,8 @@ def _evaluators(config, strategy, model, normalize, sources, say):
         config.evaluation.batch_size,
         split.info.num_classes,
       )
-    say(f"reading {split.info.key}: {split.info.num_examples} examples")
     built[alias] = _evaluator_type(config, alias)(
-      split.load(),
+      _load(split),
       split.info,
       compiled_pass=compiled_pass,
       strategy=strategy,

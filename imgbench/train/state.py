@@ -48,7 +48,8 @@ class TrainState:
     model_state: other collections of the model, e.g. "batch_stats".
     opt_state: of the optimizer.
     window: see `Window`.
-    bad_step: int32, the first step with a loss that is not finite, 0 if none.
+    bad_step: int32, the first step whose loss or gradients are not finite; 0
+      if there is none.
     last_finite_loss: float32, the loss of the step before that one.
   """
 

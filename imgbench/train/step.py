@@ -1,4 +1,4 @@
-"""One step body, pure; compiled in `train.loop` through a strategy."""
+"""One step body, pure; compiled in `train.stepper` through a strategy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,18 +40,21 @@ def build_train_step(
       loss_fn, has_aux=True
     )(state.params, state.model_state, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    grad_norm = optax.tree.norm(grads)
     hits = jnp.sum(
       jnp.argmax(logits, axis=-1) == batch["label"], dtype=jnp.int32
     )
     window = state_lib.Window(
       loss_sum=state.window.loss_sum + loss,
-      grad_norm_sum=state.window.grad_norm_sum + optax.tree.norm(grads),
+      grad_norm_sum=state.window.grad_norm_sum + grad_norm,
       top1_hits=state.window.top1_hits + hits,
       examples=state.window.examples + batch["label"].shape[0],
       steps=state.window.steps + 1,
     )
     step = state.step + 1
-    newly_bad = ~jnp.isfinite(loss) & (state.bad_step == 0)
+    # Gradients that overflow spoil the parameters before the loss shows it.
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    newly_bad = ~finite & (state.bad_step == 0)
     bad_step = jnp.where(newly_bad, step, state.bad_step)
     state = state.replace(
       step=step,
@@ -79,6 +82,9 @@ def build_device_step(
     sample: (images uint8 [N, H, W, C], index [B], epoch [B], key) -> augmented
       and normalised images [B, H, W, C].
     key: folded with the step, so that any step can be computed again.
+
+  Returns:
+    The step; `order` holds "index" and "epoch", int32 [B], of the examples.
   """
 
   def device_step(
@@ -93,7 +99,10 @@ def build_device_step(
 
 
 def scan_steps(device_step: Callable) -> Callable:
-  """Returns the step for orders [S, B]: S steps in one dispatch."""
+  """Returns (state, data, orders) -> (state, losses [S]): S steps in one.
+
+  The arrays of `orders` are int32 [S, B], see `build_device_step`.
+  """
 
   def steps(state: Any, data: Any, orders: Batch):
     return jax.lax.scan(

@@ -14,7 +14,8 @@ from imgbench.train import step as step_lib
 # Dispatches in flight: enough to hide the host, few enough to stop quickly.
 IN_FLIGHT = 2
 
-# Called with the steps of a dispatch that ended and its last losses.
+# Called with the steps of a dispatch that ended, and its loss: a scalar for
+# one step, [S] for S of them.
 OnSteps = Callable[[int, jax.Array], None]
 
 

@@ -15,6 +15,7 @@ ROWS = (
   "loop_images_per_s",
   "input_over_bare",
   "share_outside_step",
+  "cold_start_to_first_step_s",
   "start_to_first_step_s",
 )
 

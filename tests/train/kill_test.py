@@ -8,9 +8,12 @@ import signal
 import subprocess
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgbench import checkpoints
 from imgbench import errors
 from tests.train import processes
 
@@ -161,6 +164,12 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
   stopped = status["step"]
   assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
   assert processes.read_metrics(tmp_path)[-1]["step"] == stopped
+  # On, to one step more.
+  short = f"--config.steps.total={stopped + 1} steps"
+  result = processes.run(tmp_path, *QUICK, short)
+  assert result.returncode == errors.EXIT_DONE, result.stderr
+  assert f"resuming at step {stopped}" in result.stderr
+  assert processes.read_metrics(tmp_path)[-1]["step"] == stopped + 1
 
 
 @pytest.mark.slow
@@ -174,7 +183,7 @@ def test_sigterm_in_training_and_in_evaluation(tmp_path, unbroken):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=TIMEOUT_S)
     # Behind the last step the run is finished instead.
-    assert process.returncode in (errors.EXIT_PREEMPTED, errors.EXIT_DONE, -15)
+    assert process.returncode in (errors.EXIT_PREEMPTED, errors.EXIT_DONE)
   assert processes.run(tmp_path, *QUICK).returncode == errors.EXIT_DONE
   check_same_run(tmp_path, unbroken)
 
@@ -226,3 +235,22 @@ def test_a_full_disk_is_told_and_nothing_is_lost(small_disk, tmp_path):
   assert set(saved) <= {p.name for p in (workdir / "checkpoints").iterdir()}
   result = processes.run(workdir, *QUICK)
   assert result.returncode == errors.EXIT_DONE, result.stderr
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_while_saving(small_disk, monkeypatch):
+  """Where looking for space beforehand did not help."""
+  store = checkpoints.Checkpoints(small_disk, keep=3)
+  small = {"kernel": np.zeros(1000, np.float32)}
+  store.save(1, jax.tree.map(jnp.asarray, small), {"step": 1})
+  store.wait()
+  monkeypatch.setattr(store, "_check_space", lambda step, state: None)
+  rng = np.random.default_rng(0)  # What cannot be compressed.
+  large = {"kernel": jnp.asarray(rng.normal(size=4_000_000), jnp.float32)}
+  with pytest.raises(errors.RunError, match="could not write a checkpoint"):
+    store.save(2, large, {"step": 2})
+    store.wait()
+  assert store.steps() == [1]
+  whole = checkpoints.Checkpoints(small_disk, keep=3)
+  state, meta = whole.restore(jax.tree.map(jnp.asarray, small))
+  assert meta["step"] == 1

@@ -2,13 +2,19 @@
 
 import csv
 import json
+import signal
 
+import ml_collections
 import numpy as np
 import pytest
 
 from configs import tiny
 from imgbench import errors
+from imgbench import run_files
+from imgbench import timing
+from imgbench.train import interrupts
 from imgbench.train import loop
+from imgbench.train import setup
 from tests.train import processes
 
 VALIDATION = "scenes:validation"
@@ -147,8 +153,9 @@ def test_another_config_is_refused_with_the_difference(finished):
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tmp_path):
   config = quick_config()
   config.optim = dict(name="sgd", momentum=0.0)
-  config.schedule = dict(name="piecewise_linear", points=((0.2, 0), (0.3, 1)))
-  config.schedule.peak = 1e38
+  config.schedule = dict(
+    name="piecewise_linear", peak=1e38, points=((0.2, 0), (0.3, 1))
+  )
   with pytest.raises(errors.NonFiniteLossError) as caught:
     loop.train_and_evaluate(config, str(tmp_path))
   # The rate is 0 up to step 4; then it takes a few steps to overflow.
@@ -199,12 +206,10 @@ def test_several_steps_per_dispatch_agree_with_one(tmp_path):
 
 def test_a_second_process_is_kept_out(finished):
   workdir, _ = finished
-  from imgbench import run_files
-
   with (
-    run_files.lock(workdir),
+    run_files.locked(workdir),
     pytest.raises(errors.InputError, match="another process is running"),
-    run_files.lock(workdir),
+    run_files.locked(workdir),
   ):
     pass
 
@@ -227,7 +232,7 @@ def test_a_second_process_is_kept_out(finished):
     ("evaluation.sets.val.type", "x", "sets.val.type: unknown type 'x'"),
     ("evaluation.sets.val.split", "x", "config.evaluation.sets.val: scenes:"),
     ("checkpoint.keep", 0, "checkpoint.keep: expected >= 1"),
-    ("checkpoint.best", "val/top", "checkpoint.best: expected a metric"),
+    ("checkpoint.best", "val/nll", "checkpoint.best: expected a metric"),
     ("parallel.strategy", "magic", "parallel.strategy: expected one of"),
     ("parallel.devices", 9, "parallel.devices: expected 0 .all. to 8"),
     ("loss.label_smoothing", 1.5, "loss.label_smoothing: expected"),
@@ -257,3 +262,132 @@ def test_the_config_is_written_resolved(finished):
   written = json.loads((workdir / "config.json").read_text())
   assert written["model"]["widths"] == [8]
   assert written["steps"]["total"] == "16 steps"
+
+
+def test_a_stop_before_the_first_step_ends_in_good_order(tmp_path):
+  """Also one that comes while the step is compiled."""
+  config = quick_config()
+  parts = setup.build(config)
+  stop = interrupts.StopRequest()
+  stop.requested = lambda: True
+  with (
+    run_files.locked(tmp_path),
+    pytest.raises(errors.Preempted, match="stopped at step 0 of 16"),
+  ):
+    run = loop.Run(config, tmp_path, parts, timing.Stopwatch(), stop)
+    run.train_and_evaluate()
+  assert processes.read_json(tmp_path, "status.json")["state"] == "preempted"
+  assert loop.train_and_evaluate(config, str(tmp_path))
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_training_is_no_error(signal_number):
+  with (
+    pytest.raises(errors.Preempted, match="nothing to save"),
+    interrupts.StopRequest(),
+  ):
+    signal.raise_signal(signal_number)
+
+
+def test_a_signal_in_training_only_sets_a_flag():
+  before = signal.getsignal(signal.SIGTERM)
+  with interrupts.StopRequest() as stop:
+    stop.defer()
+    assert not stop.requested()
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.requested()
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_stopped_in_an_evaluation_it_is_made_again_and_the_best_kept(tmp_path):
+  """The best step is known though its evaluation was given up once."""
+  config = quick_config()
+  config.checkpoint.keep = 1
+  whole = loop.train_and_evaluate(config, str(tmp_path / "whole"))
+  parts = setup.build(config)
+  stop = interrupts.StopRequest()
+  # Asked to stop as soon as the evaluation of step 8 begins.
+  evaluate = parts.evaluators["val"].run
+  stopping = []
+
+  def stop_in_evaluation(variables, should_stop):
+    stopping.append(True)
+    return evaluate(variables, should_stop)
+
+  parts.evaluators["val"].run = stop_in_evaluation
+  stop.requested = lambda: bool(stopping)
+  folder = tmp_path / "stopped"
+  with (
+    run_files.locked(folder),
+    pytest.raises(errors.Preempted, match="stopped at step 8"),
+  ):
+    run = loop.Run(config, folder, parts, timing.Stopwatch(), stop)
+    run.train_and_evaluate()
+  assert processes.read_metrics(folder)[-1]["step"] == 6
+  assert loop.train_and_evaluate(config, str(folder)) == whole
+  assert processes.read_metrics(folder) == processes.read_metrics(
+    tmp_path / "whole"
+  )
+  status = [
+    processes.read_json(tmp_path / name, "status.json")["best"]
+    for name in ("whole", "stopped")
+  ]
+  assert status[0] == status[1]
+
+
+def test_the_metric_of_the_best_may_change(tmp_path):
+  config = quick_config()
+  config.steps.total = "8 steps"
+  loop.train_and_evaluate(config, str(tmp_path))
+  config.steps.total = "12 steps"
+  config.checkpoint.best = "v2/macro_recall"
+  loop.train_and_evaluate(config, str(tmp_path))
+  best = processes.read_json(tmp_path, "status.json")["best"]
+  assert best["metric"] == "v2/macro_recall" and best["step"] == 12
+
+
+def test_what_was_trained_on_is_told_apart(tmp_path):
+  config = quick_config()
+  config.data.train_split = "train[:48]"
+  config.evaluation.sets = dict(
+    held=dict(split="train[48:]"),
+    seen=dict(split="train[:24]"),
+    mixed=dict(split="train[24:72]"),
+  )
+  config.checkpoint.best = ""
+  config.steps.total = "2 steps"
+  loop.train_and_evaluate(config, str(tmp_path))
+  described = processes.read_json(tmp_path, "environment.json")
+  assert described["training_data"] == ["scenes:train[:24]"]
+  leaks = {
+    row["dataset"]: row["value"]
+    for row in processes.read_json(tmp_path, "warnings.json")
+    if row["name"] == "leakage"
+  }
+  assert leaks == {"scenes:train[24:72]": 0.5}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (dict(sets=dict(a=dict(split="v2"), b=dict(split="v2"))), "evaluated as a"),
+    (dict(sets=dict(a=dict(type="classification"))), "a.split: expected"),
+    (dict(sets=dict(a=dict(split="v2", evry="1 step"))), "a.evry: unknown"),
+    (dict(sets=dict(train=dict(split="v2"))), "are taken"),
+    (dict(evry="1 steps"), "evaluation.evry: unknown config key; did you mean"),
+  ],
+)
+def test_bad_evaluation_sections(tmp_path, change, message):
+  config = quick_config()
+  config.checkpoint.best = ""
+  config.evaluation.update(ml_collections.ConfigDict(change))
+  if "sets" in change:
+    config.evaluation.sets = change["sets"]
+  with pytest.raises(errors.InputError, match=message):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+
+
+def test_a_workdir_that_is_a_file(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(errors.InputError, match="cannot be written"):
+    loop.train_and_evaluate(quick_config(), str(tmp_path / "file"))
