@@ -40,11 +40,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     nesterov=True,
     ns_steps=5,
     normalize_kernels=True,
-    other_ratio=1.0,
+    other_ratio=3.0,
     other_momentum=0.85,
   )
   config.schedule = dict(name="piecewise_linear", peak=0.24)
-  config.steps.total = "8 epochs" if options.long else "3 epochs"
+  config.steps.total = "8 epochs" if options.long else "2 epochs"
   config.evaluation.every = "4 epochs" if options.long else "never"
   config.evaluation.flip_average = True
   config.evaluation.sets = dict(test=dict(type="classification", split="test"))

@@ -49,7 +49,8 @@ class Progress:
     parts = [f"step {step}/{self._total}"]
     for name, value in record.items():
       if name in SHOWN or name.endswith(SHOWN_ENDINGS):
-        parts.append(f"{name} {value:.4g}")
+        rate = name.endswith("_per_s")
+        parts.append(f"{name} {value:,.0f}" if rate else f"{name} {value:.4g}")
     left = self._left(step, record)
     self._write(", ".join(parts) + left)
 
