@@ -43,7 +43,7 @@ setuptools.setup(
   extras_require={
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    # Only imgbench.data.prepare, which builds data sets, imports TensorFlow.
+    # To build data sets with TFDS; imgbench itself never imports TensorFlow.
     "prepare": ["tensorflow>=2.18"],
     "test": ["hypothesis", "pytest>=8", "pytest-xdist", "ruff"],
   },

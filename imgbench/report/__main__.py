@@ -1,10 +1,9 @@
 """Renders a report again: python -m imgbench.report --workdir=DIR."""
 
-import sys
-
 from absl import app
 from absl import flags
 
+from imgbench import cli
 from imgbench import errors
 from imgbench import report
 
@@ -19,12 +18,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(argv) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"expected flags only, got {argv[1]!r}")
-  try:
-    path = report.write_report(flags.FLAGS.workdir)
-  except errors.InputError as error:
-    print(f"imgbench.report: {error}", file=sys.stderr)
-    return errors.EXIT_USAGE
-  print(path)
+  with cli.one_line_errors():
+    print(report.write_report(flags.FLAGS.workdir))
   return errors.EXIT_DONE
 
 
