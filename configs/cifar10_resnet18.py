@@ -2,7 +2,7 @@
 
 Command: python -m imgbench.main --config=configs/cifar10_resnet18.py \
   --config.data.data_dir=DIR --workdir=runs/cifar10_resnet18
-Hardware and time: meant for an accelerator; 2 CPU cores take over half an hour
+Hardware and time: meant for an accelerator; 2 CPU cores take about 25 minutes
 for each of the 200 epochs, so shorten it there:
 --config.steps.total="20 steps".
 Result: not measured over its full length; about 95% is what is published for
