@@ -24,30 +24,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = common.base_config()
   config.global_batch_size = 500
   config.data.name = "cifar10"
-  config.model = dict(
-    name="whitened",
-    dtype="auto",
-    widths=(64, 128) if options.long else (48, 96),
-    depth=2,
-    stem_size=4,
-    stem_stride=2,
-    stem_filters=24 if options.long else 16,
-    stem_bias=False,
-    activation="gelu",
-    logit_scale=1 / 9,
-    norm_momentum=0.6,
-  )
+  common.use_whitened_muon(config)
+  config.model.widths = (64, 128) if options.long else (48, 96)
+  config.model.stem_filters = 24 if options.long else 16
+  config.optim.other_ratio = 8.0 if options.long else 3.0
   config.augment = dict(mean=MEAN, std=STD, pad=2, flip="alternating", cutout=0)
   config.loss.label_smoothing = 0.2
-  config.optim = dict(
-    name="muon",
-    momentum=0.7,
-    nesterov=True,
-    ns_steps=5,
-    normalize_kernels=True,
-    other_ratio=8.0 if options.long else 3.0,
-    other_momentum=0.85,
-  )
   config.schedule = dict(
     name="piecewise_linear", peak=0.08 if options.long else 0.24
   )

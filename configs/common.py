@@ -37,6 +37,32 @@ def base_config() -> ml_collections.ConfigDict:
   return config
 
 
+def use_whitened_muon(config: ml_collections.ConfigDict) -> None:
+  """Fills model and optim: a small whitened convnet trained by Muon."""
+  config.model = dict(
+    name="whitened",
+    dtype="auto",
+    widths=(48, 96),
+    depth=2,
+    stem_size=4,
+    stem_stride=2,
+    stem_filters=16,
+    stem_bias=False,
+    activation="gelu",
+    logit_scale=1 / 9,
+    norm_momentum=0.6,
+  )
+  config.optim = dict(
+    name="muon",
+    momentum=0.7,
+    nesterov=True,
+    ns_steps=5,
+    normalize_kernels=True,
+    other_ratio=1.0,
+    other_momentum=0.85,
+  )
+
+
 def parse_options(text: str | None, **defaults):
   """Returns the options behind a config's colon as a ConfigDict.
 

@@ -17,30 +17,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = common.base_config()
   config.global_batch_size = 200
   config.data.name = "scenes"
-  config.model = dict(
-    name="whitened",
-    dtype="auto",
-    widths=(48, 96),
-    depth=2,
-    stem_size=4,
-    stem_stride=2,
-    stem_filters=16,
-    stem_bias=False,
-    activation="gelu",
-    logit_scale=1 / 9,
-    norm_momentum=0.6,
-  )
+  common.use_whitened_muon(config)
   config.augment.update(pad=4, flip="alternating")
   config.loss.label_smoothing = 0.1
-  config.optim = dict(
-    name="muon",
-    momentum=0.7,
-    nesterov=True,
-    ns_steps=5,
-    normalize_kernels=True,
-    other_ratio=1.0,
-    other_momentum=0.85,
-  )
   config.schedule = dict(name="piecewise_linear", peak=0.24)
   config.steps.total = "2 epochs"
   config.logging.every = "20 steps"
