@@ -19,7 +19,15 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["imgbench", "imgbench.*"]),
-  package_data={"imgbench": ["*/*.html", "*/*.css"]},
+  package_data={
+    "imgbench": [
+      "*/*.html",
+      "*/*.css",
+      "labels/*.csv",
+      # WordNet's notice has to travel with what is made of it.
+      "labels/WORDNET_LICENSE",
+    ]
+  },
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.5",

@@ -1,5 +1,7 @@
 """Sets of reviewed labels per image, as int8 codes [K] or [N, K]."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from imgbench import errors
@@ -43,4 +45,43 @@ def label_codes(example, num_classes: int) -> np.ndarray:
         f"{field}: {labels.tolist()} repeats a label of another review list"
       )
     codes[labels] = code
+  return codes
+
+
+def set_codes(
+  sets: Sequence[np.ndarray],
+  num_classes: int,
+  inside: int = CORRECT,
+  outside: int = WRONG,
+) -> np.ndarray:
+  """Returns the review codes of images that each have one set of labels.
+
+  Args:
+    sets: N integer arrays [n], n >= 0, labels in [0, K); a label that stands
+      in an array twice counts once.
+    num_classes: K.
+    inside: code of the labels in an image's set.
+    outside: code of all others.
+
+  Returns:
+    int8 [N, K].
+
+  Raises:
+    InputError: labels that are no integers or outside [0, K).
+  """
+  codes = np.full((len(sets), num_classes), outside, np.int8)
+  sizes = [len(labels) for labels in sets]
+  if not sum(sizes):
+    return codes
+  labels = np.concatenate([labels for labels in sets if len(labels)])
+  rows = np.repeat(np.arange(len(sets)), sizes)
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise errors.InputError(f"sets: expected integers, got {labels.dtype}")
+  bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+  if bad.size:
+    raise errors.InputError(
+      f"sets: expected labels in [0, {num_classes}), got {labels[bad[0]]} in"
+      f" set {rows[bad[0]]}"
+    )
+  codes[rows, labels] = inside
   return codes

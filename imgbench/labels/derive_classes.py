@@ -1,0 +1,252 @@
+"""Derives the table of the 1,000 ImageNet classes from WordNet 3.0.
+
+python -m imgbench.labels.derive_classes --wordnet=/usr/share/wordnet
+
+The Debian package wordnet-base has the files (only data.noun is read). Rule:
+follow the hypernym and instance-hypernym pointers of a class upwards; it is an
+organism if n00004475 (organism, being) is among what is reached, and a dog if
+n02084071 (dog, domestic dog) is. The counts must come out as in Shankar et
+al. 2020: 410 organisms, 590 objects, 118 dogs.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import csv
+import importlib.util
+import io
+import pathlib
+import re
+import sys
+from typing import NamedTuple
+
+from absl import app
+from absl import flags
+
+from imgbench import errors
+
+ORGANISM = "n00004475"
+DOG = "n02084071"
+EXPECTED_COUNTS = {"organism": 410, "object": 590, "dog": 118}
+NUM_CLASSES = 1000
+TABLE = pathlib.Path(__file__).with_name("imagenet_classes.csv")
+COLUMNS = ("index", "wnid", "names", "is_organism", "is_dog")
+
+_UPWARD_POINTERS = {"@", "@i"}  # hypernym, instance hypernym
+
+
+class Synset(NamedTuple):
+  """A noun synset: its synonyms, and the wnids of its hypernyms."""
+
+  names: tuple[str, ...]
+  hypernyms: tuple[str, ...]
+
+
+class ClassRow(NamedTuple):
+  """A row of the table, without its index."""
+
+  wnid: str
+  names: tuple[str, ...]
+  is_organism: bool
+  is_dog: bool
+
+
+def read_text(path: pathlib.Path, hint: str) -> str:
+  """Returns the text of a file; InputError with `hint` if it has none."""
+  try:
+    return path.read_text(encoding="utf-8")
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.InputError(f"{path}: {error}; {hint}") from error
+
+
+def read_wnids(path: pathlib.Path, count: int = NUM_CLASSES) -> list[str]:
+  """Returns the ids of a file with one WordNet id per line.
+
+  Raises:
+    InputError: unless these are `count` distinct ids (n and eight digits) in
+      ascending order: the position of an id is its class index.
+  """
+  lines = read_text(path, "expected one WordNet id per line").splitlines()
+  for number, line in enumerate(lines, 1):
+    if not re.fullmatch("n[0-9]{8}", line):
+      raise errors.InputError(
+        f"{path}:{number}: expected an id like {DOG}, got {line!r}"
+      )
+    if number > 1 and line <= lines[number - 2]:
+      raise errors.InputError(
+        f"{path}:{number}: expected distinct ids in ascending order, got"
+        f" {line} after {lines[number - 2]}"
+      )
+  if len(lines) != count:
+    raise errors.InputError(f"{path}: expected {count} ids, got {len(lines)}")
+  return lines
+
+
+def tfds_wnids_path() -> pathlib.Path:
+  """Returns the list of ids in tensorflow-datasets, without importing it."""
+  spec = importlib.util.find_spec("tensorflow_datasets")
+  if spec is None or spec.origin is None:
+    raise errors.InputError(
+      "tensorflow-datasets, whose list of ids is the default, is not"
+      " installed; give a list by --wnids=FILE"
+    )
+  folder = pathlib.Path(spec.origin).parent
+  return folder / "datasets" / "imagenet2012" / "labels.txt"
+
+
+def read_nouns(folder: pathlib.Path) -> dict[str, str]:
+  """Returns the lines of WordNet's data.noun by wnid."""
+  text = read_text(
+    folder / "data.noun",
+    "expected the database of WordNet 3.0 (Debian package wordnet-base)",
+  )
+  # Lines of the licence, at the top, begin with blanks.
+  lines = (line for line in text.split("\n") if line[:1].isdigit())
+  return {f"n{line[:8]}": line for line in lines}
+
+
+def find_synset(nouns: Mapping[str, str], wnid: str) -> Synset:
+  """Returns a synset of what `read_nouns` read.
+
+  Fields of a line (wndb(5WN)): offset, file number, type, number of words (two
+  hexadecimal digits), word and lexical id each, number of pointers (decimal),
+  then for each: symbol, offset, part of speech, source/target; then the gloss.
+
+  Raises:
+    InputError: the synset is absent, or its line has other fields.
+  """
+  if wnid not in nouns:
+    raise errors.InputError(f"data.noun has no {wnid}; is it WordNet 3.0?")
+  fields = nouns[wnid].partition(" | ")[0].split()
+  try:
+    after_words = 4 + 2 * int(fields[3], 16)
+    words = fields[4:after_words:2]
+    pointers = fields[after_words + 1 :]
+    if len(pointers) != 4 * int(fields[after_words]) or not words:
+      raise ValueError("fields and counts disagree")
+  except (IndexError, ValueError) as error:
+    raise errors.InputError(
+      f"data.noun, {wnid}: not a synset of WordNet 3.0 ({error})"
+    ) from error
+  hypernyms = tuple(
+    f"n{offset}"
+    for symbol, offset in zip(pointers[::4], pointers[1::4], strict=True)
+    if symbol in _UPWARD_POINTERS
+  )
+  return Synset(tuple(word.replace("_", " ") for word in words), hypernyms)
+
+
+def closure(nouns: Mapping[str, str], wnid: str) -> set[str]:
+  """Returns `wnid` and every synset above it, along all its hypernyms."""
+  reached = set()
+  pending = [wnid]
+  while pending:
+    current = pending.pop()
+    if current not in reached:
+      reached.add(current)
+      pending.extend(find_synset(nouns, current).hypernyms)
+  return reached
+
+
+def derive(nouns: Mapping[str, str], wnids: Iterable[str]) -> list[ClassRow]:
+  """Returns the rows of the table, in the order of `wnids`."""
+  rows = []
+  for wnid in wnids:
+    above = closure(nouns, wnid)
+    names = find_synset(nouns, wnid).names
+    rows.append(ClassRow(wnid, names, ORGANISM in above, DOG in above))
+  return rows
+
+
+def counts(rows: Sequence[ClassRow]) -> dict[str, int]:
+  """Returns the numbers of organisms, objects and dogs."""
+  organisms = sum(row.is_organism for row in rows)
+  dogs = sum(row.is_dog for row in rows)
+  return {
+    "organism": organisms,
+    "object": len(rows) - organisms,
+    "dog": dogs,
+  }
+
+
+def to_csv(rows: Sequence[ClassRow]) -> bytes:
+  """Returns the table as a file; equal rows give equal bytes."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(COLUMNS)
+  for index, row in enumerate(rows):
+    names = ", ".join(row.names)
+    writer.writerow(
+      [index, row.wnid, names, int(row.is_organism), int(row.is_dog)]
+    )
+  return text.getvalue().encode()
+
+
+def write_table(
+  wordnet: pathlib.Path, wnids: pathlib.Path, output: pathlib.Path
+) -> str:
+  """Writes the table; returns what was written, in words.
+
+  Args:
+    wordnet: folder with data.noun of WordNet 3.0.
+    wnids: file of the 1,000 ids, sorted.
+    output: the CSV file.
+
+  Raises:
+    InputError: an input is absent or not what it should be, the counts differ
+      from the published ones, or the output cannot be written.
+  """
+  rows = derive(read_nouns(wordnet), read_wnids(wnids))
+  found = counts(rows)
+  if found != EXPECTED_COUNTS:
+    raise errors.InputError(
+      f"expected the counts {EXPECTED_COUNTS}, got {found}: {wordnet} is not"
+      f" WordNet 3.0, or {wnids} not the ImageNet classes; nothing written"
+    )
+  try:
+    output.write_bytes(to_csv(rows))
+  except OSError as error:
+    raise errors.InputError(f"--output={output}: {error}") from error
+  words = ", ".join(f"{name} {count}" for name, count in found.items())
+  return f"{output}: {words}"
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    "wordnet", None, "Folder with data.noun.", flag_values=flag_values
+  )
+  flags.DEFINE_string(
+    "wnids",
+    None,
+    "File with one WordNet id per line (default: the list that the installed"
+    " tensorflow-datasets has).",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "output", str(TABLE), "The table to write.", flag_values=flag_values
+  )
+
+
+def main(argv) -> int:
+  if len(argv) > 1:
+    raise app.UsageError(f"expected flags only, got {argv[1]!r}")
+  args = flags.FLAGS
+  try:
+    if not args.wordnet:
+      raise errors.InputError("--wordnet=FOLDER is missing; see --help")
+    wnids = pathlib.Path(args.wnids) if args.wnids else tfds_wnids_path()
+    wordnet, output = pathlib.Path(args.wordnet), pathlib.Path(args.output)
+    print(write_table(wordnet, wnids, output))
+  except errors.InputError as error:
+    print(f"imgbench: error: {error}", file=sys.stderr)
+    return errors.EXIT_USAGE
+  return errors.EXIT_DONE
+
+
+def run() -> None:
+  define_flags(flags.FLAGS)
+  app.run(main)
+
+
+if __name__ == "__main__":
+  run()

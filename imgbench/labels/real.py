@@ -1,0 +1,190 @@
+"""Accepted labels per validation image: ReaL, and lists by file name.
+
+ReaL is Beyer et al. 2020, "Are we done with ImageNet?" (arXiv 2006.07159). The
+labels of image number n (file ILSVRC2012_val_<n, 8 digits>.JPEG, n from 1) are
+element n - 1 of its list; the snippet published beside the file is one off.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from imgbench import errors
+from imgbench.labels import annotations
+
+NUM_IMAGES = 50_000
+NUM_CLASSES = 1000
+
+_FILE_NAME = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG")
+
+
+def read(
+  path: str | os.PathLike[str],
+  num_images: int = NUM_IMAGES,
+  num_classes: int = NUM_CLASSES,
+) -> list[np.ndarray]:
+  """Returns the ReaL labels of every image, by image number minus 1.
+
+  Args:
+    path: real.json: a list of `num_images` lists of class indices.
+    num_images: expected, since a list of other length has other positions.
+    num_classes: K.
+
+  Returns:
+    `num_images` arrays int32 [n], n >= 0, sorted, without duplicates.
+
+  Raises:
+    InputError: not such a file; names the element.
+  """
+  lists = _read_json(path)
+  if not isinstance(lists, list) or len(lists) != num_images:
+    raise errors.InputError(
+      f"{path}: expected a list of {num_images} lists of class indices, got"
+      f" {_describe(lists)}"
+    )
+  return [
+    _label_set(f"{path}: element {i}", labels, num_classes)
+    for i, labels in enumerate(lists)
+  ]
+
+
+def read_label_lists(
+  path: str | os.PathLike[str], num_classes: int = NUM_CLASSES
+) -> dict[str, np.ndarray]:
+  """Returns the accepted labels of each image of a JSON {file name: labels}.
+
+  Args:
+    path: a JSON object; a label may stand in a list more than once.
+    num_classes: K.
+
+  Returns:
+    File name -> int32 [n], sorted, without duplicates, in the file's order.
+
+  Raises:
+    InputError: not such a file, or a file name stands there twice.
+  """
+  lists = _read_json(path)
+  if not isinstance(lists, dict):
+    raise errors.InputError(
+      f"{path}: expected an object with a list of class indices for each file"
+      f" name, got {_describe(lists)}"
+    )
+  return {
+    name: _label_set(f"{path}: {name!r}", labels, num_classes)
+    for name, labels in lists.items()
+  }
+
+
+def label_codes(
+  sets: Sequence[np.ndarray], num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns review codes of images whose sets hold all that is right.
+
+  Args:
+    sets: N integer arrays [n] with labels in [0, K), as `read` returns.
+    num_classes: K.
+
+  Returns:
+    int8 [N, K] of `annotations`, CORRECT in the set and WRONG outside (nothing
+    is unreviewed), and bool [N], true for images that are left out of every
+    accuracy because their set is empty (all their codes are WRONG).
+
+  Raises:
+    InputError: a label outside [0, K).
+
+  Source: Beyer et al. 2020, section 4.
+  """
+  left_out = np.array([len(labels) == 0 for labels in sets], np.bool_)
+  return annotations.set_codes(sets, num_classes), left_out
+
+
+def list_codes(
+  lists: Mapping[str, np.ndarray], file_names: Sequence[str], num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `label_codes` for the images of a given order.
+
+  Args:
+    lists: file name -> integer array [n], as `read_label_lists` returns; may
+      hold more images than are asked for.
+    file_names: of N images.
+    num_classes: K.
+
+  Returns:
+    int8 [N, K] and bool [N], see `label_codes`.
+
+  Raises:
+    InputError: a file name without a list, or a label outside [0, K).
+  """
+  missing = [name for name in file_names if name not in lists]
+  if missing:
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    raise errors.InputError(
+      f"file_names: expected names of the {len(lists)} label lists, got"
+      f" {', '.join(map(repr, missing[:3]))}{more} without a list"
+    )
+  return label_codes([lists[name] for name in file_names], num_classes)
+
+
+def image_number(file_name: str) -> int:
+  """Returns n, from 1 to 50,000, of "ILSVRC2012_val_<n, 8 digits>.JPEG".
+
+  Its labels are element n - 1 of what `read` returns.
+
+  Raises:
+    InputError: another name.
+  """
+  match = _FILE_NAME.fullmatch(file_name)
+  number = int(match.group(1)) if match else 0
+  if not 1 <= number <= NUM_IMAGES:
+    raise errors.InputError(
+      "expected a file name from ILSVRC2012_val_00000001.JPEG to"
+      f" ILSVRC2012_val_{NUM_IMAGES:08d}.JPEG, got {file_name!r}"
+    )
+  return number
+
+
+def _read_json(path: str | os.PathLike[str]):
+  try:
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    return json.loads(text, object_pairs_hook=_distinct_keys)
+  except (OSError, RecursionError, ValueError) as error:
+    raise errors.InputError(
+      f"{path}: expected a JSON file, got {error}"
+    ) from error
+
+
+def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+  """An object of JSON; of equal keys Python would keep the last in silence."""
+  found = {}
+  for key, value in pairs:
+    if key in found:
+      raise errors.InputError(f"{key!r} stands there twice")
+    found[key] = value
+  return found
+
+
+def _label_set(where: str, labels, num_classes: int) -> np.ndarray:
+  """Returns the labels of one image, sorted, without duplicates."""
+  if not isinstance(labels, list):
+    raise errors.InputError(
+      f"{where}: expected a list of class indices, got {_describe(labels)}"
+    )
+  for label in labels:
+    # True is an int to Python, not to the file.
+    if type(label) is not int or not 0 <= label < num_classes:
+      raise errors.InputError(
+        f"{where}: expected integers in [0, {num_classes}), got"
+        f" {_describe(label)}"
+      )
+  return np.array(sorted(set(labels)), np.int32)
+
+
+def _describe(value) -> str:
+  if isinstance(value, list | dict):
+    return f"a {type(value).__name__} of {len(value)}"
+  return repr(value)[:80]
