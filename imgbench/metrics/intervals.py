@@ -4,6 +4,8 @@ All intervals are two-sided and cover 1 - alpha; bounds are fractions in
 [0, 1]. Where nothing was counted the bounds are NaN.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from imgbench import errors
@@ -17,6 +19,8 @@ NORMAL = "normal"
 Bounds = tuple[np.ndarray, np.ndarray]
 
 NUM_RESAMPLES = 2000
+# Draws held at once: 2 MiB, where all of 2000 x 1000 classes would be 16.
+DRAWS_AT_ONCE = 2**18
 
 
 def clopper_pearson(k, n, alpha: float = 0.05) -> Bounds:
@@ -39,7 +43,7 @@ def clopper_pearson(k, n, alpha: float = 0.05) -> Bounds:
   """
   from scipy import special
 
-  k, n = _checked(k, n, alpha)
+  k, n = checked_counts(k, n, alpha)
   # Where a bound is known the parameters of the beta are not positive.
   low = special.betaincinv(np.maximum(k, 1e-9), n - k + 1, alpha / 2)
   high = special.betaincinv(k + 1, np.maximum(n - k, 1e-9), 1 - alpha / 2)
@@ -53,7 +57,7 @@ def wilson(k, n, alpha: float = 0.05) -> Bounds:
 
   Source: Wilson, JASA 22 (1927).
   """
-  k, n = _checked(k, n, alpha)
+  k, n = checked_counts(k, n, alpha)
   z = _normal_quantile(alpha)
   with np.errstate(divide="ignore", invalid="ignore"):
     p = k / n
@@ -73,7 +77,7 @@ def normal(values, alpha: float = 0.05) -> tuple[float, float]:
     values: float [N], finite.
     alpha: 1 - the coverage.
   """
-  _check_alpha(alpha)
+  check_alpha(alpha)
   values = np.asarray(values, np.float64)
   if len(values) < 2:
     return float("nan"), float("nan")
@@ -83,7 +87,12 @@ def normal(values, alpha: float = 0.05) -> tuple[float, float]:
 
 
 def class_mean(
-  hits, count, alpha: float = 0.05, *, seed: int = 0
+  hits,
+  count,
+  alpha: float = 0.05,
+  *,
+  num_resamples: int = NUM_RESAMPLES,
+  seed: int = 0,
 ) -> tuple[float, float, str]:
   """Returns the interval of the mean over classes of hits / count.
 
@@ -95,6 +104,7 @@ def class_mean(
     hits: integer [K], 0 <= hits <= count.
     count: integer [K], at least 1.
     alpha: 1 - the coverage.
+    num_resamples: draws of the bootstrap, at least 1.
     seed: of the bootstrap.
 
   Returns:
@@ -102,13 +112,13 @@ def class_mean(
 
   Source: Korn and Graubard, Survey Methodology 24 (1998), for the latter.
   """
-  hits, count = _checked_classes(hits, count, alpha)
-  if np.any((hits > 0) & (hits < count)):
-    return *stratified_bootstrap(hits, count, alpha, seed=seed), (
-      STRATIFIED_BOOTSTRAP
+  hits, count = checked_classes(hits, count, alpha)
+  if varies(hits, count):
+    low, high = stratified_bootstrap(
+      hits, count, alpha, num_resamples=num_resamples, seed=seed
     )
-  # The n at which a plain proportion varies as the mean over classes does.
-  effective = len(count) ** 2 / np.sum(1 / count)
+    return low, high, STRATIFIED_BOOTSTRAP
+  effective = effective_size(count)
   mean = np.mean(hits / count)
   low, high = clopper_pearson(mean * effective, effective, alpha)
   return float(low), float(high), EFFECTIVE
@@ -126,30 +136,107 @@ def stratified_bootstrap(
 
   Examples are drawn again within each class, which is a binomial draw.
   Deviations are scaled by sqrt(n / (n - 1)), so that the variance is right for
-  small classes too; a class of one example cannot vary.
+  small classes too. A class of one example, or with only hits or only misses,
+  does not vary; where all are such the interval is a point, and `class_mean`
+  the function to call.
 
   Args:
     hits: integer [K], 0 <= hits <= count.
     count: integer [K], at least 1.
     alpha: 1 - the coverage, in (0, 1).
-    num_resamples: draws.
+    num_resamples: draws, at least 1.
     seed: of the draws; the same seed gives the same interval.
 
+  Returns:
+    (low, high), which hold the mean between them.
+
   Raises:
-    InputError: an empty class, hits outside [0, count], bad alpha.
+    InputError: an empty class, hits outside [0, count], bad alpha, no draws.
 
   Source: Rao and Wu, JASA 83 (1988), for the scaling.
   """
-  hits, count = _checked_classes(hits, count, alpha)
-  rate = hits / count
-  rng = np.random.default_rng(seed)
-  drawn = rng.binomial(
-    count.astype(np.int64), rate, size=(num_resamples, len(rate))
+  hits, count = checked_classes(hits, count, alpha)
+  means = mean_resamples(
+    np.random.default_rng(seed), hits, count, num_resamples
   )
-  scale = np.sqrt(count / np.maximum(count - 1, 1))
-  means = rate.mean() + ((drawn / count - rate) * scale).mean(axis=1)
-  low, high = np.quantile(means, [alpha / 2, 1 - alpha / 2])
+  low, high = percentiles(means, np.mean(hits / count), alpha)
   return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def mean_resamples(
+  rng: np.random.Generator,
+  hits: np.ndarray,
+  count: np.ndarray,
+  num_resamples: int,
+) -> np.ndarray:
+  """Returns the means of `stratified_bootstrap`, one per resample.
+
+  Args:
+    rng: it is advanced.
+    hits: float64 [K], 0 <= hits <= count.
+    count: float64 [K], at least 1.
+    num_resamples: R, at least 1.
+
+  Returns:
+    float64 [R]; deviations are scaled, so a mean may leave [0, 1].
+  """
+  rate, weight = hits / count, resample_weight(count)
+  trials = count.astype(np.int64)
+  parts = [
+    (rng.binomial(trials, rate, size=(rows, len(rate))) - hits) @ weight
+    for rows in chunks(num_resamples, len(rate))
+  ]
+  return rate.mean() + np.concatenate(parts)
+
+
+def resample_weight(count: np.ndarray) -> np.ndarray:
+  """Returns what one more hit in a class adds to the scaled mean, [K].
+
+  Source: Rao and Wu 1988, see `stratified_bootstrap`.
+  """
+  return np.sqrt(count / np.maximum(count - 1, 1)) / (count * len(count))
+
+
+def chunks(num_resamples: int, num_classes: int) -> Iterator[int]:
+  """Yields numbers of resamples to draw at once; they sum to the whole.
+
+  A generator draws row by row: the size of chunks changes no draw where each
+  of them takes one array from a generator of its own.
+
+  Raises:
+    InputError: fewer than one resample.
+  """
+  if num_resamples < 1:
+    raise errors.InputError(
+      f"num_resamples: expected at least 1, got {num_resamples}"
+    )
+  size = max(1, DRAWS_AT_ONCE // num_classes)
+  for start in range(0, num_resamples, size):
+    yield min(size, num_resamples - start)
+
+
+def percentiles(draws: np.ndarray, estimate: float, alpha: float) -> Bounds:
+  """Returns the percentile interval of draws, widened to hold the estimate.
+
+  Draws are few and skewed at times; bars of negative length help nobody.
+
+  Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), 13.3.
+  """
+  low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
+  return np.minimum(low, estimate), np.maximum(high, estimate)
+
+
+def varies(hits: np.ndarray, count: np.ndarray) -> bool:
+  """Returns whether resamples do: some class has both hits and misses."""
+  return bool(np.any((hits > 0) & (hits < count)))
+
+
+def effective_size(count: np.ndarray) -> float:
+  """Returns the n at which a proportion varies as the mean over classes does.
+
+  It is K^2 / sum(1 / count), as if all classes had the same rate.
+  """
+  return float(len(count) ** 2 / np.sum(1 / count))
 
 
 def _normal_quantile(alpha: float) -> float:
@@ -162,25 +249,49 @@ def _undefined_where(empty, low, high) -> Bounds:
   return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 
-def _check_alpha(alpha: float) -> None:
+def check_alpha(alpha: float) -> None:
+  """Raises InputError unless alpha lies in (0, 1)."""
   if not 0 < alpha < 1:
     raise errors.InputError(f"alpha: expected a number in (0, 1), got {alpha}")
 
 
-def _checked(k, n, alpha) -> Bounds:
-  _check_alpha(alpha)
-  k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-  if np.any(~((k >= 0) & (k <= n))):
-    raise errors.InputError(f"k: expected 0 <= k <= n, got k {k} of n {n}")
-  return np.broadcast_arrays(k, n)
+def checked_counts(
+  k, n, alpha: float, names: tuple[str, str] = ("k", "n")
+) -> Bounds:
+  """Returns k and n as float64 of the same shape, once they make sense.
+
+  Raises:
+    InputError: k outside [0, n], shapes that do not broadcast, bad alpha.
+  """
+  check_alpha(alpha)
+  try:
+    k, n = np.broadcast_arrays(
+      np.asarray(k, np.float64), np.asarray(n, np.float64)
+    )
+  except ValueError:
+    raise errors.InputError(
+      f"{names[1]}: expected a shape that broadcasts with {names[0]}"
+      f" {list(np.shape(k))}, got {list(np.shape(n))}"
+    ) from None
+  bad = ~((k >= 0) & (k <= n))
+  if bad.any():
+    where = np.unravel_index(np.argmax(bad), bad.shape)
+    raise errors.InputError(
+      f"{names[0]}: expected 0 <= {names[0]} <= {names[1]}, got"
+      f" {k[where]:g} of {n[where]:g}"
+    )
+  return k, n
 
 
-def _checked_classes(hits, count, alpha) -> Bounds:
-  hits, count = _checked(hits, count, alpha)
+def checked_classes(
+  hits, count, alpha: float, names: tuple[str, str] = ("hits", "count")
+) -> Bounds:
+  """Returns hits and count as float64 [K], K at least 1, no class empty."""
+  hits, count = checked_counts(hits, count, alpha, names)
   if hits.ndim != 1 or not hits.size or np.any(count < 1):
     raise errors.InputError(
-      "count: expected at least one example in each of one or more classes,"
-      f" got shape {list(count.shape)}, smallest"
+      f"{names[1]}: expected at least one example in each of one or more"
+      f" classes, got shape {list(count.shape)}, smallest"
       f" {count.min() if count.size else 'none'}"
     )
   return hits, count

@@ -1,5 +1,7 @@
 """Tests of intervals: published values, twins, ends, coverage."""
 
+import tracemalloc
+
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
@@ -105,6 +107,51 @@ def test_bootstrap_is_seeded_and_widens_with_coverage():
   assert wide[0] < first[0] < narrow[0] < mean < narrow[1] < first[1] < wide[1]
 
 
+def test_bootstrap_in_chunks_draws_the_same(monkeypatch):
+  count = np.arange(5, 45)
+  hits = np.random.default_rng(0).binomial(count, 0.7)
+  whole = intervals.stratified_bootstrap(hits, count, num_resamples=301)
+  monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 100)
+  parts = intervals.stratified_bootstrap(hits, count, num_resamples=301)
+  np.testing.assert_allclose(parts, whole, rtol=1e-14)
+  assert list(intervals.chunks(7, 30)) == [3, 3, 1]
+  assert list(intervals.chunks(2, 1000)) == [1, 1]
+
+
+def test_bootstrap_of_imagenet_is_small_and_near_the_normal_interval():
+  count = np.full(1000, 50)
+  hits = np.random.default_rng(0).binomial(count, 0.76)
+  tracemalloc.start()
+  got = intervals.stratified_bootstrap(hits, count)
+  peak_bytes = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak_bytes < 2**24
+  rate = hits / count
+  half = 1.959963985 * np.sqrt(np.sum(rate * (1 - rate) / 49)) / 1000
+  # The standard error of these quantiles is 2% of `half`, 0.0001.
+  np.testing.assert_allclose(
+    got, [rate.mean() - half, rate.mean() + half], atol=3e-4
+  )
+
+
+@hypothesis.settings(deadline=None, max_examples=40)
+@hypothesis.given(
+  st.lists(st.integers(0, 4), min_size=1, max_size=5),
+  st.sampled_from([0.05, 0.99]),
+  st.integers(1, 20),
+)
+def test_bootstrap_holds_the_mean(hits, alpha, num_resamples):
+  low, high = intervals.stratified_bootstrap(
+    hits, np.full(len(hits), 4), alpha, num_resamples=num_resamples
+  )
+  assert 0 <= low <= np.mean(np.array(hits) / 4) <= high <= 1
+
+
+def test_effective_size_by_hand():
+  assert intervals.effective_size(np.array([10, 10])) == 20
+  np.testing.assert_allclose(intervals.effective_size(np.array([1, 3])), 3)
+
+
 def test_class_mean_covers_the_truth_as_often_as_it_says():
   rng = np.random.default_rng(0)
   rates, count = rng.uniform(0.4, 0.95, 30), np.full(30, 10)
@@ -155,6 +202,15 @@ def test_normal_by_hand():
       "count: expected at least one example",
     ),
     (lambda: intervals.class_mean([], []), "count: "),
+    (lambda: intervals.class_mean([3, 9], [5, 5]), "hits: .* got 9 of 5"),
+    (
+      lambda: intervals.wilson([1, 2], [3, 3, 3]),
+      r"n: expected a shape that broadcasts with k \[2\], got \[3\]",
+    ),
+    (
+      lambda: intervals.stratified_bootstrap([1], [2], num_resamples=0),
+      "num_resamples: expected at least 1, got 0",
+    ),
   ],
 )
 def test_bad_arguments_are_named(call, message):
