@@ -1,0 +1,395 @@
+"""Scores of probabilities, on the host in float64.
+
+A rate or a mean over no examples is undefined, NaN, never 0.0. Results do not
+depend on the order of the examples. Memory beyond the arguments is a few tens
+of MB.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+
+import numpy as np
+
+from imgbench import errors
+from imgbench.metrics import checks
+
+EQUAL_WIDTH = "equal_width"
+EQUAL_MASS = "equal_mass"
+
+NUM_BINS = 15
+
+# Rows sum to 1 to within this; float16 softmaxes are off by less.
+_SUM_TOLERANCE = 1e-3
+# Probabilities converted at once; more would only cost memory.
+_BLOCK = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+  """How often predictions of about the same confidence are right.
+
+  Attributes:
+    edges: float64 [M + 1] from 0 to 1. Bin j holds confidences in (edges[j],
+      edges[j + 1]], the first bin also 0.
+    count: int64 [M] examples.
+    confidence: float64 [M], their mean confidence; NaN in empty bins.
+    accuracy: float64 [M], their share of hits; NaN in empty bins.
+  """
+
+  edges: np.ndarray
+  count: np.ndarray
+  confidence: np.ndarray
+  accuracy: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ClasswiseECE:
+  """Expected calibration errors of each class against the rest.
+
+  Attributes:
+    per_class: float64 [K]; NaN only if there are no examples at all.
+    mean: over all K classes.
+  """
+
+  per_class: np.ndarray
+  mean: float
+
+
+def brier_scores(
+  probs: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
+  """Returns the Brier score of every example, in [0, 2]; 0 is perfect.
+
+  It is the sum over all classes of (p - 1 for the label, p - 0 else) squared,
+  the original definition; for two classes it is twice the binary score that
+  looks at one of them.
+
+  Args:
+    probs: float [N, K]. Rows that count are finite, in [0, 1] and sum to 1
+      within 1e-3.
+    labels: integer [N] in [0, K).
+    mask: bool [N], true for examples that count; all if None. The others may
+      hold anything.
+
+  Returns:
+    float64 [N], NaN where `mask` is false.
+
+  Raises:
+    InputError: wrong shapes or types, a label outside, a row that is none of
+      probabilities.
+
+  Source: Brier, Monthly Weather Review 78 (1950).
+  """
+  probs, labels, rows = checked_classes("probs", probs, labels, mask)
+  result = np.full(len(labels), np.nan)
+  for some, block in _checked_blocks(probs, rows):
+    block[np.arange(len(some)), labels[some]] -= 1.0
+    result[some] = np.einsum("nk,nk->n", block, block)
+  return result
+
+
+def brier(
+  probs: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None
+) -> float:
+  """Returns the mean of `brier_scores`; NaN if no example counts."""
+  return _mean(brier_scores(probs, labels, mask), mask)
+
+
+def nll_scores(
+  probs: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
+  """Returns -log(probability of the label) of every example, in [0, inf].
+
+  The logarithm is natural; inf where the probability is 0. Where logits are
+  at hand `outcomes.outcomes` is more exact.
+
+  Arguments, shape and errors are those of `brier_scores`.
+  """
+  probs, labels, rows = checked_classes("probs", probs, labels, mask)
+  result = np.full(len(labels), np.nan)
+  for some, block in _checked_blocks(probs, rows):
+    own = block[np.arange(len(some)), labels[some]]
+    with np.errstate(divide="ignore"):
+      # 0.0 less the logarithm, as its negative would be -0.0 at 1.
+      result[some] = 0.0 - np.log(own)
+  return result
+
+
+def nll(
+  probs: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None
+) -> float:
+  """Returns the mean of `nll_scores`; NaN if no example counts."""
+  return _mean(nll_scores(probs, labels, mask), mask)
+
+
+def reliability(
+  confidence: np.ndarray,
+  hit: np.ndarray,
+  num_bins: int = NUM_BINS,
+  binning: str = EQUAL_WIDTH,
+  mask: np.ndarray | None = None,
+) -> Reliability:
+  """Returns the data of a reliability figure.
+
+  Bins of equal width are (j / M, (j + 1) / M], the first one also with 0.
+  Bins of equal mass cut the sorted confidences at the places j N / M; a cut
+  that falls among equal ones moves to their nearer end, so that ties stay in
+  one bin, and never before the lowest ones. Without ties counts differ by at
+  most one.
+
+  Args:
+    confidence: float [N] in [0, 1], e.g. the probability of the top class.
+    hit: bool [N], whether that class is right.
+    num_bins: M.
+    binning: EQUAL_WIDTH or EQUAL_MASS.
+    mask: bool [N], true for examples that count; all if None. The others may
+      hold anything.
+
+  Raises:
+    InputError: wrong shapes or types, a confidence outside or NaN, no bins, an
+      unknown binning.
+
+  Source: Guo et al., ICML 2017, for equal width; Nguyen and O'Connor, EMNLP
+    2015, for equal mass.
+  """
+  _check_bins(num_bins, binning)
+  confidence, hit = np.asarray(confidence), np.asarray(hit)
+  checks.shape("confidence", confidence, ("N",))
+  checks.kind("confidence", confidence, np.floating, "a float type")
+  checks.shape("hit", hit, confidence.shape)
+  checks.kind("hit", hit, np.bool_, "bool")
+  rows = _rows(mask, len(hit))
+  confidence, hit = confidence[rows].astype(np.float64), hit[rows]
+  bad = ~((confidence >= 0) & (confidence <= 1))
+  if bad.any():
+    first = np.argmax(bad)
+    raise errors.InputError(
+      f"confidence: expected values in [0, 1], got {confidence[first]} at"
+      f" position {rows[first]} and {int(bad.sum()) - 1} more; leave rows"
+      " without a prediction out with `mask`"
+    )
+  return _binned(
+    np.sort(confidence), np.sort(confidence[hit]), num_bins, binning
+  )
+
+
+def ece(bins: Reliability) -> float:
+  """Returns the expected calibration error, in [0, 1]; NaN of no examples.
+
+  The mean over examples of |accuracy - confidence| of their bin.
+
+  Source: Naeini et al., AAAI 2015; Guo et al., ICML 2017.
+  """
+  total = bins.count.sum()
+  if not total:
+    return float("nan")
+  gaps = np.abs(bins.accuracy - bins.confidence)
+  return float(np.nansum(bins.count * gaps) / total)
+
+
+def mce(bins: Reliability) -> float:
+  """Returns the greatest |accuracy - confidence| of a bin that is not empty.
+
+  It is in [0, 1]; NaN of no examples.
+
+  Source: Naeini et al., AAAI 2015.
+  """
+  there = bins.count > 0
+  gaps = np.abs(bins.accuracy - bins.confidence)[there]
+  return float(gaps.max()) if gaps.size else float("nan")
+
+
+def classwise_ece(
+  probs: np.ndarray,
+  labels: np.ndarray,
+  num_bins: int = NUM_BINS,
+  binning: str = EQUAL_WIDTH,
+  mask: np.ndarray | None = None,
+) -> ClasswiseECE:
+  """Returns the calibration error of the probability of each class.
+
+  For class k the confidence of every example is its probability of k, and it
+  is a hit where the label is k; bins as in `reliability`. A class without
+  examples is defined too, and in the mean: none of its probability is right,
+  its error is the mean probability that it gets.
+
+  Args:
+    probs: float [N, K]; for this and `mask` see `brier_scores`.
+    labels: integer [N] in [0, K).
+    num_bins: M, of each class.
+    binning: EQUAL_WIDTH or EQUAL_MASS.
+    mask: bool [N], true for examples that count; all if None.
+
+  Raises:
+    InputError: as `brier_scores` and `reliability`.
+
+  Source: Kull et al., NeurIPS 2019, for equal width; Nixon et al., CVPR
+    Workshops 2019, for equal mass.
+  """
+  _check_bins(num_bins, binning)
+  probs, labels, rows = checked_classes("probs", probs, labels, mask)
+  for _ in _checked_blocks(probs, rows):
+    pass
+  per_class = np.empty(probs.shape[1])
+  for k, ordered, own in sorted_classes("probs", probs, labels, rows):
+    per_class[k] = ece(_binned(ordered, own, num_bins, binning))
+  return ClasswiseECE(per_class, float(per_class.mean()))
+
+
+def checked_classes(name: str, scores, labels, mask):
+  """Returns the arrays and the rows that count, or raises InputError.
+
+  Args:
+    name: of the scores.
+    scores: float [N, K].
+    labels: integer [N].
+    mask: bool [N] or None.
+
+  Returns:
+    (scores [N, K] as given, int64 [N] labels, int64 rows where mask is true).
+  """
+  scores, labels = np.asarray(scores), np.asarray(labels)
+  checks.shape(name, scores, ("N", "K"))
+  checks.kind(name, scores, np.floating, "a float type")
+  checks.shape("labels", labels, scores.shape[:1])
+  checks.kind("labels", labels, np.integer, "an integer type")
+  rows = _rows(mask, len(labels))
+  # Where they do not count, labels may be anything, e.g. -1.
+  counted = labels if mask is None else np.where(mask, labels, 0)
+  checks.labels_in_range("labels", counted, scores.shape[1])
+  return scores, counted.astype(np.int64), rows
+
+
+def sorted_classes(
+  name: str, scores: np.ndarray, labels: np.ndarray, rows: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+  """Yields each class with its scores of all and of its own examples, sorted.
+
+  Args:
+    name: of the scores, for messages.
+    scores: float [N, K].
+    labels: integer [N], in [0, K) in the rows that count.
+    rows: integer, the rows that count.
+
+  Yields:
+    (class, float64 [n] ascending, float64 [positives] ascending).
+
+  Raises:
+    InputError: a NaN.
+  """
+  num_classes = scores.shape[1]
+  # The rows of each class lie together in this order.
+  by_class = np.argsort(labels[rows], kind="stable")
+  starts = np.searchsorted(labels[rows][by_class], np.arange(num_classes + 1))
+  width = max(1, _BLOCK // max(1, len(rows)))
+  for left in range(0, num_classes, width):
+    columns = scores[:, left : left + width]
+    if len(rows) < len(scores):
+      columns = columns[rows]
+    block = np.array(columns.T, np.float64, order="C")
+    for k, column in enumerate(block, start=left):
+      among = np.sort(column[by_class[starts[k] : starts[k + 1]]])
+      column.sort()
+      # A NaN is sorted to the end.
+      if np.isnan(column[-1:]).any():
+        row = rows[np.argmax(np.isnan(columns[:, k - left].astype(np.float64)))]
+        raise errors.InputError(
+          f"{name}: expected no NaN, got one in row {row}, class {k}; leave"
+          " such rows out with `mask`"
+        )
+      yield k, column, among
+
+
+def _checked_blocks(
+  probs: np.ndarray, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields (rows, float64 copy of them) by blocks; InputError as documented."""
+  size = max(1, _BLOCK // max(1, probs.shape[1]))
+  for start in range(0, len(rows), size):
+    some = rows[start : start + size]
+    block = probs[some].astype(np.float64)
+    # Written so that a NaN is bad.
+    good = (block.min(axis=1) >= 0) & (block.max(axis=1) <= 1)
+    good &= np.abs(block.sum(axis=1) - 1) <= _SUM_TOLERANCE
+    if not good.all():
+      first = np.argmin(good)
+      raise errors.InputError(_complaint(some[first], block[first]))
+    yield some, block
+
+
+def _complaint(row: int, values: np.ndarray) -> str:
+  outside = ~((values >= 0) & (values <= 1))
+  if not outside.any():
+    return (
+      f"probs: expected rows that sum to 1, got {values.sum():.6g} in row"
+      f" {row}; apply a softmax"
+    )
+  k = np.argmax(outside)
+  mend = "apply a softmax"
+  if not np.isfinite(values[k]):
+    mend = "leave rows without a prediction out with `mask`"
+  return (
+    f"probs: expected finite values in [0, 1], got {values[k]} in row {row},"
+    f" class {k}; {mend}"
+  )
+
+
+def _check_bins(num_bins: int, binning: str) -> None:
+  if num_bins < 1:
+    raise errors.InputError(f"num_bins: expected at least 1, got {num_bins}")
+  if binning not in (EQUAL_WIDTH, EQUAL_MASS):
+    raise errors.InputError(
+      f"binning: expected {EQUAL_WIDTH!r} or {EQUAL_MASS!r}, got {binning!r}"
+    )
+
+
+def _binned(
+  ordered: np.ndarray, hits: np.ndarray, num_bins: int, binning: str
+) -> Reliability:
+  """Bins sorted confidences of all examples and of the hits alone."""
+  edges = np.arange(num_bins + 1) / num_bins
+  if binning == EQUAL_MASS and ordered.size:
+    edges[1:-1] = _equal_mass_edges(ordered, num_bins)
+  starts = _starts(ordered, edges)
+  count = np.diff(starts)
+  there = count > 0
+  confidence = np.full(num_bins, np.nan)
+  if ordered.size:
+    sums = np.add.reduceat(ordered, starts[:-1][there])
+    confidence[there] = sums / count[there]
+  accuracy = np.full(num_bins, np.nan)
+  accuracy[there] = np.diff(_starts(hits, edges))[there] / count[there]
+  return Reliability(edges, count, confidence, accuracy)
+
+
+def _starts(ordered, edges) -> np.ndarray:
+  """Returns int64 [M + 1]: bin j is ordered[starts[j]:starts[j + 1]]."""
+  inner = np.searchsorted(ordered, edges[1:-1], side="right")
+  return np.concatenate([[0], inner, [len(ordered)]]).astype(np.int64)
+
+
+def _equal_mass_edges(ordered, num_bins) -> np.ndarray:
+  """Returns float64 [M - 1], the greatest confidence below each cut."""
+  n, cuts = len(ordered), np.arange(1, num_bins)
+  # The first example above the cut, with those that are equal to it.
+  above = ordered[np.minimum(-(-cuts * n // num_bins), n - 1)]
+  first = np.searchsorted(ordered, above, side="left")
+  end = np.searchsorted(ordered, above, side="right")
+  # In integers: whether their middle lies above the cut.
+  up = (first + end - 1) * num_bins >= 2 * cuts * n
+  return ordered[np.maximum(np.where(up, first, end), 1) - 1]
+
+
+def _rows(mask, n: int) -> np.ndarray:
+  """Returns the rows that count, or raises InputError for a bad mask."""
+  if mask is None:
+    return np.arange(n)
+  mask = np.asarray(mask)
+  checks.shape("mask", mask, (n,))
+  checks.kind("mask", mask, np.bool_, "bool")
+  return np.flatnonzero(mask)
+
+
+def _mean(values, mask) -> float:
+  counted = values if mask is None else values[np.asarray(mask)]
+  return float(counted.mean()) if counted.size else float("nan")

@@ -1,0 +1,399 @@
+"""Ranking curves of one class against the rest, on the host in float64.
+
+An example is predicted positive if its score is at least the threshold, so
+that examples of equal score are one point: nothing depends on their order.
+Scores may be any numbers, also infinite; a NaN is an error. A class without
+examples has no rate at all: NaN in arrays, None in an `OperatingPoint`.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from imgbench import errors
+from imgbench.metrics import calibration
+from imgbench.metrics import checks
+from imgbench.metrics import intervals
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """Counts of the examples that are flagged at each threshold.
+
+  Attributes:
+    thresholds: float64 [T].
+    true_positives: int64 [T], flagged positives.
+    false_positives: int64 [T], flagged negatives.
+    positives: of all examples.
+    negatives: of all examples.
+  """
+
+  thresholds: np.ndarray
+  true_positives: np.ndarray
+  false_positives: np.ndarray
+  positives: int
+  negatives: int
+
+  @functools.cached_property
+  def precision(self) -> np.ndarray:
+    """float64 [T], NaN where nothing is flagged or nothing is positive."""
+    flagged = self.true_positives + self.false_positives
+    return _ratio(self.true_positives, flagged if self.positives else 0)
+
+  @functools.cached_property
+  def recall(self) -> np.ndarray:
+    """float64 [T], also the true positive rate; NaN without positives."""
+    return _ratio(self.true_positives, self.positives)
+
+  @functools.cached_property
+  def false_positive_rate(self) -> np.ndarray:
+    """float64 [T], NaN without negatives."""
+    return _ratio(self.false_positives, self.negatives)
+
+  @functools.cached_property
+  def f1(self) -> np.ndarray:
+    """float64 [T], 0 where nothing is flagged; NaN without positives."""
+    flagged = self.true_positives + self.false_positives
+    whole = flagged + self.positives if self.positives else 0
+    return _ratio(2 * self.true_positives, whole)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankingByClass:
+  """How well the scores of each class tell it from the rest.
+
+  Attributes:
+    positives: int64 [K], examples of each class.
+    average_precision: float64 [K], NaN for a class without examples.
+    roc_auc: float64 [K], NaN for a class that has no or all examples.
+  """
+
+  positives: np.ndarray
+  average_precision: np.ndarray
+  roc_auc: np.ndarray
+
+  @property
+  def macro_average_precision(self) -> float:
+    """Mean over the classes where it is defined; NaN if there is none."""
+    return _mean_defined(self.average_precision)
+
+  @property
+  def macro_roc_auc(self) -> float:
+    """Mean over the classes where it is defined; NaN if there is none."""
+    return _mean_defined(self.roc_auc)
+
+
+def precision_recall_curve(scores: np.ndarray, positive: np.ndarray) -> Curve:
+  """Returns the counts at every distinct score, the highest first.
+
+  Args:
+    scores: float [N].
+    positive: bool [N].
+
+  Raises:
+    InputError: wrong shapes or types, a NaN.
+  """
+  scores, positive = checked(scores, positive)
+  ordered, among = np.sort(scores), np.sort(scores[positive])
+  thresholds = np.unique(ordered)[::-1]
+  flagged = len(ordered) - np.searchsorted(ordered, thresholds)
+  true_positives = len(among) - np.searchsorted(among, thresholds)
+  return Curve(
+    thresholds=thresholds,
+    true_positives=true_positives.astype(np.int64),
+    false_positives=(flagged - true_positives).astype(np.int64),
+    positives=len(among),
+    negatives=len(ordered) - len(among),
+  )
+
+
+def roc_curve(scores: np.ndarray, positive: np.ndarray) -> Curve:
+  """Returns the same after a first point at inf, where nothing is flagged.
+
+  Its `recall` over its `false_positive_rate` runs from (0, 0) to (1, 1).
+  """
+  curve = precision_recall_curve(scores, positive)
+  return dataclasses.replace(
+    curve,
+    thresholds=np.append(np.inf, curve.thresholds),
+    true_positives=np.append(0, curve.true_positives),
+    false_positives=np.append(0, curve.false_positives),
+  )
+
+
+def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+  """Returns the sum of (R_n - R_{n-1}) P_n over descending thresholds.
+
+  Nothing is interpolated. NaN without positives. Arguments and errors as in
+  `precision_recall_curve`.
+  """
+  scores, positive = checked(scores, positive)
+  return _average_precision(np.sort(scores), np.sort(scores[positive]))
+
+
+def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
+  """Returns the share of (positive, negative) pairs in the right order.
+
+  A tie is half a pair in order: the area under the ROC curve. NaN without
+  positives or without negatives. Arguments and errors as in
+  `precision_recall_curve`.
+
+  Source: Mann and Whitney, Annals of Mathematical Statistics 18 (1947).
+  """
+  scores, positive = checked(scores, positive)
+  return _roc_auc(np.sort(scores), np.sort(scores[positive]))
+
+
+def ranking_by_class(
+  scores: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None
+) -> RankingByClass:
+  """Returns average precision and ROC-AUC of every class against the rest.
+
+  Args:
+    scores: float [N, K], e.g. probabilities; the rows that `mask` leaves out
+      may hold anything.
+    labels: integer [N] in [0, K).
+    mask: bool [N], true for examples that count; all if None.
+
+  Raises:
+    InputError: wrong shapes or types, a label outside, a NaN.
+  """
+  scores, labels, rows = calibration.checked_classes(
+    "scores", scores, labels, mask
+  )
+  num_classes = scores.shape[1]
+  precisions = np.full(num_classes, np.nan)
+  areas = np.full(num_classes, np.nan)
+  for k, ordered, among in calibration.sorted_classes(
+    "scores", scores, labels, rows
+  ):
+    precisions[k] = _average_precision(ordered, among)
+    areas[k] = _roc_auc(ordered, among)
+  positives = np.bincount(labels[rows], minlength=num_classes)
+  return RankingByClass(positives.astype(np.int64), precisions, areas)
+
+
+def checked(scores, positive, name: str = "scores", truth: str = "positive"):
+  """Returns float64 [N] and bool [N], or raises InputError that names them."""
+  scores, positive = np.asarray(scores), np.asarray(positive)
+  checks.shape(name, scores, ("N",))
+  checks.kind(name, scores, np.floating, "a float type")
+  checks.shape(truth, positive, scores.shape)
+  checks.kind(truth, positive, np.bool_, "bool")
+  # Adding 0.0 makes -0.0, which is equal to it, look the same as well.
+  scores = scores.astype(np.float64) + 0.0
+  bad = np.isnan(scores)
+  if bad.any():
+    raise errors.InputError(
+      f"{name}: expected no NaN, got one at position {np.argmax(bad)} and"
+      f" {int(bad.sum()) - 1} more; leave those examples out"
+    )
+  return scores, positive
+
+
+def _average_precision(ordered, among) -> float:
+  """From sorted scores of all and of positive examples."""
+  if not among.size:
+    return float("nan")
+  # Each positive adds 1/P of recall at the precision of its own threshold.
+  flagged = len(ordered) - np.searchsorted(ordered, among)
+  hits = len(among) - np.searchsorted(among, among)
+  return float(np.mean(hits / flagged))
+
+
+def _roc_auc(ordered, among) -> float:
+  """From sorted scores of all and of positive examples."""
+  positives, negatives = len(among), len(ordered) - len(among)
+  if not positives or not negatives:
+    return float("nan")
+  # Below plus not above is twice the rank; positives among themselves make
+  # P squared of it.
+  twice = np.searchsorted(ordered, among, "left").sum(dtype=np.int64)
+  twice += np.searchsorted(ordered, among, "right").sum(dtype=np.int64)
+  return int(twice - positives**2) / (2 * positives * negatives)
+
+
+def _ratio(part, whole) -> np.ndarray:
+  return np.where(
+    np.greater(whole, 0), part / np.maximum(whole, 1), np.nan
+  ).astype(np.float64)
+
+
+def _mean_defined(values) -> float:
+  defined = values[~np.isnan(values)]
+  return float(defined.mean()) if defined.size else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatingPoint:
+  """What one threshold flags; None where a rate is undefined.
+
+  Precision needs a flagged example, and all rates need a positive one.
+
+  Attributes:
+    threshold: float.
+    tp: flagged positives.
+    fp: flagged negatives.
+    fn: positives that are not flagged.
+    tn: negatives that are not flagged.
+    precision: tp / (tp + fp).
+    recall: tp / (tp + fn).
+    f1: 2 tp / (2 tp + fp + fn).
+    precision_ci: (low, high), Clopper-Pearson.
+    recall_ci: (low, high), Clopper-Pearson.
+  """
+
+  threshold: float
+  tp: int
+  fp: int
+  fn: int
+  tn: int
+  precision: float | None
+  recall: float | None
+  f1: float | None
+  precision_ci: tuple[float, float] | None
+  recall_ci: tuple[float, float] | None
+
+  @property
+  def flagged(self) -> int:
+    """Number of examples that are flagged."""
+    return self.tp + self.fp
+
+
+def operating_point(
+  threshold: float,
+  flagged: np.ndarray,
+  positive: np.ndarray,
+  alpha: float = 0.05,
+) -> OperatingPoint:
+  """Returns counts, rates and intervals of what is flagged.
+
+  The intervals cover for a threshold that was chosen on other examples; one
+  chosen on these looks better than it is.
+
+  Args:
+    threshold: that it is flagged at, kept as it is.
+    flagged: bool [N].
+    positive: bool [N].
+    alpha: 1 - the coverage of the intervals.
+  """
+  tp = int(np.sum(flagged & positive))
+  fp = int(np.sum(flagged & ~positive))
+  fn = int(np.sum(~flagged & positive))
+  defined = tp + fn > 0
+  precision, precision_ci = _rate(tp, tp + fp if defined else 0, alpha)
+  recall, recall_ci = _rate(tp, tp + fn, alpha)
+  return OperatingPoint(
+    threshold=float(threshold),
+    tp=tp,
+    fp=fp,
+    fn=fn,
+    tn=len(positive) - tp - fp - fn,
+    precision=precision,
+    recall=recall,
+    f1=2 * tp / (2 * tp + fp + fn) if defined else None,
+    precision_ci=precision_ci,
+    recall_ci=recall_ci,
+  )
+
+
+def _rate(part: int, whole: int, alpha: float):
+  low, high = intervals.clopper_pearson(part if whole else 0, whole, alpha)
+  if not whole:
+    return None, None
+  return part / whole, (float(low), float(high))
+
+
+def at_threshold(
+  scores: np.ndarray,
+  positive: np.ndarray,
+  threshold: float,
+  alpha: float = 0.05,
+) -> OperatingPoint:
+  """Returns what flagging every score >= threshold gives.
+
+  Arguments and errors as in `precision_recall_curve` and `operating_point`;
+  a threshold that is NaN is an error too.
+  """
+  scores, positive = checked(scores, positive)
+  check_threshold(threshold)
+  return operating_point(threshold, scores >= threshold, positive, alpha)
+
+
+def check_threshold(threshold) -> None:
+  """Raises InputError unless it is a number."""
+  if np.ndim(threshold) or np.isnan(threshold):
+    raise errors.InputError(f"threshold: expected a number, got {threshold}")
+
+
+def threshold_for_recall(
+  scores: np.ndarray,
+  positive: np.ndarray,
+  wanted: float,
+  alpha: float = 0.05,
+) -> OperatingPoint:
+  """Returns the point of the highest threshold whose recall is >= wanted.
+
+  Its precision is what that recall costs. Recalls are quotients of integers,
+  rounded once, so that a wanted 0.07 is met by exactly 7 of 100.
+
+  Args:
+    scores: float [N].
+    positive: bool [N], at least one true.
+    wanted: in (0, 1]; 1 finds every positive.
+    alpha: 1 - the coverage of the intervals; see `operating_point`.
+
+  Raises:
+    InputError: as `precision_recall_curve`, no positive, `wanted` outside.
+  """
+  curve = _curve_with_positives(scores, positive, wanted)
+  # Recall grows along the curve and ends at 1.
+  first = np.argmax(curve.recall >= wanted)
+  return at_threshold(scores, positive, curve.thresholds[first], alpha)
+
+
+def threshold_for_precision(
+  scores: np.ndarray,
+  positive: np.ndarray,
+  wanted: float,
+  alpha: float = 0.05,
+) -> OperatingPoint | None:
+  """Returns the point of highest recall among those of precision >= wanted.
+
+  Of several thresholds with that recall the highest one, which is the most
+  precise. None if no threshold reaches the precision. Arguments and errors as
+  in `threshold_for_recall`.
+  """
+  curve = _curve_with_positives(scores, positive, wanted)
+  found = np.where(curve.precision >= wanted, curve.true_positives, 0)
+  best = np.argmax(found)
+  if not found[best]:
+    return None
+  return at_threshold(scores, positive, curve.thresholds[best], alpha)
+
+
+def _curve_with_positives(scores, positive, wanted) -> Curve:
+  if not 0 < wanted <= 1:
+    raise errors.InputError(f"wanted: expected a rate in (0, 1], got {wanted}")
+  curve = precision_recall_curve(scores, positive)
+  if not curve.positives:
+    raise errors.InputError(
+      "positive: expected at least one true, got none of"
+      f" {curve.negatives}; there is no recall to reach"
+    )
+  return curve
+
+
+def cost(point: OperatingPoint) -> str:
+  """Returns a sentence: what is found, and what is flagged along with it."""
+  positives = point.tp + point.fn
+  text = (
+    f"flagging scores >= {point.threshold:.6g} finds {point.tp} of {positives}"
+  )
+  if point.recall is not None:
+    text += f" (recall {point.recall:.3f})"
+  text += f" and flags {point.fp} of {point.fp + point.tn} others"
+  if point.precision is not None:
+    text += f" (precision {point.precision:.3f})"
+  return text

@@ -1,0 +1,242 @@
+"""Reconstruction errors of autoencoders, and anomalies found by them."""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgbench import errors as errors_lib
+from imgbench.metrics import checks
+from imgbench.metrics import curves
+
+
+@flax.struct.dataclass
+class ReconstructionErrors:
+  """One value per image, in the units of the images.
+
+  Attributes:
+    mse: float32 [B], mean over the elements of the squared difference.
+    mae: float32 [B], mean over the elements of the absolute difference.
+    psnr: float32 [B], 10 log10((high - low)^2 / mse) in dB; inf at mse 0.
+    in_range: bool [B], whether image and reconstruction have values in
+      [low, high] alone; false if there is a NaN.
+  """
+
+  mse: jax.Array
+  mae: jax.Array
+  psnr: jax.Array
+  in_range: jax.Array
+
+
+def reconstruction_errors(
+  images: jax.Array,
+  reconstructions: jax.Array,
+  *,
+  value_range: tuple[float, float],
+  mask: jax.Array | None = None,
+) -> ReconstructionErrors:
+  """Returns the errors of every image; pure, to be jitted by the caller.
+
+  All is computed in float32, whatever the types are.
+
+  Args:
+    images: any float type or uint8 [B, ...].
+    reconstructions: the same shape and one of these types.
+    value_range: (low, high) of the images, two Python numbers, e.g. (0, 1) or
+      (0, 255); PSNR depends on it. Values outside are counted, not clipped.
+    mask: bool [B], false for padding: NaN errors, and never out of range. The
+      padding may hold anything.
+
+  Raises:
+    InputError: wrong shapes or types, a range that is none.
+  """
+  low, high = _checked_range(value_range)
+  _check_images("images", images)
+  _check_images("reconstructions", reconstructions)
+  checks.shape("reconstructions", reconstructions, np.shape(images))
+  images = jnp.asarray(images).astype(jnp.float32)
+  reconstructions = jnp.asarray(reconstructions).astype(jnp.float32)
+  inside = lambda x: (x >= low) & (x <= high)
+  elements = tuple(range(1, images.ndim))
+  difference = images - reconstructions
+  mse = jnp.mean(jnp.square(difference), axis=elements)
+  mae = jnp.mean(jnp.abs(difference), axis=elements)
+  in_range = jnp.all(inside(images) & inside(reconstructions), axis=elements)
+  if mask is not None:
+    checks.shape("mask", mask, mse.shape)
+    checks.kind("mask", mask, np.bool_, "bool")
+    mse, mae = jnp.where(mask, mse, jnp.nan), jnp.where(mask, mae, jnp.nan)
+    in_range |= ~jnp.asarray(mask)
+  psnr = 20 * math.log10(high - low) - 10 * jnp.log10(mse)
+  return ReconstructionErrors(mse, mae, psnr, in_range)
+
+
+def checked_errors(
+  images: np.ndarray,
+  reconstructions: np.ndarray,
+  *,
+  value_range: tuple[float, float],
+) -> ReconstructionErrors:
+  """Returns `reconstruction_errors` as NumPy arrays, for arrays on the host.
+
+  Raises:
+    InputError: as there, or values outside of the range.
+  """
+  check_value_range("images", images, value_range)
+  check_value_range("reconstructions", reconstructions, value_range)
+  result = _compiled(
+    images, reconstructions, value_range=_checked_range(value_range)
+  )
+  return jax.device_get(result)
+
+
+def check_value_range(
+  name: str, array: np.ndarray, value_range: tuple[float, float]
+) -> None:
+  """Raises InputError unless all values lie in the range; NaN does not.
+
+  Args:
+    name: of the argument, for the message.
+    array: any float type or uint8 [B, ...], on the host.
+    value_range: (low, high), both belong to it.
+  """
+  low, high = _checked_range(value_range)
+  array = np.asarray(array)
+  _check_images(name, array)
+  # In the precision of the kernel.
+  values = array.astype(np.float32)
+  outside = ~((values >= np.float32(low)) & (values <= np.float32(high)))
+  bad = np.flatnonzero(outside.any(axis=tuple(range(1, array.ndim))))
+  if bad.size:
+    raise errors_lib.InputError(
+      f"{name}: expected values in [{low:g}, {high:g}], got"
+      f" {float(array[bad[0]][outside[bad[0]]][0]):g} in image {bad[0]} and"
+      f" {bad.size - 1} more images outside; scale them, clip them or give"
+      " their true value_range"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+  """Images that are flagged as anomalies.
+
+  Attributes:
+    flagged: int64, indices of the images, ascending.
+    point: counts, precision, recall and F1.
+  """
+
+  flagged: np.ndarray
+  point: curves.OperatingPoint
+
+
+def flagged(errors: np.ndarray, threshold: float) -> np.ndarray:
+  """Returns the indices of the images whose error is above the threshold.
+
+  Args:
+    errors: float [N], e.g. mse; no NaN.
+    threshold: an error equal to it is not flagged; compared in float64.
+
+  Returns:
+    int64 indices, ascending.
+
+  Raises:
+    InputError: wrong shape or type, a NaN.
+  """
+  errors = np.asarray(errors)
+  errors, _ = _checked(errors, np.zeros(errors.shape, bool))
+  curves.check_threshold(threshold)
+  return np.flatnonzero(errors > float(threshold))
+
+
+def anomaly_at_threshold(
+  errors: np.ndarray,
+  is_anomaly: np.ndarray,
+  threshold: float,
+  alpha: float = 0.05,
+) -> Detection:
+  """Returns what flagging every error > threshold finds.
+
+  Args:
+    errors: float [N], e.g. mse; no NaN.
+    is_anomaly: bool [N], the truth. Without any anomaly the rates are None.
+    threshold: an error equal to it is not flagged; compared in float64.
+    alpha: 1 - the coverage of the intervals; see `curves.operating_point`.
+
+  Raises:
+    InputError: wrong shapes or types, a NaN.
+  """
+  errors, is_anomaly = _checked(errors, is_anomaly)
+  images = flagged(errors, threshold)
+  is_flagged = np.zeros(len(errors), bool)
+  is_flagged[images] = True
+  point = curves.operating_point(threshold, is_flagged, is_anomaly, alpha)
+  return Detection(images, point)
+
+
+def threshold_sweep(
+  errors: np.ndarray,
+  is_anomaly: np.ndarray,
+  thresholds: Sequence[float] | np.ndarray | None = None,
+) -> curves.Curve:
+  """Returns counts and rates of flagging errors > each threshold.
+
+  Args:
+    errors: float [N], e.g. mse; no NaN.
+    is_anomaly: bool [N], the truth. Without any anomaly the rates are NaN.
+    thresholds: float [T], kept in their order. If None, every distinct error
+      in descending order, and last the next number below the least of them:
+      from nothing flagged to all, each set that a threshold can flag once.
+
+  Raises:
+    InputError: wrong shapes or types, a NaN.
+  """
+  errors, is_anomaly = _checked(errors, is_anomaly)
+  curve = curves.precision_recall_curve(errors, is_anomaly)
+  if thresholds is None:
+    below = np.nextafter(curve.thresholds[-1:], -np.inf)
+    thresholds = np.append(curve.thresholds, below)
+  thresholds = np.asarray(thresholds, np.float64)
+  checks.shape("thresholds", thresholds, ("T",))
+  if np.isnan(thresholds).any():
+    raise errors_lib.InputError(
+      "thresholds: expected numbers, got NaN at position"
+      f" {np.argmax(np.isnan(thresholds))}"
+    )
+  # How many distinct errors lie above; the curve flags errors >= its own.
+  above = np.searchsorted(-curve.thresholds, -thresholds, side="left")
+  return dataclasses.replace(
+    curve,
+    thresholds=thresholds,
+    true_positives=np.append(0, curve.true_positives)[above],
+    false_positives=np.append(0, curve.false_positives)[above],
+  )
+
+
+def _checked(errors, is_anomaly) -> tuple[np.ndarray, np.ndarray]:
+  return curves.checked(errors, is_anomaly, "errors", "is_anomaly")
+
+
+def _checked_range(value_range) -> tuple[float, float]:
+  low, high = (float(end) for end in value_range)
+  if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    raise errors_lib.InputError(
+      f"value_range: expected finite low < high, got ({low:g}, {high:g})"
+    )
+  return low, high
+
+
+def _check_images(name: str, array) -> None:
+  if np.ndim(array) < 2 or not math.prod(np.shape(array)[1:]):
+    raise errors_lib.InputError(
+      f"{name}: expected images of shape [B, ...], got {list(np.shape(array))}"
+    )
+  dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+  if dtype != np.uint8:
+    checks.kind(name, array, np.floating, "a float type or uint8")
+
+
+_compiled = jax.jit(reconstruction_errors, static_argnames="value_range")

@@ -1,0 +1,328 @@
+"""Tests of reconstruction errors and of anomalies found by them."""
+
+import functools
+import math
+
+import hypothesis
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.metrics import curves
+from imgbench.metrics import reconstruction
+
+ERRORS = np.array([0.002, 0.0015, 0.005, 0.0008, 0.007])
+UNIT = (0.0, 1.0)
+
+
+def pair(dtype=np.float32, seed=0, shape=(4, 6, 5, 3)):
+  rng = np.random.default_rng(seed)
+  images, copies = rng.integers(0, 256, (2, *shape))
+  if dtype == np.uint8:
+    return images.astype(np.uint8), copies.astype(np.uint8)
+  return (images / 256).astype(dtype), (copies / 256).astype(dtype)
+
+
+def twin(images, copies, value_range):
+  """MSE, MAE and PSNR of each image in plain Python."""
+  low, high = value_range
+  result = []
+  for image, copy in zip(images, copies, strict=True):
+    gaps = [
+      float(a) - float(b)
+      for a, b in zip(image.reshape(-1), copy.reshape(-1), strict=True)
+    ]
+    mse = sum(g * g for g in gaps) / len(gaps)
+    mae = sum(abs(g) for g in gaps) / len(gaps)
+    psnr = 10 * math.log10((high - low) ** 2 / mse) if mse else math.inf
+    result.append((mse, mae, psnr))
+  return np.array(result).T
+
+
+def kernel(value_range):
+  return jax.jit(
+    functools.partial(
+      reconstruction.reconstruction_errors, value_range=value_range
+    )
+  )
+
+
+def test_errors_by_hand():
+  images = np.zeros((4, 2, 1, 1), np.float32)
+  copies = np.array([[0, 0], [0.5, 0.5], [1, 0], [1, 1]], np.float32)
+  copies = copies.reshape(4, 2, 1, 1)
+  result = kernel(UNIT)(images, copies)
+  assert result.mse.tolist() == [0, 0.25, 0.5, 1]
+  assert result.mae.tolist() == [0, 0.5, 0.5, 1]
+  expected = [math.inf, 10 * math.log10(4), 10 * math.log10(2), 0]
+  np.testing.assert_allclose(result.psnr, expected, rtol=1e-6)
+  assert result.in_range.all()
+  # An error of one tenth of the range is 20 dB, whatever the range.
+  for low, high in [(0, 1), (-1, 1), (0, 255)]:
+    flat = np.full((1, 3, 3, 1), low, np.float32)
+    moved = flat + np.float32((high - low) / 10)
+    psnr = kernel((low, high))(flat, moved).psnr
+    np.testing.assert_allclose(psnr, [20], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "dtype, value_range",
+  [
+    (np.float32, UNIT),
+    (np.float16, (0, 1)),
+    (jnp.bfloat16, (-1, 1)),
+    (np.float64, UNIT),
+    (np.uint8, (0, 255)),
+  ],
+)
+def test_errors_against_a_loop(dtype, value_range):
+  images, copies = pair(dtype)
+  copies[1] = images[1]
+  expected = twin(images, copies, value_range)
+  for got in (
+    kernel(value_range)(images, copies),
+    reconstruction.reconstruction_errors(
+      images, copies, value_range=value_range
+    ),
+    reconstruction.checked_errors(images, copies, value_range=value_range),
+  ):
+    for values in (got.mse, got.mae, got.psnr):
+      assert values.dtype == np.float32
+    # Float32 sums of 90 numbers; no wrap of uint8 differences.
+    np.testing.assert_allclose(
+      [got.mse, got.mae, got.psnr], expected, rtol=2e-6
+    )
+    assert got.psnr[1] == np.inf
+    assert np.asarray(got.in_range).tolist() == [True] * 4
+
+
+def test_mixed_types_are_compared_in_float32():
+  images, _ = pair(np.uint8)
+  got = reconstruction.checked_errors(
+    images, images.astype(np.float32) + 0.0, value_range=(0, 255)
+  )
+  assert isinstance(got.mse, np.ndarray)
+  assert got.mse.tolist() == [0] * 4
+
+
+def test_masked_rows_may_hold_anything():
+  images, copies = pair()
+  images[2], copies[3] = np.nan, 1e30
+  mask = np.array([True, True, False, False])
+  masked = jax.jit(
+    lambda a, b, m: reconstruction.reconstruction_errors(
+      a, b, value_range=UNIT, mask=m
+    )
+  )(images, copies, mask)
+  plain = kernel(UNIT)(images[:2], copies[:2])
+  for field in ("mse", "mae", "psnr"):
+    got = getattr(masked, field)
+    np.testing.assert_array_equal(got[:2], getattr(plain, field))
+    assert np.isnan(got[2:]).all()
+  assert masked.in_range.all()
+
+
+def test_values_outside_are_counted_under_jit():
+  images, copies = pair()
+  images[0, 0, 0, 0] = np.nan
+  images[1, 0, 0, 0] = -0.001
+  copies[2, 0, 0, 0] = np.inf
+  images[3, 0, 0, 0], copies[3, 0, 0, 0] = 0, 1
+  result = kernel(UNIT)(images, copies)
+  assert result.in_range.tolist() == [False, False, False, True]
+  assert np.isnan(result.mse[0]) and np.isnan(result.psnr[0])
+
+
+def test_check_of_the_range_says_which_image():
+  images = pair()[0]
+  reconstruction.check_value_range("images", images, UNIT)
+  # The kernel's precision: 0.1 in float64 is below 0.1 in float32.
+  reconstruction.check_value_range("x", np.array([[0.1]]), (0.1, 1))
+  reconstruction.check_value_range("x", np.zeros((0, 2)), UNIT)
+  images[1, 2, 0, 0] = 1.5
+  images[3] = np.nan
+  with pytest.raises(
+    errors.InputError,
+    match=r"images: expected values in \[0, 1\], got 1.5 in image 1 and 1 more",
+  ):
+    reconstruction.check_value_range("images", images, UNIT)
+  with pytest.raises(errors.InputError, match="got nan in image 1 and 0 more"):
+    reconstruction.check_value_range("images", images[2:], UNIT)
+
+
+@pytest.mark.parametrize("broken", ["images", "reconstructions"])
+def test_checked_errors_refuses_values_outside(broken):
+  arrays = dict(zip(("images", "reconstructions"), pair(np.uint8), strict=True))
+  # uint8 images that were taken for images in [0, 1].
+  arrays = {name: np.zeros_like(array) for name, array in arrays.items()}
+  arrays[broken][2] = 200
+  with pytest.raises(errors.InputError, match=f"^{broken}: .* got 200 in im"):
+    reconstruction.checked_errors(**arrays, value_range=UNIT)
+
+
+@pytest.mark.parametrize(
+  "images, copies, value_range, message",
+  [
+    (np.zeros(3), np.zeros(3), UNIT, r"images: .* shape \[B, \.\.\.\], got"),
+    (np.zeros((3, 0)), np.zeros((3, 0)), UNIT, "images: expected images"),
+    (
+      np.zeros((3, 2)),
+      np.zeros((3, 1)),
+      UNIT,
+      r"reconstructions: expected shape \[3, 2\], got \[3, 1\]",
+    ),
+    (
+      np.zeros((3, 2), int),
+      np.zeros((3, 2)),
+      UNIT,
+      "images: expected a float type or uint8, got int",
+    ),
+    (np.zeros((3, 2)), np.zeros((3, 2), bool), UNIT, "reconstructions: exp"),
+    (
+      np.zeros((3, 2)),
+      np.zeros((3, 2)),
+      (1, 0),
+      r"value_range: expected finite low < high, got \(1, 0\)",
+    ),
+    (np.zeros((3, 2)), np.zeros((3, 2)), (0, math.inf), "value_range: "),
+  ],
+)
+def test_bad_images_are_named(images, copies, value_range, message):
+  with pytest.raises(errors.InputError, match=message):
+    kernel(value_range)(images, copies)
+
+
+def test_bad_masks_are_named():
+  call = functools.partial(
+    reconstruction.reconstruction_errors, *pair(), value_range=UNIT
+  )
+  with pytest.raises(errors.InputError, match=r"mask: expected shape \[4\]"):
+    call(mask=np.ones(3, bool))
+  with pytest.raises(errors.InputError, match="mask: expected bool"):
+    call(mask=np.ones(4))
+
+
+def test_flagged_by_hand():
+  # Images 3 and 5, counted from 1.
+  assert reconstruction.flagged(ERRORS, 0.004).tolist() == [2, 4]
+  # Equal is not above.
+  assert reconstruction.flagged(ERRORS, 0.005).tolist() == [4]
+  assert reconstruction.flagged(ERRORS, 0.007).tolist() == []
+  assert reconstruction.flagged(ERRORS, -1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_detection_by_hand():
+  is_anomaly = np.array([1, 0, 0, 0, 1], bool)
+  found = reconstruction.anomaly_at_threshold(ERRORS, is_anomaly, 0.004)
+  assert found.flagged.tolist() == [2, 4]
+  point = found.point
+  assert (point.tp, point.fp, point.fn, point.tn) == (1, 1, 1, 2)
+  assert (point.precision, point.recall, point.f1) == (0.5, 0.5, 0.5)
+  assert point.threshold == 0.004
+  normal = np.zeros(5, bool)
+  point = reconstruction.anomaly_at_threshold(ERRORS, normal, 0.004).point
+  assert point.fp == 2 and point.recall is None
+
+
+def test_sweep_by_hand():
+  is_anomaly = np.array([1, 0, 0, 0, 1], bool)
+  sweep = reconstruction.threshold_sweep(ERRORS, is_anomaly)
+  assert sweep.thresholds[:-1].tolist() == sorted(ERRORS, reverse=True)
+  assert 0.0007 < sweep.thresholds[-1] < 0.0008
+  assert sweep.true_positives.tolist() == [0, 1, 1, 2, 2, 2]
+  assert sweep.false_positives.tolist() == [0, 0, 1, 1, 2, 3]
+  assert math.isnan(sweep.precision[0]) and sweep.recall[0] == 0
+  assert sweep.precision[1:].tolist() == [1, 1 / 2, 2 / 3, 2 / 4, 2 / 5]
+  chosen = reconstruction.threshold_sweep(
+    ERRORS, is_anomaly, [0.004, 0.005, 0.0049, 1, -1]
+  )
+  assert chosen.thresholds.tolist() == [0.004, 0.005, 0.0049, 1, -1]
+  assert chosen.true_positives.tolist() == [1, 1, 1, 0, 2]
+  assert chosen.false_positives.tolist() == [1, 0, 1, 0, 3]
+  empty = reconstruction.threshold_sweep(np.zeros(0), np.zeros(0, bool))
+  assert empty.thresholds.shape == empty.recall.shape == (0,)
+
+
+@hypothesis.settings(deadline=None, max_examples=80)
+@hypothesis.given(st.data())
+def test_sweep_is_every_threshold_on_its_own(data):
+  n = data.draw(st.integers(1, 20))
+  values = st.one_of(
+    st.sampled_from([0.0, 0.5, 1.0, np.inf]), st.floats(0, 1, width=32)
+  )
+  found = data.draw(hnp.arrays(np.float32, n, elements=values))
+  is_anomaly = data.draw(hnp.arrays(bool, n))
+  thresholds = data.draw(
+    st.none() | st.lists(st.sampled_from([-1.0, *found.tolist(), 0.25]))
+  )
+  sweep = reconstruction.threshold_sweep(found, is_anomaly, thresholds)
+  pairs = list(zip(found.tolist(), is_anomaly.tolist(), strict=True))
+  for j, threshold in enumerate(sweep.thresholds.tolist()):
+    flagged = [a for e, a in pairs if e > threshold]
+    assert sweep.true_positives[j] == sum(flagged)
+    assert sweep.false_positives[j] == len(flagged) - sum(flagged)
+    one = reconstruction.anomaly_at_threshold(found, is_anomaly, threshold)
+    assert one.point.tp == sum(flagged)
+    assert one.point.flagged == len(one.flagged) == len(flagged)
+    for field in ("precision", "recall", "f1"):
+      rate = getattr(one.point, field)
+      np.testing.assert_equal(
+        getattr(sweep, field)[j], math.nan if rate is None else rate
+      )
+  if thresholds is None:
+    # From nothing to everything, no set twice.
+    totals = sweep.true_positives + sweep.false_positives
+    assert totals[0] == 0 and totals[-1] == n
+    assert (np.diff(totals) > 0).all()
+    curve = curves.precision_recall_curve(found, is_anomaly)
+    np.testing.assert_array_equal(sweep.recall[1:], curve.recall)
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (
+      lambda e, a: reconstruction.flagged(e * np.nan, 0.1),
+      "errors: expected no NaN, got one at position 0 and 4 more",
+    ),
+    (
+      lambda e, a: reconstruction.threshold_sweep(e * np.nan, a),
+      "errors: expected no NaN",
+    ),
+    (
+      lambda e, a: reconstruction.threshold_sweep(e, a, [0.1, np.nan]),
+      "thresholds: expected numbers, got NaN at position 1",
+    ),
+    (
+      lambda e, a: reconstruction.threshold_sweep(e, a, 0.1),
+      r"thresholds: expected shape \[T\], got \[\]",
+    ),
+    (
+      lambda e, a: reconstruction.anomaly_at_threshold(e, a[1:], 0.1),
+      r"is_anomaly: expected shape \[5\], got \[4\]",
+    ),
+    (
+      lambda e, a: reconstruction.anomaly_at_threshold(e, a * 1, 0.1),
+      "is_anomaly: expected bool",
+    ),
+    (
+      lambda e, a: reconstruction.anomaly_at_threshold(e, a, np.nan),
+      "threshold: expected a number",
+    ),
+    (
+      lambda e, a: reconstruction.flagged(e, e),
+      "threshold: expected a number",
+    ),
+    (
+      lambda e, a: reconstruction.flagged(e[None], 0.1),
+      r"errors: expected shape \[N\]",
+    ),
+  ],
+)
+def test_bad_detections_are_named(call, message):
+  with pytest.raises(errors.InputError, match=message):
+    call(ERRORS, np.array([1, 0, 0, 0, 1], bool))
