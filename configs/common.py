@@ -28,9 +28,19 @@ def base_config() -> ml_collections.ConfigDict:
   # per_dispatch: steps in one call on accelerators; 0 chooses.
   config.steps = dict(total="10 epochs", per_dispatch=0)
   config.logging = dict(every="50 steps", tensorboard=True, report=True)
-  # sets: alias -> type, split and optionally name, data_dir, options, every.
+  # sets: alias -> type, split and optionally name, data_dir, options, every,
+  # probabilities (kept for curves by class; None: where they are small).
+  # class_masks: name -> file of classes, a subset of its own in all results.
+  # warnings: settings of imgbench.metrics.diagnostics.Thresholds.
   config.evaluation = dict(
-    every="1 epochs", batch_size=500, flip_average=False, sets={}
+    every="1 epochs",
+    batch_size=500,
+    flip_average=False,
+    ks=(1, 5),
+    alpha=0.05,
+    class_masks={},
+    warnings={},
+    sets={},
   )
   config.checkpoint = dict(every="1 epochs", keep=2, best="", asynchronous=True)
   config.parallel = dict(strategy="jit", devices=0)

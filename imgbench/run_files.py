@@ -152,23 +152,37 @@ def write_results(
     for (subset, metric), value in evaluation.measurements.items():
       results[f"{info.key}/{subset}/{metric}"] = value.as_json()
     labels = examples[alias].label
-    top1 = evaluation.outcomes.top5[:, 0]
-    matrix = confusion.confusion_matrix(labels, top1, info.num_classes)
-    matrices[key] = matrix
+    top1 = evaluation.outcomes.top1
+    matrices[key] = confusion.confusion_matrix(labels, top1, info.num_classes)
     matrices[f"{key}.class_names"] = np.array(info.class_names)
-    tables.append((info, confusion.per_class_rows(matrix, labels)))
-    _write_npz(
-      workdir / PREDICTIONS / f"{key}.npz",
-      image_id=examples[alias].image_id,
-      label=labels,
-      top5=evaluation.outcomes.top5,
-      top5_prob=evaluation.outcomes.top5_prob,
+    tables.append(
+      (
+        info,
+        confusion.per_class_rows(
+          confusion.per_class_of(labels, top1, info.num_classes)
+        ),
+      )
+    )
+    _write_predictions(
+      workdir / PREDICTIONS / f"{key}.npz", examples[alias], evaluation
     )
   _write_npz(workdir / CONFUSION, **matrices)
   writers.write_atomically(workdir / PER_CLASS, _per_class_csv(tables))
   writers.write_json(workdir / WARNINGS, warnings)
   writers.write_json(workdir / RESULTS, results)
   return results
+
+
+def _write_predictions(path, examples, evaluation) -> None:
+  arrays = {
+    "image_id": examples.image_id,
+    "label": examples.label,
+    "top5": evaluation.outcomes.top5,
+    "top5_prob": evaluation.outcomes.top5_prob,
+  }
+  if evaluation.probs is not None:
+    arrays["probs"] = evaluation.probs
+  _write_npz(path, **arrays)
 
 
 def _write_npz(path: pathlib.Path, **arrays: np.ndarray) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 from typing import Protocol
 
@@ -36,12 +38,15 @@ class Evaluation:
     measurements: (subset, metric) -> measurement.
     outcomes: per example, NumPy arrays [N].
     counts: by original class, NumPy arrays [K].
+    probs: float32 [N, K] softmax of the logits, NaN in rows not finite; None
+      where it was not kept.
   """
 
   info: source.Info
   measurements: Mapping[MetricKey, measurement.Measurement]
   outcomes: outcomes_lib.Outcomes
   counts: counts_lib.Counts
+  probs: np.ndarray | None = None
 
 
 class Evaluator(Protocol):
@@ -69,6 +74,7 @@ class CompiledPass:
     strategy: devices and shardings.
     batch_size: rounded up to a multiple of the devices.
     num_classes: K.
+    ks: top-k hits are counted for each k.
   """
 
   def __init__(
@@ -77,55 +83,64 @@ class CompiledPass:
     strategy: parallel.JitStrategy,
     batch_size: int,
     num_classes: int,
+    ks: Sequence[int] = (1, outcomes_lib.TOP),
   ):
     if batch_size < 1:
       raise errors.InputError(
         f"evaluation.batch_size: expected at least 1, got {batch_size}"
       )
     self._batch_size = strategy.round_up(batch_size)
-    self._num_classes = num_classes
     self._strategy = strategy
+    # Wrong k are refused here, before data are read.
+    self._empty = lambda: counts_lib.empty(
+      num_classes, ks, set_ks=(1, outcomes_lib.TOP)
+    )
+    self._empty()
 
     def gather(data, start):
       return device.eval_batch(data, start, self._batch_size)
 
-    def eval_step(variables, batch, mask, counts):
+    def eval_step(keep_probs, variables, batch, mask, counts):
       logits = predict_fn(variables, batch.image)
       outcomes = outcomes_lib.outcomes(logits, batch.label, batch.label_codes)
-      new = counts_lib.from_outcomes(
-        outcomes,
-        batch.label,
-        mask,
-        num_classes=num_classes,
-        is_problematic=batch.is_problematic,
+      counts = counts_lib.update(
+        counts, outcomes, batch.label, mask, left_out=batch.is_problematic
       )
-      return counts_lib.merge(counts, new), outcomes
+      probs = outcomes_lib.probabilities(logits) if keep_probs else None
+      return counts, outcomes, probs
 
     self._gather = strategy.jit(gather, out=strategy.batch)
-    self._eval_step = strategy.jit(
-      eval_step, out=(strategy.replicated, strategy.batch), donate=(3,)
-    )
+    self._eval_steps = {
+      keep_probs: strategy.jit(
+        functools.partial(eval_step, keep_probs),
+        out=(strategy.replicated, strategy.batch, strategy.batch),
+        donate=(3,),
+      )
+      for keep_probs in (False, True)
+    }
 
   def __call__(
     self,
     variables: Mapping[str, Any],
     data: device.DeviceExamples,
     should_stop: Callable[[], bool],
-  ) -> tuple[counts_lib.Counts, outcomes_lib.Outcomes]:
-    """Returns counts [K] and outcomes [N] as NumPy arrays."""
-    counts = self._strategy.replicate(counts_lib.empty(self._num_classes))
+    keep_probs: bool = False,
+  ) -> tuple[counts_lib.Counts, outcomes_lib.Outcomes, np.ndarray | None]:
+    """Returns counts [K], outcomes [N] and probabilities, NumPy arrays."""
+    counts = self._strategy.replicate(self._empty())
+    eval_step = self._eval_steps[keep_probs]
     batches = []
     for start in range(0, data.num_examples, self._batch_size):
       if should_stop():
         raise EvaluationStopped
       batch, mask = self._gather(data, jnp.int32(start))
-      counts, outcomes = self._eval_step(variables, batch, mask, counts)
-      batches.append(outcomes)
+      counts, *of_batch = eval_step(variables, batch, mask, counts)
+      batches.append(of_batch)
     counts, batches = jax.device_get((counts, batches))
-    outcomes = jax.tree.map(
+    outcomes, probs = jax.tree.map(
       lambda *parts: np.concatenate(parts)[: data.num_examples], *batches
     )
     seen = int(counts.count.sum())
     if seen != data.num_examples:
       raise RuntimeError(f"counted {seen} of {data.num_examples} examples")
-    return counts, outcomes
+    return counts, outcomes, probs

@@ -31,10 +31,31 @@ def confusion_matrix(
     InputError: wrong shapes, or a value outside.
   """
   labels, predicted = _checked(labels, predicted, num_classes)
-  there = predicted >= 0
-  cells = labels[there] * num_classes + predicted[there]
+  cells = _cells(labels, predicted, num_classes)
   matrix = np.bincount(cells, minlength=num_classes**2)
-  return matrix.reshape(num_classes, num_classes).astype(np.int64)
+  return matrix.reshape(num_classes, num_classes)
+
+
+def confused_pairs(
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int, limit: int
+) -> list[tuple[int, int, int]]:
+  """Returns the most frequent (true, predicted, count) of wrong predictions.
+
+  Needs memory for the examples only, where a matrix of many thousand classes
+  would not fit.
+
+  Args:
+    labels: integer [N]; for this and the rest see `confusion_matrix`.
+    predicted: integer [N].
+    num_classes: K.
+    limit: at most so many; equal counts come in the order of the classes.
+  """
+  labels, predicted = _checked(labels, predicted, num_classes)
+  cells = _cells(labels, predicted, num_classes)
+  wrong = cells[cells // num_classes != cells % num_classes]
+  cells, counts = np.unique(wrong, return_counts=True)
+  order = np.argsort(-counts, kind="stable")[:limit]
+  return [(*divmod(int(cells[i]), num_classes), int(counts[i])) for i in order]
 
 
 def without_prediction(
@@ -79,6 +100,25 @@ class PerClass:
     return np.where(defined, part / np.maximum(whole, 1), np.nan)
 
 
+def per_class_of(
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> PerClass:
+  """Returns what `per_class` does, without making the matrix.
+
+  Args:
+    labels: integer [N]; for this and the rest see `confusion_matrix`.
+    predicted: integer [N]; -1 counts as an example without a prediction.
+    num_classes: K.
+  """
+  labels, predicted = _checked(labels, predicted, num_classes)
+  count = lambda values: np.bincount(values, minlength=num_classes)
+  return PerClass(
+    n=count(labels),
+    predicted=count(predicted[predicted >= 0]),
+    correct=count(labels[labels == predicted]),
+  )
+
+
 def per_class(matrix: np.ndarray, n: np.ndarray | None = None) -> PerClass:
   """Returns the counts and rates of every class.
 
@@ -101,18 +141,14 @@ def per_class(matrix: np.ndarray, n: np.ndarray | None = None) -> PerClass:
 
 
 def per_class_rows(
-  matrix: np.ndarray, labels: np.ndarray, alpha: float = 0.05
+  table: PerClass, alpha: float = 0.05
 ) -> list[dict[str, Any]]:
   """Returns the numbers of per_class.csv, one row per class; None: undefined.
 
   Args:
-    matrix: integer [K, K] of `confusion_matrix`.
-    labels: integer [N], of all examples, also those without a prediction.
+    table: of all K classes.
     alpha: 1 - the coverage of the (Clopper-Pearson) interval of the recall.
   """
-  labels = np.asarray(labels)
-  checks.labels_in_range("labels", labels, len(matrix))
-  table = per_class(matrix, np.bincount(labels, minlength=len(matrix)))
   low, high = intervals.clopper_pearson(table.correct, table.n, alpha)
   columns = {
     "n": table.n,
@@ -124,7 +160,7 @@ def per_class_rows(
     "recall_ci_high": high,
     "f1": table.f1,
   }
-  values = {name: _none_for_nan(column) for name, column in columns.items()}
+  values = {name: none_for_nan(column) for name, column in columns.items()}
   return [
     dict(zip(values, row, strict=True))
     for row in zip(*values.values(), strict=True)
@@ -155,8 +191,36 @@ def means(table: PerClass) -> Mapping[str, float]:
   return {name: float(value) for name, value in result.items()}
 
 
-def _none_for_nan(column: np.ndarray) -> list:
+def cohen_kappa(table: PerClass) -> float:
+  """Returns Cohen's kappa of labels and predictions, in [-1, 1].
+
+  (accuracy - chance) / (1 - chance), where chance is the agreement of a label
+  and a prediction that are drawn apart, each as often as it occurs. An example
+  without a prediction agrees with nothing. NaN, undefined, where there is no
+  example or chance agreement is certain.
+
+  Source: Cohen, Educational and Psychological Measurement 20 (1960).
+  """
+  n = int(table.n.sum())
+  # In Python's integers: products of counts may pass 2^63.
+  pairs = zip(table.n.tolist(), table.predicted.tolist(), strict=True)
+  chance = sum(a * b for a, b in pairs)
+  agreed = int(table.correct.sum()) * n
+  return (
+    (agreed - chance) / (n * n - chance) if n * n > chance else float("nan")
+  )
+
+
+def none_for_nan(column: np.ndarray) -> list:
+  """Returns the values of float or integer [K] with None for NaN."""
   return [None if value != value else value for value in column.tolist()]
+
+
+def _cells(labels, predicted, num_classes) -> np.ndarray:
+  there = predicted >= 0
+  if not there.all():
+    labels, predicted = labels[there], predicted[there]
+  return labels * num_classes + predicted
 
 
 def _checked(labels, predicted, num_classes):
@@ -166,6 +230,10 @@ def _checked(labels, predicted, num_classes):
   checks.kind("labels", labels, np.integer, "an integer type")
   checks.kind("predicted", predicted, np.integer, "an integer type")
   checks.labels_in_range("labels", labels, num_classes)
-  there = predicted[predicted != -1]
-  checks.labels_in_range("predicted", there, num_classes)
+  # Looked through again, to name the culprit, only if there is one.
+  if predicted.size and (
+    predicted.min() < -1 or predicted.max() >= num_classes
+  ):
+    there = predicted[predicted != -1]
+    checks.labels_in_range("predicted", there, num_classes)
   return labels.astype(np.int64), predicted.astype(np.int64)

@@ -5,113 +5,247 @@ same for every batch size, padding, order and number of devices. Division
 happens once, on the host, in float64.
 """
 
+from collections.abc import Sequence
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from imgbench import errors
 from imgbench.labels import annotations
 from imgbench.metrics import checks
 from imgbench.metrics import outcomes as outcomes_lib
 from imgbench.metrics import topk
+
+_LABEL_FIELDS = ("count", "non_finite")
+_SET_FIELDS = (
+  "reviewed_count",
+  "lenient_hits",
+  "unreviewed",
+  "imagenet_m_count",
+  "imagenet_m_hits",
+  "imagenet_m_unreviewed",
+)
 
 
 @flax.struct.dataclass
 class Counts:
   """Numbers of examples by the class they are labelled with, int32 [K].
 
-  The last four are 0 where the examples have no reviewed label sets, and
-  leave problematic images out.
+  Those that speak of label sets are 0 where the examples have none, and leave
+  out images that are left out of them (problematic ones; for ReaL those whose
+  set is empty).
 
   Attributes:
-    count: examples.
-    top1_hits: the label is on top.
-    top5_hits: the label is among the first five.
-    non_finite: rows of logits that are not finite; never a hit.
-    reviewed_count: examples that are not problematic.
-    strict_hits: the top-1 prediction is a correct label.
-    lenient_hits: it is a correct or an unclear label.
-    unreviewed: nobody has reviewed the top-1 prediction.
+    table: int32 [K + 1, F], one column for each of the properties below; the
+      last row counts real examples whose label is no class. One array, because
+      handing arrays to a compiled step costs time by the piece.
+    ks: the k of `top_hits`.
+    set_ks: the k of `strict_hits`.
   """
 
-  count: jax.Array
-  top1_hits: jax.Array
-  top5_hits: jax.Array
-  non_finite: jax.Array
-  reviewed_count: jax.Array
-  strict_hits: jax.Array
-  lenient_hits: jax.Array
-  unreviewed: jax.Array
+  table: jax.Array
+  ks: tuple[int, ...] = flax.struct.field(pytree_node=False)
+  set_ks: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+  @property
+  def num_classes(self) -> int:
+    return self.table.shape[-2] - 1
+
+  @property
+  def outside(self) -> jax.Array:
+    """Examples, a scalar, whose label is no class; they are in no count."""
+    return self.table[..., -1, 0]
+
+  @property
+  def count(self) -> jax.Array:
+    """Examples."""
+    return self._column("count")
+
+  @property
+  def non_finite(self) -> jax.Array:
+    """Rows of logits that are not finite; never a hit."""
+    return self._column("non_finite")
+
+  def top_hits(self, k: int) -> jax.Array:
+    """The label is among the first k predictions; k one of `ks`."""
+    return self._column(("top", k))
+
+  @property
+  def reviewed_count(self) -> jax.Array:
+    """Examples with a label set that are not left out."""
+    return self._column("reviewed_count")
+
+  def strict_hits(self, k: int = 1) -> jax.Array:
+    """A correct label of the set is among the first k; k one of `set_ks`."""
+    return self._column(("strict", k))
+
+  @property
+  def lenient_hits(self) -> jax.Array:
+    """The top-1 prediction is a correct or an unclear label."""
+    return self._column("lenient_hits")
+
+  @property
+  def unreviewed(self) -> jax.Array:
+    """Nobody has reviewed the top-1 prediction."""
+    return self._column("unreviewed")
+
+  @property
+  def imagenet_m_count(self) -> jax.Array:
+    """Examples with a label set that belong to ImageNet-M."""
+    return self._column("imagenet_m_count")
+
+  @property
+  def imagenet_m_hits(self) -> jax.Array:
+    """Lenient hits among them."""
+    return self._column("imagenet_m_hits")
+
+  @property
+  def imagenet_m_unreviewed(self) -> jax.Array:
+    """Top-1 predictions among them that nobody has reviewed."""
+    return self._column("imagenet_m_unreviewed")
+
+  def _column(self, name) -> jax.Array:
+    names = column_names(self.ks, self.set_ks)
+    if name not in names:
+      raise errors.InputError(
+        f"k: expected one of {self.ks} for the label or of {self.set_ks} for"
+        f" the label set, as the counts were made with, got {name[1]}"
+      )
+    return self.table[..., :-1, names.index(name)]
 
 
-def empty(num_classes: int) -> Counts:
-  """Returns the counts of no example, K = `num_classes`."""
-  # One array per field: a buffer must not be donated twice.
-  fields = Counts.__dataclass_fields__
-  return Counts(**{f: jnp.zeros(num_classes, jnp.int32) for f in fields})
+def column_names(ks: Sequence[int], set_ks: Sequence[int]) -> list:
+  """Returns what the columns of `Counts.table` stand for."""
+  top = [("top", k) for k in ks]
+  strict = [("strict", k) for k in set_ks]
+  return [*_LABEL_FIELDS, *top, *strict, *_SET_FIELDS]
+
+
+def empty(
+  num_classes: int,
+  ks: Sequence[int] = (1, outcomes_lib.TOP),
+  set_ks: Sequence[int] = (1,),
+) -> Counts:
+  """Returns the counts of no example.
+
+  Args:
+    num_classes: K.
+    ks: hits of the label are counted among the first k, for each of them.
+    set_ks: the same for correct labels of the label set; at most 5, and each
+      above 1 needs the first five predictions of every row.
+
+  Raises:
+    InputError: no k, a k below 1, twice or too large.
+  """
+  ks = _checked("ks", ks, None)
+  set_ks = _checked("set_ks", set_ks, outcomes_lib.TOP)
+  width = len(column_names(ks, set_ks))
+  return Counts(jnp.zeros((num_classes + 1, width), jnp.int32), ks, set_ks)
+
+
+def _checked(name, ks, most) -> tuple[int, ...]:
+  ks = tuple(int(k) for k in ks)
+  bound = "" if most is None else f" and at most {most}"
+  in_bounds = all(k >= 1 and (most is None or k <= most) for k in ks)
+  if not ks or len(set(ks)) < len(ks) or not in_bounds:
+    raise errors.InputError(
+      f"{name}: expected one or more different k of at least 1{bound}, got"
+      f" {list(ks)}"
+    )
+  return ks
 
 
 def merge(a: Counts, b: Counts) -> Counts:
-  """Returns the counts of both; commutative, associative, exact."""
+  """Returns the counts of both; commutative, associative, exact.
+
+  Raises:
+    ValueError: counts of other k or of another number of classes.
+  """
+  checks.shape("b.table", b.table, a.table.shape)
   return jax.tree.map(jnp.add, a, b)
 
 
-def from_outcomes(
+def update(
+  counts: Counts,
   outcomes: outcomes_lib.Outcomes,
   labels: jax.Array,
   mask: jax.Array,
   *,
-  num_classes: int,
-  is_problematic: jax.Array | None = None,
+  left_out: jax.Array | None = None,
+  in_imagenet_m: jax.Array | None = None,
 ) -> Counts:
-  """Returns the counts of a batch; pure, also on a sharded batch.
+  """Returns `counts` with a batch added, in place where it is donated.
+
+  Pure, also on a sharded batch. Under pmap add each device's batch to `empty`,
+  `psum` the sum and `merge` it.
 
   Args:
+    counts: so far.
     outcomes: of B examples; masked rows may hold anything.
-    labels: integer [B]. A real example with a label outside [0, K) is in no
-      count, so the sum of `count` tells that one was there.
+    labels: integer [B]. A real example with a label outside [0, K) is counted
+      in `outside` alone.
     mask: bool [B], false for padding.
-    num_classes: K.
-    is_problematic: bool [B], images that multi-label accuracy leaves out, or
-      None where the examples have no reviewed label sets.
+    left_out: bool [B], images that the label sets leave out, or None where the
+      examples have no label sets.
+    in_imagenet_m: bool [B], images that belong to ImageNet-M, or None for
+      none.
 
   Raises:
     InputError: wrong shape or type of an argument.
   """
-  _check(outcomes, labels, mask, is_problematic)
+  _check(outcomes, labels, mask, left_out, in_imagenet_m)
+  num_classes = counts.num_classes
   labels = jnp.asarray(labels).astype(jnp.int32)
+  columns = _columns(counts, outcomes, left_out, in_imagenet_m)
+  keep = jnp.asarray(mask)[:, None]
+  table = jnp.where(keep, jnp.stack(columns, axis=1), False).astype(jnp.int32)
+  # Scatters wrap negative ids: what is no class goes to the last row.
+  inside = topk.in_range(labels, num_classes)
+  ids = jnp.where(inside, labels, num_classes)
+  return counts.replace(table=counts.table.at[ids].add(table))
+
+
+def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
+  """Returns bool [B], one for each of `column_names`."""
   rank, code = outcomes.label_rank, outcomes.code
-  # A rank of K is never a hit, also where K is below 5.
-  hit = rank < num_classes
-  if is_problematic is None:
-    reviewed = jnp.zeros(labels.shape, bool)
-  else:
-    reviewed = ~jnp.asarray(is_problematic)
-  columns = Counts(
-    count=jnp.ones(labels.shape, bool),
-    top1_hits=hit & (rank < 1),
-    top5_hits=hit & (rank < outcomes_lib.TOP),
-    non_finite=~outcomes.finite,
-    reviewed_count=reviewed,
-    strict_hits=reviewed & (code == annotations.CORRECT),
-    lenient_hits=reviewed & (code >= annotations.UNCLEAR),
-    unreviewed=reviewed & (code == annotations.UNREVIEWED),
-  )
-  leaves, treedef = jax.tree.flatten(columns)
-  keep = jnp.asarray(mask) & topk.in_range(labels, num_classes)
-  table = jnp.where(keep[:, None], jnp.stack(leaves, axis=1), False)
-  # segment_sum wraps negative ids; those that do not count add 0 to class 0.
-  sums = jax.ops.segment_sum(
-    table.astype(jnp.int32), jnp.where(keep, labels, 0), num_classes
-  )
-  return jax.tree.unflatten(treedef, [sums[:, i] for i in range(len(leaves))])
+  # A rank of K is never a hit, also where K is below k.
+  ranked = rank < counts.num_classes
+  none = jnp.zeros(rank.shape, bool)
+  reviewed = none if left_out is None else ~jnp.asarray(left_out)
+  in_m = none if in_imagenet_m is None else reviewed & in_imagenet_m
+  lenient = reviewed & (code >= annotations.UNCLEAR)
+  unreviewed = reviewed & (code == annotations.UNREVIEWED)
+  values = {
+    "count": ~none,
+    "non_finite": ~outcomes.finite,
+    "reviewed_count": reviewed,
+    "lenient_hits": lenient,
+    "unreviewed": unreviewed,
+    "imagenet_m_count": in_m,
+    "imagenet_m_hits": in_m & lenient,
+    "imagenet_m_unreviewed": in_m & unreviewed,
+  }
+  values |= {("top", k): ranked & (rank < k) for k in counts.ks}
+  correct = outcomes.top5_code == annotations.CORRECT
+  values |= {
+    ("strict", k): reviewed & correct[:, :k].any(axis=1) for k in counts.set_ks
+  }
+  # From the fast top-1: the first five may not be needed at all.
+  values["strict", 1] = reviewed & (code == annotations.CORRECT)
+  return [values[name] for name in column_names(counts.ks, counts.set_ks)]
 
 
-def _check(outcomes, labels, mask, is_problematic) -> None:
+def _check(outcomes, labels, mask, left_out, in_imagenet_m) -> None:
   size = outcomes.label_rank.shape
   checks.shape("labels", labels, size)
   checks.kind("labels", labels, jnp.integer, "an integer type")
-  checks.shape("mask", mask, size)
-  checks.kind("mask", mask, jnp.bool_, "bool")
-  if is_problematic is not None:
-    checks.shape("is_problematic", is_problematic, size)
-    checks.kind("is_problematic", is_problematic, jnp.bool_, "bool")
+  flags = {
+    "mask": mask,
+    "left_out": left_out,
+    "in_imagenet_m": in_imagenet_m,
+  }
+  for name, flag in flags.items():
+    if name == "mask" or flag is not None:
+      checks.shape(name, flag, size)
+      checks.kind(name, flag, jnp.bool_, "bool")

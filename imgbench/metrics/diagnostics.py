@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from imgbench import errors
 from imgbench.metrics import checks
-from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import confusion
 from imgbench.metrics import intervals
 
 
@@ -21,25 +22,45 @@ class Thresholds:
       baseline).
     recall_gap: most that the recall of a class may lie below accuracy; only
       where the 95% interval of the recall also lies below accuracy.
-    recall_classes: at most so many classes are named, the worst first.
+    precision_gap: the same for the precision of a class.
+    named_classes: at most so many classes are named for either, the worst
+      first.
+    mean_gap: most that the macro mean of recall or of precision may lie off
+      accuracy, to either side; only where its 95% interval does not hold the
+      accuracy. Rare and frequent classes then fare differently, and accuracy
+      speaks of the frequent ones.
     train_gap: most that accuracy may lie below the training accuracy.
     non_finite: most rows of scores that may be not finite.
     trained_share: most that may be trained on of the examples evaluated.
+
+  Raises:
+    InputError: a setting that is negative.
   """
 
   baseline_skill: float = 0.1
   recall_gap: float = 0.25
-  recall_classes: int = 10
+  precision_gap: float = 0.25
+  named_classes: int = 10
+  mean_gap: float = 0.1
   train_gap: float = 0.1
   non_finite: int = 0
   trained_share: float = 0.0
 
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if not value >= 0:
+        raise errors.InputError(
+          f"{field.name}: expected a number of at least 0, got {value}"
+        )
+
 
 def diagnose(
   dataset: str,
-  counts: counts_lib.Counts,
+  table: confusion.PerClass,
   class_names: Sequence[str],
   *,
+  non_finite: int = 0,
   train_accuracy: float | None = None,
   trained_share: float = 0.0,
   thresholds: Thresholds | None = None,
@@ -48,8 +69,9 @@ def diagnose(
 
   Args:
     dataset: e.g. "cifar10:test".
-    counts: of all examples, NumPy arrays [K].
+    table: of all examples and K classes.
     class_names: K names.
+    non_finite: examples whose scores are not finite.
     train_accuracy: top-1 accuracy in training, in [0, 1], if it is known.
     trained_share: share of the examples that were trained on, in [0, 1].
     thresholds: the defaults if None.
@@ -58,16 +80,18 @@ def diagnose(
     Dicts with name, dataset, subset, value, threshold and message; empty if
     there is nothing to warn of. `value` is what `threshold` was compared with.
   """
-  checks.shape("class_names", class_names, counts.count.shape)
+  checks.shape("class_names", class_names, table.n.shape)
   thresholds = thresholds or Thresholds()
-  total = int(counts.count.sum())
+  total = int(table.n.sum())
   if total == 0:
     return [_row(dataset, "no_examples", 0, 1, "no example was evaluated")]
-  accuracy = int(counts.top1_hits.sum()) / total
+  accuracy = int(table.correct.sum()) / total
   found = [
-    *_non_finite(counts, total, thresholds.non_finite),
-    *_majority(counts, class_names, accuracy, thresholds.baseline_skill),
-    *_low_recall(counts, class_names, accuracy, thresholds),
+    *_non_finite(non_finite, total, thresholds.non_finite),
+    *_majority(table, class_names, accuracy, thresholds.baseline_skill),
+    *_low_rates("recall", table, class_names, accuracy, thresholds),
+    *_low_rates("precision", table, class_names, accuracy, thresholds),
+    *_mean_gap(table, accuracy, thresholds.mean_gap),
     *_train_gap(accuracy, train_accuracy, thresholds.train_gap),
     *_leakage(trained_share, thresholds.trained_share),
   ]
@@ -89,8 +113,7 @@ def _percent(rate: float) -> str:
   return f"{100 * rate:.1f}%"
 
 
-def _non_finite(counts, total, most):
-  rows = int(counts.non_finite.sum())
+def _non_finite(rows, total, most):
   if rows > most:
     message = (
       f"{rows} of {total} examples have scores that are not finite; they count"
@@ -99,9 +122,9 @@ def _non_finite(counts, total, most):
     yield "non_finite", rows, most, message
 
 
-def _majority(counts, class_names, accuracy, least):
-  largest = int(np.argmax(counts.count))
-  baseline = int(counts.count[largest]) / int(counts.count.sum())
+def _majority(table, class_names, accuracy, least):
+  largest = int(np.argmax(table.n))
+  baseline = int(table.n[largest]) / int(table.n.sum())
   name = class_names[largest]
   if baseline == 1:
     message = f"all examples are of {name}: accuracy says nothing"
@@ -116,28 +139,46 @@ def _majority(counts, class_names, accuracy, least):
     yield "majority_baseline", skill, least, message
 
 
-def _low_recall(counts, class_names, accuracy, thresholds):
-  n = np.maximum(counts.count, 1)
-  recall = counts.top1_hits / n
-  _, high = intervals.clopper_pearson(counts.top1_hits, n)
-  limit = accuracy - thresholds.recall_gap
-  low = (counts.count > 0) & (recall < limit) & (high < accuracy)
-  worst = np.argsort(np.where(low, recall, np.inf), kind="stable")
-  worst = worst[: min(int(low.sum()), thresholds.recall_classes)]
+def _low_rates(rate, table, class_names, accuracy, thresholds):
+  """Classes whose recall or precision is far below the accuracy."""
+  whole = table.n if rate == "recall" else table.predicted
+  gap = getattr(thresholds, f"{rate}_gap")
+  values = getattr(table, rate)
+  _, high = intervals.clopper_pearson(table.correct, whole)
+  limit = accuracy - gap
+  low = (values < limit) & (high < accuracy)  # False where undefined.
+  worst = np.argsort(np.where(low, values, np.inf), kind="stable")
+  worst = worst[: min(int(low.sum()), thresholds.named_classes)]
+  of = "" if rate == "recall" else " predictions"
   for index in worst:
     message = (
-      f"{_percent(accuracy)} accuracy, {_percent(recall[index])} recall on"
-      f" {class_names[index]} ({counts.top1_hits[index]} of"
-      f" {counts.count[index]})"
+      f"{_percent(accuracy)} accuracy, {_percent(values[index])} {rate} on"
+      f" {class_names[index]} ({table.correct[index]} of"
+      f" {whole[index]}{of})"
     )
-    yield "low_recall", float(recall[index]), limit, message
+    yield f"low_{rate}", float(values[index]), limit, message
   unnamed = int(low.sum()) - len(worst)
   if unnamed:
     message = (
-      f"{unnamed} more classes have a recall below {_percent(limit)}; see"
+      f"{unnamed} more classes have a {rate} below {_percent(limit)}; see"
       " per_class.csv"
     )
-    yield "low_recall_classes", int(low.sum()), len(worst), message
+    yield f"low_{rate}_classes", int(low.sum()), len(worst), message
+
+
+def _mean_gap(table, accuracy, most):
+  for rate, whole in (("recall", table.n), ("precision", table.predicted)):
+    there = (table.n > 0) & (whole > 0)
+    if not there.any():
+      continue
+    value = float(getattr(table, rate)[there].mean())
+    low, high, _ = intervals.class_mean(table.correct[there], whole[there])
+    if abs(value - accuracy) > most and not low <= accuracy <= high:
+      message = (
+        f"accuracy is {_percent(accuracy)}, the mean {rate} of the classes"
+        f" {_percent(value)}: rare and frequent classes fare differently"
+      )
+      yield f"macro_{rate}_gap", abs(value - accuracy), most, message
 
 
 def _train_gap(accuracy, train_accuracy, most):

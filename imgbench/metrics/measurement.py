@@ -5,6 +5,10 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+
+from imgbench.metrics import intervals
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -62,3 +66,92 @@ def from_json(entry: Mapping[str, Any]) -> Measurement:
       f"expected the fields {sorted(fields)}, got {sorted(entry)}"
     )
   return Measurement(**entry)
+
+
+class Measurer:
+  """Makes measurements that share alpha and a text about the protocol.
+
+  Args:
+    alpha: intervals cover 1 - alpha.
+    protocol: how predictions were made, if not by one plain forward pass;
+      said in every definition.
+  """
+
+  def __init__(self, alpha: float, protocol: str = ""):
+    self._alpha = alpha
+    self._suffix = f"; {protocol}" if protocol else ""
+
+  def value(
+    self,
+    n: int,
+    value: float,
+    definition: str,
+    *,
+    correct: int | None = None,
+    interval: tuple[float, float, str] | None = None,
+  ) -> Measurement:
+    """Of n examples, with an interval (low, high, method) or none."""
+    low, high, method = interval or (None, None, None)
+    return Measurement(
+      n=int(n),
+      correct=None if correct is None else int(correct),
+      value=float(value),
+      ci_low=None if low is None else float(low),
+      ci_high=None if high is None else float(high),
+      ci_method=method,
+      definition=definition + self._suffix,
+    )
+
+  def undefined(self, n: int, definition: str, why: str) -> Measurement:
+    """No value, for a reason."""
+    text = f"{definition}; undefined: {why}{self._suffix}"
+    return Measurement(int(n), None, None, None, None, None, text)
+
+  def redefined(self, entry: Measurement, definition: str) -> Measurement:
+    """The same numbers under another definition; undefined stays as it is."""
+    if entry.value is None:
+      return entry
+    return dataclasses.replace(entry, definition=definition + self._suffix)
+
+  def proportion(self, correct: int, n: int, definition: str) -> Measurement:
+    """correct / n, undefined without examples."""
+    if n == 0:
+      return self.undefined(0, definition, "no example")
+    low, high = intervals.clopper_pearson(correct, n, self._alpha)
+    return self.value(
+      n,
+      correct / n,
+      definition,
+      correct=correct,
+      interval=(low, high, intervals.CLOPPER_PEARSON),
+    )
+
+  def class_mean(
+    self, hits: np.ndarray, count: np.ndarray, definition: str
+  ) -> Measurement:
+    """Mean over classes of hits / count, undefined if a class has none."""
+    absent = int((count == 0).sum())
+    n = int(count.sum())
+    if absent or not len(count):
+      why = f"{absent} of {len(count)} classes have no example"
+      return self.undefined(n, definition, why)
+    return self.value(
+      n,
+      np.mean(hits / count),
+      definition,
+      interval=intervals.class_mean(hits, count, self._alpha),
+    )
+
+  def mean(
+    self, values: np.ndarray, definition: str, missing: str
+  ) -> Measurement:
+    """Mean of float [N]; undefined, as `missing` says, if one is infinite."""
+    if not len(values):
+      return self.undefined(0, definition, "no such example")
+    if not np.isfinite(values).all():
+      return self.undefined(len(values), definition, missing)
+    low, high = intervals.normal(values, self._alpha)
+    interval = (low, high, intervals.NORMAL) if len(values) > 1 else None
+    return self.value(
+      len(values), np.mean(values), definition, interval=interval
+    )

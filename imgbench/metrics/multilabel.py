@@ -1,7 +1,8 @@
-"""The named definitions of multi-label accuracy, on the host in float64.
+"""The named accuracies against sets of labels, on the host in float64.
 
-All take the top-1 prediction and leave problematic images out. They differ in
-what a hit is and in how hits are averaged.
+All leave out what the label set leaves out: problematic images, for ReaL
+images whose set is empty. They differ in what a hit is and in how hits are
+averaged.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import dataclasses
 import numpy as np
 
 from imgbench.metrics import counts as counts_lib
+
+Field = Callable[[counts_lib.Counts], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,33 +26,93 @@ class Definition:
     class_mean: the mean over classes of hits / count, which is undefined if a
       class has no example; else all hits over all examples.
     text: one sentence, without a full stop.
+    unreviewed: counts -> integer [K], the examples whose top-1 prediction
+      nobody has reviewed; they count as wrong. None: nothing is unreviewed.
   """
 
-  hits: Callable[[counts_lib.Counts], np.ndarray]
-  count: Callable[[counts_lib.Counts], np.ndarray]
+  hits: Field
+  count: Field
   class_mean: bool
   text: str
+  unreviewed: Field | None = None
 
 
 _LENIENT = (
   "top-1 prediction is a correct or an unclear label of the reviewed label set"
 )
+_reviewed: Field = lambda counts: counts.reviewed_count
+_lenient: Field = lambda counts: counts.lenient_hits
+_unreviewed: Field = lambda counts: counts.unreviewed
 
-# tfds: the documentation of TFDS's imagenet2012_multilabel, version 3.0.0.
+# The sources: icml2020, Shankar et al., "Evaluating Machine Accuracy on
+# ImageNet" (2020); tfds, the documentation of TFDS's imagenet2012_multilabel
+# 3.0.0; imagenet_m, Vasudevan et al., "When does dough become a bagel?" (2022).
 DEFINITIONS: Mapping[str, Definition] = {
+  "icml2020": Definition(
+    hits=lambda counts: counts.strict_hits(),
+    count=_reviewed,
+    class_mean=False,
+    text=(
+      "share of images, without problematic ones, whose top-1 prediction is a"
+      " correct label of the reviewed label set"
+    ),
+    unreviewed=_unreviewed,
+  ),
   "tfds": Definition(
-    hits=lambda counts: counts.lenient_hits,
-    count=lambda counts: counts.reviewed_count,
+    hits=_lenient,
+    count=_reviewed,
     class_mean=True,
     text=(
       "mean over the original classes of the share of their images, without"
       f" problematic ones, whose {_LENIENT}"
     ),
+    unreviewed=_unreviewed,
+  ),
+  "imagenet_m": Definition(
+    hits=lambda counts: counts.imagenet_m_hits,
+    count=lambda counts: counts.imagenet_m_count,
+    class_mean=False,
+    text=(
+      "share of ImageNet-M's images, without problematic ones, whose"
+      f" {_LENIENT}"
+    ),
+    unreviewed=lambda counts: counts.imagenet_m_unreviewed,
   ),
   "lenient_mean": Definition(
-    hits=lambda counts: counts.lenient_hits,
-    count=lambda counts: counts.reviewed_count,
+    hits=_lenient,
+    count=_reviewed,
     class_mean=False,
     text=f"share of images, without problematic ones, whose {_LENIENT}",
+    unreviewed=_unreviewed,
+  ),
+}
+
+_REAL = (
+  "of images with at least one ReaL label (Beyer et al. 2020), whose top-1"
+  " prediction is one of them"
+)
+
+# Metric -> definition. Beyer et al., "Are we done with ImageNet?" (2020).
+REAL_DEFINITIONS: Mapping[str, Definition] = {
+  "real_accuracy": Definition(
+    hits=lambda counts: counts.strict_hits(),
+    count=_reviewed,
+    class_mean=False,
+    text=f"share {_REAL}",
+  ),
+  "real_top5_accuracy": Definition(
+    hits=lambda counts: counts.strict_hits(5),
+    count=_reviewed,
+    class_mean=False,
+    text=(
+      "share of images with at least one ReaL label (Beyer et al. 2020), one of"
+      " which is among the five highest scores"
+    ),
+  ),
+  "real_accuracy.class_mean": Definition(
+    hits=lambda counts: counts.strict_hits(),
+    count=_reviewed,
+    class_mean=True,
+    text=f"mean over the original classes of the share {_REAL}",
   ),
 }

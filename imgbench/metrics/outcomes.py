@@ -1,15 +1,22 @@
-"""What a batch of logits says about each example."""
+"""What a batch of logits, or of ranked predictions, says about each example.
+
+Every field is computed on its own as far as it can be: under jit what the
+caller does not use costs nothing. Counting top-k hits, multi-label hits and
+confusions needs one pass over the logits; the first five classes and the
+probabilities need more.
+"""
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from imgbench import errors
 from imgbench.labels import annotations
 from imgbench.metrics import checks
 from imgbench.metrics import topk
 
 TOP = 5
-NO_PREDICTION = -1
+NO_PREDICTION = topk.NO_PREDICTION
 
 
 @flax.struct.dataclass
@@ -17,23 +24,31 @@ class Outcomes:
   """One value or row per example; see `topk` for ties and rows not finite.
 
   Attributes:
+    top1: int32 [B], class of the highest score; -1 in rows not finite.
     top5: int32 [B, 5] classes of highest score, the highest first; -1 where
       there is none (row not finite, fewer than 5 classes, score -inf).
-    top5_prob: float32 [B, 5], their softmax; NaN where `top5` is -1.
+    top5_prob: float32 [B, 5], their softmax; NaN where `top5` is -1, and where
+      only a ranking is known.
     label_rank: int32 [B] in [0, K], 0 if the label is on top, K if it can
       never be a hit; right at k if below k.
     code: int8 [B], review code (`labels.annotations`) of the top-1 prediction:
       0 where no label set is given, -1 in rows not finite.
+    top5_code: int8 [B, 5], the same of the first five.
     nll: float32 [B], negative natural logarithm of the label's softmax; inf
-      where its score is -inf, NaN in rows not finite.
+      where its score is -inf, NaN in rows not finite and for rankings.
+    brier: float32 [B] in [0, 2], sum over classes of the squared difference
+      between softmax and label (Brier 1950); NaN where `nll` is.
     finite: bool [B].
   """
 
+  top1: jax.Array
   top5: jax.Array
   top5_prob: jax.Array
   label_rank: jax.Array
   code: jax.Array
+  top5_code: jax.Array
   nll: jax.Array
+  brier: jax.Array
   finite: jax.Array
 
 
@@ -53,39 +68,109 @@ def outcomes(
     InputError: wrong shape or type of an argument.
   """
   values = topk.scores(logits)
-  topk.check_labels(labels, values)
-  if label_codes is not None:
-    checks.shape("label_codes", label_codes, values.shape)
-    checks.kind("label_codes", label_codes, jnp.integer, "an integer type")
-  finite = topk.finite_rows(values)
+  ranks = topk.ranks(values, labels)
+  _check_codes(label_codes, values.shape)
   top5, top5_scores = topk.top_k(values, TOP)
   # Against the top score: large logits would round log(sum(exp)) away.
-  top = jnp.where(finite, top5_scores[:, 0], 0.0)[:, None]
+  top = jnp.where(ranks.finite, ranks.top_score, 0.0)[:, None]
   log_total = jnp.log(jnp.sum(jnp.exp(values - top), axis=-1))
   prob = jnp.exp(top5_scores - top - log_total[:, None])
+  nll, brier = _scores_of_label(values - top, labels, log_total, ranks.finite)
   return Outcomes(
+    top1=ranks.top1,
     top5=top5,
     top5_prob=jnp.where(top5 == NO_PREDICTION, jnp.nan, prob),
-    label_rank=topk.label_rank(values, labels),
-    code=_review_code(top5[:, 0], label_codes),
-    nll=_nll(values - top, labels, log_total, finite),
-    finite=finite,
+    label_rank=ranks.label_rank,
+    code=_review_codes(ranks.top1[:, None], label_codes)[:, 0],
+    top5_code=_review_codes(top5, label_codes),
+    nll=nll,
+    brier=brier,
+    finite=ranks.finite,
   )
 
 
-def _nll(shifted, labels, log_total, finite) -> jax.Array:
+def probabilities(logits: jax.Array) -> jax.Array:
+  """Returns float32 [B, K], the softmax of logits; NaN in rows not finite."""
+  values = topk.scores(logits)
+  finite = topk.finite_rows(values)[:, None]
+  return jnp.where(finite, jax.nn.softmax(values, axis=-1), jnp.nan)
+
+
+def from_ranking(
+  ranking: jax.Array,
+  labels: jax.Array,
+  num_classes: int,
+  label_codes: jax.Array | None = None,
+) -> Outcomes:
+  """Returns the outcomes of predictions of which only the order is known.
+
+  Args:
+    ranking: integer [B, k], the first k classes of each example, the best
+      first, no class twice in a row; -1 for none. See `check_ranking`.
+    labels: integer [B]; see `outcomes`.
+    num_classes: K.
+    label_codes: int8 [B, K] of `labels.annotations`, or None.
+
+  Returns:
+    Outcomes whose `label_rank` is K where the label is not among the k; so
+    they tell nothing about hits at more than k.
+
+  Raises:
+    InputError: wrong shape or type of an argument.
+  """
+  checks.shape("ranking", ranking, ("B", "k"))
+  checks.kind("ranking", ranking, jnp.integer, "an integer type")
+  topk.check_labels(labels, ranking)
+  size, width = ranking.shape
+  if width < 1:
+    raise errors.InputError("ranking: expected at least one column, got [B, 0]")
+  _check_codes(label_codes, (size, num_classes))
+  ranking = jnp.asarray(ranking).astype(jnp.int32)
+  ranking = jnp.where(
+    topk.in_range(ranking, num_classes), ranking, NO_PREDICTION
+  )
+  labels = jnp.asarray(labels).astype(jnp.int32)
+  hit = (ranking == labels[:, None]) & (ranking != NO_PREDICTION)
+  rank = jnp.where(hit.any(axis=1), jnp.argmax(hit, axis=1), num_classes)
+  missing = ((0, 0), (0, max(TOP - width, 0)))
+  top5 = jnp.pad(ranking[:, :TOP], missing, constant_values=NO_PREDICTION)
+  unknown = jnp.full(size, jnp.nan, jnp.float32)
+  return Outcomes(
+    top1=ranking[:, 0],
+    top5=top5,
+    top5_prob=jnp.full(top5.shape, jnp.nan, jnp.float32),
+    label_rank=rank.astype(jnp.int32),
+    code=_review_codes(ranking[:, :1], label_codes)[:, 0],
+    top5_code=_review_codes(top5, label_codes),
+    nll=unknown,
+    brier=unknown,
+    finite=ranking[:, 0] != NO_PREDICTION,
+  )
+
+
+def _scores_of_label(shifted, labels, log_total, finite):
+  """Returns (nll, Brier score), float32 [B]."""
   labels = jnp.asarray(labels).astype(jnp.int32)
   legal = finite & topk.in_range(labels, shifted.shape[1])
-  own = topk.label_scores(shifted, labels)
-  return jnp.where(legal, log_total - own, jnp.nan)
+  nll = log_total - topk.label_scores(shifted, labels)
+  squares = jnp.sum(jnp.exp(2 * (shifted - log_total[:, None])), axis=-1)
+  brier = jnp.maximum(squares - 2 * jnp.exp(-nll) + 1, 0)
+  return jnp.where(legal, nll, jnp.nan), jnp.where(legal, brier, jnp.nan)
 
 
-def _review_code(top1, label_codes) -> jax.Array:
-  predicted = top1 != NO_PREDICTION
+def _check_codes(label_codes, shape) -> None:
+  if label_codes is not None:
+    checks.shape("label_codes", label_codes, shape)
+    checks.kind("label_codes", label_codes, jnp.integer, "an integer type")
+
+
+def _review_codes(predicted, label_codes) -> jax.Array:
+  """Returns int8 [B, n], the codes of the classes predicted, -1 for none."""
+  there = predicted != NO_PREDICTION
   if label_codes is None:
-    code = jnp.full(top1.shape, annotations.UNREVIEWED, jnp.int8)
+    codes = jnp.full(predicted.shape, annotations.UNREVIEWED, jnp.int8)
   else:
-    column = jnp.where(predicted, top1, 0)[:, None]
-    code = jnp.take_along_axis(jnp.asarray(label_codes), column, axis=1)[:, 0]
-    code = code.astype(jnp.int8)
-  return jnp.where(predicted, code, jnp.int8(NO_PREDICTION))
+    columns = jnp.where(there, predicted, 0)
+    codes = jnp.take_along_axis(jnp.asarray(label_codes), columns, axis=1)
+    codes = codes.astype(jnp.int8)
+  return jnp.where(there, codes, jnp.int8(NO_PREDICTION))

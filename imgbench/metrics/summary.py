@@ -5,17 +5,22 @@ from collections.abc import Mapping
 import numpy as np
 
 from imgbench import errors
+from imgbench.metrics import calibration
 from imgbench.metrics import checks
 from imgbench.metrics import confusion
 from imgbench.metrics import counts as counts_lib
-from imgbench.metrics import intervals
+from imgbench.metrics import curves
 from imgbench.metrics import measurement
-from imgbench.metrics import multilabel as multilabel_lib
+from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
 
 ALL = "all"
 
 _RULES = "(ties go to the lowest class, scores not finite are wrong)"
+_BINNINGS = {
+  "ece": calibration.EQUAL_WIDTH,
+  "ece.equal_mass": calibration.EQUAL_MASS,
+}
 _RATES = {
   "precision": "right predictions of a class over its predictions",
   "recall": "right predictions of a class over its examples",
@@ -29,27 +34,36 @@ _MEANS = {
 }
 
 
+# What the label sets of the examples are, if there are any.
+REVIEWED = "reviewed"  # imagenet2012_multilabel: correct, unclear, wrong
+REAL = "real"  # ReaL: every label outside the set is wrong
+LABEL_SETS = (REVIEWED, REAL)
+
+
 def summarize(
   counts: counts_lib.Counts,
   outcomes: outcomes_lib.Outcomes,
   labels: np.ndarray,
   *,
   subsets: Mapping[str, np.ndarray],
-  multilabel: bool = False,
-  is_problematic: np.ndarray | None = None,
+  label_set: str | None = None,
+  left_out: np.ndarray | None = None,
+  ranking_only: bool = False,
+  probs: np.ndarray | None = None,
   alpha: float = 0.05,
   protocol: str = "",
 ) -> dict[tuple[str, str], measurement.Measurement]:
   """Returns (subset, metric) -> measurement; "all" first, then the subsets.
 
   Args:
-    counts: of all N examples, NumPy arrays [K].
+    counts: of all N examples, NumPy arrays.
     outcomes: of the same, NumPy arrays [N].
     labels: integer [N] in [0, K).
     subsets: name -> bool [K], a mask over original classes.
-    multilabel: whether to add the multi-label accuracies.
-    is_problematic: bool [N]; needed for `multilabel`, and checked against the
-      counts.
+    label_set: one of LABEL_SETS to add the accuracies against label sets.
+    left_out: bool [N]; needed for `label_set`, and checked against the counts.
+    ranking_only: the outcomes are of rankings: no numbers of probabilities.
+    probs: float [N, K], probabilities of all classes, to add what needs them.
     alpha: intervals cover 1 - alpha.
     protocol: how predictions were made, if not by one plain forward pass;
       said in every definition.
@@ -59,131 +73,171 @@ def summarize(
       subset called "all".
   """
   labels = np.asarray(labels)
-  num_classes = len(counts.count)
+  num_classes = counts.num_classes
   _check(counts, outcomes, labels, subsets)
-  _check_reviews(counts, labels, multilabel, is_problematic)
-  measure = _Measure(alpha, f"; {protocol}" if protocol else "")
-  everything = np.ones(num_classes, bool)
+  _check_reviews(counts, labels, label_set, left_out)
+  measure = measurement.Measurer(alpha, protocol)
   result = {}
-  for subset, mask in {ALL: everything, **subsets}.items():
-    rows = _of_subset(measure, counts, outcomes, labels, mask, multilabel)
+  for subset, mask in {ALL: np.ones(num_classes, bool), **subsets}.items():
+    rows = _label_accuracies(measure, counts, mask)
+    rows |= _set_accuracies(measure, counts, mask, label_set)
+    if not ranking_only:
+      rows |= _probabilities(measure, outcomes, labels, mask)
+    rows["non_finite"] = measure.value(
+      counts.count[mask].sum(),
+      counts.non_finite[mask].sum(),
+      "number of examples whose scores are not finite",
+    )
     if subset == ALL:
-      matrix = confusion.confusion_matrix(
-        labels, outcomes.top5[:, 0], num_classes
-      )
-      rows |= _per_class_means(
-        measure, confusion.per_class(matrix, counts.count)
-      )
+      table = confusion.per_class_of(labels, outcomes.top1, num_classes)
+      rows |= _per_class_means(measure, table)
+      if probs is not None:
+        rows |= _class_rankings(measure, probs, labels, outcomes.finite)
     result |= {(subset, metric): value for metric, value in rows.items()}
   return result
 
 
-class _Measure:
-  """Makes measurements that share alpha and a text about the protocol."""
+def _total(column: np.ndarray, mask: np.ndarray) -> int:
+  return int(np.sum(column[mask], dtype=np.int64))
 
-  def __init__(self, alpha: float, suffix: str):
-    self._alpha = alpha
-    self._suffix = suffix
 
-  def value(
-    self,
-    n: int,
-    value: float,
-    definition: str,
-    *,
-    correct: int | None = None,
-    interval: tuple[float, float, str] | None = None,
-  ) -> measurement.Measurement:
-    low, high, method = interval or (None, None, None)
-    return measurement.Measurement(
-      n=int(n),
-      correct=None if correct is None else int(correct),
-      value=float(value),
-      ci_low=None if low is None else float(low),
-      ci_high=None if high is None else float(high),
-      ci_method=method,
-      definition=definition + self._suffix,
+def _label_accuracies(measure, counts, mask):
+  n = _total(counts.count, mask)
+  rows = {}
+  for k in counts.ks:
+    place = (
+      "has the highest score" if k == 1 else f"is among the {k} highest scores"
     )
-
-  def undefined(self, n: int, definition: str, why: str):
-    text = f"{definition}; undefined: {why}{self._suffix}"
-    return measurement.Measurement(int(n), None, None, None, None, None, text)
-
-  def proportion(self, correct: int, n: int, definition: str):
-    if n == 0:
-      return self.undefined(0, definition, "no example")
-    low, high = intervals.clopper_pearson(correct, n, self._alpha)
-    return self.value(
-      n,
-      correct / n,
-      definition,
-      correct=correct,
-      interval=(low, high, intervals.CLOPPER_PEARSON),
+    text = f"share of examples whose label {place} {_RULES}"
+    # All of K classes are always right where scores are finite.
+    if k == 1 or k < counts.num_classes:
+      hits = counts.top_hits(k)
+      rows[f"top{k}_accuracy"] = measure.proportion(_total(hits, mask), n, text)
+  if 1 in counts.ks:
+    rows["top1_accuracy.class_mean"] = measure.class_mean(
+      counts.top_hits(1)[mask],
+      counts.count[mask],
+      "mean over classes of the share of their examples whose label has the"
+      f" highest score {_RULES}",
     )
-
-  def class_mean(self, hits: np.ndarray, count: np.ndarray, definition: str):
-    absent = int((count == 0).sum())
-    n = int(count.sum())
-    if absent or not len(count):
-      why = f"{absent} of {len(count)} classes have no example"
-      return self.undefined(n, definition, why)
-    return self.value(
-      n,
-      np.mean(hits / count),
-      definition,
-      interval=intervals.class_mean(hits, count, self._alpha),
-    )
-
-  def mean(self, values: np.ndarray, definition: str, missing: str):
-    if not len(values):
-      return self.undefined(0, definition, "no such example")
-    if not np.isfinite(values).all():
-      return self.undefined(len(values), definition, missing)
-    low, high = intervals.normal(values, self._alpha)
-    interval = (low, high, intervals.NORMAL) if len(values) > 1 else None
-    return self.value(
-      len(values), np.mean(values), definition, interval=interval
-    )
+  return rows
 
 
-def _of_subset(measure, counts, outcomes, labels, mask, multilabel):
-  total = lambda field: int(np.sum(field[mask], dtype=np.int64))
-  n = total(counts.count)
+def _set_accuracies(measure, counts, mask, label_set):
+  if label_set == REAL:
+    wanted = multilabel.REAL_DEFINITIONS
+    if outcomes_lib.TOP not in counts.set_ks:
+      wanted = {m: d for m, d in wanted.items() if "top5" not in m}
+  elif label_set == REVIEWED:
+    wanted = {
+      f"multilabel_accuracy.{name}": definition
+      for name, definition in multilabel.DEFINITIONS.items()
+      if name != "imagenet_m" or counts.imagenet_m_count.any()
+    }
+  else:
+    wanted = {}
+  rows = {}
+  for metric, definition in wanted.items():
+    rows |= _set_accuracy(measure, counts, mask, metric, definition)
+  return rows
+
+
+def _set_accuracy(measure, counts, mask, metric, definition):
+  """One accuracy, and how far unreviewed predictions may move it."""
+
+  def aggregate(hits, text):
+    count = definition.count(counts)
+    if definition.class_mean:
+      return measure.class_mean(hits[mask], count[mask], text)
+    return measure.proportion(_total(hits, mask), _total(count, mask), text)
+
+  hits = definition.hits(counts)
+  rows = {metric: aggregate(hits, definition.text)}
+  if definition.unreviewed is None:
+    return rows
+  unreviewed = definition.unreviewed(counts)
+  low = "all top-1 predictions that nobody has reviewed counted as wrong"
+  high = low.replace("wrong", "right")
+  share = definition.text.rpartition("whose ")[0] + (
+    "whose top-1 prediction nobody has reviewed"
+  )
+  rows[f"{metric}.unreviewed"] = aggregate(unreviewed, share)
+  rows[f"{metric}.bound_low"] = measure.redefined(
+    rows[metric], f"{definition.text}; {low}"
+  )
+  rows[f"{metric}.bound_high"] = aggregate(
+    hits + unreviewed, f"{definition.text}; {high}"
+  )
+  return rows
+
+
+def _probabilities(measure, outcomes, labels, mask):
+  """Means over examples with finite scores, and the calibration error."""
+  here = mask[labels] & outcomes.finite
+  nll = outcomes.nll[here].astype(np.float64)
   rows = {
-    "top1_accuracy": measure.proportion(
-      total(counts.top1_hits),
-      n,
-      f"share of examples whose label has the highest score {_RULES}",
-    )
+    "nll": measure.mean(
+      nll,
+      "mean negative natural logarithm of the label's probability over examples"
+      " with finite scores",
+      "a label has probability 0",
+    ),
+    "brier": measure.mean(
+      outcomes.brier[here].astype(np.float64),
+      "mean over examples with finite scores of the squared differences between"
+      " probabilities and label, summed over classes (0 to 2)",
+      "a score is not finite",
+    ),
   }
-  if len(counts.count) > outcomes_lib.TOP:
-    rows["top5_accuracy"] = measure.proportion(
-      total(counts.top5_hits),
-      n,
-      "share of examples whose label is among the five highest scores"
-      f" {_RULES}",
+  hit = outcomes.top1[here] == labels[here]
+  confidence = outcomes.top5_prob[here, 0]
+  for metric, binning in _BINNINGS.items():
+    text = (
+      "mean over examples with finite scores of |accuracy - mean confidence|"
+      f" in {calibration.NUM_BINS} bins of {binning.replace('_', ' ')} of the"
+      " top-1 probability"
     )
-  for name, definition in multilabel_lib.DEFINITIONS.items():
-    if not multilabel:
-      break
-    hits, count = definition.hits(counts), definition.count(counts)
-    rows[f"multilabel_accuracy.{name}"] = (
-      measure.class_mean(hits[mask], count[mask], definition.text)
-      if definition.class_mean
-      else measure.proportion(total(hits), total(count), definition.text)
+    bins = calibration.reliability(confidence, hit, binning=binning)
+    rows[metric] = (
+      measure.value(len(hit), calibration.ece(bins), text)
+      if len(hit)
+      else measure.undefined(0, text, "no such example")
     )
-  nll = outcomes.nll[mask[labels] & outcomes.finite]
-  rows["nll"] = measure.mean(
-    nll.astype(np.float64),
-    "mean negative natural logarithm of the label's probability over examples"
-    " with finite scores",
-    "a label has probability 0",
-  )
-  rows["non_finite"] = measure.value(
-    n,
-    total(counts.non_finite),
-    "number of examples whose scores are not finite",
-  )
+  return rows
+
+
+def _class_rankings(measure, probs, labels, finite):
+  """Means over classes of what the probability of each of them tells."""
+  n = int(finite.sum())
+  if not n:
+    return {}
+  ranking = curves.ranking_by_class(probs, labels, finite)
+  calibrated = calibration.classwise_ece(probs, labels, mask=finite)
+  texts = {
+    "macro_average_precision": "area under the precision-recall curve (average"
+    " precision, not interpolated)",
+    "macro_roc_auc": "area under the ROC curve",
+    "classwise_ece": "mean over examples of |frequency - mean probability| in"
+    f" {calibration.NUM_BINS} bins of equal width",
+  }
+  by_class = {
+    "macro_average_precision": ranking.average_precision,
+    "macro_roc_auc": ranking.roc_auc,
+    "classwise_ece": calibrated.per_class,
+  }
+  rows = {}
+  for name, values in by_class.items():
+    defined = values[~np.isnan(values)]
+    text = (
+      f"mean over {len(defined)} of {len(values)} classes of the {texts[name]}"
+      " of the class's probability, class against rest, over examples with"
+      " finite scores"
+    )
+    rows[name] = (
+      measure.value(n, defined.mean(), text)
+      if defined.size
+      else measure.undefined(n, text, "no class has examples and others")
+    )
   return rows
 
 
@@ -214,6 +268,17 @@ def _per_class_means(measure, table: confusion.PerClass):
         )
       else:
         rows[name] = measure.value(n, values[name], text)
+  rows["balanced_accuracy"] = rows["macro_recall"]
+  kappa = confusion.cohen_kappa(table)
+  text = (
+    "Cohen's kappa: (accuracy - chance) / (1 - chance), chance being the"
+    " agreement of labels and predictions drawn apart"
+  )
+  rows["cohen_kappa"] = (
+    measure.undefined(n, text, "agreement by chance is certain")
+    if np.isnan(kappa)
+    else measure.value(n, kappa, text)
+  )
   return rows
 
 
@@ -231,10 +296,15 @@ def _left_out(rates: np.ndarray, n: np.ndarray) -> str:
 
 
 def _check(counts, outcomes, labels, subsets) -> None:
-  num_classes = len(counts.count)
+  num_classes = counts.num_classes
   checks.shape("labels", labels, ("N",))
   checks.labels_in_range("labels", labels, num_classes)
-  checks.shape("outcomes.top5", outcomes.top5, (len(labels), outcomes_lib.TOP))
+  checks.shape("outcomes.top1", outcomes.top1, labels.shape)
+  if int(counts.outside):
+    raise errors.InputError(
+      f"counts: expected labels in [0, {num_classes}), got {counts.outside}"
+      " examples with another one"
+    )
   if not np.array_equal(
     counts.count, np.bincount(labels, minlength=num_classes)
   ):
@@ -249,19 +319,23 @@ def _check(counts, outcomes, labels, subsets) -> None:
     checks.kind(f"subsets[{name!r}]", mask, np.bool_, "bool")
 
 
-def _check_reviews(counts, labels, multilabel, is_problematic) -> None:
-  if is_problematic is not None:
-    checks.shape("is_problematic", is_problematic, labels.shape)
+def _check_reviews(counts, labels, label_set, left_out) -> None:
+  if label_set not in (None, *LABEL_SETS):
+    raise errors.InputError(
+      f"label_set: expected one of {LABEL_SETS} or None, got {label_set!r}"
+    )
+  if left_out is not None:
+    checks.shape("left_out", left_out, labels.shape)
     reviewed = np.bincount(
-      labels[~np.asarray(is_problematic)], minlength=len(counts.count)
+      labels[~np.asarray(left_out)], minlength=counts.num_classes
     )
     if not np.array_equal(counts.reviewed_count, reviewed):
       raise errors.InputError(
-        "is_problematic: expected the flags that the counts were made with,"
-        f" got {reviewed.sum()} good images, counted"
+        "left_out: expected the flags that the counts were made with, got"
+        f" {reviewed.sum()} good images, counted"
         f" {int(np.sum(counts.reviewed_count))}"
       )
-  elif multilabel:
+  elif label_set:
     raise errors.InputError(
-      "is_problematic: expected bool [N] for multi-label accuracy, got None"
+      "left_out: expected bool [N] for accuracy against label sets, got None"
     )

@@ -10,6 +10,7 @@ from imgbench import report
 from imgbench import run_files
 from imgbench import writers
 from imgbench.evaluators import base
+from imgbench.metrics import confusion
 from imgbench.metrics import diagnostics
 from imgbench.train import setup
 
@@ -83,10 +84,16 @@ def _warnings(
   for alias, evaluation in evaluations.items():
     rows += diagnostics.diagnose(
       evaluation.info.key,
-      evaluation.counts,
+      confusion.per_class_of(
+        parts.evaluators[alias].examples.label,
+        evaluation.outcomes.top1,
+        evaluation.info.num_classes,
+      ),
       evaluation.info.class_names,
+      non_finite=int(evaluation.counts.non_finite.sum()),
       train_accuracy=None if alias in trained else train_accuracy,
       trained_share=0.0 if alias in trained else shares[alias],
+      thresholds=parts.thresholds,
     )
   return rows
 

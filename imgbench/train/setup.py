@@ -14,7 +14,6 @@ import optax
 from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
-from imgbench import evaluators
 from imgbench import models
 from imgbench import optim
 from imgbench import parallel
@@ -24,7 +23,10 @@ from imgbench.data import order
 from imgbench.data import preprocess
 from imgbench.data import source
 from imgbench.evaluators import base as evaluators_base
+from imgbench.metrics import diagnostics
+from imgbench.metrics import multilabel
 from imgbench.models import base as models_base
+from imgbench.train import evaluation
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
@@ -40,19 +42,17 @@ SECTIONS = {
   "schedule": None,
   "steps": ("total", "per_dispatch"),
   "logging": ("every", "tensorboard", "report"),
-  "evaluation": ("every", "batch_size", "flip_average", "sets"),
+  "evaluation": evaluation.KEYS,
   "checkpoint": ("every", "keep", "best", "asynchronous"),
   "parallel": None,
 }
-EVALUATION_KEYS = ("type", "split", "name", "data_dir", "options", "every")
 # What a best checkpoint can be chosen by: higher is better.
 BEST_METRICS = (
   "top1_accuracy",
   "top5_accuracy",
   "macro_recall",
   "macro_f1",
-  "multilabel_accuracy.tfds",
-  "multilabel_accuracy.lenient_mean",
+  *(f"multilabel_accuracy.{name}" for name in multilabel.DEFINITIONS),
 )
 # Patches of this many training images set what a model takes from data.
 PREPARE_EXAMPLES = 5000
@@ -88,6 +88,7 @@ class Parts:
     steps_per_dispatch: at least 1.
     schedule: learning rate by steps done.
     evaluators: by alias, in the order of the config.
+    thresholds: of the warnings.
     periods: when what is due.
     global_batch_size: B.
   """
@@ -105,6 +106,7 @@ class Parts:
   steps_per_dispatch: int
   schedule: optax.Schedule
   evaluators: Mapping[str, evaluators_base.Evaluator]
+  thresholds: diagnostics.Thresholds
   periods: Periods
   global_batch_size: int
 
@@ -128,16 +130,17 @@ def build(config: ml_collections.ConfigDict) -> Parts:
   )
   strategy.check_batch_size(config.global_batch_size, "global_batch_size")
   _check_values(config)
-  train_source = _build_source(config.data, split=config.data.train_split)
+  train_source = build_source(config.data, split=config.data.train_split)
   info = train_source.info
   periods = _periods(config, info.num_examples)
   schedule, tx = _optimizer(config, info.num_examples, periods.total)
   model = _model(config, info, strategy)
   normalize = _normalizer(config, info, model.dtype)
   sample = _sampler(config, info, normalize)
-  eval_sources = _evaluation_sources(config, info)
+  thresholds = evaluation.thresholds(config)
+  evaluation_plan = evaluation.plan(config, info, build_source)
 
-  examples = _load(train_source)
+  examples = load(train_source)
   train_data = strategy.replicate(device.from_examples(examples))
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   state = strategy.jit(
@@ -163,13 +166,17 @@ def build(config: ml_collections.ConfigDict) -> Parts:
     device_step=step_lib.build_device_step(train_step, sample, step_key),
     steps_per_dispatch=_steps_per_dispatch(config, strategy),
     schedule=schedule,
-    evaluators=_evaluators(config, strategy, model, normalize, eval_sources),
+    evaluators=evaluation.build(
+      evaluation_plan, config, strategy, model.apply, normalize, load
+    ),
+    thresholds=thresholds,
     periods=periods,
     global_batch_size=config.global_batch_size,
   )
 
 
-def _load(split: source.Source) -> source.Examples:
+def load(split: source.Source) -> source.Examples:
+  """Returns all examples of a split, and says so in the log."""
   info = split.info
   logging.info("reading %s: %d examples", info.key, info.num_examples)
   return split.load()
@@ -197,7 +204,8 @@ def _check_values(config) -> None:
     )
 
 
-def _build_source(section, split: str) -> source.Source:
+def build_source(section, split: str) -> source.Source:
+  """Returns the split that a data section describes."""
   return data.build_source(
     section.name,
     split,
@@ -315,81 +323,3 @@ def _steps_per_dispatch(config, strategy) -> int:
     return wanted
   # Gradients of convolutions inside a scan are 30 times slower on XLA:CPU.
   return 1 if strategy.platform == "cpu" else STEPS_PER_DISPATCH
-
-
-def _evaluation_sources(config, train_info) -> dict[str, source.Source]:
-  sources = {}
-  for alias, entry in config.evaluation.sets.items():
-    key = f"evaluation.sets.{alias}"
-    for name in entry:
-      if name not in EVALUATION_KEYS:
-        near = registry.near_names(name, EVALUATION_KEYS)
-        raise errors.InputError(f"{key}.{name}: unknown config key; {near}")
-    if "split" not in entry:
-      raise errors.InputError(f"{key}.split: expected a split, not there")
-    if alias in ("train", "time") or "/" in alias:
-      raise errors.InputError(
-        f"{key}: the names train and time, and a slash, are taken"
-      )
-    _evaluator_type(config, alias)
-    section = ml_collections.ConfigDict({**config.data, **entry})
-    with config_utils.errors_name(key):
-      sources[alias] = _build_source(section, entry.split)
-    info = sources[alias].info
-    twins = [a for a, s in sources.items() if s.info.key == info.key]
-    if len(twins) > 1:
-      raise errors.InputError(
-        f"{key}: {info.key} is evaluated as {twins[0]} already; results are"
-        " named by data set and split"
-      )
-    if info.class_names != train_info.class_names:
-      raise errors.InputError(
-        f"{key}: {info.key} has other classes than {train_info.key}"
-      )
-    if info.image_shape != train_info.image_shape:
-      raise errors.InputError(
-        f"{key}: {info.key} has images {list(info.image_shape)}, expected"
-        f" {list(train_info.image_shape)} as in {train_info.key}"
-      )
-  return sources
-
-
-def _evaluators(config, strategy, model, normalize, sources):
-  flip = config.evaluation.flip_average
-
-  def predict_fn(variables, images):
-    images = normalize(images)
-    logits, _ = model.apply(variables, images, False)
-    if flip:
-      mirrored, _ = model.apply(variables, images[:, :, ::-1], False)
-      logits = (logits + mirrored) / 2
-    return logits
-
-  built = {}
-  compiled_pass = None
-  for alias, split in sources.items():
-    if compiled_pass is None:
-      compiled_pass = evaluators_base.CompiledPass(
-        predict_fn,
-        strategy,
-        config.evaluation.batch_size,
-        split.info.num_classes,
-      )
-    built[alias] = _evaluator_type(config, alias)(
-      _load(split),
-      split.info,
-      compiled_pass=compiled_pass,
-      strategy=strategy,
-      protocol="logits averaged over an image and its mirror" if flip else "",
-    )
-  return built
-
-
-def _evaluator_type(config, alias: str):
-  wanted = config.evaluation.sets[alias].get("type", "classification")
-  if wanted not in evaluators.EVALUATORS:
-    raise errors.InputError(
-      f"evaluation.sets.{alias}.type: unknown type {wanted!r};"
-      f" {registry.near_names(wanted, evaluators.EVALUATORS)}"
-    )
-  return evaluators.EVALUATORS[wanted]

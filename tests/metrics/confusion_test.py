@@ -102,11 +102,56 @@ def test_matrix_against_a_loop():
   )
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_counts_of_examples_equal_those_of_their_matrix(missing):
+  rng = np.random.default_rng(1)
+  labels = rng.integers(0, 6, 500)
+  predicted = rng.integers(-1 if missing else 0, 5, 500)
+  matrix = confusion.confusion_matrix(labels, predicted, 6)
+  expected = confusion.per_class(matrix, np.bincount(labels, minlength=6))
+  got = confusion.per_class_of(labels, predicted, 6)
+  for field in ("n", "predicted", "correct"):
+    np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
+
+
+def test_confused_pairs_by_hand():
+  labels, predicted = examples(ten_classes())
+  pairs = confusion.confused_pairs(labels, predicted, 10, 4)
+  assert pairs == [(2, 8, 3), (2, 3, 2), (3, 8, 2), (1, 0, 1)]
+  every = confusion.confused_pairs(labels, predicted, 10, 100)
+  assert len(every) == 8 and sum(count for *_, count in every) == 12
+  # Of so many classes no matrix would fit.
+  far = confusion.confused_pairs(
+    np.array([7, 0]), np.array([10**6 - 1, -1]), 10**6, 5
+  )
+  assert far == [(7, 10**6 - 1, 1)]
+
+
+def test_cohen_kappa_by_hand():
+  # Agreement 0.925; chance (100 * 95 + 100 * 105) / 200^2 = 0.5.
+  table = confusion.per_class(CAT_DOG)
+  assert math.isclose(confusion.cohen_kappa(table), 0.85, rel_tol=1e-15)
+  # Cohen's own kind of example: always saying one class is worth nothing.
+  paradox = confusion.per_class(np.array([[98, 0], [2, 0]]))
+  assert confusion.cohen_kappa(paradox) == 0.0
+  worst = confusion.per_class(np.array([[0, 5], [5, 0]]))
+  assert confusion.cohen_kappa(worst) == -1.0
+  for certain in ([[7, 0], [0, 0]], [[0, 0], [0, 0]]):
+    table = confusion.per_class(np.array(certain))
+    assert math.isnan(confusion.cohen_kappa(table))
+
+
+def test_cohen_kappa_of_counts_whose_products_pass_64_bits():
+  table = confusion.per_class(CAT_DOG * 10**8)
+  assert math.isclose(confusion.cohen_kappa(table), 0.85, rel_tol=1e-15)
+
+
 def test_rows_without_prediction_lower_the_recall_alone():
   labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, -1, 1])
   matrix = confusion.confusion_matrix(labels, predicted, 2)
   assert matrix.tolist() == [[2, 0], [0, 1]]
-  rows = confusion.per_class_rows(matrix, labels)
+  table = confusion.per_class_of(labels, predicted, 2)
+  rows = confusion.per_class_rows(table)
   assert rows[0]["n"] == 3 and rows[0]["predicted"] == 2
   assert rows[0]["precision"] == 1.0
   assert rows[0]["recall"] == 2 / 3
@@ -126,8 +171,7 @@ def test_undefined_is_explicit_and_never_zero():
   np.testing.assert_array_equal(table.precision, [8 / 18, nan, nan, nan])
   np.testing.assert_array_equal(table.recall, [0.8, nan, 0.0, nan])
   np.testing.assert_array_equal(table.f1, [16 / 28, nan, 0.0, nan])
-  labels, _ = examples(matrix)
-  rows = confusion.per_class_rows(matrix, labels)
+  rows = confusion.per_class_rows(table)
   assert rows[1] == {
     "n": 0,
     "predicted": 2,
@@ -153,8 +197,7 @@ def test_no_example_at_all_is_undefined():
 
 
 def test_rows_hold_plain_numbers_and_an_interval():
-  labels, _ = examples(CAT_DOG)
-  row = confusion.per_class_rows(CAT_DOG, labels)[0]
+  row = confusion.per_class_rows(confusion.per_class(CAT_DOG))[0]
   kinds = {name: type(value) for name, value in row.items()}
   assert {kinds[name] for name in ("n", "predicted", "correct")} == {int}
   assert kinds["recall"] is float

@@ -15,22 +15,37 @@ from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import outcomes as outcomes_lib
 from tests.metrics import twins
 
+KS = (1, 5)
 
-def count(logits, labels, codes, problematic, mask):
-  return counts_lib.from_outcomes(
+
+def add(state, logits, labels, codes, left_out, in_m, mask):
+  return counts_lib.update(
+    state,
     outcomes_lib.outcomes(logits, labels, codes),
     labels,
     mask,
-    num_classes=logits.shape[1],
-    is_problematic=problematic,
+    left_out=left_out,
+    in_imagenet_m=in_m,
   )
+
+
+def count(logits, *rest):
+  empty = counts_lib.empty(logits.shape[1], KS, KS)
+  return add(empty, logits, *rest)
 
 
 compiled_count = jax.jit(count)
 
 
 def as_lists(counts):
-  return {name: np.asarray(v).tolist() for name, v in vars(counts).items()}
+  """The columns by the names that the twin gives them."""
+  columns = {}
+  for field in twins.FIELDS:
+    name, _, k = field.partition(" ")
+    method = {"top": "top_hits", "strict": "strict_hits"}.get(name)
+    column = getattr(counts, method)(int(k)) if k else getattr(counts, name)
+    columns[field] = np.asarray(column).tolist()
+  return columns
 
 
 def random_batch(size, num_classes, seed=0):
@@ -42,6 +57,7 @@ def random_batch(size, num_classes, seed=0):
     rng.integers(0, num_classes, size).astype(np.int32),
     rng.integers(0, 4, (size, num_classes)).astype(np.int8),
     rng.random(size) < 0.2,
+    rng.random(size) < 0.4,
     np.ones(size, bool),
   )
 
@@ -56,19 +72,26 @@ def test_by_hand():
   codes = np.array(
     [[3, 0, 0], [0, 3, 2], [3, 3, 3], [0, 3, 0], [1, 1, 3], [3, 3, 3]], np.int8
   )
-  problematic = np.array([False, False, False, False, False, True])
-  result = compiled_count(logits, labels, codes, problematic, np.ones(6, bool))
+  left_out = np.array([False, False, False, False, False, True])
+  in_m = np.array([True, True, False, True, False, True])
+  result = compiled_count(
+    logits, labels, codes, left_out, in_m, np.ones(6, bool)
+  )
   assert as_lists(result) == {
     "count": [2, 3, 1],
-    "top1_hits": [2, 0, 0],
-    "top5_hits": [2, 2, 1],
     "non_finite": [0, 1, 0],
+    "top 1": [2, 0, 0],
+    "top 5": [2, 2, 1],
+    "strict 1": [1, 0, 0],
+    "strict 5": [1, 2, 1],
     "reviewed_count": [1, 3, 1],
-    "strict_hits": [1, 0, 0],
     "lenient_hits": [1, 1, 0],
     "unreviewed": [0, 1, 0],
+    "imagenet_m_count": [1, 2, 0],
+    "imagenet_m_hits": [1, 1, 0],
+    "imagenet_m_unreviewed": [0, 1, 0],
   }
-  assert {str(v.dtype) for v in vars(result).values()} == {"int32"}
+  assert result.table.dtype == np.int32 and result.outside == 0
 
 
 @hypothesis.settings(deadline=None, max_examples=100)
@@ -99,19 +122,72 @@ def test_padded_equals_filtered():
 
 
 def test_without_label_sets_nothing_is_reviewed():
-  logits, labels, _, _, mask = random_batch(50, 4)
-  result = as_lists(compiled_count(logits, labels, None, None, mask))
-  for field in ("reviewed_count", "strict_hits", "lenient_hits", "unreviewed"):
+  logits, labels, *_, mask = random_batch(50, 4)
+  result = as_lists(compiled_count(logits, labels, None, None, None, mask))
+  for field in twins.FIELDS[4:]:
     assert result[field] == [0] * 4
-  assert result == twins.counts(logits, labels, None, None, mask)
+  assert result == twins.counts(logits, labels, None, None, None, mask)
 
 
 def test_labels_outside_are_in_no_count():
   logits = np.zeros((4, 3), np.float32)
   labels = np.array([-1, 3, 1, -3], np.int32)
   everything = np.ones(4, bool)
-  result = as_lists(compiled_count(logits, labels, None, None, everything))
-  assert result["count"] == [0, 1, 0]
+  result = compiled_count(logits, labels, None, None, None, everything)
+  assert result.count.tolist() == [0, 1, 0]
+  assert result.outside == 3
+
+
+@hypothesis.settings(deadline=None, max_examples=30)
+@hypothesis.given(twins.batches(num_classes=(7,)))
+def test_any_list_of_k(batch):
+  """Hits never fall as k grows, plain and by class, and all hit at k = K."""
+  logits, labels, codes, left_out, in_m, mask = batch
+  ks = (7, 1, 2, 3, 4, 5, 6, 100)
+  state = counts_lib.empty(7, ks, (1, 2, 5))
+  result = jax.jit(add)(state, *batch)
+  hits = [np.asarray(result.top_hits(k)) for k in sorted(ks)]
+  for before, after in zip(hits, hits[1:], strict=False):
+    assert (before <= after).all()
+  for k in ks:
+    expected = [0] * 7
+    for row, y, real in zip(logits, labels, mask, strict=True):
+      if real and y in twins.top(row, k):
+        expected[y] += 1
+    assert result.top_hits(k).tolist() == expected
+  scores_all_finite = np.isfinite(logits).all(axis=1) & mask
+  if (scores_all_finite == mask).all():
+    assert hits[-1].tolist() == result.count.tolist()
+  for k in (1, 2, 5):
+    assert (result.strict_hits(k) <= result.reviewed_count).all()
+
+
+def test_k_that_was_not_counted_is_refused():
+  counts = counts_lib.empty(3, ks=(1, 3))
+  for ask in (lambda: counts.top_hits(5), lambda: counts.strict_hits(5)):
+    with pytest.raises(errors.InputError, match=r"k: expected one of .*got 5"):
+      ask()
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    ({"ks": ()}, "ks: .*one or more"),
+    ({"ks": (0,)}, r"ks: .*at least 1, got \[0\]"),
+    ({"ks": (5, 5)}, "ks: .*different"),
+    ({"set_ks": (6,)}, "set_ks: .*at most 5"),
+  ],
+)
+def test_bad_ks_are_refused(arguments, message):
+  with pytest.raises(errors.InputError, match=message):
+    counts_lib.empty(3, **arguments)
+
+
+def test_counts_of_other_classes_or_ks_do_not_merge():
+  with pytest.raises(errors.InputError, match="b.table: expected shape"):
+    counts_lib.merge(counts_lib.empty(3), counts_lib.empty(4))
+  with pytest.raises(ValueError):
+    counts_lib.merge(counts_lib.empty(3, (1, 5)), counts_lib.empty(3, (1, 4)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 200])
@@ -119,24 +195,24 @@ def test_batches_merged_equal_one_pass(batch_size):
   examples = random_batch(200, 10)
   whole = compiled_count(*examples)
   order = np.random.default_rng(3).permutation(200)
-  merged = counts_lib.empty(10)
-  add = jax.jit(
-    lambda state, *batch: counts_lib.merge(state, count(*batch)),
-    donate_argnums=0,
-  )
+  merged = counts_lib.empty(10, KS, KS)
+  in_place = jax.jit(add, donate_argnums=0)
   for start in range(0, 200, batch_size):
     index = order[start : start + batch_size]
     # The last batch is padded with copies of real examples.
     padding = batch_size - len(index)
     batch = [part[np.pad(index, (0, padding))] for part in examples]
     batch[-1] = np.arange(batch_size) < len(index)
-    merged = add(merged, *batch)
+    before = merged
+    merged = in_place(before, *batch)
+    assert before.table.is_deleted()
   chex.assert_trees_all_equal(merged, whole)
 
 
 def test_empty_is_neutral_and_merge_commutes():
   a, b = (compiled_count(*random_batch(20, 5, seed)) for seed in (1, 2))
-  chex.assert_trees_all_equal(counts_lib.merge(counts_lib.empty(5), a), a)
+  empty = counts_lib.empty(5, KS, KS)
+  chex.assert_trees_all_equal(counts_lib.merge(empty, a), a)
   chex.assert_trees_all_equal(counts_lib.merge(a, b), counts_lib.merge(b, a))
 
 
@@ -146,8 +222,12 @@ def test_sharded_batch_gives_the_same_integers(num_devices):
   examples = random_batch(64, 12)
   sharded = strategy.shard_batch(examples)
   result = strategy.jit(count)(*sharded)
-  assert all(v.sharding.is_fully_replicated for v in vars(result).values())
+  assert result.table.sharding.is_fully_replicated
   chex.assert_trees_all_equal(result, compiled_count(*examples))
+  # Also onto a state that is there, on every device, already.
+  twice = strategy.jit(add, donate=(0,))(result, *sharded)
+  expected = jax.tree.map(lambda x: 2 * x, compiled_count(*examples))
+  chex.assert_trees_all_equal(twice, expected)
 
 
 def test_pmap_with_psum_gives_the_same_integers():
@@ -165,8 +245,8 @@ def test_pmap_with_psum_gives_the_same_integers():
 def test_bfloat16_logits_do_not_stop_the_counters():
   logits = jnp.ones((1000, 2), jnp.bfloat16)
   labels = np.zeros(1000, np.int32)
-  result = compiled_count(logits, labels, None, None, np.ones(1000, bool))
-  assert result.top1_hits.tolist() == [1000, 0]
+  result = compiled_count(logits, labels, None, None, None, np.ones(1000, bool))
+  assert result.top_hits(1).tolist() == [1000, 0]
 
 
 @pytest.mark.parametrize(
@@ -176,18 +256,20 @@ def test_bfloat16_logits_do_not_stop_the_counters():
     ({"labels": np.zeros(4)}, "labels: .*float64"),
     ({"mask": np.ones(3, bool)}, r"mask: expected shape \[4\], got \[3\]"),
     ({"mask": np.ones(4)}, "mask: expected bool, got float64"),
-    ({"is_problematic": np.zeros(1, bool)}, "is_problematic: .*shape"),
-    ({"is_problematic": np.zeros(4, int)}, "is_problematic: .*bool"),
+    ({"left_out": np.zeros(1, bool)}, "left_out: .*shape"),
+    ({"left_out": np.zeros(4, int)}, "left_out: .*bool"),
+    ({"in_imagenet_m": np.zeros(5, bool)}, "in_imagenet_m: .*shape"),
   ],
 )
 def test_bad_arguments_are_named(change, message):
-  logits, labels, codes, problematic, mask = random_batch(4, 3)
+  logits, labels, codes, left_out, in_m, mask = random_batch(4, 3)
   arguments = {
     "labels": labels,
     "mask": mask,
-    "is_problematic": problematic,
+    "left_out": left_out,
+    "in_imagenet_m": in_m,
     **change,
   }
   outcomes = jax.jit(outcomes_lib.outcomes)(logits, labels, codes)
   with pytest.raises(errors.InputError, match=message):
-    counts_lib.from_outcomes(outcomes, num_classes=3, **arguments)
+    counts_lib.update(counts_lib.empty(3), outcomes, **arguments)

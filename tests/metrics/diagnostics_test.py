@@ -6,24 +6,14 @@ import numpy as np
 import pytest
 
 from imgbench import errors
-from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import confusion
 from imgbench.metrics import diagnostics
 
 
-def counts(count, hits, non_finite=None):
-  fields = dict.fromkeys(
-    counts_lib.Counts.__dataclass_fields__, np.zeros(len(count), np.int32)
-  )
-  return counts_lib.Counts(
-    **fields
-    | {
-      "count": np.array(count, np.int32),
-      "top1_hits": np.array(hits, np.int32),
-      "non_finite": np.array(
-        [0] * len(count) if non_finite is None else non_finite, np.int32
-      ),
-    }
-  )
+def table(n, correct, predicted=None):
+  """As many predictions of each class as examples, if nothing is said."""
+  columns = (n, n if predicted is None else predicted, correct)
+  return confusion.PerClass(*(np.array(column) for column in columns))
 
 
 def names(warnings):
@@ -32,18 +22,31 @@ def names(warnings):
 
 def test_otters():
   # 1,250 images, 25 of them otters, 3 of those found, 3 other errors.
-  warnings = diagnostics.diagnose(
-    "zoo:test", counts([1225, 25], [1222, 3]), ["other", "otter"]
-  )
-  assert names(warnings) == ["majority_baseline", "low_recall"]
-  paradox, otter = warnings
+  # The other errors are said to be otters.
+  zoo = table([1225, 25], [1222, 3], [1244, 6])
+  warnings = diagnostics.diagnose("zoo:test", zoo, ["other", "otter"])
+  assert names(warnings) == [
+    "majority_baseline",
+    "low_recall",
+    "low_precision",
+    "macro_recall_gap",
+    "macro_precision_gap",
+  ]
+  paradox, recall, precision, mean_recall, _ = warnings
   assert paradox["value"] == 0.0
   assert paradox["message"] == (
     "accuracy is 98.0%, and always saying other would give 98.0%"
   )
-  assert otter["message"] == "98.0% accuracy, 12.0% recall on otter (3 of 25)"
-  assert otter["value"] == 0.12
-  assert otter["threshold"] == pytest.approx(0.73)
+  assert recall["message"] == "98.0% accuracy, 12.0% recall on otter (3 of 25)"
+  assert recall["value"] == 0.12
+  assert recall["threshold"] == pytest.approx(0.73)
+  assert precision["message"] == (
+    "98.0% accuracy, 50.0% precision on otter (3 of 6 predictions)"
+  )
+  assert mean_recall["value"] == pytest.approx(
+    0.98 - (1222 / 1225 + 3 / 25) / 2
+  )
+  assert "the mean recall of the classes 55.9%" in mean_recall["message"]
   assert {w["dataset"] for w in warnings} == {"zoo:test"}
   assert {tuple(w) for w in warnings} == {
     ("name", "dataset", "subset", "value", "threshold", "message")
@@ -51,8 +54,30 @@ def test_otters():
   assert json.dumps(warnings, allow_nan=False)
 
 
+def test_a_model_that_says_one_class_only():
+  """Accuracy paradox: 95% accuracy that no class but the first sees."""
+  only = table([950, 50], [950, 0], [1000, 0])
+  warnings = diagnostics.diagnose("x:y", only, ["usual", "rare"])
+  assert names(warnings) == [
+    "majority_baseline",
+    "low_recall",
+    "macro_recall_gap",
+  ]
+  assert warnings[1]["message"] == (
+    "95.0% accuracy, 0.0% recall on rare (0 of 50)"
+  )
+
+
+def test_low_precision_alone():
+  """A class that swallows others: found always, right one time in three."""
+  result = table([100] * 9 + [10], [98] * 9 + [10], [98] * 9 + [28])
+  (warning,) = diagnostics.diagnose("x:y", result, list("abcdefghij"))
+  assert warning["name"] == "low_precision"
+  assert "on j (10 of 28 predictions)" in warning["message"]
+
+
 def test_a_good_result_gives_no_warning():
-  good = counts([50] * 10, [50, 48, 45, 47, 49, 50, 50, 50, 49, 50])
+  good = table([50] * 10, [50, 48, 45, 47, 49, 50, 50, 50, 49, 50])
   assert not diagnostics.diagnose(
     "x:test", good, list("abcdefghij"), train_accuracy=0.99
   )
@@ -60,23 +85,31 @@ def test_a_good_result_gives_no_warning():
 
 def test_few_examples_are_no_evidence_of_low_recall():
   # 1 of 3 is within what an accuracy of 0.9 gives.
-  result = counts([100, 100, 3], [90, 92, 1])
+  result = table([100, 100, 3], [90, 92, 1])
   assert not diagnostics.diagnose("x:y", result, ["a", "b", "c"])
 
 
 def test_at_most_so_many_classes_are_named_the_worst_first():
-  result = counts([1000] + [50] * 4, [1000, 3, 1, 2, 0])
-  settings = diagnostics.Thresholds(recall_classes=2, baseline_skill=-1.0)
+  result = table([1000] + [50] * 4, [1000, 3, 1, 2, 0])
+  settings = diagnostics.Thresholds(
+    named_classes=2, baseline_skill=0, mean_gap=1, precision_gap=1
+  )
   warnings = diagnostics.diagnose(
     "x:y", result, list("abcde"), thresholds=settings
   )
+  warnings = [w for w in warnings if w["name"].startswith("low_recall")]
   assert names(warnings) == ["low_recall", "low_recall", "low_recall_classes"]
   assert [w["value"] for w in warnings] == [0.0, 0.02, 4]
   assert warnings[2]["message"].startswith("2 more classes")
 
 
+def test_a_threshold_below_zero_is_refused():
+  with pytest.raises(errors.InputError, match="train_gap: expected .*got -0.1"):
+    diagnostics.Thresholds(train_gap=-0.1)
+
+
 def test_train_gap():
-  result = counts([50, 50], [40, 40])
+  result = table([50, 50], [40, 40])
   of = lambda accuracy: diagnostics.diagnose(
     "x:y", result, ["a", "b"], train_accuracy=accuracy
   )
@@ -88,21 +121,24 @@ def test_train_gap():
 
 
 def test_rows_not_finite():
-  result = counts([50, 50], [45, 45], non_finite=[1, 2])
-  (warning,) = diagnostics.diagnose("x:y", result, ["a", "b"])
+  result = table([50, 50], [45, 45])
+  of = lambda **options: diagnostics.diagnose(
+    "x:y", result, ["a", "b"], non_finite=3, **options
+  )
+  (warning,) = of()
   assert (warning["name"], warning["value"]) == ("non_finite", 3)
   many = diagnostics.Thresholds(non_finite=3)
-  assert not diagnostics.diagnose("x:y", result, ["a", "b"], thresholds=many)
+  assert not of(thresholds=many)
 
 
 def test_one_class_alone_and_no_example():
-  only = diagnostics.diagnose("x:y", counts([9, 0], [9, 0]), ["a", "b"])
+  only = diagnostics.diagnose("x:y", table([9, 0], [9, 0]), ["a", "b"])
   assert names(only) == ["majority_baseline"]
   assert only[0]["message"] == "all examples are of a: accuracy says nothing"
-  none = diagnostics.diagnose("x:y", counts([0, 0], [0, 0]), ["a", "b"])
+  none = diagnostics.diagnose("x:y", table([0, 0], [0, 0]), ["a", "b"])
   assert names(none) == ["no_examples"]
 
 
 def test_names_of_another_length_are_refused():
   with pytest.raises(errors.InputError, match="class_names: expected shape"):
-    diagnostics.diagnose("x:y", counts([1, 1], [1, 1]), ["a"])
+    diagnostics.diagnose("x:y", table([1, 1], [1, 1]), ["a"])

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from imgbench.labels import annotations
+from imgbench.labels import real
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
@@ -57,12 +58,14 @@ def draw_examples(rng, size):
 
 @jax.jit
 def count(logits, labels, codes, problematic):
-  return counts_lib.from_outcomes(
+  return counts_lib.update(
+    counts_lib.empty(K),
     outcomes_lib.outcomes(logits, labels, codes),
     labels,
     np.ones(len(labels), bool),
-    num_classes=K,
-    is_problematic=problematic,
+    left_out=problematic,
+    # Every image of class 0.
+    in_imagenet_m=labels == 0,
   )
 
 
@@ -94,7 +97,7 @@ def test_tfds_definition_equals_the_documented_loop():
     assert math.isclose(value, expected, rel_tol=1e-14)
 
 
-def test_definitions_differ_in_the_mean_alone():
+def test_four_definitions_by_hand():
   good = {"is_problematic": False, "wrong_multi_labels": [4]}
   examples = [
     # Class 0: correct, unclear, wrong, and one that nobody has reviewed.
@@ -118,17 +121,43 @@ def test_definitions_differ_in_the_mean_alone():
     example["unclear_multi_labels"] = example["unclear"]
   logits = np.eye(K, dtype=np.float32)[[e["predicted"] for e in examples]]
   counts = kernel_counts(examples, logits)
-  assert counts.strict_hits.tolist()[:2] == [1, 1]
-  assert counts.unreviewed.tolist()[:2] == [1, 0]
-  for name in ("tfds", "lenient_mean"):
+  expected = {
+    "icml2020": ([1, 1], [4, 1]),
+    "tfds": ([2, 1], [4, 1]),
+    "imagenet_m": ([2, 0], [4, 0]),
+    "lenient_mean": ([2, 1], [4, 1]),
+  }
+  assert set(expected) == set(multilabel.DEFINITIONS)
+  for name, (hits, count) in expected.items():
     definition = multilabel.DEFINITIONS[name]
-    assert definition.hits(counts).tolist()[:2] == [2, 1]
-    assert definition.count(counts).tolist()[:2] == [4, 1]
-  assert multilabel.DEFINITIONS["tfds"].class_mean
-  assert not multilabel.DEFINITIONS["lenient_mean"].class_mean
+    assert definition.hits(counts).tolist()[:2] == hits
+    assert definition.count(counts).tolist()[:2] == count
+    assert definition.unreviewed(counts).tolist()[:2] == [1, 0]
+    assert definition.class_mean == (name == "tfds")
+
+
+def test_real_leaves_out_images_without_labels():
+  """Against image by image: hits among the sets, empty sets not counted."""
+  rng = np.random.default_rng(0)
+  sets = [
+    np.sort(rng.choice(K, rng.integers(0, 3), replace=False)) for _ in range(90)
+  ]
+  codes, left_out = real.label_codes(sets, K)
+  logits = rng.normal(size=(90, K)).astype(np.float32)
+  labels = rng.integers(0, K, 90).astype(np.int32)
+  counts = jax.device_get(count(logits, labels, codes, left_out))
+  plain = multilabel.REAL_DEFINITIONS["real_accuracy"]
+  kept = [i for i in range(90) if len(sets[i])]
+  assert 0 < len(kept) < 90
+  assert plain.count(counts).sum() == len(kept)
+  assert plain.hits(counts).sum() == sum(
+    np.argmax(logits[i]) in sets[i] for i in kept
+  )
+  assert plain.unreviewed is None and not counts.unreviewed.any()
 
 
 def test_texts_are_one_line_each_and_differ():
   texts = [d.text for d in multilabel.DEFINITIONS.values()]
+  texts += [d.text for d in multilabel.REAL_DEFINITIONS.values()]
   assert len(set(texts)) == len(texts)
-  assert all("\n" not in text and "problematic" in text for text in texts)
+  assert all("\n" not in text and "whose" in text for text in texts[:5])

@@ -27,17 +27,24 @@ def test_by_hand():
   np.testing.assert_allclose(
     result.top5_prob, [[0.5, 0.25, 0.125, 0.125, NAN]], rtol=1e-6
   )
+  assert result.top1.tolist() == [3]
   assert result.label_rank.tolist() == [3]
   assert result.code.tolist() == [2]
+  assert result.top5_code.tolist() == [[2, 1, 3, 0, -1]]
+  # (1/8)^2 + (1 - 1/8)^2 + (1/4)^2 + (1/2)^2
+  np.testing.assert_allclose(result.brier, [70 / 64], rtol=1e-6)
   np.testing.assert_allclose(result.nll, [math.log(8)], rtol=1e-6)
   assert result.finite.tolist() == [True]
   dtypes = {f: str(a.dtype) for f, a in vars(result).items()}
   assert dtypes == {
+    "top1": "int32",
     "top5": "int32",
     "top5_prob": "float32",
     "label_rank": "int32",
     "code": "int8",
+    "top5_code": "int8",
     "nll": "float32",
+    "brier": "float32",
     "finite": "bool",
   }
 
@@ -52,7 +59,8 @@ def test_row_that_is_not_finite_predicts_nothing(broken):
   assert np.isnan(result.top5_prob[0]).all()
   assert result.label_rank.tolist() == [3, 0]
   assert result.code.tolist() == [-1, 3]
-  assert np.isnan(result.nll[0]) and np.isfinite(result.nll[1])
+  for field in (result.nll, result.brier):
+    assert np.isnan(field[0]) and np.isfinite(field[1])
 
 
 def test_without_a_label_set_the_code_is_unreviewed():
@@ -82,7 +90,7 @@ def test_nll_of_large_logits_keeps_its_digits():
 @hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(twins.batches())
 def test_agrees_with_the_slow_twin(batch):
-  logits, labels, codes, _, mask = batch
+  logits, labels, codes, *_, mask = batch
   labels = np.where(mask, labels, 0)
   result = jax.device_get(outcomes(logits, labels, codes))
   for i, row in enumerate(logits):
@@ -90,7 +98,14 @@ def test_agrees_with_the_slow_twin(batch):
     assert result.top5[i].tolist() == top
     assert result.label_rank[i] == twins.rank(row, labels[i])
     assert result.finite[i] == twins.is_finite(row)
-    assert result.code[i] == (codes[i, top[0]] if top[0] >= 0 else -1)
+    assert result.top1[i] == top[0]
+    own = [codes[i, c] if c >= 0 else -1 for c in top]
+    assert result.code[i] == own[0]
+    assert result.top5_code[i].tolist() == own
+    # Sum of at most 7 squares; what is nearly 0 is 1 - 1.
+    np.testing.assert_allclose(
+      result.brier[i], twins.brier(row, labels[i]), rtol=2e-6, atol=1e-6
+    )
     prob = twins.softmax(row) if twins.is_finite(row) else []
     expected = [prob[c] if c >= 0 else NAN for c in top]
     # Float32 exp and sum of at most 7 terms; subnormal results become 0.
@@ -102,6 +117,58 @@ def test_agrees_with_the_slow_twin(batch):
     nll = INF if nll > 3.4e38 else nll
     np.testing.assert_allclose(result.nll[i], nll, rtol=2e-6, atol=1e-6)
     assert not result.nll[i] < 0
+
+
+ranking_outcomes = jax.jit(outcomes_lib.from_ranking, static_argnums=2)
+
+
+def test_rankings_by_hand():
+  ranking = np.array([[4, 2, 0], [1, 0, 3], [-1, -1, -1]])
+  codes = np.array([[3, 0, 2, 0, 1]] * 3, np.int8)
+  result = ranking_outcomes(ranking, np.array([2, 4, 0]), 5, codes)
+  assert result.top1.tolist() == [4, 1, -1]
+  assert result.top5.tolist() == [
+    [4, 2, 0, -1, -1],
+    [1, 0, 3, -1, -1],
+    [-1] * 5,
+  ]
+  assert result.label_rank.tolist() == [1, 5, 5]
+  assert result.code.tolist() == [1, 0, -1]
+  assert result.top5_code.tolist() == [
+    [1, 2, 3, -1, -1],
+    [0, 3, 0, -1, -1],
+    [-1] * 5,
+  ]
+  assert result.finite.tolist() == [True, True, False]
+  assert np.isnan(result.nll).all() and np.isnan(result.top5_prob).all()
+
+
+@pytest.mark.parametrize("width", [1, 3, 7])
+@hypothesis.settings(deadline=None, max_examples=40)
+@hypothesis.given(batch=twins.batches(num_classes=(7,)))
+def test_the_ranking_of_logits_gives_their_outcomes(width, batch):
+  logits, labels, codes, *_, mask = batch
+  labels = np.where(mask, labels, 0)
+  ranking = np.array([twins.top(row, width) for row in logits])
+  got = ranking_outcomes(ranking, labels, 7, codes)
+  want = outcomes(logits, labels, codes)
+  assert got.top1.tolist() == want.top1.tolist()
+  assert got.code.tolist() == want.code.tolist()
+  known = min(width, 5)
+  assert got.top5[:, :known].tolist() == want.top5[:, :known].tolist()
+  for k in range(1, width + 1):
+    hits = [(np.asarray(o.label_rank) < k) for o in (got, want)]
+    assert hits[0].tolist() == (hits[1] & (want.label_rank < 7)).tolist()
+
+
+def test_probabilities_by_hand():
+  logits = np.log([[1.0, 3.0], [2.0, 2.0], [1.0, 1.0]]).astype(np.float32)
+  logits[2, 0] = NAN
+  np.testing.assert_allclose(
+    outcomes_lib.probabilities(logits),
+    [[0.25, 0.75], [0.5, 0.5], [NAN, NAN]],
+    rtol=1e-6,
+  )
 
 
 def test_bfloat16_is_read_without_loss():

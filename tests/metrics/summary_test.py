@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from imgbench import errors
+from imgbench.labels import real
 from imgbench.metrics import confusion
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import intervals
+from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
 from imgbench.metrics import summary
 from tests.metrics import confusion_test
@@ -23,12 +25,13 @@ SUBSETS = {"low": np.arange(K) < 3, "high": np.arange(K) >= 3}
 @jax.jit
 def evaluate(logits, labels, codes=None, problematic=None):
   outcomes = outcomes_lib.outcomes(logits, labels, codes)
-  counts = counts_lib.from_outcomes(
+  counts = counts_lib.update(
+    counts_lib.empty(logits.shape[1], ks=(1, 3, 5), set_ks=(1, 5)),
     outcomes,
     labels,
     np.ones(len(labels), bool),
-    num_classes=logits.shape[1],
-    is_problematic=problematic,
+    left_out=problematic,
+    in_imagenet_m=None if problematic is None else labels == 2,
   )
   return counts, outcomes
 
@@ -37,7 +40,7 @@ def summarize(logits, labels, codes=None, problematic=None, **options):
   counts, outcomes = jax.device_get(
     evaluate(logits, labels, codes, problematic)
   )
-  options = {"subsets": {}, "is_problematic": problematic, **options}
+  options = {"subsets": {}, "left_out": problematic, **options}
   return summary.summarize(counts, outcomes, labels, **options)
 
 
@@ -59,23 +62,120 @@ def of_matrix(matrix):
 
 
 def test_names_of_all_metrics():
-  result = summarize(*draw(), subsets=SUBSETS, multilabel=True)
+  logits, *rest = draw()
+  probs = np.asarray(outcomes_lib.probabilities(logits))
+  result = summarize(
+    logits, *rest, subsets=SUBSETS, label_set="reviewed", probs=probs
+  )
   every = [
     "top1_accuracy",
+    "top3_accuracy",
     "top5_accuracy",
-    "multilabel_accuracy.tfds",
-    "multilabel_accuracy.lenient_mean",
-    "nll",
-    "non_finite",
+    "top1_accuracy.class_mean",
   ]
+  for name in multilabel.DEFINITIONS:
+    metric = f"multilabel_accuracy.{name}"
+    every += [metric, f"{metric}.unreviewed"]
+    every += [f"{metric}.bound_low", f"{metric}.bound_high"]
+  every += ["nll", "brier", "ece", "ece.equal_mass", "non_finite"]
   means = [
     f"{mean}_{rate}"
     for mean in ("macro", "weighted", "micro")
     for rate in ("precision", "recall", "f1")
   ]
+  means += ["balanced_accuracy", "cohen_kappa"]
+  means += ["macro_average_precision", "macro_roc_auc", "classwise_ece"]
   assert [m for s, m in result if s == "all"] == every + means
   assert [m for s, m in result if s == "low"] == every
   assert list(dict.fromkeys(s for s, _ in result)) == ["all", "low", "high"]
+
+
+def test_real_accuracies_by_hand():
+  # Sets {0}, {1, 2}, {} and {3}; predictions 0, 2, 1 and 7, then 3.
+  sets = [np.array(s, int) for s in ([0], [1, 2], [], [3])]
+  codes, left_out = real.label_codes(sets, K)
+  logits = np.zeros((4, K), np.float32)
+  logits[np.arange(4), [0, 2, 1, 7]] = 2.0
+  logits[3, 3] = 1.0
+  labels = np.array([0, 1, 1, 3], np.int32)
+  result = summarize(logits, labels, codes, left_out, label_set="real")
+  plain = result["all", "real_accuracy"]
+  assert (plain.correct, plain.n) == (2, 3)
+  top5 = result["all", "real_top5_accuracy"]
+  assert (top5.correct, top5.n) == (3, 3)
+  by_class = result["all", "real_accuracy.class_mean"]
+  assert by_class.value is None and "5 of 8 classes" in by_class.definition
+  assert not any("multilabel" in metric for _, metric in result)
+  half = {"half": np.arange(K) < 2}
+  result = summarize(
+    logits, labels, codes, left_out, label_set="real", subsets=half
+  )
+  assert result["half", "real_accuracy.class_mean"].value == 1.0
+  assert result["half", "real_accuracy.class_mean"].correct is None
+
+
+def test_bounds_move_every_unreviewed_prediction():
+  result = summarize(*draw(), subsets=SUBSETS, label_set="reviewed")
+  for name, definition in multilabel.DEFINITIONS.items():
+    for subset in ("all", "high"):
+      of = lambda suffix, s=subset, n=name: result[
+        s, f"multilabel_accuracy.{n}{suffix}"
+      ]
+      assert of(".bound_low").value == of("").value
+      if of("").value is None:
+        continue
+      share = of(".unreviewed").value
+      assert 0.1 < share < 0.5
+      assert math.isclose(of(".bound_high").value, of("").value + share)
+      if not definition.class_mean:
+        assert of(".bound_high").correct == (
+          of("").correct + of(".unreviewed").correct
+        )
+
+
+def test_rankings_have_no_numbers_of_probabilities():
+  logits, labels, codes, left_out = draw()
+  ranking = np.array([twins.top(row, 5) for row in logits])
+  outcomes = outcomes_lib.from_ranking(ranking, labels, K, codes)
+  counts = counts_lib.update(
+    counts_lib.empty(K, ks=(1, 3, 5), set_ks=(1, 5)),
+    outcomes,
+    labels,
+    np.ones(len(labels), bool),
+    left_out=left_out,
+    in_imagenet_m=labels == 2,
+  )
+  got = summary.summarize(
+    *jax.device_get((counts, outcomes)),
+    labels,
+    subsets=SUBSETS,
+    label_set="reviewed",
+    left_out=left_out,
+    ranking_only=True,
+  )
+  expected = summarize(
+    logits, labels, codes, left_out, subsets=SUBSETS, label_set="reviewed"
+  )
+  without = ("nll", "brier", "ece", "ece.equal_mass")
+  assert got == {k: v for k, v in expected.items() if k[1] not in without}
+
+
+def test_probabilities_by_hand():
+  # Right with 0.5 twice, wrong with 0.75 once.
+  logits = np.log(np.full((3, K), 0.5 / 7)).astype(np.float32)
+  logits[[0, 1], [0, 1]] = np.log(0.5)
+  logits[2] = np.log(0.25 / 7)
+  logits[2, 2] = np.log(0.75)
+  labels = np.array([0, 1, 3], np.int32)
+  result = summarize(logits, labels)
+  np.testing.assert_allclose(
+    result["all", "ece"].value, (2 * 0.5 + 0.75) / 3, rtol=1e-6
+  )
+  right = 0.25 + 7 * (0.5 / 7) ** 2
+  wrong = 0.75**2 + (1 - 0.25 / 7) ** 2 + 6 * (0.25 / 7) ** 2
+  np.testing.assert_allclose(
+    result["all", "brier"].value, (2 * right + wrong) / 3, rtol=1e-6
+  )
 
 
 def test_ten_classes_by_hand():
@@ -101,7 +201,7 @@ def test_three_classes_by_hand():
 def test_every_number_against_plain_python():
   logits, labels, codes, problematic = draw()
   result = summarize(
-    logits, labels, codes, problematic, subsets=SUBSETS, multilabel=True
+    logits, labels, codes, problematic, subsets=SUBSETS, label_set="reviewed"
   )
   for subset, mask in {"all": np.ones(K, bool), **SUBSETS}.items():
     rows = [i for i in range(len(labels)) if mask[labels[i]]]
@@ -143,19 +243,23 @@ def test_rates_equal_those_of_the_confusion_matrix():
   table = confusion.per_class(matrix, np.bincount(labels, minlength=K))
   for name, value in confusion.means(table).items():
     np.testing.assert_allclose(result["all", name].value, value, rtol=1e-14)
+  kappa = result["all", "cohen_kappa"].value
+  assert kappa == confusion.cohen_kappa(table)
+  balanced = result["all", "balanced_accuracy"].value
+  assert balanced == result["all", "macro_recall"].value
 
 
 def test_every_accuracy_has_an_interval_that_holds_it():
-  result = summarize(*draw(), subsets=SUBSETS, multilabel=True)
-  wide = summarize(*draw(), subsets=SUBSETS, multilabel=True, alpha=0.001)
+  result = summarize(*draw(), subsets=SUBSETS, label_set="reviewed")
+  wide = summarize(*draw(), subsets=SUBSETS, label_set="reviewed", alpha=0.001)
   for key, entry in result.items():
-    if "accuracy" in key[1] or key[1] == "macro_recall":
+    if "accuracy" in key[1] and entry.value is not None:
       assert 0 <= entry.ci_low < entry.value < entry.ci_high <= 1
       assert wide[key].ci_low < entry.ci_low
 
 
 def test_json_has_plain_finite_numbers():
-  for entry in summarize(*draw(), multilabel=True).values():
+  for entry in summarize(*draw(), label_set="reviewed").values():
     assert json.loads(json.dumps(entry.as_json(), allow_nan=False))
     assert type(entry.n) is int
     assert "\n" not in entry.definition
@@ -174,7 +278,7 @@ def test_subset_without_examples_is_undefined():
   problematic = np.zeros(len(logits), bool)
   codes = np.full(logits.shape, 3, np.int8)
   result = summarize(
-    logits, labels, codes, problematic, subsets=SUBSETS, multilabel=True
+    logits, labels, codes, problematic, subsets=SUBSETS, label_set="reviewed"
   )
   for metric in ("top1_accuracy", "nll", "multilabel_accuracy.lenient_mean"):
     entry = result["high", metric]
@@ -192,7 +296,7 @@ def test_subset_without_examples_is_undefined():
 
 def test_subset_without_classes_is_undefined():
   result = summarize(
-    *draw(), subsets={"none": np.zeros(K, bool)}, multilabel=True
+    *draw(), subsets={"none": np.zeros(K, bool)}, label_set="reviewed"
   )
   for (subset, metric), entry in result.items():
     if subset == "none" and metric != "non_finite":
@@ -233,9 +337,10 @@ def test_label_of_probability_zero_has_no_mean_nll():
     ({"subsets": {"dog": np.ones(K + 1, bool)}}, r"subsets\['dog'\]: .*\[8\]"),
     ({"subsets": {"dog": np.ones(K)}}, r"subsets\['dog'\]: expected bool"),
     ({"subsets": {"all": np.ones(K, bool)}}, 'subsets: "all"'),
-    ({"is_problematic": None, "multilabel": True}, "is_problematic: .*None"),
-    ({"is_problematic": np.zeros(3, bool)}, "is_problematic: .*shape"),
-    ({"is_problematic": np.zeros(400, bool)}, "is_problematic: .*flags"),
+    ({"left_out": None, "label_set": "real"}, "left_out: .*None"),
+    ({"left_out": np.zeros(3, bool)}, "left_out: .*shape"),
+    ({"left_out": np.zeros(400, bool)}, "left_out: .*flags"),
+    ({"label_set": "imagenet"}, "label_set: expected one of"),
     ({"alpha": 1.5}, "alpha: "),
   ],
 )
@@ -247,7 +352,7 @@ def test_bad_arguments_are_named(options, message):
 @pytest.mark.parametrize(
   "change, message",
   [
-    (lambda y: y[:-1], "outcomes.top5: "),
+    (lambda y: y[:-1], "outcomes.top1: "),
     (lambda y: y + 1, "labels: expected labels in"),
     (lambda y: y[:, None], "labels: expected shape"),
     (lambda y: np.zeros_like(y), "counts: "),

@@ -15,7 +15,11 @@ NAN, INF = np.nan, np.inf
 
 finite_rows = jax.jit(topk.finite_rows)
 top_k = jax.jit(topk.top_k, static_argnums=1)
-label_rank = jax.jit(topk.label_rank)
+ranks = jax.jit(topk.ranks)
+
+
+def label_rank(logits, labels):
+  return ranks(logits, labels).label_rank
 
 
 def logits(*rows, dtype=np.float32):
@@ -32,10 +36,8 @@ def test_top_k_by_hand():
 def test_ties_go_to_the_lowest_class():
   ids, _ = top_k(logits([1.0, 1.0, 1.0, 1.0]), 3)
   assert ids.tolist() == [[0, 1, 2]]
-  ranks = [
-    label_rank(logits([1.0, 1.0, 2.0, 1.0]), np.array([y]))[0] for y in range(4)
-  ]
-  assert ranks == [1, 2, 0, 3]
+  row = logits([1.0, 1.0, 2.0, 1.0])
+  assert [label_rank(row, np.array([y]))[0] for y in range(4)] == [1, 2, 0, 3]
 
 
 def test_zeros_of_both_signs_are_a_tie():
@@ -59,20 +61,22 @@ def test_zeros_of_both_signs_are_a_tie():
 def test_rows_that_have_an_order(row, finite):
   assert finite_rows(logits(row)).tolist() == [finite]
   ids, best = top_k(logits(row), 2)
-  ranks = [int(label_rank(logits(row), np.array([y]))[0]) for y in (0, 1)]
+  places = [int(label_rank(logits(row), np.array([y]))[0]) for y in (0, 1)]
+  assert ranks(logits(row), np.array([0])).finite.tolist() == [finite]
   if not finite:
     assert ids.tolist() == [[-1, -1]]
     assert best.tolist() == [[-INF, -INF]]
-    assert ranks == [2, 2]
+    assert places == [2, 2]
+    assert ranks(logits(row), np.array([0])).top1.tolist() == [-1]
   else:
-    assert 0 in ranks
+    assert 0 in places
 
 
 def test_class_at_minus_infinity_is_never_predicted_and_never_a_hit():
   row = logits([-INF, 1.0, -INF])
   assert top_k(row, 3)[0].tolist() == [[1, -1, -1]]
-  ranks = [int(label_rank(row, np.array([y]))[0]) for y in range(3)]
-  assert ranks == [3, 0, 3]
+  places = [int(label_rank(row, np.array([y]))[0]) for y in range(3)]
+  assert places == [3, 0, 3]
 
 
 def test_columns_beyond_the_classes_are_empty():
@@ -87,29 +91,51 @@ def test_label_outside_is_never_a_hit(label):
   assert label_rank(row, np.array([label], np.int32)).tolist() == [3]
 
 
-@hypothesis.settings(deadline=None, max_examples=100)
-@hypothesis.given(
-  twins.batches(num_classes=(1, 7)),
-  st.sampled_from([jnp.float32, jnp.bfloat16]),
-)
-def test_agrees_with_the_slow_twin(batch, dtype):
-  values, labels, _, _, mask = batch
-  values = jnp.asarray(values).astype(dtype)
-  labels = np.where(mask, labels, 0)
-  rows = np.asarray(values, np.float64)
-  ids, _ = top_k(values, 5)
-  ranks = label_rank(values, labels)
-  assert ids.tolist() == [twins.top(row, 5) for row in rows]
-  assert ranks.tolist() == [
-    twins.rank(row, y) for row, y in zip(rows, labels, strict=True)
-  ]
-  assert finite_rows(values).tolist() == [twins.is_finite(r) for r in rows]
+# One group of each class, several groups of two to five, one group of all.
+@pytest.mark.parametrize("num_classes", [1, 7, 66, 130, 67])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_agrees_with_the_slow_twin(num_classes, dtype):
+  @hypothesis.settings(deadline=None, max_examples=40)
+  @hypothesis.given(twins.batches(num_classes=(num_classes,)))
+  def check(batch):
+    values, labels, *_, mask = batch
+    values = jnp.asarray(values).astype(dtype)
+    labels = np.where(mask, labels, 0)
+    rows = np.asarray(values, np.float64)
+    assert top_k(values, 5)[0].tolist() == [twins.top(row, 5) for row in rows]
+    found = ranks(values, labels)
+    assert found.label_rank.tolist() == [
+      twins.rank(row, y) for row, y in zip(rows, labels, strict=True)
+    ]
+    assert found.top1.tolist() == [twins.top(row, 1)[0] for row in rows]
+    finite = [twins.is_finite(row) for row in rows]
+    assert found.finite.tolist() == finite
+    assert finite_rows(values).tolist() == finite
+    best = [max(row) for row, legal in zip(rows, finite, strict=True) if legal]
+    assert found.top_score[np.array(finite, bool)].tolist() == best
+
+  check()
+
+
+@pytest.mark.parametrize("num_classes", [50, 96, 1000, 1009])
+def test_a_broken_score_is_seen_wherever_it_stands(num_classes):
+  """In every group, first and last of it, with the label before and behind."""
+  places = np.unique(np.linspace(0, num_classes - 1, 40).astype(int))
+  values = np.tile(np.arange(num_classes, dtype=np.float32), (len(places), 1))
+  labels = np.full(len(places), num_classes - 1)
+  assert ranks(values, labels).finite.all()
+  for broken in (NAN, INF):
+    values[np.arange(len(places)), places] = broken
+    found = ranks(values, labels)
+    assert not found.finite.any()
+    assert (found.label_rank == num_classes).all()
+    assert (found.top1 == -1).all()
 
 
 @hypothesis.settings(deadline=None, max_examples=50)
 @hypothesis.given(twins.batches(num_classes=(3, 7)), st.sampled_from([1, 2, 5]))
 def test_rank_below_k_is_being_among_the_first_k(batch, k):
-  values, labels, _, _, mask = batch
+  values, labels, *_, mask = batch
   labels = np.where(mask, labels, 0)
   among = (np.asarray(top_k(values, k)[0]) == labels[:, None]).any(axis=1)
   rank = np.asarray(label_rank(values, labels))
@@ -120,7 +146,7 @@ def test_rank_below_k_is_being_among_the_first_k(batch, k):
 @hypothesis.settings(deadline=None, max_examples=50)
 @hypothesis.given(twins.batches(num_classes=(7,)))
 def test_accuracy_never_falls_with_k_and_reaches_one(batch):
-  values, labels, _, _, mask = batch
+  values, labels, *_, mask = batch
   values = np.where(np.isfinite(values), values, 0.0).astype(np.float32)
   rank = np.asarray(label_rank(values, np.where(mask, labels, 0)))
   hits = [int((rank < k).sum()) for k in range(1, 8)]
@@ -137,6 +163,9 @@ def test_thousand_classes_against_a_stable_sort():
   np.testing.assert_array_equal(top_k(values, 5)[0], sorted_ids[:, :5])
   expected = np.argmax(sorted_ids == labels[:, None], axis=1)
   np.testing.assert_array_equal(label_rank(values, labels), expected)
+  np.testing.assert_array_equal(
+    ranks(values, labels).top1, np.argmax(values, axis=1)
+  )
 
 
 @pytest.mark.parametrize(
@@ -150,11 +179,11 @@ def test_thousand_classes_against_a_stable_sort():
     (lambda: topk.top_k(np.zeros((2, 0), np.float32), 1), "logits: .*class"),
     (lambda: topk.top_k(np.zeros((2, 3), np.float32), 0), "k: .*got 0"),
     (
-      lambda: topk.label_rank(np.zeros((2, 3), np.float32), np.zeros(3, int)),
+      lambda: topk.ranks(np.zeros((2, 3), np.float32), np.zeros(3, int)),
       r"labels: expected shape \[2\], got \[3\]",
     ),
     (
-      lambda: topk.label_rank(np.zeros((2, 3), np.float32), np.zeros(2)),
+      lambda: topk.ranks(np.zeros((2, 3), np.float32), np.zeros(2)),
       "labels: .*integer.*float64",
     ),
   ],

@@ -12,19 +12,23 @@ _BROKEN = [np.nan, np.inf]
 
 FIELDS = (
   "count",
-  "top1_hits",
-  "top5_hits",
   "non_finite",
+  "top 1",
+  "top 5",
+  "strict 1",
+  "strict 5",
   "reviewed_count",
-  "strict_hits",
   "lenient_hits",
   "unreviewed",
+  "imagenet_m_count",
+  "imagenet_m_hits",
+  "imagenet_m_unreviewed",
 )
 
 
 @st.composite
 def batches(draw, num_classes=(3, 7), size=6):
-  """Logits [size, K], labels, review codes, problematic flags and a mask.
+  """Logits [size, K], labels, codes, left-out and ImageNet-M flags, mask.
 
   Labels may lie outside [0, K) where the mask is false.
   """
@@ -35,10 +39,11 @@ def batches(draw, num_classes=(3, 7), size=6):
   )
   labels = draw(hnp.arrays(np.int32, size, elements=st.integers(0, k - 1)))
   codes = draw(hnp.arrays(np.int8, (size, k), elements=st.integers(0, 3)))
-  problematic = draw(hnp.arrays(bool, size))
+  left_out = draw(hnp.arrays(bool, size))
+  in_m = draw(hnp.arrays(bool, size))
   mask = draw(hnp.arrays(bool, size))
   garbage = draw(st.sampled_from([-1, 0, k, 2**31 - 1]))
-  return logits, np.where(mask, labels, garbage), codes, problematic, mask
+  return logits, np.where(mask, labels, garbage), codes, left_out, in_m, mask
 
 
 def is_finite(row) -> bool:
@@ -82,24 +87,39 @@ def nll(row, label) -> float:
   return math.log(total) + (high - values[label])
 
 
-def counts(logits, labels, codes, problematic, mask) -> dict[str, list[int]]:
-  """The fields of `counts.Counts`, example by example."""
+def brier(row, label) -> float:
+  if not is_finite(row):
+    return math.nan
+  return math.fsum((p - (c == label)) ** 2 for c, p in enumerate(softmax(row)))
+
+
+def counts(logits, labels, codes, left_out, in_m, mask) -> dict[str, list[int]]:
+  """What `counts.Counts` holds, example by example."""
   k = len(logits[0])
   result = {field: [0] * k for field in FIELDS}
   for i, row in enumerate(logits):
     if not mask[i]:
       continue
-    seen = {"count"}
     first = top(row, 5)
-    seen |= {"top1_hits"} if first[0] == labels[i] else set()
-    seen |= {"top5_hits"} if labels[i] in first else set()
-    seen |= set() if is_finite(row) else {"non_finite"}
-    if problematic is not None and not problematic[i]:
-      seen |= {"reviewed_count"}
-      code = codes[i][first[0]] if first[0] >= 0 else None
-      seen |= {"strict_hits"} if code == 3 else set()
-      seen |= {"lenient_hits"} if code in (2, 3) else set()
-      seen |= {"unreviewed"} if code == 0 else set()
-    for field in seen:
-      result[field][labels[i]] += 1
+    seen = {
+      "count": True,
+      "non_finite": not is_finite(row),
+      "top 1": first[0] == labels[i],
+      "top 5": labels[i] in first,
+    }
+    if left_out is not None and not left_out[i]:
+      own = [codes[i][c] if c >= 0 else None for c in first]
+      member = in_m is not None and in_m[i]
+      seen |= {
+        "reviewed_count": True,
+        "strict 1": own[0] == 3,
+        "strict 5": 3 in own,
+        "lenient_hits": own[0] in (2, 3),
+        "unreviewed": own[0] == 0,
+        "imagenet_m_count": member,
+        "imagenet_m_hits": member and own[0] in (2, 3),
+        "imagenet_m_unreviewed": member and own[0] == 0,
+      }
+    for field, holds in seen.items():
+      result[field][labels[i]] += bool(holds)
   return result
