@@ -142,5 +142,8 @@ class CompiledPass:
     )
     seen = int(counts.count.sum())
     if seen != data.num_examples:
-      raise RuntimeError(f"counted {seen} of {data.num_examples} examples")
+      raise RuntimeError(
+        f"counted {seen} of {data.num_examples} examples; {counts.outside} have"
+        " a label that is no class"
+      )
     return counts, outcomes, probs

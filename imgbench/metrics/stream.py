@@ -1,0 +1,145 @@
+"""Counting predictions that come batch by batch from somewhere else.
+
+An evaluation step that computes its own logits counts them in place, with
+`outcomes.outcomes` and `counts.update`. This is for logits that are there
+already: of a model of another framework, or read from files.
+"""
+
+from collections.abc import Sequence
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgbench import errors
+from imgbench.metrics import checks
+from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import outcomes as outcomes_lib
+
+# Batches handed to the device together. One by one, a batch of 256 takes twice
+# as long on CPU: threads fall asleep between the calls.
+GROUP = 8
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _add(keep: str, counts: counts_lib.Counts, batches):
+  """Returns the counts with all batches added, and (mask, what is kept)."""
+  kept = []
+  for logits, labels, mask, label_codes, left_out, in_imagenet_m in batches:
+    outcomes = outcomes_lib.outcomes(logits, labels, label_codes)
+    counts = counts_lib.update(
+      counts,
+      outcomes,
+      labels,
+      mask,
+      left_out=left_out,
+      in_imagenet_m=in_imagenet_m,
+    )
+    kept.append((mask, outcomes.top1 if keep == "top1" else outcomes))
+  return counts, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
+
+
+class Stream:
+  """Counts, and outcomes or top-1 classes, of batches added one by one.
+
+  Batches of one shape are compiled once: pad the last one, with a false mask.
+  Up to GROUP batches are held before they are counted.
+
+  Args:
+    num_classes: K.
+    ks: see `counts.empty`.
+    set_ks: see `counts.empty`.
+    keep: "outcomes", or "top1" for predictions alone, which is many times
+      faster.
+    group: batches handed to the device together.
+
+  Raises:
+    InputError: see `counts.empty`; another `keep`, a group below 1.
+  """
+
+  def __init__(
+    self,
+    num_classes: int,
+    ks: Sequence[int] = (1, outcomes_lib.TOP),
+    set_ks: Sequence[int] = (1,),
+    *,
+    keep: str = "outcomes",
+    group: int = GROUP,
+  ):
+    if keep not in ("outcomes", "top1"):
+      raise errors.InputError(
+        f'keep: expected "outcomes" or "top1", got {keep!r}'
+      )
+    if group < 1:
+      raise errors.InputError(f"group: expected at least 1, got {group}")
+    self._counts = counts_lib.empty(num_classes, ks, set_ks)
+    self._keep = keep
+    self._group = group
+    self._waiting = []
+    self._kept = []
+    self._checked = set()  # shapes and types of batches
+
+  def add(
+    self,
+    logits,
+    labels,
+    *,
+    mask=None,
+    label_codes=None,
+    left_out=None,
+    in_imagenet_m=None,
+  ) -> None:
+    """Adds a batch of NumPy or JAX arrays, which must not change after it.
+
+    Args:
+      logits: float [B, K].
+      labels: integer [B] in [0, K) where the mask is true. NumPy labels are
+        looked through here; others are counted in `Counts.outside`.
+      mask: bool [B], false for padding; None for none.
+      label_codes: int8 [B, K] of `labels.annotations`, or None.
+      left_out: bool [B], see `counts.update`, or None.
+      in_imagenet_m: bool [B], or None.
+
+    Raises:
+      InputError: wrong shape or type of an argument, labels outside. Nothing
+        is added then.
+    """
+    if mask is None:
+      mask = np.ones(np.shape(labels), bool)
+    batch = (logits, labels, mask, label_codes, left_out, in_imagenet_m)
+    key = tuple(x if x is None else (x.shape, x.dtype) for x in batch)
+    if key not in self._checked:
+      self._check(batch)
+      self._checked.add(key)
+    if isinstance(labels, np.ndarray):
+      checks.labels_in_range(
+        "labels", np.where(np.asarray(mask), labels, 0), logits.shape[1]
+      )
+    self._waiting.append(batch)
+    if len(self._waiting) == self._group:
+      self._flush([self._waiting])
+
+  def _check(self, batch) -> None:
+    """Raises InputError, of the kernels, before the batch is taken."""
+    checks.shape("logits", batch[0], ("B", self._counts.num_classes))
+    jax.eval_shape(functools.partial(_add, self._keep), self._counts, [batch])
+
+  def result(self):
+    """Returns (counts, outcomes or int32 top-1 [N]) of all real examples.
+
+    NumPy arrays, in the order in which they were added. More may be added
+    after it.
+    """
+    self._flush([[batch] for batch in self._waiting])
+    if not self._kept:
+      raise errors.InputError("stream: expected at least one batch, got none")
+    counts, kept = jax.device_get((self._counts, self._kept))
+    mask, kept = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
+    return counts, jax.tree.map(lambda x: x[mask], kept)
+
+  def _flush(self, groups) -> None:
+    for batches in groups:
+      self._counts, kept = _add(self._keep, self._counts, batches)
+      self._kept.append(kept)
+    self._waiting = []

@@ -1,0 +1,49 @@
+"""Recorded values of other libraries; how they are made: tests/peers/values.
+
+The problem is made of integers, so that every version of NumPy makes the same.
+That the record is what the libraries say is a test that needs them:
+`make test-peers`.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+
+from tests.peers import problems
+from tests.peers import values
+
+RECORDED = [
+  (peer, name) for peer in values.PEERS for name in values.recorded(peer)[1]
+]
+
+
+@functools.cache
+def ours():
+  return values.imgbench(problems.integers())
+
+
+def test_problem_is_the_recorded_one():
+  problem = problems.integers()
+  assert problem.scores.shape == problem.probs.shape == (240, 7)
+  scores = [1.625, 3.0, 4.375, 5.75, 7.125, 8.5, 9.875]
+  assert problem.scores[1].tolist() == scores
+  assert problem.labels[:8].tolist() == [6, 6, 4, 4, 0, 4, 3, 3]
+  assert problem.labels.sum() == 768
+
+
+@pytest.mark.parametrize("peer, name", RECORDED)
+def test_value_is_that_of_the_peer(peer, name):
+  version, record = values.recorded(peer)
+  tolerance = values.PEERS[peer].tolerance
+  np.testing.assert_allclose(
+    ours()[name],
+    record[name],
+    rtol=tolerance,
+    atol=tolerance,
+    err_msg=f"{name} of {peer} {version}",
+  )
+
+
+def test_every_number_is_compared_with_a_peer():
+  assert {name for _, name in RECORDED} == set(ours())

@@ -1,0 +1,134 @@
+"""Tests of counting batches that come one by one."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.metrics import stream
+from tests.metrics import counts_test
+
+K = 12
+
+
+@jax.jit
+def at_once(logits, labels, codes, left_out, in_m, mask):
+  outcomes = outcomes_lib.outcomes(logits, labels, codes)
+  counts = counts_lib.update(
+    counts_lib.empty(K, (1, 3), (1, 5)),
+    outcomes,
+    labels,
+    mask,
+    left_out=left_out,
+    in_imagenet_m=in_m,
+  )
+  return counts, outcomes
+
+
+def add(counting, batch):
+  logits, labels, codes, left_out, in_m, mask = batch
+  counting.add(
+    logits,
+    labels,
+    mask=mask,
+    label_codes=codes,
+    left_out=left_out,
+    in_imagenet_m=in_m,
+  )
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("group", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [7, 50, 100])
+def test_batches_equal_one_pass(batch_size, group, on_device):
+  examples = counts_test.random_batch(100, K)
+  counts, outcomes = jax.device_get(at_once(*examples))
+  counting = stream.Stream(K, (1, 3), (1, 5), group=group)
+  for start in range(0, 100, batch_size):
+    index = np.arange(start, start + batch_size)
+    batch = [part[np.minimum(index, 99)] for part in examples]
+    batch[-1] = index < 100
+    add(counting, jax.device_put(batch) if on_device else batch)
+  got_counts, got_outcomes = counting.result()
+  chex.assert_trees_all_equal(got_counts, counts)
+  # Compiled together, exp and log may differ in the last digits.
+  chex.assert_trees_all_close(got_outcomes, outcomes, rtol=1e-6)
+
+
+def test_top1_alone_and_padding_in_the_middle():
+  examples = counts_test.random_batch(40, K)
+  examples = (*examples[:-1], np.arange(40) % 4 > 0)
+  counts, outcomes = jax.device_get(at_once(*examples))
+  counting = stream.Stream(K, (1, 3), (1, 5), keep="top1", group=2)
+  for start in range(0, 40, 8):
+    add(counting, [part[start : start + 8] for part in examples])
+  got, top1 = counting.result()
+  chex.assert_trees_all_equal(got, counts)
+  np.testing.assert_array_equal(top1, outcomes.top1[examples[-1]])
+
+
+def test_more_may_be_added_behind_a_result():
+  logits, labels, *_ = counts_test.random_batch(20, K)
+  counting = stream.Stream(K, group=4)
+  for end in (10, 20):
+    counting.add(logits[end - 10 : end], labels[end - 10 : end])
+    counts, outcomes = counting.result()
+    assert counts.count.sum() == len(outcomes.top1) == end
+  whole = stream.Stream(K)
+  whole.add(logits, labels)
+  chex.assert_trees_all_equal(whole.result()[0], counts)
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"logits": np.zeros((4, K + 1), np.float32)}, r"logits: .*\[B, 12\]"),
+    ({"logits": np.zeros((4, K), np.int32)}, "logits: .*int32"),
+    ({"labels": np.zeros(3, int)}, r"labels: expected shape \[4\], got \[3\]"),
+    ({"labels": np.array([0, K, 1, 2])}, r"labels: .*got 12 at position 1"),
+    ({"labels": np.array([0, 1, -1, 2])}, "labels: .*got -1"),
+    ({"mask": np.ones(5, bool)}, r"mask: expected shape \[4\], got \[5\]"),
+    ({"mask": np.ones(4)}, "mask: expected bool"),
+    ({"label_codes": np.zeros((4, 3), np.int8)}, "label_codes: .*shape"),
+    ({"left_out": np.zeros(9, bool)}, "left_out: .*shape"),
+  ],
+)
+def test_a_bad_batch_is_refused_and_loses_nothing(change, message):
+  logits, labels, *_ = counts_test.random_batch(4, K)
+  counting = stream.Stream(K)
+  counting.add(logits, labels)
+  bad = {"logits": logits, "labels": labels, **change}
+  with pytest.raises(errors.InputError, match=message):
+    counting.add(**bad)
+  counting.add(logits, labels)
+  assert counting.result()[0].count.sum() == 8
+
+
+def test_labels_outside_under_a_false_mask_are_padding():
+  logits, labels, *_ = counts_test.random_batch(4, K)
+  counting = stream.Stream(K)
+  counting.add(
+    logits, np.where([1, 1, 1, 0], labels, -1), mask=np.arange(4) < 3
+  )
+  assert counting.result()[0].count.sum() == 3
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    ({"keep": "all"}, "keep: expected .*got 'all'"),
+    ({"group": 0}, "group: expected at least 1"),
+    ({"ks": (0,)}, "ks: "),
+  ],
+)
+def test_bad_settings_are_refused(arguments, message):
+  with pytest.raises(errors.InputError, match=message):
+    stream.Stream(K, **arguments)
+
+
+def test_nothing_added_has_no_result():
+  with pytest.raises(errors.InputError, match="at least one batch"):
+    stream.Stream(K).result()

@@ -1,0 +1,128 @@
+"""Tests of section evaluation: what it asks for is what is measured."""
+
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import tiny
+from imgbench import errors
+from imgbench.train import evaluation
+from imgbench.train import loop
+from imgbench.train import setup
+
+KEY = "scenes:validation"
+
+
+def config_with(**changes):
+  config = tiny.get_config()
+  config.logging.report = False
+  config.steps.total = "2 steps"
+  config.evaluation.update(ml_collections.ConfigDict(changes))
+  return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A run with every setting other than usual."""
+  workdir = tmp_path_factory.mktemp("run")
+  # A class by its index and one by its name.
+  names = setup.build(config_with(sets={})).info.class_names
+  mask = workdir / "pair.txt"
+  mask.write_text(f"3\n{names[5]}  # by name\n")
+  config = config_with(
+    ks=[1, 2, 20],
+    alpha=0.5,
+    class_masks=dict(pair=str(mask)),
+    warnings=dict(baseline_skill=0.0, named_classes=0, train_gap=1.0),
+  )
+  config.evaluation.sets.v2.probabilities = False
+  results = loop.train_and_evaluate(config, str(workdir / "run"))
+  return workdir / "run", results
+
+
+def test_any_k(finished):
+  _, results = finished
+  correct = [results[f"{KEY}/all/top{k}_accuracy"]["correct"] for k in (2, 20)]
+  assert results[f"{KEY}/all/top1_accuracy"]["correct"] <= correct[0]
+  assert correct[0] < correct[1]
+  assert f"{KEY}/all/top5_accuracy" not in results
+
+
+def test_alpha_sets_the_width_of_intervals(finished, tmp_path):
+  _, results = finished
+  usual = loop.train_and_evaluate(config_with(), str(tmp_path / "usual"))
+  key = f"{KEY}/all/top1_accuracy"
+  assert usual[key]["correct"] == results[key]["correct"]
+  assert usual[key]["ci_low"] < results[key]["ci_low"]
+
+
+def test_a_file_of_classes_is_a_subset(finished):
+  workdir, results = finished
+  with np.load(workdir / "predictions/scenes-validation.npz") as predictions:
+    label, top1 = predictions["label"], predictions["top5"][:, 0]
+  mine = np.isin(label, [3, 5])
+  entry = results[f"{KEY}/pair/top1_accuracy"]
+  assert entry["n"] == mine.sum() > 0
+  assert entry["correct"] == (top1 == label)[mine].sum()
+  assert "scenes:v2/pair/top1_accuracy" in results
+
+
+def test_warnings_follow_their_settings(finished):
+  workdir, _ = finished
+  rows = json.loads((workdir / "warnings.json").read_text())
+  assert not [row for row in rows if row["name"] == "low_recall"]
+
+
+def test_probabilities_are_kept_unless_told_otherwise(finished):
+  workdir, results = finished
+  with np.load(workdir / "predictions/scenes-validation.npz") as predictions:
+    probs, top5 = predictions["probs"], predictions["top5"]
+    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probs.argmax(axis=1), top5[:, 0])
+    np.testing.assert_allclose(
+      probs.max(axis=1), predictions["top5_prob"][:, 0], rtol=1e-5
+    )
+  with np.load(workdir / "predictions/scenes-v2.npz") as predictions:
+    assert "probs" not in predictions
+  assert f"{KEY}/all/macro_average_precision" in results
+  assert "scenes:v2/all/macro_average_precision" not in results
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    (dict(ks=[0]), "config.evaluation: ks: .*at least 1"),
+    (dict(alpha=1.0), r"evaluation.alpha: expected a number in \(0, 1\)"),
+    (
+      dict(class_masks=dict(frogs="nowhere.txt")),
+      "class_masks.frogs: .*nowhere",
+    ),
+    (dict(class_masks={"all": "x"}), "class_masks.all: expected a name other"),
+    (dict(class_masks=dict(frogs=3)), "class_masks.frogs: .*got 3"),
+    (dict(warnings=dict(recal_gap=0.1)), "evaluation.warnings.*recal_gap"),
+    (dict(warnings=dict(recall_gap=-1.0)), "recall_gap: .*at least 0"),
+    (
+      dict(sets=dict(val=dict(split="validation", probabilities="yes"))),
+      "sets.val.probabilities: expected True, False or None, got 'yes'",
+    ),
+  ],
+)
+def test_bad_settings_are_named_before_data_are_read(changes, message):
+  config = config_with(**changes)
+  with pytest.raises(errors.InputError, match=message):
+    evaluation.thresholds(config)
+    evaluation.plan(
+      config,
+      setup.build_source(config.data, "train").info,
+      setup.build_source,
+    )
+
+
+def test_a_mask_may_not_take_the_name_of_a_subset(tmp_path):
+  path = tmp_path / "dogs.txt"
+  path.write_text("0\n")
+  config = config_with(class_masks=dict(dog=str(path)))
+  with pytest.raises(errors.InputError, match="class_masks.dog: .*subset of"):
+    setup.build(config)
