@@ -50,7 +50,8 @@ def main(argv: list[str]) -> None:
   cli.keep_compiled(flags.FLAGS.compilation_cache)
   with cli.one_line_errors(flags.FLAGS.traceback):
     results = loop.train_and_evaluate(flags.FLAGS.config, flags.FLAGS.workdir)
-  print(tables.terminal_table(results))
+  alpha = flags.FLAGS.config.evaluation.alpha
+  print(tables.terminal_table(results, alpha))
 
 
 def run() -> None:

@@ -1,11 +1,14 @@
 """Tests of the files of a run."""
 
+import csv
 import json
 
+import numpy as np
 import pytest
 
 from imgbench import errors
 from imgbench import run_files
+from tests import written
 
 
 def test_only_a_finished_run_of_this_config_has_results(tmp_path):
@@ -33,3 +36,139 @@ def test_every_start_is_kept(tmp_path):
   written = json.loads((tmp_path / "environment.json").read_text())
   assert [start["started_at"] for start in written["starts"]] == ["1", "2"]
   assert written["started_at"] == "2"
+
+
+# Probabilities of a, b and c; no example is a c.
+PROBS = np.array(
+  [
+    [0.9, 0.05, 0.05],
+    [0.9, 0.05, 0.05],
+    [0.9, 0.1, 0.0],
+    [0.1, 0.85, 0.05],
+    [0.52, 0.48, 0.0],
+    [0.54, 0.46, 0.0],
+  ]
+)
+LABELS = np.array([0, 0, 1, 1, 0, 1])
+
+
+@pytest.fixture
+def written_run(tmp_path):
+  pair = written.evaluation("toy:test", "abc", PROBS, LABELS)
+  bare = written.evaluation("toy:bare", "abc", PROBS, LABELS, keep=False)
+  written.write(tmp_path, pair, bare)
+  return tmp_path
+
+
+def test_reliability_by_hand(written_run):
+  entries = json.loads((written_run / "calibration.json").read_text())
+  assert list(entries) == ["toy:test", "toy:bare"]
+  assert entries["toy:test"] == entries["toy:bare"]
+  bins = entries["toy:test"]
+  assert bins["binning"] == "equal_width"
+  assert bins["edges"] == [i / 15 for i in range(16)]
+  # 0.52 lies in (7/15, 8/15], 0.54 in the next one, 0.85 and 0.9 in
+  # (12/15, 13/15] and (13/15, 14/15].
+  filled = {7: 1, 8: 1, 12: 1, 13: 3}
+  assert bins["count"] == [filled.get(i, 0) for i in range(15)]
+  assert [bins["accuracy"][i] for i in filled] == [1, 0, 1, 2 / 3]
+  assert bins["confidence"][13] == pytest.approx(0.9)
+  assert bins["accuracy"][0] is None and bins["confidence"][0] is None
+  gaps = 0.48 + 0.54 + 0.15 + 3 * (0.9 - 2 / 3)
+  assert bins["ece"] == pytest.approx(gaps / 6, abs=1e-6)
+  results = json.loads((written_run / "results.json").read_text())
+  assert bins["ece"] == results["toy:test/all/ece"]["value"]
+
+
+def test_rankings_and_rows_not_finite_have_no_reliability(tmp_path):
+  probs = np.concatenate([PROBS, [[np.nan] * 3]])
+  pair = written.evaluation("toy:test", "abc", probs, np.append(LABELS, 0))
+  nothing = written.evaluation("toy:none", "abc", probs[-1:], LABELS[:1])
+  written.write(tmp_path, pair, nothing)
+  entries = json.loads((tmp_path / "calibration.json").read_text())
+  assert list(entries) == ["toy:test"]
+  assert sum(entries["toy:test"]["count"]) == 6
+  assert list(json.loads((tmp_path / "curves.json").read_text())) == [
+    "toy:test"
+  ]
+
+
+def test_areas_of_classes_are_in_the_table_where_defined(written_run):
+  with (written_run / "per_class.csv").open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  assert list(rows[0])[-2:] == ["average_precision", "roc_auc"]
+  of_b, of_c, *bare = rows[1:]
+  # b by falling score: 0.85 right, 0.48 wrong, 0.46 right, 0.1 right.
+  precisions = [1, 2 / 3, 3 / 4]
+  assert float(of_b["average_precision"]) == pytest.approx(np.mean(precisions))
+  assert float(of_b["roc_auc"]) == pytest.approx(7 / 9)
+  assert (of_c["average_precision"], of_c["roc_auc"]) == ("", "")
+  assert {row["average_precision"] for row in bare} == {""}
+
+
+def test_curves_are_those_of_the_hardest_classes(written_run):
+  curves = json.loads((written_run / "curves.json").read_text())
+  assert list(curves) == ["toy:test"]
+  first, second = curves["toy:test"]
+  # a: 0.9 twice right and once wrong at once, 0.54 wrong, 0.52 right.
+  assert (first["class_name"], first["positives"]) == ("a", 3)
+  assert first["recall"] == [2 / 3, 1]
+  assert first["precision"] == [2 / 3, 3 / 5]
+  area = 2 / 3 * 2 / 3 + 1 / 3 * 3 / 5
+  assert first["average_precision"] == pytest.approx(area)
+  assert second["class_index"] == 1
+  assert second["recall"] == [1 / 3, 2 / 3, 1]
+
+
+def test_at_most_so_many_curves(tmp_path):
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(300, 12)) + 2 * np.eye(12)[np.arange(300) % 12]
+  probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  names = [f"c{i}" for i in range(12)]
+  pair = written.evaluation("toy:test", names, probs, np.arange(300) % 12)
+  written.write(tmp_path, pair)
+  (found,) = json.loads((tmp_path / "curves.json").read_text()).values()
+  areas = [curve["average_precision"] for curve in found]
+  with (tmp_path / "per_class.csv").open(newline="") as file:
+    every = [float(r["average_precision"]) for r in csv.DictReader(file)]
+  assert areas == sorted(every)[:8]
+
+
+def steps_area(x, y):
+  return float(np.sum(np.diff(x, prepend=0) * y))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thinning_keeps_points_ends_and_shape(seed):
+  rng = np.random.default_rng(seed)
+  positive = rng.random(40_000) < 0.1
+  scores = rng.normal(size=40_000) + (0.5 + seed) * positive
+  order = np.argsort(-scores)
+  hits = np.cumsum(positive[order])
+  first = np.flatnonzero(positive[order])
+  x, y = hits[first] / hits[-1], hits[first] / (first + 1)
+  kept = run_files.thinned_steps(x, y, 200)
+  assert len(kept) == 200 and np.all(np.diff(kept) > 0)
+  assert kept[0] == 0 and kept[-1] == len(x) - 1
+  assert abs(steps_area(x[kept], y[kept]) - steps_area(x, y)) < 2e-3
+  # Every point lies near the steps: above or below them, or beside a rise.
+  after = np.searchsorted(x[kept], x)
+  before = np.maximum(after - 1, 0)
+  rise = np.hypot(
+    x - x[kept][before],
+    np.maximum(
+      y - np.maximum(y[kept][before], y[kept][after]),
+      np.minimum(y[kept][before], y[kept][after]) - y,
+    ).clip(0),
+  )
+  assert np.minimum(np.abs(y - y[kept][after]), rise).max() < 0.02
+
+
+def test_few_points_and_level_curves_are_not_thinned_wrongly():
+  x = np.arange(1, 301) / 300
+  np.testing.assert_array_equal(
+    run_files.thinned_steps(x[:7], x[:7], 200), np.arange(7)
+  )
+  np.testing.assert_array_equal(
+    run_files.thinned_steps(x, np.ones(300), 200), [0, 299]
+  )

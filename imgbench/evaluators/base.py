@@ -40,6 +40,7 @@ class Evaluation:
     counts: by original class, NumPy arrays [K].
     probs: float32 [N, K] softmax of the logits, NaN in rows not finite; None
       where it was not kept.
+    alpha: intervals cover 1 - alpha.
   """
 
   info: source.Info
@@ -47,6 +48,7 @@ class Evaluation:
   outcomes: outcomes_lib.Outcomes
   counts: counts_lib.Counts
   probs: np.ndarray | None = None
+  alpha: float = 0.05
 
 
 class Evaluator(Protocol):

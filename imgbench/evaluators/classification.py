@@ -78,7 +78,9 @@ class ClassificationEvaluator:
       alpha=self._alpha,
       protocol=self._protocol,
     )
-    return base.Evaluation(self.info, measurements, outcomes, counts, probs)
+    return base.Evaluation(
+      self.info, measurements, outcomes, counts, probs, self._alpha
+    )
 
 
 class MultilabelEvaluator(ClassificationEvaluator):

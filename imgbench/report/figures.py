@@ -182,7 +182,7 @@ def confused_pairs(
 def worst_classes(
   theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
 ) -> mpl_figure.Figure:
-  """Classes of lowest recall with 95% intervals."""
+  """Classes of lowest recall with their intervals."""
   rows = selection.worst_classes(dataset.classes, limit)
   figure = _figure(_WIDTH, 1.0 + 0.29 * max(len(rows), 1))
   axes = figure.subplots()
@@ -208,7 +208,7 @@ def worst_classes(
       color=theme.muted,
     )
   _name_rows(axes, theme, [text.short(row.class_name) for row in rows])
-  _percent_axis(axes, "recall, 95% interval")
+  _percent_axis(axes, "recall and its interval")
   return figure
 
 
@@ -216,13 +216,15 @@ def subsets(
   theme: themes.Theme,
   rows: Sequence[inputs.Row],
   limits: tuple[float, float],
+  coverage: str = "95%",
 ) -> mpl_figure.Figure:
-  """Accuracies by subset of classes with 95% intervals.
+  """Accuracies by subset of classes with their intervals.
 
   Args:
     theme: colours.
     rows: accuracies of one data set.
     limits: fractions that the axis holds, so that data sets can be compared.
+    coverage: of the intervals.
   """
   names = list(dict.fromkeys(row.subset for row in rows))
   metrics = selection.first_metrics(rows, len(rows))
@@ -251,7 +253,7 @@ def subsets(
   _name_rows(axes, theme, [text.short(name) for name in names])
   margin = 0.04 * (limits[1] - limits[0]) + 0.001
   axes.set_xlim(100 * (limits[0] - margin), 100 * (limits[1] + margin))
-  _percent_axis(axes, "accuracy, 95% interval")
+  _percent_axis(axes, f"accuracy, {coverage} interval")
   figure.legend(loc="outside upper left", ncols=len(metrics))
   return figure
 

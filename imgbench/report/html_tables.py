@@ -8,6 +8,16 @@ from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.report import text
 
+UNREVIEWED = (
+  "Never reviewed: top-1 predictions whose label no reviewer has judged for the"
+  " image. They count as wrong; the bounds are the value with all of them wrong"
+  " and with all of them right."
+)
+_AREAS = (
+  '<th class="num" title="area under the precision-recall curve">Average'
+  ' precision</th><th class="num" title="area under the ROC curve">ROC AUC</th>'
+)
+
 
 def dataset_title(key: str, synthetic: Sequence[str]) -> str:
   """The name of a data set, marked if a program has drawn it."""
@@ -15,48 +25,53 @@ def dataset_title(key: str, synthetic: Sequence[str]) -> str:
   return text.escape(key) + (badge if key in synthetic else "")
 
 
-def results(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
+def results(
+  rows: Sequence[inputs.Row], synthetic: Sequence[str], coverage: str
+) -> str:
   """One line per metric, the data sets side by side, definitions below."""
   datasets = list(dict.fromkeys(row.dataset for row in rows))
   found = {(row.dataset, row.metric): row for row in rows}
   body = []
   for metric in selection.first_metrics(rows, len(rows)):
     of_metric = [found.get((dataset, metric)) for dataset in datasets]
-    label = _metric(metric, filter(None, of_metric))
+    label = _metric(metric, filter(None, of_metric), coverage)
     body.append(f'<tr><th scope="row">{label}</th>{_cells(of_metric)}</tr>')
-  return _side_by_side(["Metric"], datasets, body, synthetic)
+  return _side_by_side(["Metric"], datasets, body, synthetic, coverage)
 
 
-def subsets(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
+def subsets(
+  rows: Sequence[inputs.Row], synthetic: Sequence[str], coverage: str
+) -> str:
   """One line per metric and subset, the data sets side by side."""
   datasets = list(dict.fromkeys(row.dataset for row in rows))
-  names = list(dict.fromkeys(row.subset for row in rows))
+  subset_names = list(dict.fromkeys(row.subset for row in rows))
   found = {(r.dataset, r.metric, r.subset): r for r in rows}
   body = []
   for metric in selection.first_metrics(rows, len(rows)):
     label = text.escape(text.metric_label(metric))
-    head = f'<th scope="rowgroup" rowspan="{len(names)}">{label}</th>'
-    for subset in names:
+    head = f'<th scope="rowgroup" rowspan="{len(subset_names)}">{label}</th>'
+    for subset in subset_names:
       of_subset = [found.get((d, metric, subset)) for d in datasets]
       name = f'<td class="subset-name">{text.escape(subset)}</td>'
       body.append(f"<tr>{head}{name}{_cells(of_subset)}</tr>")
       head = ""
-  return _side_by_side(["Metric", "Subset"], datasets, body, synthetic)
+  names = ["Metric", "Subset"]
+  return _side_by_side(names, datasets, body, synthetic, coverage)
 
 
-def _side_by_side(names, datasets, body, synthetic) -> str:
+def _side_by_side(names, datasets, body, synthetic, coverage) -> str:
   columns = "".join(f'<th scope="col">{name}</th>' for name in names)
   if len(datasets) == 1:
     columns += (
       f'<th class="num start" scope="col">'
       f"{dataset_title(datasets[0], synthetic)}</th>"
-      '<th class="num" scope="col">95% interval</th>'
+      f'<th class="num" scope="col">{coverage} interval</th>'
       '<th class="num" scope="col">Correct of n</th>'
     )
   else:
     columns += "".join(
       f'<th class="num start" scope="col">{dataset_title(key, synthetic)}<span'
-      ' class="below">95% interval · correct of n</span></th>'
+      f' class="below">{coverage} interval · correct of n</span></th>'
       for key in datasets
     )
   return _table(f"<tr>{columns}</tr>", body, "wide")
@@ -75,9 +90,10 @@ def _cells(rows: Sequence[inputs.Row | None]) -> str:
       count = f"{row.correct:,} of {count}"
     value = f"<b>{text.value(row)}</b>"
     title = text.escape(row.definition)
+    reviews = unreviewed(row)
     if len(rows) == 1:
       cells.append(
-        f'<td class="num start" title="{title}">{value}</td>'
+        f'<td class="num start" title="{title}">{value}{reviews}</td>'
         f'<td class="num">{interval or "–"}</td>'
         f'<td class="num muted">{count}</td>'
       )
@@ -85,24 +101,34 @@ def _cells(rows: Sequence[inputs.Row | None]) -> str:
       below = f"{interval} · {count}" if interval else count
       cells.append(
         f'<td class="num start" title="{title}">{value}'
-        f'<span class="below">{below}</span></td>'
+        f'<span class="below">{below}</span>{reviews}</td>'
       )
   return "".join(cells)
 
 
-def _metric(metric: str, rows) -> str:
+def _metric(metric: str, rows, coverage: str) -> str:
   rows = list(rows)
   definitions = dict.fromkeys(row.definition for row in rows if row.definition)
   methods = dict.fromkeys(row.ci_method for row in rows if row.ci_method)
   lines = list(definitions)
   if len(lines) > 1:
     lines = [f"{row.dataset}: {row.definition}" for row in rows]
-  lines += [f"95% interval: {method.replace('_', ' ')}" for method in methods]
+  lines += [
+    f"{coverage} interval: {method.replace('_', ' ')}" for method in methods
+  ]
   below = "".join(
     f'<span class="definition">{text.escape(line)}</span>' for line in lines
   )
   label = text.escape(text.metric_label(metric))
   return f'<span title="{text.escape(metric)}">{label}</span>{below}'
+
+
+def unreviewed(row: inputs.Row) -> str:
+  """What predictions that nobody has reviewed may do; empty where none."""
+  words = text.unreviewed(row)
+  if not words:
+    return ""
+  return f'<span class="below unreviewed" title="{UNREVIEWED}">{words}</span>'
 
 
 def pairs(
@@ -126,7 +152,8 @@ def pairs(
 def classes(
   dataset: inputs.DatasetFiles, rows: Sequence[inputs.ClassRow]
 ) -> str:
-  """Recall, precision and F1 by class."""
+  """Recall, precision and F1 by class, and areas under curves if known."""
+  areas = any(row.average_precision is not None for row in rows)
   body = []
   for row in rows:
     taken = selection.taken_for(dataset.confusion, row.class_index)
@@ -142,15 +169,23 @@ def classes(
       f'<td class="num">{interval}</td>'
       f'<td class="num">{text.percent(row.precision)}</td>'
       f'<td class="num">{text.percent(row.f1)}</td>'
+      f"{_areas(row) if areas else ''}"
       f'<td class="start">{text.escape(guess)}</td></tr>'
     )
   return _table(
     '<tr><th>Class</th><th class="num">Correct of n</th>'
-    '<th class="num">Recall</th><th class="num">95% interval</th>'
+    '<th class="num">Recall</th><th class="num">Its interval</th>'
     '<th class="num">Precision</th><th class="num">F1</th>'
+    f"{_AREAS if areas else ''}"
     '<th class="start">Most often taken for</th></tr>',
     body,
   )
+
+
+def _areas(row: inputs.ClassRow) -> str:
+  values = (row.average_precision, row.roc_auc)
+  texts = ["–" if value is None else f"{value:.3f}" for value in values]
+  return "".join(f'<td class="num">{cell}</td>' for cell in texts)
 
 
 def mistakes(

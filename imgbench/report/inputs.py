@@ -1,6 +1,7 @@
 """Reads what a run has left in its workdir, and checks it."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import csv
 import dataclasses
 import json
@@ -12,6 +13,7 @@ import numpy as np
 
 from imgbench import errors
 from imgbench import writers
+from imgbench.report import probabilities
 
 _FIELDS = (
   "n",
@@ -30,6 +32,25 @@ _CLASS_NUMBERS = (
   "f1",
 )
 _CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
+# Only where the probabilities of all classes were kept.
+_CLASS_EXTRAS = ("average_precision", "roc_auc")
+# Behind the name of an accuracy: what unreviewed predictions may do to it.
+_UNREVIEWED = ("unreviewed", "bound_low", "bound_high")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreviewed:
+  """Predictions that nobody has reviewed, and how far they may move a value.
+
+  Attributes:
+    share: of them; fractions, None is undefined.
+    low: the value with all of them wrong.
+    high: the value with all of them right.
+  """
+
+  share: float | None
+  low: float | None
+  high: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +67,7 @@ class Row:
   ci_high: float | None
   ci_method: str | None
   definition: str
+  unreviewed: Unreviewed | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +84,8 @@ class ClassRow:
   recall_ci_low: float | None
   recall_ci_high: float | None
   f1: float | None
+  average_precision: float | None = None
+  roc_auc: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +115,8 @@ class DatasetFiles:
     classes: rows of per_class.csv.
     confusion: int64 [K, K], rows true labels, or None.
     predictions: or None.
+    reliability: of calibration.json, or None.
+    curves: of curves.json, the class of lowest average precision first.
   """
 
   key: str
@@ -98,6 +124,8 @@ class DatasetFiles:
   classes: tuple[ClassRow, ...] = ()
   confusion: np.ndarray | None = None
   predictions: Predictions | None = None
+  reliability: probabilities.Reliability | None = None
+  curves: tuple[probabilities.ClassCurve, ...] = ()
 
   def name(self, index: int) -> str:
     """Name of a class; its number where no name is known."""
@@ -129,6 +157,13 @@ class Run:
     return tuple(others) or self.datasets
 
   @property
+  def coverage(self) -> str:
+    """Of the intervals of the results, e.g. "95%"."""
+    section = self.config.get("evaluation")
+    alpha = section.get("alpha") if isinstance(section, Mapping) else None
+    return coverage(0.05 if alpha is None else alpha)
+
+  @property
   def synthetic(self) -> tuple[str, ...]:
     """Keys of the data sets that a program has drawn."""
     return tuple(map(str, self.environment.get("synthetic") or ()))
@@ -157,14 +192,26 @@ def read(workdir: pathlib.Path) -> Run:
   )
 
 
+def coverage(alpha: float) -> str:
+  """E.g. "95%" for 0.05."""
+  return f"{100 * (1 - alpha):.6g}%"
+
+
 def parse_results(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
   """Rows of the content of results.json.
 
   Test and validation splits come first and splits of the training data last;
-  otherwise the order is that of the file. Raises InputError.
+  otherwise the order is that of the file. What unreviewed predictions may do
+  to an accuracy is no row of its own but in that accuracy's. Raises
+  InputError.
   """
-  rows = [_result_row(key, entry) for key, entry in results.items()]
-  return tuple(sorted(rows, key=lambda row: split_rank(row.dataset)))
+  rows = {key: _result_row(key, entry) for key, entry in results.items()}
+  for key in results:
+    parts = [f"{key}.{name}" for name in _UNREVIEWED]
+    if all(part in rows for part in parts):
+      values = [rows.pop(part).value for part in parts]
+      rows[key] = dataclasses.replace(rows[key], unreviewed=Unreviewed(*values))
+  return tuple(sorted(rows.values(), key=lambda row: split_rank(row.dataset)))
 
 
 def is_training_split(dataset: str) -> bool:
@@ -254,6 +301,7 @@ def _read_classes(path: pathlib.Path) -> dict[str, list[ClassRow]]:
             class_name=line["class_name"],
             **{f: int(line[f]) for f in _CLASS_COUNTS},
             **{f: float(line[f]) if line[f] else None for f in _CLASS_NUMBERS},
+            **{f: float(line[f]) for f in _CLASS_EXTRAS if line.get(f)},
           )
         )
       except (KeyError, TypeError, ValueError) as error:
@@ -264,12 +312,20 @@ def _read_classes(path: pathlib.Path) -> dict[str, list[ClassRow]]:
   return rows
 
 
-def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+def arrays(
+  path: pathlib.Path, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of an .npz file that are there; all if no names.
+
+  Raises:
+    InputError: not such a file.
+  """
   if not path.is_file():
     return {}
   try:
     with np.load(path, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
+      wanted = file.files if names is None else names
+      return {name: file[name] for name in wanted if name in file.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     raise errors.InputError(
       f"{path}: expected a file of NumPy arrays, got {error}; evaluate the run"
@@ -278,23 +334,26 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_predictions(path: pathlib.Path) -> Predictions | None:
-  arrays = _arrays(path)
-  if not arrays:
+  if not path.is_file():
     return None
+  # Not the probabilities of all classes, which may be large.
   names = [field.name for field in dataclasses.fields(Predictions)]
-  sizes = {arrays[name].shape[:1] for name in names if name in arrays}
-  if any(name not in arrays for name in names) or len(sizes) != 1:
+  found = arrays(path, names)
+  sizes = {array.shape[:1] for array in found.values()}
+  if len(found) < len(names) or len(sizes) != 1:
     raise errors.InputError(
       f"{path}: expected the arrays {', '.join(names)} of one length, got"
-      f" {', '.join(f'{k} {v.shape}' for k, v in arrays.items())}"
+      f" {', '.join(f'{k} {v.shape}' for k, v in found.items()) or 'none'}"
     )
-  return Predictions(**{name: arrays[name] for name in names})
+  return Predictions(**found)
 
 
 def _read_datasets(
   workdir: pathlib.Path, rows, classes: Mapping[str, list[ClassRow]]
 ) -> tuple[DatasetFiles, ...]:
-  confusion = _arrays(workdir / "confusion.npz")
+  confusion = arrays(workdir / "confusion.npz")
+  calibration = _json(workdir / "calibration.json", dict, {})
+  curves = _json(workdir / "curves.json", dict, {})
   keys = dict.fromkeys([row.dataset for row in rows])
   keys |= dict.fromkeys(sorted(classes, key=split_rank))
   found = []
@@ -314,6 +373,12 @@ def _read_datasets(
         classes=of_set,
         confusion=matrix,
         predictions=_read_predictions(workdir / "predictions" / f"{name}.npz"),
+        reliability=probabilities.reliability(
+          f"{workdir / 'calibration.json'}: {key}", calibration.get(key)
+        ),
+        curves=probabilities.class_curves(
+          f"{workdir / 'curves.json'}: {key}", curves.get(key, ())
+        ),
       )
     )
   return tuple(found)

@@ -136,27 +136,30 @@ def _tiles(run: inputs.Run) -> str:
   for dataset in run.datasets:
     rows = selection.headline(run.results or (), dataset.key)
     if rows:
-      tiles.append(_tile(rows, run.synthetic))
+      tiles.append(_tile(rows, run))
   return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
-def _tile(rows: Sequence[inputs.Row], synthetic: Sequence[str]) -> str:
+def _tile(rows: Sequence[inputs.Row], run: inputs.Run) -> str:
   main, others = rows[0], rows[1:]
   items = "".join(
     f'<li title="{text.escape(row.definition)}">'
     f"<span>{text.escape(text.metric_label(row.metric))}</span>"
-    f"<span><b>{text.value(row)}</b> {_range(row)}</span></li>"
+    f"<span><b>{text.value(row)}</b> {_range(row)}</span>"
+    f"{html_tables.unreviewed(row)}</li>"
     for row in others
   )
   interval = text.interval(main)
+  if interval:
+    interval = f"{run.coverage} interval {interval}, "
   return (
     '<div class="tile">'
     f'<div class="set">{text.escape(text.metric_label(main.metric))} on'
-    f" {html_tables.dataset_title(main.dataset, synthetic)}</div>"
+    f" {html_tables.dataset_title(main.dataset, run.synthetic)}</div>"
     f'<div class="value" title="{text.escape(main.definition)}">'
     f"{text.value(main)}</div>"
-    f'<div class="range">{f"95% interval {interval}, " if interval else ""}'
-    f"n = {main.n:,}</div>"
+    f'<div class="range">{interval}n = {main.n:,}</div>'
+    f"{html_tables.unreviewed(main)}"
     f"{f'<ul>{items}</ul>' if items else ''}</div>"
   )
 

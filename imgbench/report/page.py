@@ -21,6 +21,7 @@ MAX_PAIRS = 25
 MAX_WORST = 15
 MAX_CHARTED = 4  # accuracies in the chart of subsets; the table has all
 MAX_CLASSES = 60  # rows in the table of classes
+MIN_BIN = 10  # images of a bin whose share of right ones is drawn
 
 _SUBSETS_CAPTION = (
   "A subset holds the images whose original label is one of its classes; the"
@@ -54,9 +55,7 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
   results = run.results or ()
   sections: list[tuple[str, str, str]] = []  # anchor, HTML title, content
   if results:
-    whole = [row for row in results if row.subset == "all"]
-    table = html_tables.results(whole, run.synthetic)
-    sections.append(("results", "Results", table + _not_charted(run)))
+    sections.append(("results", "Results", _results(run)))
   subsets = _subsets(run, gallery)
   if subsets:
     sections.append(("subsets", "Subsets of classes", subsets))
@@ -68,6 +67,11 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
       name = writers.file_key(dataset.key)
       title = f"Mistakes on {_titled(run, dataset.key)}"
       sections.append((f"errors-{name}", title, content))
+    content = _probabilities(dataset, gallery)
+    if content:
+      name = writers.file_key(dataset.key)
+      title = f"Probabilities on {_titled(run, dataset.key)}"
+      sections.append((f"probabilities-{name}", title, content))
   sections.append(("setup", "Config and environment", _setup(run)))
   links = [
     f'<a href="#{text.escape(anchor)}">{title.partition("<")[0]}</a>'
@@ -82,6 +86,21 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
       for anchor, title, content in sections
     ),
   ]
+
+
+def _results(run: inputs.Run) -> str:
+  main = selection.main_rows(run.results)
+  rest = [r for r in run.results if r.subset == "all" and r not in main]
+  parts = (
+    [html_tables.results(main, run.synthetic, run.coverage)] if main else []
+  )
+  if any(map(text.unreviewed, main)):
+    parts.append(f'<p class="muted">{html_tables.UNREVIEWED}</p>')
+  parts.append(_not_charted(run))
+  if rest:
+    table = html_tables.results(rest, run.synthetic, run.coverage)
+    parts.append(_folded("Other metrics of the whole sets", table))
+  return "\n".join(filter(None, parts))
 
 
 def _not_charted(run: inputs.Run) -> str:
@@ -132,19 +151,20 @@ def _subsets(run: inputs.Run, gallery: pictures.Gallery) -> str:
     parts.append(
       gallery.figure(
         f"subsets_{writers.file_key(key)}",
-        functools.partial(figures.subsets, rows=rows, limits=limits),
+        functools.partial(
+          figures.subsets, rows=rows, limits=limits, coverage=run.coverage
+        ),
         alt=f"Accuracy by subset of classes on {key}",
         caption=_SUBSETS_CAPTION,
       )
     )
-  parts.append(html_tables.subsets(shown, run.synthetic))
+  main = [row for row in shown if row.metric in metrics]
+  parts.append(html_tables.subsets(main, run.synthetic, run.coverage))
   rest = [
-    row
-    for row in run.results or ()
-    if row.subset != "all" and not text.is_accuracy(row.metric)
+    row for row in run.results or () if row.subset != "all" and row not in main
   ]
   if rest:
-    table = html_tables.subsets(rest, run.synthetic)
+    table = html_tables.subsets(rest, run.synthetic, run.coverage)
     parts.append(_folded("Other metrics of the subsets", table))
   return "\n".join(parts)
 
@@ -199,7 +219,7 @@ def _classes(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
     f"worst_classes_{writers.file_key(dataset.key)}",
     functools.partial(figures.worst_classes, dataset=dataset, limit=MAX_WORST),
     alt=f"Classes of {dataset.key} with the lowest recall",
-    caption="Recall with its 95% interval, the lowest first; on the right the"
+    caption="Recall with its interval, the lowest first; on the right the"
     " class that it is most often taken for, and how many times.",
   )
   total = len(dataset.classes)
@@ -208,6 +228,74 @@ def _classes(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
     title = f"The {len(worst)} worst of {total:,} classes (all: per_class.csv)"
   table = _folded(title, html_tables.classes(dataset, worst))
   return f"<h3>Worst classes</h3>\n{figure}\n{table}"
+
+
+def _probabilities(
+  dataset: inputs.DatasetFiles, gallery: pictures.Gallery
+) -> str:
+  """Reliability and precision-recall, as far as the run has written them."""
+  parts = []
+  if selection.shown_bins(dataset.reliability, MIN_BIN):
+    parts.append(_reliability(dataset, gallery))
+  if dataset.curves:
+    parts.append(_precision_recall(dataset, gallery))
+  return "\n".join(parts)
+
+
+def _reliability(
+  dataset: inputs.DatasetFiles, gallery: pictures.Gallery
+) -> str:
+  from imgbench.report import figures_probabilities
+
+  bins = dataset.reliability
+  shown = selection.shown_bins(bins, MIN_BIN)
+  small = sum(count > 0 for count in bins.count) - len(shown)
+  caption = (
+    "Left: predictions of about the same confidence (the probability of the"
+    " predicted class), and how many of them are right. On the diagonal the"
+    " model is as often right as it says; below it, it is too sure of itself,"
+    " above it not sure enough. Larger points stand for more images, lines for"
+    " the distance from the diagonal; its mean over all images is the expected"
+    f" calibration error, {bins.ece:.4f}. Right: how many predictions there are"
+    " of each confidence."
+  )
+  if small:
+    caption += (
+      f" {small} bin{'s' if small > 1 else ''} of fewer than {MIN_BIN} images"
+      f" {'are' if small > 1 else 'is'} not drawn on the left."
+    )
+  figure = gallery.figure(
+    f"reliability_{writers.file_key(dataset.key)}",
+    functools.partial(
+      figures_probabilities.reliability, bins=bins, shown=shown
+    ),
+    alt=f"Accuracy against confidence on {dataset.key}",
+    caption=caption,
+  )
+  return f"<h3>Are the probabilities right?</h3>\n{figure}"
+
+
+def _precision_recall(
+  dataset: inputs.DatasetFiles, gallery: pictures.Gallery
+) -> str:
+  from imgbench.report import figures_probabilities
+
+  count = len(dataset.curves)
+  figure = gallery.figure(
+    f"precision_recall_{writers.file_key(dataset.key)}",
+    functools.partial(
+      figures_probabilities.precision_recall, curves=dataset.curves
+    ),
+    alt=f"Precision against recall of classes of {dataset.key}",
+    caption="Whoever flags the images whose probability of a class is at least"
+    " a threshold finds a share of that class (recall, to the right), and a"
+    " share of what is flagged is of that class (precision, up). A lower"
+    " threshold moves to the right along the line; the best place is the upper"
+    f" right corner. These are the {count} classes of lowest average precision"
+    " (AP), the area under the line, each before the others in grey; the AP of"
+    " all is in per_class.csv.",
+  )
+  return f"<h3>The classes hardest to single out</h3>\n{figure}"
 
 
 def _setup(run: inputs.Run) -> str:

@@ -7,7 +7,11 @@ import hashlib
 import numpy as np
 
 from imgbench.report import inputs
+from imgbench.report import probabilities
 from imgbench.report import text
+
+# Beside the accuracies in the first table of results.
+_MAIN = ("nll", "ece", "macro_f1", "macro_average_precision")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,16 @@ def last(records: Sequence[dict], key: str):
   return values[-1] if values else None
 
 
+def main_rows(results: Sequence[inputs.Row]) -> list[inputs.Row]:
+  """What is said of whole sets at once; the other rows can be folded."""
+  return [
+    row
+    for row in results
+    if row.subset == "all"
+    and (text.is_accuracy(row.metric) or row.metric in _MAIN)
+  ]
+
+
 def subset_rows(
   results: Sequence[inputs.Row], dataset: str
 ) -> list[inputs.Row]:
@@ -117,7 +131,7 @@ def subset_rows(
   rows = [
     row
     for row in results
-    if row.dataset == dataset and text.is_accuracy(row.metric)
+    if row.dataset == dataset and text.is_headline(row.metric)
   ]
   return rows if any(row.subset != "all" for row in rows) else []
 
@@ -140,12 +154,21 @@ def limits(rows: Sequence[inputs.Row]) -> tuple[float, float]:
 
 
 def headline(results: Sequence[inputs.Row], dataset: str) -> list[inputs.Row]:
-  """Accuracies of the whole set, top-1 first."""
+  """The main accuracies of the whole set, top-1 first."""
   rows = [
     row
     for row in results
     if row.dataset == dataset
     and row.subset == "all"
-    and text.is_accuracy(row.metric)
+    and text.is_headline(row.metric)
   ]
   return sorted(rows, key=lambda row: text.metric_order(row.metric))
+
+
+def shown_bins(
+  reliability: probabilities.Reliability | None, least: int
+) -> list[int]:
+  """Bins with at least so many examples: of fewer, the share is chance."""
+  if reliability is None:
+    return []
+  return [i for i, n in enumerate(reliability.count) if n >= least]

@@ -1,42 +1,52 @@
 """The table of results that is printed at the end of a run."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from imgbench.report import inputs
 from imgbench.report import text
 
-_HEADER = ("dataset", "subset", "metric", "value", "95% interval", "n")
-_LEFT = 3  # columns of names; the others are numbers, set to the right
+_LEFT = ("dataset", "subset", "metric", "")  # the others are set to the right
 # The terminal is for a glance: of a whole set these beside its accuracies,
-_ALSO = ("nll", "macro_f1")
-# and of a subset only these.
+_ALSO = ("nll", "ece", "macro_f1")
+# of training data only this,
+_OF_TRAINING = ("top1_accuracy", "nll")
+# and of subsets these, in columns.
 _OF_SUBSETS = ("top1_accuracy", "multilabel_accuracy.tfds")
 
 
-def terminal_table(results: Mapping[str, Mapping]) -> str:
-  """Returns a plain-text table of the main results, without a final newline.
+def terminal_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
+  """Returns plain text of the main results, without a final newline.
 
-  Accuracies of the whole sets come first, then the main ones of the subsets,
-  then log-likelihood and macro F1 of the whole sets; a last line says how many
-  further numbers the file holds. Rates are in percent.
+  One table has a line for each main number of the whole sets, beside it how
+  far predictions that nobody has reviewed may move it; the second one a line
+  for each subset. A last line says how many further numbers the file holds.
+  Rates are in percent.
 
   Args:
     results: the content of results.json.
+    alpha: 1 - the coverage of its intervals, for the heading.
 
   Raises:
     InputError: an entry that results.json would not hold.
   """
   rows = inputs.parse_results(results)
-  shown = sorted(
+  datasets = list(dict.fromkeys(row.dataset for row in rows))
+  whole = sorted(
     filter(_is_shown, rows),
-    # Stable: what is alike stays in the order of the rows.
-    key=lambda row: (not text.is_accuracy(row.metric), row.subset != "all"),
+    key=lambda row: (
+      datasets.index(row.dataset),
+      text.metric_order(row.metric),
+    ),
   )
-  cells = [_HEADER, *map(_cells, shown)]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  lines = [_line(row, widths) for row in cells]
-  lines.insert(1, "  ".join("-" * width for width in widths))
-  hidden = len(rows) - len(shown)
+  interval = f"{inputs.coverage(alpha)} interval"
+  header = ("dataset", "metric", "value", interval, "n", "")
+  lines = _table(header, [_cells(row) for row in whole])
+  of_subsets = [row for row in rows if _is_shown_of_subset(row)]
+  if of_subsets:
+    lines += ["", *_subsets(of_subsets)]
+  shown = sum(1 + 3 * bool(text.unreviewed(row)) for row in whole)
+  hidden = len(results) - shown - len(of_subsets)
   if hidden:
     lines.append(f"({hidden} more in results.json)")
   return "\n".join(lines)
@@ -44,26 +54,62 @@ def terminal_table(results: Mapping[str, Mapping]) -> str:
 
 def _is_shown(row: inputs.Row) -> bool:
   if row.subset != "all":
-    training = inputs.is_training_split(row.dataset)
-    return row.metric in _OF_SUBSETS and not training
-  return text.is_accuracy(row.metric) or row.metric in _ALSO
+    return False
+  if inputs.is_training_split(row.dataset):
+    return row.metric in _OF_TRAINING
+  return text.is_headline(row.metric) or row.metric in _ALSO
+
+
+def _is_shown_of_subset(row: inputs.Row) -> bool:
+  training = inputs.is_training_split(row.dataset)
+  return row.subset != "all" and row.metric in _OF_SUBSETS and not training
 
 
 def _cells(row: inputs.Row) -> tuple[str, ...]:
-  interval = text.interval(row, ", ")
+  unreviewed = text.unreviewed(row)
   return (
     row.dataset,
-    row.subset,
     row.metric,
     text.value(row),
-    f"[{interval}]" if interval else "-",
+    _interval(row) or "-",
     str(row.n),
+    f"({unreviewed})" if unreviewed else "",
   )
 
 
-def _line(cells, widths) -> str:
-  aligned = [
-    cell.ljust(width) if i < _LEFT else cell.rjust(width)
-    for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+def _subsets(rows: Sequence[inputs.Row]) -> list[str]:
+  """A line for each subset, with the metrics side by side."""
+  metrics = [m for m in _OF_SUBSETS if any(row.metric == m for row in rows)]
+  found = {(row.dataset, row.subset, row.metric): row for row in rows}
+  body = []
+  for dataset, subset in dict.fromkeys((r.dataset, r.subset) for r in rows):
+    of_subset = [found.get((dataset, subset, metric)) for metric in metrics]
+    values = [
+      f"{text.value(row)} {_interval(row)}".rstrip() if row else "-"
+      for row in of_subset
+    ]
+    body.append((dataset, subset, *values))
+  return _table(("dataset", "subset", *metrics), body)
+
+
+def _interval(row: inputs.Row) -> str:
+  interval = text.interval(row, ", ")
+  return f"[{interval}]" if interval else ""
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+  cells = [header, *body]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  lines = []
+  for row in cells:
+    aligned = [
+      cell.ljust(width) if name in _LEFT else cell.rjust(width)
+      for name, cell, width in zip(header, row, widths, strict=True)
+    ]
+    lines.append("  ".join(aligned).rstrip())
+  rule = [
+    "-" * (width if name else 0)
+    for name, width in zip(header, widths, strict=True)
   ]
-  return "  ".join(aligned).rstrip()
+  lines.insert(1, "  ".join(rule).rstrip())
+  return lines

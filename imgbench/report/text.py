@@ -7,40 +7,73 @@ from imgbench.report import inputs
 
 UNDEFINED = "undefined"
 _RATE = re.compile(r"accuracy|precision|recall|f1|error")
+# Areas under curves and errors of probabilities, which are no shares.
+_NO_RATE = re.compile(r"average_precision|roc_auc|ece|brier|kappa")
 _WORDS = {
   "non": "not",
   "nll": "negative log-likelihood",
+  "brier": "Brier score",
   "ece": "expected calibration error",
+  "classwise": "class-wise",
   "top1": "top-1",
   "top5": "top-5",
   "multilabel": "multi-label",
+  "real": "ReaL",
   "f1": "F1",
+  "roc": "ROC",
+  "auc": "AUC",
+  "cohen": "Cohen's",
 }
 _COUNTS = ("non_finite",)  # metrics that are whole numbers
 # What comes first in a table; the others follow as the file has them.
 _FIRST = ("top1_accuracy", "top5_accuracy")
+_CLASS_MEAN = "class_mean"
 
 
 def is_rate(metric: str) -> bool:
   """Whether a metric is a fraction in [0, 1] that is shown in percent."""
-  return bool(_RATE.search(metric)) and metric.partition(".")[0] != "ece"
+  return bool(_RATE.search(metric)) and not _NO_RATE.search(metric)
 
 
 def is_accuracy(metric: str) -> bool:
-  return "accuracy" in metric
+  """Whether it is a share of hits, at k or against label sets.
+
+  Balanced accuracy is none: a mean of recalls, it belongs with those.
+  """
+  base, _, variant = metric.partition(".")
+  return (
+    base.endswith("accuracy")
+    and base != "balanced_accuracy"
+    and not variant.endswith(("unreviewed", "bound_low", "bound_high"))
+  )
+
+
+def is_headline(metric: str) -> bool:
+  """Whether it is an accuracy worth a chart or a glance.
+
+  The mean over classes is none beside the accuracy that it is the mean of;
+  where it is all there is, it has a name of its own.
+  """
+  return is_accuracy(metric) and metric.partition(".")[2] != _CLASS_MEAN
 
 
 def metric_label(metric: str) -> str:
   """ "multilabel_accuracy.tfds" becomes "multi-label accuracy (tfds)"."""
   base, _, variant = metric.partition(".")
-  label = " ".join(_WORDS.get(word, word) for word in base.split("_"))
-  return f"{label} ({variant.replace('_', ' ')})" if variant else label
+  label = _words(base)
+  return f"{label} ({_words(variant)})" if variant else label
+
+
+def _words(name: str) -> str:
+  name = name.replace("imagenet_m", "ImageNet-M")
+  return " ".join(_WORDS.get(word, word) for word in name.split("_"))
 
 
 def metric_order(metric: str) -> tuple[int, int]:
   """Sort key: accuracies before others, top-1 before all."""
   rank = _FIRST.index(metric) if metric in _FIRST else len(_FIRST)
-  return (0 if is_accuracy(metric) else 1, rank)
+  kind = 0 if is_headline(metric) else 1 if is_accuracy(metric) else 2
+  return (kind, rank)
 
 
 def number(metric: str, value: float | None) -> str:
@@ -73,6 +106,21 @@ def interval(row: inputs.Row, separator: str = " – ") -> str:
   return separator.join(
     number(row.metric, bound) for bound in (row.ci_low, row.ci_high)
   )
+
+
+def unreviewed(row: inputs.Row) -> str:
+  """E.g. "1.17% never reviewed: 96.86 to 98.03"; empty where all are.
+
+  The bounds are those of the value: all such predictions wrong, or all right.
+  """
+  if row.unreviewed is None or not row.unreviewed.share:
+    return ""
+  share = number(row.metric, row.unreviewed.share) + unit(row.metric)
+  low, high = (
+    number(row.metric, bound)
+    for bound in (row.unreviewed.low, row.unreviewed.high)
+  )
+  return f"{share} never reviewed: {low} to {high}"
 
 
 def percent(fraction: float | None) -> str:

@@ -9,11 +9,12 @@ from imgbench import errors
 from imgbench.report import inputs
 from tests.report import samples
 
+TOY = ("toy:test", ("ant", "bee", "cow"), 60, 0.7, 5)
+
 
 @pytest.fixture
 def workdir(tmp_path):
-  drawn = [samples.Sample("toy:test", ("ant", "bee", "cow"), 60, 0.7, 5)]
-  return samples.write(tmp_path / "toy", drawn, "imgbench")
+  return samples.write(tmp_path / "toy", [samples.Sample(*TOY)], "imgbench")
 
 
 def entry(**changes):
@@ -96,3 +97,99 @@ def test_arrays_that_do_not_fit_are_refused(workdir):
 def test_folder_without_a_run_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="expected the folder of a run"):
     inputs.read(tmp_path)
+
+
+def test_what_is_unreviewed_is_part_of_its_accuracy():
+  name = "toy:test/all/multilabel_accuracy.tfds"
+  results = {
+    name: entry(value=0.5),
+    f"{name}.unreviewed": entry(value=0.1),
+    f"{name}.bound_low": entry(value=0.5),
+    f"{name}.bound_high": entry(value=0.6),
+    "toy:test/all/nll": entry(),
+    "toy:test/dog/multilabel_accuracy.tfds.bound_low": entry(value=0.25),
+  }
+  first, *others = inputs.parse_results(results)
+  assert first.unreviewed == inputs.Unreviewed(0.1, 0.5, 0.6)
+  # What lacks its accuracy stays a row: nothing of the file is lost.
+  assert [row.metric for row in others] == [
+    "nll",
+    "multilabel_accuracy.tfds.bound_low",
+  ]
+  assert others[0].unreviewed is None
+
+
+def test_coverage_is_that_of_the_config(workdir):
+  assert inputs.read(workdir).coverage == "95%"
+  (workdir / "config.json").write_text('{"evaluation": {"alpha": 0.1}}')
+  assert inputs.read(workdir).coverage == "90%"
+
+
+def test_files_of_probabilities_are_read(workdir):
+  samples.write_probabilities(workdir, [samples.Sample(*TOY)])
+  (dataset,) = inputs.read(workdir).datasets
+  assert sum(dataset.reliability.count) == 60
+  assert len(dataset.reliability.edges) == 16
+  assert [curve.positives for curve in dataset.curves] == [20, 20, 20]
+  assert dataset.curves[0].recall[-1] == 1
+
+
+def test_areas_of_classes_are_read_where_they_are(workdir):
+  assert inputs.read(workdir).datasets[0].classes[0].average_precision is None
+  path = workdir / "per_class.csv"
+  head, first, *rest = path.read_text().splitlines()
+  lines = [f"{head},average_precision,roc_auc", f"{first},0.25,"]
+  path.write_text("\n".join(lines + [f"{line},," for line in rest]))
+  row = inputs.read(workdir).datasets[0].classes[0]
+  assert (row.average_precision, row.roc_auc) == (0.25, None)
+
+
+def test_probabilities_of_all_classes_are_not_needed(workdir):
+  path = workdir / "predictions" / "toy-test.npz"
+  with np.load(path) as file:
+    arrays = dict(file)
+  # Read, it would be refused.
+  np.savez(path, **arrays, probs=np.array([{}], object))
+  assert inputs.read(workdir).datasets[0].predictions.label.shape == (60,)
+
+
+BINS = {
+  "edges": [0, 0.5, 1],
+  "count": [0, 2],
+  "confidence": [None, 0.75],
+  "accuracy": [None, 1.0],
+  "ece": 0.25,
+}
+CURVE = {
+  "class_index": 1,
+  "class_name": "bee",
+  "average_precision": 0.5,
+  "positives": 2,
+  "recall": [0.5, 1],
+  "precision": [1, 0.5],
+}
+
+
+@pytest.mark.parametrize(
+  "name, value, words",
+  [
+    ("calibration", [], "expected an object"),
+    ("calibration", {**BINS, "edges": [0, 1]}, "expected M + 1 edges"),
+    ("calibration", {**BINS, "count": [0, "2"]}, "numbers in 'count'"),
+    ("calibration", {**BINS, "accuracy": [None, None]}, "each bin with ex"),
+    ("calibration", {**BINS, "ece": None}, "a finite number in 'ece'"),
+    ("curves", 3, "expected a list, got 3"),
+    ("curves", [{**CURVE, "recall": [1]}], "of one length, got 1 and 2"),
+    ("curves", [{**CURVE, "precision": [1, None]}], "in 'precision'"),
+    ("curves", [{**CURVE, "positives": "x"}], "number in 'positives'"),
+  ],
+)
+def test_broken_files_of_probabilities_are_refused(workdir, name, value, words):
+  for file, good in (("calibration", BINS), ("curves", [CURVE])):
+    content = value if file == name else good
+    (workdir / f"{file}.json").write_text(json.dumps({"toy:test": content}))
+  with pytest.raises(
+    errors.InputError, match=f"{name}.json: toy:test"
+  ) as error:
+    inputs.read(workdir)
+  assert words in str(error.value)

@@ -84,7 +84,7 @@ def test_every_number_of_the_results_is_on_the_page(scenes):
   workdir, page = scenes
   shown = Parser(page).text
   results = json.loads((workdir / "results.json").read_text())
-  assert len(results) == 48
+  assert len(results) == 72
   for row in inputs.parse_results(results):
     assert text.value(row) in shown
     assert f"{row.n:,}" in shown
@@ -92,6 +92,7 @@ def test_every_number_of_the_results_is_on_the_page(scenes):
       low, high = 100 * row.ci_low, 100 * row.ci_high
       assert f"{low:.2f} – {high:.2f}" in shown
     assert row.definition in shown
+    assert text.unreviewed(row) in shown
 
 
 def test_header_names_the_run(scenes):
@@ -139,7 +140,8 @@ def test_real_data_is_not_called_synthetic(small):
 
 def test_figures_lie_beside_the_page_in_a_sane_size(scenes):
   sets = ("scenes-validation", "scenes-v2")
-  kinds = ("confusion", "worst_classes", "subsets", "mistakes")
+  kinds = ["confusion", "worst_classes", "subsets", "mistakes"]
+  kinds += ["reliability", "precision_recall"]
   names = {f"{kind}_{name}.png" for kind in kinds for name in sets}
   names.add("curves.png")
   assert {path.name for path in scenes[0].glob("*.png")} == names
@@ -147,6 +149,69 @@ def test_figures_lie_beside_the_page_in_a_sane_size(scenes):
     with Image.open(scenes[0] / name) as picture:
       assert 900 <= picture.width <= 2000 and 300 <= picture.height <= 2000
       assert picture.convert("RGB").getcolors(10) is None  # more than 10
+
+
+def test_bounds_stand_beside_their_accuracy_only(scenes):
+  shown = Parser(scenes[1]).text
+  # In the tile, the results and the subsets; explained once.
+  assert shown.count("1.23% never reviewed: ") == 2 * (1 + 1 + 4)
+  assert shown.count("Never reviewed: top-1 predictions whose label no") == 1
+  assert "bound" not in shown.replace("the bounds are the value", "")
+
+
+def test_figures_of_probabilities_say_how_to_read_them(scenes):
+  shown = Parser(scenes[1]).text
+  entries = json.loads((scenes[0] / "calibration.json").read_text())
+  for key, bins in entries.items():
+    assert f"Probabilities on {key}" in shown
+    assert f"expected calibration error, {bins['ece']:.4f}" in shown
+  assert "it is too sure of itself" in shown
+  assert "the 8 classes of lowest average precision (AP)" in shown
+
+
+def test_few_predictions_have_no_reliability_figure(small):
+  workdir, drawn = small
+  bins = {
+    "edges": [0, 0.5, 1],
+    "count": [9, 9],
+    "confidence": [0.4, 0.7],
+    "accuracy": [0.5, 0.6],
+    "ece": 0.1,
+  }
+  (workdir / "calibration.json").write_text(json.dumps({"toy:test": bins}))
+  page = report.write_report(workdir).read_text()
+  assert "Probabilities on" not in page
+  bins["count"] = [9, 10]
+  (workdir / "calibration.json").write_text(json.dumps({"toy:test": bins}))
+  shown = Parser(report.write_report(workdir).read_text()).text
+  assert "1 bin of fewer than 10 images is not drawn" in shown
+  assert "hardest to single out" not in shown
+  assert (workdir / "reliability_toy-test.png").is_file()
+
+
+def test_areas_of_classes_are_columns_where_known(tmp_path, monkeypatch):
+  monkeypatch.setattr(themes, "DPI", 40)
+  drawn = [samples.Sample("toy:test", ("ant", "bee", "cow"), 60, 0.7, 5)]
+  workdir = samples.write(tmp_path / "toy", drawn, "imgbench")
+  (workdir / "metrics.jsonl").unlink()
+  shown = Parser(report.write_report(workdir).read_text()).text
+  assert "ROC AUC" not in shown
+  path = workdir / "per_class.csv"
+  head, *rest = path.read_text().splitlines()
+  lines = [f"{head},average_precision,roc_auc"]
+  ends = ("0.6543,0.75", "0.6543,", "0.6543,")
+  lines += [",".join(pair) for pair in zip(rest, ends, strict=True)]
+  path.write_text("\n".join(lines))
+  shown = Parser(report.write_report(workdir).read_text()).text
+  assert "Average precision ROC AUC" in shown
+  assert "0.654 0.750" in shown and "0.654 –" in shown
+
+
+def test_intervals_of_another_coverage_are_called_so(small):
+  config = {"evaluation": {"alpha": 0.1}}
+  (small[0] / "config.json").write_text(json.dumps(config))
+  shown = Parser(report.write_report(small[0]).read_text()).text
+  assert "90% interval" in shown and "95% interval" not in shown
 
 
 def test_thousand_classes_show_pairs_and_the_worst(tmp_path):

@@ -8,6 +8,9 @@ import pathlib
 import numpy as np
 
 from imgbench import writers
+from imgbench.metrics import calibration
+from imgbench.metrics import confusion
+from imgbench.metrics import curves
 
 _CIFAR = "airplane automobile bird cat deer dog frog horse ship truck"
 _SCENES = (
@@ -242,6 +245,41 @@ def write_arrays(workdir: pathlib.Path, samples) -> None:
   np.savez_compressed(workdir / "confusion.npz", **arrays)
 
 
+def write_probabilities(workdir: pathlib.Path, samples) -> None:
+  """Adds calibration.json and curves.json, which older runs lack."""
+  bins, of_classes = {}, {}
+  for sample in samples:
+    top1, confidence = sample.top5[:, 0], sample.top5_prob[:, 0]
+    found = calibration.reliability(confidence, top1 == sample.label)
+    bins[sample.key] = {
+      "binning": "equal_width",
+      "edges": found.edges.tolist(),
+      "count": found.count.tolist(),
+      "confidence": confusion.none_for_nan(found.confidence),
+      "accuracy": confusion.none_for_nan(found.accuracy),
+      "ece": calibration.ece(found),
+    }
+    of_classes[sample.key] = [
+      _curve(sample, k) for k in range(min(8, len(sample.names)))
+    ]
+  for name, value in (("calibration", bins), ("curves", of_classes)):
+    (workdir / f"{name}.json").write_text(json.dumps(value))
+
+
+def _curve(sample, k) -> dict:
+  scores = np.where(sample.top5 == k, sample.top5_prob, 0).sum(axis=1)
+  positive = sample.label == k
+  curve = curves.precision_recall_curve(scores, positive)
+  return {
+    "class_index": k,
+    "class_name": sample.names[k],
+    "average_precision": curves.average_precision(scores, positive),
+    "positives": curve.positives,
+    "recall": curve.recall.tolist(),
+    "precision": curve.precision.tolist(),
+  }
+
+
 def lookup(samples):
   """The `image_lookup` of these samples."""
   by_key = {sample.key: sample for sample in samples}
@@ -270,6 +308,7 @@ def scenes(workdir: pathlib.Path):
     "python -m imgbench.main --config=configs/scenes.py --workdir=runs/demo",
     synthetic=[sample.key for sample in samples],
   )
+  write_probabilities(workdir, samples)
   path = workdir / "results.json"
   results = json.loads(path.read_text())
   for key in [key for key in results if key.endswith("top1_accuracy")]:
@@ -285,7 +324,14 @@ def scenes(workdir: pathlib.Path):
       "ci_high": min(1.0, entry["value"] + 0.019),
       "ci_method": "stratified bootstrap",
     }
-    results[key.replace("top1_accuracy", "multilabel_accuracy.tfds")] = entry
+    name = key.replace("top1_accuracy", "multilabel_accuracy.tfds")
+    results[name] = entry
+    for bound, value in (
+      ("unreviewed", 0.0123),
+      ("bound_low", entry["value"]),
+      ("bound_high", entry["value"] + 0.0123),
+    ):
+      results[f"{name}.{bound}"] = plain(value, entry["n"], bound)
   path.write_text(json.dumps(results))
   (workdir / "warnings.json").write_text(
     json.dumps(

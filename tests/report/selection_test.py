@@ -3,6 +3,7 @@
 import numpy as np
 
 from imgbench.report import inputs
+from imgbench.report import probabilities
 from imgbench.report import selection
 
 MATRIX = np.array([[5, 2, 0], [2, 4, 3], [0, 0, 0]])
@@ -64,3 +65,52 @@ def test_series_and_keys_skip_null():
   assert selection.logged_keys(records, "nll") == []
   assert selection.last(records, "val/loss") == 1.5
   assert selection.last(records, "absent") is None
+
+
+def result(metric, subset="all"):
+  return inputs.Row(
+    "toy:test", subset, metric, 9, None, 0.5, None, None, None, ""
+  )
+
+
+def test_main_rows_headline_and_charted_rows():
+  metrics = (
+    "top5_accuracy",
+    "top1_accuracy",
+    "top1_accuracy.class_mean",
+    "multilabel_accuracy.tfds",
+    "brier",
+    "ece",
+    "balanced_accuracy",
+  )
+  rows = [result(m, subset) for subset in ("all", "dog") for m in metrics]
+  names = lambda chosen: [row.metric for row in chosen]
+  assert names(selection.headline(rows, "toy:test")) == [
+    "top1_accuracy",
+    "top5_accuracy",
+    "multilabel_accuracy.tfds",
+  ]
+  main = selection.main_rows(rows)
+  assert {row.subset for row in main} == {"all"}
+  assert set(metrics) - set(names(main)) == {"brier", "balanced_accuracy"}
+  charted = selection.subset_rows(rows, "toy:test")
+  assert set(names(charted)) == set(names(selection.headline(rows, "toy:test")))
+  assert selection.first_metrics(main, 9)[:4] == [
+    "top1_accuracy",
+    "top5_accuracy",
+    "multilabel_accuracy.tfds",
+    "top1_accuracy.class_mean",
+  ]
+
+
+def test_bins_of_few_examples_are_not_shown():
+  bins = probabilities.Reliability(
+    edges=(0, 0.2, 0.5, 1),
+    count=(0, 9, 10),
+    confidence=(None, 0.4, 0.7),
+    accuracy=(None, 0.5, 0.6),
+    ece=0.1,
+  )
+  assert selection.shown_bins(bins, 10) == [2]
+  assert selection.shown_bins(bins, 11) == []
+  assert selection.shown_bins(None, 1) == []

@@ -15,31 +15,44 @@ RATE = {
   "definition": "d",
 }
 PLAIN = {**RATE, "correct": None, "ci_low": None, "ci_high": None}
+TFDS = "multilabel_accuracy.tfds"
 RESULTS = {
   "scenes:train[:9]/all/top1_accuracy": RATE,
+  "scenes:train[:9]/all/top5_accuracy": RATE,
   "scenes:validation/dog/top5_accuracy": RATE,
   "scenes:validation/all/nll": {**PLAIN, "value": 0.71239},
+  f"scenes:validation/all/{TFDS}": RATE,
+  f"scenes:validation/all/{TFDS}.unreviewed": {**RATE, "value": 0.0213},
+  f"scenes:validation/all/{TFDS}.bound_low": RATE,
+  f"scenes:validation/all/{TFDS}.bound_high": {**RATE, "value": 0.8025},
   "scenes:validation/all/top1_accuracy": RATE,
+  "scenes:validation/all/top1_accuracy.class_mean": RATE,
+  "scenes:validation/all/balanced_accuracy": RATE,
   "scenes:validation/all/macro_f1": {**PLAIN, "value": 1.0},
   "scenes:validation/all/micro_f1": {**PLAIN, "value": 0.5},
   "scenes:validation/dog/nll": PLAIN,
-  "scenes:validation/dog/multilabel_accuracy.tfds": {
-    **PLAIN,
-    "n": 0,
-    "value": None,
-  },
+  "scenes:validation/dog/top1_accuracy": RATE,
+  f"scenes:validation/dog/{TFDS}": {**PLAIN, "n": 0, "value": None},
+  "scenes:validation/cat/top1_accuracy": RATE,
+  "cifar10:test/all/ece": {**PLAIN, "n": 7, "value": 0.05},
   "cifar10:test/all/top1_accuracy": {**RATE, "n": 7, "value": 0.05},
 }
 GOLDEN = """\
-dataset            subset  metric                        value    95% interval      n
------------------  ------  ------------------------  ---------  --------------  -----
-scenes:validation  all     top1_accuracy                78.12%  [77.30, 78.92]  10000
-cifar10:test       all     top1_accuracy                 5.00%  [77.30, 78.92]      7
-scenes:train[:9]   all     top1_accuracy                78.12%  [77.30, 78.92]  10000
-scenes:validation  dog     multilabel_accuracy.tfds  undefined               -      0
-scenes:validation  all     nll                          0.7124               -  10000
-scenes:validation  all     macro_f1                    100.00%               -  10000
-(3 more in results.json)"""  # noqa: E501  (the width is the point)
+dataset            metric                      value    95% interval      n
+-----------------  ------------------------  -------  --------------  -----
+scenes:validation  top1_accuracy              78.12%  [77.30, 78.92]  10000
+scenes:validation  multilabel_accuracy.tfds   78.12%  [77.30, 78.92]  10000  (2.13% never reviewed: 78.12 to 80.25)
+scenes:validation  nll                        0.7124               -  10000
+scenes:validation  macro_f1                  100.00%               -  10000
+cifar10:test       top1_accuracy               5.00%  [77.30, 78.92]      7
+cifar10:test       ece                        0.0500               -      7
+scenes:train[:9]   top1_accuracy              78.12%  [77.30, 78.92]  10000
+
+dataset            subset          top1_accuracy  multilabel_accuracy.tfds
+-----------------  ------  ---------------------  ------------------------
+scenes:validation  dog     78.12% [77.30, 78.92]                 undefined
+scenes:validation  cat     78.12% [77.30, 78.92]                         -
+(6 more in results.json)"""  # noqa: E501  (the width is the point)
 
 
 def test_golden():
@@ -47,7 +60,12 @@ def test_golden():
 
 
 def test_without_results_there_is_the_head():
-  assert tables.terminal_table({}).startswith("dataset  subset  metric")
+  assert tables.terminal_table({}).startswith("dataset  metric")
+
+
+def test_coverage_is_in_the_heading():
+  head = tables.terminal_table(RESULTS, alpha=0.1).partition("\n")[0]
+  assert "90% interval" in head
 
 
 def test_other_keys_are_refused():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from imgbench.report import inputs
 from imgbench.report import text
 
 
@@ -20,6 +21,13 @@ def test_duration(seconds, words):
     ("multilabel_accuracy.lenient_mean", "multi-label accuracy (lenient mean)"),
     ("nll", "negative log-likelihood"),
     ("weighted_f1", "weighted F1"),
+    ("multilabel_accuracy.imagenet_m", "multi-label accuracy (ImageNet-M)"),
+    ("real_top5_accuracy", "ReaL top-5 accuracy"),
+    ("ece.equal_mass", "expected calibration error (equal mass)"),
+    ("classwise_ece", "class-wise expected calibration error"),
+    ("brier", "Brier score"),
+    ("cohen_kappa", "Cohen's kappa"),
+    ("macro_roc_auc", "macro ROC AUC"),
   ],
 )
 def test_metric_label(metric, label):
@@ -30,6 +38,17 @@ def test_only_rates_become_percent():
   assert text.number("top1_accuracy", 0.12346) == "12.35"
   assert text.number("nll", 0.12346) == "0.1235"
   assert text.number("ece", 0.12346) == "0.1235"
+  for metric in (
+    "ece.equal_mass",
+    "classwise_ece",
+    "brier",
+    "cohen_kappa",
+    "macro_average_precision",
+    "macro_roc_auc",
+  ):
+    assert text.number(metric, 0.12346) == "0.1235"
+  for metric in ("balanced_accuracy", "macro_precision", "real_accuracy"):
+    assert text.number(metric, 0.12346) == "12.35"
   assert text.number("non_finite", 1234.0) == "1,234"
   assert text.number("macro_f1", None) == "undefined"
 
@@ -41,3 +60,41 @@ def test_short_names_stay_on_one_line():
 
 def test_escape():
   assert text.escape("<a>&\"'\x00\n") == "&lt;a&gt;&amp;&quot;&#x27;  "
+
+
+def test_accuracies_and_those_worth_a_chart():
+  for metric in (
+    "top1_accuracy",
+    "multilabel_accuracy.lenient_mean",
+    "real_accuracy",
+    "real_top5_accuracy",
+  ):
+    assert text.is_accuracy(metric) and text.is_headline(metric)
+  for metric in ("top1_accuracy.class_mean", "real_accuracy.class_mean"):
+    assert text.is_accuracy(metric) and not text.is_headline(metric)
+  for metric in (
+    "balanced_accuracy",
+    "multilabel_accuracy.tfds.unreviewed",
+    "multilabel_accuracy.tfds.bound_high",
+    "macro_recall",
+    "ece",
+  ):
+    assert not text.is_accuracy(metric) and not text.is_headline(metric)
+
+
+@pytest.mark.parametrize(
+  "bounds, words",
+  [
+    (None, ""),
+    ((0.0, 0.5, 0.5), ""),
+    ((None, None, None), ""),
+    ((0.021, 0.952, 0.973), "2.10% never reviewed: 95.20 to 97.30"),
+  ],
+)
+def test_what_unreviewed_predictions_may_do(bounds, words):
+  row = inputs.Row(
+    *("toy:test", "all", "multilabel_accuracy.tfds", 9),
+    *(None, 0.5, None, None, None, ""),
+    bounds and inputs.Unreviewed(*bounds),
+  )
+  assert text.unreviewed(row) == words

@@ -45,6 +45,8 @@ def test_leaves_the_files_of_a_run(finished):
     "warnings.json",
     "per_class.csv",
     "confusion.npz",
+    "calibration.json",
+    "curves.json",
     "report.html",
     "status.json",
     "predictions/scenes-validation.npz",

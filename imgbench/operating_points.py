@@ -1,0 +1,394 @@
+"""Where to set the threshold of one class: "catch all frogs".
+
+python -m imgbench.operating_points --workdir=runs/cifar10 \
+    --dataset=cifar10:test --class=frog --recall=0.99
+
+Reads the probabilities that a run has kept, flags the images whose probability
+of the class is at least a threshold, and prints what that finds and what it
+costs, beside plain predictions of the most probable class. Exit codes: 0 done,
+2 bad input.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import csv
+import dataclasses
+import decimal
+import functools
+import io
+import pathlib
+import textwrap
+
+from absl import app
+from absl import flags
+import numpy as np
+
+from imgbench import cli
+from imgbench import errors
+from imgbench import registry
+from imgbench import run_files
+from imgbench import writers
+from imgbench.metrics import curves
+from imgbench.report import inputs
+
+_RULES = ("recall", "precision", "threshold")
+_ARRAYS = ("label", "top5", "probs")
+Points = Mapping[str, curves.OperatingPoint]  # by what is flagged
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassScores:
+  """What a run says of one class on one data set.
+
+  Attributes:
+    dataset: its key, e.g. "cifar10:test".
+    class_index: of the class.
+    class_name: of the class.
+    scores: float64 [N], its probability; -inf where logits were not finite,
+      so that such an example is never flagged.
+    positive: bool [N], whether the label is the class.
+    predicted: bool [N], whether the class is the most probable one.
+  """
+
+  dataset: str
+  class_index: int
+  class_name: str
+  scores: np.ndarray
+  positive: np.ndarray
+  predicted: np.ndarray
+
+
+def read_scores(
+  workdir: pathlib.Path, dataset: str, class_text: str
+) -> ClassScores:
+  """Reads the probabilities of a class.
+
+  Args:
+    workdir: folder of a run that is done.
+    dataset: key of an evaluated split.
+    class_text: name of a class, or its index.
+
+  Raises:
+    InputError: no such run, data set or class, no probabilities of all classes,
+      files that do not fit together.
+  """
+  results = run_files.read_json(workdir / run_files.RESULTS)
+  if results is None:
+    raise errors.InputError(
+      f"--workdir={workdir}: expected the folder of a run that is done, found"
+      f" no {run_files.RESULTS}"
+    )
+  known = dict.fromkeys(key.rsplit("/", 2)[0] for key in results)
+  if dataset not in known:
+    raise errors.InputError(
+      f"--dataset={dataset}: not evaluated by this run;"
+      f" {registry.near_names(dataset, known)}"
+    )
+  key = writers.file_key(dataset)
+  path = workdir / run_files.PREDICTIONS / f"{key}.npz"
+  found = inputs.arrays(path, _ARRAYS)
+  if "probs" not in found:
+    raise errors.InputError(
+      f"{path}: expected the array probs, the probabilities of all classes,"
+      " which are kept where examples times classes are few and else if asked"
+      " for; evaluate with evaluation.sets.<name>.probabilities=True"
+    )
+  label, top5, probs = _checked_arrays(path, found)
+  names = inputs.arrays(
+    workdir / run_files.CONFUSION, [f"{key}.class_names"]
+  ).get(f"{key}.class_names", ())
+  index = _class_index(class_text, tuple(map(str, names)), probs.shape[1])
+  scores = probs[:, index].astype(np.float64)
+  return ClassScores(
+    dataset=dataset,
+    class_index=index,
+    class_name=str(names[index]) if len(names) else f"class {index}",
+    scores=np.where(np.isnan(scores), -np.inf, scores),
+    positive=label == index,
+    predicted=top5[:, 0] == index,
+  )
+
+
+def _checked_arrays(path, found):
+  shapes = {name: array.shape for name, array in found.items()}
+  size = found["probs"].shape[:1]
+  if (
+    set(found) != set(_ARRAYS)
+    or found["probs"].ndim != 2
+    or found["top5"].ndim != 2
+    or {shape[:1] for shape in shapes.values()} != {size}
+  ):
+    raise errors.InputError(
+      f"{path}: expected label [N], top5 [N, 5] and probs [N, K], got"
+      f" {', '.join(f'{name} {list(s)}' for name, s in shapes.items())}"
+    )
+  return tuple(found[name] for name in _ARRAYS)
+
+
+def _class_index(wanted: str, names: Sequence[str], num_classes: int) -> int:
+  places = [i for i, name in enumerate(names) if name == wanted]
+  if len(places) > 1:
+    raise errors.InputError(
+      f"--class={wanted}: {len(places)} classes have this name; give one of"
+      f" their indices {', '.join(map(str, places))}"
+    )
+  if places:
+    return places[0]
+  if wanted.isdecimal() and int(wanted) < num_classes:
+    return int(wanted)
+  near = registry.near_names(wanted, names) if names else "its name is unknown"
+  raise errors.InputError(
+    f"--class={wanted}: expected the name of a class or an index below"
+    f" {num_classes}; {near}"
+  )
+
+
+def find(
+  of_class: ClassScores, rule: str, wanted: float, alpha: float = 0.05
+) -> curves.OperatingPoint:
+  """Returns the point that a rule asks for.
+
+  A threshold that was chosen is rounded down to the fewest digits that flag
+  the very same examples.
+
+  Args:
+    of_class: of the class.
+    rule: "recall" or "precision", to be at least `wanted`, or "threshold".
+    wanted: the rate, or the threshold itself.
+    alpha: 1 - the coverage of the intervals.
+
+  Raises:
+    InputError: no example of the class, a rate outside (0, 1] or out of reach,
+      a threshold outside [0, 1].
+  """
+  scores, positive = of_class.scores, of_class.positive
+  if not 0 < alpha < 1:
+    raise errors.InputError(
+      f"--alpha={alpha}: expected a number between 0 and 1"
+    )
+  if rule == "threshold":
+    if not 0 <= wanted <= 1:
+      raise errors.InputError(
+        f"--threshold={wanted}: expected a probability in [0, 1]"
+      )
+    return curves.at_threshold(scores, positive, wanted, alpha)
+  if not 0 < wanted <= 1:
+    raise errors.InputError(f"--{rule}={wanted}: expected a rate in (0, 1]")
+  if not positive.any():
+    raise errors.InputError(
+      f"{of_class.dataset} has no example of {of_class.class_name}: there is"
+      " nothing to find"
+    )
+  choose = _for_recall if rule == "recall" else _for_precision
+  threshold = _short(scores, choose(of_class, wanted))
+  return curves.at_threshold(scores, positive, threshold, alpha)
+
+
+def _for_recall(of_class: ClassScores, wanted: float) -> float:
+  scores, positive = of_class.scores, of_class.positive
+  threshold = curves.threshold_for_recall(scores, positive, wanted).threshold
+  if threshold == -np.inf:
+    lost = int((positive & (scores == -np.inf)).sum())
+    raise errors.InputError(
+      f"--recall={wanted}: out of reach, {lost} of {int(positive.sum())}"
+      f" examples of {of_class.class_name} have scores that are not finite"
+    )
+  return threshold
+
+
+def _for_precision(of_class: ClassScores, wanted: float) -> float:
+  finite = of_class.scores > -np.inf
+  scores, positive = of_class.scores[finite], of_class.positive[finite]
+  best = 0.0
+  if positive.any():
+    point = curves.threshold_for_precision(scores, positive, wanted)
+    if point is not None:
+      return point.threshold
+    best = np.max(curves.precision_recall_curve(scores, positive).precision)
+  raise errors.InputError(
+    f"--precision={wanted}: no threshold reaches it; the best is {best:.4g}"
+  )
+
+
+def _short(scores: np.ndarray, threshold: float) -> float:
+  """The shortest decimal number that flags what `threshold` does."""
+  below = np.max(scores[scores < threshold], initial=-np.inf)
+  for digits in range(1, 18):
+    context = decimal.Context(prec=digits, rounding=decimal.ROUND_FLOOR)
+    short = float(context.create_decimal_from_float(threshold))
+    if short > below:
+      return short
+  return threshold
+
+
+def argmax_point(
+  of_class: ClassScores, alpha: float = 0.05
+) -> curves.OperatingPoint:
+  """Returns what flagging the predictions of the class gives."""
+  return curves.operating_point(
+    float("nan"), of_class.predicted, of_class.positive, alpha
+  )
+
+
+def table(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
+  """Returns the table that is printed, a line for each point."""
+  interval = f"[{inputs.coverage(alpha)} interval]"
+  rows = [
+    (
+      "flagged if",
+      "flagged",
+      "found",
+      "missed",
+      "false alarms",
+      f"precision {interval}",
+      f"recall {interval}",
+    )
+  ]
+  for name, point in points.items():
+    counts = (point.flagged, point.tp, point.fn, point.fp)
+    rows.append(
+      (
+        name,
+        *(f"{count:,}" for count in counts),
+        _rate(point.precision, point.precision_ci),
+        _rate(point.recall, point.recall_ci),
+      )
+    )
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  positives, total = int(of_class.positive.sum()), len(of_class.positive)
+  lines = [
+    f"{of_class.dataset}: {of_class.class_name} (class {of_class.class_index}),"
+    f" {positives:,} of {total:,} examples",
+    "",
+  ]
+  for first, *others in rows:
+    cells = [first.ljust(widths[0])]
+    cells += [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
+    lines.append("  ".join(cells))
+  return "\n".join(lines)
+
+
+def _rate(value, interval) -> str:
+  if value is None:
+    return "undefined"
+  low, high = (f"{100 * bound:.2f}" for bound in interval)
+  return f"{100 * value:.2f}% [{low}, {high}]"
+
+
+def caution(of_class: ClassScores, rule: str, threshold: float) -> str:
+  """Returns what to keep in mind about the numbers."""
+  if rule == "threshold":
+    text = (
+      "Intervals are Clopper-Pearson. They hold if the threshold was not chosen"
+      " on these examples."
+    )
+  else:
+    text = (
+      "Caution: the threshold was chosen on these very examples, so on others"
+      f" it will do worse. Judge it on another split: --threshold={threshold}."
+      " Intervals are Clopper-Pearson and know nothing of the choice."
+    )
+  lost = int((of_class.scores == -np.inf).sum())
+  if lost:
+    text += f" Scores not finite: {lost:,}; those examples are never flagged."
+  return textwrap.fill(text, 80, break_on_hyphens=False)
+
+
+def csv_text(
+  of_class: ClassScores, points: Points, rule: str, alpha: float = 0.05
+) -> str:
+  """Returns the same numbers as CSV, rates as fractions; empty: undefined."""
+  rows = []
+  for name, point in points.items():
+    has_threshold = not np.isnan(point.threshold)
+    precision_low, precision_high = point.precision_ci or (None, None)
+    recall_low, recall_high = point.recall_ci or (None, None)
+    rows.append(
+      {
+        "dataset": of_class.dataset,
+        "class_index": of_class.class_index,
+        "class_name": of_class.class_name,
+        "flagged_if": name,
+        "threshold": point.threshold if has_threshold else None,
+        "chosen_on_these_examples": has_threshold and rule != "threshold",
+        "true_positives": point.tp,
+        "false_positives": point.fp,
+        "false_negatives": point.fn,
+        "true_negatives": point.tn,
+        "precision": point.precision,
+        "precision_ci_low": precision_low,
+        "precision_ci_high": precision_high,
+        "recall": point.recall,
+        "recall_ci_low": recall_low,
+        "recall_ci_high": recall_high,
+        "f1": point.f1,
+        "alpha": alpha,
+      }
+    )
+  text = io.StringIO()
+  writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+  writer.writeheader()
+  writer.writerows(rows)
+  return text.getvalue()
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --workdir, --dataset, --class, the three rules, --alpha, --csv."""
+  text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
+  number = functools.partial(flags.DEFINE_float, flag_values=flag_values)
+  text("workdir", None, "Folder of a run that is done.")
+  text("dataset", None, 'Evaluated split, e.g. "cifar10:test".')
+  text("class", None, "Name of a class, or its index.")
+  number("recall", None, "Share of the class to find at least, e.g. 0.99.")
+  number("precision", None, "Share of the flagged to be right at least.")
+  number("threshold", None, "Flag from this probability on.")
+  number("alpha", 0.05, "Intervals cover 1 - alpha.")
+  text("csv", None, "File to write the numbers to as well.")
+
+
+def main(argv: list[str]) -> int:
+  """Prints the table that the flags ask for."""
+  del argv
+  values = flags.FLAGS
+  with cli.one_line_errors():
+    given = [rule for rule in _RULES if values[rule].value is not None]
+    if len(given) != 1:
+      raise errors.InputError(
+        "expected one of --recall, --precision and --threshold, got"
+        f" {' and '.join(f'--{rule}' for rule in given) or 'none'}"
+      )
+    (rule,) = given
+    of_class = read_scores(
+      pathlib.Path(values.workdir), values.dataset, values["class"].value
+    )
+    point = find(of_class, rule, values[rule].value, values.alpha)
+    points = {
+      f"probability >= {point.threshold}": point,
+      "most probable class": argmax_point(of_class, values.alpha),
+    }
+    print(table(of_class, points, values.alpha))
+    print(f"\n{caution(of_class, rule, point.threshold)}")
+    if values.csv:
+      _write(values.csv, csv_text(of_class, points, rule, values.alpha))
+  return errors.EXIT_DONE
+
+
+def _write(path: str, text: str) -> None:
+  try:
+    writers.write_atomically(pathlib.Path(path), text)
+  except OSError as error:
+    raise errors.InputError(
+      f"--csv={path}: cannot be written: {error.strerror}"
+    ) from error
+
+
+def run() -> None:
+  """The program."""
+  define_flags(flags.FLAGS)
+  required = ("workdir", "dataset", "class")
+  parse = functools.partial(cli.parse_flags, required=required)
+  app.run(main, flags_parser=parse)
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,161 @@
+"""Figures about probabilities: reliability, precision against recall."""
+
+from collections.abc import Sequence
+
+from matplotlib import figure as mpl_figure
+from matplotlib import ticker
+import numpy as np
+
+from imgbench.report import probabilities
+from imgbench.report import text
+from imgbench.report import themes
+
+_WIDTH = 10.0  # inches, as all figures of a page
+_COLUMNS = 4  # of classes
+_FEW = 30  # points of a curve up to which each is marked
+
+
+def reliability(
+  theme: themes.Theme,
+  bins: probabilities.Reliability,
+  shown: Sequence[int],
+) -> mpl_figure.Figure:
+  """Accuracy against confidence, and how many examples there are of each.
+
+  Args:
+    theme: colours.
+    bins: of one data set.
+    shown: the bins whose accuracy is drawn; the counts are of all.
+  """
+  figure = mpl_figure.Figure(figsize=(_WIDTH, 4.4), layout="constrained")
+  left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
+  _against_diagonal(left, theme, bins, shown)
+  edges = 100 * np.array(bins.edges)
+  right.bar(
+    edges[:-1],
+    bins.count,
+    width=np.diff(edges),
+    align="edge",
+    color=theme.series[0],
+    edgecolor=theme.background,
+    linewidth=1.5,
+  )
+  right.set_title("Predictions by confidence")
+  right.set_ylabel("images")
+  right.set_xlabel("confidence")
+  right.grid(axis="y")
+  right.set_xlim(-1.5, 101.5)
+  right.xaxis.set_major_formatter("{x:.0f}%")
+  right.yaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+  right.yaxis.set_major_formatter("{x:,.0f}")
+  return figure
+
+
+def _against_diagonal(axes, theme, bins, shown) -> None:
+  confidence = 100 * np.array([bins.confidence[i] for i in shown])
+  accuracy = 100 * np.array([bins.accuracy[i] for i in shown])
+  count = np.array([bins.count[i] for i in shown])
+  axes.plot([0, 100], [0, 100], color=theme.muted, linewidth=1, dashes=(4, 3))
+  for place, side, words in (
+    ((2, 98), dict(ha="left", va="top"), "not sure enough"),
+    ((98, 2), dict(ha="right", va="bottom"), "too sure"),
+  ):
+    axes.text(*place, words, **side, fontsize=8.5, color=theme.muted)
+  axes.vlines(
+    confidence,
+    np.minimum(confidence, accuracy),
+    np.maximum(confidence, accuracy),
+    color=theme.series[1],
+    linewidth=2.5,
+    alpha=0.7,
+  )
+  # The area of a point is its share of the examples.
+  axes.scatter(
+    confidence,
+    accuracy,
+    s=24 + 340 * count / max(bins.count),
+    color=theme.series[0],
+    edgecolor=theme.background,
+    linewidth=1,
+    zorder=3,
+  )
+  axes.set_title("Right as often as sure?")
+  axes.set_xlabel("mean confidence")
+  axes.set_ylabel("share of right predictions")
+  _square(axes)
+
+
+def precision_recall(
+  theme: themes.Theme, curves: Sequence[probabilities.ClassCurve]
+) -> mpl_figure.Figure:
+  """Precision against recall, a panel for each class."""
+  columns = min(_COLUMNS, len(curves))
+  lines = -(-len(curves) // columns)
+  width = _WIDTH * columns / _COLUMNS
+  figure = mpl_figure.Figure(
+    figsize=(max(width, 3.2), 2.72 * lines + 0.3), layout="constrained"
+  )
+  figure.get_layout_engine().set(wspace=0.05)
+  grid = figure.subplots(lines, columns, squeeze=False)
+  for axes in grid.flat[len(curves) :]:
+    axes.set_axis_off()
+  for place, (axes, curve) in enumerate(zip(grid.flat, curves, strict=False)):
+    for other in curves:
+      if other is not curve:
+        _steps(axes, other, color=theme.muted, linewidth=0.8, alpha=0.35)
+    _class(axes, theme, curve)
+    axes.tick_params(
+      labelleft=place % columns == 0,
+      labelbottom=place + columns >= len(curves),
+    )
+    if place % columns == 0:
+      axes.set_ylabel("precision")
+    if place + columns >= len(curves):
+      axes.set_xlabel("recall")
+  return figure
+
+
+def _class(axes, theme, curve) -> None:
+  name = themes.plain(text.short(curve.class_name, 24))
+  axes.set_title(name, fontsize=10, pad=20)
+  axes.annotate(
+    f"AP {curve.average_precision:.3f},"
+    f" {curve.positives:,} image{'s' if curve.positives != 1 else ''}",
+    (0, 1),
+    xytext=(0, 6),
+    xycoords="axes fraction",
+    textcoords="offset points",
+    fontsize=8.5,
+    color=theme.muted,
+  )
+  few = len(curve.recall) <= _FEW
+  _steps(axes, curve, color=theme.series[0], zorder=3)
+  if few:
+    axes.plot(
+      100 * np.array(curve.recall),
+      100 * np.array(curve.precision),
+      "o",
+      color=theme.series[0],
+      markersize=3,
+      zorder=3,
+    )
+  _square(axes)
+  axes.set_xticks([0, 50, 100])
+  axes.set_yticks([0, 50, 100])
+
+
+def _steps(axes, curve, **style) -> None:
+  """The line whose area is the average precision: flat up to each point."""
+  recall = 100 * np.array([0.0, *curve.recall])
+  precision = 100 * np.array([curve.precision[0], *curve.precision])
+  axes.plot(recall, precision, drawstyle="steps-pre", **style)
+
+
+def _square(axes) -> None:
+  """Both axes from 0 to 100%."""
+  axes.grid(True)
+  axes.set_xlim(-3, 103)
+  axes.set_ylim(-3, 103)
+  axes.set_aspect("equal")
+  axes.xaxis.set_major_formatter("{x:.0f}%")
+  axes.yaxis.set_major_formatter("{x:.0f}%")

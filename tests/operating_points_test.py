@@ -1,0 +1,211 @@
+"""Tests of choosing the threshold of a class on the files of a run."""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench import operating_points
+from imgbench import run_files
+from tests import written
+from tests.train import processes
+
+KEY = "pond:test"
+NAMES = ("cat", "frog", "dog")
+# (probability of cat, frog, dog), label; frogs have 0.9, 0.8, 0.4 and 0.1.
+EXAMPLES = (
+  ((0.05, 0.9, 0.05), 1),
+  ((0.1, 0.8, 0.1), 1),
+  ((0.1, 0.4, 0.5), 1),
+  ((0.8, 0.1, 0.1), 1),
+  ((0.2, 0.6, 0.2), 2),
+  ((0.2, 0.3, 0.5), 2),
+  ((0.7, 0.2, 0.1), 0),
+  ((0.9, 0.05, 0.05), 0),
+)
+PROBS = np.array([probs for probs, _ in EXAMPLES])
+LABELS = np.array([label for _, label in EXAMPLES])
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("run")
+  broken = np.concatenate([PROBS, [[np.nan] * 3]])
+  written.write(
+    workdir,
+    written.evaluation(KEY, NAMES, PROBS, LABELS),
+    written.evaluation("pond:few", NAMES, PROBS, LABELS, keep=False),
+    written.evaluation("pond:none", NAMES, PROBS, LABELS * 0),
+    written.evaluation("pond:broken", NAMES, broken, np.append(LABELS, 1)),
+    written.evaluation("pond:twins", ("a", "b", "a"), PROBS, LABELS),
+  )
+  return workdir
+
+
+def read(workdir, key=KEY, name="frog"):
+  return operating_points.read_scores(workdir, key, name)
+
+
+def found(point):
+  return point.tp, point.fp, point.fn, point.tn
+
+
+def run(*args):
+  return subprocess.run(
+    [sys.executable, "-m", "imgbench.operating_points", *map(str, args)],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=pathlib.Path(__file__).parents[1],
+  )
+
+
+def test_scores_of_a_class_by_name_and_by_index(workdir):
+  by_name, by_index = read(workdir), read(workdir, name="1")
+  assert by_name.class_name == by_index.class_name == "frog"
+  np.testing.assert_allclose(by_name.scores, PROBS[:, 1], rtol=1e-6)
+  np.testing.assert_array_equal(by_name.positive, LABELS == 1)
+  np.testing.assert_array_equal(by_index.scores, by_name.scores)
+
+
+def test_thresholds_by_hand(workdir):
+  of_class = read(workdir)
+  point = operating_points.find(of_class, "recall", 0.75)
+  assert point.threshold == 0.4 and found(point) == (3, 1, 1, 3)
+  assert (point.recall, point.precision) == (0.75, 0.75)
+  all_frogs = operating_points.find(of_class, "recall", 1.0)
+  assert all_frogs.threshold == 0.1 and found(all_frogs) == (4, 3, 0, 1)
+  sure = operating_points.find(of_class, "precision", 0.9)
+  assert sure.threshold == 0.8 and found(sure) == (2, 0, 2, 4)
+  given = operating_points.find(of_class, "threshold", 0.25)
+  assert given.threshold == 0.25 and found(given) == (3, 2, 1, 2)
+  argmax = operating_points.argmax_point(of_class)
+  assert found(argmax) == (2, 1, 2, 3)
+
+
+def test_a_threshold_is_short_and_flags_the_same():
+  rng = np.random.default_rng(0)
+  scores = rng.random(400).astype(np.float32).astype(np.float64)
+  positive = rng.random(400) < scores**3
+  of_class = operating_points.ClassScores(
+    KEY, 1, "frog", scores, positive, scores > 0.5
+  )
+  for wanted in (0.3, 0.9, 1.0):
+    point = operating_points.find(of_class, "recall", wanted)
+    flagged = np.sort(scores)[-point.flagged :]
+    assert point.recall >= wanted
+    assert np.sum(positive[scores > flagged[0]]) < wanted * positive.sum()
+    assert len(repr(point.threshold)) <= 8  # of float32: up to 18
+    assert point.threshold <= flagged[0]
+
+
+def test_rows_that_are_not_finite_are_missed_never_flagged(workdir):
+  of_class = read(workdir, "pond:broken")
+  point = operating_points.find(of_class, "recall", 0.6)
+  assert point.threshold == 0.4 and found(point) == (3, 1, 2, 3)
+  sure = operating_points.find(of_class, "precision", 0.5)
+  assert found(sure) == (4, 3, 1, 1)
+  with pytest.raises(errors.InputError, match="1 of 5 examples of frog have"):
+    operating_points.find(of_class, "recall", 1.0)
+  said = operating_points.caution(of_class, "threshold", 0.4)
+  assert "not finite: 1; those examples are never flagged" in " ".join(
+    said.split()
+  )
+
+
+@pytest.mark.parametrize(
+  ("key", "name", "message"),
+  [
+    ("pond:tset", "frog", "--dataset=pond:tset: not .* did you mean pond:test"),
+    ("pond:few", "frog", "sets.<name>.probabilities=True"),
+    (KEY, "forg", "--class=forg: .* below 3; did you mean frog"),
+    (KEY, "3", "--class=3: expected .* an index below 3"),
+    (KEY, "-1", "--class=-1: expected"),
+    ("pond:twins", "a", "2 classes have this name; .* indices 0, 2"),
+  ],
+)
+def test_what_is_not_there_is_named(workdir, key, name, message):
+  with pytest.raises(errors.InputError, match=message):
+    read(workdir, key, name)
+
+
+def test_files_that_do_not_fit_are_refused(workdir, tmp_path):
+  with pytest.raises(errors.InputError, match="folder of a run that is done"):
+    read(tmp_path)
+  (tmp_path / run_files.RESULTS).write_text(f'{{"{KEY}/all/nll": 1}}')
+  with pytest.raises(errors.InputError, match="expected the array probs"):
+    read(tmp_path)
+  (tmp_path / "predictions").mkdir()
+  path = tmp_path / "predictions" / "pond-test.npz"
+  np.savez(path, probs=np.zeros((3, 2)), label=np.zeros(2))
+  with pytest.raises(errors.InputError, match=r"probs \[N, K\], got label"):
+    read(tmp_path)
+  path.write_text("no arrays")
+  with pytest.raises(errors.InputError, match="expected a file of NumPy"):
+    read(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("key", "rule", "wanted", "message"),
+  [
+    ("pond:none", "recall", 0.9, "pond:none has no example of frog"),
+    (KEY, "recall", 0.0, r"--recall=0.0: expected a rate in \(0, 1\]"),
+    (KEY, "precision", 1.1, "--precision=1.1: expected a rate"),
+    (KEY, "threshold", float("nan"), "--threshold=nan: expected a probability"),
+    ("pond:twins", "precision", 0.99, "no threshold reaches it; the best is 0"),
+  ],
+)
+def test_what_cannot_be_reached_is_refused(workdir, key, rule, wanted, message):
+  name = "0" if key == "pond:twins" else "frog"
+  of_class = read(workdir, key, name)
+  if key == "pond:twins":  # The surest one is wrong.
+    of_class.positive[:] = of_class.scores == 0.7
+    of_class.positive[np.argmin(of_class.scores)] = True
+  with pytest.raises(errors.InputError, match=message):
+    operating_points.find(of_class, rule, wanted)
+
+
+def test_a_bad_alpha_is_refused(workdir):
+  with pytest.raises(errors.InputError, match="--alpha=1.5: expected"):
+    operating_points.find(read(workdir), "recall", 0.5, alpha=1.5)
+
+
+def test_the_program_prints_a_table_and_writes_it(workdir, tmp_path):
+  place = (f"--workdir={workdir}", f"--dataset={KEY}", "--class=frog")
+  path = tmp_path / "frog.csv"
+  done = run(*place, "--recall=0.75", f"--csv={path}", "--alpha=0.1")
+  assert done.returncode == errors.EXIT_DONE, done.stderr
+  lines = done.stdout.splitlines()
+  assert lines[0] == "pond:test: frog (class 1), 4 of 8 examples"
+  assert "recall [90% interval]" in lines[2]
+  squeeze = lambda line: " ".join(line.split())
+  assert squeeze(lines[3]).startswith("probability >= 0.4 4 3 1 1 75.00%")
+  assert lines[3].count("75.00% [24.86, 98.73]") == 2
+  assert squeeze(lines[4]).startswith("most probable class 3 2 2 1 66.67%")
+  assert "chosen on these very examples" in done.stdout
+  assert max(map(len, lines)) <= 110
+  with path.open(newline="") as file:
+    chosen, plain = csv.DictReader(file)
+  assert (chosen["threshold"], plain["threshold"]) == ("0.4", "")
+  assert (chosen["true_positives"], chosen["precision"]) == ("3", "0.75")
+  assert chosen["chosen_on_these_examples"] == "True"
+  assert float(plain["recall"]) == 0.5
+
+
+def test_bad_flags_end_in_one_line(workdir, tmp_path):
+  place = (f"--workdir={workdir}", f"--dataset={KEY}", "--class=frog")
+  for args, message in (
+    (place, "expected one of --recall, --precision and --threshold, got none"),
+    ((*place, "--recall=1", "--threshold=0.5"), "--recall and --threshold"),
+    ((*place, "--recall=0.5", f"--csv={tmp_path}/no/x"), "cannot be written"),
+    (place[:2], "--class is missing"),
+  ):
+    done = run(*args)
+    assert done.returncode == errors.EXIT_USAGE, done
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
