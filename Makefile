@@ -6,15 +6,17 @@ VENV ?= .venv
 PYTHON ?= $(shell .ci/find-python 3.11 3.12)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers-installed
 DEMO_DIR ?= runs/demo
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test test-slow test-all lint format venv constraints clean
+.PHONY: help demo test test-slow test-all test-peers lint format venv constraints clean
 
 help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
 	@echo "make test         fast tests"
 	@echo "make test-all     fast and long tests"
+	@echo "make test-peers   comparisons with other metric libraries (installs them)"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make format       ruff: mend both"
 	@echo "make venv         only the environment, in $(VENV)"
@@ -22,7 +24,7 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): setup.py $(wildcard requirements/*.txt)
+$(STAMP): setup.py $(wildcard requirements/constraints-*.txt)
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 was found;" \
 	  "install one or give PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV) || { echo "python has no venv module;" \
@@ -42,6 +44,14 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Needs Python 3.11, for which there are CPU builds of all of them.
+test-peers: $(PEERS)
+	$(BIN)/python -m pytest -m peers tests/peers
+
+$(PEERS): $(STAMP) requirements/peers.txt
+	$(BIN)/python -m pip install --quiet -r requirements/peers.txt
+	@touch $@
 
 test-all: test test-slow
 
