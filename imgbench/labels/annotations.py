@@ -35,7 +35,16 @@ def label_codes(example, num_classes: int) -> np.ndarray:
   """
   codes = np.zeros(num_classes, np.int8)
   for field, code in FIELD_CODES.items():
-    labels = np.asarray(example[field], np.int64).reshape(-1)
+    if field not in example:
+      raise errors.InputError(
+        f"{field}: expected it in the example, got {', '.join(example)}"
+      )
+    labels = np.asarray(example[field]).reshape(-1)
+    if labels.size and not np.issubdtype(labels.dtype, np.integer):
+      raise errors.InputError(
+        f"{field}: expected integers, got {labels.tolist()}"
+      )
+    labels = labels.astype(np.int64)
     if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
       raise errors.InputError(
         f"{field}: expected labels in [0, {num_classes}), got {labels.tolist()}"

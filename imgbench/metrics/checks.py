@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgbench import errors
+from imgbench.labels import annotations
 
 
 def shape(name: str, array, expected: Sequence[int | str]) -> None:
@@ -35,6 +36,18 @@ def kind(name: str, array, expected: type, word: str) -> None:
     raise errors.InputError(f"{name}: expected {word}, got {dtype}")
 
 
+def fits_int32(name: str, array) -> None:
+  """Raises InputError if a NumPy array of integers would wrap in int32."""
+  limits = np.iinfo(np.int32)
+  if not isinstance(array, np.ndarray) or np.can_cast(array.dtype, np.int32):
+    return
+  bad = (array < limits.min) | (array > limits.max)
+  if bad.any():
+    raise errors.InputError(
+      f"{name}: expected values that fit int32, got {array[bad][0]}"
+    )
+
+
 def labels_in_range(name: str, labels: np.ndarray, num_classes: int) -> None:
   """Raises InputError unless all labels, on the host, lie in [0, K)."""
   bad = (labels < 0) | (labels >= num_classes)
@@ -44,6 +57,16 @@ def labels_in_range(name: str, labels: np.ndarray, num_classes: int) -> None:
       f"{name}: expected labels in [0, {num_classes}), got"
       f" {int(labels[first])} at position {first} and {int(bad.sum()) - 1}"
       " more"
+    )
+
+
+def review_codes(name: str, codes: np.ndarray) -> None:
+  """Raises InputError unless all are codes of `labels.annotations`."""
+  low, high = codes.min(initial=0), codes.max(initial=0)
+  if low < annotations.UNREVIEWED or high > annotations.CORRECT:
+    raise errors.InputError(
+      f"{name}: expected codes in [{annotations.UNREVIEWED},"
+      f" {annotations.CORRECT}], got {low if low < 0 else high}"
     )
 
 

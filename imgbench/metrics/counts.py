@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imgbench import errors
 from imgbench.labels import annotations
@@ -26,6 +27,9 @@ _SET_FIELDS = (
   "imagenet_m_hits",
   "imagenet_m_unreviewed",
 )
+
+
+_WORD = 31  # columns that one int32 has bits for
 
 
 @flax.struct.dataclass
@@ -140,11 +144,21 @@ def empty(
   """
   ks = _checked("ks", ks, None)
   set_ks = _checked("set_ks", set_ks, outcomes_lib.TOP)
+  if num_classes < 1:
+    raise errors.InputError(
+      f"num_classes: expected at least 1, got {num_classes}"
+    )
   width = len(column_names(ks, set_ks))
   return Counts(jnp.zeros((num_classes + 1, width), jnp.int32), ks, set_ks)
 
 
 def _checked(name, ks, most) -> tuple[int, ...]:
+  if not isinstance(ks, Sequence) or not all(
+    isinstance(k, (int, np.integer)) for k in ks
+  ):
+    raise errors.InputError(
+      f"{name}: expected a list of whole numbers such as [1, 5], got {ks!r}"
+    )
   ks = tuple(int(k) for k in ks)
   bound = "" if most is None else f" and at most {most}"
   in_bounds = all(k >= 1 and (most is None or k <= most) for k in ks)
@@ -160,8 +174,13 @@ def merge(a: Counts, b: Counts) -> Counts:
   """Returns the counts of both; commutative, associative, exact.
 
   Raises:
-    ValueError: counts of other k or of another number of classes.
+    InputError: counts of other k or of another number of classes.
   """
+  if (a.ks, a.set_ks) != (b.ks, b.set_ks):
+    raise errors.InputError(
+      f"b: expected counts at k {a.ks} and {a.set_ks}, got {b.ks} and"
+      f" {b.set_ks}"
+    )
   checks.shape("b.table", b.table, a.table.shape)
   return jax.tree.map(jnp.add, a, b)
 
@@ -177,8 +196,8 @@ def update(
 ) -> Counts:
   """Returns `counts` with a batch added, in place where it is donated.
 
-  Pure, also on a sharded batch. Under pmap add each device's batch to `empty`,
-  `psum` the sum and `merge` it.
+  Pure, also on a batch that is sharded over Auto axes. Under pmap add each
+  device's batch to `empty`, `psum` the sum and `merge` it.
 
   Args:
     counts: so far.
@@ -192,24 +211,37 @@ def update(
       none.
 
   Raises:
-    InputError: wrong shape or type of an argument.
+    InputError: wrong shape or type of an argument; outcomes of another number
+      of classes, of a ranking that is shorter than a k that is counted, or
+      without the label sets that `left_out` speaks of.
   """
   _check(outcomes, labels, mask, left_out, in_imagenet_m)
+  _check_known(counts, outcomes, left_out)
   num_classes = counts.num_classes
   labels = jnp.asarray(labels).astype(jnp.int32)
   inside = topk.in_range(labels, num_classes)
   columns = _columns(counts, outcomes, left_out, in_imagenet_m)
-  # As bits of one number by example: stacking as many columns would be as many
-  # small kernels, which count in a step of 0.1 ms.
+  words = [
+    _unpacked(columns[start : start + _WORD], jnp.asarray(mask))
+    for start in range(0, len(columns), _WORD)
+  ]
+  rows = jnp.concatenate(words, axis=1) if len(words) > 1 else words[0]
+  # Scatters wrap negative ids: what is no class goes to the last row.
+  ids = jnp.where(inside, labels, num_classes)
+  return counts.replace(table=counts.table.at[ids].add(rows))
+
+
+def _unpacked(columns: list[jax.Array], mask: jax.Array) -> jax.Array:
+  """Returns int32 [B, F] of up to 31 columns, 0 where the mask is false.
+
+  By way of bits of one number by example: stacking columns would be as many
+  small kernels, which count in a step of 0.1 ms.
+  """
   places = jnp.arange(len(columns), dtype=jnp.int32)
   bits = sum(
     column.astype(jnp.int32) << place for place, column in enumerate(columns)
   )
-  bits = jnp.where(jnp.asarray(mask), bits, 0)
-  rows = (bits[:, None] >> places[None, :]) & 1
-  # Scatters wrap negative ids: what is no class goes to the last row.
-  ids = jnp.where(inside, labels, num_classes)
-  return counts.replace(table=counts.table.at[ids].add(rows))
+  return (jnp.where(mask, bits, 0)[:, None] >> places[None, :]) & 1
 
 
 def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
@@ -242,10 +274,31 @@ def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
   return [values[name] for name in column_names(counts.ks, counts.set_ks)]
 
 
+def _check_known(counts, outcomes, left_out) -> None:
+  if outcomes.num_classes != counts.num_classes:
+    raise errors.InputError(
+      f"outcomes: expected those of {counts.num_classes} classes, as the counts"
+      f" are, got {outcomes.num_classes}"
+    )
+  for name in ("ks", "set_ks"):
+    ks = [k for k in getattr(counts, name) if k > outcomes.width]
+    if ks and outcomes.width < outcomes.num_classes:
+      raise errors.InputError(
+        f"{name}: expected at most {outcomes.width}, the length of the"
+        f" rankings, got {ks[0]}; give `counts.empty` other {name}"
+      )
+  if left_out is not None and not outcomes.with_sets:
+    raise errors.InputError(
+      "left_out: expected None for outcomes made without label_codes, got an"
+      " array; give the codes to `outcomes`"
+    )
+
+
 def _check(outcomes, labels, mask, left_out, in_imagenet_m) -> None:
   size = outcomes.label_rank.shape
   checks.shape("labels", labels, size)
   checks.kind("labels", labels, jnp.integer, "an integer type")
+  checks.fits_int32("labels", labels)
   flags = {
     "mask": mask,
     "left_out": left_out,

@@ -9,6 +9,7 @@ probabilities need more.
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imgbench import errors
 from imgbench.labels import annotations
@@ -39,6 +40,10 @@ class Outcomes:
     brier: float32 [B] in [0, 2], sum over classes of the squared difference
       between softmax and label (Brier 1950); NaN where `nll` is.
     finite: bool [B].
+    num_classes: K.
+    width: how many of the first classes are known, K for logits; ranks at and
+      beyond it are not.
+    with_sets: whether a label set was given.
   """
 
   top1: jax.Array
@@ -50,6 +55,9 @@ class Outcomes:
   nll: jax.Array
   brier: jax.Array
   finite: jax.Array
+  num_classes: int = flax.struct.field(pytree_node=False)
+  width: int = flax.struct.field(pytree_node=False)
+  with_sets: bool = flax.struct.field(pytree_node=False)
 
 
 def outcomes(
@@ -65,7 +73,8 @@ def outcomes(
     label_codes: int8 [B, K] of `labels.annotations`, or None.
 
   Raises:
-    InputError: wrong shape or type of an argument.
+    InputError: wrong shape or type of an argument, or a NumPy array with
+      labels or codes that are none.
   """
   values = topk.scores(logits)
   ranks = topk.ranks(values, labels)
@@ -86,6 +95,9 @@ def outcomes(
     nll=nll,
     brier=brier,
     finite=ranks.finite,
+    num_classes=values.shape[1],
+    width=values.shape[1],
+    with_sets=label_codes is not None,
   )
 
 
@@ -106,31 +118,39 @@ def from_ranking(
 
   Args:
     ranking: integer [B, k], the first k classes of each example, the best
-      first, no class twice in a row; -1 for none. See `check_ranking`.
+      first, no class twice in a row; -1, behind the others, for none. A NumPy
+      array is looked through, see `check_ranking`.
     labels: integer [B]; see `outcomes`.
     num_classes: K.
     label_codes: int8 [B, K] of `labels.annotations`, or None.
 
   Returns:
-    Outcomes whose `label_rank` is K where the label is not among the k; so
-    they tell nothing about hits at more than k.
+    Outcomes whose `label_rank` is K where the label is not among the k; hits
+    at more than k cannot be counted from them.
 
   Raises:
-    InputError: wrong shape or type of an argument.
+    InputError: wrong shape or type of an argument, or `check_ranking`.
   """
   checks.shape("ranking", ranking, ("B", "k"))
   checks.kind("ranking", ranking, jnp.integer, "an integer type")
   topk.check_labels(labels, ranking)
   size, width = ranking.shape
-  if width < 1:
-    raise errors.InputError("ranking: expected at least one column, got [B, 0]")
+  if not size or not width:
+    raise errors.InputError(
+      "ranking: expected at least one row and one column, got"
+      f" {list(ranking.shape)}"
+    )
+  if isinstance(ranking, np.ndarray):
+    check_ranking(ranking, num_classes)
   _check_codes(label_codes, (size, num_classes))
   ranking = jnp.asarray(ranking).astype(jnp.int32)
   ranking = jnp.where(
     topk.in_range(ranking, num_classes), ranking, NO_PREDICTION
   )
   labels = jnp.asarray(labels).astype(jnp.int32)
+  finite = ranking[:, 0] != NO_PREDICTION
   hit = (ranking == labels[:, None]) & (ranking != NO_PREDICTION)
+  hit &= finite[:, None]
   rank = jnp.where(hit.any(axis=1), jnp.argmax(hit, axis=1), num_classes)
   missing = ((0, 0), (0, max(TOP - width, 0)))
   top5 = jnp.pad(ranking[:, :TOP], missing, constant_values=NO_PREDICTION)
@@ -144,8 +164,42 @@ def from_ranking(
     top5_code=_review_codes(top5, label_codes),
     nll=unknown,
     brier=unknown,
-    finite=ranking[:, 0] != NO_PREDICTION,
+    finite=finite,
+    num_classes=num_classes,
+    width=min(width, num_classes),
+    with_sets=label_codes is not None,
   )
+
+
+def check_ranking(ranking: np.ndarray, num_classes: int) -> None:
+  """Raises InputError unless every row ranks different classes.
+
+  Args:
+    ranking: integer [N, k]; values in [0, K), and -1 for none behind them.
+    num_classes: K.
+  """
+  bad = (ranking < NO_PREDICTION) | (ranking >= num_classes)
+  if bad.any():
+    row, column = np.argwhere(bad)[0]
+    raise errors.InputError(
+      f"ranking: expected classes in [0, {num_classes}), or -1, got"
+      f" {ranking[row, column]} in row {row}"
+    )
+  none = ranking == NO_PREDICTION
+  gap = (none[:, :-1] & ~none[:, 1:]).any(axis=1)
+  if gap.any():
+    raise errors.InputError(
+      "ranking: expected -1 only behind the classes of a row, got"
+      f" {ranking[np.argmax(gap)].tolist()} in row {np.argmax(gap)}"
+    )
+  ordered = np.sort(ranking, axis=1)
+  twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+  if twice.any():
+    row = np.argmax(twice.any(axis=1))
+    raise errors.InputError(
+      f"ranking: expected different classes, got {ranking[row].tolist()} in row"
+      f" {row}"
+    )
 
 
 def _scores_of_label(shifted, labels, log_total, finite):
@@ -153,15 +207,20 @@ def _scores_of_label(shifted, labels, log_total, finite):
   labels = jnp.asarray(labels).astype(jnp.int32)
   legal = finite & topk.in_range(labels, shifted.shape[1])
   nll = log_total - topk.label_scores(shifted, labels)
-  squares = jnp.sum(jnp.exp(2 * (shifted - log_total[:, None])), axis=-1)
-  brier = jnp.maximum(squares - 2 * jnp.exp(-nll) + 1, 0)
+  classes = jnp.arange(shifted.shape[1], dtype=jnp.int32)[None, :]
+  # 1 - p of the label as the sum of the others: near 1 a difference is lost.
+  probs = jnp.exp(shifted - log_total[:, None])
+  others = jnp.where(classes == labels[:, None], 0.0, probs)
+  brier = others.sum(axis=-1) ** 2 + (others**2).sum(axis=-1)
   return jnp.where(legal, nll, jnp.nan), jnp.where(legal, brier, jnp.nan)
 
 
 def _check_codes(label_codes, shape) -> None:
   if label_codes is not None:
     checks.shape("label_codes", label_codes, shape)
-    checks.kind("label_codes", label_codes, jnp.integer, "an integer type")
+    checks.kind("label_codes", label_codes, jnp.int8, "int8")
+    if isinstance(label_codes, np.ndarray):
+      checks.review_codes("label_codes", label_codes)
 
 
 def _review_codes(predicted, label_codes) -> jax.Array:

@@ -90,7 +90,7 @@ class Stream:
     left_out=None,
     in_imagenet_m=None,
   ) -> None:
-    """Adds a batch of NumPy or JAX arrays, which must not change after it.
+    """Adds a batch of arrays, which must not change after it.
 
     Args:
       logits: float [B, K].
@@ -107,7 +107,11 @@ class Stream:
     """
     if mask is None:
       mask = np.ones(np.shape(labels), bool)
-    batch = (logits, labels, mask, label_codes, left_out, in_imagenet_m)
+    batch = tuple(
+      x if x is None or hasattr(x, "dtype") else np.asarray(x)
+      for x in (logits, labels, mask, label_codes, left_out, in_imagenet_m)
+    )
+    logits, labels, mask, label_codes = batch[:4]
     key = tuple(x if x is None else (x.shape, x.dtype) for x in batch)
     if key not in self._checked:
       self._check(batch)
@@ -116,6 +120,8 @@ class Stream:
       checks.labels_in_range(
         "labels", np.where(np.asarray(mask), labels, 0), logits.shape[1]
       )
+    if isinstance(label_codes, np.ndarray):
+      checks.review_codes("label_codes", label_codes)
     self._waiting.append(batch)
     if len(self._waiting) == self._group:
       self._flush([self._waiting])

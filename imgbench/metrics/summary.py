@@ -49,6 +49,7 @@ def summarize(
   label_set: str | None = None,
   left_out: np.ndarray | None = None,
   ranking_only: bool = False,
+  with_imagenet_m: bool | None = None,
   probs: np.ndarray | None = None,
   alpha: float = 0.05,
   protocol: str = "",
@@ -63,6 +64,8 @@ def summarize(
     label_set: one of LABEL_SETS to add the accuracies against label sets.
     left_out: bool [N]; needed for `label_set`, and checked against the counts.
     ranking_only: the outcomes are of rankings: no numbers of probabilities.
+    with_imagenet_m: whether to give accuracies on ImageNet-M, undefined where
+      there is no image of it; None: if there is one.
     probs: float [N, K], probabilities of all classes, to add what needs them.
     alpha: intervals cover 1 - alpha.
     protocol: how predictions were made, if not by one plain forward pass;
@@ -73,14 +76,17 @@ def summarize(
       subset called "all".
   """
   labels = np.asarray(labels)
+  subsets = {name: np.asarray(mask) for name, mask in subsets.items()}
   num_classes = counts.num_classes
+  if with_imagenet_m is None:
+    with_imagenet_m = bool(counts.imagenet_m_count.any())
   _check(counts, outcomes, labels, subsets)
   _check_reviews(counts, labels, label_set, left_out)
   measure = measurement.Measurer(alpha, protocol)
   result = {}
   for subset, mask in {ALL: np.ones(num_classes, bool), **subsets}.items():
     rows = _label_accuracies(measure, counts, mask)
-    rows |= _set_accuracies(measure, counts, mask, label_set)
+    rows |= _set_accuracies(measure, counts, mask, label_set, with_imagenet_m)
     if not ranking_only:
       rows |= _probabilities(measure, outcomes, labels, mask)
     rows["non_finite"] = measure.value(
@@ -123,7 +129,7 @@ def _label_accuracies(measure, counts, mask):
   return rows
 
 
-def _set_accuracies(measure, counts, mask, label_set):
+def _set_accuracies(measure, counts, mask, label_set, with_imagenet_m):
   if label_set == REAL:
     wanted = multilabel.REAL_DEFINITIONS
     if outcomes_lib.TOP not in counts.set_ks:
@@ -132,7 +138,7 @@ def _set_accuracies(measure, counts, mask, label_set):
     wanted = {
       f"multilabel_accuracy.{name}": definition
       for name, definition in multilabel.DEFINITIONS.items()
-      if name != "imagenet_m" or counts.imagenet_m_count.any()
+      if name != "imagenet_m" or with_imagenet_m
     }
   else:
     wanted = {}
@@ -298,6 +304,7 @@ def _left_out(rates: np.ndarray, n: np.ndarray) -> str:
 def _check(counts, outcomes, labels, subsets) -> None:
   num_classes = counts.num_classes
   checks.shape("labels", labels, ("N",))
+  checks.kind("labels", labels, np.integer, "an integer type")
   checks.labels_in_range("labels", labels, num_classes)
   checks.shape("outcomes.top1", outcomes.top1, labels.shape)
   if int(counts.outside):
@@ -311,6 +318,19 @@ def _check(counts, outcomes, labels, subsets) -> None:
     raise errors.InputError(
       f"counts: expected those of the {len(labels)} labels, got"
       f" {int(np.sum(counts.count))} examples or other classes"
+    )
+  if 1 in counts.ks:
+    table = confusion.per_class_of(labels, outcomes.top1, num_classes)
+    if not np.array_equal(table.correct, counts.top_hits(1)):
+      raise errors.InputError(
+        "outcomes: expected those that were counted, in the order of the"
+        f" labels, got {table.correct.sum()} right top-1 predictions, counted"
+        f" {int(counts.top_hits(1).sum())}"
+      )
+  if int(np.sum(~outcomes.finite)) != int(counts.non_finite.sum()):
+    raise errors.InputError(
+      "outcomes: expected those that were counted, got another number of rows"
+      " that are not finite"
     )
   for name, mask in subsets.items():
     if name == ALL:

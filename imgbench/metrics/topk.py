@@ -4,7 +4,10 @@ Ties go to the lowest class index, and 0.0 and -0.0 are a tie. A row with NaN
 or +inf anywhere, or with -inf everywhere, is not finite: it has no order. -inf
 elsewhere is a legal score (class masks are applied that way) that is never
 predicted. Scores are compared in float32, to which bfloat16 and float16 go
-without loss.
+without loss; XLA:CPU takes subnormal ones for 0.
+
+Whether a row is finite is never asked of its maximum: large reductions by
+XLA:CPU (jax 0.10 and 0.11) drop NaN from a maximum, small ones keep it.
 """
 
 import flax.struct
@@ -27,7 +30,7 @@ class Ranks:
 
   Attributes:
     top1: int32 [B], the class of the highest score, -1 in rows not finite.
-    top_score: float32 [B], its score; in rows not finite NaN, inf or -inf.
+    top_score: float32 [B], its score; anything in rows not finite.
     label_rank: int32 [B] in [0, K], the number of classes before the label: it
       is right at k exactly if its rank is below k. K, never a hit, is a row
       that is not finite, a label whose score is -inf, or one outside [0, K).
@@ -57,17 +60,18 @@ def ranks(logits: jax.Array, labels: jax.Array) -> Ranks:
   own = label_scores(values, labels)
   groups = _num_groups(num_classes)
   grouped = values.reshape(size, groups, num_classes // groups)
-  maxima, ahead = _max_and_count_ahead(grouped, own, labels)
+  maxima, ahead, broken = _look_at_groups(grouped, own, labels)
   top_score = jnp.max(maxima, axis=1)
-  # NaN and +inf carry through the maximum, -inf everywhere remains.
-  finite = jnp.isfinite(top_score)
+  finite = ~broken & (top_score > -jnp.inf)
   legal = finite & in_range(labels, num_classes) & (own > -jnp.inf)
   return Ranks(
     top1=jnp.where(
       finite, _first_class_of(grouped, maxima, top_score), NO_PREDICTION
     ),
     top_score=top_score,
-    label_rank=jnp.where(legal, jnp.sum(ahead, axis=1), num_classes),
+    label_rank=jnp.where(
+      legal, jnp.sum(ahead, axis=1, dtype=jnp.int32), num_classes
+    ),
     finite=finite,
   )
 
@@ -77,23 +81,30 @@ def _num_groups(num_classes: int) -> int:
   return max(g for g in range(1, most + 1) if num_classes % g == 0)
 
 
-def _max_and_count_ahead(grouped, own, labels):
-  """Returns by group, [B, G], the maximum and how many come before the label.
+def _look_at_groups(grouped, own, labels):
+  """Returns maxima and numbers ahead of the label, [B, G], and broken [B].
 
-  One reduction of both reads the logits once; XLA:CPU vectorises it.
+  One reduction of two reads the logits once, and XLA:CPU vectorises it. A
+  score that is NaN or +inf counts as more than a group has members.
   """
   shape = grouped.shape
-  classes = lax.broadcasted_iota(jnp.int32, shape, 1) * shape[
-    2
-  ] + lax.broadcasted_iota(jnp.int32, shape, 2)
+  width = shape[2]
+  classes = lax.broadcasted_iota(
+    jnp.int32, shape, 1
+  ) * width + lax.broadcasted_iota(jnp.int32, shape, 2)
   own, labels = own[:, None, None], labels[:, None, None]
   ahead = jnp.where(classes < labels, grouped >= own, grouped > own)
-  return lax.reduce(
-    (grouped, ahead.astype(jnp.int32)),
+  ahead = jnp.where(grouped < jnp.inf, ahead.astype(jnp.int32), width + 1)
+  maxima, ahead = lax.reduce(
+    (grouped, ahead),
     (jnp.float32(-jnp.inf), jnp.int32(0)),
     lambda a, b: (jnp.maximum(a[0], b[0]), a[1] + b[1]),
     dimensions=(2,),
   )
+  broken = jnp.any(ahead > width, axis=1)
+  if width * (width + 1) >= 2**31:  # The sum might have come round.
+    broken |= ~jnp.all(grouped < jnp.inf, axis=(1, 2))
+  return maxima, ahead, broken
 
 
 def _first_class_of(grouped, maxima, top_score) -> jax.Array:
@@ -122,14 +133,20 @@ def scores(logits: jax.Array) -> jax.Array:
   """
   checks.shape("logits", logits, ("B", "K"))
   checks.kind("logits", logits, jnp.floating, "a floating-point type")
-  if logits.shape[1] < 1:
-    raise errors.InputError("logits: expected at least one class, got [B, 0]")
+  if 0 in logits.shape:
+    raise errors.InputError(
+      "logits: expected at least one row and one class, got"
+      f" {list(logits.shape)}"
+    )
   return jnp.asarray(logits, jnp.float32)
 
 
 def finite_rows(logits: jax.Array) -> jax.Array:
   """Returns bool [B]: rows of `logits`, float [B, K], that have an order."""
-  return jnp.isfinite(jnp.max(scores(logits), axis=1))
+  values = scores(logits)
+  # Comparisons: false for NaN, wherever it stands.
+  whole = jnp.all(values < jnp.inf, axis=1)
+  return whole & jnp.any(values > -jnp.inf, axis=1)
 
 
 def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -155,8 +172,7 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   grouped = values.reshape(size, groups, num_classes // groups)
   maxima = jnp.max(grouped, axis=2)
   best, ids = _top_k(grouped, maxima, min(k, num_classes))
-  finite = jnp.isfinite(jnp.max(maxima, axis=1))
-  legal = finite[:, None] & (best > -jnp.inf)
+  legal = finite_rows(values)[:, None] & (best > -jnp.inf)
   best = jnp.where(legal, best, -jnp.inf)
   ids = jnp.where(legal, ids, NO_PREDICTION)
   empty = ((0, 0), (0, k - best.shape[1]))
@@ -204,6 +220,11 @@ def in_range(labels: jax.Array, num_classes: int) -> jax.Array:
 
 
 def check_labels(labels: jax.Array, logits: jax.Array) -> None:
-  """Raises InputError unless labels are integers [B] for logits [B, K]."""
+  """Raises InputError unless labels are integers [B] for logits [B, K].
+
+  Labels are taken as int32. What does not fit is seen here in NumPy arrays; in
+  arrays that JAX has converted already it is lost.
+  """
   checks.shape("labels", labels, logits.shape[:1])
   checks.kind("labels", labels, jnp.integer, "an integer type")
+  checks.fits_int32("labels", labels)

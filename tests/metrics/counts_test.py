@@ -162,6 +162,65 @@ def test_any_list_of_k(batch):
     assert (result.strict_hits(k) <= result.reviewed_count).all()
 
 
+def test_more_columns_than_an_integer_has_bits():
+  logits, labels, codes, left_out, in_m, mask = random_batch(300, 50)
+  batch = (logits, labels, codes, left_out, in_m, mask)
+  ks = tuple(range(1, 61))
+  result = jax.jit(add)(counts_lib.empty(50, ks, (1, 2, 3, 4, 5)), *batch)
+  few = jax.jit(add)(counts_lib.empty(50, (1, 5), (1, 5)), *batch)
+  assert as_lists(result) == as_lists(few) == twins.counts(*batch)
+  rank = np.array(
+    [twins.rank(row, y) for row, y in zip(logits, labels, strict=True)]
+  )
+  for k in ks:
+    assert result.top_hits(k).sum() == ((rank < k) & (rank < 50)).sum()
+
+
+def test_large_batches_count_as_small_ones():
+  """Of rows that are not finite too: XLA reduces large arrays otherwise."""
+  batch = random_batch(1200, 100)
+  whole = as_lists(compiled_count(*batch))
+  assert sum(whole["non_finite"]) > 900
+  parts = counts_lib.empty(100, KS, KS)
+  for start in range(0, 1200, 16):
+    parts = jax.jit(add)(parts, *(part[start : start + 16] for part in batch))
+  assert as_lists(parts) == whole == twins.counts(*batch)
+
+
+def test_rankings_too_short_for_a_k_are_refused():
+  ranking, labels = np.array([[1, 0, 2]]), np.array([2])
+  outcomes = outcomes_lib.from_ranking(ranking, labels, 9)
+  everything = np.ones(1, bool)
+  for ks, set_ks in (((1, 5), (1,)), ((1,), (5,))):
+    with pytest.raises(errors.InputError, match="at most 3, the length .*5"):
+      counts_lib.update(
+        counts_lib.empty(9, ks, set_ks), outcomes, labels, everything
+      )
+  known = counts_lib.update(
+    counts_lib.empty(9, (1, 3)), outcomes, labels, everything
+  )
+  assert known.top_hits(3).sum() == 1
+  # All classes are ranked: nothing is unknown.
+  outcomes = outcomes_lib.from_ranking(ranking, labels, 3)
+  whole = counts_lib.update(
+    counts_lib.empty(3, (1, 5)), outcomes, labels, everything
+  )
+  assert whole.top_hits(5).sum() == 1
+
+
+def test_outcomes_of_other_classes_or_without_sets_are_refused():
+  logits, labels, _, left_out, _, mask = random_batch(4, 3)
+  outcomes = outcomes_lib.outcomes(logits, labels)
+  with pytest.raises(errors.InputError, match="those of 5 classes.*got 3"):
+    counts_lib.update(counts_lib.empty(5), outcomes, labels, mask)
+  with pytest.raises(
+    errors.InputError, match="left_out: .*without label_codes"
+  ):
+    counts_lib.update(
+      counts_lib.empty(3), outcomes, labels, mask, left_out=left_out
+    )
+
+
 def test_k_that_was_not_counted_is_refused():
   counts = counts_lib.empty(3, ks=(1, 3))
   for ask in (lambda: counts.top_hits(5), lambda: counts.strict_hits(5)):
@@ -173,6 +232,9 @@ def test_k_that_was_not_counted_is_refused():
   "arguments, message",
   [
     ({"ks": ()}, "ks: .*one or more"),
+    ({"ks": 5}, "ks: expected a list of whole numbers .*got 5"),
+    ({"ks": "15"}, "ks: .*got '15'"),
+    ({"ks": (1.7,)}, r"ks: .*got \(1.7,\)"),
     ({"ks": (0,)}, r"ks: .*at least 1, got \[0\]"),
     ({"ks": (5, 5)}, "ks: .*different"),
     ({"set_ks": (6,)}, "set_ks: .*at most 5"),
@@ -186,7 +248,7 @@ def test_bad_ks_are_refused(arguments, message):
 def test_counts_of_other_classes_or_ks_do_not_merge():
   with pytest.raises(errors.InputError, match="b.table: expected shape"):
     counts_lib.merge(counts_lib.empty(3), counts_lib.empty(4))
-  with pytest.raises(ValueError):
+  with pytest.raises(errors.InputError, match="b: expected counts at k"):
     counts_lib.merge(counts_lib.empty(3, (1, 5)), counts_lib.empty(3, (1, 4)))
 
 

@@ -35,7 +35,10 @@ def test_by_hand():
   np.testing.assert_allclose(result.brier, [70 / 64], rtol=1e-6)
   np.testing.assert_allclose(result.nll, [math.log(8)], rtol=1e-6)
   assert result.finite.tolist() == [True]
-  dtypes = {f: str(a.dtype) for f, a in vars(result).items()}
+  assert (result.num_classes, result.width, result.with_sets) == (4, 4, True)
+  dtypes = {
+    f: str(a.dtype) for f, a in vars(result).items() if isinstance(a, jax.Array)
+  }
   assert dtypes == {
     "top1": "int32",
     "top5": "int32",
@@ -161,6 +164,48 @@ def test_the_ranking_of_logits_gives_their_outcomes(width, batch):
     assert hits[0].tolist() == (hits[1] & (want.label_rank < 7)).tolist()
 
 
+@pytest.mark.parametrize(
+  "ranking, message",
+  [
+    ([[0, 1], [2, 5]], r"classes in \[0, 5\), or -1, got 5 in row 1"),
+    ([[0, -2]], "got -2 in row 0"),
+    ([[2**32 + 1, 0]], "got 4294967297"),
+    ([[0, 1, 2], [3, -1, 1]], r"only behind .*got \[3, -1, 1\] in row 1"),
+    ([[4, 0, 4]], r"different classes, got \[4, 0, 4\] in row 0"),
+  ],
+)
+def test_what_is_no_ranking_is_refused(ranking, message):
+  with pytest.raises(errors.InputError, match=message):
+    outcomes_lib.from_ranking(np.array(ranking), np.zeros(len(ranking), int), 5)
+
+
+def test_a_compiled_ranking_that_begins_with_none_has_no_hit():
+  result = ranking_outcomes(jnp.array([[-1, 3, -1]]), jnp.array([3]), 5)
+  assert result.label_rank.tolist() == [5] and not result.finite[0]
+
+
+@pytest.mark.parametrize("label", [2**32 + 1, -(2**32) + 1])
+def test_labels_that_would_wrap_are_refused(label):
+  with pytest.raises(errors.InputError, match=f"labels: .*int32, got {label}"):
+    outcomes_lib.outcomes(np.zeros((1, 3), np.float32), np.array([label]))
+
+
+def test_codes_that_are_none_are_refused():
+  logits, labels = np.zeros((1, 3), np.float32), np.zeros(1, int)
+  for code in (4, -1):
+    codes = np.array([[0, code, 3]], np.int8)
+    with pytest.raises(errors.InputError, match=rf"\[0, 3\], got {code}"):
+      outcomes_lib.outcomes(logits, labels, codes)
+
+
+def test_brier_keeps_its_digits_where_the_model_is_sure():
+  logits = np.array([[20.0, 0.0, 0.0]], np.float32)
+  result = outcomes(logits, np.array([0]))
+  p = 1 / (1 + 2 * math.exp(-20))
+  expected = (2 * math.exp(-20) * p) ** 2 + 2 * (math.exp(-20) * p) ** 2
+  np.testing.assert_allclose(result.brier, [expected], rtol=1e-5)
+
+
 def test_probabilities_by_hand():
   logits = np.log([[1.0, 3.0], [2.0, 2.0], [1.0, 1.0]]).astype(np.float32)
   logits[2, 0] = NAN
@@ -208,7 +253,7 @@ def test_one_trace_and_equal_to_plain_under_strict_promotion():
     ),
     (
       (np.zeros((2, 3), np.float32), np.zeros(2, int), np.zeros((2, 3))),
-      "label_codes: .*integer.*float",
+      "label_codes: expected int8, got float32",
     ),
   ],
 )

@@ -160,6 +160,36 @@ def test_rankings_have_no_numbers_of_probabilities():
   assert got == {k: v for k, v in expected.items() if k[1] not in without}
 
 
+def test_outcomes_in_another_order_are_refused():
+  logits, labels, _, _ = draw()
+  counts, outcomes = jax.device_get(evaluate(logits, labels))
+  other = np.random.default_rng(0).permutation(labels)
+  with pytest.raises(
+    errors.InputError, match="outcomes: .*order of the labels"
+  ):
+    summary.summarize(counts, outcomes, other, subsets={})
+
+
+def test_imagenet_m_without_images_is_undefined_where_it_is_asked_for():
+  logits, labels, codes, left_out = draw()
+  labels = np.where(labels == 2, 3, labels).astype(np.int32)
+  rows = [labels, codes, left_out]
+  asked = summarize(logits, *rows, label_set="reviewed", with_imagenet_m=True)
+  entry = asked["all", "multilabel_accuracy.imagenet_m"]
+  assert entry.value is None and "undefined" in entry.definition
+  unasked = summarize(logits, *rows, label_set="reviewed")
+  assert ("all", "multilabel_accuracy.imagenet_m") not in unasked
+
+
+def test_one_row_that_is_not_finite_among_many():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(1000, 100)).astype(np.float32)
+  logits[7, 31] = np.nan
+  result = summarize(logits, np.arange(1000, dtype=np.int32) % 100)
+  assert result["all", "non_finite"].value == 1
+  assert result["all", "nll"].n == 999
+
+
 def test_probabilities_by_hand():
   # Right with 0.5 twice, wrong with 0.75 once.
   logits = np.log(np.full((3, K), 0.5 / 7)).astype(np.float32)
