@@ -6,39 +6,112 @@ import jax.numpy as jnp
 
 
 def softmax_cross_entropy(
-  logits: jax.Array, label: jax.Array, label_smoothing: float = 0.0
+  logits: jax.Array,
+  label: jax.Array,
+  label_smoothing: float = 0.0,
+  *,
+  second: jax.Array | None = None,
+  weight: jax.Array | float | None = None,
 ) -> jax.Array:
   """Returns the cross-entropy of softmax(logits) with smoothed labels.
 
   The target is (1 - s) on the label plus s / K on every class. A class at
   -inf is ruled out: it has no probability and gets no share of s (the rest
-  share it equally). A label at -inf costs +inf.
+  share it equally). A label at -inf costs +inf. Of two labels (mixup, cutmix)
+  `weight` of 1 - s goes to `label` and the rest to `second`; one without a
+  share costs nothing.
 
   Args:
     logits: float [B, K].
     label: int [B] in [0, K).
     label_smoothing: s in [0, 1).
+    second: int [B] in [0, K), or None: one label.
+    weight: float [B] or one for all, in [0, 1]; None just where `second` is.
 
   Returns:
     float32 [B]; not finite (NaN or +inf) where a row holds NaN or +inf, or
     nothing above -inf.
 
-  Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7.
+  Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7; of two labels:
+    Zhang et al. 2018 (arXiv:1710.09412).
   """
+  logits = _checked(logits, label, second, weight)
+  log_total = jax.nn.logsumexp(logits, axis=-1)
+  return _minus_target(
+    log_total, logits, label, label_smoothing, second, weight
+  )
+
+
+def sigmoid_cross_entropy(
+  logits: jax.Array,
+  label: jax.Array,
+  label_smoothing: float = 0.0,
+  *,
+  second: jax.Array | None = None,
+  weight: jax.Array | float | None = None,
+) -> jax.Array:
+  """Returns the sum over the classes of K binary cross-entropies.
+
+  Each class is a question of its own, its probability sigmoid(logit). Targets,
+  arguments and what is not finite: as in `softmax_cross_entropy`. It is a sum
+  and not a mean: at logits of zero it is K log 2.
+
+  Source: Beyer et al. 2020 (arXiv:2006.07159).
+  """
+  logits = _checked(logits, label, second, weight)
+  total = jnp.sum(jax.nn.softplus(logits), axis=-1)
+  return _minus_target(total, logits, label, label_smoothing, second, weight)
+
+
+def _checked(logits, label, second, weight) -> jax.Array:
+  """The logits in float32, when all shapes and types are right."""
   chex.assert_rank([logits, label], [2, 1])
   chex.assert_equal_shape_prefix([logits, label], 1)
   chex.assert_type([logits, label], [float, int])
-  label = jnp.asarray(label, jnp.int32)
-  logits = logits.astype(jnp.float32)
-  classes = jnp.arange(logits.shape[-1], dtype=jnp.int32)
-  is_label = label[:, None] == classes[None]
-  log_total = jax.nn.logsumexp(logits, axis=-1)
-  # A masked sum, not a gather: its gradient needs no scatter.
-  nll = log_total - jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
+  if (second is None) != (weight is None):
+    raise TypeError("expected second and weight, got one without the other")
+  if second is not None:
+    chex.assert_equal_shape([label, second])
+    chex.assert_type([second, weight], [int, float])
+    chex.assert_is_broadcastable(jnp.shape(weight), label.shape)
+  return logits.astype(jnp.float32)
+
+
+def _minus_target(
+  total: jax.Array,
+  logits: jax.Array,
+  label: jax.Array,
+  label_smoothing: float,
+  second: jax.Array | None,
+  weight: jax.Array | float | None,
+) -> jax.Array:
+  """`total` [B] minus the mean of the logits under the target."""
+  loss = total - _label_logit(logits, label, second, weight)
   if not label_smoothing:
-    return nll
+    return loss
   possible = logits > -jnp.inf
   finite_logits = jnp.where(possible, logits, 0.0)
   mean_logit = jnp.sum(finite_logits, axis=-1) / jnp.sum(possible, axis=-1)
-  uniform = log_total - mean_logit
-  return (1.0 - label_smoothing) * nll + label_smoothing * uniform
+  uniform = total - mean_logit
+  return (1.0 - label_smoothing) * loss + label_smoothing * uniform
+
+
+def _label_logit(logits, label, second, weight) -> jax.Array:
+  """The logit of the label, or the weighted mean of those of two labels."""
+  # Masked sums, not gathers: their gradients need no scatter, and the masks
+  # are computed where they are summed, not kept.
+  is_label = _one_hot(label, logits.shape[-1])
+  if second is None:
+    return jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
+  weight = jnp.asarray(weight, jnp.float32)
+  weight = jnp.broadcast_to(weight, label.shape)[:, None]
+  is_second = _one_hot(second, logits.shape[-1])
+  share = jnp.where(is_label, weight, 0.0)
+  share += jnp.where(is_second, 1.0 - weight, 0.0)
+  # Where there is no share, 0 * -inf must not be.
+  return jnp.sum(jnp.where(share > 0, share * logits, 0.0), axis=-1)
+
+
+def _one_hot(label: jax.Array, num_classes: int) -> jax.Array:
+  classes = jnp.arange(num_classes, dtype=jnp.int32)
+  return jnp.asarray(label, jnp.int32)[:, None] == classes[None]

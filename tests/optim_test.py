@@ -39,6 +39,11 @@ def test_warmup_cosine():
   )
 
 
+def test_a_schedule_knows_its_peak():
+  schedule = optim.build_schedule("warmup_cosine", peak=0.7, total_steps=9)
+  assert schedule.peak == 0.7 and schedule(0) == np.float32(0.7)
+
+
 def test_piecewise_linear():
   triangle = optim.build_schedule(
     "piecewise_linear", peak=1.0, total_steps=100, warmup_steps=20
@@ -181,6 +186,108 @@ def test_clip_norm():
   assert_close(clipped, jax.tree.map(lambda u: u / 4, free), rtol=1e-5)
   untouched = one_update(build(norm * 2), params, grads)
   assert_close(untouched, free, rtol=1e-6)
+
+
+def twin_sgd(params, grads, rates, decay):
+  """Nesterov SGD with the decay in the gradient, in float64, by its steps."""
+  velocity = {name: 0.0 for name in params}
+  for rate, grad in zip(rates, grads, strict=True):
+    for name, value in params.items():
+      g = grad[name] + (decay * value if name == "kernel" else 0)
+      velocity[name] = 0.9 * velocity[name] + g
+      params[name] = value - rate * (g + 0.9 * velocity[name])
+  return params
+
+
+def twin_adamw(params, grads, rates, decays):
+  """Clipped Adam, a decay of its own for each step, in float64."""
+  mean = {name: 0.0 for name in params}
+  square = {name: 0.0 for name in params}
+  steps = zip(rates, decays, grads, strict=True)
+  for count, (rate, decay, grad) in enumerate(steps, 1):
+    norm = np.sqrt(sum((g**2).sum() for g in grad.values()))
+    for name, value in params.items():
+      g = grad[name] * min(1, 1 / norm)
+      mean[name] = 0.9 * mean[name] + 0.1 * g
+      square[name] = 0.999 * square[name] + 0.001 * g**2
+      step = mean[name] / (1 - 0.9**count)
+      step = step / (np.sqrt(square[name] / (1 - 0.999**count)) + 1e-8)
+      off = decay * value if name == "kernel" else 0
+      params[name] = value - rate * step - off
+  return params
+
+
+def run_twelve_steps(tx, twin, *arguments):
+  """Parameters after twelve steps, by `tx` and by `twin`."""
+  rng = np.random.default_rng(0)
+  draw = lambda: {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=4)}
+  # Every third gradient is short enough not to be clipped.
+  grads = [
+    jax.tree.map(lambda g, i=i: g * (1 if i % 3 else 0.05), draw())
+    for i in range(12)
+  ]
+  start = draw()
+  params = jax.tree.map(jnp.float32, start)
+  state = tx.init(params)
+  for grad in grads:
+    grad = jax.tree.map(jnp.float32, grad)
+    updates, state = tx.update(grad, state, params)
+    params = optax.apply_updates(params, updates)
+  return params, twin(start, grads, *arguments)
+
+
+def test_the_resnet_recipe():
+  # 90 epochs with 5 of warm-up, in 12 steps.
+  schedule = optim.build_schedule(
+    "warmup_cosine", peak=0.4, total_steps=12, warmup_steps=2
+  )
+  tx = optim.build_optimizer(
+    "sgd", schedule=schedule, momentum=0.9, nesterov=True, weight_decay=0.05
+  )
+  rates = [0, 0.2]
+  rates += [0.2 * (1 + np.cos(np.pi * i / 10)) for i in range(10)]
+  assert_close(*run_twelve_steps(tx, twin_sgd, rates, 0.05), rtol=1e-5)
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_the_vit_recipe(independent):
+  schedule = optim.build_schedule(
+    "warmup_cosine", peak=0.02, total_steps=12, warmup_steps=4
+  )
+  tx = optim.build_optimizer(
+    "adamw",
+    schedule=schedule,
+    weight_decay=0.05,
+    independent_decay=independent,
+    clip_norm=1.0,
+  )
+  shape = [0, 0.25, 0.5, 0.75]
+  shape += [(1 + np.cos(np.pi * i / 8)) / 2 for i in range(8)]
+  rates = 0.02 * np.array(shape)
+  decays = 0.05 * (np.array(shape) if independent else rates)
+  got, expected = run_twelve_steps(tx, twin_adamw, rates, decays)
+  assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_independent_decay_does_not_follow_the_peak():
+  params = make_params()
+  grads = jax.tree.map(jnp.zeros_like, params)
+  moved = [
+    one_update(
+      optim.build_optimizer(
+        "adamw",
+        schedule=constant(peak),
+        weight_decay=0.1,
+        independent_decay=True,
+      ),
+      params,
+      grads,
+    )
+    for peak in (1e-3, 1.0)
+  ]
+  assert_close(*moved, rtol=1e-6)
+  expected = -0.1 * params["conv"]["kernel"]
+  np.testing.assert_allclose(moved[0]["conv"]["kernel"], expected, rtol=1e-5)
 
 
 def singular_values(update):

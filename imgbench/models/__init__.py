@@ -6,6 +6,7 @@ from imgbench import registry
 from imgbench.models import base
 from imgbench.models import cnn
 from imgbench.models import resnet
+from imgbench.models import vit
 from imgbench.models import whitened
 
 BUILDERS = {
@@ -16,6 +17,10 @@ BUILDERS = {
   "resnet50": resnet.resnet50,
   "resnet101": resnet.resnet101,
   "resnet152": resnet.resnet152,
+  "vit_ti16": vit.vit_ti16,
+  "vit_s16": vit.vit_s16,
+  "vit_b16": vit.vit_b16,
+  "vit_l16": vit.vit_l16,
 }
 
 

@@ -1,0 +1,342 @@
+"""Vision Transformers (Dosovitskiy et al. 2021, arXiv:2010.11929).
+
+By default the plain ViT of Beyer et al. 2022 (arXiv:2205.01580): global average
+pooling, fixed sine-cosine positions, a linear head that starts at zero. With
+`pooling="token"` and `posemb="learn"` it is the network of the first paper, and
+its parameter counts are those published.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgbench import errors
+from imgbench.models import base
+from imgbench.models import layers
+
+POOLINGS = ("gap", "token")
+POSITIONS = ("sincos2d", "learn")
+
+LAYER_NORM_EPS = 1e-6
+
+
+class PatchEmbedding(nn.Module):
+  """[B, H, W, C] -> [B, H / p * W / p, F], a linear map of each patch.
+
+  A convolution with stride p, as a matrix product over the pixels of a patch;
+  its kernel keeps 4 axes.
+  """
+
+  features: int
+  size: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    batch, height, width, channels = images.shape
+    size = self.size
+    shape = (size, size, channels, self.features)
+    kernel = self.param(
+      "kernel", nn.initializers.lecun_normal(), shape, jnp.float32
+    )
+    bias = self.param(
+      "bias", nn.initializers.zeros, (self.features,), jnp.float32
+    )
+    rows, cols = height // size, width // size
+    x = images.astype(self.dtype)
+    x = x.reshape(batch, rows, size, cols, size, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * cols, -1)
+    kernel = kernel.reshape(-1, self.features).astype(self.dtype)
+    return x @ kernel + bias.astype(self.dtype)[None, None]
+
+
+class Attention(nn.Module):
+  """Self-attention of several heads; the softmax is in float32."""
+
+  num_heads: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    batch, tokens, width = x.shape
+    dense = functools.partial(
+      nn.Dense,
+      width,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.xavier_uniform(),
+    )
+
+    # Three kernels and not one of three times the width: a matrix of its own
+    # for each is what initial scales and Muon's updates refer to.
+    def heads(name):
+      return dense(name=name)(x).reshape(batch, tokens, self.num_heads, -1)
+
+    mixed = jax.nn.dot_product_attention(
+      heads("query"), heads("key"), heads("value")
+    )
+    return dense(name="out")(mixed.reshape(batch, tokens, width))
+
+
+class Mlp(nn.Module):
+  """Two linear layers of each token, GELU (its tanh form) between them."""
+
+  hidden: int
+  dropout: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    dense = functools.partial(
+      nn.Dense,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.xavier_uniform(),
+      bias_init=nn.initializers.normal(1e-6),
+    )
+    y = layers.activation("gelu")(dense(self.hidden, name="in")(x))
+    y = nn.Dropout(self.dropout, deterministic=not train)(y)
+    return dense(x.shape[-1], name="out")(y)
+
+
+class Block(nn.Module):
+  """Attention and MLP behind a norm each, added to what came in."""
+
+  num_heads: int
+  mlp_hidden: int
+  dropout: float
+  drop_path: float
+  norm: Callable
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def branch(y):
+      y = nn.Dropout(self.dropout, deterministic=not train)(y)
+      # One draw for all of an example.
+      whole = nn.Dropout(self.drop_path, broadcast_dims=(1, 2))
+      return whole(y, deterministic=not train)
+
+    y = self.norm(name="norm1")(x)
+    x += branch(Attention(self.num_heads, self.dtype, name="attention")(y))
+    y = self.norm(name="norm2")(x)
+    mlp = Mlp(self.mlp_hidden, self.dropout, self.dtype, name="mlp")
+    return x + branch(mlp(y, train))
+
+
+class VisionTransformer(nn.Module):
+  """Patches, positions, blocks, norm, pooling, linear head; see `build_vit`."""
+
+  num_classes: int
+  patch_size: int
+  width: int
+  depth: int
+  num_heads: int
+  mlp_ratio: int
+  pooling: str
+  posemb: str
+  pre_logits: bool
+  zero_head: bool
+  dropout: float
+  drop_path: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    norm = functools.partial(
+      nn.LayerNorm, epsilon=LAYER_NORM_EPS, dtype=self.dtype
+    )
+    embed = PatchEmbedding(
+      self.width, self.patch_size, self.dtype, name="patches"
+    )
+    x = self._add_positions(embed(images), images.shape[1:3])
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    for index in range(self.depth):
+      x = Block(
+        num_heads=self.num_heads,
+        mlp_hidden=self.width * self.mlp_ratio,
+        dropout=self.dropout,
+        # From 0 in the first to all of it in the last block.
+        drop_path=self.drop_path * index / max(1, self.depth - 1),
+        norm=norm,
+        dtype=self.dtype,
+        name=f"block{index + 1}",
+      )(x, train)
+    x = norm(name="norm")(x)
+    if self.pooling == "gap":
+      x = jnp.mean(x, axis=1, dtype=jnp.float32)
+    else:
+      x = x[:, 0].astype(jnp.float32)
+    if self.pre_logits:
+      x = nn.tanh(nn.Dense(self.width, name="pre_logits")(x))
+    kernel_init = nn.initializers.lecun_normal()
+    if self.zero_head:
+      kernel_init = nn.initializers.zeros
+    head = layers.Head(self.num_classes, kernel_init=kernel_init, name="head")
+    return head(x)
+
+  def _add_positions(self, x: jax.Array, image_size) -> jax.Array:
+    """Adds them to [B, P, F], behind the class token if there is one."""
+    rows, cols = (side // self.patch_size for side in image_size)
+    learned = self.posemb == "learn"
+    if not learned:
+      x += jnp.asarray(sincos2d(rows, cols, self.width), self.dtype)[None]
+    if self.pooling == "token":
+      shape = (1, 1, self.width)
+      token = self.param("token", nn.initializers.zeros, shape, jnp.float32)
+      token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
+      x = jnp.concatenate([token.astype(self.dtype), x], axis=1)
+    if learned:
+      shape = (1, x.shape[1], self.width)
+      init = nn.initializers.normal(self.width**-0.5)
+      x += self.param("posemb", init, shape, jnp.float32).astype(self.dtype)
+    return x
+
+
+def sincos2d(rows: int, cols: int, width: int) -> np.ndarray:
+  """Returns fixed positions, float32 [rows * cols, width].
+
+  A quarter each: sine and cosine of the column, sine and cosine of the row, at
+  angular frequencies that fall geometrically from 1 to 1e-4 (both included, as
+  in the code of the source).
+
+  Source: Beyer et al. 2022 (arXiv:2205.01580), after Chen et al. 2021
+    (arXiv:2104.02057).
+  """
+  frequencies = 1e4 ** -np.linspace(0.0, 1.0, width // 4)
+  row, col = np.divmod(np.arange(rows * cols), cols)
+  row, col = row[:, None] * frequencies, col[:, None] * frequencies
+  waves = [np.sin(col), np.cos(col), np.sin(row), np.cos(row)]
+  return np.concatenate(waves, axis=1).astype(np.float32)
+
+
+def build_vit(
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  dtype: Any = jnp.float32,
+  width: int,
+  depth: int,
+  num_heads: int,
+  mlp_ratio: int = 4,
+  patch_size: int = 16,
+  pooling: str = "gap",
+  posemb: str = "sincos2d",
+  pre_logits: bool = False,
+  zero_head: bool = True,
+  dropout: float = 0.0,
+  drop_path: float = 0.0,
+) -> base.Model:
+  """Returns a VisionTransformer.
+
+  Args:
+    num_classes: K.
+    image_shape: (H, W, C).
+    dtype: of the computation, the sums of the residual branches included;
+      parameters, means and variances of norms, softmax, pooling and head are
+      float32.
+    width: F, features of a token.
+    depth: number of blocks.
+    num_heads: of the attention; must divide `width`.
+    mlp_ratio: hidden width of the MLPs over `width`.
+    patch_size: side of a patch; must divide H and W.
+    pooling: "gap", mean over all patches, or "token", a class token.
+    posemb: "sincos2d", fixed (a class token has none), or "learn", trained,
+      one for each patch and the class token.
+    pre_logits: whether a linear layer and tanh stand before the head.
+    zero_head: whether the head's kernel starts at zero.
+    dropout: share of features dropped after the positions, in the MLPs and at
+      the end of each residual branch, in [0, 1).
+    drop_path: share of examples that skip a residual branch of the last block;
+      it grows linearly from 0 in the first (Huang et al. 2016).
+
+  Returns:
+    A Model. With `dropout` or `drop_path` its `apply` needs a fourth argument,
+    a PRNG key, when it trains; without them it takes none.
+
+  Raises:
+    InputError: a setting out of range, or patches that do not fit the images.
+  """
+  _check_shape(image_shape, patch_size, width, num_heads, posemb)
+  for key, value in {"depth": depth, "mlp_ratio": mlp_ratio}.items():
+    _check(value >= 1, key, "at least 1", value)
+  _check(pooling in POOLINGS, "pooling", _one_of(POOLINGS), repr(pooling))
+  for key, value in {"dropout": dropout, "drop_path": drop_path}.items():
+    _check(0 <= value < 1, key, "a number in [0, 1)", value)
+  module = VisionTransformer(
+    num_classes=num_classes,
+    patch_size=patch_size,
+    width=width,
+    depth=depth,
+    num_heads=num_heads,
+    mlp_ratio=mlp_ratio,
+    pooling=pooling,
+    posemb=posemb,
+    pre_logits=pre_logits,
+    zero_head=zero_head,
+    dropout=dropout,
+    drop_path=drop_path,
+    dtype=dtype,
+  )
+  model = base.from_module(module, image_shape, dtype)
+  return _with_key(model, module) if dropout or drop_path else model
+
+
+vit_ti16 = functools.partial(build_vit, width=192, depth=12, num_heads=3)
+vit_s16 = functools.partial(build_vit, width=384, depth=12, num_heads=6)
+vit_b16 = functools.partial(build_vit, width=768, depth=12, num_heads=12)
+vit_l16 = functools.partial(build_vit, width=1024, depth=24, num_heads=16)
+
+
+def _with_key(model: base.Model, module: nn.Module) -> base.Model:
+  """Lets `apply` take the key of what is dropped."""
+
+  def apply(variables, images, train, key=None):
+    if not train:
+      return model.apply(variables, images, False)
+    if key is None:
+      raise errors.InputError(
+        "dropout, drop_path: expected a training step that gives the model a"
+        " PRNG key, got none; set both to 0 or pass `key`"
+      )
+    rngs = {"dropout": key}
+    logits = module.apply(variables, images, train=True, rngs=rngs)
+    return logits.astype(jnp.float32), {}
+
+  return dataclasses.replace(model, apply=apply)
+
+
+def _check_shape(image_shape, patch_size, width, num_heads, posemb) -> None:
+  sides = image_shape[:2]
+  _check(
+    patch_size >= 1 and not any(side % patch_size for side in sides),
+    "patch_size",
+    f"a divisor of both sides of images of {sides[0]}x{sides[1]}",
+    f"{patch_size}; change it or the size of the images",
+  )
+  _check(
+    num_heads >= 1 and width >= 1 and not width % num_heads,
+    "num_heads",
+    f"a divisor of the width {width}",
+    num_heads,
+  )
+  _check(posemb in POSITIONS, "posemb", _one_of(POSITIONS), repr(posemb))
+  _check(
+    posemb != "sincos2d" or not width % 4,
+    "width",
+    "a multiple of 4 for posemb 'sincos2d'",
+    width,
+  )
+
+
+def _one_of(names: tuple[str, ...]) -> str:
+  return f"one of {', '.join(names)}"
+
+
+def _check(holds: bool, key: str, expected: str, value: Any) -> None:
+  if not holds:
+    raise errors.InputError(f"{key}: expected {expected}, got {value}")
