@@ -19,9 +19,23 @@ def base_config() -> ml_collections.ConfigDict:
   config.data = dict(name="", train_split="train", data_dir="", options={})
   config.model = dict(name="", dtype="auto")
   config.augment = dict(
-    mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), pad=0, flip="none", cutout=0
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+    pad=0,
+    flip="none",
+    cutout=0,
+    mixup=0.0,
+    cutmix=0.0,
+    switch=0.5,
   )
-  config.loss = dict(label_smoothing=0.0)
+  # Only for data sets whose images have many sizes: size, area, ratio, method,
+  # randaugment_layers, ..., see imgbench.train.inputs; likewise
+  # evaluation.input: size, crop_fraction, method.
+  config.input = ml_collections.ConfigDict()
+  config.loss = dict(name="softmax", label_smoothing=0.0)
+  # decay: of the moving average of the variables, which is evaluated beside
+  # them; 0: none.
+  config.ema = dict(decay=0.0)
   config.optim = dict(name="")
   config.schedule = dict(name="")
 
@@ -31,6 +45,7 @@ def base_config() -> ml_collections.ConfigDict:
   # sets: alias -> type, split and optionally name, data_dir, options, every,
   # probabilities (kept for curves by class; None: where they are small).
   # class_masks: name -> file of classes, a subset of its own in all results.
+  # shift: base, an alias of sets, and sets, those compared with it.
   # warnings: settings of imgbench.metrics.diagnostics.Thresholds.
   config.evaluation = dict(
     every="1 epochs",
@@ -40,9 +55,14 @@ def base_config() -> ml_collections.ConfigDict:
     alpha=0.05,
     class_masks={},
     warnings={},
+    input={},
+    shift={},
     sets={},
   )
-  config.checkpoint = dict(every="1 epochs", keep=2, best="", asynchronous=True)
+  # init_from: workdir of another run, whose state a new run begins with.
+  config.checkpoint = dict(
+    every="1 epochs", keep=2, best="", asynchronous=True, init_from=""
+  )
   config.parallel = dict(strategy="jit", devices=0)
   return config
 
@@ -70,6 +90,59 @@ def use_whitened_muon(config: ml_collections.ConfigDict) -> None:
     normalize_kernels=True,
     other_ratio=1.0,
     other_momentum=0.85,
+  )
+
+
+# Of ImageNet's training images, on the scale of 0 to 1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def use_imagenet(config: ml_collections.ConfigDict, size: int = 224) -> None:
+  """Fills data, input and evaluation: ImageNet and all that is made of it.
+
+  The validation set is evaluated on the way, the others at the end. Those that
+  are not prepared can be left out by a config that deletes them.
+  """
+  config.data.name = "imagenet2012"
+  config.input = dict(size=size)
+  config.augment.update(
+    mean=IMAGENET_MEAN, std=IMAGENET_STD, flip="random", pad=0
+  )
+  config.evaluation.input = dict(
+    size=size, crop_fraction=0.875, method="bicubic"
+  )
+  v2 = lambda name: dict(
+    name=f"imagenet_v2/{name}",
+    split="test",
+    type="classification",
+    every="never",
+  )
+  some = lambda name: dict(
+    name=name,
+    split="test",
+    type="classification",
+    restrict_classes=True,
+    every="never",
+  )
+  reviewed = dict(
+    name="imagenet2012_multilabel", type="multilabel", every="never"
+  )
+  config.evaluation.sets = dict(
+    val=dict(split="validation", type="classification"),
+    real=dict(
+      name="imagenet2012_real", split="validation", type="real", every="never"
+    ),
+    multilabel=dict(split="validation", **reviewed),
+    imagenet_m=dict(split="imagenet_m", **reviewed),
+    v2=v2("matched-frequency"),
+    v2_threshold=v2("threshold-0.7"),
+    v2_top=v2("topimages"),
+    a=some("imagenet_a"),
+    r=some("imagenet_r"),
+  )
+  config.evaluation.shift = dict(
+    base="val", sets=("v2", "v2_threshold", "v2_top", "a", "r")
   )
 
 

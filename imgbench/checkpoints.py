@@ -120,6 +120,7 @@ class Checkpoints:
     workdir: its folder `checkpoints` is made if it is not there.
     keep: how many of the newest are kept, at least 1.
     asynchronous: write in the background while training goes on.
+    read_only: nothing is written, mended or set aside: another run's folder.
   """
 
   def __init__(
@@ -128,13 +129,16 @@ class Checkpoints:
     *,
     keep: int = 2,
     asynchronous: bool = True,
+    read_only: bool = False,
   ):
     self._workdir = workdir.resolve()
     self._folder = self._workdir / FOLDER
     self._best_step: int | None = None
+    self._read_only = read_only
     self._options = ocp.CheckpointManagerOptions(
-      create=True,
-      cleanup_tmp_directories=True,
+      create=not read_only,
+      read_only=read_only,
+      cleanup_tmp_directories=not read_only,
       enable_async_checkpointing=asynchronous,
       preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
         [ocp.checkpoint_managers.LatestN(keep), self]
@@ -273,7 +277,7 @@ class Checkpoints:
 
   def _set_aside(self, steps: list[int]) -> None:
     """Moves damaged steps out of the way; nothing written is deleted."""
-    if not steps:
+    if not steps or self._read_only:
       return
     self._manager.close()
     aside = self._workdir / DAMAGED_FOLDER
@@ -286,6 +290,33 @@ class Checkpoints:
         target = aside / f"{step}.{copies}"
       (self._folder / str(step)).rename(target)
     self._manager = self._open()
+
+
+def restore_other(workdir: str, like: Any) -> tuple[Any, dict[str, Any]]:
+  """Returns (state, meta) of the newest whole checkpoint of another run.
+
+  Args:
+    workdir: of that run; nothing in it is changed.
+    like: see `Checkpoints.restore`.
+
+  Raises:
+    InputError: it has no checkpoint.
+    RunError: none of them is whole.
+  """
+  folder = pathlib.Path(workdir)
+  restored = None
+  if (folder / FOLDER).is_dir():
+    other = Checkpoints(folder, read_only=True)
+    try:
+      restored = other.restore(like)
+    finally:
+      other.close()
+  if restored is None:
+    raise errors.InputError(
+      f"checkpoint.init_from={workdir}: expected the workdir of a run with a"
+      f" checkpoint in its folder {FOLDER}, found none"
+    )
+  return restored
 
 
 @contextlib.contextmanager

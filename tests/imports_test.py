@@ -26,7 +26,8 @@ ALLOWED = {
   "models": LEAVES | {"models"},
   "optim": LEAVES,
   "parallel": LEAVES,
-  "data": LEAVES | {"data", "labels"},
+  # Its programs, prepare and fake_imagenet, parse flags.
+  "data": LEAVES | {"data", "labels", "cli"},
   "evaluators": LEAVES | {"evaluators", "metrics", "parallel", "data"},
   "report": LEAVES | {"report", "cli", "writers", "run_files"},
   "timing": set(),

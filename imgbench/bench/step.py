@@ -62,7 +62,7 @@ class FixedBatch:
   """The train step alone, again and again on one batch."""
 
   def __init__(self, parts: setup.Parts):
-    order = parts.order.at(0, parts.global_batch_size)
+    order = parts.feed.at(0, 1)
     key = jax.random.key(0)
     image = parts.strategy.jit(parts.sample, out=parts.strategy.batch)(
       parts.train_data.image, order["index"], order["epoch"], key
@@ -85,10 +85,9 @@ class WithInput:
   """The device step, called bare with orders made before."""
 
   def __init__(self, parts: setup.Parts, steps: int):
-    batch = parts.global_batch_size
     self._data = parts.train_data
     self._orders = [
-      parts.strategy.shard_batch(parts.order.at(step * batch, batch))
+      parts.strategy.shard_batch(parts.feed.at(step, 1))
       for step in range(steps)
     ]
     self._state = jax.tree.map(lambda x: x.copy(), parts.state)

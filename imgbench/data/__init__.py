@@ -6,8 +6,11 @@ from imgbench.data import source
 
 def build_source(
   name: str, split: str, data_dir: str = "", **options
-) -> source.Source:
+) -> source.Source | source.EncodedSource:
   """Returns a split of a data set by name.
+
+  It is a `source.Source` where images have one size, else they stay encoded
+  until they are used.
 
   Args:
     name: "scenes" (drawn by the package), or a TFDS image classification set
@@ -25,11 +28,17 @@ def build_source(
     return registry.call(
       "data set 'scenes'", scenes.ScenesSource, split=split, **options
     )
+  from imgbench.data import encoded
   from imgbench.data import tfds
+  from imgbench.data import tfds_folder
 
+  folder = tfds_folder.open_folder(name, data_dir, options.get("version", ""))
+  # A set without images is refused by either.
+  image = dict(folder.builder.info.features.items()).get("image")
+  one_size = image is None or None not in image.shape
   return registry.call(
     f"data set {name!r}",
-    tfds.TfdsSource,
+    tfds.TfdsSource if one_size else encoded.TfdsEncodedSource,
     name=name,
     split=split,
     data_dir=data_dir,

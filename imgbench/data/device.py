@@ -15,13 +15,15 @@ class DeviceExamples:
     image: uint8 [N, H, W, C].
     label: int32 [N].
     label_codes: int8 [N, K] or None.
-    is_problematic: bool [N] or None.
+    left_out: bool [N] or None, see `source.Examples`.
+    in_imagenet_m: bool [N] or None.
   """
 
   image: jax.Array
   label: jax.Array
   label_codes: jax.Array | None = None
-  is_problematic: jax.Array | None = None
+  left_out: jax.Array | None = None
+  in_imagenet_m: jax.Array | None = None
 
   @property
   def num_examples(self) -> int:
@@ -34,7 +36,8 @@ def from_examples(examples: source.Examples) -> DeviceExamples:
     image=examples.image,
     label=examples.label,
     label_codes=examples.label_codes,
-    is_problematic=examples.is_problematic,
+    left_out=examples.left_out,
+    in_imagenet_m=examples.in_imagenet_m,
   )
 
 

@@ -43,11 +43,12 @@ def sample(
   flip: str = "none",
   cutout: int = 0,
   cutout_value: int = 127,
+  whole_batch: bool = False,
 ) -> jax.Array:
   """Returns the selected images, each cropped, flipped and cut out.
 
   Args:
-    images: uint8 [N, H, W, C], all of the data set.
+    images: uint8 [N, H, W, C], all of the data set, or those of the batch.
     index: int32 [B] in [0, N).
     epoch: int32 [B], the epoch that each example belongs to, from 0.
     step_key: PRNG key.
@@ -59,6 +60,8 @@ def sample(
     cutout: side of a square that is painted over; its centre is anywhere in
       the image, so that it may stick out (DeVries and Taylor 2017).
     cutout_value: what it is painted with.
+    whole_batch: `images` are those of the batch, N = B, in its order; else
+      those with the numbers `index`.
 
   Returns:
     uint8 [B, H, W, C].
@@ -72,23 +75,40 @@ def sample(
   draw = lambda column, count: (bits[:, column] % count).astype(jnp.int32)
   rows = _arange(height)
   cols = _arange(width)
+  if whole_batch and not pad:
+    # Without a gather, which would copy full-size images once more.
+    batch = images
+    if flip != "none":
+      mirrored = _mirrored(flip, draw, epoch, index)
+      mirrored = mirrored[:, None, None, None]
+      batch = jnp.where(mirrored, images[:, :, ::-1], images)
+    return _cut_out(batch, draw, cutout, cutout_value)
   if pad:
     rows = rows + draw(0, 2 * pad + 1)[:, None] - pad
     cols = cols + draw(1, 2 * pad + 1)[:, None] - pad
   if flip != "none":
-    if flip == "random":
-      mirrored = draw(2, 2) == 1
-    else:
-      mirrored = (epoch + hash_bit(index)) % 2 == 1
+    mirrored = _mirrored(flip, draw, epoch, index)
     cols = jnp.where(mirrored[:, None], cols[:, ::-1], cols)
   rows, cols = _reflect(rows, height), _reflect(cols, width)
-  batch = images[index[:, None, None], rows[:, :, None], cols[:, None, :]]
-  if cutout:
-    inside_rows = _window(height, draw(3, height), cutout)
-    inside_cols = _window(width, draw(4, width), cutout)
-    hole = inside_rows[:, :, None] & inside_cols[:, None, :]
-    batch = jnp.where(hole[..., None], jnp.uint8(cutout_value), batch)
-  return batch
+  place = jnp.arange(len(index)) if whole_batch else index
+  batch = images[place[:, None, None], rows[:, :, None], cols[:, None, :]]
+  return _cut_out(batch, draw, cutout, cutout_value)
+
+
+def _mirrored(flip, draw, epoch, index) -> jax.Array:
+  if flip == "random":
+    return draw(2, 2) == 1
+  return (epoch + hash_bit(index)) % 2 == 1
+
+
+def _cut_out(batch, draw, size: int, value: int) -> jax.Array:
+  if not size:
+    return batch
+  height, width = batch.shape[1:3]
+  inside_rows = _window(height, draw(3, height), size)
+  inside_cols = _window(width, draw(4, width), size)
+  hole = inside_rows[:, :, None] & inside_cols[:, None, :]
+  return jnp.where(hole[..., None], jnp.uint8(value), batch)
 
 
 def random_bits(

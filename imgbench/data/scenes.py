@@ -83,7 +83,7 @@ class ScenesSource:
       class_names=scenes_classes.CLASS_NAMES,
       fingerprint=_fingerprint(self._seed, self._size, self._parts),
       subsets=scenes_classes.subsets(),
-      multilabel=True,
+      label_set=source.REVIEWED,
       synthetic=True,
     )
 

@@ -10,6 +10,10 @@ import numpy as np
 
 from imgbench import errors
 
+# What label sets are; see `metrics.summary`.
+REVIEWED = "reviewed"
+REAL = "real"
+
 Progress = Callable[[int, int], None]  # (examples done, examples in all)
 
 
@@ -21,10 +25,12 @@ class Info:
     name: data set, e.g. "cifar10".
     split: as asked for, e.g. "test" or "train[:90%]".
     num_examples: N of the split.
-    image_shape: (H, W, C), the same for every image.
+    image_shape: (H, W, C), the same for every image, or (None, None, C) where
+      images have many sizes: such a split is an `EncodedSource`.
     class_names: K names in the order of the labels.
     subsets: name -> bool [K] mask over classes, e.g. "dog"; "all" is implied.
-    multilabel: whether `Examples.label_codes` and `is_problematic` are there.
+    label_set: REVIEWED or REAL if `Examples.label_codes` and `left_out` are
+      there, else None.
     synthetic: images are drawn by a program; reports must say so.
     fingerprint: short hex text; the same for the same data wherever it lies.
   """
@@ -32,16 +38,21 @@ class Info:
   name: str
   split: str
   num_examples: int
-  image_shape: tuple[int, int, int]
+  image_shape: tuple[int | None, int | None, int]
   class_names: tuple[str, ...]
   fingerprint: str
   subsets: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  multilabel: bool = False
+  label_set: str | None = None
   synthetic: bool = False
 
   @property
   def num_classes(self) -> int:
     return len(self.class_names)
+
+  @property
+  def streamed(self) -> bool:
+    """Whether images are decoded on the way to the device."""
+    return None in self.image_shape
 
   @property
   def key(self) -> str:
@@ -54,25 +65,28 @@ class Examples:
   """All examples of a split as NumPy arrays, in the order of the source.
 
   Attributes:
-    image: uint8 [N, H, W, C].
+    image: uint8 [N, H, W, C], or None of an `EncodedSource`.
     label: int32 [N] in [0, K); the original label where there are several.
     image_id: str [N], unique.
     label_codes: int8 [N, K] of `labels.annotations`, or None.
-    is_problematic: bool [N], or None.
+    left_out: bool [N], images that the label sets leave out: problematic ones,
+      for ReaL those without labels; or None.
+    in_imagenet_m: bool [N], images of ImageNet-M, or None.
   """
 
-  image: np.ndarray
+  image: np.ndarray | None
   label: np.ndarray
   image_id: np.ndarray
   label_codes: np.ndarray | None = None
-  is_problematic: np.ndarray | None = None
+  left_out: np.ndarray | None = None
+  in_imagenet_m: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.label)
 
 
 class Source(Protocol):
-  """A split with random access."""
+  """A split with random access whose images fit into memory."""
 
   info: Info
 
@@ -85,14 +99,38 @@ class Source(Protocol):
     """All examples, checked against `info`. Raises InputError."""
 
 
+class EncodedSource(Protocol):
+  """A split with random access whose images stay encoded until they are used.
+
+  Reading is safe from several threads.
+  """
+
+  info: Info
+
+  def __len__(self) -> int: ...
+
+  def read(self, index: int) -> tuple[bytes, int]:
+    """The encoded image and its (original) label. Raises InputError."""
+
+  def where(self, index: int) -> str:
+    """Says in an error which example this is, and where it lies."""
+
+  def examples(self, progress: Progress | None = None) -> Examples:
+    """All but the images, checked against `info`. Raises InputError."""
+
+  def shared_with(self, other: "EncodedSource") -> float:
+    """The share of the examples that `other`, of the same kind, has too."""
+
+
 def check_examples(examples: Examples, info: Info) -> Examples:
   """Returns `examples` if they are what `info` promises, else raises."""
   where = f"{info.key}"
   expected = (info.num_examples, *info.image_shape)
-  if examples.image.shape != expected or examples.image.dtype != np.uint8:
+  image = examples.image
+  if not info.streamed and (image.shape != expected or image.dtype != np.uint8):
     raise errors.InputError(
-      f"{where}: expected images uint8 {list(expected)}, got"
-      f" {examples.image.dtype} {list(examples.image.shape)}"
+      f"{where}: expected images uint8 {list(expected)}, got {image.dtype}"
+      f" {list(image.shape)}"
     )
   bad = (examples.label < 0) | (examples.label >= info.num_classes)
   if bad.any():

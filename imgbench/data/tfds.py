@@ -16,64 +16,21 @@ from typing import Any
 from absl import logging
 import numpy as np
 import tensorflow_datasets
-from tensorflow_datasets.proto import tf_example_pb2
 
 from imgbench import errors
 from imgbench.data import cache
 from imgbench.data import image_decode
+from imgbench.data import records
 from imgbench.data import source
 from imgbench.data import tfds_folder
-from imgbench.data import tfrecord_index
 
 _CACHE_VERSION = 1
 _CACHE_LIMIT_BYTES = 2**32  # a set that is larger is not one to hold in memory
 _CHUNK_BYTES = 2**22  # decoded; what one unit of work of `load` fills
-_FINGERPRINT_EXAMPLES = 16
 # Below, Pillow holds the interpreter's lock for most of an image and threads
 # only hinder each other: on 2 cores 32x32 takes 60 us with one and 95 us with
 # two, 128x128 takes 197 and 141 us.
 _THREADS_FROM_PIXELS = 96 * 96
-
-
-class ArrayRecordShard:
-  """One array_record file; the library verifies a hash of every record."""
-
-  def __init__(self, path: pathlib.Path):
-    self.path = path
-    self._opened = None
-
-  def _reader(self):
-    if self._opened is None:
-      from array_record.python import array_record_module
-
-      self._opened = array_record_module.ArrayRecordReader(
-        str(self.path),
-        options="readahead_buffer_size:0",
-        file_reader_buffer_size=32768,
-      )
-    return self._opened
-
-  def _read(self, indices: list[int]) -> list[bytes]:
-    try:
-      return self._reader().read(indices)
-    except (RuntimeError, IndexError, ValueError) as error:
-      raise errors.InputError(
-        f"{self.path}: truncated or damaged ({self.path.stat().st_size}"
-        f" bytes): {tfds_folder.one_line(error)}. Copy the file anew"
-      ) from error
-
-  def __len__(self) -> int:
-    return self._reader().num_records()  # 0 if damaged, no error
-
-  def __getitem__(self, index: int) -> bytes:
-    return self._read([index])[0]
-
-  def read(self, start: int, stop: int) -> list[bytes]:
-    """Returns records [start, stop)."""
-    return self._read(list(range(start, stop)))
-
-  def __getstate__(self):
-    return {**self.__dict__, "_opened": None}
 
 
 class TfdsSource:
@@ -110,49 +67,26 @@ class TfdsSource:
     Raises:
       InputError: no such data, or not of this kind; says how to mend it.
     """
-    self._folder = tfds_folder.open_folder(name, data_dir, version)
+    self._records = records.Records(name, split, data_dir, version)
+    self._folder = self._records.folder
     self._features = self._folder.builder.info.features
     self._use_cache = cache
     image_shape, class_names = _check_features(self._folder)
     self._id_field = next(
       (f for f in ("id", "file_name") if f in self._features), None
     )
-    self._pieces = self._folder.pieces(split)
-    self._ends = np.cumsum([len(piece) for piece in self._pieces])
-    shard_type = {
-      "array_record": ArrayRecordShard,
-      "tfrecord": tfrecord_index.Shard,
-    }[self._folder.file_format]
-    self._shards = {p.path: shard_type(p.path) for p in self._pieces}
-    self._check_lengths()
     self.info = source.Info(
       # A metric is named <name>:<split>/<subset>/<metric>.
       name=name.replace("/", "-"),
       split=split,
-      num_examples=int(self._ends[-1]),
+      num_examples=len(self._records),
       image_shape=image_shape,
       class_names=class_names,
-      fingerprint=self._fingerprint(),
+      fingerprint=self._records.fingerprint(self._parse),
     )
-
-  def _check_lengths(self) -> None:
-    for piece in self._pieces:
-      found = len(self._shards[piece.path])
-      if found != piece.shard_length:
-        raise errors.InputError(
-          f"{piece.path}: truncated, damaged or foreign: expected"
-          f" {piece.shard_length} examples (dataset_info.json), found {found}"
-          f" in {piece.path.stat().st_size} bytes. Copy the file anew"
-        )
 
   def __len__(self) -> int:
     return self.info.num_examples
-
-  def _locate(self, index: int) -> tuple[tfds_folder.Piece, int]:
-    """Returns the piece and the place in its shard of an example."""
-    number = int(np.searchsorted(self._ends, index, side="right"))
-    piece = self._pieces[number]
-    return piece, piece.stop - int(self._ends[number] - index)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """One example under the field names and in the types of TFDS.
@@ -168,8 +102,8 @@ class TfdsSource:
     index = operator.index(index)
     if not 0 <= index < len(self):
       raise IndexError(f"{self.info.key}: no example {index} of {len(self)}")
-    piece, place = self._locate(index)
-    record = self._shards[piece.path][place]
+    piece, place = self._records.locate(index)
+    record = self._records[index]
     try:
       example = self._features.deserialize_example_np(
         record,
@@ -179,20 +113,13 @@ class TfdsSource:
         example["image"], self.info.image_shape
       )
     except Exception as error:  # of protobuf, of TFDS or of the image
-      raise self._bad_example(piece, place, error) from error
+      raise self._records.bad_example(piece, place, error) from error
     return example
-
-  def _bad_example(self, piece, place: int, error) -> errors.InputError:
-    return errors.InputError(
-      f"{piece.path}: example {place} is not what features.json says:"
-      f" {tfds_folder.one_line(error)}. To prepare it anew:"
-      f" {self._folder.command}"
-    )
 
   def _parse(self, piece, place: int, record: bytes) -> tuple[bytes, int, str]:
     """Returns encoded image, label and identifier of a record."""
     try:
-      fields = tf_example_pb2.Example.FromString(record).features.feature
+      fields = records.parse(record)
       (image,) = fields["image"].bytes_list.value
       (label,) = fields["label"].int64_list.value
       if self._id_field is None:
@@ -200,7 +127,7 @@ class TfdsSource:
       (name,) = fields[self._id_field].bytes_list.value
       return image, label, name.decode()
     except Exception as error:  # protobuf has its own errors
-      raise self._bad_example(piece, place, error) from error
+      raise self._records.bad_example(piece, place, error) from error
 
   def load(self, progress: source.Progress | None = None) -> source.Examples:
     """All examples. See `source.Source`.
@@ -229,7 +156,7 @@ class TfdsSource:
     size = _CHUNK_BYTES // int(np.prod(self.info.image_shape))
     size = min(max(size, 16), 1000)
     done = 0
-    for piece in self._pieces:
+    for piece in self._records.pieces:
       for start in range(piece.start, piece.stop, size):
         stop = min(start + size, piece.stop)
         yield done, piece, start, stop
@@ -243,9 +170,9 @@ class TfdsSource:
 
     def decode(chunk):
       at, piece, start, stop = chunk
-      records = self._shards[piece.path].read(start, stop)
       encoded = []
-      for i, record in enumerate(records):
+      stretch = self._records.shards[piece.path].read(start, stop)
+      for i, record in enumerate(stretch):
         data, label[at + i], image_id[at + i] = self._parse(
           piece, start + i, record
         )
@@ -253,7 +180,8 @@ class TfdsSource:
       try:
         image_decode.decode_batch(encoded, image[at : at + len(encoded)])
       except image_decode.DecodeError as error:
-        raise self._bad_example(piece, start + error.index, error) from error
+        place = start + error.index
+        raise self._records.bad_example(piece, place, error) from error
       return len(encoded)
 
     height, width, _ = self.info.image_shape
@@ -282,34 +210,13 @@ class TfdsSource:
         f" image, {twice!r} is there more than once"
       )
 
-  def _fingerprint(self) -> str:
-    builder = self._folder.builder
-    ranges = []  # shards of a split joined: sharding differs between formats
-    for piece in self._pieces:
-      start, stop = piece.first + piece.start, piece.first + piece.stop
-      if ranges and ranges[-1][0] == piece.split and ranges[-1][2] == start:
-        ranges[-1][2] = stop
-      else:
-        ranges.append([piece.split, start, stop])
-    sizes = {s.name: int(s.num_bytes) for s in builder.info.splits.values()}
-    identity = [builder.info.full_name, ranges]
-    identity.append([sizes[name] for name, _, _ in ranges])
-    count = int(self._ends[-1])
-    sampled = np.linspace(0, count - 1, min(count, _FINGERPRINT_EXAMPLES))
-    for index in sampled.astype(int).tolist():
-      piece, place = self._locate(index)
-      record = self._shards[piece.path][place]
-      image, label, name = self._parse(piece, place, record)
-      identity.append([hashlib.sha256(image).hexdigest(), label, name])
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-
   def _cache_folder(self) -> pathlib.Path | None:
     """Returns where the decoded split is kept, or None if it is not."""
     size = len(self) * int(np.prod(self.info.image_shape))
     if not self._use_cache or size > _CACHE_LIMIT_BYTES:
       return None
     digests = []
-    for path in self._shards:
+    for path in self._records.shards:
       with open(path, "rb") as file:
         digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     identity = [
@@ -364,8 +271,8 @@ def _check_features(folder: tfds_folder.Folder):
     )
   if None in shape:
     raise errors.InputError(
-      f"{where}: expected images of one size, got {list(shape)}; sets of"
-      " images of many sizes cannot be read yet"
+      f"{where}: expected images of one size, got {list(shape)}; see"
+      " `encoded.TfdsEncodedSource`"
     )
   if not features["label"].num_classes:
     raise errors.InputError(f"{where}: the label has no classes")

@@ -96,7 +96,8 @@ class Shard:
     return {**self.__dict__, "_fd": None}
 
   def __del__(self):
-    if getattr(self, "_fd", None) is not None:
+    # At the interpreter's end modules may be gone before their objects.
+    if getattr(self, "_fd", None) is not None and os is not None:
       os.close(self._fd)
 
 

@@ -5,4 +5,5 @@ from imgbench.evaluators import classification
 EVALUATORS = {
   "classification": classification.ClassificationEvaluator,
   "multilabel": classification.MultilabelEvaluator,
+  "real": classification.RealEvaluator,
 }

@@ -14,8 +14,8 @@ import numpy as np
 
 from imgbench import errors
 from imgbench import parallel
-from imgbench.data import device
 from imgbench.data import source
+from imgbench.evaluators import splits
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import measurement
 from imgbench.metrics import outcomes as outcomes_lib
@@ -56,6 +56,8 @@ class Evaluator(Protocol):
 
   info: source.Info
   examples: source.Examples
+  parameters: str  # "raw", or "ema" for their moving average
+  images: Callable[[np.ndarray], np.ndarray]  # indices [n] -> [n, H, W, C]
 
   def run(
     self,
@@ -66,10 +68,9 @@ class Evaluator(Protocol):
 
 
 class CompiledPass:
-  """One pass over data on the device: every example exactly once.
+  """One pass over a split: every example exactly once.
 
-  The model's part is compiled once per batch shape and shared by all splits;
-  only the gather of a batch depends on the size of a split.
+  The step is compiled once per batch shape and shared by all splits.
 
   Args:
     predict_fn: the model's part.
@@ -99,24 +100,27 @@ class CompiledPass:
     )
     self._empty()
 
-    def gather(data, start):
-      return device.eval_batch(data, start, self._batch_size)
-
-    def eval_step(keep_probs, variables, batch, mask, counts):
+    def eval_step(keep_probs, variables, batch, mask, allowed, counts):
       logits = predict_fn(variables, batch.image)
+      if allowed is not None:
+        logits = jnp.where(allowed[None, :], logits, -jnp.inf)
       outcomes = outcomes_lib.outcomes(logits, batch.label, batch.label_codes)
       counts = counts_lib.update(
-        counts, outcomes, batch.label, mask, left_out=batch.is_problematic
+        counts,
+        outcomes,
+        batch.label,
+        mask,
+        left_out=batch.left_out,
+        in_imagenet_m=batch.in_imagenet_m,
       )
       probs = outcomes_lib.probabilities(logits) if keep_probs else None
       return counts, outcomes, probs
 
-    self._gather = strategy.jit(gather, out=strategy.batch)
     self._eval_steps = {
       keep_probs: strategy.jit(
         functools.partial(eval_step, keep_probs),
         out=(strategy.replicated, strategy.batch, strategy.batch),
-        donate=(3,),
+        donate=(4,),
       )
       for keep_probs in (False, True)
     }
@@ -124,28 +128,46 @@ class CompiledPass:
   def __call__(
     self,
     variables: Mapping[str, Any],
-    data: device.DeviceExamples,
+    split: splits.Split,
     should_stop: Callable[[], bool],
     keep_probs: bool = False,
+    allowed: np.ndarray | None = None,
   ) -> tuple[counts_lib.Counts, outcomes_lib.Outcomes, np.ndarray | None]:
-    """Returns counts [K], outcomes [N] and probabilities, NumPy arrays."""
+    """Returns counts [K], outcomes [N] and probabilities, NumPy arrays.
+
+    Args:
+      variables: of the model.
+      split: N examples.
+      should_stop: asked before each batch.
+      keep_probs: whether to keep the probabilities of all classes.
+      allowed: bool [K], the classes that may be predicted; None: all.
+
+    Raises:
+      EvaluationStopped: as soon as `should_stop` is true.
+    """
+    if allowed is not None:
+      allowed = self._strategy.replicate(allowed)
     counts = self._strategy.replicate(self._empty())
     eval_step = self._eval_steps[keep_probs]
-    batches = []
-    for start in range(0, data.num_examples, self._batch_size):
-      if should_stop():
-        raise EvaluationStopped
-      batch, mask = self._gather(data, jnp.int32(start))
-      counts, *of_batch = eval_step(variables, batch, mask, counts)
-      batches.append(of_batch)
-    counts, batches = jax.device_get((counts, batches))
+    kept = []
+    batches = split.batches(self._batch_size)
+    try:
+      for batch, mask in batches:
+        if should_stop():
+          raise EvaluationStopped
+        counts, *of_batch = eval_step(variables, batch, mask, allowed, counts)
+        kept.append(of_batch)
+    finally:
+      batches.close()
+    counts, kept = jax.device_get((counts, kept))
+    num_examples = len(split.examples)
     outcomes, probs = jax.tree.map(
-      lambda *parts: np.concatenate(parts)[: data.num_examples], *batches
+      lambda *parts: np.concatenate(parts)[:num_examples], *kept
     )
     seen = int(counts.count.sum())
-    if seen != data.num_examples:
+    if seen != num_examples:
       raise RuntimeError(
-        f"counted {seen} of {data.num_examples} examples; {counts.outside} have"
+        f"counted {seen} of {num_examples} examples; {counts.outside} have"
         " a label that is no class"
       )
     return counts, outcomes, probs

@@ -1,62 +1,94 @@
-"""Single-label and multi-label evaluation of a split that is on the device."""
+"""Evaluation of a split against original labels and against label sets."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from imgbench import errors
-from imgbench import parallel
-from imgbench.data import device
 from imgbench.data import source
 from imgbench.evaluators import base
+from imgbench.evaluators import splits
 from imgbench.metrics import summary
 
 # Kept without being asked, float32 [N, K]: 32 MiB. CIFAR-100's test set has a
 # million, ImageNet's validation set 50.
 MOST_PROBABILITIES = 2**23
 
+RAW, EMA = "raw", "ema"
+
 
 class ClassificationEvaluator:
   """Top-k, per-class means and subsets against the original label.
 
   Args:
-    examples: the split, in host memory.
-    info: of the split.
+    split: what is evaluated.
     compiled_pass: shared by all evaluators of a run.
-    strategy: where the split goes.
     protocol: said in every definition, e.g. how predictions are averaged.
     alpha: intervals cover 1 - alpha.
     class_masks: more subsets of classes, name -> bool [K].
     probabilities: whether to keep the probabilities of all classes, which
       curves of single classes need; None: where they are small.
+    restrict_classes: only classes that occur in the split may be predicted, as
+      is usual for sets over some of ImageNet's classes (ImageNet-A, -R).
+    parameters: RAW, or EMA for the moving average of the parameters, whose
+      results go by `<name>+ema:<split>`.
+
+  Raises:
+    InputError: the split has not the label sets that are asked for.
   """
 
   label_set: str | None = None
 
   def __init__(
     self,
-    examples: source.Examples,
-    info: source.Info,
+    split: splits.Split,
     *,
     compiled_pass: base.CompiledPass,
-    strategy: parallel.JitStrategy,
     protocol: str = "",
     alpha: float = 0.05,
     class_masks: Mapping[str, np.ndarray] | None = None,
     probabilities: bool | None = None,
+    restrict_classes: bool = False,
+    parameters: str = RAW,
   ):
-    self.examples = examples
+    info = split.info
+    self.check(info)
+    self.examples = split.examples
     self.info = info
+    self.parameters = parameters
+    self.images = split.images
+    if parameters == EMA:
+      self.info = dataclasses.replace(info, name=f"{info.name}+ema")
+    self._split = split
     self._pass = compiled_pass
-    self._protocol = protocol
     self._alpha = alpha
     self._subsets = {**info.subsets, **(class_masks or {})}
     if probabilities is None:
       probabilities = info.num_examples * info.num_classes <= MOST_PROBABILITIES
     self._keep_probs = probabilities
-    self._data = strategy.replicate(device.from_examples(examples))
+    self._allowed = None
+    if restrict_classes:
+      present = np.bincount(split.examples.label, minlength=info.num_classes)
+      self._allowed = present > 0
+      only = f"only the {self._allowed.sum()} classes of the set are predicted"
+      protocol = f"{protocol}; {only}" if protocol else only
+    self._protocol = protocol
+
+  @classmethod
+  def check(cls, info: source.Info) -> None:
+    """Raises InputError if a split cannot be evaluated this way."""
+    if cls.label_set and info.label_set != cls.label_set:
+      fields = {
+        summary.REVIEWED: "reviewed label sets (correct_multi_labels, ...)",
+        summary.REAL: "ReaL label sets (real_label)",
+      }
+      raise errors.InputError(
+        f"{info.key} has no {fields[cls.label_set]}; evaluate it with type"
+        ' "classification"'
+      )
 
   def run(
     self,
@@ -65,7 +97,7 @@ class ClassificationEvaluator:
   ) -> base.Evaluation:
     """See `base.Evaluator`."""
     counts, outcomes, probs = self._pass(
-      variables, self._data, should_stop, self._keep_probs
+      variables, self._split, should_stop, self._keep_probs, self._allowed
     )
     measurements = summary.summarize(
       counts,
@@ -73,7 +105,7 @@ class ClassificationEvaluator:
       self.examples.label,
       subsets=self._subsets,
       label_set=self.label_set,
-      left_out=self.examples.is_problematic,
+      left_out=self.examples.left_out,
       probs=probs,
       alpha=self._alpha,
       protocol=self._protocol,
@@ -88,10 +120,8 @@ class MultilabelEvaluator(ClassificationEvaluator):
 
   label_set = summary.REVIEWED
 
-  def __init__(self, examples: source.Examples, info: source.Info, **arguments):
-    if not info.multilabel:
-      raise errors.InputError(
-        f"{info.key} has no reviewed label sets (correct_multi_labels, ...);"
-        ' evaluate it with type "classification"'
-      )
-    super().__init__(examples, info, **arguments)
+
+class RealEvaluator(ClassificationEvaluator):
+  """Adds accuracy against ReaL's labels, which the split must have."""
+
+  label_set = summary.REAL

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from matplotlib import colors
 from matplotlib import figure as mpl_figure
-from matplotlib import ticker
 import numpy as np
 
 from imgbench.report import inputs
@@ -29,7 +28,11 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
     ("Learning rate", _learning_rates(records), ""),
     ("Images per second", _keys(records, "images_per_s"), ""),
   ]
-  panels = [panel for panel in panels if panel[1]]
+  panels = [
+    (title, selection.worth_a_curve(records, keys, len(theme.series)), unit)
+    for title, keys, unit in panels
+    if keys
+  ]
   splits = list(
     dict.fromkeys(k.partition("/")[0] for _, keys, _ in panels for k in keys)
   )
@@ -146,147 +149,6 @@ def _write_counts(axes, counts, cell_colors) -> None:
       color=themes.ink_on(cell_colors[row, column]),
       in_layout=False,  # They lie inside the axes: measuring them takes time.
     )
-
-
-def confused_pairs(
-  theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
-) -> mpl_figure.Figure:
-  """The most frequent confusions as bars, for many classes."""
-  pairs = selection.confused_pairs(dataset.confusion, limit)
-  totals = dataset.confusion.sum(axis=1)
-  figure = _figure(_WIDTH, 1.0 + 0.27 * max(len(pairs), 1))
-  axes = figure.subplots()
-  labels = [
-    f"{text.short(dataset.name(true))} → {text.short(dataset.name(guess))}"
-    for true, guess, _ in pairs
-  ]
-  counts = [count for _, _, count in pairs]
-  axes.barh(range(len(pairs)), counts, height=0.68, color=theme.series[0])
-  for place, (true, _, count) in enumerate(pairs):
-    axes.annotate(
-      f"{count} of {totals[true]}",
-      (count, place),
-      xytext=(5, 0),
-      textcoords="offset points",
-      va="center",
-      fontsize=8.5,
-      color=theme.muted,
-    )
-  axes.margins(x=0.09, y=0.01)
-  _name_rows(axes, theme, labels)
-  axes.set_xlabel("images (true class → predicted class)")
-  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  return figure
-
-
-def worst_classes(
-  theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
-) -> mpl_figure.Figure:
-  """Classes of lowest recall with their intervals."""
-  rows = selection.worst_classes(dataset.classes, limit)
-  figure = _figure(_WIDTH, 1.0 + 0.29 * max(len(rows), 1))
-  axes = figure.subplots()
-  for place, row in enumerate(rows):
-    _interval(
-      axes,
-      place,
-      (row.recall, row.recall_ci_low, row.recall_ci_high),
-      theme.series[0],
-    )
-    taken = selection.taken_for(dataset.confusion, row.class_index)
-    note = f"{text.percent(row.recall)} of {row.n}"
-    if taken:
-      guess = text.short(dataset.name(taken[0]), 22)
-      note += f", {taken[1]} as {guess}"
-    axes.text(
-      1.015,
-      place,
-      themes.plain(note),
-      transform=axes.get_yaxis_transform(),
-      va="center",
-      fontsize=8.5,
-      color=theme.muted,
-    )
-  _name_rows(axes, theme, [text.short(row.class_name) for row in rows])
-  _percent_axis(axes, "recall and its interval")
-  return figure
-
-
-def subsets(
-  theme: themes.Theme,
-  rows: Sequence[inputs.Row],
-  limits: tuple[float, float],
-  coverage: str = "95%",
-) -> mpl_figure.Figure:
-  """Accuracies by subset of classes with their intervals.
-
-  Args:
-    theme: colours.
-    rows: accuracies of one data set.
-    limits: fractions that the axis holds, so that data sets can be compared.
-    coverage: of the intervals.
-  """
-  names = list(dict.fromkeys(row.subset for row in rows))
-  metrics = selection.first_metrics(rows, len(rows))
-  figure = _figure(_WIDTH, 1.1 + (0.25 * len(metrics) + 0.14) * len(names))
-  axes = figure.subplots()
-  height = 0.78 / len(metrics)
-  seen = set()
-  for row in rows:
-    if row.value is None:
-      continue
-    order = metrics.index(row.metric)
-    place = names.index(row.subset) + (order - (len(metrics) - 1) / 2) * height
-    color = theme.series[order % len(theme.series)]
-    label = None if row.metric in seen else text.metric_label(row.metric)
-    seen.add(row.metric)
-    _interval(axes, place, (row.value, row.ci_low, row.ci_high), color, label)
-    axes.text(
-      1.015,
-      place,
-      f"{text.percent(row.value)}  n {row.n:,}",
-      transform=axes.get_yaxis_transform(),
-      va="center",
-      fontsize=8.5,
-      color=color,
-    )
-  _name_rows(axes, theme, [text.short(name) for name in names])
-  margin = 0.04 * (limits[1] - limits[0]) + 0.001
-  axes.set_xlim(100 * (limits[0] - margin), 100 * (limits[1] + margin))
-  _percent_axis(axes, f"accuracy, {coverage} interval")
-  figure.legend(loc="outside upper left", ncols=len(metrics))
-  return figure
-
-
-def _interval(axes, place, bounds, color, label=None) -> None:
-  """A point and its interval; `bounds` is (value, low, high) as fractions."""
-  value, low, high = bounds
-  if low is not None and high is not None:
-    axes.plot(
-      [100 * low, 100 * high],
-      [place, place],
-      color=color,
-      linewidth=4,
-      alpha=0.38,
-    )
-  axes.plot(
-    [100 * value], [place], "o", color=color, markersize=5.5, label=label
-  )
-
-
-def _name_rows(axes, theme, labels) -> None:
-  axes.set_yticks(range(len(labels)), [themes.plain(name) for name in labels])
-  axes.tick_params(axis="y", labelcolor=theme.text)
-  axes.set_ylim(len(labels) - 0.4, -0.6)
-  axes.grid(axis="x")
-  axes.spines["left"].set_visible(False)
-
-
-def _percent_axis(axes, label) -> None:
-  low, high = axes.get_xlim()
-  axes.set_xlim(max(low, -1.5), min(high, 101.5))
-  axes.xaxis.set_major_formatter("{x:.10g}%")
-  axes.set_xlabel(label)
 
 
 def mistakes(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import json
 
+from imgbench.report import entries
 from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.report import text
@@ -26,21 +27,21 @@ def dataset_title(key: str, synthetic: Sequence[str]) -> str:
 
 
 def results(
-  rows: Sequence[inputs.Row], synthetic: Sequence[str], coverage: str
+  rows: Sequence[entries.Row], synthetic: Sequence[str], coverage: str
 ) -> str:
   """One line per metric, the data sets side by side, definitions below."""
   datasets = list(dict.fromkeys(row.dataset for row in rows))
   found = {(row.dataset, row.metric): row for row in rows}
   body = []
-  for metric in selection.first_metrics(rows, len(rows)):
-    of_metric = [found.get((dataset, metric)) for dataset in datasets]
-    label = _metric(metric, filter(None, of_metric), coverage)
-    body.append(f'<tr><th scope="row">{label}</th>{_cells(of_metric)}</tr>')
+  for name in selection.first_metrics(rows, len(rows)):
+    of_metric = [found.get((dataset, name)) for dataset in datasets]
+    label = metric(name, list(filter(None, of_metric)), coverage)
+    body.append(f'<tr><th scope="row">{label}</th>{cells(of_metric)}</tr>')
   return _side_by_side(["Metric"], datasets, body, synthetic, coverage)
 
 
 def subsets(
-  rows: Sequence[inputs.Row], synthetic: Sequence[str], coverage: str
+  rows: Sequence[entries.Row], synthetic: Sequence[str], coverage: str
 ) -> str:
   """One line per metric and subset, the data sets side by side."""
   datasets = list(dict.fromkeys(row.dataset for row in rows))
@@ -53,7 +54,7 @@ def subsets(
     for subset in subset_names:
       of_subset = [found.get((d, metric, subset)) for d in datasets]
       name = f'<td class="subset-name">{text.escape(subset)}</td>'
-      body.append(f"<tr>{head}{name}{_cells(of_subset)}</tr>")
+      body.append(f"<tr>{head}{name}{cells(of_subset)}</tr>")
       head = ""
   names = ["Metric", "Subset"]
   return _side_by_side(names, datasets, body, synthetic, coverage)
@@ -74,15 +75,15 @@ def _side_by_side(names, datasets, body, synthetic, coverage) -> str:
       f' class="below">{coverage} interval · correct of n</span></th>'
       for key in datasets
     )
-  return _table(f"<tr>{columns}</tr>", body, "wide")
+  return table(f"<tr>{columns}</tr>", body, "wide")
 
 
-def _cells(rows: Sequence[inputs.Row | None]) -> str:
-  """Three cells for one data set; one each, of two lines, for several."""
-  cells = []
+def cells(rows: Sequence[entries.Row | None]) -> str:
+  """Three cells for one row; one each, of two lines, for several."""
+  drawn = []
   for row in rows:
     if row is None:
-      cells.append('<td class="num start">–</td>')
+      drawn.append('<td class="num start">–</td>')
       continue
     interval = text.interval(row)
     count = f"{row.n:,}"
@@ -92,38 +93,41 @@ def _cells(rows: Sequence[inputs.Row | None]) -> str:
     title = text.escape(row.definition)
     reviews = unreviewed(row)
     if len(rows) == 1:
-      cells.append(
+      drawn.append(
         f'<td class="num start" title="{title}">{value}{reviews}</td>'
         f'<td class="num">{interval or "–"}</td>'
         f'<td class="num muted">{count}</td>'
       )
     else:
       below = f"{interval} · {count}" if interval else count
-      cells.append(
+      drawn.append(
         f'<td class="num start" title="{title}">{value}'
         f'<span class="below">{below}</span>{reviews}</td>'
       )
-  return "".join(cells)
+  return "".join(drawn)
 
 
-def _metric(metric: str, rows, coverage: str) -> str:
-  rows = list(rows)
-  definitions = dict.fromkeys(row.definition for row in rows if row.definition)
-  methods = dict.fromkeys(row.ci_method for row in rows if row.ci_method)
-  lines = list(definitions)
+def metric(name: str, rows: Sequence[entries.Row], coverage: str) -> str:
+  """A metric's label with its definitions and how its intervals are made."""
+  by_definition = {}
+  for row in rows:
+    if row.definition:
+      by_definition.setdefault(row.definition, []).append(row.dataset)
+  lines = list(by_definition)
   if len(lines) > 1:
-    lines = [f"{row.dataset}: {row.definition}" for row in rows]
+    lines = [f"{', '.join(sets)}: {d}" for d, sets in by_definition.items()]
+  methods = dict.fromkeys(row.ci_method for row in rows if row.ci_method)
   lines += [
     f"{coverage} interval: {method.replace('_', ' ')}" for method in methods
   ]
   below = "".join(
     f'<span class="definition">{text.escape(line)}</span>' for line in lines
   )
-  label = text.escape(text.metric_label(metric))
-  return f'<span title="{text.escape(metric)}">{label}</span>{below}'
+  label = text.escape(text.metric_label(name))
+  return f'<span title="{text.escape(name)}">{label}</span>{below}'
 
 
-def unreviewed(row: inputs.Row) -> str:
+def unreviewed(row: entries.Row) -> str:
   """What predictions that nobody has reviewed may do; empty where none."""
   words = text.unreviewed(row)
   if not words:
@@ -142,7 +146,7 @@ def pairs(
     f'<td class="num">{count:,} of {totals[true]:,}</td></tr>'
     for true, guess, count in chosen
   ]
-  return _table(
+  return table(
     "<tr><th>True class</th><th>Predicted</th>"
     '<th class="num">Images of the true class</th></tr>',
     body,
@@ -172,7 +176,7 @@ def classes(
       f"{_areas(row) if areas else ''}"
       f'<td class="start">{text.escape(guess)}</td></tr>'
     )
-  return _table(
+  return table(
     '<tr><th>Class</th><th class="num">Correct of n</th>'
     '<th class="num">Recall</th><th class="num">Its interval</th>'
     '<th class="num">Precision</th><th class="num">F1</th>'
@@ -199,7 +203,7 @@ def mistakes(
     f'<td class="start">{text.escape(dataset.name(mistake.label))}</td></tr>'
     for mistake in chosen
   ]
-  return _table(
+  return table(
     '<tr><th>Image</th><th>Predicted</th><th class="num">Confidence</th>'
     '<th class="start">Original label</th></tr>',
     body,
@@ -213,14 +217,31 @@ def key_values(values: Mapping[str, object]) -> str:
     f"<td><code>{text.escape(_plain(value))}</code></td></tr>"
     for key, value in values.items()
   ]
-  return _table("", body, "keys")
+  return table("", body, "keys")
+
+
+def sentences(values: Mapping[str, str]) -> str:
+  """Two columns: a name and what it is."""
+  body = [
+    f'<tr><th scope="row"><code>{text.escape(key)}</code></th>'
+    f"<td>{text.escape(value)}</td></tr>"
+    for key, value in values.items()
+  ]
+  return table("", body, "keys")
+
+
+def folded(title: str, content: str) -> str:
+  """What is shown when its title is clicked."""
+  summary = f"<summary>{text.escape(title)}</summary>"
+  return f"<details>{summary}\n{content}\n</details>"
 
 
 def _plain(value) -> str:
   return value if isinstance(value, str) else json.dumps(value)
 
 
-def _table(head: str, body: Sequence[str], kind: str = "") -> str:
+def table(head: str, body: Sequence[str], kind: str = "") -> str:
+  """Lines of a table, and what stands above them."""
   attribute = f' class="{kind}"' if kind else ""
   top = f"<thead>{head}</thead>\n" if head else ""
   rows = "\n".join(body)

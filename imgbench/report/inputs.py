@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import csv
 import dataclasses
 import json
-import math
 import pathlib
 import zipfile
 
@@ -13,17 +12,9 @@ import numpy as np
 
 from imgbench import errors
 from imgbench import writers
+from imgbench.report import entries
 from imgbench.report import probabilities
 
-_FIELDS = (
-  "n",
-  "correct",
-  "value",
-  "ci_low",
-  "ci_high",
-  "ci_method",
-  "definition",
-)
 _CLASS_NUMBERS = (
   "precision",
   "recall",
@@ -34,40 +25,6 @@ _CLASS_NUMBERS = (
 _CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
 # Only where the probabilities of all classes were kept.
 _CLASS_EXTRAS = ("average_precision", "roc_auc")
-# Behind the name of an accuracy: what unreviewed predictions may do to it.
-_UNREVIEWED = ("unreviewed", "bound_low", "bound_high")
-
-
-@dataclasses.dataclass(frozen=True)
-class Unreviewed:
-  """Predictions that nobody has reviewed, and how far they may move a value.
-
-  Attributes:
-    share: of them; fractions, None is undefined.
-    low: the value with all of them wrong.
-    high: the value with all of them right.
-  """
-
-  share: float | None
-  low: float | None
-  high: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One entry of results.json; rates are fractions, None is undefined."""
-
-  dataset: str
-  subset: str
-  metric: str
-  n: int
-  correct: int | None
-  value: float | None
-  ci_low: float | None
-  ci_high: float | None
-  ci_method: str | None
-  definition: str
-  unreviewed: Unreviewed | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,18 +100,41 @@ class Run:
   environment: dict
   status: dict
   records: tuple[dict, ...]
-  results: tuple[Row, ...] | None
+  results: tuple[entries.Row, ...] | None
   warnings: tuple[dict, ...]
   datasets: tuple[DatasetFiles, ...]
 
   @property
+  def training(self) -> tuple[str, ...]:
+    """Keys of the data sets that are of the training data."""
+    known = self.environment.get("training_data")
+    if known is None:
+      keys = [dataset.key for dataset in self.datasets]
+      known = filter(entries.is_training_split, keys)
+    return tuple(map(str, known))
+
+  @property
   def charted(self) -> tuple[DatasetFiles, ...]:
-    """The data sets that get figures: training data only if alone."""
-    training = self.environment.get("training_data")
-    if training is None:
-      training = [d.key for d in self.datasets if is_training_split(d.key)]
-    others = [d for d in self.datasets if d.key not in training]
-    return tuple(others) or self.datasets
+    """The data sets that get figures: training data only if alone.
+
+    Of data measured with several sets of parameters the first has them.
+    """
+    others = [d for d in self.datasets if d.key not in self.training]
+    families = {}
+    for dataset in others or self.datasets:
+      families.setdefault(entries.family(dataset.key), dataset)
+    return tuple(families.values())
+
+  def base_of(self, dataset: str) -> str:
+    """Key of the base set that `dataset` is compared with; "" if not known."""
+    evaluation = self.config.get("evaluation") or {}
+    alias = (evaluation.get("shift") or {}).get("base")
+    entry = (evaluation.get("sets") or {}).get(alias) or {}
+    name = entry.get("name") or self.config.get("data", {}).get("name") or ""
+    _, plus, variant = dataset.partition(":")[0].partition("+")
+    # As in imgbench.data.tfds: a slash would part a metric's name.
+    key = f"{name.replace('/', '-')}{plus}{variant}:{entry.get('split')}"
+    return key if any(d.key == key for d in self.datasets) else ""
 
   @property
   def coverage(self) -> str:
@@ -178,7 +158,7 @@ def read(workdir: pathlib.Path) -> Run:
       " none of them; give the --workdir of a run"
     )
   results = _json(workdir / "results.json", dict, None)
-  rows = None if results is None else parse_results(results)
+  rows = None if results is None else entries.parse(results)
   classes = _read_classes(workdir / "per_class.csv")
   return Run(
     workdir=workdir,
@@ -195,60 +175,6 @@ def read(workdir: pathlib.Path) -> Run:
 def coverage(alpha: float) -> str:
   """E.g. "95%" for 0.05."""
   return f"{100 * (1 - alpha):.6g}%"
-
-
-def parse_results(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
-  """Rows of the content of results.json.
-
-  Test and validation splits come first and splits of the training data last;
-  otherwise the order is that of the file. What unreviewed predictions may do
-  to an accuracy is no row of its own but in that accuracy's. Raises
-  InputError.
-  """
-  rows = {key: _result_row(key, entry) for key, entry in results.items()}
-  for key in results:
-    parts = [f"{key}.{name}" for name in _UNREVIEWED]
-    if all(part in rows for part in parts):
-      values = [rows.pop(part).value for part in parts]
-      rows[key] = dataclasses.replace(rows[key], unreviewed=Unreviewed(*values))
-  return tuple(sorted(rows.values(), key=lambda row: split_rank(row.dataset)))
-
-
-def is_training_split(dataset: str) -> bool:
-  """By its name; a run knows better and says so in its environment."""
-  return split_rank(dataset) == 2
-
-
-def split_rank(dataset: str) -> int:
-  """0 for test and validation splits, 2 for the training data, else 1."""
-  split = dataset.partition(":")[2].partition("[")[0]
-  return {"test": 0, "validation": 0, "train": 2}.get(split, 1)
-
-
-def _result_row(key: str, entry) -> Row:
-  # The name of a data set may hold a slash itself (TFDS's "set/config").
-  parts = key.rsplit("/", 2)
-  if len(parts) != 3 or ":" not in parts[0]:
-    raise errors.InputError(
-      "results.json: expected keys <name>:<split>/<subset>/<metric>, got"
-      f" {key!r}"
-    )
-  if not isinstance(entry, Mapping) or any(f not in entry for f in _FIELDS):
-    raise errors.InputError(
-      f"results.json: {key}: expected the fields {', '.join(_FIELDS)}, got"
-      f" {json.dumps(entry, default=str)[:120]}"
-    )
-  for field in ("n", "correct", "value", "ci_low", "ci_high"):
-    number = entry[field]
-    if number is None and field != "n":
-      continue
-    good = isinstance(number, int | float) and not isinstance(number, bool)
-    if not good or not math.isfinite(number):
-      raise errors.InputError(
-        f"results.json: {key}: expected a finite number in {field!r}, got"
-        f" {number!r}"
-      )
-  return Row(*parts, **{field: entry[field] for field in _FIELDS})
 
 
 def _json(path: pathlib.Path, kind: type, default):
@@ -275,7 +201,9 @@ def _read_warnings(path: pathlib.Path) -> tuple[dict, ...]:
       f'{path}: expected a list of objects with "message", got'
       f" {json.dumps(rows)[:80]}"
     )
-  return tuple(sorted(rows, key=lambda r: split_rank(str(r.get("dataset")))))
+  return tuple(
+    sorted(rows, key=lambda r: entries.split_rank(str(r.get("dataset"))))
+  )
 
 
 def _read_records(path: pathlib.Path) -> tuple[dict, ...]:
@@ -355,7 +283,7 @@ def _read_datasets(
   calibration = _json(workdir / "calibration.json", dict, {})
   curves = _json(workdir / "curves.json", dict, {})
   keys = dict.fromkeys([row.dataset for row in rows])
-  keys |= dict.fromkeys(sorted(classes, key=split_rank))
+  keys |= dict.fromkeys(sorted(classes, key=entries.split_rank))
   found = []
   for key in keys:
     name = writers.file_key(key)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import re
 
+from imgbench.report import entries
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import selection
@@ -40,7 +41,7 @@ def title(run: inputs.Run) -> str:
   return f"{config_name(run)}: {text.value(rows[0])} on {rows[0].dataset}"
 
 
-def main_rows(run: inputs.Run) -> list[inputs.Row]:
+def main_rows(run: inputs.Run) -> list[entries.Row]:
   """The first accuracy of every data set."""
   rows = [selection.headline(run.results or (), d.key) for d in run.datasets]
   return [of_set[0] for of_set in rows if of_set]
@@ -133,14 +134,14 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 def _tiles(run: inputs.Run) -> str:
   tiles = []
-  for dataset in run.datasets:
-    rows = selection.headline(run.results or (), dataset.key)
+  for key in selection.leading(run.results or ()):
+    rows = selection.headline(run.results, key)
     if rows:
       tiles.append(_tile(rows, run))
   return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
-def _tile(rows: Sequence[inputs.Row], run: inputs.Run) -> str:
+def _tile(rows: Sequence[entries.Row], run: inputs.Run) -> str:
   main, others = rows[0], rows[1:]
   items = "".join(
     f'<li title="{text.escape(row.definition)}">'
@@ -158,13 +159,13 @@ def _tile(rows: Sequence[inputs.Row], run: inputs.Run) -> str:
     f" {html_tables.dataset_title(main.dataset, run.synthetic)}</div>"
     f'<div class="value" title="{text.escape(main.definition)}">'
     f"{text.value(main)}</div>"
-    f'<div class="range">{interval}n = {main.n:,}</div>'
+    f'<div class="range">{interval}n&nbsp;=&nbsp;{main.n:,}</div>'
     f"{html_tables.unreviewed(main)}"
     f"{f'<ul>{items}</ul>' if items else ''}</div>"
   )
 
 
-def _range(row: inputs.Row) -> str:
+def _range(row: entries.Row) -> str:
   interval = text.interval(row)
   return f'<span class="muted">({interval})</span>' if interval else ""
 

@@ -9,24 +9,20 @@ import string
 
 import imgbench
 from imgbench import writers
+from imgbench.report import accuracies
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import overview
 from imgbench.report import pictures
+from imgbench.report import recommendations
 from imgbench.report import selection
 from imgbench.report import text
 
 MAX_MATRIX = 40  # classes up to which a confusion matrix can be read
 MAX_PAIRS = 25
 MAX_WORST = 15
-MAX_CHARTED = 4  # accuracies in the chart of subsets; the table has all
 MAX_CLASSES = 60  # rows in the table of classes
 MIN_BIN = 10  # images of a bin whose share of right ones is drawn
-
-_SUBSETS_CAPTION = (
-  "A subset holds the images whose original label is one of its classes; the"
-  " model still chooses among all classes."
-)
 
 
 def write(
@@ -40,6 +36,7 @@ def write(
     title=html.escape(overview.title(run)),
     css=files[1],
     body=body,
+    coverage=run.coverage,
     version=html.escape(imgbench.__version__),
   )
   path = workdir / "report.html"
@@ -54,9 +51,12 @@ def _template(name: str) -> str:
 def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
   results = run.results or ()
   sections: list[tuple[str, str, str]] = []  # anchor, HTML title, content
+  beyond = recommendations.content(run, gallery)
+  if beyond:
+    sections.append(("beyond", recommendations.TITLE, beyond))
   if results:
-    sections.append(("results", "Results", _results(run)))
-  subsets = _subsets(run, gallery)
+    sections.append(("results", "Results", accuracies.results(run)))
+  subsets = accuracies.subsets(run, gallery)
   if subsets:
     sections.append(("subsets", "Subsets of classes", subsets))
   if run.records:
@@ -88,30 +88,6 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
   ]
 
 
-def _results(run: inputs.Run) -> str:
-  main = selection.main_rows(run.results)
-  rest = [r for r in run.results if r.subset == "all" and r not in main]
-  parts = (
-    [html_tables.results(main, run.synthetic, run.coverage)] if main else []
-  )
-  if any(map(text.unreviewed, main)):
-    parts.append(f'<p class="muted">{html_tables.UNREVIEWED}</p>')
-  parts.append(_not_charted(run))
-  if rest:
-    table = html_tables.results(rest, run.synthetic, run.coverage)
-    parts.append(_folded("Other metrics of the whole sets", table))
-  return "\n".join(filter(None, parts))
-
-
-def _not_charted(run: inputs.Run) -> str:
-  left_out = [d.key for d in run.datasets if d not in run.charted]
-  if not left_out:
-    return ""
-  names = text.escape(", ".join(left_out))
-  sentence = f"{names}: of the training data, in the tables only."
-  return f'<p class="muted">{sentence}</p>'
-
-
 def _curves(run: inputs.Run, gallery: pictures.Gallery) -> str:
   from imgbench.report import figures
 
@@ -127,48 +103,6 @@ def _curves(run: inputs.Run, gallery: pictures.Gallery) -> str:
   )
 
 
-def _subsets(run: inputs.Run, gallery: pictures.Gallery) -> str:
-  from imgbench.report import figures
-
-  by_set = {
-    dataset.key: selection.subset_rows(run.results or (), dataset.key)
-    for dataset in run.datasets
-  }
-  shown = [row for rows in by_set.values() for row in rows]
-  if not shown:
-    return ""
-  metrics = selection.first_metrics(shown, MAX_CHARTED)
-  charts = {
-    dataset.key: [r for r in by_set[dataset.key] if r.metric in metrics]
-    for dataset in run.charted
-  }
-  limits = selection.limits([row for rows in charts.values() for row in rows])
-  parts = []
-  for key, rows in charts.items():
-    if not rows:
-      continue
-    parts.append(f"<h3>{_titled(run, key)}</h3>")
-    parts.append(
-      gallery.figure(
-        f"subsets_{writers.file_key(key)}",
-        functools.partial(
-          figures.subsets, rows=rows, limits=limits, coverage=run.coverage
-        ),
-        alt=f"Accuracy by subset of classes on {key}",
-        caption=_SUBSETS_CAPTION,
-      )
-    )
-  main = [row for row in shown if row.metric in metrics]
-  parts.append(html_tables.subsets(main, run.synthetic, run.coverage))
-  rest = [
-    row for row in run.results or () if row.subset != "all" and row not in main
-  ]
-  if rest:
-    table = html_tables.subsets(rest, run.synthetic, run.coverage)
-    parts.append(_folded("Other metrics of the subsets", table))
-  return "\n".join(parts)
-
-
 def _errors(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
   parts = []
   if dataset.confusion is not None:
@@ -182,6 +116,7 @@ def _errors(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
 
 def _confusion(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
   from imgbench.report import figures
+  from imgbench.report import figures_rows
 
   name = f"confusion_{writers.file_key(dataset.key)}"
   pairs = selection.confused_pairs(dataset.confusion, MAX_PAIRS)
@@ -196,7 +131,7 @@ def _confusion(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
   elif pairs:
     title = "Most confused classes"
     draw = functools.partial(
-      figures.confused_pairs, dataset=dataset, limit=MAX_PAIRS
+      figures_rows.confused_pairs, dataset=dataset, limit=MAX_PAIRS
     )
     caption = (
       f"The {len(pairs)} most frequent confusions among {num_classes:,}"
@@ -207,17 +142,21 @@ def _confusion(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
   figure = gallery.figure(
     name, draw, alt=f"{title} of {dataset.key}", caption=caption
   )
-  table = _folded("Most frequent confusions", html_tables.pairs(dataset, pairs))
+  table = html_tables.folded(
+    "Most frequent confusions", html_tables.pairs(dataset, pairs)
+  )
   return f"<h3>{title}</h3>\n{figure}\n{table if pairs else ''}"
 
 
 def _classes(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
-  from imgbench.report import figures
+  from imgbench.report import figures_rows
 
   worst = selection.worst_classes(dataset.classes, MAX_CLASSES)
   figure = gallery.figure(
     f"worst_classes_{writers.file_key(dataset.key)}",
-    functools.partial(figures.worst_classes, dataset=dataset, limit=MAX_WORST),
+    functools.partial(
+      figures_rows.worst_classes, dataset=dataset, limit=MAX_WORST
+    ),
     alt=f"Classes of {dataset.key} with the lowest recall",
     caption="Recall with its interval, the lowest first; on the right the"
     " class that it is most often taken for, and how many times.",
@@ -226,7 +165,7 @@ def _classes(dataset: inputs.DatasetFiles, gallery: pictures.Gallery) -> str:
   title = f"All {total:,} classes"
   if total > len(worst):
     title = f"The {len(worst)} worst of {total:,} classes (all: per_class.csv)"
-  table = _folded(title, html_tables.classes(dataset, worst))
+  table = html_tables.folded(title, html_tables.classes(dataset, worst))
   return f"<h3>Worst classes</h3>\n{figure}\n{table}"
 
 
@@ -307,7 +246,9 @@ def _setup(run: inputs.Run) -> str:
     ("Environment", run.environment),
   ):
     if values:
-      parts.append(_folded(title, html_tables.key_values(_flat(values))))
+      parts.append(
+        html_tables.folded(title, html_tables.key_values(_flat(values)))
+      )
   return "\n".join(parts) or "<p>Not written.</p>"
 
 
@@ -323,8 +264,3 @@ def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
 
 def _titled(run: inputs.Run, key: str) -> str:
   return html_tables.dataset_title(key, run.synthetic)
-
-
-def _folded(title: str, content: str) -> str:
-  summary = f"<summary>{text.escape(title)}</summary>"
-  return f"<details>{summary}\n{content}\n</details>"

@@ -6,12 +6,26 @@ import hashlib
 
 import numpy as np
 
+from imgbench.report import entries
 from imgbench.report import inputs
 from imgbench.report import probabilities
 from imgbench.report import text
 
 # Beside the accuracies in the first table of results.
 _MAIN = ("nll", "ece", "macro_f1", "macro_average_precision")
+# Accuracies that people ask for first, of whole sets and of subsets.
+FOR_A_GLANCE = (
+  "top1_accuracy",
+  "top5_accuracy",
+  "multilabel_accuracy.tfds",
+  "multilabel_accuracy.imagenet_m",
+  "real_accuracy",
+)
+FOR_SUBSETS = ("top1_accuracy", "multilabel_accuracy.tfds", "real_accuracy")
+# The subsets that are recommended to be shown apart.
+_KINDS = ("object", "organism", "dog")
+MAX_ACROSS = 3  # data sets that can be read side by side
+_MAX_TILES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +122,24 @@ def logged_keys(records: Sequence[dict], ending: str) -> list[str]:
   return sorted(keys, key=lambda key: not key.startswith("train/"))
 
 
+def worth_a_curve(
+  records: Sequence[dict], keys: Sequence[str], limit: int
+) -> list[str]:
+  """At most `limit` of the keys; not those logged once, if others are not.
+
+  A run may be evaluated on many sets, on most of them when it ends.
+  """
+  often = [key for key in keys if len(series(records, key)[0]) > 1]
+  return (often or list(keys))[:limit]
+
+
 def last(records: Sequence[dict], key: str):
   """The last value logged under `key`, or None."""
   values = [r[key] for r in records if r.get(key) is not None]
   return values[-1] if values else None
 
 
-def main_rows(results: Sequence[inputs.Row]) -> list[inputs.Row]:
+def main_rows(results: Sequence[entries.Row]) -> list[entries.Row]:
   """What is said of whole sets at once; the other rows can be folded."""
   return [
     row
@@ -125,8 +150,8 @@ def main_rows(results: Sequence[inputs.Row]) -> list[inputs.Row]:
 
 
 def subset_rows(
-  results: Sequence[inputs.Row], dataset: str
-) -> list[inputs.Row]:
+  results: Sequence[entries.Row], dataset: str
+) -> list[entries.Row]:
   """Accuracies of a data set, if it has subsets beside "all"."""
   rows = [
     row
@@ -136,13 +161,42 @@ def subset_rows(
   return rows if any(row.subset != "all" for row in rows) else []
 
 
-def first_metrics(rows: Sequence[inputs.Row], limit: int) -> list[str]:
+def without_training(run: inputs.Run) -> list[entries.Row]:
+  """The results, without those on training data."""
+  training = run.training
+  return [row for row in run.results or () if row.dataset not in training]
+
+
+def fit_across(rows: Sequence[entries.Row]) -> bool:
+  """Whether their data sets can be read side by side."""
+  return len({row.dataset for row in rows}) <= MAX_ACROSS
+
+
+def kinds(rows: Sequence[entries.Row]) -> list[str]:
+  """Objects, organisms and dogs, as far as they are there."""
+  there = {row.subset for row in rows}
+  return [name for name in _KINDS if name in there]
+
+
+def leading(rows: Sequence[entries.Row]) -> list[str]:
+  """Data sets that are named first: all, if they are few.
+
+  Of many, those that are compared with a base set have a place of their own.
+  """
+  datasets = list(dict.fromkeys(row.dataset for row in rows))
+  if len(datasets) <= _MAX_TILES:
+    return datasets
+  compared = {row.dataset for row in rows if row.shift}
+  return [name for name in datasets if name not in compared]
+
+
+def first_metrics(rows: Sequence[entries.Row], limit: int) -> list[str]:
   """The metrics of `rows`, in the order of a table, at most `limit`."""
   names = dict.fromkeys(row.metric for row in rows)
   return sorted(names, key=text.metric_order)[:limit]
 
 
-def limits(rows: Sequence[inputs.Row]) -> tuple[float, float]:
+def limits(rows: Sequence[entries.Row]) -> tuple[float, float]:
   """The lowest and the highest fraction among values and intervals."""
   numbers = [
     number
@@ -153,7 +207,7 @@ def limits(rows: Sequence[inputs.Row]) -> tuple[float, float]:
   return (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
 
 
-def headline(results: Sequence[inputs.Row], dataset: str) -> list[inputs.Row]:
+def headline(results: Sequence[entries.Row], dataset: str) -> list[entries.Row]:
   """The main accuracies of the whole set, top-1 first."""
   rows = [
     row

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from imgbench.report import entries
 from imgbench.report import inputs
+from imgbench.report import selection
 from imgbench.report import text
 
 _LEFT = ("dataset", "subset", "metric", "")  # the others are set to the right
@@ -20,8 +22,10 @@ def terminal_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
 
   One table has a line for each main number of the whole sets, beside it how
   far predictions that nobody has reviewed may move it; the second one a line
-  for each subset. A last line says how many further numbers the file holds.
-  Rates are in percent.
+  for each subset, the third one a line for each drop from a base set. Of many
+  data sets those that have drops are in the third table alone. A last line says
+  how many further numbers the file holds. Rates are in percent, drops in
+  percentage points.
 
   Args:
     results: the content of results.json.
@@ -30,10 +34,11 @@ def terminal_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
   Raises:
     InputError: an entry that results.json would not hold.
   """
-  rows = inputs.parse_results(results)
+  rows = entries.parse(results)
   datasets = list(dict.fromkeys(row.dataset for row in rows))
+  leading = selection.leading(rows)
   whole = sorted(
-    filter(_is_shown, rows),
+    (row for row in rows if _is_shown(row) and row.dataset in leading),
     key=lambda row: (
       datasets.index(row.dataset),
       text.metric_order(row.metric),
@@ -42,30 +47,41 @@ def terminal_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
   interval = f"{inputs.coverage(alpha)} interval"
   header = ("dataset", "metric", "value", interval, "n", "")
   lines = _table(header, [_cells(row) for row in whole])
-  of_subsets = [row for row in rows if _is_shown_of_subset(row)]
+  of_subsets = [
+    row for row in rows if _is_shown_of_subset(row) and row.dataset in leading
+  ]
   if of_subsets:
     lines += ["", *_subsets(of_subsets)]
-  shown = sum(1 + 3 * bool(text.unreviewed(row)) for row in whole)
-  hidden = len(results) - shown - len(of_subsets)
+  dropped = [row for row in rows if _is_shown_drop(row)]
+  if dropped:
+    lines += ["", *_drops(dropped, inputs.coverage(alpha))]
+  shown = {id(row) for row in (*whole, *of_subsets, *dropped)}
+  unreviewed = sum(bool(text.unreviewed(row)) for row in whole)
+  hidden = len(results) - len(shown) - 3 * unreviewed - 2 * len(dropped)
   if hidden:
     lines.append(f"({hidden} more in results.json)")
   return "\n".join(lines)
 
 
-def _is_shown(row: inputs.Row) -> bool:
+def _is_shown(row: entries.Row) -> bool:
   if row.subset != "all":
     return False
-  if inputs.is_training_split(row.dataset):
+  if entries.is_training_split(row.dataset):
     return row.metric in _OF_TRAINING
   return text.is_headline(row.metric) or row.metric in _ALSO
 
 
-def _is_shown_of_subset(row: inputs.Row) -> bool:
-  training = inputs.is_training_split(row.dataset)
+def _is_shown_of_subset(row: entries.Row) -> bool:
+  training = entries.is_training_split(row.dataset)
   return row.subset != "all" and row.metric in _OF_SUBSETS and not training
 
 
-def _cells(row: inputs.Row) -> tuple[str, ...]:
+def _is_shown_drop(row: entries.Row) -> bool:
+  shown = row.subset == "all" and row.metric in _OF_SUBSETS
+  return shown and row.shift is not None
+
+
+def _cells(row: entries.Row) -> tuple[str, ...]:
   unreviewed = text.unreviewed(row)
   return (
     row.dataset,
@@ -77,7 +93,7 @@ def _cells(row: inputs.Row) -> tuple[str, ...]:
   )
 
 
-def _subsets(rows: Sequence[inputs.Row]) -> list[str]:
+def _subsets(rows: Sequence[entries.Row]) -> list[str]:
   """A line for each subset, with the metrics side by side."""
   metrics = [m for m in _OF_SUBSETS if any(row.metric == m for row in rows)]
   found = {(row.dataset, row.subset, row.metric): row for row in rows}
@@ -92,7 +108,23 @@ def _subsets(rows: Sequence[inputs.Row]) -> list[str]:
   return _table(("dataset", "subset", *metrics), body)
 
 
-def _interval(row: inputs.Row) -> str:
+def _drops(rows: Sequence[entries.Row], coverage: str) -> list[str]:
+  """A line for each accuracy that is compared with that on a base set."""
+  body = [
+    (
+      row.dataset,
+      row.metric,
+      text.value(row.shift.base),
+      text.shifted(row),
+      text.drop(row.shift.drop),
+    )
+    for row in rows
+  ]
+  header = ("dataset", "metric", "base", "value", f"drop [{coverage} interval]")
+  return _table(header, body)
+
+
+def _interval(row: entries.Row) -> str:
   interval = text.interval(row, ", ")
   return f"[{interval}]" if interval else ""
 

@@ -3,7 +3,7 @@
 import html
 import re
 
-from imgbench.report import inputs
+from imgbench.report import entries
 
 UNDEFINED = "undefined"
 _RATE = re.compile(r"accuracy|precision|recall|f1|error")
@@ -28,6 +28,9 @@ _COUNTS = ("non_finite",)  # metrics that are whole numbers
 # What comes first in a table; the others follow as the file has them.
 _FIRST = ("top1_accuracy", "top5_accuracy")
 _CLASS_MEAN = "class_mean"
+_DROP = "drop"
+# Variants of an accuracy that say something about it.
+_ABOUT = ("unreviewed", "bound_low", "bound_high", "base", _DROP)
 
 
 def is_rate(metric: str) -> bool:
@@ -44,8 +47,18 @@ def is_accuracy(metric: str) -> bool:
   return (
     base.endswith("accuracy")
     and base != "balanced_accuracy"
-    and not variant.endswith(("unreviewed", "bound_low", "bound_high"))
+    and variant.rpartition(".")[2] not in _ABOUT
   )
+
+
+def is_of_label_set(metric: str) -> bool:
+  """Whether it is an accuracy against several labels of an image."""
+  return is_accuracy(metric) and metric.startswith(("multilabel_", "real_"))
+
+
+def is_drop(metric: str) -> bool:
+  """Whether it is a difference of accuracies, shown in percentage points."""
+  return metric.rpartition(".")[2] == _DROP
 
 
 def is_headline(metric: str) -> bool:
@@ -80,26 +93,30 @@ def number(metric: str, value: float | None) -> str:
   """A value of a metric: percent without the sign for rates."""
   if value is None:
     return UNDEFINED
+  if is_drop(metric):
+    return f"{100 * value:z.1f}"
   if metric in _COUNTS:
     return f"{value:,.0f}"
   return f"{100 * value:.2f}" if is_rate(metric) else f"{value:.4f}"
 
 
 def unit(metric: str) -> str:
+  if is_drop(metric):
+    return " points"
   return "%" if is_rate(metric) else ""
 
 
-def value(row: inputs.Row) -> str:
-  """E.g. "93.12%"; "undefined" where there is no value."""
+def value(row: entries.Row) -> str:
+  """E.g. "93.12%", "11.7 points"; "undefined" where there is no value."""
   text = number(row.metric, row.value)
   return text if row.value is None else text + unit(row.metric)
 
 
-def has_interval(row: inputs.Row) -> bool:
+def has_interval(row: entries.Row) -> bool:
   return row.ci_low is not None and row.ci_high is not None
 
 
-def interval(row: inputs.Row, separator: str = " – ") -> str:
+def interval(row: entries.Row, separator: str = " – ") -> str:
   """E.g. "92.61 – 93.60"; empty where there is none."""
   if not has_interval(row):
     return ""
@@ -108,7 +125,25 @@ def interval(row: inputs.Row, separator: str = " – ") -> str:
   )
 
 
-def unreviewed(row: inputs.Row) -> str:
+def drop(row: entries.Row) -> str:
+  """E.g. "11.7 points [10.9, 12.5]"; brackets, as bounds may be negative."""
+  bounds = interval(row, ", ")
+  return f"{value(row)} [{bounds}]" if bounds else value(row)
+
+
+def shifted(row: entries.Row) -> str:
+  """The accuracy that `row.shift` compares with the base set's.
+
+  That of the row where it has one. A mean over classes has none where the set
+  lacks a class; the drop is over those that occur, and leaves it.
+  """
+  base, lost = row.shift.base.value, row.shift.drop.value
+  if row.value is None and base is not None and lost is not None:
+    return number(row.metric, base - lost) + unit(row.metric)
+  return value(row)
+
+
+def unreviewed(row: entries.Row) -> str:
   """E.g. "1.17% never reviewed: 96.86 to 98.03"; empty where all are.
 
   The bounds are those of the value: all such predictions wrong, or all right.

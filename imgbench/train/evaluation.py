@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from absl import logging
 import ml_collections
 import numpy as np
 
@@ -15,9 +16,13 @@ from imgbench import parallel
 from imgbench import registry
 from imgbench.data import source
 from imgbench.evaluators import base
+from imgbench.evaluators import shift
+from imgbench.evaluators import splits
+from imgbench.labels import classes
 from imgbench.labels import masks
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import diagnostics
+from imgbench.train import inputs
 
 KEYS = (
   "every",
@@ -27,11 +32,22 @@ KEYS = (
   "alpha",
   "class_masks",
   "warnings",
+  "input",
+  "shift",
   "sets",
 )
 # Of what a set's data are, as in section data, and how it is evaluated.
 _SOURCE_KEYS = ("split", "name", "data_dir", "options")
-_SET_KEYS = ("type", "every", "probabilities", *_SOURCE_KEYS)
+_SET_KEYS = (
+  "type",
+  "every",
+  "probabilities",
+  "restrict_classes",
+  *_SOURCE_KEYS,
+)
+# Evaluations of the moving average of the parameters, behind the alias.
+EMA = "_ema"
+_FLIPPED = "logits averaged over an image and its mirror"
 
 BuildSource = Callable[[Any, str], source.Source]
 
@@ -44,11 +60,28 @@ class Plan:
     sources: by alias.
     types: evaluator types by alias.
     arguments: of each evaluator, by alias.
+    shift: the sets whose drop from a base set is measured, or None.
+    class_masks: subsets of classes that the config names a file for.
+    protocol: how predictions are made, if not by one plain forward pass.
   """
 
   sources: Mapping[str, source.Source]
   types: Mapping[str, Callable[..., base.Evaluator]]
   arguments: Mapping[str, dict[str, Any]]
+  shift: shift.Shift | None
+  class_masks: Mapping[str, np.ndarray]
+  protocol: str
+
+  def with_drops(
+    self, evaluations: Mapping[str, base.Evaluation]
+  ) -> dict[str, base.Evaluation]:
+    """Returns the evaluations, the shifted ones with their drops."""
+    return shift.with_drops(
+      evaluations,
+      self.shift,
+      class_masks=self.class_masks,
+      protocol=self.protocol,
+    )
 
 
 def thresholds(config: ml_collections.ConfigDict) -> diagnostics.Thresholds:
@@ -95,6 +128,7 @@ def plan(
     )
     with config_utils.errors_name(key):
       split = build_source(data, entry.split)
+      types[alias].check(split.info)
     _check_fits(key, split.info, train_info)
     twins = [a for a, s in sources.items() if s.info.key == split.info.key]
     if twins:
@@ -113,8 +147,16 @@ def plan(
       "alpha": section.alpha,
       "class_masks": class_masks,
       "probabilities": entry.get("probabilities", None),
+      "restrict_classes": bool(entry.get("restrict_classes", False)),
     }
-  return Plan(sources, types, arguments)
+  return Plan(
+    sources,
+    types,
+    arguments,
+    shift=shift.check(section.shift, section.sets),
+    class_masks=class_masks,
+    protocol=_FLIPPED if section.flip_average else "",
+  )
 
 
 def build(
@@ -125,7 +167,10 @@ def build(
   normalize: Callable,
   load: Callable[[source.Source], source.Examples],
 ) -> dict[str, base.Evaluator]:
-  """Returns the evaluators by alias; reads their splits with `load`."""
+  """Returns the evaluators by alias; reads their splits with `load`.
+
+  Where parameters are averaged there is a second one of each, `<alias>_ema`.
+  """
   flip = config.evaluation.flip_average
 
   def predict_fn(variables, images):
@@ -136,26 +181,63 @@ def build(
       logits = (logits + mirrored) / 2
     return logits
 
+  kinds = ("raw", "ema") if config.ema.decay else ("raw",)
   built = {}
   compiled_pass = None
-  for alias, split in plan.sources.items():
+  for alias, found in plan.sources.items():
     if compiled_pass is None:
       compiled_pass = base.CompiledPass(
         predict_fn,
         strategy,
         config.evaluation.batch_size,
-        split.info.num_classes,
+        found.info.num_classes,
         tuple(config.evaluation.ks),
       )
-    built[alias] = plan.types[alias](
-      load(split),
-      split.info,
-      compiled_pass=compiled_pass,
-      strategy=strategy,
-      protocol="logits averaged over an image and its mirror" if flip else "",
-      **plan.arguments[alias],
-    )
+    split = _split(found, config, strategy, load)
+    for kind in kinds:
+      built[alias + (EMA if kind == "ema" else "")] = plan.types[alias](
+        split,
+        compiled_pass=compiled_pass,
+        protocol=plan.protocol,
+        parameters=kind,
+        **plan.arguments[alias],
+      )
   return built
+
+
+def _split(found, config, strategy, load) -> splits.Split:
+  if not found.info.streamed:
+    return splits.ResidentSplit(found.info, load(found), strategy)
+  decoded, _ = inputs.eval_pipeline(config.evaluation.input, found)
+  logging.info("reading labels of %s: %d", found.info.key, len(found))
+  return splits.StreamedSplit(found.info, found.examples(), strategy, decoded)
+
+
+def trained_shares(
+  plan: Plan,
+  evaluators_by_alias: Mapping[str, base.Evaluator],
+  train_source: source.Source | source.EncodedSource,
+  train_ids: np.ndarray | None,
+) -> dict[str, float]:
+  """Returns by alias the share of a split that is trained on.
+
+  Args:
+    plan: of the evaluations.
+    evaluators_by_alias: made from it.
+    train_source: of the training split.
+    train_ids: str [N], its image ids; None where it is streamed.
+  """
+  shares = {}
+  for alias, evaluator in evaluators_by_alias.items():
+    found = plan.sources[alias.removesuffix(EMA)]
+    if found.info.name != train_source.info.name:
+      shares[alias] = 0.0
+    elif train_ids is None:
+      shares[alias] = found.shared_with(train_source)
+    else:
+      seen = np.isin(evaluator.examples.image_id, train_ids)
+      shares[alias] = float(seen.mean())
+  return shares
 
 
 def _check_entry(key: str, alias: str, entry) -> None:
@@ -182,6 +264,8 @@ def _check_fits(key: str, info: source.Info, train_info: source.Info) -> None:
     raise errors.InputError(
       f"{key}: {info.key} has other classes than {train_info.key}"
     )
+  if info.streamed:
+    return
   if info.image_shape != train_info.image_shape:
     raise errors.InputError(
       f"{key}: {info.key} has images {list(info.image_shape)}, expected"
@@ -201,9 +285,14 @@ def _class_masks(section, info: source.Info) -> dict[str, np.ndarray]:
       )
     with config_utils.errors_name(key):
       found[name] = masks.read_class_mask(
-        path, info.num_classes, info.class_names
+        path, info.num_classes, info.class_names, _wnids(info)
       )
   return found
+
+
+def _wnids(info: source.Info) -> tuple[str, ...]:
+  imagenet = info.class_names == classes.short_names()
+  return classes.imagenet_classes().wnids if imagenet else ()
 
 
 def _evaluator_type(key: str, entry):

@@ -161,7 +161,8 @@ class Run:
 
   def _close(self) -> None:
     """Ends what goes on in the background; a run that failed says why."""
-    for part in (self._progress, self._writer, self._checkpoints):
+    parts = (self._parts.feed, self._progress, self._writer, self._checkpoints)
+    for part in parts:
       try:
         if part is not None:
           part.close()
@@ -173,6 +174,7 @@ class Run:
   def _restore(self) -> None:
     restored = self._checkpoints.restore(self._state, self._check_meta)
     if restored is None:
+      self._start_from(self._config.checkpoint.init_from)
       return
     self._state, meta = restored
     self._step = meta["step"]
@@ -184,6 +186,15 @@ class Run:
     self._watch = timing.Stopwatch({**meta["times"], "setup_s": setup_s})
     logging.info("resuming at step %d of %d", self._step, self._periods.total)
 
+  def _start_from(self, workdir: str) -> None:
+    """Takes the state of another run, if one is named, as it stands."""
+    if not workdir:
+      return
+    self._state, meta = checkpoints.restore_other(workdir, self._state)
+    self._step = meta["step"]
+    self._check_step(self._step)
+    logging.info("starting from step %d of %s", self._step, workdir)
+
   def _check_meta(self, meta: Mapping[str, Any]) -> None:
     """Raises InputError if a checkpoint cannot go on with this data."""
     if meta["data_fingerprint"] != self._parts.info.fingerprint:
@@ -193,9 +204,12 @@ class Run:
         f" {meta['data_fingerprint']}, now {self._parts.info.fingerprint});"
         " give the old folder or another --workdir"
       )
-    if meta["step"] > self._periods.total:
+    self._check_step(meta["step"])
+
+  def _check_step(self, step: int) -> None:
+    if step > self._periods.total:
       raise errors.InputError(
-        f"{self._folder} is at step {meta['step']} already, beyond the"
+        f"{self._folder} is at step {step} already, beyond the"
         f" {self._periods.total} of steps.total"
       )
 
@@ -359,7 +373,9 @@ class Run:
       if not everything and not self._due(self._periods.evaluation[alias]):
         continue
       with self._watch.section("eval_s"):
-        evaluation = evaluator.run(self._state.variables, self._stop.requested)
+        averaged = evaluator.parameters == "ema"
+        variables = self._state.ema if averaged else self._state.variables
+        evaluation = evaluator.run(variables, self._stop.requested)
       self._evaluations[alias] = evaluation
       for (subset, metric), value in evaluation.measurements.items():
         if subset == "all" and value.value is not None:

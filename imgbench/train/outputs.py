@@ -4,8 +4,6 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from imgbench import report
 from imgbench import run_files
 from imgbench import writers
@@ -34,17 +32,11 @@ def describe(
     "synthetic": [key for key, info in infos.items() if info.synthetic],
     # All of whose examples were trained on.
     "training_data": [
-      e.info.key for e in evaluators if trained_share(e, parts) == 1
+      evaluator.info.key
+      for alias, evaluator in parts.evaluators.items()
+      if parts.trained_shares[alias] == 1
     ],
   }
-
-
-def trained_share(evaluator: base.Evaluator, parts: setup.Parts) -> float:
-  """Share of an evaluated split's examples that are trained on, by their id."""
-  if evaluator.info.name != parts.info.name:
-    return 0.0
-  seen = np.isin(evaluator.examples.image_id, parts.train_ids)
-  return float(seen.mean())
 
 
 def write(
@@ -54,13 +46,14 @@ def write(
   with_report: bool,
 ) -> dict[str, dict[str, Any]]:
   """Writes all files of the end of a run; returns what results.json holds."""
+  evaluations = parts.plan.with_drops(evaluations)
   examples = {alias: e.examples for alias, e in parts.evaluators.items()}
   results = run_files.write_results(
     folder, evaluations, examples, _warnings(folder, evaluations, parts)
   )
   if with_report:
-    images = {e.info.key: e.examples.image for e in parts.evaluators.values()}
-    report.write_report(folder, lambda key, index: images[key][index])
+    images = {e.info.key: e.images for e in parts.evaluators.values()}
+    report.write_report(folder, lambda key, index: images[key](index))
   return results
 
 
@@ -70,10 +63,7 @@ def _warnings(
   parts: setup.Parts,
 ) -> list[dict[str, Any]]:
   """Rows of warnings.json: the diagnosis of every split."""
-  shares = {
-    alias: trained_share(evaluator, parts)
-    for alias, evaluator in parts.evaluators.items()
-  }
+  shares = parts.trained_shares
   trained = [alias for alias, share in shares.items() if share == 1]
   if trained:
     measured = evaluations[trained[0]].measurements

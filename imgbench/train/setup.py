@@ -3,22 +3,24 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
 
 from absl import logging
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 
 from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
+from imgbench import losses
 from imgbench import models
 from imgbench import optim
 from imgbench import parallel
 from imgbench import registry
 from imgbench.data import device
+from imgbench.data import mixing
 from imgbench.data import order
 from imgbench.data import preprocess
 from imgbench.data import source
@@ -27,6 +29,8 @@ from imgbench.metrics import diagnostics
 from imgbench.metrics import multilabel
 from imgbench.models import base as models_base
 from imgbench.train import evaluation
+from imgbench.train import feeds
+from imgbench.train import inputs
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
@@ -37,13 +41,15 @@ SECTIONS = {
   "data": ("name", "train_split", "data_dir", "options"),
   "model": None,
   "augment": None,
-  "loss": ("label_smoothing",),
+  "input": None,
+  "ema": ("decay",),
+  "loss": ("name", "label_smoothing"),
   "optim": None,
   "schedule": None,
   "steps": ("total", "per_dispatch"),
   "logging": ("every", "tensorboard", "report"),
   "evaluation": evaluation.KEYS,
-  "checkpoint": ("every", "keep", "best", "asynchronous"),
+  "checkpoint": ("every", "keep", "best", "asynchronous", "init_from"),
   "parallel": None,
 }
 # What a best checkpoint can be chosen by: higher is better.
@@ -56,6 +62,11 @@ BEST_METRICS = (
 )
 # Patches of this many training images set what a model takes from data.
 PREPARE_EXAMPLES = 5000
+LOSSES = {
+  "softmax": losses.softmax_cross_entropy,
+  "sigmoid": losses.sigmoid_cross_entropy,
+}
+_MIXING = {"mixup": 0.0, "cutmix": 0.0, "switch": 0.5}
 STEPS_PER_DISPATCH = 16
 
 
@@ -76,9 +87,9 @@ class Parts:
   Attributes:
     strategy: devices and shardings.
     info: of the training split.
-    train_ids: str [N], image ids of the training split.
-    order: of the training examples.
-    train_data: the training split on the devices.
+    trained_shares: by alias, the share of a split that is trained on.
+    feed: what the steps are fed, by step.
+    train_data: the training split on the devices; None where it is streamed.
     state: at step 0, on the devices.
     num_params: numbers that are trained.
     sample: (images uint8 [N, H, W, C], index int32 [B], epoch int32 [B], key)
@@ -88,6 +99,7 @@ class Parts:
     steps_per_dispatch: at least 1.
     schedule: learning rate by steps done.
     evaluators: by alias, in the order of the config.
+    plan: of the evaluations.
     thresholds: of the warnings.
     periods: when what is due.
     global_batch_size: B.
@@ -95,9 +107,9 @@ class Parts:
 
   strategy: parallel.JitStrategy
   info: source.Info
-  train_ids: np.ndarray
-  order: order.ExampleOrder
-  train_data: device.DeviceExamples
+  trained_shares: Mapping[str, float]
+  feed: feeds.Feed
+  train_data: device.DeviceExamples | None
   state: state_lib.TrainState
   num_params: int
   sample: Callable
@@ -106,6 +118,7 @@ class Parts:
   steps_per_dispatch: int
   schedule: optax.Schedule
   evaluators: Mapping[str, evaluators_base.Evaluator]
+  plan: evaluation.Plan
   thresholds: diagnostics.Thresholds
   periods: Periods
   global_batch_size: int
@@ -134,45 +147,85 @@ def build(config: ml_collections.ConfigDict) -> Parts:
   info = train_source.info
   periods = _periods(config, info.num_examples)
   schedule, tx = _optimizer(config, info.num_examples, periods.total)
-  model = _model(config, info, strategy)
-  normalize = _normalizer(config, info, model.dtype)
-  sample = _sampler(config, info, normalize)
   thresholds = evaluation.thresholds(config)
   evaluation_plan = evaluation.plan(config, info, build_source)
+  feed, image_shape = _feed(config, train_source)
+  model = _model(config, info, image_shape, strategy)
+  normalize = _normalizer(config, image_shape, model.dtype)
+  sample = _sampler(config, info, image_shape, normalize)
+  mix = _mixer(config)
 
-  examples = load(train_source)
-  train_data = strategy.replicate(device.from_examples(examples))
+  train_data, train_ids = None, None
+  if not info.streamed:
+    examples = load(train_source)
+    train_data = strategy.replicate(device.from_examples(examples))
+    train_ids = examples.image_id
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  state = strategy.jit(
-    lambda key: state_lib.TrainState.create(model.init(key), tx)
-  )(init_key)
+  create = functools.partial(
+    state_lib.TrainState.create, tx=tx, with_ema=bool(config.ema.decay)
+  )
+  state = strategy.jit(lambda key: create(model.init(key)))(init_key)
   if model.prepare is not None:
-    images = normalize(train_data.image[:PREPARE_EXAMPLES])
+    images = normalize(_first_images(feed, train_data))
     variables = strategy.jit(model.prepare)(state.variables, images)
-    state = strategy.replicate(state_lib.TrainState.create(variables, tx))
+    state = strategy.replicate(create(variables))
   train_step = step_lib.build_train_step(
-    model, tx, label_smoothing=config.loss.label_smoothing
+    model,
+    tx,
+    label_smoothing=config.loss.label_smoothing,
+    ema_decay=config.ema.decay,
+    loss_of=LOSSES[_loss_name(config)],
+  )
+  built = evaluation.build(
+    evaluation_plan, config, strategy, model.apply, normalize, load
   )
   return Parts(
     strategy=strategy,
     info=info,
-    train_ids=examples.image_id,
-    order=order.ExampleOrder(info.num_examples, config.seed),
+    trained_shares=evaluation.trained_shares(
+      evaluation_plan, built, train_source, train_ids
+    ),
+    feed=feed,
     train_data=train_data,
     state=state,
     num_params=models_base.num_params(state.variables),
     sample=sample,
     train_step=train_step,
-    device_step=step_lib.build_device_step(train_step, sample, step_key),
-    steps_per_dispatch=_steps_per_dispatch(config, strategy),
+    device_step=step_lib.build_device_step(train_step, sample, step_key, mix),
+    steps_per_dispatch=_steps_per_dispatch(config, strategy, info),
     schedule=schedule,
-    evaluators=evaluation.build(
-      evaluation_plan, config, strategy, model.apply, normalize, load
-    ),
+    evaluators=built,
+    plan=evaluation_plan,
     thresholds=thresholds,
     periods=periods,
     global_batch_size=config.global_batch_size,
   )
+
+
+def _feed(config, train_source) -> tuple[feeds.Feed, tuple[int, int, int]]:
+  """Returns what feeds the steps, and the shape of the model's images."""
+  info = train_source.info
+  examples = order.ExampleOrder(info.num_examples, config.seed)
+  batch = config.global_batch_size
+  if not info.streamed:
+    if config.input:
+      raise errors.InputError(
+        f"config section input: expected none for {info.key}, whose images"
+        f" have one size, got {sorted(config.input)}; see section augment"
+      )
+    return feeds.ResidentFeed(examples, batch), info.image_shape
+  decoded, size = inputs.train_pipeline(config.input, train_source, config.seed)
+  shape = (size, size, info.image_shape[-1])
+  return feeds.StreamedFeed(examples, batch, decoded, shape), shape
+
+
+def _first_images(feed, train_data) -> jax.Array:
+  """Returns images uint8 [N, H, W, C] of the training split."""
+  if train_data is not None:
+    return train_data.image[:PREPARE_EXAMPLES]
+  images = feed.at(0, 1)["image"]
+  feed.close()
+  return jnp.asarray(images)
 
 
 def load(split: source.Source) -> source.Examples:
@@ -188,20 +241,35 @@ def _check_values(config) -> None:
     raise errors.InputError(
       f"loss.label_smoothing: expected a number in [0, 1), got {smoothing}"
     )
+  if _loss_name(config) not in LOSSES:
+    raise errors.InputError(
+      f"loss.name: expected one of {', '.join(LOSSES)}, got"
+      f" {config.loss.name!r}"
+    )
+  if not 0 <= config.ema.decay < 1:
+    raise errors.InputError(
+      f"ema.decay: expected a number in [0, 1), 0 for none, got"
+      f" {config.ema.decay}"
+    )
   if config.checkpoint.keep < 1:
     raise errors.InputError(
       f"checkpoint.keep: expected >= 1, got {config.checkpoint.keep}"
     )
   best = config.checkpoint.best
   alias, _, metric = best.partition("/")
-  if best and (
-    alias not in config.evaluation.sets or metric not in BEST_METRICS
-  ):
+  known = list(config.evaluation.sets)
+  if config.ema.decay:
+    known += [name + evaluation.EMA for name in known]
+  if best and (alias not in known or metric not in BEST_METRICS):
     raise errors.InputError(
       "checkpoint.best: expected a metric of one of the evaluation sets"
-      f" ({', '.join(config.evaluation.sets) or 'none'}), such as"
+      f" ({', '.join(known) or 'none'}), such as"
       f" val/top1_accuracy (also {', '.join(BEST_METRICS[1:])}), got {best!r}"
     )
+
+
+def _loss_name(config) -> str:
+  return config.loss.get("name", "softmax")
 
 
 def build_source(section, split: str) -> source.Source:
@@ -229,11 +297,12 @@ def _periods(config, num_examples: int) -> Periods:
     logging=every(config.logging.every, "logging.every"),
     checkpoint=every(config.checkpoint.every, "checkpoint.every"),
     evaluation={
-      alias: every(
+      alias + suffix: every(
         entry.get("every", config.evaluation.every),
         f"evaluation.sets.{alias}.every",
       )
       for alias, entry in config.evaluation.sets.items()
+      for suffix in (("", evaluation.EMA) if config.ema.decay else ("",))
     },
   )
 
@@ -256,7 +325,7 @@ def _optimizer(config, num_examples: int, total_steps: int):
   return schedule, tx
 
 
-def _model(config, info, strategy) -> models_base.Model:
+def _model(config, info, image_shape, strategy) -> models_base.Model:
   section = config_utils.arguments(config.model)
   dtypes = {
     "auto": jnp.float32 if strategy.platform == "cpu" else jnp.bfloat16,
@@ -271,15 +340,15 @@ def _model(config, info, strategy) -> models_base.Model:
   with config_utils.errors_name("model"):
     return models.build_model(
       num_classes=info.num_classes,
-      image_shape=info.image_shape,
+      image_shape=image_shape,
       dtype=dtypes[name],
       **section,
     )
 
 
-def _normalizer(config, info, dtype):
+def _normalizer(config, image_shape, dtype):
   mean, std = tuple(config.augment.mean), tuple(config.augment.std)
-  channels = info.image_shape[-1]
+  channels = image_shape[-1]
   if len(mean) != channels or len(std) != channels or min(std) <= 0:
     raise errors.InputError(
       f"augment.mean and augment.std: expected {channels} numbers each, std"
@@ -288,9 +357,11 @@ def _normalizer(config, info, dtype):
   return lambda images: preprocess.normalize(images, mean, std, dtype)
 
 
-def _sampler(config, info, normalize):
+def _sampler(config, info, image_shape, normalize):
   section = config_utils.arguments(config.augment)
-  settings = {k: v for k, v in section.items() if k not in ("mean", "std")}
+  settings = {
+    k: v for k, v in section.items() if k not in ("mean", "std", *_MIXING)
+  }
 
   def sample(images, index, epoch, key):
     drawn = registry.call(
@@ -300,20 +371,30 @@ def _sampler(config, info, normalize):
       index=index,
       epoch=epoch,
       step_key=key,
+      whole_batch=info.streamed,
       **settings,
     )
     return normalize(drawn)
 
   numbers = jax.ShapeDtypeStruct((config.global_batch_size,), jnp.int32)
-  images = jax.ShapeDtypeStruct(
-    (info.num_examples, *info.image_shape), jnp.uint8
-  )
+  count = config.global_batch_size if info.streamed else info.num_examples
+  images = jax.ShapeDtypeStruct((count, *image_shape), jnp.uint8)
   with config_utils.errors_name("augment"):
     jax.eval_shape(sample, images, numbers, numbers, jax.random.key(0))
   return sample
 
 
-def _steps_per_dispatch(config, strategy) -> int:
+def _mixer(config):
+  """Returns the mixing of images of section augment, None if it is off."""
+  settings = {n: config.augment.get(n, off) for n, off in _MIXING.items()}
+  with config_utils.errors_name("augment"):
+    mixing.check_settings(*settings.values())
+  if not settings["mixup"] and not settings["cutmix"]:
+    return None
+  return functools.partial(mixing.mix, **settings)
+
+
+def _steps_per_dispatch(config, strategy, info) -> int:
   wanted = config.steps.per_dispatch
   if wanted < 0:
     raise errors.InputError(
@@ -322,4 +403,7 @@ def _steps_per_dispatch(config, strategy) -> int:
   if wanted:
     return wanted
   # Gradients of convolutions inside a scan are 30 times slower on XLA:CPU.
-  return 1 if strategy.platform == "cpu" else STEPS_PER_DISPATCH
+  # Images of many steps at once would only fill memory.
+  if strategy.platform == "cpu" or info.streamed:
+    return 1
+  return STEPS_PER_DISPATCH

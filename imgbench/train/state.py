@@ -51,6 +51,7 @@ class TrainState:
     bad_step: int32, the first step whose loss or gradients are not finite; 0
       if there is none.
     last_finite_loss: float32, the loss of the step before that one.
+    ema: exponential moving average of `variables`, or None.
   """
 
   step: jax.Array
@@ -60,10 +61,14 @@ class TrainState:
   window: Window
   bad_step: jax.Array
   last_finite_loss: jax.Array
+  ema: dict[str, Any] | None = None
 
   @classmethod
   def create(
-    cls, variables: dict[str, Any], tx: optax.GradientTransformation
+    cls,
+    variables: dict[str, Any],
+    tx: optax.GradientTransformation,
+    with_ema: bool = False,
   ) -> "TrainState":
     """A state at step 0 from a model's variables."""
     model_state = {k: v for k, v in variables.items() if k != "params"}
@@ -75,6 +80,8 @@ class TrainState:
       window=Window.empty(),
       bad_step=jnp.zeros((), jnp.int32),
       last_finite_loss=jnp.full((), jnp.nan, jnp.float32),
+      # Copies: a buffer must not be donated twice.
+      ema=jax.tree.map(jnp.array, variables) if with_ema else None,
     )
 
   @property

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from imgbench.train import feeds
 from imgbench.train import setup
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
@@ -44,18 +45,22 @@ class Stepper:
     # Lowered ahead, so that compiling is timed apart and happens once.
     return (
       self._parts.strategy.jit(body, donate=(0,))
-      .lower(self._parts.state, self._parts.train_data, self._orders(0, size))
+      .lower(
+        self._parts.state,
+        self._parts.train_data,
+        self._on_devices(self._parts.feed.like(size), size),
+      )
       .compile()
     )
 
-  def _orders(self, step: int, count: int) -> dict[str, jax.Array]:
-    """Examples of steps [step, step + count), on the devices."""
-    batch = self._parts.global_batch_size
-    orders = self._parts.order.at(step * batch, count * batch)
+  def _on_devices(self, arrays: feeds.Arrays, count: int) -> dict:
     if count == 1:
-      return self._parts.strategy.shard_batch(orders)
-    orders = {k: v.reshape(count, batch) for k, v in orders.items()}
-    return self._parts.strategy.shard_batch_sequence(orders)
+      return self._parts.strategy.shard_batch(arrays)
+    arrays = {
+      k: v.reshape(count, len(v) // count, *v.shape[1:])
+      for k, v in arrays.items()
+    }
+    return self._parts.strategy.shard_batch_sequence(arrays)
 
   def advance(
     self,
@@ -82,9 +87,8 @@ class Stepper:
     while step < end and not should_stop():
       whole = step % many == 0 and step + many <= end
       count = many if whole else 1
-      state, loss = self._compiled[count](
-        state, self._parts.train_data, self._orders(step, count)
-      )
+      fed = self._on_devices(self._parts.feed.at(step, count), count)
+      state, loss = self._compiled[count](state, self._parts.train_data, fed)
       step += count
       in_flight.append((count, loss))
       if len(in_flight) > IN_FLIGHT:

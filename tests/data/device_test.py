@@ -13,7 +13,7 @@ def make(count):
     image=jnp.arange(count * 4, dtype=jnp.uint8).reshape(count, 2, 2, 1),
     label=jnp.arange(count, dtype=jnp.int32),
     label_codes=None,
-    is_problematic=None,
+    left_out=None,
   )
 
 

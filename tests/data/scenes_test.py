@@ -53,13 +53,13 @@ def test_the_pictures_are_the_ones_of_this_version(examples):
 def test_load_gives_what_info_promises(validation, examples):
   info = validation.info
   assert (info.name, info.key) == ("scenes", "scenes:validation")
-  assert info.synthetic and info.multilabel
+  assert info.synthetic and info.label_set == "reviewed"
   assert len(validation) == len(examples) == info.num_examples == 48
   assert examples.image.shape == (48, 48, 48, 3)
   assert examples.image.dtype == np.uint8
   assert examples.label.dtype == np.int32
   assert examples.label_codes.dtype == np.int8
-  assert examples.is_problematic.dtype == np.bool_
+  assert examples.left_out.dtype == np.bool_
   assert len(set(examples.image_id)) == 48
   assert examples.image_id[12] == "scenes_validation_00000012.png"
 
@@ -73,7 +73,7 @@ def test_each_example_is_its_row_of_load(validation, examples):
       examples.label_codes[i],
     )
     assert example["original_label"] == examples.label[i]
-    assert example["is_problematic"] == examples.is_problematic[i]
+    assert example["is_problematic"] == examples.left_out[i]
     assert example["file_name"].decode() == examples.image_id[i]
 
 

@@ -10,6 +10,7 @@ from imgbench.data import scenes
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import classification
+from imgbench.evaluators import splits
 
 SPLIT = scenes.ScenesSource("validation", image_size=16, validation_examples=50)
 
@@ -33,9 +34,8 @@ def make_variables():
 def build(evaluator, examples, batch_size, devices=1):
   strategy = parallel.create_strategy("jit", devices)
   compiled = base.CompiledPass(predict, strategy, batch_size, 24)
-  return evaluator(
-    examples, SPLIT.info, compiled_pass=compiled, strategy=strategy
-  )
+  split = splits.ResidentSplit(SPLIT.info, examples, strategy)
+  return evaluator(split, compiled_pass=compiled)
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(50, 1), (7, 1), (12, 8)])
@@ -56,7 +56,7 @@ def test_counts_do_not_depend_on_batches_or_devices(
   assert measured["all", "top1_accuracy"].n == 50
   # Correct (3) or unclear (2), over images that are not problematic.
   code = examples.label_codes[np.arange(50), top1]
-  good = ~examples.is_problematic
+  good = ~examples.left_out
   lenient = measured["all", "multilabel_accuracy.lenient_mean"]
   assert (lenient.correct, lenient.n) == ((code[good] >= 2).sum(), good.sum())
 
@@ -68,12 +68,10 @@ def test_stops_when_asked_to(examples):
     evaluator.run(make_variables(), lambda: next(answers))
 
 
-def test_multilabel_needs_reviewed_labels(examples):
+def test_multilabel_needs_reviewed_labels():
   info = source.Info("toy", "test", 50, (16, 16, 3), tuple("ab"), "0")
   with pytest.raises(errors.InputError, match="no reviewed label sets"):
-    classification.MultilabelEvaluator(
-      examples, info, compiled_pass=None, strategy=None
-    )
+    classification.MultilabelEvaluator.check(info)
 
 
 def test_a_label_that_no_class_has_is_not_lost_silently(examples):

@@ -7,6 +7,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.report import inputs
+from tests.report import imagenet_samples
 from tests.report import samples
 
 TOY = ("toy:test", ("ant", "bee", "cow"), 60, 0.7, 5)
@@ -34,15 +35,6 @@ def test_rows_keep_what_the_file_says(workdir):
   assert sum(c.n for c in run.datasets[0].classes) == 60
   assert run.datasets[0].confusion.sum() == 60
   assert run.datasets[0].predictions.top5.shape == (60, 5)
-
-
-def test_a_slash_in_a_name_is_part_of_it():
-  (row,) = inputs.parse_results({"set/config:test/all/nll": entry()})
-  assert (row.dataset, row.subset, row.metric) == (
-    "set/config:test",
-    "all",
-    "nll",
-  )
 
 
 @pytest.mark.parametrize(
@@ -99,26 +91,6 @@ def test_folder_without_a_run_is_refused(tmp_path):
     inputs.read(tmp_path)
 
 
-def test_what_is_unreviewed_is_part_of_its_accuracy():
-  name = "toy:test/all/multilabel_accuracy.tfds"
-  results = {
-    name: entry(value=0.5),
-    f"{name}.unreviewed": entry(value=0.1),
-    f"{name}.bound_low": entry(value=0.5),
-    f"{name}.bound_high": entry(value=0.6),
-    "toy:test/all/nll": entry(),
-    "toy:test/dog/multilabel_accuracy.tfds.bound_low": entry(value=0.25),
-  }
-  first, *others = inputs.parse_results(results)
-  assert first.unreviewed == inputs.Unreviewed(0.1, 0.5, 0.6)
-  # What lacks its accuracy stays a row: nothing of the file is lost.
-  assert [row.metric for row in others] == [
-    "nll",
-    "multilabel_accuracy.tfds.bound_low",
-  ]
-  assert others[0].unreviewed is None
-
-
 def test_coverage_is_that_of_the_config(workdir):
   assert inputs.read(workdir).coverage == "95%"
   (workdir / "config.json").write_text('{"evaluation": {"alpha": 0.1}}')
@@ -151,6 +123,42 @@ def test_probabilities_of_all_classes_are_not_needed(workdir):
   # Read, it would be refused.
   np.savez(path, **arrays, probs=np.array([{}], object))
   assert inputs.read(workdir).datasets[0].predictions.label.shape == (60,)
+
+
+def test_the_base_set_is_named_by_the_config(tmp_path):
+  names = ("imagenet2012", "imagenet_v2-matched-frequency")
+  workdir, _ = imagenet_samples.family(tmp_path / "run", names, share=0.01)
+  run = inputs.read(workdir)
+  base_of = lambda name: run.base_of(f"{name}:test")
+  assert base_of("imagenet_v2-matched-frequency") == "imagenet2012:validation"
+  averaged = base_of("imagenet_v2-matched-frequency+ema")
+  assert averaged == "imagenet2012+ema:validation"
+  assert base_of("imagenet_v2-matched-frequency+other") == ""
+  path = workdir / "config.json"
+  config = json.loads(path.read_text())
+  # A set may have its name from section data; a slash is no part of a key.
+  del config["evaluation"]["sets"]["imagenet2012"]["name"]
+  config["data"]["name"] = "imagenet2012"
+  path.write_text(json.dumps(config))
+  key = "imagenet_v2-matched-frequency:test"
+  assert inputs.read(workdir).base_of(key) == "imagenet2012:validation"
+  for evaluation in ({}, {"shift": {"base": "x"}}, {"sets": {}, "shift": {}}):
+    path.write_text(json.dumps({**config, "evaluation": evaluation}))
+    assert inputs.read(workdir).base_of(key) == ""
+
+
+def test_figures_are_of_the_first_parameters(tmp_path):
+  names = ("imagenet2012", "imagenet_v2-matched-frequency")
+  workdir, _ = imagenet_samples.family(tmp_path / "run", names, share=0.01)
+  run = inputs.read(workdir)
+  assert [dataset.key for dataset in run.datasets] == [
+    "imagenet2012:validation",
+    "imagenet2012+ema:validation",
+    "imagenet_v2-matched-frequency:test",
+    "imagenet_v2-matched-frequency+ema:test",
+  ]
+  assert run.charted == run.datasets[::2]
+  assert run.training == ()
 
 
 BINS = {

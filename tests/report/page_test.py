@@ -14,10 +14,11 @@ import pytest
 
 from imgbench import errors
 from imgbench import report
+from imgbench.report import entries
 from imgbench.report import html_tables
-from imgbench.report import inputs
 from imgbench.report import text
 from imgbench.report import themes
+from tests.report import imagenet_samples
 from tests.report import samples
 
 HOSTILE = '</table><script>alert("x")</script> & \'$\\frac{1}{0}$'
@@ -85,7 +86,7 @@ def test_every_number_of_the_results_is_on_the_page(scenes):
   shown = Parser(page).text
   results = json.loads((workdir / "results.json").read_text())
   assert len(results) == 72
-  for row in inputs.parse_results(results):
+  for row in entries.parse(results):
     assert text.value(row) in shown
     assert f"{row.n:,}" in shown
     if row.ci_low is not None:
@@ -153,8 +154,8 @@ def test_figures_lie_beside_the_page_in_a_sane_size(scenes):
 
 def test_bounds_stand_beside_their_accuracy_only(scenes):
   shown = Parser(scenes[1]).text
-  # In the tile, the results and the subsets; explained once.
-  assert shown.count("1.23% never reviewed: ") == 2 * (1 + 1 + 4)
+  # In the tile, beside top-1, in results and subsets; explained once.
+  assert shown.count("1.23% never reviewed: ") == 2 * (1 + 1 + 1 + 4)
   assert shown.count("Never reviewed: top-1 predictions whose label no") == 1
   assert "bound" not in shown.replace("the bounds are the value", "")
 
@@ -211,11 +212,12 @@ def test_intervals_of_another_coverage_are_called_so(small):
   config = {"evaluation": {"alpha": 0.1}}
   (small[0] / "config.json").write_text(json.dumps(config))
   shown = Parser(report.write_report(small[0]).read_text()).text
-  assert "90% interval" in shown and "95% interval" not in shown
+  assert "90% interval" in shown and "95%" not in shown
+  assert "every interval covers 90%." in shown
 
 
 def test_thousand_classes_show_pairs_and_the_worst(tmp_path):
-  workdir, drawn = samples.imagenet(tmp_path / "run")
+  workdir, drawn = imagenet_samples.alone(tmp_path / "run")
   path = report.write_report(workdir, samples.lookup(drawn))
   shown = Parser(path.read_text()).text
   assert "The 25 most frequent confusions among 1,000 classes" in shown

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from imgbench.report import entries
 from imgbench.report import inputs
 from imgbench.report import probabilities
 from imgbench.report import selection
@@ -67,10 +68,34 @@ def test_series_and_keys_skip_null():
   assert selection.last(records, "absent") is None
 
 
-def result(metric, subset="all"):
-  return inputs.Row(
-    "toy:test", subset, metric, 9, None, 0.5, None, None, None, ""
+def test_curves_are_of_what_was_logged_often():
+  records = [{"step": 1, "a": 1.0, "b": 1.0}, {"step": 2, "a": 2.0, "c": 1.0}]
+  assert selection.worth_a_curve(records, ["c", "b", "a"], 3) == ["a"]
+  assert selection.worth_a_curve(records[:1], ["a", "b"], 3) == ["a", "b"]
+  assert selection.worth_a_curve(records, ["a", "a", "a"], 2) == ["a", "a"]
+
+
+def result(metric, subset="all", dataset="toy:test", shift=None):
+  return entries.Row(
+    *(dataset, subset, metric, 9, None, 0.5, None, None, None, ""), shift=shift
   )
+
+
+def test_of_many_sets_those_without_a_base_set_lead():
+  shift = entries.Shift(result("top1_accuracy.base"), result("top1_accuracy"))
+  rows = [
+    result("top1_accuracy", dataset=f"{name}:test", shift=shift if on else None)
+    for name, on in (("a", 0), ("b", 1), ("c", 0), ("d", 1), ("e", 1))
+  ]
+  assert selection.leading(rows) == ["a:test", "c:test"]
+  assert selection.leading(rows[:4]) == ["a:test", "b:test", "c:test", "d:test"]
+  assert selection.fit_across(rows[:3]) and not selection.fit_across(rows[:4])
+
+
+def test_kinds_come_in_one_order():
+  rows = [result("nll", subset) for subset in ("all", "dog", "frog", "object")]
+  assert selection.kinds(rows) == ["object", "dog"]
+  assert selection.kinds(rows[:1]) == []
 
 
 def test_main_rows_headline_and_charted_rows():

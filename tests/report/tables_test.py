@@ -71,3 +71,52 @@ def test_coverage_is_in_the_heading():
 def test_other_keys_are_refused():
   with pytest.raises(errors.InputError, match="expected keys"):
     tables.terminal_table({"top1_accuracy": RATE})
+
+
+def shifted(name, subset="all", metric="top1_accuracy"):
+  key = f"{name}/{subset}/{metric}"
+  drop = {**PLAIN, "value": 0.117, "ci_low": 0.109, "ci_high": 0.1249}
+  base = {**RATE, "value": 0.8982, "n": 99}
+  return {key: RATE, f"{key}.base": base, f"{key}.drop": drop}
+
+
+DROPS = """\
+dataset      metric          value    95% interval      n
+-----------  -------------  ------  --------------  -----
+toy:test     top1_accuracy  78.12%  [77.30, 78.92]  10000
+toy_v2:test  top1_accuracy  78.12%  [77.30, 78.92]  10000
+
+dataset      subset          top1_accuracy
+-----------  ------  ---------------------
+toy_v2:test  dog     78.12% [77.30, 78.92]
+
+dataset      metric           base   value       drop [95% interval]
+-----------  -------------  ------  ------  ------------------------
+toy_v2:test  top1_accuracy  89.82%  78.12%  11.7 points [10.9, 12.5]
+(2 more in results.json)"""
+
+
+def test_drops_have_a_block_of_their_own():
+  results = {"toy:test/all/top1_accuracy": RATE}
+  results |= shifted("toy_v2:test") | shifted("toy_v2:test", "dog")
+  assert tables.terminal_table(results) == DROPS
+
+
+def test_of_many_sets_the_shifted_ones_are_in_the_block_alone():
+  results = {"toy:test/all/top1_accuracy": RATE}
+  for name in "abcd":
+    results |= shifted(f"{name}:test") | shifted(f"{name}:test", "dog")
+  first, last = tables.terminal_table(results).split("\n\n")
+  assert "a:test" not in first and first.count("toy:test") == 1
+  assert [line.split()[0] for line in last.splitlines()[2:-1]] == [
+    *("a:test", "b:test", "c:test", "d:test")
+  ]
+  assert last.endswith("(12 more in results.json)")
+
+
+def test_an_undefined_drop():
+  results = shifted("toy:test")
+  undefined = {**PLAIN, "n": 0, "value": None}
+  results["toy:test/all/top1_accuracy.drop"] = undefined
+  last = tables.terminal_table(results).splitlines()[-1].split()
+  assert last == ["toy:test", "top1_accuracy", "89.82%", "78.12%", "undefined"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgbench.report import inputs
+from imgbench.report import entries
 from imgbench.report import text
 
 
@@ -78,6 +78,10 @@ def test_accuracies_and_those_worth_a_chart():
     "multilabel_accuracy.tfds.bound_high",
     "macro_recall",
     "ece",
+    "top1_accuracy.drop",
+    "top1_accuracy.base",
+    "top1_accuracy.class_mean.drop",
+    "multilabel_accuracy.tfds.base",
   ):
     assert not text.is_accuracy(metric) and not text.is_headline(metric)
 
@@ -92,9 +96,48 @@ def test_accuracies_and_those_worth_a_chart():
   ],
 )
 def test_what_unreviewed_predictions_may_do(bounds, words):
-  row = inputs.Row(
+  row = entries.Row(
     *("toy:test", "all", "multilabel_accuracy.tfds", 9),
     *(None, 0.5, None, None, None, ""),
-    bounds and inputs.Unreviewed(*bounds),
+    bounds and entries.Unreviewed(*bounds),
   )
   assert text.unreviewed(row) == words
+
+
+def row(metric, value, low=None, high=None, **more):
+  method = None if low is None else "newcombe"
+  return entries.Row(
+    "toy:test", "all", metric, 9, None, value, low, high, method, "", **more
+  )
+
+
+@pytest.mark.parametrize(
+  "numbers, words",
+  [
+    ((0.117, 0.109, 0.1249), "11.7 points [10.9, 12.5]"),
+    ((-0.021, -0.0333, 0.0004), "-2.1 points [-3.3, 0.0]"),
+    ((-0.0004, -0.1, 0.1), "0.0 points [-10.0, 10.0]"),
+    ((0.25, None, None), "25.0 points"),
+    ((None, None, None), "undefined"),
+  ],
+)
+def test_drops_are_in_percentage_points(numbers, words):
+  assert text.drop(row("multilabel_accuracy.tfds.drop", *numbers)) == words
+
+
+def test_what_is_left_after_a_drop():
+  name = "top1_accuracy.class_mean"
+  pair = lambda base, drop: entries.Shift(
+    row(f"{name}.base", base), row(f"{name}.drop", drop)
+  )
+  assert text.shifted(row(name, 0.5, shift=pair(0.75, 0.25))) == "50.00%"
+  # The set lacks a class, the drop is over those that it has.
+  assert text.shifted(row(name, None, shift=pair(0.75, 0.5))) == "25.00%"
+  assert text.shifted(row(name, None, shift=pair(0.75, None))) == "undefined"
+
+
+def test_accuracies_against_label_sets():
+  assert text.is_of_label_set("multilabel_accuracy.tfds")
+  assert text.is_of_label_set("real_accuracy")
+  assert not text.is_of_label_set("multilabel_accuracy.tfds.drop")
+  assert not text.is_of_label_set("top1_accuracy")

@@ -1,0 +1,289 @@
+"""TFDS sets whose images have many sizes: encoded until they are used.
+
+ImageNet and its relabelled and shifted versions are of this kind.
+"""
+
+from collections.abc import Iterator
+from concurrent import futures
+import hashlib
+import os
+
+import numpy as np
+import tensorflow_datasets
+
+from imgbench import errors
+from imgbench.data import cache
+from imgbench.data import records
+from imgbench.data import source
+from imgbench.data import tfds_folder
+from imgbench.labels import annotations
+from imgbench.labels import classes
+
+_LABELS = ("label", "original_label")
+_IDS = ("id", "file_name")
+_REVIEWED = tuple(annotations.FIELD_CODES)
+_REAL = "real_label"
+_CACHE_VERSION = 1
+_CHUNK = 256  # records parsed at once
+# Splits that people name and TFDS does not.
+_ALIASES = {"imagenet2012": {"minival": "train[99%:]"}}
+
+
+class TfdsEncodedSource:
+  """A split of a TFDS classification set, see `source.EncodedSource`.
+
+  The set needs the feature `image` (uint8, 1 or 3 channels, encoded) and a
+  class label, `label` or `original_label`. Label sets are read from the fields
+  of imagenet2012_multilabel and imagenet2012_real.
+
+  Attributes:
+    info: see `source.Info`. ImageNet's classes have their names and subsets
+      from `labels.classes`.
+  """
+
+  def __init__(
+    self, name: str, split: str, data_dir: str = "", *, version: str = ""
+  ):
+    """Opens the split; reads no more than a few examples.
+
+    Args:
+      name: TFDS name, e.g. "imagenet2012", or "<name>/<config>".
+      split: in TFDS's language, e.g. "train[:99%]"; "minival" of imagenet2012
+        is the last hundredth of train.
+      data_dir: folder with prepared data sets.
+      version: e.g. "5.1.0"; the newest there is if empty.
+
+    Raises:
+      InputError: no such data, or not of this kind; says how to mend it.
+    """
+    wanted = _ALIASES.get(name, {}).get(split, split)
+    self._records = records.Records(name, wanted, data_dir, version)
+    folder = self._records.folder
+    features = folder.builder.info.features
+    self._label = _check_features(folder)
+    self._id = next((f for f in _IDS if f in features), None)
+    label_set = None
+    if all(field in features for field in _REVIEWED):
+      label_set = source.REVIEWED
+    elif _REAL in features:
+      label_set = source.REAL
+    class_names = tuple(features[self._label].names)
+    imagenet = class_names == classes.imagenet_classes().wnids
+    self.info = source.Info(
+      # A metric is named <name>:<split>/<subset>/<metric>.
+      name=name.replace("/", "-"),
+      split=split,
+      num_examples=len(self._records),
+      image_shape=(None, None, 3),
+      class_names=classes.short_names() if imagenet else class_names,
+      fingerprint=self._records.fingerprint(self._describe),
+      subsets=classes.subsets() if imagenet else {},
+      label_set=label_set,
+    )
+
+  def __len__(self) -> int:
+    return self.info.num_examples
+
+  def read(self, index: int) -> tuple[bytes, int]:
+    """See `source.EncodedSource`."""
+    piece, place = self._records.locate(index)
+    record = self._records[index]
+    try:
+      fields = records.parse(record)
+      (image,) = fields["image"].bytes_list.value
+      (label,) = fields[self._label].int64_list.value
+    except Exception as error:  # protobuf has its own errors
+      raise self._records.bad_example(piece, place, error) from error
+    return image, label
+
+  def where(self, index: int) -> str:
+    """See `source.EncodedSource`."""
+    piece, place = self._records.locate(index)
+    name = self._describe(piece, place, self._records[index])[2]
+    return (
+      f"{self.info.key}: example {index} ({name}; example {place} of"
+      f" {piece.path})"
+    )
+
+  def _describe(self, piece, place: int, record: bytes):
+    """Returns encoded image, label and identifier of a record."""
+    try:
+      fields = records.parse(record)
+      (image,) = fields["image"].bytes_list.value
+      (label,) = fields[self._label].int64_list.value
+      if self._id is None:
+        return image, label, f"{piece.split}_{piece.first + place:05d}"
+      (name,) = fields[self._id].bytes_list.value
+      return image, label, name.decode()
+    except Exception as error:
+      raise self._records.bad_example(piece, place, error) from error
+
+  def shared_with(self, other: source.EncodedSource) -> float:
+    """See `source.EncodedSource`."""
+    mine, theirs = self._records, getattr(other, "_records", None)
+    if theirs is None or theirs.folder.path != mine.folder.path:
+      return 0.0
+    shared = sum(
+      max(0, min(stop, other_stop) - max(start, other_start))
+      for split, start, stop in mine.ranges()
+      for other_split, other_start, other_stop in theirs.ranges()
+      if split == other_split
+    )
+    return shared / len(self)
+
+  def examples(self, progress: source.Progress | None = None):
+    """See `source.EncodedSource`.
+
+    Reads every record once; the result is kept in the user's cache folder.
+    """
+    folder = self._cache_folder()
+    arrays = cache.read_arrays(folder) if folder else None
+    if arrays is None:
+      arrays = self._read_all(progress)
+      if folder:
+        cache.write_arrays(folder, arrays)
+    if progress:
+      progress(len(self), len(self))
+    return source.check_examples(self._with_codes(arrays), self.info)
+
+  def _cache_folder(self):
+    # The shards' sizes and times stand for their contents: these may be 150 GB.
+    digest = hashlib.sha256(
+      f"{_CACHE_VERSION} {self.info.fingerprint}".encode()
+    )
+    for path in self._records.shards:
+      stat = path.stat()
+      digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode())
+    name = f"{self.info.name}-{digest.hexdigest()[:24]}"
+    try:
+      return cache.user_cache_dir("annotations", name)
+    except OSError:
+      return None
+
+  def _read_all(self, progress) -> dict[str, np.ndarray]:
+    """Labels, ids and label sets; sets as (class, code, row) triples."""
+    chunks = [
+      range(start, min(start + _CHUNK, len(self)))
+      for start in range(0, len(self), _CHUNK)
+    ]
+    label, image_id, left_out, triples = [], [], [], []
+    with futures.ThreadPoolExecutor(min(os.cpu_count(), 8)) as pool:
+      for rows in pool.map(lambda c: list(self._annotations(c)), chunks):
+        for row in rows:
+          label.append(row[0])
+          image_id.append(row[1])
+          left_out.append(row[2])
+          triples += row[3]
+        if progress:
+          progress(len(label), len(self))
+    return {
+      "label": np.array(label, np.int64).clip(-1, 2**31 - 1).astype(np.int32),
+      "image_id": np.array(image_id),
+      "left_out": np.array(left_out, bool),
+      "triples": np.array(triples, np.int32).reshape(-1, 3),
+    }
+
+  def _annotations(self, indices) -> Iterator[tuple]:
+    """Yields (label, identifier, left out, [(row, class, code)])."""
+    for index in indices:
+      piece, place = self._records.locate(index)
+      record = self._records[index]
+      _, label, name = self._describe(piece, place, record)
+      fields = records.parse(record)
+      values = lambda field, fields=fields: list(fields[field].int64_list.value)
+      if self.info.label_set == source.REVIEWED:
+        triples = [
+          (index, c, code)
+          for field, code in annotations.FIELD_CODES.items()
+          for c in values(field)
+        ]
+        yield label, name, bool(values("is_problematic")[0]), triples
+      elif self.info.label_set == source.REAL:
+        accepted = set(values(_REAL))
+        triples = [(index, c, annotations.CORRECT) for c in accepted]
+        yield label, name, not accepted, triples
+      else:
+        yield label, name, False, []
+
+  def _with_codes(self, arrays) -> source.Examples:
+    label, image_id = arrays["label"], arrays["image_id"]
+    if self.info.label_set is None:
+      return source.Examples(None, label, image_id)
+    return source.Examples(
+      None,
+      label,
+      image_id,
+      label_codes=self._codes(arrays["triples"], image_id),
+      left_out=arrays["left_out"],
+      in_imagenet_m=self._in_imagenet_m(image_id),
+    )
+
+  def _codes(self, triples: np.ndarray, image_id) -> np.ndarray:
+    num_classes = self.info.num_classes
+    row, label, code = triples.T
+    bad = np.flatnonzero((label < 0) | (label >= num_classes))
+    if bad.size:
+      raise errors.InputError(
+        f"{self.info.key}: expected labels in [0, {num_classes}), got"
+        f" {label[bad[0]]} in the label set of {image_id[row[bad[0]]]}"
+      )
+    # Twice in one list is once; in two lists it would mean two things.
+    cell = row.astype(np.int64) * num_classes + label
+    cells = np.unique(cell * 8 + code) // 8
+    clash = cells[1:][cells[1:] == cells[:-1]]
+    if clash.size:
+      where, which = divmod(int(clash[0]), num_classes)
+      raise errors.InputError(
+        f"{self.info.key}: class {which} stands in two review lists of"
+        f" {image_id[where]}"
+      )
+    # In ReaL what is not in the set is wrong; else nobody has looked at it.
+    unlisted = (
+      annotations.WRONG
+      if self.info.label_set == source.REAL
+      else annotations.UNREVIEWED
+    )
+    codes = np.full((len(self), num_classes), unlisted, np.int8)
+    codes[row, label] = code
+    return codes
+
+  def _in_imagenet_m(self, image_id: np.ndarray) -> np.ndarray | None:
+    """Which images belong to the split imagenet_m of the same set."""
+    folder = self._records.folder
+    if "imagenet_m" not in folder.builder.info.splits or self._id is None:
+      return None
+    members = records.Records(
+      folder.name, "imagenet_m", str(_root(folder)), folder.path.name
+    )
+    names = [
+      self._describe(*members.locate(i), members[i])[2]
+      for i in range(len(members))
+    ]
+    return np.isin(image_id, names)
+
+
+def _root(folder: tfds_folder.Folder):
+  """The data_dir that a folder was opened from."""
+  return folder.path.parents[len(folder.name.split("/"))]
+
+
+def _check_features(folder: tfds_folder.Folder) -> str:
+  """Returns the field of the label of a set that this program can read."""
+  features = dict(folder.builder.info.features.items())
+  where = f"{folder.path}/features.json"
+  kinds = tensorflow_datasets.features
+  found = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
+  image = features.get("image")
+  if not isinstance(image, kinds.Image) or image.shape[-1] not in (1, 3):
+    raise errors.InputError(
+      f"{where}: expected the feature 'image' of type Image with 1 or 3"
+      f" channels, got {found}; this is not an image classification set"
+    )
+  for field in _LABELS:
+    label = features.get(field)
+    if isinstance(label, kinds.ClassLabel) and label.num_classes:
+      return field
+  raise errors.InputError(
+    f"{where}: expected a feature {' or '.join(map(repr, _LABELS))} of type"
+    f" ClassLabel with classes, got {found}; images alone cannot be evaluated"
+  )

@@ -1,0 +1,246 @@
+"""RandAugment on uint8 [H, W, 3], in place; the operations are Pillow's.
+
+Source: Cubuk et al. 2020. Magnitudes are 0 to 10 (as in the TPU and timm code;
+torchvision counts to 30), and 0 leaves the image as it is in every operation
+but autocontrast and equalize, which have no magnitude. At 10: rotation by 30
+degrees, shear by 0.3, translation by 150 / 331 of the side, solarize above 0,
+posterize to 4 bits, enhancement by a factor of 0.1 or 1.9. Where a direction
+can be chosen, it is, at random. In the TPU code solarize, posterize and the
+enhancements run the other way or start in the middle, so its magnitudes are
+not quite these.
+
+OpenCV does the work: of 224x224 pixels Pillow needs four times as long and
+converts twice.
+"""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from imgbench import errors
+
+MAX_MAGNITUDE = 10
+_FILL = (128, 128, 128)  # grey, what is uncovered by moving the image
+_LEVELS = np.arange(256, dtype=np.float64)
+
+
+@functools.cache
+def _cv2():
+  import cv2
+
+  # The threads that fill batches are enough.
+  cv2.setNumThreads(1)
+  return cv2
+
+
+def _clip(table: np.ndarray) -> np.ndarray:
+  """Returns float levels as uint8, cut off as Pillow does, not rounded."""
+  return np.clip(table, 0, 255).astype(np.uint8)
+
+
+def _histograms(image: np.ndarray) -> list[np.ndarray]:
+  cv2 = _cv2()
+  return [
+    cv2.calcHist([image], [c], None, [256], [0, 256]).ravel().astype(np.int64)
+    for c in range(3)
+  ]
+
+
+def _look_up(image: np.ndarray, tables: list[np.ndarray]) -> np.ndarray:
+  """Applies one table of 256 levels, or one for each channel."""
+  table = tables[0] if len(tables) == 1 else np.stack(tables, -1)[None]
+  return _cv2().LUT(image, table)
+
+
+def identity(image: np.ndarray, level: float) -> np.ndarray:
+  """Returns the image."""
+  del level
+  return image
+
+
+def autocontrast(image: np.ndarray, level: float) -> np.ndarray:
+  """Stretches each channel to 0..255."""
+  del level
+  tables = []
+  for histogram in _histograms(image):
+    used = np.flatnonzero(histogram)
+    low, high = int(used[0]), int(used[-1])
+    if high == low:
+      tables.append(_LEVELS.astype(np.uint8))
+    else:
+      scale = 255 / (high - low)
+      tables.append(_clip(_LEVELS * scale - low * scale))
+  return _look_up(image, tables)
+
+
+def equalize(image: np.ndarray, level: float) -> np.ndarray:
+  """Makes the levels of each channel about equally frequent."""
+  del level
+  tables = []
+  for histogram in _histograms(image):
+    used = np.flatnonzero(histogram)
+    step = (histogram.sum() - histogram[used[-1]]) // 255
+    if len(used) < 2 or not step:
+      tables.append(_LEVELS.astype(np.uint8))
+    else:
+      below = np.cumsum(histogram) - histogram
+      tables.append(_clip((below + step // 2) // step))
+  return _look_up(image, tables)
+
+
+def solarize(image: np.ndarray, level: float) -> np.ndarray:
+  """Inverts what is at least 256 * (1 - level)."""
+  table = np.where(256 * (1 - level) > _LEVELS, _LEVELS, 255 - _LEVELS)
+  return _look_up(image, [table.astype(np.uint8)])
+
+
+def posterize(image: np.ndarray, level: float) -> np.ndarray:
+  """Keeps 8 - 4 * level bits, rounded."""
+  drop = round(4 * level)
+  table = np.arange(256) >> drop << drop
+  return _look_up(image, [table.astype(np.uint8)])
+
+
+def _blend(base: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
+  """Returns base + factor * (image - base), clipped."""
+  return _cv2().addWeighted(image, factor, base, 1 - factor, 0)
+
+
+def color(image: np.ndarray, level: float) -> np.ndarray:
+  """Moves away from (level > 0) or towards (level < 0) the grey image."""
+  cv2 = _cv2()
+  grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+  grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+  return _blend(grey, image, 1 + 0.9 * level)
+
+
+def contrast(image: np.ndarray, level: float) -> np.ndarray:
+  """Moves away from, or towards, the mean grey."""
+  cv2 = _cv2()
+  grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+  mean = int(cv2.mean(grey)[0] + 0.5)
+  return _look_up(image, [_clip(mean + (1 + 0.9 * level) * (_LEVELS - mean))])
+
+
+def brightness(image: np.ndarray, level: float) -> np.ndarray:
+  """Moves away from, or towards, black."""
+  return _look_up(image, [_clip((1 + 0.9 * level) * _LEVELS)])
+
+
+def sharpness(image: np.ndarray, level: float) -> np.ndarray:
+  """Moves away from, or towards, the smoothed image; edge pixels stay."""
+  kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
+  smooth = _cv2().filter2D(image, -1, kernel)
+  for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+    smooth[edge] = image[edge]
+  return _blend(smooth, image, 1 + 0.9 * level)
+
+
+def _affine(image: np.ndarray, matrix) -> np.ndarray:
+  """Returns an image that at (x, y) has what was at `matrix` @ (x, y, 1).
+
+  Nearest pixel, as the field does. Coordinates have pixels centred at halves;
+  OpenCV has them at whole numbers.
+  """
+  cv2 = _cv2()
+  matrix = np.array(matrix, np.float64)
+  matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5
+  return cv2.warpAffine(
+    image,
+    matrix,
+    (image.shape[1], image.shape[0]),
+    flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+    borderMode=cv2.BORDER_CONSTANT,
+    borderValue=_FILL,
+  )
+
+
+def rotate(image: np.ndarray, level: float) -> np.ndarray:
+  """Rotates about the centre by 30 degrees * level, counterclockwise."""
+  angle = math.radians(30 * level)
+  cos, sin = math.cos(angle), math.sin(angle)
+  y, x = image.shape[0] / 2, image.shape[1] / 2
+  return _affine(
+    image,
+    [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]],
+  )
+
+
+def shear_x(image: np.ndarray, level: float) -> np.ndarray:
+  """Shifts rows by 0.3 * level of their number."""
+  return _affine(image, [[1, 0.3 * level, 0], [0, 1, 0]])
+
+
+def shear_y(image: np.ndarray, level: float) -> np.ndarray:
+  """Shifts columns by 0.3 * level of their number."""
+  return _affine(image, [[1, 0, 0], [0.3 * level, 1, 0]])
+
+
+def translate_x(image: np.ndarray, level: float) -> np.ndarray:
+  """Shifts sideways by level * 150 / 331 of the width, in whole pixels."""
+  shift = round(level * 150 / 331 * image.shape[1])
+  return _affine(image, [[1, 0, shift], [0, 1, 0]])
+
+
+def translate_y(image: np.ndarray, level: float) -> np.ndarray:
+  """Shifts up or down by level * 150 / 331 of the height, in whole pixels."""
+  shift = round(level * 150 / 331 * image.shape[0])
+  return _affine(image, [[1, 0, 0], [0, 1, shift]])
+
+
+# Name -> (operation, whether its level has a sign).
+OPERATIONS = {
+  "identity": (identity, False),
+  "autocontrast": (autocontrast, False),
+  "equalize": (equalize, False),
+  "rotate": (rotate, True),
+  "solarize": (solarize, False),
+  "color": (color, True),
+  "posterize": (posterize, False),
+  "contrast": (contrast, True),
+  "brightness": (brightness, True),
+  "sharpness": (sharpness, True),
+  "shear_x": (shear_x, True),
+  "shear_y": (shear_y, True),
+  "translate_x": (translate_x, True),
+  "translate_y": (translate_y, True),
+}
+_IN_ORDER = tuple(OPERATIONS.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+  """Some operations, drawn uniformly with replacement, one after the other.
+
+  Attributes:
+    num_layers: how many.
+    magnitude: 0 to 10, of all of them.
+  """
+
+  num_layers: int = 2
+  magnitude: float = 9
+
+  def __post_init__(self):
+    if self.num_layers < 0:
+      raise errors.InputError(
+        f"expected randaugment layers of 0 or more, got {self.num_layers}"
+      )
+    if not 0 <= self.magnitude <= MAX_MAGNITUDE:
+      raise errors.InputError(
+        f"expected a randaugment magnitude in [0, {MAX_MAGNITUDE}], got"
+        f" {self.magnitude}"
+      )
+
+  def __call__(self, image: np.ndarray, rng: np.random.Generator) -> None:
+    """Augments uint8 [H, W, 3] in place; two draws for each layer."""
+    result = image
+    for _ in range(self.num_layers):
+      operation, signed = _IN_ORDER[rng.integers(len(_IN_ORDER))]
+      # Drawn also where it is not used: what follows must not depend on it.
+      negative = rng.integers(2)
+      level = self.magnitude / MAX_MAGNITUDE
+      result = operation(result, -level if signed and negative else level)
+    if result is not image:
+      image[...] = result

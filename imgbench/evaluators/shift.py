@@ -1,0 +1,378 @@
+"""How far accuracy falls from a base set to shifted sets, from evaluations.
+
+Nothing is predicted again: a drop is made of the counts of two evaluations that
+are done. It is the accuracy on the base set minus that on the shifted set, a
+fraction in [-1, 1], and stands among the shifted set's measurements:
+
+- `<accuracy>.drop`, e.g. `top1_accuracy.drop`, with an interval;
+- `<accuracy>.base`, the accuracy on the base set that the drop starts from.
+
+ImageNet-A and -R hold 200 of the 1,000 classes. The base set is then taken over
+the examples of those classes alone, or the drop would compare other classes.
+
+Source: Recht et al. 2019 and Shankar et al. 2020, who report such drops.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from imgbench import errors
+from imgbench import registry
+from imgbench.data import source
+from imgbench.evaluators import base as base_lib
+from imgbench.metrics import drops
+from imgbench.metrics import measurement
+from imgbench.metrics import multilabel
+from imgbench.metrics import summary
+
+KEYS = ("base", "sets")
+_SECTION = "evaluation.shift"
+_CLASS_MEAN = "top1_accuracy.class_mean"
+
+Measurements = dict[base_lib.MetricKey, measurement.Measurement]
+Masks = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+  """Aliases of the sets that are compared.
+
+  Attributes:
+    base: of the set that drops start from.
+    sets: of one or more others.
+  """
+
+  base: str
+  sets: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Accuracy:
+  """How an accuracy is made of counts; as in `multilabel.Definition`."""
+
+  hits: multilabel.Field
+  count: multilabel.Field
+  class_mean: bool = False
+
+
+def check(section: Mapping[str, Any], aliases: Iterable[str]) -> Shift | None:
+  """Returns what section `evaluation.shift` asks for, None for nothing.
+
+  Args:
+    section: `base`, the alias of an evaluated set, and `sets`, a sequence of
+      others; both empty where no drop is wanted.
+    aliases: of `evaluation.sets`.
+
+  Raises:
+    InputError: unknown keys or aliases, one of the two without the other, an
+      alias twice, the base set among the others.
+  """
+  for key in section:
+    if key not in KEYS:
+      raise errors.InputError(
+        f"{_SECTION}.{key}: unknown config key;"
+        f" {registry.near_names(key, KEYS)}"
+      )
+  base, sets = section.get("base", ""), section.get("sets", ())
+  if not isinstance(sets, tuple | list):
+    raise errors.InputError(
+      f"{_SECTION}.sets: expected a sequence of aliases of evaluation.sets,"
+      f" got {sets!r}"
+    )
+  if not base and not sets:
+    return None
+  if not base or not sets:
+    empty, given = ("sets", "base") if base else ("base", "sets")
+    raise errors.InputError(
+      f"{_SECTION}.{empty}: expected to be given with {_SECTION}.{given}, got"
+      f" {base if empty == 'base' else sets!r}"
+    )
+  aliases = list(aliases)
+  for key, alias in (("base", base), *(("sets", alias) for alias in sets)):
+    if alias not in aliases:
+      raise errors.InputError(
+        f"{_SECTION}.{key}: {alias!r} is none of evaluation.sets;"
+        f" {registry.near_names(str(alias), aliases)}"
+      )
+  if base in sets:
+    raise errors.InputError(
+      f"{_SECTION}.sets: expected sets other than {_SECTION}.base, got {base!r}"
+    )
+  if len(set(sets)) < len(sets):
+    raise errors.InputError(
+      f"{_SECTION}.sets: expected each alias once, got {list(sets)}"
+    )
+  return Shift(base, tuple(sets))
+
+
+def with_drops(
+  evaluations: Mapping[str, base_lib.Evaluation],
+  shift: Shift | None,
+  *,
+  class_masks: Masks | None = None,
+  protocol: str = "",
+) -> dict[str, base_lib.Evaluation]:
+  """Returns all evaluations, the shifted ones with their drops.
+
+  A set that was evaluated with other parameters too ("cifar10+ema:test" beside
+  "cifar10:test") is compared with the base set of the same parameters. Where
+  the base set is not among the evaluations nothing is added.
+
+  Args:
+    evaluations: by alias; those with other parameters under any alias.
+    shift: the sets by the aliases of the plain ones, or None.
+    class_masks: subsets beside those of the data sets, see `measure`.
+    protocol: said in every definition.
+  """
+  found = dict(evaluations)
+  if shift is None or shift.base not in evaluations:
+    return found
+  asked = [a for a in (shift.base, *shift.sets) if a in evaluations]
+  places = {_place(e.info): alias for alias, e in evaluations.items()}
+  for variant in dict.fromkeys(variant for _, variant in places):
+    twins = {
+      alias: places.get((_place(evaluations[alias].info)[0], variant))
+      for alias in asked
+    }
+    base = twins.pop(shift.base)
+    if base is None:
+      continue
+    drops_by_alias = measure(
+      evaluations[base],
+      {twin: evaluations[twin] for twin in twins.values() if twin is not None},
+      class_masks=class_masks,
+      protocol=protocol,
+    )
+    for alias, rows in drops_by_alias.items():
+      found[alias] = dataclasses.replace(
+        evaluations[alias],
+        measurements={**evaluations[alias].measurements, **rows},
+      )
+  return found
+
+
+def measure(
+  base: base_lib.Evaluation,
+  shifted: Mapping[str, base_lib.Evaluation],
+  *,
+  class_masks: Masks | None = None,
+  protocol: str = "",
+) -> dict[str, Measurements]:
+  """Returns drops and their starting points by alias.
+
+  Top-k accuracies are compared, and accuracies against label sets that both
+  sets have; each in the subsets that both have. Where the classes of one of the
+  sets have unequal numbers of examples the mean over classes is compared too.
+  Intervals are Newcombe's for shares of examples and bootstraps by class for
+  means over classes; n is the number of examples of both sets.
+
+  Args:
+    base: the evaluation that drops start from.
+    shifted: alias -> evaluation of the same classes.
+    class_masks: name -> bool [K], subsets beside those of the data sets.
+    protocol: how predictions were made, if not by one plain forward pass;
+      said in every definition.
+
+  Returns:
+    alias -> (subset, metric) -> measurement, `correct` None for drops. A drop
+    is undefined where one of the sets has no example of the subset, for means
+    over classes also where it has none of a class that the other one has.
+
+  Raises:
+    ValueError: evaluations of other classes or coverages, a subset whose
+      classes are not known or not the same.
+  """
+  return {
+    alias: _Comparison(base, evaluation, class_masks or {}, protocol).run()
+    for alias, evaluation in shifted.items()
+  }
+
+
+def _place(info: source.Info) -> tuple[tuple[str, str], str]:
+  """((data set, split), which parameters); "" for those of training."""
+  name, _, variant = info.name.partition("+")
+  return (name, info.split), variant
+
+
+class _Comparison:
+  """One shifted set against the base set."""
+
+  def __init__(self, base, shifted, class_masks: Masks, protocol: str):
+    _check_pair(base, shifted)
+    self._base, self._shifted = base, shifted
+    self._measure = measurement.Measurer(shifted.alpha, protocol)
+    self._occurs = shifted.counts.count > 0
+    self._masks = _masks(base, shifted, class_masks)
+
+  def run(self) -> Measurements:
+    accuracies = _accuracies(self._base.counts, self._shifted.counts)
+    if not self._uneven():
+      del accuracies[_CLASS_MEAN]
+    both = self._base.measurements.keys() & self._shifted.measurements.keys()
+    rows = {}
+    for subset, metric in self._shifted.measurements:
+      if (subset, metric) not in both or metric not in accuracies:
+        continue
+      if subset not in self._masks:
+        raise ValueError(
+          f"{subset}: expected its mask in class_masks, which has"
+          f" {list(self._masks)}"
+        )
+      start, drop = self._rows(subset, metric, accuracies[metric])
+      rows[subset, f"{metric}.base"] = start
+      rows[subset, f"{metric}.drop"] = drop
+    return rows
+
+  def _uneven(self) -> bool:
+    """Whether a class weighs more than another in one of the sets."""
+    return any(
+      len(np.unique(evaluation.counts.count[self._occurs])) > 1
+      for evaluation in (self._base, self._shifted)
+    )
+
+  def _rows(self, subset: str, metric: str, accuracy: _Accuracy):
+    """The base set's accuracy and the drop, of one subset."""
+    mask = self._masks[subset]
+    classes = mask & self._occurs
+    occurring = classes.any()
+    if not occurring:
+      classes = mask  # There is no drop, but what it would start from.
+    parts = [
+      (accuracy.hits(e.counts)[classes], accuracy.count(e.counts)[classes])
+      for e in (self._base, self._shifted)
+    ]
+    whose = "both sets" if accuracy.class_mean else "the base set"
+    over = self._over(whose, classes, mask, parts[0][1]) if occurring else ""
+    start = f"{metric} on the base set {self._base.info.key}"
+    text = f"{start} minus {metric} on {self._shifted.info.key}{over}"
+    text += self._otherwise(subset, metric)
+    if accuracy.class_mean:
+      of_base = self._measure.class_mean(*parts[0], start + over)
+      return of_base, self._class_mean_drop(parts, text)
+    hits, n = parts[0]
+    of_base = self._measure.proportion(hits.sum(), n.sum(), start + over)
+    return of_base, self._plain_drop(parts, text)
+
+  def _otherwise(self, subset: str, metric: str) -> str:
+    """Says what is done with one of the sets only.
+
+    E.g. predictions on ImageNet-A that are restricted to its classes. What is
+    done is a clause of the definitions.
+    """
+    base, shifted = (
+      [
+        clause
+        for clause in e.measurements[subset, metric].definition.split("; ")[1:]
+        if not clause.startswith("undefined:")
+      ]
+      for e in (self._base, self._shifted)
+    )
+    words = ""
+    for clauses, others, info in (
+      (base, shifted, self._base.info),
+      (shifted, base, self._shifted.info),
+    ):
+      own = [clause for clause in clauses if clause not in others]
+      if own:
+        words += f"; on {info.key} alone: {', '.join(own)}"
+    return words
+
+  def _over(self, whose: str, classes, mask, base_count) -> str:
+    """Says which classes are meant, if not all, and which are lacking."""
+    words, key = "", self._shifted.info.key
+    if classes.sum() < mask.sum():
+      words += (
+        f", {whose} taken over the {classes.sum():,} of"
+        f" {mask.sum():,} classes that occur in {key}"
+      )
+    absent = int((base_count == 0).sum())
+    if absent:
+      words += (
+        f"; {absent:,} of the {classes.sum():,} classes that occur in {key}"
+        " have no such example in the base set"
+      )
+    return words
+
+  def _plain_drop(self, parts, text: str) -> measurement.Measurement:
+    (hits_a, n_a), (hits_b, n_b) = ((h.sum(), n.sum()) for h, n in parts)
+    if not (n_a and n_b):
+      return self._undefined(n_a, n_b, text, "example")
+    value, *bounds = drops.drop(hits_a, n_a, hits_b, n_b, self._shifted.alpha)
+    return self._measure.value(
+      n_a + n_b, value, text, interval=(*bounds, drops.NEWCOMBE)
+    )
+
+  def _class_mean_drop(self, parts, text: str) -> measurement.Measurement:
+    (hits_a, n_a), (hits_b, n_b) = parts
+    if not (n_a.sum() and n_b.sum()):
+      return self._undefined(n_a.sum(), n_b.sum(), text, "example")
+    if not (n_a.all() and n_b.all()):
+      return self._undefined(n_a, n_b, text, "example of a class")
+    value, *interval = drops.bootstrap_drop(
+      hits_a, n_a, hits_b, n_b, self._shifted.alpha, class_mean=True
+    )
+    return self._measure.value(
+      n_a.sum() + n_b.sum(), value, text, interval=tuple(interval)
+    )
+
+  def _undefined(self, n_a, n_b, text: str, what: str):
+    lacking = [
+      evaluation.info.key
+      for n, evaluation in ((n_a, self._base), (n_b, self._shifted))
+      if not np.all(n)
+    ]
+    why = f"no such {what} in {' and '.join(lacking)}"
+    return self._measure.undefined(np.sum(n_a) + np.sum(n_b), text, why)
+
+
+def _accuracies(*counts) -> dict[str, _Accuracy]:
+  """What can be compared, by the name of the metric."""
+  ks = [k for k in counts[0].ks if all(k in other.ks for other in counts)]
+  found = {
+    f"top{k}_accuracy": _Accuracy(
+      lambda counts, k=k: counts.top_hits(k), lambda counts: counts.count
+    )
+    for k in ks
+  }
+  found[_CLASS_MEAN] = _Accuracy(
+    lambda counts: counts.top_hits(1), lambda counts: counts.count, True
+  )
+  definitions = {
+    **{
+      f"multilabel_accuracy.{k}": d for k, d in multilabel.DEFINITIONS.items()
+    },
+    **multilabel.REAL_DEFINITIONS,
+  }
+  for metric, definition in definitions.items():
+    found[metric] = _Accuracy(
+      definition.hits, definition.count, definition.class_mean
+    )
+  return found
+
+
+def _masks(base, shifted, class_masks: Masks) -> dict[str, np.ndarray]:
+  """The subsets whose classes are known."""
+  for name, mask in base.info.subsets.items():
+    if not np.array_equal(shifted.info.subsets.get(name, mask), mask):
+      raise ValueError(
+        f"{name}: expected the same classes in {base.info.key} and"
+        f" {shifted.info.key}"
+      )
+  every = np.ones(shifted.info.num_classes, bool)
+  return {summary.ALL: every, **shifted.info.subsets, **class_masks}
+
+
+def _check_pair(base, shifted) -> None:
+  if base.info.class_names != shifted.info.class_names:
+    raise ValueError(
+      f"{shifted.info.key}: expected the classes of {base.info.key}, got others"
+    )
+  if base.alpha != shifted.alpha:
+    raise ValueError(
+      f"{shifted.info.key}: expected alpha {base.alpha} as in"
+      f" {base.info.key}, got {shifted.alpha}"
+    )

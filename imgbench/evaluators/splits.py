@@ -1,0 +1,111 @@
+"""A split as batches on the devices: every example exactly once."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgbench import parallel
+from imgbench.data import device
+from imgbench.data import pipeline
+from imgbench.data import source
+
+
+class Split(Protocol):
+  """What an evaluator evaluates.
+
+  Attributes:
+    info: of the split.
+    examples: all of it but, where it is streamed, the images.
+  """
+
+  info: source.Info
+  examples: source.Examples
+
+  def batches(
+    self, batch_size: int
+  ) -> Iterator[tuple[device.DeviceExamples, jax.Array]]:
+    """Yields (batch, mask bool [B]); the last batch is padded."""
+
+  def images(self, indices: np.ndarray) -> np.ndarray:
+    """uint8 [n, H, W, C] of examples [n], as evaluated, to be looked at."""
+
+
+class ResidentSplit:
+  """A split that lies on the device as a whole; a batch is a gather."""
+
+  def __init__(
+    self,
+    info: source.Info,
+    examples: source.Examples,
+    strategy: parallel.JitStrategy,
+  ):
+    self.info = info
+    self.examples = examples
+    self._data = strategy.replicate(device.from_examples(examples))
+    self._strategy = strategy
+    self._gathers = {}
+
+  def batches(self, batch_size: int):
+    """See `Split`."""
+    if batch_size not in self._gathers:
+      self._gathers[batch_size] = self._strategy.jit(
+        lambda data, start: device.eval_batch(data, start, batch_size),
+        out=self._strategy.batch,
+      )
+    for start in range(0, len(self.examples), batch_size):
+      yield self._gathers[batch_size](self._data, jnp.int32(start))
+
+  def images(self, indices: np.ndarray) -> np.ndarray:
+    """See `Split`."""
+    return self.examples.image[indices]
+
+
+class StreamedSplit:
+  """A split whose images are decoded on the way."""
+
+  def __init__(
+    self,
+    info: source.Info,
+    examples: source.Examples,
+    strategy: parallel.JitStrategy,
+    decoded: pipeline.Pipeline,
+  ):
+    self.info = info
+    self.examples = examples
+    self._strategy = strategy
+    self._decoded = decoded
+
+  def batches(self, batch_size: int):
+    """See `Split`."""
+    count = len(self.examples)
+    orders = pipeline.evaluation_orders(count, batch_size)
+    batches = self._decoded.batches(orders)
+    try:
+      for number, batch in enumerate(batches):
+        mask = np.arange(batch_size) + number * batch_size < count
+        rows = lambda array, index=batch.index: (
+          None if array is None else array[index]
+        )
+        yield self._strategy.shard_batch(
+          (
+            device.DeviceExamples(
+              image=batch.image,
+              label=batch.label,
+              label_codes=rows(self.examples.label_codes),
+              left_out=rows(self.examples.left_out),
+              in_imagenet_m=rows(self.examples.in_imagenet_m),
+            ),
+            mask,
+          )
+        )
+    finally:
+      batches.close()
+
+  def images(self, indices: np.ndarray) -> np.ndarray:
+    """See `Split`."""
+    index = np.asarray(indices, np.int32)
+    (batch,) = self._decoded.batches([(index, np.zeros_like(index))])
+    return batch.image

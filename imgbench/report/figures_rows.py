@@ -1,0 +1,214 @@
+"""Figures with a named row for each value: counts, accuracies, drops."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+
+from matplotlib import figure as mpl_figure
+from matplotlib import ticker
+
+from imgbench.report import entries
+from imgbench.report import inputs
+from imgbench.report import selection
+from imgbench.report import text
+from imgbench.report import themes
+
+_WIDTH = 10.0  # inches, as all figures of a page
+
+
+def _figure(width: float, height: float) -> mpl_figure.Figure:
+  return mpl_figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def confused_pairs(
+  theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
+) -> mpl_figure.Figure:
+  """The most frequent confusions as bars, for many classes."""
+  pairs = selection.confused_pairs(dataset.confusion, limit)
+  totals = dataset.confusion.sum(axis=1)
+  figure = _figure(_WIDTH, 1.0 + 0.27 * max(len(pairs), 1))
+  axes = figure.subplots()
+  labels = [
+    f"{text.short(dataset.name(true))} → {text.short(dataset.name(guess))}"
+    for true, guess, _ in pairs
+  ]
+  counts = [count for _, _, count in pairs]
+  axes.barh(range(len(pairs)), counts, height=0.68, color=theme.series[0])
+  for place, (true, _, count) in enumerate(pairs):
+    axes.annotate(
+      f"{count} of {totals[true]}",
+      (count, place),
+      xytext=(5, 0),
+      textcoords="offset points",
+      va="center",
+      fontsize=8.5,
+      color=theme.muted,
+    )
+  axes.margins(x=0.09, y=0.01)
+  _name_rows(axes, theme, labels)
+  axes.set_xlabel("images (true class → predicted class)")
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  return figure
+
+
+def worst_classes(
+  theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
+) -> mpl_figure.Figure:
+  """Classes of lowest recall with their intervals."""
+  rows = selection.worst_classes(dataset.classes, limit)
+  figure = _figure(_WIDTH, 1.0 + 0.29 * max(len(rows), 1))
+  axes = figure.subplots()
+  for place, row in enumerate(rows):
+    _interval(
+      axes,
+      place,
+      (row.recall, row.recall_ci_low, row.recall_ci_high),
+      theme.series[0],
+    )
+    taken = selection.taken_for(dataset.confusion, row.class_index)
+    note = f"{text.percent(row.recall)} of {row.n}"
+    if taken:
+      guess = text.short(dataset.name(taken[0]), 22)
+      note += f", {taken[1]} as {guess}"
+    axes.text(
+      1.015,
+      place,
+      themes.plain(note),
+      transform=axes.get_yaxis_transform(),
+      va="center",
+      fontsize=8.5,
+      color=theme.muted,
+    )
+  _name_rows(axes, theme, [text.short(row.class_name) for row in rows])
+  _percent_axis(axes, "recall and its interval")
+  return figure
+
+
+def subsets(
+  theme: themes.Theme,
+  rows: Sequence[entries.Row],
+  limits: tuple[float, float],
+  coverage: str = "95%",
+  line: Callable[[entries.Row], str] = lambda row: row.subset,
+  series: Callable[[entries.Row], str] = lambda row: row.metric,
+) -> mpl_figure.Figure:
+  """Accuracies by subset of classes with their intervals.
+
+  Args:
+    theme: colours.
+    rows: accuracies.
+    limits: fractions that the axis holds, so that figures can be compared.
+    coverage: of the intervals.
+    line: what is written on the left of a row.
+    series: rows of the same one have a colour; metrics come in their order.
+  """
+  order = dict.fromkeys(map(series, rows))
+  marks = [
+    Mark(line(row), series(row), row, f"{text.percent(row.value)}  n {row.n:,}")
+    for row in rows
+  ]
+  figure, axes = _marked(theme, marks, sorted(order, key=text.metric_order))
+  margin = 0.04 * (limits[1] - limits[0]) + 0.001
+  axes.set_xlim(100 * (limits[0] - margin), 100 * (limits[1] + margin))
+  _percent_axis(axes, f"accuracy, {coverage} interval")
+  return figure
+
+
+def drops(
+  theme: themes.Theme, rows: Sequence[entries.Row], coverage: str = "95%"
+) -> mpl_figure.Figure:
+  """How far accuracies lie below those on a base set.
+
+  Args:
+    theme: colours.
+    rows: accuracies that have a `shift`.
+    coverage: of the intervals.
+  """
+  marks = [
+    Mark(row.dataset, row.metric, row.shift.drop, text.drop(row.shift.drop))
+    for row in rows
+  ]
+  metrics = selection.first_metrics(rows, len(rows))
+  figure, axes = _marked(theme, marks, metrics)
+  low, high = axes.get_xlim()
+  # Nothing lost is always on the axis: a drop is a distance from there.
+  axes.set_xlim(min(low, -0.02 * high), max(high, -0.02 * low))
+  axes.axvline(0, color=theme.muted, linewidth=1.2, zorder=1)
+  axes.xaxis.set_major_formatter("{x:.10g}")
+  axes.set_xlabel(f"percentage points lost, {coverage} interval")
+  return figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+  """A point with its interval: its line, its colour, its words on the right."""
+
+  line: str
+  series: str
+  entry: entries.Row
+  note: str
+
+
+def _marked(theme, marks: Sequence[Mark], series: Sequence[str]):
+  """Returns (figure, axes) with a line for each name and a legend."""
+  names = list(dict.fromkeys(mark.line for mark in marks))
+  figure = _figure(_WIDTH, 1.1 + (0.25 * len(series) + 0.14) * len(names))
+  axes = figure.subplots()
+  height = 0.78 / len(series)
+  for mark in marks:
+    if mark.entry.value is None:
+      continue
+    order = series.index(mark.series)
+    place = names.index(mark.line) + (order - (len(series) - 1) / 2) * height
+    color = theme.series[order % len(theme.series)]
+    bounds = (mark.entry.value, mark.entry.ci_low, mark.entry.ci_high)
+    _interval(axes, place, bounds, color)
+    axes.text(
+      1.015,
+      place,
+      mark.note,
+      transform=axes.get_yaxis_transform(),
+      va="center",
+      fontsize=8.5,
+      color=color,
+    )
+  for order, name in enumerate(series):
+    color = theme.series[order % len(theme.series)]
+    axes.plot([], [], "o", color=color, markersize=5.5, label=_words(name))
+  _name_rows(axes, theme, [text.short(name, 44) for name in names])
+  figure.legend(loc="outside upper left", ncols=len(series))
+  return figure, axes
+
+
+def _words(series: str) -> str:
+  """A metric in words; a subset has its own name."""
+  return text.metric_label(series) if text.is_accuracy(series) else series
+
+
+def _interval(axes, place, bounds, color) -> None:
+  """A point and its interval; `bounds` is (value, low, high) as fractions."""
+  value, low, high = bounds
+  if low is not None and high is not None:
+    axes.plot(
+      [100 * low, 100 * high],
+      [place, place],
+      color=color,
+      linewidth=4,
+      alpha=0.38,
+    )
+  axes.plot([100 * value], [place], "o", color=color, markersize=5.5)
+
+
+def _name_rows(axes, theme, labels) -> None:
+  axes.set_yticks(range(len(labels)), [themes.plain(name) for name in labels])
+  axes.tick_params(axis="y", labelcolor=theme.text)
+  axes.set_ylim(len(labels) - 0.4, -0.6)
+  axes.grid(axis="x")
+  axes.spines["left"].set_visible(False)
+
+
+def _percent_axis(axes, label) -> None:
+  low, high = axes.get_xlim()
+  axes.set_xlim(max(low, -1.5), min(high, 101.5))
+  axes.xaxis.set_major_formatter("{x:.10g}%")
+  axes.set_xlabel(label)

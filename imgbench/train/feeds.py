@@ -1,0 +1,100 @@
+"""What a step is fed: the numbers of its examples, or their images."""
+
+from collections.abc import Iterator
+from typing import Any
+from typing import Protocol
+
+import numpy as np
+
+from imgbench.data import order as order_lib
+from imgbench.data import pipeline
+
+Arrays = dict[str, np.ndarray]
+
+
+class Feed(Protocol):
+  """Host arrays of batches, by step: any step can be had again."""
+
+  def at(self, step: int, count: int) -> Arrays:
+    """Arrays of steps [step, step + count), of length count * B."""
+
+  def like(self, count: int) -> Arrays:
+    """Arrays of the same shapes and types, to compile with."""
+
+  def close(self) -> None:
+    """Stops what goes on in the background."""
+
+
+class ResidentFeed:
+  """Of a split that lies on the devices: "index" and "epoch", int32 [B]."""
+
+  def __init__(self, order: order_lib.ExampleOrder, batch_size: int):
+    self._order = order
+    self._batch = batch_size
+
+  def at(self, step: int, count: int) -> Arrays:
+    """See `Feed`."""
+    return self._order.at(step * self._batch, count * self._batch)
+
+  def like(self, count: int) -> Arrays:
+    """See `Feed`."""
+    return self.at(0, count)
+
+  def close(self) -> None:
+    """Nothing goes on."""
+
+
+class StreamedFeed:
+  """Of images that are decoded on the way: also "image" and "label".
+
+  Steps that are asked for in their order are made ahead by threads; another
+  step is a new start, which costs the time of a batch.
+  """
+
+  def __init__(
+    self,
+    order: order_lib.ExampleOrder,
+    batch_size: int,
+    decoded: pipeline.Pipeline,
+    image_shape: tuple[int, int, int],
+  ):
+    self._order = order
+    self._batch = batch_size
+    self._decoded = decoded
+    self._image_shape = image_shape
+    self._next: int | None = None
+    self._batches: Any = None
+
+  def _orders(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    while True:
+      order = self._order.at(step * self._batch, self._batch)
+      yield order["index"], order["epoch"]
+      step += 1
+
+  def at(self, step: int, count: int) -> Arrays:
+    """See `Feed`. Raises InputError where an image cannot be decoded."""
+    if step != self._next:
+      self.close()
+      self._batches = self._decoded.batches(self._orders(step))
+    self._next = step + count
+    batches = [vars(next(self._batches)) for _ in range(count)]
+    if count == 1:
+      return batches[0]
+    return {
+      name: np.concatenate([batch[name] for batch in batches])
+      for name in batches[0]
+    }
+
+  def like(self, count: int) -> Arrays:
+    """See `Feed`."""
+    size = count * self._batch
+    return {
+      "image": np.zeros((size, *self._image_shape), np.uint8),
+      **{n: np.zeros(size, np.int32) for n in ("label", "index", "epoch")},
+    }
+
+  def close(self) -> None:
+    """See `Feed`."""
+    if self._batches is not None:
+      self._batches.close()
+    self._next = self._batches = None

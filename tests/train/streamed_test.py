@@ -1,0 +1,126 @@
+"""Tests of runs whose images are decoded on the way, on a tiny TFDS folder."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from configs import tiny
+from imgbench import errors
+from imgbench.train import feeds
+from imgbench.train import loop
+from imgbench.train import setup
+from tests.data import pipeline_test
+from tests.train import processes
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("data")
+  pipeline_test.write(folder)
+  return str(folder)
+
+
+def make_config(data_dir, **changes):
+  config = tiny.get_config()
+  config.logging.report = False
+  config.data.update(name="tiny", train_split="train", data_dir=data_dir)
+  config.data.options = {}
+  config.input = dict(size=8, area=(0.3, 1.0))
+  config.augment.update(flip="random", pad=0, mixup=0.3, cutmix=0.3)
+  config.evaluation.input = dict(size=8)
+  config.evaluation.sets = dict(
+    val=dict(split="train[:30]", type="classification")
+  )
+  config.global_batch_size = 16
+  config.ema.decay = 0.9
+  config.steps.total = "10 steps"
+  for key, value in changes.items():
+    section, _, name = key.partition("__")
+    config[section][name] = value
+  return config
+
+
+def test_trains_and_evaluates_raw_and_averaged_parameters(data_dir, tmp_path):
+  results = loop.train_and_evaluate(make_config(data_dir), str(tmp_path))
+  for name in ("tiny:train[:30]", "tiny+ema:train[:30]"):
+    assert results[f"{name}/all/top1_accuracy"]["n"] == 30
+  raw, averaged = (
+    results[f"tiny{kind}:train[:30]/all/nll"]["value"] for kind in ("", "+ema")
+  )
+  assert raw != averaged
+  warnings = processes.read_json(tmp_path, "warnings.json")
+  described = processes.read_json(tmp_path, "environment.json")
+  # All of these were trained on.
+  assert "tiny:train[:30]" in described["training_data"]
+  assert not [w for w in warnings if w["name"] == "leakage"]
+  with np.load(tmp_path / "predictions/tiny-train__30_.npz") as predictions:
+    ids = sorted(predictions["image_id"])
+  assert ids == sorted(f"{i}.png" for i in range(30))
+
+
+@pytest.mark.parametrize("stop_at", [3, 7])
+def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(
+  data_dir, tmp_path, stop_at, monkeypatch
+):
+  config = make_config(data_dir)
+  whole = loop.train_and_evaluate(config, str(tmp_path / "whole"))
+  fed = []
+  at = feeds.StreamedFeed.at
+
+  def watched(self, step, count):
+    if step == stop_at and not fed.count("stopped"):
+      fed.append("stopped")
+      signal.raise_signal(signal.SIGTERM)
+    arrays = at(self, step, count)
+    fed.extend(arrays["index"].tolist())
+    return arrays
+
+  monkeypatch.setattr(feeds.StreamedFeed, "at", watched)
+  with pytest.raises(errors.Preempted):
+    loop.train_and_evaluate(config, str(tmp_path / "broken"))
+  broken = loop.train_and_evaluate(config, str(tmp_path / "broken"))
+  assert broken == whole
+  ids = [number for number in fed if number != "stopped"]
+  parts = setup.build(config)
+  expected = [parts.feed.at(step, 1)["index"] for step in range(10)]
+  parts.feed.close()
+  assert ids == np.concatenate(expected).tolist()
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"input__size": 0}, "config.input: .*size"),
+    ({"input__siz": 8}, "config section input has no setting 'siz'"),
+    ({"input__decoder": "gif"}, "config.input: .*decoder.*'gif'"),
+    ({"input__on_bad_example": "go"}, "on_bad_example: expected one of stop"),
+    ({"ema__decay": 1.0}, r"ema.decay: expected a number in \[0, 1\)"),
+    ({"augment__mixup": -1.0}, "config.augment: mixup: expected"),
+    ({"loss__name": "hinge"}, "loss.name: expected one of softmax"),
+    ({"checkpoint__init_from": "nowhere"}, "init_from=nowhere: expected the"),
+  ],
+)
+def test_bad_settings_are_named(data_dir, tmp_path, changes, message):
+  with pytest.raises(errors.InputError, match=message):
+    loop.train_and_evaluate(make_config(data_dir, **changes), str(tmp_path))
+
+
+def test_images_of_one_size_need_no_input_section(tmp_path):
+  config = tiny.get_config()
+  config.input = dict(size=8)
+  with pytest.raises(errors.InputError, match="section input: expected none"):
+    loop.train_and_evaluate(config, str(tmp_path))
+
+
+def test_another_run_is_evaluated_from_its_checkpoint(data_dir, tmp_path):
+  config = make_config(data_dir)
+  results = loop.train_and_evaluate(config, str(tmp_path / "first"))
+  before = sorted(p.name for p in (tmp_path / "first").rglob("*"))
+  config.checkpoint.update(init_from=str(tmp_path / "first"), best="")
+  config.evaluation.sets = dict(
+    other=dict(split="train[:30]", type="classification")
+  )
+  again = loop.train_and_evaluate(config, str(tmp_path / "second"))
+  assert again == results
+  assert sorted(p.name for p in (tmp_path / "first").rglob("*")) == before
