@@ -141,8 +141,8 @@ def prepare_command(name: str, data_dir: str) -> str:
   """Returns the shell command that prepares a data set."""
   folder = shlex.quote(data_dir) if data_dir else "DIR"
   return (
-    'pip install "imgbench[prepare]" && tfds build'
-    f" {name} --data_dir={folder} --file_format=array_record"
+    'pip install "imgbench[prepare]" && python -m imgbench.data.prepare'
+    f" --dataset={name} --manual_dir=DIR --data_dir={folder}"
   )
 
 

@@ -41,8 +41,8 @@ def _refused(data_dir, *parts, name="tiny", split="train", load=False, **kw):
 
 def _command(data_dir, name="tiny"):
   return (
-    f'pip install "imgbench[prepare]" && tfds build {name}'
-    f" --data_dir={data_dir} --file_format=array_record"
+    'pip install "imgbench[prepare]" && python -m imgbench.data.prepare'
+    f" --dataset={name} --manual_dir=DIR --data_dir={data_dir}"
   )
 
 
@@ -75,7 +75,7 @@ def test_long_listings_are_cut(data_dir):
 
 def test_data_dir_with_a_space_is_quoted(data_dir):
   folder = data_dir / "my data"
-  _refused(folder, f"--data_dir='{folder}' --file_format")
+  _refused(folder, f"--data_dir='{folder}'")
 
 
 @pytest.mark.parametrize("level", ["tiny", "tiny/1.0.0"])

@@ -1,0 +1,312 @@
+"""What a data set is prepared from: which files, where, and whether they are.
+
+File sizes and checksums are those that the installed TFDS publishes with its
+builders (checksums.tsv); nothing here needs TensorFlow.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+import tarfile
+
+from imgbench import errors
+from imgbench.data import tfds_folder
+from imgbench.labels import classes
+
+TRAIN_TAR = "ILSVRC2012_img_train.tar"
+VALIDATION_TAR = "ILSVRC2012_img_val.tar"
+ANNOTATIONS = "human_accuracy_v3.0.0.json"
+_ANNOTATION_KEYS = ("initial_annots", "problematic_images", "imagenet_m")
+_NUM_VALIDATION = 50_000
+_NUM_CLASSES = 1000
+# As in TFDS's checksums of imagenet2012.
+_TAR_SIZES = {TRAIN_TAR: 147_897_477_120, VALIDATION_TAR: 6_744_924_160}
+_LOGIN = "https://image-net.org/download-images (needs an account)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+  """What one of the known data sets is prepared from.
+
+  Attributes:
+    manual: names of files that only a person can fetch.
+    downloads: names of files that TFDS fetches if they are not there.
+    counts: split -> examples, as published.
+    extracts: whether the files are unpacked on disk first.
+  """
+
+  manual: tuple[str, ...] = ()
+  downloads: tuple[str, ...] = ()
+  counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  extracts: bool = False
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    return (*self.manual, *self.downloads)
+
+
+_BOTH_TARS = (TRAIN_TAR, VALIDATION_TAR)
+_TEST_10000 = {"test": 10_000}
+KNOWN = {
+  "imagenet2012": Needs(
+    _BOTH_TARS, (), {"train": 1_281_167, "validation": 50_000}
+  ),
+  "imagenet2012_multilabel": Needs(
+    (VALIDATION_TAR,),
+    (ANNOTATIONS,),
+    {"validation": 20_000, "imagenet_m": 68},
+  ),
+  "imagenet2012_real": Needs(
+    (VALIDATION_TAR,), ("real.json",), {"validation": 50_000}
+  ),
+  "imagenet2012_subset/1pct": Needs(
+    _BOTH_TARS, ("1percent.txt",), {"train": 12_811, "validation": 50_000}
+  ),
+  "imagenet2012_subset/10pct": Needs(
+    _BOTH_TARS, ("10percent.txt",), {"train": 128_116, "validation": 50_000}
+  ),
+  "imagenet_v2/matched-frequency": Needs(
+    (), ("imagenetv2-matched-frequency.tar.gz",), _TEST_10000, extracts=True
+  ),
+  "imagenet_v2/threshold-0.7": Needs(
+    (), ("imagenetv2-threshold0.7.tar.gz",), _TEST_10000, extracts=True
+  ),
+  "imagenet_v2/topimages": Needs(
+    (), ("imagenetv2-top-images.tar.gz",), _TEST_10000, extracts=True
+  ),
+  "imagenet_a": Needs((), ("imagenet-a.tar",), {"test": 7_500}, extracts=True),
+  "imagenet_r": Needs((), ("imagenet-r.tar",), {"test": 30_000}, extracts=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """A file as its publisher has it."""
+
+  url: str
+  size: int
+  sha256: str = ""
+
+
+def published(name: str, builder) -> dict[str, Published]:
+  """Returns file name -> what is known of it; empty if nothing is.
+
+  Args:
+    name: of the data set.
+    builder: of the data set.
+  """
+  found = {}
+  for url, info in (builder.url_infos or {}).items():
+    file = info.filename or url.rpartition("/")[2]
+    found[file] = Published(url, int(info.size), info.checksum)
+  for file in KNOWN[name].manual if name in KNOWN else ():
+    found[file] = Published(_LOGIN, _TAR_SIZES[file])
+  return found
+
+
+@dataclasses.dataclass
+class Inputs:
+  """The files that data sets are prepared from.
+
+  Attributes:
+    folder: where people put them (`manual_dir`), or None.
+    given: name -> path of files that lie elsewhere.
+    skip_checksums: take sizes, checksums and counts as they are.
+  """
+
+  folder: pathlib.Path | None
+  given: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+  skip_checksums: bool = False
+  _checked: set[pathlib.Path] = dataclasses.field(default_factory=set)
+
+  def path(self, name: str) -> pathlib.Path | None:
+    """Returns where a file lies, or None if it does not."""
+    if name in self.given:
+      return self.given[name]
+    path = self.folder and self.folder / name
+    return path if path and path.is_file() else None
+
+  def check(self, name: str, builder) -> None:
+    """Raises InputError if what `name` is prepared from is missing or wrong."""
+    known = KNOWN.get(name)
+    about = published(name, builder)
+    if known is None:
+      self._check_manual_dir(name, builder)
+    else:
+      self._check_missing(name, known, about)
+    for file in known.names if known else about:
+      path = self.path(file)
+      if path is None or path in self._checked:
+        continue
+      self._check_file(path, about.get(file))
+      self._check_content(file, path)
+      self._checked.add(path)
+
+  def _check_manual_dir(self, name: str, builder) -> None:
+    instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    there = self.folder and self.folder.is_dir() and any(self.folder.iterdir())
+    if instructions and not there:
+      where = self.folder or "--manual_dir, which is not given"
+      raise errors.InputError(
+        f"{name}: expected files in {where}:"
+        f" {tfds_folder.one_line(instructions, 400)}"
+      )
+
+  def _check_missing(self, name: str, known: Needs, about) -> None:
+    missing = [file for file in known.manual if self.path(file) is None]
+    if not missing:
+      return
+    wanted = ", ".join(f"{f} ({about[f].size:,} bytes)" for f in missing)
+    if self.folder is None:
+      found = "no --manual_dir"
+    elif not self.folder.is_dir():
+      found = f"no folder {self.folder}"
+    else:
+      found = f"{tfds_folder.listing(self.folder)} in {self.folder}"
+    hint = ""
+    if name == "imagenet2012" and missing == [TRAIN_TAR]:
+      hint = "; imagenet2012_real needs the validation images alone"
+    raise errors.InputError(
+      f"{name}: expected {wanted}, found {found}. Get them from {_LOGIN} and"
+      f" put them there as they are, not unpacked{hint}"
+    )
+
+  def _check_file(self, path, about: Published | None) -> None:
+    try:
+      size = path.stat().st_size
+      if about is None or self.skip_checksums:
+        return
+      skip = "or give --skip_checksums to take it as it is"
+      if size != about.size:
+        raise errors.InputError(
+          f"{path}: expected {about.size:,} bytes, got {size:,}; fetch it anew"
+          f" from {about.url}, {skip}"
+        )
+      if about.sha256 and (digest := _sha256(path)) != about.sha256:
+        raise errors.InputError(
+          f"{path}: expected the SHA-256 checksum {about.sha256}, got"
+          f" {digest}; fetch it anew from {about.url}, {skip}"
+        )
+    except OSError as error:
+      raise errors.InputError(f"{path}: {error.strerror}") from error
+
+  def _check_content(self, file: str, path: pathlib.Path) -> None:
+    whole = not self.skip_checksums
+    if file == VALIDATION_TAR:
+      check_validation_tar(path, _NUM_VALIDATION if whole else None)
+    elif file == TRAIN_TAR:
+      check_train_tar(path, _NUM_CLASSES if whole else None)
+    elif file == ANNOTATIONS and self.skip_checksums:
+      check_annotations(path)
+
+  def num_bytes(self, name: str, builder) -> int:
+    """Returns how many bytes a known set is prepared from, or 0."""
+    about = published(name, builder)
+    total = 0
+    for file in KNOWN[name].names if name in KNOWN else ():
+      path = self.path(file)
+      total += path.stat().st_size if path else about[file].size
+    return total
+
+  def to_download(self, name: str, builder) -> list[str]:
+    """Returns what TFDS will fetch, as text for people."""
+    about = published(name, builder)
+    names = KNOWN[name].downloads if name in KNOWN else about
+    return [
+      f"{file} ({about[file].size:,} bytes) from {about[file].url}"
+      for file in names
+      if file in about and self.path(file) is None
+    ]
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tar_names(path: pathlib.Path) -> list[str]:
+  try:
+    with tarfile.open(path, "r:") as archive:
+      return archive.getnames()
+  except (tarfile.TarError, OSError, EOFError) as error:
+    raise errors.InputError(
+      f"{path}: expected a whole tar file, got {path.stat().st_size:,} bytes"
+      f" that are none: {tfds_folder.one_line(error)}; fetch it anew"
+    ) from error
+
+
+def check_validation_tar(path: pathlib.Path, count: int | None) -> None:
+  """Raises InputError unless the tar's names give every image its label.
+
+  TFDS tells labels by the place of a name among all sorted names, so that a
+  tar that lacks the first image has wrong labels all over.
+
+  Args:
+    path: the tar.
+    count: how many images there must be, or None for any number.
+  """
+  names = sorted(_tar_names(path))
+  count = count or max(1, len(names))
+  for i, name in enumerate(names[:count], 1):
+    expected = f"ILSVRC2012_val_{i:08d}.JPEG"
+    if name != expected:
+      raise errors.InputError(
+        f"{path}: expected {expected} as number {i} of its sorted names, got"
+        f" {name!r}; TFDS would give this and all later images wrong labels."
+        " Use the tar as it is published"
+      )
+  if len(names) != count:
+    raise errors.InputError(
+      f"{path}: expected {count:,} images, got {len(names):,}; use the tar as"
+      " it is published"
+    )
+
+
+def check_train_tar(path: pathlib.Path, count: int | None) -> None:
+  """Raises InputError unless the tar holds a <WordNet id>.tar per class.
+
+  Args:
+    path: the tar.
+    count: how many classes there must be, or None for any number.
+  """
+  names = _tar_names(path)
+  wnids = set(classes.imagenet_classes().wnids)
+  for name in names:
+    match = re.fullmatch(r"(n\d{8})\.tar", name)
+    if not match or match.group(1) not in wnids:
+      raise errors.InputError(
+        f"{path}: expected tars such as n01440764.tar in it, got {name!r}; use"
+        " the tar as it is published"
+      )
+  found = len(set(names))
+  if found != len(names) or found != (count or max(1, found)):
+    raise errors.InputError(
+      f"{path}: expected {count or 'some'} tars, one per class, got"
+      f" {len(names)} of {found} classes; use the tar as it is published"
+    )
+
+
+def check_annotations(path: pathlib.Path) -> None:
+  """Raises InputError unless a file has what TFDS reads of the reviews."""
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise errors.InputError(
+      f"{path}: expected a JSON file, got {tfds_folder.one_line(error)}"
+    ) from error
+  wanted = ", ".join(_ANNOTATION_KEYS)
+  found = sorted(content) if isinstance(content, dict) else [type(content)]
+  if not set(_ANNOTATION_KEYS) <= set(found):
+    raise errors.InputError(
+      f"{path}: expected the keys {wanted}, as in {ANNOTATIONS}, got"
+      f" {tfds_folder.one_line(found)}"
+    )
+  unknown = set(content["imagenet_m"]) - set(content["initial_annots"])
+  if unknown:
+    raise errors.InputError(
+      f"{path}: expected every image of imagenet_m among initial_annots,"
+      f" {sorted(unknown)[0]!r} and {len(unknown) - 1} more are not"
+    )
