@@ -8,9 +8,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 DEMO_DIR ?= runs/demo
+# Has TensorFlow, which only the preparing of data sets needs. Without it tests
+# on the prepared fake ImageNet skip.
+PREPARE := .venv-prepare
+export IMGBENCH_PREPARE_PYTHON := $(wildcard $(CURDIR)/$(PREPARE)/bin/python)
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test test-slow test-all test-peers lint format venv constraints clean
+.PHONY: help demo test test-slow test-all test-peers lint format venv \
+  prepare-venv constraints clean
 
 help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
@@ -19,6 +24,7 @@ help:
 	@echo "make test-peers   comparisons with other metric libraries (installs them)"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make format       ruff: mend both"
+	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
 	@echo "make venv         only the environment, in $(VENV)"
 	@echo "make constraints  pin what a fresh resolution gives"
 
@@ -32,6 +38,16 @@ $(STAMP): setup.py $(wildcard requirements/constraints-*.txt)
 	$(BIN)/python -m pip install --quiet \
 	  -c requirements/constraints-$$($(PYTHON) -c \
 	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[test]'
+	@touch $@
+
+prepare-venv: $(PREPARE)/.installed
+
+$(PREPARE)/.installed: setup.py
+	$(PYTHON) -m venv --clear $(PREPARE)
+	$(PREPARE)/bin/python -m pip install --quiet \
+	  -c requirements/constraints-$$($(PYTHON) -c \
+	  'import sys; print("py%d%d" % sys.version_info[:2])').txt \
+	  -e . 'tensorflow-cpu>=2.18'
 	@touch $@
 
 demo: $(STAMP)
@@ -68,4 +84,4 @@ constraints:
 	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PREPARE) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,101 @@
+"""ImageNet in miniature, end to end: prepared by TFDS, trained, evaluated."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import imagenet_fake
+from imgbench.train import loop
+from tests.data import fake_folder
+
+pytestmark = pytest.mark.slow
+VALIDATION = "imagenet2012_multilabel:validation"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A short run of the config, evaluated on every version."""
+  config = imagenet_fake.get_config()
+  config.data.data_dir = str(fake_folder.prepared())
+  config.steps.total = "60 steps"
+  workdir = tmp_path_factory.mktemp("imagenet")
+  return workdir, loop.train_and_evaluate(config, str(workdir))
+
+
+def tfds_definition(predictions, annotations, wnids):
+  """What TFDS documents, from the files themselves, image by image."""
+  by_class = {k: [] for k in range(len(wnids))}
+  for name, label, top in zip(
+    predictions["image_id"],
+    predictions["label"],
+    predictions["top5"][:, 0],
+    strict=True,
+  ):
+    if name in annotations["problematic_images"]:
+      continue
+    lists = annotations["initial_annots"][name]
+    accepted = lists.get("correct", []) + lists.get("unclear", [])
+    by_class[int(label)].append(wnids[top] in accepted)
+  assert all(by_class.values())
+  return float(np.mean([np.mean(hits) for hits in by_class.values()]))
+
+
+@pytest.mark.parametrize("parameters", ["", "+ema"])
+def test_multilabel_accuracy_is_what_tfds_documents(finished, parameters):
+  from imgbench.labels import classes
+
+  workdir, results = finished
+  path = fake_folder.manual_dir() / "human_accuracy_v3.0.0.json"
+  annotations = json.loads(path.read_text())
+  key = VALIDATION.replace(":", f"{parameters}:")
+  name = key.replace(":", "-")
+  name = name.replace("+", "_")
+  with np.load(workdir / f"predictions/{name}.npz") as predictions:
+    expected = tfds_definition(
+      predictions, annotations, classes.imagenet_classes().wnids
+    )
+  entry = results[f"{key}/all/multilabel_accuracy.tfds"]
+  assert entry["value"] == pytest.approx(expected, rel=1e-12)
+  assert entry["n"] == 1000 and expected > 0
+
+
+def test_every_version_is_evaluated_once(finished):
+  _, results = finished
+  sizes = {
+    "imagenet2012:validation": 1050,
+    "imagenet2012_real:validation": 1050,
+    VALIDATION: 1050,
+    "imagenet2012_multilabel:imagenet_m": 68,
+    "imagenet_v2-matched-frequency:test": 1000,
+    "imagenet_v2-threshold-0.7:test": 1000,
+    "imagenet_v2-topimages:test": 1000,
+    "imagenet_a:test": 200,
+    "imagenet_r:test": 200,
+  }
+  for key, size in sizes.items():
+    for name in (key, key.replace(":", "+ema:")):
+      assert results[f"{name}/all/top1_accuracy"]["n"] == size, name
+  real = results["imagenet2012_real:validation/all/real_accuracy"]
+  assert 900 < real["n"] < 1050
+
+
+def test_the_three_recommendations_are_there(finished):
+  workdir, results = finished
+  for subset in ("dog", "organism", "object"):
+    assert f"{VALIDATION}/{subset}/top1_accuracy" in results
+  drop = results["imagenet_v2-matched-frequency:test/all/top1_accuracy.drop"]
+  base = results["imagenet2012:validation/all/top1_accuracy"]["value"]
+  here = results["imagenet_v2-matched-frequency:test/all/top1_accuracy"]
+  assert drop["value"] == pytest.approx(base - here["value"])
+  assert drop["ci_low"] <= drop["value"] <= drop["ci_high"]
+  page = (workdir / "report.html").read_text()
+  for words in ("Beyond top-1 accuracy", "Objects, organisms and dogs"):
+    assert words in page
+
+
+def test_only_classes_of_the_set_are_predicted(finished):
+  workdir, _ = finished
+  with np.load(workdir / "predictions/imagenet_a-test.npz") as predictions:
+    assert np.isin(predictions["top5"], predictions["label"]).all()
+    assert len(set(predictions["label"])) == 200
