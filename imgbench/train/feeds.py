@@ -57,18 +57,22 @@ class StreamedFeed:
     batch_size: int,
     decoded: pipeline.Pipeline,
     image_shape: tuple[int, int, int],
+    process: int = 0,
+    processes: int = 1,
   ):
+    """Feeds the share of process `process` of `processes`."""
     self._order = order
     self._batch = batch_size
     self._decoded = decoded
     self._image_shape = image_shape
+    self._share = order_lib.process_share(batch_size, process, processes)
     self._next: int | None = None
     self._batches: Any = None
 
   def _orders(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     while True:
       order = self._order.at(step * self._batch, self._batch)
-      yield order["index"], order["epoch"]
+      yield order["index"][self._share], order["epoch"][self._share]
       step += 1
 
   def at(self, step: int, count: int) -> Arrays:
@@ -87,7 +91,7 @@ class StreamedFeed:
 
   def like(self, count: int) -> Arrays:
     """See `Feed`."""
-    size = count * self._batch
+    size = count * (self._share.stop - self._share.start)
     return {
       "image": np.zeros((size, *self._image_shape), np.uint8),
       **{n: np.zeros(size, np.int32) for n in ("label", "index", "epoch")},

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
+from imgbench import errors
 from imgbench.data import order
 
 
@@ -36,3 +38,22 @@ def test_seeds_give_other_orders():
   one = order.ExampleOrder(100, seed=1).at(0, 100)["index"]
   two = order.ExampleOrder(100, seed=2).at(0, 100)["index"]
   assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_shares_of_processes_are_the_same_stream_together(processes):
+  examples = order.ExampleOrder(50, seed=1)
+  for step in range(9):  # over the end of an epoch
+    whole = examples.at(step * 16, 16)["index"]
+    parts = [
+      whole[order.process_share(16, process, processes)]
+      for process in range(processes)
+    ]
+    assert {len(part) for part in parts} == {16 // processes}
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("process, processes", [(0, 3), (2, 2), (-1, 2)])
+def test_shares_that_do_not_fit_are_refused(process, processes):
+  with pytest.raises(errors.InputError, match="global_batch_size: .*got 16"):
+    order.process_share(16, process, processes)

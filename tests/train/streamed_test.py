@@ -7,7 +7,10 @@ import pytest
 
 from configs import tiny
 from imgbench import errors
+from imgbench.data import encoded
+from imgbench.data import order
 from imgbench.train import feeds
+from imgbench.train import inputs
 from imgbench.train import loop
 from imgbench.train import setup
 from tests.data import pipeline_test
@@ -86,6 +89,30 @@ def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(
   expected = [parts.feed.at(step, 1)["index"] for step in range(10)]
   parts.feed.close()
   assert ids == np.concatenate(expected).tolist()
+
+
+def test_processes_feed_the_same_batches_together(data_dir):
+  """Also when a run goes on with another number of processes."""
+  split = encoded.TfdsEncodedSource("tiny", "train", data_dir)
+
+  def feed(process, count):
+    decoded, _ = inputs.train_pipeline(dict(size=8), split, seed=1)
+    return feeds.StreamedFeed(
+      order.ExampleOrder(40, 1), 8, decoded, (8, 8, 3), process, count
+    )
+
+  alone = feed(0, 1)
+  whole = [alone.at(step, 1) for step in range(7)]
+  for count, start in ((2, 0), (4, 3)):
+    feeds_of_all = [feed(i, count) for i in range(count)]
+    for step in range(start, 7):
+      parts = [one.at(step, 1) for one in feeds_of_all]
+      for name, expected in whole[step].items():
+        joined = np.concatenate([part[name] for part in parts])
+        np.testing.assert_array_equal(joined, expected)
+    for one in feeds_of_all:
+      one.close()
+  alone.close()
 
 
 @pytest.mark.parametrize(
