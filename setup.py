@@ -32,6 +32,9 @@ setuptools.setup(
     "absl-py>=2.1",
     "array_record>=0.5",
     "chex>=0.1.90",
+    # Antialiased resizing, five times as fast as Pillow, which does it where
+    # there is no wheel of this.
+    'cykooz-resizer>=4.0; platform_machine != "aarch64"',
     "etils[epath]>=1.10",
     "flax>=0.12",
     # tensorflow-datasets imports it and does not declare it.

@@ -43,6 +43,7 @@ from imgbench.metrics import outcomes as outcomes_lib
 from imgbench.metrics import stream
 
 FLOOR = "floor"
+_WARM_S = 0.2
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -191,7 +192,7 @@ def measure_tools(
   for number in range(rounds + 1):
     # In another order each time, so that no tool is always behind the same.
     for name, run in _rotated(tools, number):
-      run()  # What ran before it left its own memory in the caches.
+      _warm_up(run)
       took = timing.measure_round(lambda unused, run=run: run(), 1)
       if number:  # The first round warms up.
         seconds[name].append(took)
@@ -206,6 +207,18 @@ def measure_tools(
     if name not in (FLOOR, "whole"):
       rows[f"{name}_over_whole"] = record.ratio(values, seconds["whole"])
   return rows
+
+
+def _warm_up(run: Callable[[], Any]) -> None:
+  """Calls it until its memory is warm again.
+
+  Behind a tool that takes seconds the system may have taken pages for unused,
+  and the first calls of the next one are several times slower.
+  """
+  started = timing.clock()
+  run()
+  while timing.clock() - started < _WARM_S:
+    run()
 
 
 def _rotated(tools: Mapping, number: int) -> list[tuple[str, Any]]:

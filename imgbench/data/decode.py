@@ -3,14 +3,15 @@
 `resample` says how the crop is resized. EXIF orientation is ignored and alpha
 dropped, as the field does.
 
-Which decoder, by CPU time on 500x375 JPEGs of 110 KB, random crops to 224:
-simplejpeg 1.1 ms, OpenCV 1.7, Pillow 2.1; tf.data's fused crop 1.2, or 2.2
-antialiased. So "auto" is simplejpeg. Of a baseline JPEG nothing below the crop
-is decoded, which is worth a tenth.
+Which decoder, by CPU time on 500x375 JPEGs of 115 KB, random crops to 224, one
+thread: simplejpeg 1.20 ms (1.14 with its fast DCT), OpenCV 1.35, Pillow 2.08;
+tf.data's fused crop 1.22, or 2.15 if it is to be antialiased like these. So
+"auto" is simplejpeg. Of a baseline JPEG nothing below the crop is decoded; that
+saves a tenth.
 
-An image of which at least twice the target is asked for is decoded at a half, a
-quarter or an eighth of its size, unless `exact` (for evaluation): then every
-decoder gives the pixels of Pillow, up to 2 in a few of 256 levels.
+`exact` is for evaluation: every decoder gives the pixels of Pillow, up to 2 of
+256 levels in a few of them. Otherwise an image of which at least twice the
+target is asked for is decoded at a half, a quarter or an eighth of its size.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from PIL import PngImagePlugin
 
 from imgbench import errors
 from imgbench.data import jpeg_frame
+from imgbench.data import opencv
 from imgbench.data import resample
 
 BoxOf = Callable[[int, int], resample.Box]  # of the image's height, width
@@ -95,10 +97,10 @@ def build_decoder(name: str = "auto", exact: bool = False) -> Decoder:
   """Returns a decoder by name.
 
   Args:
-    name: "auto" (which is "simplejpeg"), "simplejpeg", "opencv" or "pillow".
-      Damage inside of a JPEG whose end is there is noticed by "simplejpeg"
-      alone; a missing end is an error for all.
-    exact: for evaluation: never decode at a smaller size.
+    name: "auto" (which is "simplejpeg"), "simplejpeg", "simplejpeg_fast",
+      "opencv" or "pillow". Damage inside of a JPEG whose end is there is
+      noticed by simplejpeg alone; a missing end is an error for all.
+    exact: for evaluation: the accurate DCT, and never a smaller size.
 
   Raises:
     InputError: an unknown name.
@@ -106,6 +108,7 @@ def build_decoder(name: str = "auto", exact: bool = False) -> Decoder:
   known = {
     "auto": SimpleJpegDecoder,
     "simplejpeg": SimpleJpegDecoder,
+    "simplejpeg_fast": FastSimpleJpegDecoder,
     "opencv": OpenCvDecoder,
     "pillow": PillowDecoder,
   }
@@ -208,13 +211,15 @@ class _TurboDecoder:
   """JPEGs by libjpeg-turbo; what is not a plain one goes to Pillow."""
 
   name = ""
+  _fast_dct = False
 
   def __init__(self, exact: bool = False):
     self._exact = exact
     self._odd = PillowDecoder(exact)
-    names = self._package, "cykooz-resizer"
     self.version = ", ".join(
-      [f"{name} {metadata.version(name)}" for name in names] + ["exact"] * exact
+      [f"{self._package} {metadata.version(self._package)}", resample.version()]
+      + ["exact"] * exact
+      + ["fast DCT"] * (self._fast_dct and not exact)
     )
 
   def crop_resize(
@@ -263,23 +268,6 @@ class _TurboDecoder:
     raise NotImplementedError
 
 
-class SimpleJpegDecoder(_TurboDecoder):
-  """simplejpeg: every warning of libjpeg-turbo can be seen."""
-
-  name = _package = "simplejpeg"
-
-  def _decode(self, data, frame, rows, factor):
-    """See `_TurboDecoder`."""
-    cut, height = jpeg_frame.first_rows(data, frame, rows)
-    pixels, problem = _simplejpeg(cut, height, frame.width, factor)
-    if problem and height != frame.height:
-      pixels, problem = _simplejpeg(data, frame.height, frame.width, factor)
-    damaged = problem.startswith(("Premature end", "Corrupt JPEG data"))
-    if damaged and "extraneous bytes" not in problem:
-      raise DecodeError(f"the JPEG is damaged: {problem}")
-    return None if problem else pixels
-
-
 def _scratch(height: int, width: int) -> tuple[bytearray, np.ndarray]:
   """Returns memory, the thread's own if it is not large, and its view."""
   size = height * width * 3
@@ -292,38 +280,57 @@ def _scratch(height: int, width: int) -> tuple[bytearray, np.ndarray]:
   return memory, view.reshape(height, width, 3)
 
 
-def _simplejpeg(data, height: int, width: int, factor: int):
-  """Returns uint8 [rows, columns, 3] and the first problem, "" if none."""
-  import simplejpeg
+class SimpleJpegDecoder(_TurboDecoder):
+  """simplejpeg: every warning of libjpeg-turbo can be seen."""
 
-  rows, columns = -(-height // factor), -(-width // factor)
-  memory, pixels = _scratch(rows, columns)
-  try:
-    simplejpeg.decode_jpeg(
-      data,
-      "RGB",
-      min_height=rows,
-      min_width=columns,
-      min_factor=factor,
-      buffer=memory,
-    )
-  except ValueError as error:
-    problem = str(error) or "unknown"
-    # Harmless: everything was read, then came the end. Due where rows are left
-    # out. Any problem before it would have been reported in its place.
-    if "extraneous bytes" in problem and problem.endswith("marker 0xd9"):
-      problem = ""
-    return pixels, problem
-  return pixels, ""
+  name = _package = "simplejpeg"
+
+  def _decode(self, data, frame, rows, factor):
+    """See `_TurboDecoder`."""
+    cut, height = jpeg_frame.first_rows(data, frame, rows)
+    pixels, problem = self._attempt(cut, height, frame.width, factor)
+    if problem and height != frame.height:
+      pixels, problem = self._attempt(data, frame.height, frame.width, factor)
+    damaged = problem.startswith(("Premature end", "Corrupt JPEG data"))
+    if damaged and "extraneous bytes" not in problem:
+      raise DecodeError(f"the JPEG is damaged: {problem}")
+    return None if problem else pixels
+
+  def _attempt(self, data, height: int, width: int, factor: int):
+    """Returns uint8 [rows, columns, 3] and the first problem, "" if none."""
+    import simplejpeg
+
+    rows, columns = -(-height // factor), -(-width // factor)
+    memory, pixels = _scratch(rows, columns)
+    try:
+      simplejpeg.decode_jpeg(
+        data,
+        "RGB",
+        fastdct=self._fast_dct and not self._exact,
+        min_height=rows,
+        min_width=columns,
+        min_factor=factor,
+        buffer=memory,
+      )
+    except ValueError as error:
+      problem = str(error) or "unknown"
+      # Harmless, and due where rows are left out: all was read, then came the
+      # end. Any problem before it would have been reported in its place.
+      if "extraneous bytes" in problem and problem.endswith("marker 0xd9"):
+        problem = ""
+      return pixels, problem
+    return pixels, ""
 
 
-def _cv2():
-  import cv2
+class FastSimpleJpegDecoder(SimpleJpegDecoder):
+  """With libjpeg-turbo's fast DCT: 5% faster, the pixels of tf.data.
 
-  # The threads that decode are enough; more would only hinder each other.
-  if cv2.getNumThreads() != 1:
-    cv2.setNumThreads(1)
-  return cv2
+  A value is off by 1 level in the mean, and not around 0: red and blue are
+  darker by 1.2. A model trained on these sees other colours in evaluation.
+  """
+
+  name = "simplejpeg_fast"
+  _fast_dct = True
 
 
 class OpenCvDecoder(_TurboDecoder):
@@ -334,7 +341,7 @@ class OpenCvDecoder(_TurboDecoder):
 
   def _decode(self, data, frame, rows, factor):
     """See `_TurboDecoder`."""
-    cv2 = _cv2()
+    cv2 = opencv.load()
     _check_end(data, frame)
     # A JPEG of fewer rows would make it complain on stderr, for each image.
     flags = {

@@ -8,6 +8,7 @@ import time
 import numpy as np
 from PIL import Image
 import pytest
+import simplejpeg
 
 from imgbench import errors
 from imgbench.data import decode
@@ -89,6 +90,23 @@ def test_no_scaled_decode_below_twice_the_target(name):
   np.testing.assert_array_equal(
     _crop(name, JPEG, box, exact=False), _crop(name, JPEG, box)
   )
+
+
+def test_the_fast_dct_is_asked_for_by_name_and_never_exact():
+  box = 3, 4, 127, 140
+  exact = _crop("simplejpeg", JPEG, box)
+  fast = simplejpeg.decode_jpeg(JPEG, fastdct=True)
+  got = _crop("simplejpeg_fast", JPEG, box, exact=False)
+  _assert_close(got, encoded_images.resized(fast, box, 64, "bilinear"))
+  most, mean = encoded_images.far_apart(got, exact)
+  assert 0.1 < mean < 1.5 and most <= 6
+  np.testing.assert_array_equal(_crop("simplejpeg_fast", JPEG, box), exact)
+  versions = {
+    decode.build_decoder(name, exact).version
+    for name in ("simplejpeg", "simplejpeg_fast")
+    for exact in (False, True)
+  }
+  assert len(versions) == 3
 
 
 @pytest.mark.parametrize("name", NAMES)

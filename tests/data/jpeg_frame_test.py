@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 import pytest
+import simplejpeg
 
 from imgbench.data import jpeg_frame
 from tests.data import encoded_images
@@ -54,7 +55,6 @@ def test_no_bytes_make_it_raise(tail, keep):
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("rows", [1, 17, 40, 41, 77])
 def test_first_rows_are_those_of_the_whole(subsampling, rows):
-  simplejpeg = pytest.importorskip("simplejpeg")
   data = encoded_images.encode(PHOTO, subsampling=subsampling)
   frame = jpeg_frame.parse(data)
   asked = rows + frame.rows_per_block

@@ -3,6 +3,7 @@
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
+import PIL
 from PIL import Image
 import pytest
 
@@ -73,6 +74,17 @@ def test_a_crop_to_the_far_edge_is_inside(limit, size):
   pixels = np.zeros((3, limit, 3), np.uint8)
   for left in (step * (size // 3), limit / 3):
     _resize(pixels, (0, left, 3, limit - left), 4, "bilinear")
+
+
+def test_without_the_package_pillow_does_it(monkeypatch):
+  box = 30.5, 60.25, 96, 110
+  assert resample.version().startswith("cykooz-resizer 4")
+  monkeypatch.setattr(resample, "_HAS_LIBRARY", False)
+  assert resample.version() == f"resized by pillow {PIL.__version__}"
+  expected = encoded_images.resized(PHOTO, box, 40, "bicubic")
+  got = _resize(PHOTO, box, 40, "bicubic")
+  most, mean = encoded_images.far_apart(got, expected)
+  assert most <= 1 and mean < 0.01
 
 
 def test_antialiased():
