@@ -1,0 +1,97 @@
+"""Rounds of tools that make images, in turn; each waits for the others."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import time
+from typing import Any
+
+from absl import logging
+
+from imgbench import timing
+from imgbench.bench import record
+
+Rows = dict[str, record.Spread]
+
+
+def cpu_seconds() -> float:
+  """Time on all cores of this process and of its workers."""
+  total = time.process_time()
+  tick = os.sysconf("SC_CLK_TCK")
+  for worker in multiprocessing.active_children():
+    try:
+      text = pathlib.Path(f"/proc/{worker.pid}/stat").read_text()
+    except OSError:  # it has just ended
+      continue
+    # Behind the name, which may hold anything: state is field 3, utime 14.
+    fields = text.rpartition(")")[2].split()
+    total += (int(fields[11]) + int(fields[12])) / tick
+  return total
+
+
+def settle(most_s: float = 5.0) -> None:
+  """Waits until nothing is made ahead in this process and its workers."""
+  step = 0.05
+  for _ in range(int(most_s / step)):
+    before = cpu_seconds()
+    time.sleep(step)
+    if cpu_seconds() - before < step / 5:
+      return
+
+
+@dataclasses.dataclass(frozen=True)
+class Tool:
+  """Something timed.
+
+  Attributes:
+    call: what is timed.
+    warm: what is called before: what ran before that left its own memory in
+      the caches, and has let buffers fill up.
+    images: that a call makes.
+  """
+
+  call: Callable[[], Any]
+  warm: Callable[[], Any]
+  images: int
+
+  def measure(self) -> tuple[float, float]:
+    """Returns images per second, and seconds on all cores per image."""
+    settle()
+    self.warm()
+    before = cpu_seconds()
+    with timing.timed() as whole:
+      self.call()
+    busy = cpu_seconds() - before
+    return self.images / whole.seconds, busy / self.images
+
+
+def measure(prefix: str, tools: Mapping[str, Tool], rounds: int) -> Rows:
+  """Returns rows of all, interleaved, and of the first one over the others."""
+  speed = {name: [] for name in tools}
+  busy = {name: [] for name in tools}
+  for number in range(rounds + 1):
+    # In another order each time, so that no tool is always behind the same.
+    items = list(tools.items())
+    cut = number % len(items)
+    for name, tool in items[cut:] + items[:cut]:
+      images_per_s, cpu_s = tool.measure()
+      if number:  # The first round warms up.
+        speed[name].append(images_per_s)
+        busy[name].append(1e3 * cpu_s)
+    logging.info("%s: round %d of %d", prefix, number, rounds)
+  rows = {}
+  for name in tools:
+    rows[f"{prefix}_{name}_images_per_s"] = record.Spread(speed[name])
+    rows[f"{prefix}_{name}_cpu_ms"] = record.Spread(busy[name])
+  first, *others = tools
+  for name in others:
+    rows[f"{prefix}_{first}_over_{name}"] = record.ratio(
+      speed[first], speed[name]
+    )
+    rows[f"{prefix}_{name}_cpu_over_{first}"] = record.ratio(
+      busy[name], busy[first]
+    )
+  return rows
