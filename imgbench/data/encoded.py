@@ -94,6 +94,12 @@ class TfdsEncodedSource:
       (label,) = fields[self._label].int64_list.value
     except Exception as error:  # protobuf has its own errors
       raise self._records.bad_example(piece, place, error) from error
+    if not 0 <= label < self.info.num_classes:
+      raise errors.InputError(
+        f"{self.where(index)}: expected a label in [0,"
+        f" {self.info.num_classes}), got {label}. To prepare it anew:"
+        f" {self._records.folder.command}"
+      )
     return image, label
 
   def where(self, index: int) -> str:

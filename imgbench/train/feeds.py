@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from imgbench import timing
 from imgbench.data import order as order_lib
 from imgbench.data import pipeline
 
@@ -13,7 +14,13 @@ Arrays = dict[str, np.ndarray]
 
 
 class Feed(Protocol):
-  """Host arrays of batches, by step: any step can be had again."""
+  """Host arrays of batches, by step: any step can be had again.
+
+  Attributes:
+    waited_s: seconds that `at` was waited for so far.
+  """
+
+  waited_s: float
 
   def at(self, step: int, count: int) -> Arrays:
     """Arrays of steps [step, step + count), of length count * B."""
@@ -27,6 +34,8 @@ class Feed(Protocol):
 
 class ResidentFeed:
   """Of a split that lies on the devices: "index" and "epoch", int32 [B]."""
+
+  waited_s = 0.0
 
   def __init__(self, order: order_lib.ExampleOrder, batch_size: int):
     self._order = order
@@ -66,6 +75,7 @@ class StreamedFeed:
     self._decoded = decoded
     self._image_shape = image_shape
     self._share = order_lib.process_share(batch_size, process, processes)
+    self.waited_s = 0.0
     self._next: int | None = None
     self._batches: Any = None
 
@@ -77,11 +87,13 @@ class StreamedFeed:
 
   def at(self, step: int, count: int) -> Arrays:
     """See `Feed`. Raises InputError where an image cannot be decoded."""
-    if step != self._next:
-      self.close()
-      self._batches = self._decoded.batches(self._orders(step))
-    self._next = step + count
-    batches = [vars(next(self._batches)) for _ in range(count)]
+    with timing.timed() as wait:
+      if step != self._next:
+        self.close()
+        self._batches = self._decoded.batches(self._orders(step))
+      self._next = step + count
+      batches = [vars(next(self._batches)) for _ in range(count)]
+    self.waited_s += wait.seconds
     if count == 1:
       return batches[0]
     return {

@@ -98,6 +98,7 @@ class Run:
     self._state = parts.state
     self._step = 0
     self._logged_train_s = 0.0
+    self._logged_wait_s = 0.0
     self._best: dict[str, Any] = {}
     # An evaluation was given up to stop quickly: its step is to be finished.
     self._pending_event = False
@@ -346,6 +347,7 @@ class Run:
     self._progress.report(self._step, record)
     if "train/loss" in record:
       self._logged_train_s = self._watch.total("train_s")
+      self._logged_wait_s = self._parts.feed.waited_s
       self._state = self._state.replace(
         window=self._parts.strategy.replicate(state_lib.Window.empty())
       )
@@ -354,16 +356,20 @@ class Run:
     window = jax.device_get(self._state.window)
     train_s = self._watch.total("train_s")
     seen = self._step * self._parts.global_batch_size
-    return {
+    since_s = max(train_s - self._logged_train_s, 1e-9)
+    record = {
       "epoch": seen / self._parts.info.num_examples,
       "train/loss": float(window.loss_sum / window.steps),
       "train/top1_accuracy": int(window.top1_hits) / int(window.examples),
       "train/grad_norm": float(window.grad_norm_sum / window.steps),
       "train/learning_rate": float(self._parts.schedule(self._step - 1)),
-      "train/images_per_s": int(window.examples)
-      / max(train_s - self._logged_train_s, 1e-9),
+      "train/images_per_s": int(window.examples) / since_s,
       "time/train_s": train_s,
     }
+    if self._parts.info.streamed:
+      waited_s = self._parts.feed.waited_s - self._logged_wait_s
+      record["train/input_wait_share"] = min(waited_s / since_s, 1.0)
+    return record
 
   def _evaluate(self, *, everything: bool = False) -> dict[str, float]:
     """Runs the evaluators that are due; returns their part of the record."""

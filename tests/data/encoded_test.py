@@ -138,6 +138,21 @@ def test_a_label_that_no_class_has_is_refused(tmp_path):
     split.examples()
 
 
+def test_a_training_label_that_no_class_has_is_refused(tmp_path):
+  image = tiny_tfds.encode(np.zeros((5, 7, 3), np.uint8))
+  record = tiny_tfds.serialize({"image": image, "label": 3})
+  features = {
+    "image": tiny_tfds.image_feature((None, None, 3)),
+    "label": tiny_tfds.label_feature(),
+  }
+  tiny_tfds.write(tmp_path, {"train": [[record]]}, features=features)
+  split = encoded.TfdsEncodedSource("tiny", "train", str(tmp_path))
+  with pytest.raises(
+    errors.InputError, match=r"example 0 \(train_00000.*\[0, 3\), got 3"
+  ):
+    split.read(0)
+
+
 def test_a_set_without_labels_is_refused(tmp_path):
   tiny_tfds.write(
     tmp_path,

@@ -48,6 +48,9 @@ def test_trains_and_evaluates_raw_and_averaged_parameters(data_dir, tmp_path):
   results = loop.train_and_evaluate(make_config(data_dir), str(tmp_path))
   for name in ("tiny:train[:30]", "tiny+ema:train[:30]"):
     assert results[f"{name}/all/top1_accuracy"]["n"] == 30
+  records = [r for r in processes.read_metrics(tmp_path) if "train/loss" in r]
+  assert records
+  assert all(0 <= r["train/input_wait_share"] <= 1 for r in records)
   raw, averaged = (
     results[f"tiny{kind}:train[:30]/all/nll"]["value"] for kind in ("", "+ema")
   )
