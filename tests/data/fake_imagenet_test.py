@@ -132,11 +132,11 @@ def test_annotations_have_the_structure_that_tfds_reads(tmp_path):
     for name, review in content["initial_annots"].items()
     if name.startswith("ILSVRC2012_val_")
   }
-  assert 850 < len(reviews) < 950
+  assert len(reviews) == 1050
   assert len(content["initial_annots"]) > len(reviews)  # others stand there too
   assert len(content["imagenet_m"]) == 68
   assert set(content["imagenet_m"]) <= set(reviews)
-  assert 30 < len(content["problematic_images"]) < 90
+  assert len(content["problematic_images"]) == 50
   assert set(content["problematic_images"]) <= set(reviews)
   assert not set(content["problematic_images"]) & set(content["imagenet_m"])
   kept, sizes = 0, collections.Counter()
