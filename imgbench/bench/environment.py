@@ -30,6 +30,9 @@ PACKAGES = (
   "numpy",
   "scipy",
   "pillow",
+  "simplejpeg",
+  "cykooz-resizer",
+  "opencv-python-headless",
 )
 
 

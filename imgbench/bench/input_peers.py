@@ -226,7 +226,7 @@ def grain_train(work: input_ours.Work) -> input_ours.Stream:
 
 
 def grain_evaluate(work: input_ours.Work) -> input_ours.Stream:
-  """Grain's threads: simplejpeg, OpenCV's area resize, then the centre."""
+  """Grain's threads: simplejpeg, then OpenCV's area resize of the centre."""
   import cv2
   import grain
   import simplejpeg
@@ -236,10 +236,11 @@ def grain_evaluate(work: input_ours.Work) -> input_ours.Stream:
   def decode(example):
     data, label = example
     image = simplejpeg.decode_jpeg(data, "RGB")
-    size = _whole_size(*image.shape[:2], work.size)
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    left, top = ((side - work.size) // 2 for side in size)
-    return image[top : top + work.size, left : left + work.size], label
+    side = round(min(image.shape[:2]) * _CROP_FRACTION)
+    top, left = ((extent - side + 1) // 2 for extent in image.shape[:2])
+    image = image[top : top + side, left : left + side]
+    size = work.size, work.size
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), label
 
   # Padded: batches are made of a stream that knows no passes.
   dataset = grain.MapDataset.source(_Encoded(work, work.steps * work.batch))
