@@ -7,6 +7,7 @@ os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 
+import hypothesis
 import jax
 
 from imgbench import cli
@@ -14,3 +15,8 @@ from imgbench import cli
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most of the tests' time would be compiling the same programs.
 cli.keep_compiled("default")
+# No deadlines on a shared machine. CI answers whether this commit is good, by
+# the same examples each time; new ones are looked for elsewhere.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
