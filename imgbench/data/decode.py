@@ -16,41 +16,23 @@ target is asked for is decoded at a half, a quarter or an eighth of its size.
 
 from collections.abc import Callable
 from importlib import metadata
-import io
-import struct
 import threading
 from typing import Protocol
-import zlib
 
 import numpy as np
 import PIL
 from PIL import Image
-from PIL import JpegImagePlugin
-from PIL import PngImagePlugin
 
 from imgbench import errors
+from imgbench.data import image_decode
 from imgbench.data import jpeg_frame
 from imgbench.data import opencv
 from imgbench.data import resample
 
 BoxOf = Callable[[int, int], resample.Box]  # of the image's height, width
 
-_READERS = (
-  (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-  (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-)
-_UNREADABLE = (
-  OSError,
-  SyntaxError,  # Pillow's word for a broken header
-  ValueError,
-  TypeError,
-  IndexError,
-  EOFError,
-  OverflowError,
-  MemoryError,
-  struct.error,
-  zlib.error,
-)
+# Of sizes that a broken header states, too.
+_UNREADABLE = (*image_decode.UNREADABLE, OverflowError, MemoryError)
 _MOST_PIXELS = 2**28  # a header that states more is taken for a broken one
 _KEPT_BYTES = 2**25  # of scratch memory, for each thread
 _PER_THREAD = threading.local()
@@ -144,13 +126,6 @@ def _scale_factor(crop: resample.Box, size: int) -> int:
   return next((f for f in (8, 4, 2) if least >= f), 1)
 
 
-def _open(data: bytes):
-  for magic, reader in _READERS:
-    if data.startswith(magic):
-      return reader(io.BytesIO(data))
-  raise ValueError(f"neither JPEG nor PNG, begins with {data[:8]!r}")
-
-
 def _rgb(image):
   """Returns an image as RGB: grey repeated, alpha dropped, 16 bits cut to 8."""
   if image.mode.startswith("I"):  # Pillow would clip at 255
@@ -186,7 +161,7 @@ class PillowDecoder:
   ) -> None:
     """See `Decoder`."""
     try:
-      image = _open(data)
+      image = image_decode.open_image(data)
       width, height = image.size
     except _UNREADABLE as error:
       raise DecodeError(f"the image cannot be read: {error}") from error

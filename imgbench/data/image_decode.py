@@ -23,7 +23,8 @@ _READERS = (
   (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
   (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
 )
-_UNREADABLE = (
+# What Pillow raises for files that are not whole.
+UNREADABLE = (
   OSError,
   SyntaxError,  # Pillow's word for a broken header
   ValueError,
@@ -49,7 +50,8 @@ def decoder_version() -> str:
   return f"pillow {PIL.__version__}, libjpeg {features.version('jpg')} {turbo}"
 
 
-def _open(data: bytes):
+def open_image(data: bytes) -> Image.Image:
+  """Returns a JPEG or PNG, whatever it is called. Raises one of UNREADABLE."""
   for magic, reader in _READERS:
     if data.startswith(magic):
       return reader(io.BytesIO(data))
@@ -72,7 +74,7 @@ def decode_batch(encoded: Sequence[bytes], out: np.ndarray) -> None:
   sheet = Image.new(mode, (width, height * batch))
   for i, data in enumerate(encoded):
     try:
-      image = _open(data)
+      image = open_image(data)
       if image.size != (width, height) or image.mode not in _CONVERTIBLE[mode]:
         raise DecodeError(
           i,
@@ -84,7 +86,7 @@ def decode_batch(encoded: Sequence[bytes], out: np.ndarray) -> None:
       sheet.paste(image, (0, i * height))
     except DecodeError:
       raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
       raise DecodeError(i, f"the image cannot be decoded: {error}") from error
   out[...] = np.asarray(sheet).reshape(out.shape)
 

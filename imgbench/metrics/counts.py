@@ -216,7 +216,7 @@ def update(
       without the label sets that `left_out` speaks of.
   """
   _check(outcomes, labels, mask, left_out, in_imagenet_m)
-  _check_known(counts, outcomes, left_out)
+  _check_known(counts, outcomes, left_out, in_imagenet_m)
   num_classes = counts.num_classes
   labels = jnp.asarray(labels).astype(jnp.int32)
   inside = topk.in_range(labels, num_classes)
@@ -274,7 +274,7 @@ def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
   return [values[name] for name in column_names(counts.ks, counts.set_ks)]
 
 
-def _check_known(counts, outcomes, left_out) -> None:
+def _check_known(counts, outcomes, left_out, in_imagenet_m) -> None:
   if outcomes.num_classes != counts.num_classes:
     raise errors.InputError(
       f"outcomes: expected those of {counts.num_classes} classes, as the counts"
@@ -287,6 +287,11 @@ def _check_known(counts, outcomes, left_out) -> None:
         f"{name}: expected at most {outcomes.width}, the length of the"
         f" rankings, got {ks[0]}; give `counts.empty` other {name}"
       )
+  if in_imagenet_m is not None and left_out is None:
+    raise errors.InputError(
+      "in_imagenet_m: expected None where left_out is, got an array; images of"
+      " ImageNet-M have label sets"
+    )
   if left_out is not None and not outcomes.with_sets:
     raise errors.InputError(
       "left_out: expected None for outcomes made without label_codes, got an"

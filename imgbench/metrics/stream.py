@@ -79,6 +79,7 @@ class Stream:
     self._waiting = []
     self._kept = []
     self._checked = set()  # shapes and types of batches
+    self._given = None  # which arguments every batch comes with
 
   def add(
     self,
@@ -116,12 +117,19 @@ class Stream:
     if key not in self._checked:
       self._check(batch)
       self._checked.add(key)
+    given = tuple(x is not None for x in batch)
+    if self._given not in (None, given):
+      raise errors.InputError(
+        "label_codes, left_out, in_imagenet_m: expected with every batch or"
+        " with none, got some that the batches before had not, or not all"
+      )
     if isinstance(labels, np.ndarray):
       checks.labels_in_range(
         "labels", np.where(np.asarray(mask), labels, 0), logits.shape[1]
       )
     if isinstance(label_codes, np.ndarray):
       checks.review_codes("label_codes", label_codes)
+    self._given = given
     self._waiting.append(batch)
     if len(self._waiting) == self._group:
       self._flush([self._waiting])

@@ -213,6 +213,10 @@ def test_outcomes_of_other_classes_or_without_sets_are_refused():
   outcomes = outcomes_lib.outcomes(logits, labels)
   with pytest.raises(errors.InputError, match="those of 5 classes.*got 3"):
     counts_lib.update(counts_lib.empty(5), outcomes, labels, mask)
+  with pytest.raises(errors.InputError, match="in_imagenet_m: .*left_out"):
+    counts_lib.update(
+      counts_lib.empty(3), outcomes, labels, mask, in_imagenet_m=left_out
+    )
   with pytest.raises(
     errors.InputError, match="left_out: .*without label_codes"
   ):

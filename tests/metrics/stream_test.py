@@ -107,6 +107,15 @@ def test_a_bad_batch_is_refused_and_loses_nothing(change, message):
   assert counting.result()[0].count.sum() == 8
 
 
+def test_label_sets_come_with_every_batch_or_none():
+  logits, labels, codes, left_out, *_ = counts_test.random_batch(4, K)
+  counting = stream.Stream(K)
+  counting.add(logits, labels)
+  with pytest.raises(errors.InputError, match="label_codes.*every batch"):
+    counting.add(logits, labels, label_codes=codes, left_out=left_out)
+  assert counting.result()[0].count.sum() == 4
+
+
 def test_labels_outside_under_a_false_mask_are_padding():
   logits, labels, *_ = counts_test.random_batch(4, K)
   counting = stream.Stream(K)
