@@ -149,8 +149,13 @@ def test_killed_again_and_again(tmp_path, unbroken):
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
-  # Logged at every step, so that there is much to see and to be stopped in.
-  often = ("--config.steps.total=4000 steps", "--config.logging.every=1 steps")
+  # Logged at every step, so that there is much to see and to be stopped in;
+  # not evaluated, as what is stopped there is logged when it goes on.
+  often = (
+    "--config.steps.total=4000 steps",
+    "--config.logging.every=1 steps",
+    "--config.evaluation.every=never",
+  )
   process = processes.start(tmp_path, *QUICK, *often)
   seen = has_step(tmp_path, 5)
   while not seen():
