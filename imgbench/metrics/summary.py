@@ -39,6 +39,8 @@ REVIEWED = "reviewed"  # imagenet2012_multilabel: correct, unclear, wrong
 REAL = "real"  # ReaL: every label outside the set is wrong
 LABEL_SETS = (REVIEWED, REAL)
 
+Measurements = dict[str, measurement.Measurement]  # by metric
+
 
 def summarize(
   counts: counts_lib.Counts,
@@ -85,8 +87,9 @@ def summarize(
   measure = measurement.Measurer(alpha, protocol)
   result = {}
   for subset, mask in {ALL: np.ones(num_classes, bool), **subsets}.items():
-    rows = _label_accuracies(measure, counts, mask)
-    rows |= _set_accuracies(measure, counts, mask, label_set, with_imagenet_m)
+    rows = label_accuracies(measure, counts, mask)
+    rows |= _class_mean_accuracy(measure, counts, mask)
+    rows |= set_accuracies(measure, counts, mask, label_set, with_imagenet_m)
     if not ranking_only:
       rows |= _probabilities(measure, outcomes, labels, mask)
     rows["non_finite"] = measure.value(
@@ -107,7 +110,10 @@ def _total(column: np.ndarray, mask: np.ndarray) -> int:
   return int(np.sum(column[mask], dtype=np.int64))
 
 
-def _label_accuracies(measure, counts, mask):
+def label_accuracies(
+  measure: measurement.Measurer, counts: counts_lib.Counts, mask: np.ndarray
+) -> Measurements:
+  """Returns the top-k accuracies on the classes of a mask, bool [K]."""
   n = _total(counts.count, mask)
   rows = {}
   for k in counts.ks:
@@ -119,17 +125,29 @@ def _label_accuracies(measure, counts, mask):
     if k == 1 or k < counts.num_classes:
       hits = counts.top_hits(k)
       rows[f"top{k}_accuracy"] = measure.proportion(_total(hits, mask), n, text)
-  if 1 in counts.ks:
-    rows["top1_accuracy.class_mean"] = measure.class_mean(
-      counts.top_hits(1)[mask],
-      counts.count[mask],
-      "mean over classes of the share of their examples whose label has the"
-      f" highest score {_RULES}",
-    )
   return rows
 
 
-def _set_accuracies(measure, counts, mask, label_set, with_imagenet_m):
+def _class_mean_accuracy(measure, counts, mask):
+  if 1 not in counts.ks:
+    return {}
+  value = measure.class_mean(
+    counts.top_hits(1)[mask],
+    counts.count[mask],
+    "mean over classes of the share of their examples whose label has the"
+    f" highest score {_RULES}",
+  )
+  return {"top1_accuracy.class_mean": value}
+
+
+def set_accuracies(
+  measure: measurement.Measurer,
+  counts: counts_lib.Counts,
+  mask: np.ndarray,
+  label_set: str | None,
+  with_imagenet_m: bool,
+) -> Measurements:
+  """Returns the accuracies against label sets; arguments of `summarize`."""
   if label_set == REAL:
     wanted = multilabel.REAL_DEFINITIONS
     if outcomes_lib.TOP not in counts.set_ks:

@@ -1,0 +1,107 @@
+"""What the testbed passes around: data sets, predictions, rows of tables."""
+
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import measurement
+from imgbench.metrics import outcomes as outcomes_lib
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+  """The images of a public evaluation set, in the order of its files.
+
+  Attributes:
+    name: the public folder's, e.g. "imagenetv2-b-33".
+    image_ids: str [N], no two equal; what predictions by image are keyed by.
+    labels: int32 [N] in [0, K), the original labels.
+    class_names: K names for people to read.
+    subsets: name -> bool [K], masks over original classes, without "all".
+    path: file that it was read from.
+  """
+
+  name: str
+  image_ids: np.ndarray
+  labels: np.ndarray
+  class_names: tuple[str, ...]
+  subsets: Mapping[str, np.ndarray]
+  path: pathlib.Path
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.class_names)
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+  """What one classifier says about one data set.
+
+  Attributes:
+    model: its name.
+    dataset: name of the data set.
+    ranking: int16 [N, k], its first k classes for each image, the best first,
+      in the order of the data set; -1, behind the others, for none.
+    path: file that it was read from.
+  """
+
+  model: str
+  dataset: str
+  ranking: np.ndarray
+  path: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelSets:
+  """Sets of accepted labels for the images of a data set.
+
+  Attributes:
+    kind: `summary.REVIEWED` or `summary.REAL`.
+    codes: int8 [N, K] of `labels.annotations`.
+    left_out: bool [N], images that no accuracy against the sets counts.
+    in_imagenet_m: bool [N], images of ImageNet-M; None: not known.
+    path: file that they were read from.
+  """
+
+  kind: str
+  codes: np.ndarray
+  left_out: np.ndarray
+  in_imagenet_m: np.ndarray | None
+  path: pathlib.Path
+
+
+class Row(NamedTuple):
+  """A row of table.csv."""
+
+  model: str
+  dataset: str
+  subset: str
+  metric: str
+  value: measurement.Measurement
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+  """One classifier on one data set.
+
+  Attributes:
+    model: its name.
+    dataset: name of the data set.
+    counts: NumPy arrays; see `metrics.counts`.
+    outcomes: NumPy arrays [N] in the order of the data set; see
+      `metrics.outcomes`.
+    rows: of the table: for each subset ("all" first) each metric.
+  """
+
+  model: str
+  dataset: str
+  counts: counts_lib.Counts
+  outcomes: outcomes_lib.Outcomes
+  rows: tuple[Row, ...]
