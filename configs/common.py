@@ -45,7 +45,8 @@ def base_config() -> ml_collections.ConfigDict:
   # sets: alias -> type, split and optionally name, data_dir, options, every,
   # probabilities (kept for curves by class; None: where they are small).
   # class_masks: name -> file of classes, a subset of its own in all results.
-  # shift: base, an alias of sets, and sets, those compared with it.
+  # shift: base, an alias of sets, and sets, those compared with it; where these
+  # restrict_classes, the base set is predicted among the same classes.
   # warnings: settings of imgbench.metrics.diagnostics.Thresholds.
   config.evaluation = dict(
     every="1 epochs",

@@ -79,6 +79,7 @@ class TfdsEncodedSource:
       fingerprint=self._records.fingerprint(self._describe),
       subsets=classes.subsets() if imagenet else {},
       label_set=label_set,
+      synthetic=folder.synthetic,
     )
 
   def __len__(self) -> int:

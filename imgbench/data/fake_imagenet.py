@@ -25,6 +25,7 @@ from imgbench import cli
 from imgbench import errors
 from imgbench.data import fake_imagenet_labels
 from imgbench.data import fake_imagenet_plan
+from imgbench.data import synthetic
 from imgbench.labels import classes
 
 # Variant of imagenet_v2 -> (file, folder in it, strength of the structure).
@@ -193,19 +194,25 @@ def write(
 ) -> None:
   """Writes the files into a folder, each whole or not at all.
 
+  A mark beside them (`synthetic.MARK`) names them before they are there.
+
   Args:
     out: folder, made if absent; what TFDS calls `manual_dir`.
     plan: what to draw.
     only_base: write the training and the validation tar only.
 
   Raises:
+    InputError: the folder has a mark that is not readable.
     OSError: cannot be written.
   """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
+  sizes = synthetic.read(out)
   for name, writer in _writers(only_base).items():
     part = out / f".{name}.part"
     writer(part, plan)
+    sizes[name] = part.stat().st_size
+    synthetic.write(out, sizes)
     part.rename(out / name)
 
 

@@ -15,6 +15,7 @@ import tqdm
 
 from imgbench import errors
 from imgbench.data import prepare_files
+from imgbench.data import synthetic
 from imgbench.data import tfds_folder
 
 _WORK_FOLDER = ".imgbench_prepare"  # in data_dir; gone when nothing is at work
@@ -79,14 +80,16 @@ def quiet_tfds() -> Iterator[None]:
 def build(job: Job, inputs: prepare_files.Inputs) -> None:
   """Prepares a data set that is not there yet.
 
-  TFDS works in a folder of its own; what is whole is then moved to its place.
+  TFDS works in a folder of its own; what is whole is then moved to its place,
+  marked where it was made of files that a program has drawn.
 
   Raises:
-    InputError: another process is at it.
+    InputError: another process is at it, or a mark cannot be read.
     RunError: TFDS failed.
   """
   import tensorflow_datasets
 
+  drawn = inputs.drawn(job.name, job.builder)
   with _work_folder(job) as work:
     for text in inputs.to_download(job.name, job.builder):
       _tell(f"{job.name}: not in manual_dir, TFDS downloads {text}")
@@ -100,6 +103,8 @@ def build(job: Job, inputs: prepare_files.Inputs) -> None:
         _run(job, builder, inputs, work)
     except Exception as error:  # TFDS and builders raise whatever they like
       raise errors.RunError(_failure(job, inputs, error)) from error
+    if drawn:
+      synthetic.write(builder.data_dir, drawn)
     _move(pathlib.Path(builder.data_dir), job.path)
 
 

@@ -13,6 +13,7 @@ import re
 import tarfile
 
 from imgbench import errors
+from imgbench.data import synthetic
 from imgbench.data import tfds_folder
 from imgbench.labels import classes
 
@@ -210,6 +211,24 @@ class Inputs:
       path = self.path(file)
       total += path.stat().st_size if path else about[file].size
     return total
+
+  def drawn(self, name: str, builder) -> dict[str, int]:
+    """Returns file name -> bytes of the set's files that a program has drawn.
+
+    Those that the mark of the folder names (`synthetic`). A file of another
+    size has come there since, such as a real one in place of a drawn one.
+
+    Raises:
+      InputError: a mark that cannot be read.
+    """
+    marked = synthetic.read(self.folder) if self.folder else {}
+    names = KNOWN[name].names if name in KNOWN else published(name, builder)
+    paths = {file: self.path(file) for file in names if file in marked}
+    return {
+      file: marked[file]
+      for file, path in paths.items()
+      if path and path.stat().st_size == marked[file]
+    }
 
   def to_download(self, name: str, builder) -> list[str]:
     """Returns what TFDS will fetch, as text for people."""

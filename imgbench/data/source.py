@@ -31,7 +31,7 @@ class Info:
     subsets: name -> bool [K] mask over classes, e.g. "dog"; "all" is implied.
     label_set: REVIEWED or REAL if `Examples.label_codes` and `left_out` are
       there, else None.
-    synthetic: images are drawn by a program; reports must say so.
+    synthetic: images are drawn by a program; results and reports say so.
     fingerprint: short hex text; the same for the same data wherever it lies.
   """
 

@@ -83,6 +83,7 @@ class TfdsSource:
       image_shape=image_shape,
       class_names=class_names,
       fingerprint=self._records.fingerprint(self._parse),
+      synthetic=self._folder.synthetic,
     )
 
   def __len__(self) -> int:

@@ -11,6 +11,7 @@ import re
 import shlex
 
 from imgbench import errors
+from imgbench.data import synthetic
 
 FILE_FORMATS = ("array_record", "tfrecord")
 _LISTED = 8  # names in an error; more do not help
@@ -58,6 +59,11 @@ class Folder:
   @property
   def path(self) -> pathlib.Path:
     return pathlib.Path(self.builder.data_dir)
+
+  @property
+  def synthetic(self) -> bool:
+    """Whether it was prepared from images that a program has drawn."""
+    return synthetic.is_marked(self.path)
 
   def pieces(self, split: str) -> list[Piece]:
     """Returns what a split or slice is made of, in order.

@@ -23,6 +23,8 @@ from imgbench.metrics import outcomes as outcomes_lib
 # (variables, images uint8 [B, H, W, C]) -> logits float32 [B, K]
 PredictFn = Callable[[Mapping[str, Any], jax.Array], jax.Array]
 MetricKey = tuple[str, str]  # (subset, metric)
+# The clause of definitions that tells of `source.Info.synthetic`.
+SYNTHETIC = "the images are drawn by a program"
 
 
 class EvaluationStopped(Exception):
@@ -41,6 +43,9 @@ class Evaluation:
     probs: float32 [N, K] softmax of the logits, NaN in rows not finite; None
       where it was not kept.
     alpha: intervals cover 1 - alpha.
+    allowed: bool [K], the classes that could be predicted; None: all.
+    restricted: pairs of such a mask and the counts that the same logits give
+      under it, beside `counts`.
   """
 
   info: source.Info
@@ -49,22 +54,106 @@ class Evaluation:
   counts: counts_lib.Counts
   probs: np.ndarray | None = None
   alpha: float = 0.05
+  allowed: np.ndarray | None = None
+  restricted: Sequence[tuple[np.ndarray, counts_lib.Counts]] = ()
+
+  def counts_under(self, allowed: np.ndarray) -> counts_lib.Counts:
+    """Returns the counts of `restricted` under a mask bool [K].
+
+    Raises:
+      ValueError: nothing was counted under it.
+    """
+    for mask, counts in self.restricted:
+      if np.array_equal(mask, allowed):
+        return counts
+    raise ValueError(
+      f"{self.info.key}: expected counts of predictions among the"
+      f" {int(allowed.sum()):,} allowed classes, got those of"
+      f" {len(self.restricted)} other masks"
+    )
+
+
+def restriction(allowed: np.ndarray) -> str:
+  """Returns the clause of a definition that tells of a mask bool [K]."""
+  return f"only the {int(allowed.sum()):,} classes of the set are predicted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What a pass measures of a model with one set of variables.
+
+  Attributes:
+    variables: of the model.
+    keep_probs: whether to keep the probabilities of all classes.
+    allowed: bool [K], the classes that may be predicted; None: all.
+    compared_masks: as `allowed`; the same logits are counted under each too.
+  """
+
+  variables: Mapping[str, Any]
+  keep_probs: bool = False
+  allowed: np.ndarray | None = None
+  compared_masks: Sequence[np.ndarray] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a pass gives of a request, NumPy arrays; as in `Evaluation`."""
+
+  counts: counts_lib.Counts
+  outcomes: outcomes_lib.Outcomes
+  probs: np.ndarray | None
+  restricted: Sequence[tuple[np.ndarray, counts_lib.Counts]]
 
 
 class Evaluator(Protocol):
-  """Evaluates a model on one split."""
+  """Evaluates a model on one split: asks for a pass, and reads its result."""
 
   info: source.Info
   examples: source.Examples
   parameters: str  # "raw", or "ema" for their moving average
   images: Callable[[np.ndarray], np.ndarray]  # indices [n] -> [n, H, W, C]
+  split: splits.Split
+  compiled_pass: "CompiledPass"
 
-  def run(
-    self,
-    variables: Mapping[str, Any],
-    should_stop: Callable[[], bool] = lambda: False,
-  ) -> Evaluation:
-    """Raises EvaluationStopped as soon as `should_stop` is true."""
+  def request(self, variables: Mapping[str, Any]) -> Request:
+    """What the pass is to measure."""
+
+  def evaluation(self, result: Result) -> Evaluation:
+    """What was measured."""
+
+
+def run(
+  evaluators: Mapping[str, Evaluator],
+  variables: Mapping[str, Mapping[str, Any]],
+  should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Evaluation]:
+  """Returns evaluations by alias.
+
+  Evaluators of the same split, such as those of raw and of averaged
+  parameters, share one pass: each image is decoded and moved once.
+
+  Args:
+    evaluators: by alias.
+    variables: of the model, by `Evaluator.parameters`.
+    should_stop: asked before each batch.
+
+  Raises:
+    EvaluationStopped: as soon as `should_stop` is true.
+  """
+  shared = {}
+  for alias, evaluator in evaluators.items():
+    place = id(evaluator.compiled_pass), id(evaluator.split)
+    shared.setdefault(place, {})[alias] = evaluator
+  found = {}
+  for together in shared.values():
+    requests = [e.request(variables[e.parameters]) for e in together.values()]
+    first = next(iter(together.values()))
+    results = first.compiled_pass(first.split, requests, should_stop)
+    for (alias, evaluator), result in zip(
+      together.items(), results, strict=True
+    ):
+      found[alias] = evaluator.evaluation(result)
+  return {alias: found[alias] for alias in evaluators}
 
 
 class CompiledPass:
@@ -100,21 +189,25 @@ class CompiledPass:
     )
     self._empty()
 
-    def eval_step(keep_probs, variables, batch, mask, allowed, counts):
+    def eval_step(keep_probs, variables, batch, mask, masks, counts):
       logits = predict_fn(variables, batch.image)
-      if allowed is not None:
-        logits = jnp.where(allowed[None, :], logits, -jnp.inf)
-      outcomes = outcomes_lib.outcomes(logits, batch.label, batch.label_codes)
-      counts = counts_lib.update(
-        counts,
-        outcomes,
-        batch.label,
-        mask,
-        left_out=batch.left_out,
-        in_imagenet_m=batch.in_imagenet_m,
+      under = [_restrict(logits, allowed) for allowed in masks]
+      outcomes = [
+        outcomes_lib.outcomes(scores, batch.label, batch.label_codes)
+        for scores in under
+      ]
+      counts = tuple(
+        counts_lib.update(
+          *pair,
+          batch.label,
+          mask,
+          left_out=batch.left_out,
+          in_imagenet_m=batch.in_imagenet_m,
+        )
+        for pair in zip(counts, outcomes, strict=True)
       )
-      probs = outcomes_lib.probabilities(logits) if keep_probs else None
-      return counts, outcomes, probs
+      probs = outcomes_lib.probabilities(under[0]) if keep_probs else None
+      return counts, outcomes[0], probs
 
     self._eval_steps = {
       keep_probs: strategy.jit(
@@ -127,40 +220,69 @@ class CompiledPass:
 
   def __call__(
     self,
-    variables: Mapping[str, Any],
     split: splits.Split,
-    should_stop: Callable[[], bool],
-    keep_probs: bool = False,
-    allowed: np.ndarray | None = None,
-  ) -> tuple[counts_lib.Counts, outcomes_lib.Outcomes, np.ndarray | None]:
-    """Returns counts [K], outcomes [N] and probabilities, NumPy arrays.
+    requests: Sequence[Request],
+    should_stop: Callable[[], bool] = lambda: False,
+  ) -> list[Result]:
+    """Returns a result for each request, all from the same batches.
 
     Args:
-      variables: of the model.
       split: N examples.
+      requests: one or more.
       should_stop: asked before each batch.
-      keep_probs: whether to keep the probabilities of all classes.
-      allowed: bool [K], the classes that may be predicted; None: all.
 
     Raises:
       EvaluationStopped: as soon as `should_stop` is true.
     """
-    if allowed is not None:
-      allowed = self._strategy.replicate(allowed)
-    counts = self._strategy.replicate(self._empty())
-    eval_step = self._eval_steps[keep_probs]
-    kept = []
+    measuring = [self._begin(request) for request in requests]
     batches = split.batches(self._batch_size)
     try:
       for batch, mask in batches:
         if should_stop():
           raise EvaluationStopped
-        counts, *of_batch = eval_step(variables, batch, mask, allowed, counts)
-        kept.append(of_batch)
+        for one in measuring:
+          one.add(batch, mask)
     finally:
       batches.close()
-    counts, kept = jax.device_get((counts, kept))
-    num_examples = len(split.examples)
+    return [one.result(len(split.examples)) for one in measuring]
+
+  def _begin(self, request: Request) -> "_Measuring":
+    masks = (request.allowed, *request.compared_masks)
+    return _Measuring(
+      request,
+      self._eval_steps[request.keep_probs],
+      self._strategy.replicate(masks),
+      self._strategy.replicate(tuple(self._empty() for _ in masks)),
+    )
+
+
+class _Measuring:
+  """A request on its way through a split.
+
+  Args:
+    request: what is measured.
+    eval_step: compiled.
+    masks: of the request on the devices, that of the evaluation first.
+    counts: empty ones, for each of the masks.
+  """
+
+  def __init__(self, request: Request, eval_step, masks, counts):
+    self._request = request
+    self._eval_step = eval_step
+    self._masks = masks
+    self._counts = counts
+    self._kept = []
+
+  def add(self, batch, mask) -> None:
+    """Measures a batch."""
+    self._counts, *of_batch = self._eval_step(
+      self._request.variables, batch, mask, self._masks, self._counts
+    )
+    self._kept.append(of_batch)
+
+  def result(self, num_examples: int) -> Result:
+    """Fetches what there is. Raises RuntimeError if examples are lacking."""
+    (counts, *others), kept = jax.device_get((self._counts, self._kept))
     outcomes, probs = jax.tree.map(
       lambda *parts: np.concatenate(parts)[:num_examples], *kept
     )
@@ -170,4 +292,12 @@ class CompiledPass:
         f"counted {seen} of {num_examples} examples; {counts.outside} have"
         " a label that is no class"
       )
-    return counts, outcomes, probs
+    compared = zip(self._request.compared_masks, others, strict=True)
+    return Result(counts, outcomes, probs, tuple(compared))
+
+
+def _restrict(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:
+  """Logits [B, K], -inf where a mask bool [K] is false."""
+  if allowed is None:
+    return logits
+  return jnp.where(allowed[None, :], logits, -jnp.inf)

@@ -1,7 +1,7 @@
 """Evaluation of a split against original labels and against label sets."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -20,6 +20,12 @@ MOST_PROBABILITIES = 2**23
 RAW, EMA = "raw", "ema"
 
 
+def occurring(split: splits.Split) -> np.ndarray:
+  """Returns bool [K], the classes that a split has examples of."""
+  labels, num_classes = split.examples.label, split.info.num_classes
+  return np.bincount(labels, minlength=num_classes)[:num_classes] > 0
+
+
 class ClassificationEvaluator:
   """Top-k, per-class means and subsets against the original label.
 
@@ -33,6 +39,8 @@ class ClassificationEvaluator:
       curves of single classes need; None: where they are small.
     restrict_classes: only classes that occur in the split may be predicted, as
       is usual for sets over some of ImageNet's classes (ImageNet-A, -R).
+    compared_masks: bool [K] each; predictions restricted to these classes are
+      counted too, for sets that are compared with this one.
     parameters: RAW, or EMA for the moving average of the parameters, whose
       results go by `<name>+ema:<split>`.
 
@@ -52,6 +60,7 @@ class ClassificationEvaluator:
     class_masks: Mapping[str, np.ndarray] | None = None,
     probabilities: bool | None = None,
     restrict_classes: bool = False,
+    compared_masks: Sequence[np.ndarray] = (),
     parameters: str = RAW,
   ):
     info = split.info
@@ -62,20 +71,22 @@ class ClassificationEvaluator:
     self.images = split.images
     if parameters == EMA:
       self.info = dataclasses.replace(info, name=f"{info.name}+ema")
-    self._split = split
-    self._pass = compiled_pass
+    self.split = split
+    self.compiled_pass = compiled_pass
     self._alpha = alpha
     self._subsets = {**info.subsets, **(class_masks or {})}
     if probabilities is None:
       probabilities = info.num_examples * info.num_classes <= MOST_PROBABILITIES
     self._keep_probs = probabilities
+    self._compared_masks = tuple(compared_masks)
     self._allowed = None
+    clauses = [protocol] if protocol else []
+    if info.synthetic:
+      clauses.append(base.SYNTHETIC)
     if restrict_classes:
-      present = np.bincount(split.examples.label, minlength=info.num_classes)
-      self._allowed = present > 0
-      only = f"only the {self._allowed.sum()} classes of the set are predicted"
-      protocol = f"{protocol}; {only}" if protocol else only
-    self._protocol = protocol
+      self._allowed = occurring(split)
+      clauses.append(base.restriction(self._allowed))
+    self._protocol = "; ".join(clauses)
 
   @classmethod
   def check(cls, info: source.Info) -> None:
@@ -90,28 +101,34 @@ class ClassificationEvaluator:
         ' "classification"'
       )
 
-  def run(
-    self,
-    variables: Mapping[str, Any],
-    should_stop: Callable[[], bool] = lambda: False,
-  ) -> base.Evaluation:
+  def request(self, variables: Mapping[str, Any]) -> base.Request:
     """See `base.Evaluator`."""
-    counts, outcomes, probs = self._pass(
-      variables, self._split, should_stop, self._keep_probs, self._allowed
+    return base.Request(
+      variables, self._keep_probs, self._allowed, self._compared_masks
     )
+
+  def evaluation(self, result: base.Result) -> base.Evaluation:
+    """See `base.Evaluator`."""
     measurements = summary.summarize(
-      counts,
-      outcomes,
+      result.counts,
+      result.outcomes,
       self.examples.label,
       subsets=self._subsets,
       label_set=self.label_set,
       left_out=self.examples.left_out,
-      probs=probs,
+      probs=result.probs,
       alpha=self._alpha,
       protocol=self._protocol,
     )
     return base.Evaluation(
-      self.info, measurements, outcomes, counts, probs, self._alpha
+      self.info,
+      measurements,
+      result.outcomes,
+      result.counts,
+      result.probs,
+      self._alpha,
+      allowed=self._allowed,
+      restricted=result.restricted,
     )
 
 

@@ -9,8 +9,11 @@ fraction in [-1, 1], and stands among the shifted set's measurements:
 
 ImageNet-A and -R hold 200 of the 1,000 classes. The base set is then taken over
 the examples of those classes alone, or the drop would compare other classes.
+Where only those may be predicted on the set, so it is on the base set: 200-way
+predictions on both, not 1,000-way ones on one of them.
 
-Source: Recht et al. 2019 and Shankar et al. 2020, who report such drops.
+Source: Recht et al. 2019 and Shankar et al. 2020, who report such drops;
+Hendrycks et al. 2021 (ImageNet-A; ImageNet-R), whose base is ImageNet-200.
 """
 
 from collections.abc import Iterable
@@ -23,15 +26,14 @@ import numpy as np
 from imgbench import errors
 from imgbench import registry
 from imgbench.data import source
+from imgbench.evaluators import accuracies as accuracies_lib
 from imgbench.evaluators import base as base_lib
 from imgbench.metrics import drops
 from imgbench.metrics import measurement
-from imgbench.metrics import multilabel
 from imgbench.metrics import summary
 
 KEYS = ("base", "sets")
 _SECTION = "evaluation.shift"
-_CLASS_MEAN = "top1_accuracy.class_mean"
 
 Measurements = dict[base_lib.MetricKey, measurement.Measurement]
 Masks = Mapping[str, np.ndarray]
@@ -48,15 +50,6 @@ class Shift:
 
   base: str
   sets: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Accuracy:
-  """How an accuracy is made of counts; as in `multilabel.Definition`."""
-
-  hits: multilabel.Field
-  count: multilabel.Field
-  class_mean: bool = False
 
 
 def check(section: Mapping[str, Any], aliases: Iterable[str]) -> Shift | None:
@@ -167,8 +160,9 @@ def measure(
   Top-k accuracies are compared, and accuracies against label sets that both
   sets have; each in the subsets that both have. Where the classes of one of the
   sets have unequal numbers of examples the mean over classes is compared too.
-  Intervals are Newcombe's for shares of examples and bootstraps by class for
-  means over classes; n is the number of examples of both sets.
+  Where predictions on a set are restricted to its classes, those on the base
+  set are too. Intervals are Newcombe's for shares of examples and bootstraps by
+  class for means over classes; n is the number of examples of both sets.
 
   Args:
     base: the evaluation that drops start from.
@@ -184,7 +178,8 @@ def measure(
 
   Raises:
     ValueError: evaluations of other classes or coverages, a subset whose
-      classes are not known or not the same.
+      classes are not known or not the same; a base set that was not counted
+      under the class mask of the other set.
   """
   return {
     alias: _Comparison(base, evaluation, class_masks or {}, protocol).run()
@@ -204,14 +199,21 @@ class _Comparison:
   def __init__(self, base, shifted, class_masks: Masks, protocol: str):
     _check_pair(base, shifted)
     self._base, self._shifted = base, shifted
+    self._counts = base.counts, shifted.counts
+    if shifted.allowed is not None:
+      self._counts = base.counts_under(shifted.allowed), shifted.counts
+    drawn = [e.info.key for e in (base, shifted) if e.info.synthetic]
+    if drawn:
+      clause = f"the images of {' and '.join(drawn)} are drawn by a program"
+      protocol = f"{protocol}; {clause}" if protocol else clause
     self._measure = measurement.Measurer(shifted.alpha, protocol)
     self._occurs = shifted.counts.count > 0
     self._masks = _masks(base, shifted, class_masks)
 
   def run(self) -> Measurements:
-    accuracies = _accuracies(self._base.counts, self._shifted.counts)
+    accuracies = accuracies_lib.comparable(*self._counts)
     if not self._uneven():
-      del accuracies[_CLASS_MEAN]
+      del accuracies[accuracies_lib.CLASS_MEAN]
     both = self._base.measurements.keys() & self._shifted.measurements.keys()
     rows = {}
     for subset, metric in self._shifted.measurements:
@@ -230,44 +232,57 @@ class _Comparison:
   def _uneven(self) -> bool:
     """Whether a class weighs more than another in one of the sets."""
     return any(
-      len(np.unique(evaluation.counts.count[self._occurs])) > 1
-      for evaluation in (self._base, self._shifted)
+      len(np.unique(counts.count[self._occurs])) > 1 for counts in self._counts
     )
 
-  def _rows(self, subset: str, metric: str, accuracy: _Accuracy):
+  def _rows(self, subset: str, metric: str, accuracy: accuracies_lib.Accuracy):
     """The base set's accuracy and the drop, of one subset."""
     mask = self._masks[subset]
     classes = mask & self._occurs
-    occurring = classes.any()
+    occurring, counts = classes.any(), self._counts
     if not occurring:
-      classes = mask  # There is no drop, but what it would start from.
+      # There is no drop, but what it would start from.
+      classes, counts = mask, (self._base.counts, self._shifted.counts)
     parts = [
-      (accuracy.hits(e.counts)[classes], accuracy.count(e.counts)[classes])
-      for e in (self._base, self._shifted)
+      (accuracy.hits(c)[classes], accuracy.count(c)[classes]) for c in counts
     ]
     whose = "both sets" if accuracy.class_mean else "the base set"
     over = self._over(whose, classes, mask, parts[0][1]) if occurring else ""
     start = f"{metric} on the base set {self._base.info.key}"
     text = f"{start} minus {metric} on {self._shifted.info.key}{over}"
-    text += self._otherwise(subset, metric)
+    text += self._only("on both sets ") + self._otherwise(subset, metric)
+    start += over + (self._only() if occurring else "")
     if accuracy.class_mean:
-      of_base = self._measure.class_mean(*parts[0], start + over)
+      of_base = self._measure.class_mean(*parts[0], start)
       return of_base, self._class_mean_drop(parts, text)
     hits, n = parts[0]
-    of_base = self._measure.proportion(hits.sum(), n.sum(), start + over)
+    of_base = self._measure.proportion(hits.sum(), n.sum(), start)
     return of_base, self._plain_drop(parts, text)
+
+  def _only(self, where: str = "") -> str:
+    """Says which classes may be predicted, if not all."""
+    if self._shifted.allowed is None:
+      return ""
+    count = int(self._shifted.allowed.sum())
+    key = self._shifted.info.key
+    return f"; {where}only the {count:,} classes of {key} are predicted"
 
   def _otherwise(self, subset: str, metric: str) -> str:
     """Says what is done with one of the sets only.
 
-    E.g. predictions on ImageNet-A that are restricted to its classes. What is
-    done is a clause of the definitions.
+    What is done is a clause of the definitions. Which classes may be predicted
+    is the same on both where it is restricted on the shifted set; which images
+    are drawn is told apart.
     """
+    same = [base_lib.SYNTHETIC]
+    if self._shifted.allowed is not None:
+      masks = (self._base.allowed, self._shifted.allowed)
+      same += [base_lib.restriction(mask) for mask in masks if mask is not None]
     base, shifted = (
       [
         clause
         for clause in e.measurements[subset, metric].definition.split("; ")[1:]
-        if not clause.startswith("undefined:")
+        if clause not in same and not clause.startswith("undefined:")
       ]
       for e in (self._base, self._shifted)
     )
@@ -327,31 +342,6 @@ class _Comparison:
     ]
     why = f"no such {what} in {' and '.join(lacking)}"
     return self._measure.undefined(np.sum(n_a) + np.sum(n_b), text, why)
-
-
-def _accuracies(*counts) -> dict[str, _Accuracy]:
-  """What can be compared, by the name of the metric."""
-  ks = [k for k in counts[0].ks if all(k in other.ks for other in counts)]
-  found = {
-    f"top{k}_accuracy": _Accuracy(
-      lambda counts, k=k: counts.top_hits(k), lambda counts: counts.count
-    )
-    for k in ks
-  }
-  found[_CLASS_MEAN] = _Accuracy(
-    lambda counts: counts.top_hits(1), lambda counts: counts.count, True
-  )
-  definitions = {
-    **{
-      f"multilabel_accuracy.{k}": d for k, d in multilabel.DEFINITIONS.items()
-    },
-    **multilabel.REAL_DEFINITIONS,
-  }
-  for metric, definition in definitions.items():
-    found[metric] = _Accuracy(
-      definition.hits, definition.count, definition.class_mean
-    )
-  return found
 
 
 def _masks(base, shifted, class_masks: Masks) -> dict[str, np.ndarray]:

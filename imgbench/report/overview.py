@@ -188,10 +188,13 @@ def _unfinished(run: inputs.Run) -> str:
 def _synthetic(run: inputs.Run) -> str:
   if not run.synthetic:
     return ""
+  # Once, with whatever parameters it was evaluated.
+  families = dict.fromkeys(map(entries.family, run.synthetic))
+  keys = [f"{name}:{split}" for name, split in families]
   return _banner(
     "synthetic",
     "Synthetic data.",
-    f"The images of {', '.join(run.synthetic)} are drawn by a program. The"
+    f"The images of {', '.join(keys)} are drawn by a program. The"
     " numbers say how well the model learns these drawings, and nothing about"
     " photographs.",
   )

@@ -33,8 +33,9 @@ _SHIFT = (
   "The same classes in images that were collected in another way. The drop is"
   " the accuracy on the base set minus the accuracy here, in percentage points;"
   " its interval counts in that both sets are samples. Where a set has only"
-  " some of the classes, the base set is taken over its images of those alone;"
-  " below is told what else differs."
+  " some of the classes, the base set is taken over its images of those alone,"
+  " and is predicted among those alone if the set is; below is told what else"
+  " differs."
 )
 
 

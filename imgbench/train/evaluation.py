@@ -16,6 +16,7 @@ from imgbench import parallel
 from imgbench import registry
 from imgbench.data import source
 from imgbench.evaluators import base
+from imgbench.evaluators import classification
 from imgbench.evaluators import shift
 from imgbench.evaluators import splits
 from imgbench.labels import classes
@@ -182,27 +183,50 @@ def build(
     return logits
 
   kinds = ("raw", "ema") if config.ema.decay else ("raw",)
+  loaded = {
+    alias: _split(found, config, strategy, load)
+    for alias, found in plan.sources.items()
+  }
+  compared_masks = _compared_masks(plan, loaded)
   built = {}
   compiled_pass = None
-  for alias, found in plan.sources.items():
+  for alias, split in loaded.items():
     if compiled_pass is None:
       compiled_pass = base.CompiledPass(
         predict_fn,
         strategy,
         config.evaluation.batch_size,
-        found.info.num_classes,
+        split.info.num_classes,
         tuple(config.evaluation.ks),
       )
-    split = _split(found, config, strategy, load)
+    is_base = plan.shift is not None and alias == plan.shift.base
     for kind in kinds:
       built[alias + (EMA if kind == "ema" else "")] = plan.types[alias](
         split,
         compiled_pass=compiled_pass,
         protocol=plan.protocol,
         parameters=kind,
+        compared_masks=compared_masks if is_base else (),
         **plan.arguments[alias],
       )
   return built
+
+
+def _compared_masks(
+  plan: Plan, loaded: Mapping[str, splits.Split]
+) -> list[np.ndarray]:
+  """The class masks under which the base set of drops is counted too.
+
+  Those of the sets that are compared with it, each once: accuracies of 200-way
+  and of 1,000-way predictions are no drop.
+  """
+  wanted = plan.shift.sets if plan.shift else ()
+  masks = [
+    classification.occurring(loaded[alias])
+    for alias in wanted
+    if plan.arguments[alias]["restrict_classes"]
+  ]
+  return list(np.unique(masks, axis=0)) if masks else []
 
 
 def _split(found, config, strategy, load) -> splits.Split:

@@ -373,20 +373,20 @@ class Run:
 
   def _evaluate(self, *, everything: bool = False) -> dict[str, float]:
     """Runs the evaluators that are due; returns their part of the record."""
-    record = {}
     self._evaluations = {}
-    for alias, evaluator in self._parts.evaluators.items():
-      if not everything and not self._due(self._periods.evaluation[alias]):
-        continue
-      with self._watch.section("eval_s"):
-        averaged = evaluator.parameters == "ema"
-        variables = self._state.ema if averaged else self._state.variables
-        evaluation = evaluator.run(variables, self._stop.requested)
-      self._evaluations[alias] = evaluation
-      for (subset, metric), value in evaluation.measurements.items():
-        if subset == "all" and value.value is not None:
-          record[f"{alias}/{metric}"] = value.value
-    return record
+    evaluators, periods = self._parts.evaluators, self._periods.evaluation
+    due = [a for a in evaluators if everything or self._due(periods[a])]
+    variables = {"raw": self._state.variables, "ema": self._state.ema}
+    with self._watch.section("eval_s"):
+      self._evaluations = evaluators_base.run(
+        {a: evaluators[a] for a in due}, variables, self._stop.requested
+      )
+    return {
+      f"{alias}/{metric}": value.value
+      for alias, evaluation in self._evaluations.items()
+      for (subset, metric), value in evaluation.measurements.items()
+      if subset == "all" and value.value is not None
+    }
 
   def _final_evaluations(self) -> dict[str, evaluators_base.Evaluation]:
     """Those of the last step; made again if the run ended just after it."""

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ from imgbench.data import fake_imagenet
 from imgbench.data import fake_imagenet_draw
 from imgbench.data import fake_imagenet_labels
 from imgbench.data import fake_imagenet_plan
+from imgbench.data import synthetic
 from imgbench.labels import annotations
 from imgbench.labels import classes
 from imgbench.labels import real
@@ -109,7 +111,28 @@ def test_only_base_writes_two_tars(tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == [
     "ILSVRC2012_img_train.tar",
     "ILSVRC2012_img_val.tar",
+    synthetic.MARK,
   ]
+
+
+def test_the_mark_names_every_file_with_its_size(folder, tmp_path):
+  sizes = {
+    path.name: path.stat().st_size
+    for path in folder.iterdir()
+    if path.name != synthetic.MARK
+  }
+  assert synthetic.read(folder) == sizes and len(sizes) > 8
+  # A file that is drawn again does not make the mark forget the others.
+  again = tmp_path / "again"
+  shutil.copytree(folder, again)
+  other = dataclasses.replace(PLAN, image_size=(200, 150))
+  fake_imagenet.write(again, other, only_base=True)
+  marked = synthetic.read(again)
+  changed = {name for name in sizes if marked[name] != sizes[name]}
+  assert marked.keys() == sizes.keys()
+  assert changed <= {"ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"}
+  train = again / "ILSVRC2012_img_train.tar"
+  assert marked[train.name] == train.stat().st_size != sizes[train.name]
 
 
 def test_a_file_that_is_not_whole_does_not_have_its_name(tmp_path, monkeypatch):

@@ -21,11 +21,13 @@ from PIL import Image
 import pytest
 import tensorflow_datasets
 
+from imgbench import data
 from imgbench import errors
 from imgbench.data import fake_imagenet
 from imgbench.data import fake_imagenet_plan
 from imgbench.data import prepare
 from imgbench.data import prepare_files
+from imgbench.data import synthetic
 from imgbench.labels import classes
 from tests.data import fake_folder
 from tests.train import processes
@@ -226,6 +228,21 @@ def test_sets_with_an_image_of_each_class(name, split, field):
   if split == "validation":
     for example in examples:
       assert VALIDATION_LABELS[image_number(example) - 1] == example[field]
+
+
+@pytest.mark.parametrize("name", fake_folder.SETS)
+def test_prepared_sets_are_marked_and_stay_those_of_tfds(name):
+  (folder,) = (fake_folder.prepared() / name).glob("*.*.*")
+  files = synthetic.read(folder)
+  marked = synthetic.read(fake_folder.manual_dir())
+  assert files and files.items() <= marked.items()
+  assert set(files) == set(prepare_files.KNOWN[name].names)
+  builder = tensorflow_datasets.builder_from_directory(folder)
+  assert builder.info.splits.total_num_examples > 0
+  split = "test" if "test" in builder.info.splits else "validation"
+  assert data.build_source(
+    name, split, str(fake_folder.prepared())
+  ).info.synthetic
 
 
 def test_train_has_its_images_and_files():

@@ -1,5 +1,7 @@
 """Tests of the evaluation pass, against NumPy over all examples at once."""
 
+import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,6 +40,12 @@ def build(evaluator, examples, batch_size, devices=1):
   return evaluator(split, compiled_pass=compiled)
 
 
+def evaluate(evaluator, should_stop=lambda: False):
+  """The evaluation of one evaluator alone."""
+  variables = {"raw": make_variables()}
+  return base.run({"val": evaluator}, variables, should_stop)["val"]
+
+
 @pytest.mark.parametrize(("batch_size", "devices"), [(50, 1), (7, 1), (12, 8)])
 def test_counts_do_not_depend_on_batches_or_devices(
   examples, batch_size, devices
@@ -45,7 +53,7 @@ def test_counts_do_not_depend_on_batches_or_devices(
   evaluator = build(
     classification.MultilabelEvaluator, examples, batch_size, devices
   )
-  evaluation = evaluator.run(make_variables())
+  evaluation = evaluate(evaluator)
   kernel = np.asarray(make_variables()["params"]["kernel"])
   logits = examples.image.astype(np.float32).mean(axis=(1, 2)) @ kernel
   top1 = logits.argmax(axis=1)
@@ -65,7 +73,55 @@ def test_stops_when_asked_to(examples):
   evaluator = build(classification.ClassificationEvaluator, examples, 10)
   answers = iter([False, False, True])
   with pytest.raises(base.EvaluationStopped):
-    evaluator.run(make_variables(), lambda: next(answers))
+    evaluate(evaluator, lambda: next(answers))
+
+
+class WatchedSplit(splits.ResidentSplit):
+  """Keeps the sizes of the batches that were made."""
+
+  def __init__(self, *args):
+    super().__init__(*args)
+    self.made = []
+
+  def batches(self, batch_size):
+    for batch, mask in super().batches(batch_size):
+      self.made.append(int(mask.sum()))
+      yield batch, mask
+
+
+def test_parameters_share_the_batches_of_a_split(examples):
+  """Raw and averaged ones get what each gets alone, bit for bit."""
+  strategy = parallel.create_strategy("jit", 1)
+  compiled = base.CompiledPass(predict, strategy, 20, 24)
+  split = WatchedSplit(SPLIT.info, examples, strategy)
+  first = WatchedSplit(SPLIT.info, examples, strategy)
+  evaluators = {
+    alias: classification.MultilabelEvaluator(
+      of, compiled_pass=compiled, parameters=kind, probabilities=keep
+    )
+    for alias, of, kind, keep in (
+      ("val", split, "raw", True),
+      ("other", first, "raw", True),
+      ("val_ema", split, "ema", False),
+    )
+  }
+  variables = {"raw": make_variables()}
+  variables["ema"] = jax.tree.map(lambda x: x[::-1] / 2, variables["raw"])
+  together = base.run(evaluators, variables)
+  assert list(together) == list(evaluators)
+  assert split.made == first.made == [20, 20, 10]
+  for alias, evaluator in evaluators.items():
+    (alone,) = base.run({alias: evaluator}, variables).values()
+    shared = together[alias]
+    assert alone.measurements == shared.measurements
+    chex.assert_trees_all_equal(
+      (alone.counts, alone.outcomes, alone.probs),
+      (shared.counts, shared.outcomes, shared.probs),
+    )
+  assert together["val_ema"].info.key == "scenes+ema:validation"
+  assert together["val_ema"].probs is None
+  nll = lambda alias: together[alias].measurements["all", "nll"].value
+  assert nll("val") == nll("other") != nll("val_ema")
 
 
 def test_multilabel_needs_reviewed_labels():
@@ -82,4 +138,4 @@ def test_a_label_that_no_class_has_is_not_lost_silently(examples):
   )
   evaluator = build(classification.ClassificationEvaluator, bad, 10)
   with pytest.raises(RuntimeError, match="counted 49 of 50.* 1 have a label"):
-    evaluator.run(make_variables())
+    evaluate(evaluator)

@@ -119,6 +119,18 @@ def test_synthetic_data_and_warnings_are_told(scenes):
   assert "against the original label" in shown
 
 
+def test_what_is_drawn_is_named_once_for_all_parameters(tmp_path):
+  keys = ("toy:test", "toy+ema:test")
+  drawn = [samples.Sample(key, ("ant", "bee"), 60, 0.7, 5) for key in keys]
+  workdir = samples.write(tmp_path, drawn, "imgbench")
+  path = workdir / "environment.json"
+  described = json.loads(path.read_text())
+  path.write_text(json.dumps({**described, "synthetic": keys}))
+  page = report.write_report(workdir, samples.lookup(drawn)).read_text()
+  assert "The images of toy:test are drawn" in Parser(page).text
+  assert page.count('toy+ema:test <span class="badge">synthetic') >= 1
+
+
 def test_training_data_comes_last_and_without_figures(tmp_path, monkeypatch):
   monkeypatch.setattr(themes, "DPI", 40)
   drawn = [

@@ -90,6 +90,35 @@ def test_probabilities_are_kept_unless_told_otherwise(finished):
   assert "scenes:v2/all/macro_average_precision" not in results
 
 
+def test_a_base_set_is_predicted_among_the_classes_of_the_other(tmp_path):
+  """Its accuracy, from the probabilities that were written."""
+  config = config_with(shift=dict(base="val", sets=("v2",)))
+  config.evaluation.sets.val.type = "classification"
+  config.evaluation.sets.v2.update(split="v2[:10]")
+  config.evaluation.sets.v2.restrict_classes = True
+  config.ema.decay = 0.5
+  results = loop.train_and_evaluate(config, str(tmp_path))
+  for name in ("scenes", "scenes+ema"):
+    file = name.replace("+", "_")
+    with np.load(tmp_path / f"predictions/{file}-validation.npz") as kept:
+      label, probs = kept["label"], kept["probs"]
+    with np.load(tmp_path / f"predictions/{file}-v2__10_.npz") as kept:
+      classes = np.unique(kept["label"])
+      assert np.isin(kept["top5"], classes).all()
+    assert len(classes) == 10
+    mine = np.isin(label, classes)
+    top1 = classes[probs[:, classes].argmax(axis=1)]
+    start = results[f"{name}:v2[:10]/all/top1_accuracy.base"]
+    assert start["n"] == mine.sum()
+    assert start["correct"] == (top1 == label)[mine].sum()
+    # Among all classes others are right.
+    assert start["correct"] != (probs.argmax(axis=1) == label)[mine].sum()
+    here = results[f"{name}:v2[:10]/all/top1_accuracy"]["value"]
+    drop = results[f"{name}:v2[:10]/all/top1_accuracy.drop"]
+    assert drop["value"] == pytest.approx(start["value"] - here)
+    assert f"only the 10 classes of {name}:v2[:10]" in drop["definition"]
+
+
 @pytest.mark.parametrize(
   "changes, message",
   [

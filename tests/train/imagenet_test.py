@@ -94,6 +94,40 @@ def test_the_three_recommendations_are_there(finished):
     assert words in page
 
 
+def test_results_and_report_say_that_the_images_are_drawn(finished):
+  workdir, results = finished
+  described = json.loads((workdir / "environment.json").read_text())
+  assert set(described["synthetic"]) == set(described["data"])
+  assert "imagenet2012:train" in described["synthetic"]
+  for key, entry in results.items():
+    assert "drawn by a program" in entry["definition"], key
+  page = (workdir / "report.html").read_text()
+  assert "Synthetic data." in page and "imagenet_v2-topimages:test" in page
+  assert page.count("synthetic data") > 20
+
+
+def test_imagenet_a_is_compared_with_200_way_predictions(finished):
+  workdir, results = finished
+  classes = np.unique(saved(workdir, "imagenet_a-test")["label"])
+  label = saved(workdir, "imagenet2012-validation")["label"]
+  start = results["imagenet_a:test/all/top1_accuracy.base"]
+  assert start["n"] == np.isin(label, classes).sum() == 250
+  assert "; only the 200 classes of imagenet_a:test" in start["definition"]
+  # Fewer classes to confuse it with: no hit is lost.
+  top1 = saved(workdir, "imagenet2012-validation")["top5"][:, 0]
+  assert start["correct"] >= (top1 == label)[np.isin(label, classes)].sum()
+  drop = results["imagenet_a:test/all/top1_accuracy.drop"]
+  here = results["imagenet_a:test/all/top1_accuracy"]["value"]
+  assert drop["value"] == pytest.approx(start["value"] - here)
+  assert "on both sets only the 200 classes" in drop["definition"]
+
+
+def saved(workdir, name):
+  """The predictions of a set."""
+  with np.load(workdir / f"predictions/{name}.npz") as predictions:
+    return dict(predictions)
+
+
 def test_only_classes_of_the_set_are_predicted(finished):
   workdir, _ = finished
   with np.load(workdir / "predictions/imagenet_a-test.npz") as predictions:

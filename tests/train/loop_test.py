@@ -309,14 +309,14 @@ def test_stopped_in_an_evaluation_it_is_made_again_and_the_best_kept(tmp_path):
   parts = setup.build(config)
   stop = interrupts.StopRequest()
   # Asked to stop as soon as the evaluation of step 8 begins.
-  evaluate = parts.evaluators["val"].run
+  request = parts.evaluators["val"].request
   stopping = []
 
-  def stop_in_evaluation(variables, should_stop):
+  def stop_in_evaluation(variables):
     stopping.append(True)
-    return evaluate(variables, should_stop)
+    return request(variables)
 
-  parts.evaluators["val"].run = stop_in_evaluation
+  parts.evaluators["val"].request = stop_in_evaluation
   stop.requested = lambda: bool(stopping)
   folder = tmp_path / "stopped"
   with (

@@ -9,6 +9,7 @@ from configs import tiny
 from imgbench import errors
 from imgbench.data import encoded
 from imgbench.data import order
+from imgbench.evaluators import base
 from imgbench.train import feeds
 from imgbench.train import inputs
 from imgbench.train import loop
@@ -63,6 +64,26 @@ def test_trains_and_evaluates_raw_and_averaged_parameters(data_dir, tmp_path):
   with np.load(tmp_path / "predictions/tiny-train__30_.npz") as predictions:
     ids = sorted(predictions["image_id"])
   assert ids == sorted(f"{i}.png" for i in range(30))
+
+
+def test_images_are_read_once_for_raw_and_averaged_parameters(data_dir):
+  parts = setup.build(make_config(data_dir))
+  split = parts.plan.sources["val"]
+  read, numbers = split.read, []
+
+  def watched(index):
+    numbers.append(index)
+    return read(index)
+
+  split.read = watched
+  variables = {"raw": parts.state.variables, "ema": parts.state.ema}
+  found = base.run(parts.evaluators, variables)
+  assert list(found) == ["val", "val_ema"]
+  assert all(len(e.outcomes.top1) == 30 for e in found.values())
+  assert sorted(set(numbers)) == list(range(30))
+  # The last batch of 32 is filled up.
+  assert len(numbers) < 2 * 30
+  parts.feed.close()
 
 
 @pytest.mark.parametrize("stop_at", [3, 7])

@@ -1,0 +1,70 @@
+"""Tests of the mark of drawn images, and of what reads it."""
+
+import types
+
+import pytest
+
+from imgbench import data
+from imgbench import errors
+from imgbench.data import prepare_files
+from imgbench.data import synthetic
+from tests.data import pipeline_test
+from tests.data import tiny_tfds
+
+
+def test_what_is_written_is_read(tmp_path):
+  assert not synthetic.is_marked(tmp_path) and synthetic.read(tmp_path) == {}
+  sizes = {"b.tar": 7, "a.tar": 2**40}
+  synthetic.write(tmp_path, sizes)
+  assert synthetic.is_marked(tmp_path) and synthetic.read(tmp_path) == sizes
+  assert [path.name for path in tmp_path.iterdir()] == [synthetic.MARK]
+
+
+@pytest.mark.parametrize(
+  "content", ["", "{}", "[1]", '{"files": ["a"]}', '{"files": {"a": "much"}}']
+)
+def test_other_files_of_that_name_are_refused(tmp_path, content):
+  (tmp_path / synthetic.MARK).write_text(content)
+  with pytest.raises(errors.InputError, match=f"{synthetic.MARK}: expected"):
+    synthetic.read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["streamed", "resident"])
+def test_a_marked_folder_is_synthetic(tmp_path, kind):
+  if kind == "streamed":
+    pipeline_test.write(tmp_path)
+  else:
+    tiny_tfds.write(tmp_path, {"train": [tiny_tfds.examples(4)]})
+  before = data.build_source("tiny", "train", str(tmp_path)).info
+  assert before.streamed == (kind == "streamed") and not before.synthetic
+  (description,) = tmp_path.rglob("dataset_info.json")
+  synthetic.write(description.parent, {"a.tar": 1})
+  after = data.build_source("tiny", "train", str(tmp_path)).info
+  assert after.synthetic and after.fingerprint == before.fingerprint
+
+
+def drawn(folder, name="imagenet_a", given=()):
+  """What was drawn of the files that a set is prepared from."""
+  builder = types.SimpleNamespace(url_infos={})
+  inputs = prepare_files.Inputs(folder, dict(given))
+  return inputs.drawn(name, builder)
+
+
+def test_a_set_made_of_drawn_files(tmp_path):
+  assert drawn(tmp_path) == drawn(None) == {}
+  for name in ("imagenet-a.tar", "real.json"):
+    (tmp_path / name).write_bytes(b"drawn")
+  assert drawn(tmp_path) == {}
+  synthetic.write(tmp_path, {"imagenet-a.tar": 5, "real.json": 5})
+  assert drawn(tmp_path) == {"imagenet-a.tar": 5}
+  assert drawn(tmp_path, "imagenet_r") == {}
+  assert drawn(tmp_path, "mnist") == {}
+
+
+def test_a_real_file_in_place_of_a_drawn_one(tmp_path):
+  synthetic.write(tmp_path, {"imagenet-a.tar": 5})
+  (tmp_path / "imagenet-a.tar").write_bytes(b"fetched since")
+  assert drawn(tmp_path) == {}
+  # Marked and fetched by TFDS itself: not there.
+  (tmp_path / "imagenet-a.tar").unlink()
+  assert drawn(tmp_path) == {}

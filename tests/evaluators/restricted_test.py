@@ -1,0 +1,174 @@
+"""Drops to sets of some classes: both sets predicted among those, by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from imgbench import parallel
+from imgbench.data import source
+from imgbench.evaluators import base
+from imgbench.evaluators import classification
+from imgbench.evaluators import shift
+from imgbench.evaluators import splits
+
+K = 6
+# (label, logits): 1 of 4 images of the classes 0 and 2 is right among all six
+# classes, 3 of 4 among the two; the last two images are of other classes.
+BASE = (
+  (0, (5, 9, 1, 0, 0, 0)),
+  (0, (9, 1, 2, 0, 0, 0)),
+  (2, (7, 0, 3, 8, 0, 0)),
+  (2, (1, 8, 6, 7, 0, 0)),
+  (1, (0, 9, 1, 0, 0, 0)),
+  (3, (0, 9, 1, 0, 0, 0)),
+)
+# 1 of 2 is right among the two classes, none among all.
+FEW = ((0, (4, 9, 5, 0, 0, 0)), (2, (1, 9, 3, 0, 0, 0)))
+OTHER = ((4, (0, 0, 1, 9, 8, 0)), (5, (0, 9, 0, 0, 3, 2)))
+AB = np.arange(K) < 2  # a subset of the classes
+TOP1 = "top1_accuracy"
+
+
+def split_of(name, rows, strategy):
+  """A split whose images are the logits."""
+  labels = np.array([label for label, _ in rows], np.int32)
+  images = np.array([logits for _, logits in rows], np.uint8)
+  info = source.Info(
+    name, "test", len(rows), (1, 1, K), tuple("abcdef"), "0", {"ab": AB}
+  )
+  ids = np.array([f"{name}_{i}" for i in range(len(rows))])
+  examples = source.Examples(images[:, None, None], labels, ids)
+  return splits.ResidentSplit(info, examples, strategy)
+
+
+def predict(variables, images):
+  return images[:, 0, 0].astype(np.float32) * variables["scale"]
+
+
+def mask(*classes):
+  return np.isin(np.arange(K), classes)
+
+
+def evaluate(compared_masks, restrict=True, devices=1):
+  """Evaluations of all sets, with raw parameters and with averaged ones."""
+  strategy = parallel.create_strategy("jit", devices)
+  compiled = base.CompiledPass(predict, strategy, 4, K, ks=(1,))
+  evaluators = {}
+  for alias, rows in (("base", BASE), ("few", FEW), ("other", OTHER)):
+    split = split_of(alias, rows, strategy)
+    for suffix, kind in (("", "raw"), ("_ema", "ema")):
+      evaluators[alias + suffix] = classification.ClassificationEvaluator(
+        split,
+        compiled_pass=compiled,
+        parameters=kind,
+        restrict_classes=restrict and alias != "base",
+        compared_masks=compared_masks if alias == "base" else (),
+      )
+  # Under the averaged ones the lowest logit is the highest.
+  return base.run(evaluators, {"raw": {"scale": 1.0}, "ema": {"scale": -1.0}})
+
+
+@pytest.fixture(scope="module", params=[1, 8])
+def found(request):
+  masks = [mask(0, 2), mask(4, 5)]
+  evaluations = evaluate(masks, devices=request.param)
+  return shift.with_drops(evaluations, shift.Shift("base", ("few", "other")))
+
+
+def test_the_base_set_is_predicted_among_the_same_classes(found):
+  rows = found["few"].measurements
+  start, drop = rows["all", f"{TOP1}.base"], rows["all", f"{TOP1}.drop"]
+  assert (start.correct, start.n) == (3, 4)  # 1 of 4 among all classes
+  assert rows["all", TOP1].value == 0.5
+  assert drop.value == pytest.approx(3 / 4 - 1 / 2)
+  assert drop.n == 6
+  # The base set's own accuracy is that of all classes and images.
+  own = found["base"].measurements["all", TOP1]
+  assert (own.correct, own.n) == (2, 6)
+
+
+def test_definitions_say_that_both_are(found):
+  rows = found["few"].measurements
+  assert rows["all", f"{TOP1}.drop"].definition == (
+    "top1_accuracy on the base set base:test minus top1_accuracy on few:test,"
+    " the base set taken over the 2 of 6 classes that occur in few:test; on"
+    " both sets only the 2 classes of few:test are predicted"
+  )
+  assert rows["all", f"{TOP1}.base"].definition == (
+    "top1_accuracy on the base set base:test, the base set taken over the 2 of"
+    " 6 classes that occur in few:test; only the 2 classes of few:test are"
+    " predicted"
+  )
+
+
+def test_each_set_has_its_own_classes(found):
+  # The base set has no image of the classes 4 and 5.
+  drop = found["other"].measurements["all", f"{TOP1}.drop"]
+  assert drop.value is None
+  assert "undefined: no such example in base:test" in drop.definition
+  # Of class 0 alone (1 is not there): right among 0 and 2, twice and never.
+  rows = found["few"].measurements
+  assert rows["ab", f"{TOP1}.base"].correct == 2
+  assert rows["ab", f"{TOP1}.drop"].value == 1.0
+  # No class of the subset is in the set: what it would start from is no value
+  # of predictions that leave these classes out.
+  rows = found["other"].measurements
+  start = rows["ab", f"{TOP1}.base"]
+  assert (start.correct, start.n) == (2, 3)
+  assert "only" not in start.definition
+  assert rows["ab", f"{TOP1}.drop"].value is None
+
+
+def test_averaged_parameters_have_their_own(found):
+  rows = found["few_ema"].measurements
+  # Least of the two: right in the third image alone, then in the first.
+  assert rows["all", f"{TOP1}.base"].correct == 1
+  assert rows["all", TOP1].correct == 1
+  assert rows["all", f"{TOP1}.drop"].value == pytest.approx(1 / 4 - 1 / 2)
+  assert "few+ema:test are predicted" in rows["all", f"{TOP1}.drop"].definition
+
+
+def test_unrestricted_sets_are_compared_with_the_plain_base_set():
+  evaluations = evaluate([mask(0, 2)], restrict=False)
+  found = shift.with_drops(evaluations, shift.Shift("base", ("few",)))
+  rows = found["few"].measurements
+  assert rows["all", f"{TOP1}.base"].correct == 1
+  assert rows["all", f"{TOP1}.drop"].value == pytest.approx(1 / 4 - 0)
+  assert "only" not in rows["all", f"{TOP1}.drop"].definition
+
+
+def test_drawn_images_are_told_of_in_every_definition():
+  strategy = parallel.create_strategy("jit", 1)
+  compiled = base.CompiledPass(predict, strategy, 4, K, ks=(1,))
+  few = split_of("few", FEW, strategy)
+  few.info = dataclasses.replace(few.info, synthetic=True)
+  evaluators = {
+    alias: classification.ClassificationEvaluator(
+      split, compiled_pass=compiled, protocol="mirrored"
+    )
+    for alias, split in (
+      ("base", split_of("base", BASE, strategy)),
+      ("few", few),
+    )
+  }
+  found = shift.with_drops(
+    base.run(evaluators, {"raw": {"scale": 1.0}}),
+    shift.Shift("base", ("few",)),
+    protocol="mirrored",
+  )
+  for entry in found["base"].measurements.values():
+    assert "by a program" not in entry.definition
+  for (_, metric), entry in found["few"].measurements.items():
+    if metric.endswith((".drop", ".base")):
+      words = "; mirrored; the images of few:test are drawn by a program"
+    else:
+      words = "; mirrored; the images are drawn by a program"
+    assert entry.definition.endswith(words)
+    assert entry.definition.count("by a program") == 1
+
+
+def test_counts_under_other_masks_are_refused():
+  evaluations = evaluate([mask(0, 1)])
+  with pytest.raises(ValueError, match="base:test: expected counts of pred"):
+    shift.with_drops(evaluations, shift.Shift("base", ("few",)))
