@@ -64,7 +64,13 @@ def base_config() -> ml_collections.ConfigDict:
   config.checkpoint = dict(
     every="1 epochs", keep=2, best="", asynchronous=True, init_from=""
   )
-  config.parallel = dict(strategy="jit", devices=0)
+  config.parallel = dict(
+    strategy="jit",
+    devices=0,
+    fsdp=1,
+    batch_norm="global",
+    microbatches=1,
+  )
   return config
 
 

@@ -15,7 +15,8 @@ ROOT = pathlib.Path(imgbench.__file__).parent
 MODULES = sorted(
   module.name
   for module in pkgutil.walk_packages([str(ROOT)], "imgbench.")
-  if not module.name.endswith("__main__")
+  # The latter is a library that ctypes loads.
+  if not module.name.endswith(("__main__", "_turbo"))
 )
 # Package or module -> what of the project it may import.
 LEAVES = {"errors", "registry"}
@@ -25,9 +26,9 @@ ALLOWED = {
   "losses": LEAVES,
   "models": LEAVES | {"models"},
   "optim": LEAVES,
-  "parallel": LEAVES,
+  "parallel": LEAVES | {"parallel"},
   # Its programs, prepare and fake_imagenet, parse flags.
-  "data": LEAVES | {"data", "labels", "cli"},
+  "data": LEAVES | {"data", "labels", "cli", "parallel"},
   "evaluators": LEAVES | {"evaluators", "metrics", "parallel", "data"},
   "report": LEAVES | {"report", "cli", "writers", "run_files"},
   "timing": set(),

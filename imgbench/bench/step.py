@@ -28,6 +28,7 @@ import jax
 from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import parallel
 from imgbench import run_files
 from imgbench import timing
 from imgbench.bench import environment
@@ -64,14 +65,21 @@ class FixedBatch:
   def __init__(self, parts: setup.Parts):
     order = parts.feed.at(0, 1)
     key = jax.random.key(0)
-    image = parts.strategy.jit(parts.sample, out=parts.strategy.batch)(
+    sample = lambda *args: parts.strategy.as_batch(parts.compute.sample(*args))
+    image = parts.strategy.jit(sample, out=parts.strategy.batch)(
       parts.train_data.image, order["index"], order["epoch"], key
     )
     label = parts.strategy.shard_batch(parts.train_data.label[order["index"]])
     self._batch = {"image": image, "label": label}
     self._state = jax.tree.map(lambda x: x.copy(), parts.state)
     self._step = (
-      parts.strategy.jit(parts.train_step, donate=(0,))
+      parts.strategy.spread(
+        parts.compute.train_step,
+        (parallel.STATE, parallel.BATCH),
+        (parallel.STATE, parallel.REPLICATED),
+        state=self._state,
+        donate=(0,),
+      )
       .lower(self._state, self._batch)
       .compile()
     )
@@ -91,11 +99,9 @@ class WithInput:
       for step in range(steps)
     ]
     self._state = jax.tree.map(lambda x: x.copy(), parts.state)
-    self._step = (
-      parts.strategy.jit(parts.device_step, donate=(0,))
-      .lower(self._state, self._data, self._orders[0])
-      .compile()
-    )
+    self._step = parts.compute.lower(
+      self._state, self._data, self._orders[0]
+    ).compile()
 
   def __call__(self, index: int) -> jax.Array:
     self._state, loss = self._step(self._state, self._data, self._orders[index])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgbench import errors
+from imgbench import parallel
 
 # Cells of a table of quantiles; the error in probability is below 1 / CELLS.
 CELLS = 4096
@@ -37,6 +38,7 @@ def mix(
   mixup: float = 0.0,
   cutmix: float = 0.0,
   switch: float = 0.5,
+  view: parallel.View = parallel.WHOLE,
 ) -> tuple[jax.Array, MixedLabels]:
   """Returns images mixed with their neighbours in the batch, and their labels.
 
@@ -58,6 +60,7 @@ def mix(
     mixup: a of the Beta distribution of shares, 1 is uniform; 0 is off.
     cutmix: the same for cutmix.
     switch: with both on, the probability in [0, 1] that a batch takes cutmix.
+    view: which of the global batch's B rows are given.
 
   Returns:
     Images of the same shape and dtype, and MixedLabels. With both off the
@@ -76,13 +79,13 @@ def mix(
   if not mixup and not cutmix:
     return images, MixedLabels(first=labels, second=None, weight=None)
   kind_key, share_key, box_key = jax.random.split(key, 3)
-  uniform = jax.random.uniform(share_key, labels.shape)
+  uniform = _drawn(view, jax.random.uniform, share_key, labels.shape[0])
   if mixup:
     weight = beta_quantile(uniform, mixup)
     share = weight[:, None, None]
   if cutmix:
     cut, cut_weight = _outside_boxes(
-      box_key, 1.0 - beta_quantile(uniform, cutmix), images.shape[1:3]
+      box_key, 1.0 - beta_quantile(uniform, cutmix), images.shape[1:3], view
     )
     if mixup:
       takes_cutmix = jax.random.bernoulli(kind_key, switch)
@@ -90,7 +93,16 @@ def mix(
       weight = jnp.where(takes_cutmix, cut_weight, weight)
     else:
       share, weight = cut, cut_weight
-  return _blend(images, share), _weighed(labels, weight)
+  neighbours = view.shift(images), view.shift(labels)
+  return (
+    _blend(images, neighbours[0], share),
+    _weighed(labels, neighbours[1], weight),
+  )
+
+
+def _drawn(view, draw, key: jax.Array, size: int, *args) -> jax.Array:
+  """Random numbers [B] of the global batch; of them the rows that are seen."""
+  return view.rows(draw(key, (view.global_size(size),), *args))
 
 
 def beta_quantile(uniform: jax.Array, a: float) -> jax.Array:
@@ -134,7 +146,10 @@ def check_settings(mixup: float, cutmix: float, switch: float) -> None:
 
 
 def _outside_boxes(
-  key: jax.Array, area: jax.Array, size: tuple[int, int]
+  key: jax.Array,
+  area: jax.Array,
+  size: tuple[int, int],
+  view: parallel.View = parallel.WHOLE,
 ) -> tuple[jax.Array, jax.Array]:
   """Where a box of about `area` [B] is not, and the share that this covers.
 
@@ -143,34 +158,37 @@ def _outside_boxes(
   """
   side = jnp.sqrt(area)
   row_key, col_key = jax.random.split(key)
-  rows = _inside(row_key, side, size[0])
-  cols = _inside(col_key, side, size[1])
+  rows = _inside(view, row_key, side, size[0])
+  cols = _inside(view, col_key, side, size[1])
   covered = jnp.sum(rows, axis=1) * jnp.sum(cols, axis=1)
   pixels = size[0] * size[1]
   outside = ~(rows[:, :, None] & cols[:, None, :])
   return outside, (pixels - covered) / pixels
 
 
-def _inside(key: jax.Array, side: jax.Array, length: int) -> jax.Array:
+def _inside(view, key: jax.Array, side: jax.Array, length: int) -> jax.Array:
   """bool [B, length], true on a stretch of the share `side` [B] at most."""
   count = jnp.floor(side * length).astype(jnp.int32)
-  centre = jax.random.randint(key, side.shape, 0, length)
+  centre = _drawn(view, jax.random.randint, key, side.shape[0], 0, length)
   position = jnp.arange(length, dtype=jnp.int32)[None]
   offset = position - (centre - count // 2)[:, None]
   return (offset >= 0) & (offset < count[:, None])
 
 
-def _blend(images: jax.Array, share: jax.Array) -> jax.Array:
+def _blend(
+  images: jax.Array, neighbour: jax.Array, share: jax.Array
+) -> jax.Array:
   """`share` [B, H or 1, W or 1] of each image, the rest of its neighbour."""
   share = share.astype(jnp.float32)[..., None]
-  neighbour = jnp.roll(images, 1, axis=0).astype(jnp.float32)
+  neighbour = neighbour.astype(jnp.float32)
   mixed = share * images.astype(jnp.float32) + (1.0 - share) * neighbour
   return mixed.astype(images.dtype)
 
 
-def _weighed(labels: jax.Array, weight: jax.Array) -> MixedLabels:
+def _weighed(
+  labels: jax.Array, neighbour: jax.Array, weight: jax.Array
+) -> MixedLabels:
   """The labels of image and neighbour, the heavier one first."""
-  neighbour = jnp.roll(labels, 1)
   own_first = weight >= 0.5
   return MixedLabels(
     first=jnp.where(own_first, labels, neighbour),

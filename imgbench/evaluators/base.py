@@ -172,7 +172,7 @@ class CompiledPass:
   def __init__(
     self,
     predict_fn: PredictFn,
-    strategy: parallel.JitStrategy,
+    strategy: parallel.Strategy,
     batch_size: int,
     num_classes: int,
     ks: Sequence[int] = (1, outcomes_lib.TOP),
@@ -188,6 +188,7 @@ class CompiledPass:
       num_classes, ks, set_ks=(1, outcomes_lib.TOP)
     )
     self._empty()
+    view = strategy.view
 
     def eval_step(keep_probs, variables, batch, mask, masks, counts):
       logits = predict_fn(variables, batch.image)
@@ -196,23 +197,26 @@ class CompiledPass:
         outcomes_lib.outcomes(scores, batch.label, batch.label_codes)
         for scores in under
       ]
-      counts = tuple(
+      of_batch = tuple(
         counts_lib.update(
-          *pair,
+          self._empty(),
+          one,
           batch.label,
           mask,
           left_out=batch.left_out,
           in_imagenet_m=batch.in_imagenet_m,
         )
-        for pair in zip(counts, outcomes, strict=True)
+        for one in outcomes
       )
+      counts = tuple(map(counts_lib.merge, counts, view.sum(of_batch)))
       probs = outcomes_lib.probabilities(under[0]) if keep_probs else None
       return counts, outcomes[0], probs
 
     self._eval_steps = {
-      keep_probs: strategy.jit(
+      keep_probs: strategy.spread(
         functools.partial(eval_step, keep_probs),
-        out=(strategy.replicated, strategy.batch, strategy.batch),
+        (parallel.STATE, *[parallel.BATCH] * 2, *[parallel.REPLICATED] * 2),
+        (parallel.REPLICATED, parallel.BATCH, parallel.BATCH),
         donate=(4,),
       )
       for keep_probs in (False, True)
@@ -253,6 +257,7 @@ class CompiledPass:
       self._eval_steps[request.keep_probs],
       self._strategy.replicate(masks),
       self._strategy.replicate(tuple(self._empty() for _ in masks)),
+      self._strategy.fetch_rows,
     )
 
 
@@ -264,13 +269,15 @@ class _Measuring:
     eval_step: compiled.
     masks: of the request on the devices, that of the evaluation first.
     counts: empty ones, for each of the masks.
+    fetch_rows: of the strategy.
   """
 
-  def __init__(self, request: Request, eval_step, masks, counts):
+  def __init__(self, request: Request, eval_step, masks, counts, fetch_rows):
     self._request = request
     self._eval_step = eval_step
     self._masks = masks
     self._counts = counts
+    self._fetch_rows = fetch_rows
     self._kept = []
 
   def add(self, batch, mask) -> None:
@@ -282,7 +289,8 @@ class _Measuring:
 
   def result(self, num_examples: int) -> Result:
     """Fetches what there is. Raises RuntimeError if examples are lacking."""
-    (counts, *others), kept = jax.device_get((self._counts, self._kept))
+    counts, *others = jax.device_get(self._counts)
+    kept = self._fetch_rows(self._kept)
     outcomes, probs = jax.tree.map(
       lambda *parts: np.concatenate(parts)[:num_examples], *kept
     )

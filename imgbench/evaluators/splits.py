@@ -40,7 +40,7 @@ class ResidentSplit:
     self,
     info: source.Info,
     examples: source.Examples,
-    strategy: parallel.JitStrategy,
+    strategy: parallel.Strategy,
   ):
     self.info = info
     self.examples = examples
@@ -52,7 +52,9 @@ class ResidentSplit:
     """See `Split`."""
     if batch_size not in self._gathers:
       self._gathers[batch_size] = self._strategy.jit(
-        lambda data, start: device.eval_batch(data, start, batch_size),
+        lambda data, start: self._strategy.as_batch(
+          device.eval_batch(data, start, batch_size)
+        ),
         out=self._strategy.batch,
       )
     for start in range(0, len(self.examples), batch_size):
@@ -70,7 +72,7 @@ class StreamedSplit:
     self,
     info: source.Info,
     examples: source.Examples,
-    strategy: parallel.JitStrategy,
+    strategy: parallel.Strategy,
     decoded: pipeline.Pipeline,
   ):
     self.info = info
@@ -80,12 +82,15 @@ class StreamedSplit:
 
   def batches(self, batch_size: int):
     """See `Split`."""
-    count = len(self.examples)
-    orders = pipeline.evaluation_orders(count, batch_size)
+    count, own = len(self.examples), self._strategy.own_rows(batch_size)
+    orders = (
+      (index[own], epoch[own])
+      for index, epoch in pipeline.evaluation_orders(count, batch_size)
+    )
     batches = self._decoded.batches(orders)
     try:
       for number, batch in enumerate(batches):
-        mask = np.arange(batch_size) + number * batch_size < count
+        mask = np.arange(batch_size)[own] + number * batch_size < count
         rows = lambda array, index=batch.index: (
           None if array is None else array[index]
         )

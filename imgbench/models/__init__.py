@@ -1,10 +1,12 @@
 """Models by name."""
 
+import inspect
 from typing import Any
 
 from imgbench import registry
 from imgbench.models import base
 from imgbench.models import cnn
+from imgbench.models import layers
 from imgbench.models import resnet
 from imgbench.models import vit
 from imgbench.models import whitened
@@ -30,6 +32,7 @@ def build_model(
   num_classes: int,
   image_shape: tuple[int, int, int],
   dtype: Any,
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
   **settings,
 ) -> base.Model:
   """Returns a model by name.
@@ -39,11 +42,15 @@ def build_model(
     num_classes: K.
     image_shape: (H, W, C) of the images.
     dtype: of the computation; parameters and logits are float32.
+    statistics: of BatchNorm, for models that have it.
     **settings: of the model, see its builder.
 
   Raises:
     InputError: unknown name or setting, or what the model refuses.
   """
+  builder = BUILDERS.get(name)
+  if builder and "statistics" in inspect.signature(builder).parameters:
+    settings["statistics"] = statistics
   return registry.build(
     "model",
     BUILDERS,

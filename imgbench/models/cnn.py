@@ -25,13 +25,15 @@ class SmallCnn(nn.Module):
   stem_size: int
   stem_stride: int
   dtype: Any
+  statistics: layers.BatchStatistics
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     conv = functools.partial(layers.Conv, dtype=self.dtype)
     norm = functools.partial(
-      nn.BatchNorm,
+      layers.BatchNorm,
       use_running_average=not train,
+      statistics=self.statistics,
       momentum=0.9,
       dtype=self.dtype,
     )
@@ -56,6 +58,7 @@ def build_cnn(
   num_classes: int,
   image_shape: tuple[int, int, int],
   dtype: Any = jnp.float32,
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
   widths: Sequence[int] = (24, 48, 96),
   stem_size: int = 5,
   stem_stride: int = 2,
@@ -66,6 +69,7 @@ def build_cnn(
     num_classes: K.
     image_shape: (H, W, C).
     dtype: of the computation.
+    statistics: see `layers.BatchNorm`.
     widths: channels of each stage; between stages the resolution is halved.
     stem_size: side of the stem's kernel, odd.
     stem_stride: of the stem.
@@ -79,5 +83,12 @@ def build_cnn(
     )
   smallest = stem_stride * 2 ** (len(widths) - 1)
   base.check_image_size("cnn", image_shape, smallest)
-  module = SmallCnn(num_classes, tuple(widths), stem_size, stem_stride, dtype)
+  module = SmallCnn(
+    num_classes=num_classes,
+    widths=tuple(widths),
+    stem_size=stem_size,
+    stem_stride=stem_stride,
+    dtype=dtype,
+    statistics=statistics,
+  )
   return base.from_module(module, image_shape, dtype)

@@ -1,6 +1,7 @@
 """Layers that several models share; NHWC, parameters in float32."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -125,6 +126,79 @@ def _num_parts(shape: tuple[int, ...]) -> int:
   wanted = max(1.0, batch * height * width / POSITIONS_PER_PART)
   divisors = [n for n in range(1, batch + 1) if batch % n == 0]
   return min(divisors, key=lambda n: abs(math.log(n / wanted)))
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchStatistics:
+  """Which images BatchNorm takes its mean and variance of in training.
+
+  Attributes:
+    groups: consecutive parts of the batch, each with statistics of its own.
+    axis_name: devices, under pmap, whose statistics are averaged; None: none.
+  """
+
+  groups: int = 1
+  axis_name: str | None = None
+
+
+WHOLE_BATCH = BatchStatistics()
+
+
+class BatchNorm(nn.Module):
+  """Normalises channels over batch and positions; statistics in float32.
+
+  Parameters and running statistics are those of flax.linen.BatchNorm. The
+  variance is the mean square less the square of the mean (one pass over x), and
+  what runs is the mean over groups, biased as in Flax.
+
+  Source: Ioffe and Szegedy 2015.
+  """
+
+  use_running_average: bool
+  statistics: BatchStatistics = WHOLE_BATCH
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+  use_scale: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (x.shape[-1],)
+    zeros, ones = (lambda: jnp.zeros(shape)), (lambda: jnp.ones(shape))
+    running_mean = self.variable("batch_stats", "mean", zeros)
+    running_var = self.variable("batch_stats", "var", ones)
+    if self.use_running_average:
+      mean, var = running_mean.value, running_var.value
+    else:
+      mean, var = self._statistics(x)
+      if not self.is_initializing():
+        for running, new in ((running_mean, mean), (running_var, var)):
+          new = new.reshape(-1, shape[0]).mean(axis=0)
+          running.value = (
+            self.momentum * running.value + (1 - self.momentum) * new
+          )
+    grouped = x.reshape(*mean.shape[:-1], -1, *x.shape[1:])
+    wide = lambda a: a.reshape(
+      *a.shape[:-1], *(1,) * (grouped.ndim - a.ndim), *shape
+    )
+    factor = wide(jax.lax.rsqrt(var + self.epsilon))
+    if self.use_scale:
+      factor *= wide(self.param("scale", nn.initializers.ones, shape))
+    bias = self.param("bias", nn.initializers.zeros, shape)
+    y = (grouped - wide(mean)) * factor + wide(bias)
+    return y.reshape(x.shape).astype(self.dtype)
+
+  def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance float32 [C], or [groups, C] where there are several."""
+    groups, axis_name = self.statistics.groups, self.statistics.axis_name
+    x = x.astype(jnp.float32)
+    if groups > 1:
+      x = x.reshape(groups, -1, *x.shape[1:])
+    axes = tuple(range(groups > 1, x.ndim - 1))
+    mean, square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+    if axis_name is not None:
+      mean, square = jax.lax.pmean((mean, square), axis_name)
+    return mean, jnp.maximum(square - jnp.square(mean), 0.0)
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0):

@@ -79,13 +79,15 @@ class ResNet(nn.Module):
   stem: str
   norm_momentum: float
   dtype: Any
+  statistics: layers.BatchStatistics
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     conv = functools.partial(layers.Conv, dtype=self.dtype)
     norm = functools.partial(
-      nn.BatchNorm,
+      layers.BatchNorm,
       use_running_average=not train,
+      statistics=self.statistics,
       momentum=self.norm_momentum,
       dtype=self.dtype,
     )
@@ -112,6 +114,7 @@ def build_resnet(
   num_classes: int,
   image_shape: tuple[int, int, int],
   dtype: Any = jnp.float32,
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
   stage_sizes: Sequence[int],
   block: type[nn.Module],
   stem: str = "imagenet",
@@ -124,6 +127,7 @@ def build_resnet(
     num_classes: K.
     image_shape: (H, W, C).
     dtype: of the computation.
+    statistics: see `layers.BatchNorm`.
     stage_sizes: blocks of each stage.
     block: BasicBlock or BottleneckBlock.
     stem: "imagenet" (7x7 by 2, max-pool by 2) or "cifar" (3x3 by 1).
@@ -149,6 +153,7 @@ def build_resnet(
     stem=stem,
     norm_momentum=norm_momentum,
     dtype=dtype,
+    statistics=statistics,
   )
   return base.from_module(module, image_shape, dtype)
 
@@ -159,6 +164,7 @@ def _sized(stage_sizes: Sequence[int], block: type[nn.Module]) -> Callable:
     num_classes,
     image_shape,
     dtype=jnp.float32,
+    statistics=layers.WHOLE_BATCH,
     stem="imagenet",
     width=64,
     norm_momentum=0.9,
@@ -167,6 +173,7 @@ def _sized(stage_sizes: Sequence[int], block: type[nn.Module]) -> Callable:
       num_classes=num_classes,
       image_shape=image_shape,
       dtype=dtype,
+      statistics=statistics,
       stage_sizes=stage_sizes,
       block=block,
       stem=stem,

@@ -39,6 +39,7 @@ class WhitenedConvNet(nn.Module):
   logit_scale: float
   norm_momentum: float
   dtype: Any
+  statistics: layers.BatchStatistics
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -47,8 +48,9 @@ class WhitenedConvNet(nn.Module):
       layers.Conv, dtype=self.dtype, kernel_init=_partial_identity
     )
     norm = functools.partial(
-      nn.BatchNorm,
+      layers.BatchNorm,
       use_running_average=not train,
+      statistics=self.statistics,
       momentum=self.norm_momentum,
       use_scale=False,
       dtype=self.dtype,
@@ -141,6 +143,7 @@ def build_whitened(
   num_classes: int,
   image_shape: tuple[int, int, int],
   dtype: Any = jnp.float32,
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
   widths: Sequence[int] = (48, 96),
   depth: int = 2,
   stem_size: int = 4,
@@ -157,6 +160,7 @@ def build_whitened(
     num_classes: K.
     image_shape: (H, W, C).
     dtype: of the computation.
+    statistics: see `layers.BatchNorm`.
     widths: channels of each stage; each stage halves the resolution.
     depth: 3x3 convolutions in a stage.
     stem_size: side of the whitened patches.
@@ -199,6 +203,7 @@ def build_whitened(
     logit_scale=logit_scale,
     norm_momentum=norm_momentum,
     dtype=dtype,
+    statistics=statistics,
   )
 
   def prepare(variables, images):

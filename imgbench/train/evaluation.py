@@ -163,7 +163,7 @@ def plan(
 def build(
   plan: Plan,
   config: ml_collections.ConfigDict,
-  strategy: parallel.JitStrategy,
+  strategy: parallel.Strategy,
   apply: Callable,
   normalize: Callable,
   load: Callable[[source.Source], source.Examples],

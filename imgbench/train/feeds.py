@@ -33,17 +33,31 @@ class Feed(Protocol):
 
 
 class ResidentFeed:
-  """Of a split that lies on the devices: "index" and "epoch", int32 [B]."""
+  """Of a split that lies on the devices: "index" and "epoch", int32 [B].
+
+  Args:
+    order: of the examples.
+    batch_size: of the global batch.
+    own: the rows of it that this process feeds.
+  """
 
   waited_s = 0.0
 
-  def __init__(self, order: order_lib.ExampleOrder, batch_size: int):
+  def __init__(
+    self,
+    order: order_lib.ExampleOrder,
+    batch_size: int,
+    own: slice = slice(None),
+  ):
     self._order = order
     self._batch = batch_size
+    self._own = own
 
   def at(self, step: int, count: int) -> Arrays:
     """See `Feed`."""
-    return self._order.at(step * self._batch, count * self._batch)
+    order = self._order.at(step * self._batch, count * self._batch)
+    own = lambda x: x.reshape(count, -1)[:, self._own].reshape(-1)
+    return {name: own(array) for name, array in order.items()}
 
   def like(self, count: int) -> Arrays:
     """See `Feed`."""
@@ -66,15 +80,14 @@ class StreamedFeed:
     batch_size: int,
     decoded: pipeline.Pipeline,
     image_shape: tuple[int, int, int],
-    process: int = 0,
-    processes: int = 1,
+    own: slice = slice(None),
   ):
-    """Feeds the share of process `process` of `processes`."""
+    """For arguments see `ResidentFeed`; `decoded` makes the images."""
     self._order = order
     self._batch = batch_size
     self._decoded = decoded
     self._image_shape = image_shape
-    self._share = order_lib.process_share(batch_size, process, processes)
+    self._share = own
     self.waited_s = 0.0
     self._next: int | None = None
     self._batches: Any = None
@@ -103,7 +116,7 @@ class StreamedFeed:
 
   def like(self, count: int) -> Arrays:
     """See `Feed`."""
-    size = count * (self._share.stop - self._share.start)
+    size = count * len(range(self._batch)[self._share])
     return {
       "image": np.zeros((size, *self._image_shape), np.uint8),
       **{n: np.zeros(size, np.int32) for n in ("label", "index", "epoch")},

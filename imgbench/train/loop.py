@@ -357,12 +357,13 @@ class Run:
     train_s = self._watch.total("train_s")
     seen = self._step * self._parts.global_batch_size
     since_s = max(train_s - self._logged_train_s, 1e-9)
+    learning_rate = self._parts.compute.schedule(self._step - 1)
     record = {
       "epoch": seen / self._parts.info.num_examples,
       "train/loss": float(window.loss_sum / window.steps),
       "train/top1_accuracy": int(window.top1_hits) / int(window.examples),
       "train/grad_norm": float(window.grad_norm_sum / window.steps),
-      "train/learning_rate": float(self._parts.schedule(self._step - 1)),
+      "train/learning_rate": float(learning_rate),
       "train/images_per_s": int(window.examples) / since_s,
       "time/train_s": train_s,
     }

@@ -1,38 +1,29 @@
 """From a config to the parts of a run; everything is checked here first."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
-import functools
 
 from absl import logging
 import jax
 import jax.numpy as jnp
 import ml_collections
-import optax
 
 from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
-from imgbench import losses
-from imgbench import models
-from imgbench import optim
 from imgbench import parallel
-from imgbench import registry
 from imgbench.data import device
-from imgbench.data import mixing
 from imgbench.data import order
-from imgbench.data import preprocess
 from imgbench.data import source
 from imgbench.evaluators import base as evaluators_base
 from imgbench.metrics import diagnostics
 from imgbench.metrics import multilabel
 from imgbench.models import base as models_base
+from imgbench.train import compute as compute_lib
 from imgbench.train import evaluation
 from imgbench.train import feeds
 from imgbench.train import inputs
 from imgbench.train import state as state_lib
-from imgbench.train import step as step_lib
 
 # Section -> its keys; None: no section, or checked by what it is given to.
 SECTIONS = {
@@ -62,11 +53,6 @@ BEST_METRICS = (
 )
 # Patches of this many training images set what a model takes from data.
 PREPARE_EXAMPLES = 5000
-LOSSES = {
-  "softmax": losses.softmax_cross_entropy,
-  "sigmoid": losses.sigmoid_cross_entropy,
-}
-_MIXING = {"mixup": 0.0, "cutmix": 0.0, "switch": 0.5}
 STEPS_PER_DISPATCH = 16
 
 
@@ -92,12 +78,8 @@ class Parts:
     train_data: the training split on the devices; None where it is streamed.
     state: at step 0, on the devices.
     num_params: numbers that are trained.
-    sample: (images uint8 [N, H, W, C], index int32 [B], epoch int32 [B], key)
-      -> augmented, normalised images [B, H, W, C].
-    train_step: see `step.build_train_step`.
-    device_step: see `step.build_device_step`.
+    compute: what runs on the devices.
     steps_per_dispatch: at least 1.
-    schedule: learning rate by steps done.
     evaluators: by alias, in the order of the config.
     plan: of the evaluations.
     thresholds: of the warnings.
@@ -105,18 +87,15 @@ class Parts:
     global_batch_size: B.
   """
 
-  strategy: parallel.JitStrategy
+  strategy: parallel.Strategy
   info: source.Info
   trained_shares: Mapping[str, float]
   feed: feeds.Feed
   train_data: device.DeviceExamples | None
   state: state_lib.TrainState
   num_params: int
-  sample: Callable
-  train_step: step_lib.TrainStep
-  device_step: Callable
+  compute: compute_lib.Compute
   steps_per_dispatch: int
-  schedule: optax.Schedule
   evaluators: Mapping[str, evaluators_base.Evaluator]
   plan: evaluation.Plan
   thresholds: diagnostics.Thresholds
@@ -136,48 +115,33 @@ def build(config: ml_collections.ConfigDict) -> Parts:
     InputError: whatever in the config or the data does not fit.
   """
   config_utils.check_sections(config, SECTIONS)
-  strategy = registry.call(
-    "config section parallel",
-    parallel.create_strategy,
-    **config_utils.arguments(config.parallel),
-  )
-  strategy.check_batch_size(config.global_batch_size, "global_batch_size")
+  spread = compute_lib.parallelism(config)
+  strategy = spread.strategy
   _check_values(config)
   train_source = build_source(config.data, split=config.data.train_split)
   info = train_source.info
   periods = _periods(config, info.num_examples)
-  schedule, tx = _optimizer(config, info.num_examples, periods.total)
   thresholds = evaluation.thresholds(config)
   evaluation_plan = evaluation.plan(config, info, build_source)
-  feed, image_shape = _feed(config, train_source)
-  model = _model(config, info, image_shape, strategy)
-  normalize = _normalizer(config, image_shape, model.dtype)
-  sample = _sampler(config, info, image_shape, normalize)
-  mix = _mixer(config)
+  own = strategy.own_rows(config.global_batch_size)
+  feed, image_shape = _feed(config, train_source, own)
+  compute = compute_lib.build(config, spread, info, image_shape, periods.total)
 
   train_data, train_ids = None, None
   if not info.streamed:
     examples = load(train_source)
     train_data = strategy.replicate(device.from_examples(examples))
     train_ids = examples.image_id
-  init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  create = functools.partial(
-    state_lib.TrainState.create, tx=tx, with_ema=bool(config.ema.decay)
-  )
-  state = strategy.jit(lambda key: create(model.init(key)))(init_key)
-  if model.prepare is not None:
-    images = normalize(_first_images(feed, train_data))
-    variables = strategy.jit(model.prepare)(state.variables, images)
-    state = strategy.replicate(create(variables))
-  train_step = step_lib.build_train_step(
-    model,
-    tx,
-    label_smoothing=config.loss.label_smoothing,
-    ema_decay=config.ema.decay,
-    loss_of=LOSSES[_loss_name(config)],
-  )
+  state = compute.begin()
+  if compute.model.prepare is not None:
+    state = compute.prepare(state, _first_images(feed, train_data))
   built = evaluation.build(
-    evaluation_plan, config, strategy, model.apply, normalize, load
+    evaluation_plan,
+    config,
+    strategy,
+    compute.model.apply,
+    compute.normalize,
+    load,
   )
   return Parts(
     strategy=strategy,
@@ -189,11 +153,8 @@ def build(config: ml_collections.ConfigDict) -> Parts:
     train_data=train_data,
     state=state,
     num_params=models_base.num_params(state.variables),
-    sample=sample,
-    train_step=train_step,
-    device_step=step_lib.build_device_step(train_step, sample, step_key, mix),
+    compute=compute,
     steps_per_dispatch=_steps_per_dispatch(config, strategy, info),
-    schedule=schedule,
     evaluators=built,
     plan=evaluation_plan,
     thresholds=thresholds,
@@ -202,7 +163,9 @@ def build(config: ml_collections.ConfigDict) -> Parts:
   )
 
 
-def _feed(config, train_source) -> tuple[feeds.Feed, tuple[int, int, int]]:
+def _feed(
+  config, train_source, own: slice
+) -> tuple[feeds.Feed, tuple[int, int, int]]:
   """Returns what feeds the steps, and the shape of the model's images."""
   info = train_source.info
   examples = order.ExampleOrder(info.num_examples, config.seed)
@@ -213,10 +176,10 @@ def _feed(config, train_source) -> tuple[feeds.Feed, tuple[int, int, int]]:
         f"config section input: expected none for {info.key}, whose images"
         f" have one size, got {sorted(config.input)}; see section augment"
       )
-    return feeds.ResidentFeed(examples, batch), info.image_shape
+    return feeds.ResidentFeed(examples, batch, own), info.image_shape
   decoded, size = inputs.train_pipeline(config.input, train_source, config.seed)
   shape = (size, size, info.image_shape[-1])
-  return feeds.StreamedFeed(examples, batch, decoded, shape), shape
+  return feeds.StreamedFeed(examples, batch, decoded, shape, own), shape
 
 
 def _first_images(feed, train_data) -> jax.Array:
@@ -241,9 +204,9 @@ def _check_values(config) -> None:
     raise errors.InputError(
       f"loss.label_smoothing: expected a number in [0, 1), got {smoothing}"
     )
-  if _loss_name(config) not in LOSSES:
+  if compute_lib.loss_name(config) not in compute_lib.LOSSES:
     raise errors.InputError(
-      f"loss.name: expected one of {', '.join(LOSSES)}, got"
+      f"loss.name: expected one of {', '.join(compute_lib.LOSSES)}, got"
       f" {config.loss.name!r}"
     )
   if not 0 <= config.ema.decay < 1:
@@ -266,10 +229,6 @@ def _check_values(config) -> None:
       f" ({', '.join(known) or 'none'}), such as"
       f" val/top1_accuracy (also {', '.join(BEST_METRICS[1:])}), got {best!r}"
     )
-
-
-def _loss_name(config) -> str:
-  return config.loss.get("name", "softmax")
 
 
 def build_source(section, split: str) -> source.Source:
@@ -305,93 +264,6 @@ def _periods(config, num_examples: int) -> Periods:
       for suffix in (("", evaluation.EMA) if config.ema.decay else ("",))
     },
   )
-
-
-def _optimizer(config, num_examples: int, total_steps: int):
-  section = config_utils.arguments(config.schedule)
-  calendar = config_utils.Durations(
-    num_examples, config.global_batch_size, total_steps
-  )
-  if "warmup" in section:
-    section["warmup_steps"] = calendar.steps(
-      section.pop("warmup"), "schedule.warmup"
-    )
-  with config_utils.errors_name("schedule"):
-    schedule = optim.build_schedule(total_steps=total_steps, **section)
-  with config_utils.errors_name("optim"):
-    tx = optim.build_optimizer(
-      schedule=schedule, **config_utils.arguments(config.optim)
-    )
-  return schedule, tx
-
-
-def _model(config, info, image_shape, strategy) -> models_base.Model:
-  section = config_utils.arguments(config.model)
-  dtypes = {
-    "auto": jnp.float32 if strategy.platform == "cpu" else jnp.bfloat16,
-    "float32": jnp.float32,
-    "bfloat16": jnp.bfloat16,
-  }
-  name = section.pop("dtype")
-  if name not in dtypes:
-    raise errors.InputError(
-      f"model.dtype: expected one of {sorted(dtypes)}, got {name!r}"
-    )
-  with config_utils.errors_name("model"):
-    return models.build_model(
-      num_classes=info.num_classes,
-      image_shape=image_shape,
-      dtype=dtypes[name],
-      **section,
-    )
-
-
-def _normalizer(config, image_shape, dtype):
-  mean, std = tuple(config.augment.mean), tuple(config.augment.std)
-  channels = image_shape[-1]
-  if len(mean) != channels or len(std) != channels or min(std) <= 0:
-    raise errors.InputError(
-      f"augment.mean and augment.std: expected {channels} numbers each, std"
-      f" above 0, got {mean} and {std}"
-    )
-  return lambda images: preprocess.normalize(images, mean, std, dtype)
-
-
-def _sampler(config, info, image_shape, normalize):
-  section = config_utils.arguments(config.augment)
-  settings = {
-    k: v for k, v in section.items() if k not in ("mean", "std", *_MIXING)
-  }
-
-  def sample(images, index, epoch, key):
-    drawn = registry.call(
-      "augment",
-      preprocess.sample,
-      images=images,
-      index=index,
-      epoch=epoch,
-      step_key=key,
-      whole_batch=info.streamed,
-      **settings,
-    )
-    return normalize(drawn)
-
-  numbers = jax.ShapeDtypeStruct((config.global_batch_size,), jnp.int32)
-  count = config.global_batch_size if info.streamed else info.num_examples
-  images = jax.ShapeDtypeStruct((count, *image_shape), jnp.uint8)
-  with config_utils.errors_name("augment"):
-    jax.eval_shape(sample, images, numbers, numbers, jax.random.key(0))
-  return sample
-
-
-def _mixer(config):
-  """Returns the mixing of images of section augment, None if it is off."""
-  settings = {n: config.augment.get(n, off) for n, off in _MIXING.items()}
-  with config_utils.errors_name("augment"):
-    mixing.check_settings(*settings.values())
-  if not settings["mixup"] and not settings["cutmix"]:
-    return None
-  return functools.partial(mixing.mix, **settings)
 
 
 def _steps_per_dispatch(config, strategy, info) -> int:

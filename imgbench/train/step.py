@@ -1,6 +1,7 @@
 """One step body, pure; compiled in `train.stepper` through a strategy."""
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from imgbench import losses
+from imgbench import parallel
 from imgbench.data import device
 from imgbench.models import base
 from imgbench.train import state as state_lib
@@ -18,24 +20,47 @@ TrainStep = Callable[
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Spread:
+  """How a step is spread over devices and over parts of its batch.
+
+  Attributes:
+    view: of the strategy that compiles the step.
+    microbatches: parts of the batch that are gone through one after the other,
+      their gradients averaged, so that a larger batch fits into memory.
+    unrolled: whether the parts are written out in the program instead of
+      looped over, for XLA:CPU, where gradients of convolutions are 30 times
+      slower in a loop.
+  """
+
+  view: parallel.View = parallel.WHOLE
+  microbatches: int = 1
+  unrolled: bool = False
+
+
+ALONE = Spread()
+
+
 def build_train_step(
   model: base.Model,
   tx: optax.GradientTransformation,
   label_smoothing: float,
   ema_decay: float = 0.0,
   loss_of: Callable = losses.softmax_cross_entropy,
+  spread: Spread = ALONE,
 ) -> TrainStep:
   """Returns (state, batch) -> (state, loss), the update of one step.
 
   The batch holds "image", [B, H, W, C] in the model's dtype and normalised,
   and "label", int32 [B]; where images are mixed also "second", int32 [B], and
   "weight" of the first label, float32 [B]. The loss is float32, the mean over
-  the batch.
+  the global batch; rows and loss are those of `spread.view`.
 
   The moving average of the variables, where the state has one, follows them
   with `ema_decay`, and with min(ema_decay, (1 + step) / (10 + step)) in the
   first steps, so that what was drawn at the start is soon forgotten.
   """
+  view = spread.view
 
   def loss_fn(params, model_state, batch):
     variables = {"params": params, **model_state}
@@ -47,22 +72,29 @@ def build_train_step(
       second=batch.get("second"),
       weight=batch.get("weight"),
     )
-    return per_example.mean(), (logits, model_state)
+    hits = jnp.argmax(logits, axis=-1) == batch["label"]
+    return per_example.mean(), (jnp.sum(hits, dtype=jnp.int32), model_state)
+
+  gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
   def train_step(state, batch):
-    (loss, (logits, model_state)), grads = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(state.params, state.model_state, batch)
+    (loss, grads, hits), model_state = _over_parts(
+      gradient, state, batch, spread
+    )
+    loss, grads, running = view.mean(
+      (loss, grads, model_state.get("batch_stats", {}))
+    )
+    if running:
+      model_state = {**model_state, "batch_stats": running}
+    hits = view.sum(hits)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     grad_norm = optax.tree.norm(grads)
-    hits = jnp.sum(
-      jnp.argmax(logits, axis=-1) == batch["label"], dtype=jnp.int32
-    )
+    size = view.global_size(batch["label"].shape[0])
     window = state_lib.Window(
       loss_sum=state.window.loss_sum + loss,
       grad_norm_sum=state.window.grad_norm_sum + grad_norm,
       top1_hits=state.window.top1_hits + hits,
-      examples=state.window.examples + batch["label"].shape[0],
+      examples=state.window.examples + size,
       steps=state.window.steps + 1,
     )
     step = state.step + 1
@@ -82,6 +114,41 @@ def build_train_step(
     return _follow(state, ema_decay), loss
 
   return train_step
+
+
+def _over_parts(gradient, state, batch, spread: Spread):
+  """Returns (loss, gradients, hits) of the rows seen, and the model's state.
+
+  BatchNorm normalises each part on its own, and its running statistics go
+  through the parts one after the other.
+  """
+  if spread.microbatches == 1:
+    (loss, (hits, model_state)), grads = gradient(
+      state.params, state.model_state, batch
+    )
+    return (loss, grads, hits), model_state
+
+  def add(carry, part):
+    sums, model_state = carry
+    (loss, (hits, model_state)), grads = gradient(
+      state.params, model_state, part
+    )
+    sums = jax.tree.map(jnp.add, sums, (loss, grads, hits))
+    return (sums, model_state), None
+
+  zeros = (
+    jnp.zeros((), jnp.float32),
+    jax.tree.map(jnp.zeros_like, state.params),
+    jnp.zeros((), jnp.int32),
+  )
+  ((loss, grads, hits), model_state), _ = jax.lax.scan(
+    add,
+    (zeros, state.model_state),
+    spread.view.split(batch, spread.microbatches),
+    unroll=spread.microbatches if spread.unrolled else 1,
+  )
+  mean = lambda x: x / spread.microbatches
+  return (mean(loss), jax.tree.map(mean, grads), hits), model_state
 
 
 def _follow(state: state_lib.TrainState, decay: float) -> state_lib.TrainState:

@@ -10,7 +10,6 @@ import jax
 from imgbench.train import feeds
 from imgbench.train import setup
 from imgbench.train import state as state_lib
-from imgbench.train import step as step_lib
 
 # Dispatches in flight: enough to hide the host, few enough to stop quickly.
 IN_FLIGHT = 2
@@ -39,19 +38,12 @@ class Stepper:
     self._compiled = {size: self._compile(size) for size in sizes}
 
   def _compile(self, size: int) -> Any:
-    body = self._parts.device_step
-    if size > 1:
-      body = step_lib.scan_steps(body)
-    # Lowered ahead, so that compiling is timed apart and happens once.
-    return (
-      self._parts.strategy.jit(body, donate=(0,))
-      .lower(
-        self._parts.state,
-        self._parts.train_data,
-        self._on_devices(self._parts.feed.like(size), size),
-      )
-      .compile()
-    )
+    parts = self._parts
+    fed = self._on_devices(parts.feed.like(size), size)
+    # Ahead of the first step, so that compiling is timed apart.
+    return parts.compute.lower(
+      parts.state, parts.train_data, fed, size
+    ).compile()
 
   def _on_devices(self, arrays: feeds.Arrays, count: int) -> dict:
     if count == 1:
@@ -60,7 +52,7 @@ class Stepper:
       k: v.reshape(count, len(v) // count, *v.shape[1:])
       for k, v in arrays.items()
     }
-    return self._parts.strategy.shard_batch_sequence(arrays)
+    return self._parts.strategy.shard_batches(arrays)
 
   def advance(
     self,

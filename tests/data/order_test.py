@@ -8,6 +8,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.data import order
+from imgbench.parallel import processes as processes_lib
 
 
 def test_every_epoch_holds_every_example_once():
@@ -46,7 +47,7 @@ def test_shares_of_processes_are_the_same_stream_together(processes):
   for step in range(9):  # over the end of an epoch
     whole = examples.at(step * 16, 16)["index"]
     parts = [
-      whole[order.process_share(16, process, processes)]
+      whole[processes_lib.share(16, process, processes)]
       for process in range(processes)
     ]
     assert {len(part) for part in parts} == {16 // processes}
@@ -56,4 +57,4 @@ def test_shares_of_processes_are_the_same_stream_together(processes):
 @pytest.mark.parametrize("process, processes", [(0, 3), (2, 2), (-1, 2)])
 def test_shares_that_do_not_fit_are_refused(process, processes):
   with pytest.raises(errors.InputError, match="global_batch_size: .*got 16"):
-    order.process_share(16, process, processes)
+    processes_lib.share(16, process, processes)

@@ -10,6 +10,7 @@ from imgbench import errors
 from imgbench.data import encoded
 from imgbench.data import order
 from imgbench.evaluators import base
+from imgbench.parallel import processes as processes_lib
 from imgbench.train import feeds
 from imgbench.train import inputs
 from imgbench.train import loop
@@ -122,7 +123,11 @@ def test_processes_feed_the_same_batches_together(data_dir):
   def feed(process, count):
     decoded, _ = inputs.train_pipeline(dict(size=8), split, seed=1)
     return feeds.StreamedFeed(
-      order.ExampleOrder(40, 1), 8, decoded, (8, 8, 3), process, count
+      order.ExampleOrder(40, 1),
+      8,
+      decoded,
+      (8, 8, 3),
+      processes_lib.share(8, process, count),
     )
 
   alone = feed(0, 1)

@@ -1,0 +1,376 @@
+"""The two ways to spread a step over devices, behind one interface.
+
+Code that is spread is written against a view (`views`) and gets its arguments
+by kind: "state" and "replicated" ones as they are, those of a "batch" with
+rows on their first axis, those of "batches" with steps before it.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from imgbench import errors
+from imgbench.parallel import placement
+from imgbench.parallel import processes
+from imgbench.parallel import views
+
+P = jax.sharding.PartitionSpec
+STATE, REPLICATED, BATCH, BATCHES = "state", "replicated", "batch", "batches"
+_AXES = (placement.DATA_AXIS, placement.FSDP_AXIS)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Strategy:
+  """What both share.
+
+  Attributes:
+    mesh: the devices whose arrays this program sees.
+  """
+
+  mesh: jax.sharding.Mesh
+
+  @property
+  def platform(self) -> str:
+    return self.mesh.devices.flat[0].platform
+
+  @property
+  def replicated(self) -> jax.sharding.NamedSharding:
+    """Of arrays that every device holds, outside of code that is spread."""
+    return self._sharding()
+
+  @property
+  def batch(self) -> jax.sharding.NamedSharding:
+    """Of arrays whose first axis is the batch, outside of such code."""
+    return self._sharding(self.mesh.axis_names)
+
+  def _sharding(self, *spec) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(self.mesh, P(*spec))
+
+  def check_batch_size(self, size: int, key: str) -> None:
+    """Raises InputError unless the devices divide a global batch size."""
+    if size < 1 or size % self.num_devices:
+      raise errors.InputError(
+        f"{key}: expected a positive multiple of the {self.num_devices}"
+        f" devices, got {size}; the nearest is"
+        f" {max(1, round(size / self.num_devices)) * self.num_devices}"
+      )
+
+  def round_up(self, size: int) -> int:
+    """The smallest batch size >= `size` that the devices divide."""
+    return -(-size // self.num_devices) * self.num_devices
+
+  def own_rows(self, size: int) -> slice:
+    """The rows that this process feeds of a batch of that size."""
+    return processes.share(size, jax.process_index(), jax.process_count())
+
+  def jit(
+    self, function: Callable, *, out: Any = None, donate: tuple[int, ...] = ()
+  ) -> Callable:
+    """Compiles code on whole arrays; its inputs carry their shardings.
+
+    Args:
+      function: positional arguments only.
+      out: sharding (prefix) of what it returns; replicated if None.
+      donate: positions of arguments whose memory may be reused.
+    """
+    return jax.jit(
+      function,
+      out_shardings=self.replicated if out is None else out,
+      donate_argnums=donate,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class JitStrategy(_Strategy):
+  """jit over one mesh; one device is a mesh of one.
+
+  Arrays are whole to the program, and the compiler puts in what devices have to
+  tell each other. Parameters and the optimizer's state are cut over the axis
+  "fsdp"; the batch is cut over both axes.
+
+  Attributes:
+    mesh: axes "data" and "fsdp".
+  """
+
+  name = "jit"
+
+  @property
+  def num_devices(self) -> int:
+    """Of all processes."""
+    return self.mesh.size
+
+  @property
+  def view(self) -> views.View:
+    """What code that is spread sees."""
+    return views.WholeView(self.num_devices)
+
+  def state_sharding(self, tree: Any) -> Any:
+    """Shardings of a state; `tree` holds its arrays or their shapes."""
+    return placement.state_shardings(self.mesh, tree)
+
+  def replicate(self, tree: Any) -> Any:
+    """Puts host arrays, the same in all processes, on every device."""
+    return _put_whole(tree, self.replicated)
+
+  def shard_batch(self, tree: Any) -> Any:
+    """Puts this process's rows [B / processes, ...] on its devices."""
+    return _put_rows(tree, self.batch)
+
+  def shard_batches(self, tree: Any) -> Any:
+    """The same for arrays [S, B / processes, ...] of S steps."""
+    return _put_rows(tree, self._batches)
+
+  @property
+  def _batches(self) -> jax.sharding.NamedSharding:
+    return self._sharding(None, self.mesh.axis_names)
+
+  def as_batch(self, tree: Any) -> Any:
+    """Traced: arrays [B, ...] in the form of a batch."""
+    return tree
+
+  def fetch_rows(self, tree: Any) -> Any:
+    """Batches that were computed as NumPy arrays [B, ...] of all processes."""
+    return _fetch(tree)
+
+  def to_global(self, state: Any) -> Any:
+    """A state in the form that checkpoints hold."""
+    return state
+
+  def from_global(self, state: Any) -> Any:
+    """The opposite of `to_global`."""
+    return state
+
+  def spread(
+    self,
+    function: Callable,
+    kinds: Sequence[str],
+    out_kinds: Sequence[str],
+    *,
+    state: Any = None,
+    donate: tuple[int, ...] = (),
+  ) -> Callable:
+    """Compiles code that is written against `view`.
+
+    Args:
+      function: positional arguments only; returns a tuple.
+      kinds: of its arguments, see the module.
+      out_kinds: of what it returns.
+      state: where a state is returned, its arrays or their shapes.
+      donate: see `jit`.
+    """
+    del kinds  # Arrays carry their shardings.
+    shardings = {
+      STATE: self.state_sharding(state),
+      REPLICATED: self.replicated,
+      BATCH: self.batch,
+      BATCHES: self._batches,
+    }
+    out = tuple(shardings[kind] for kind in out_kinds)
+    return self.jit(function, out=out, donate=donate)
+
+
+@dataclasses.dataclass(frozen=True)
+class PmapStrategy(_Strategy):
+  """pmap: every device runs the same program on its own rows.
+
+  Outside of code that is spread a process has arrays of its own devices only;
+  a batch is [local devices, rows, ...] there.
+
+  Attributes:
+    mesh: axis "data", the devices of this process.
+    num_devices: of all processes.
+  """
+
+  num_devices: int
+
+  name = "pmap"
+
+  @property
+  def view(self) -> views.View:
+    """See `JitStrategy`."""
+    return views.DeviceView(self.num_devices, placement.DATA_AXIS)
+
+  def state_sharding(self, tree: Any) -> Any:
+    """See `JitStrategy`."""
+    return jax.tree.map(lambda _: self.replicated, tree)
+
+  def replicate(self, tree: Any) -> Any:
+    """See `JitStrategy`."""
+    return jax.device_put(tree, self.replicated)
+
+  def shard_batch(self, tree: Any) -> Any:
+    """See `JitStrategy`."""
+    return jax.device_put(jax.tree.map(self._by_device, tree), self.batch)
+
+  def shard_batches(self, tree: Any) -> Any:
+    """See `JitStrategy`."""
+
+    def by_device(x):
+      shape = (x.shape[0], self.mesh.size, -1, *x.shape[2:])
+      return np.moveaxis(x.reshape(shape), 1, 0)
+
+    return jax.device_put(jax.tree.map(by_device, tree), self.batch)
+
+  def _by_device(self, array):
+    return array.reshape(self.mesh.size, -1, *array.shape[1:])
+
+  def as_batch(self, tree: Any) -> Any:
+    """See `JitStrategy`."""
+
+    own = lambda x: self._by_device(x[self.own_rows(x.shape[0])])
+    return jax.tree.map(own, tree)
+
+  def fetch_rows(self, tree: Any) -> Any:
+    """See `JitStrategy`."""
+    flat = jax.tree.map(
+      lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), jax.device_get(tree)
+    )
+    if jax.process_count() == 1:
+      return flat
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(flat, tiled=True)
+
+  def to_global(self, state: Any) -> Any:
+    """See `JitStrategy`."""
+    if jax.process_count() == 1:
+      return state
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.host_local_array_to_global_array(
+      state, _mesh(np.array(jax.devices()), (placement.DATA_AXIS,)), P()
+    )
+
+  def from_global(self, state: Any) -> Any:
+    """See `JitStrategy`."""
+    if jax.process_count() == 1:
+      return state
+    return jax.tree.map(
+      lambda x: jax.make_array_from_single_device_arrays(
+        x.shape, self.replicated, [s.data for s in x.addressable_shards]
+      ),
+      state,
+    )
+
+  def spread(
+    self,
+    function: Callable,
+    kinds: Sequence[str],
+    out_kinds: Sequence[str],
+    *,
+    state: Any = None,
+    donate: tuple[int, ...] = (),
+  ) -> Callable:
+    """See `JitStrategy`."""
+    del state  # Every device has all of it.
+    axis = lambda kind: 0 if kind in (BATCH, BATCHES) else None
+    return jax.pmap(
+      function,
+      axis_name=placement.DATA_AXIS,
+      in_axes=tuple(map(axis, kinds)),
+      out_axes=tuple(map(axis, out_kinds)),
+      devices=self._devices(),
+      donate_argnums=donate,
+    )
+
+  def _devices(self):
+    """Of the mesh where there is one process; else pmap takes all."""
+    return None if jax.process_count() > 1 else list(self.mesh.devices.flat)
+
+
+Strategy = JitStrategy | PmapStrategy
+
+
+def create_strategy(strategy: str, devices: int = 0, fsdp: int = 1) -> Strategy:
+  """Returns a strategy by name.
+
+  Args:
+    strategy: "jit" or "pmap".
+    devices: the first so many are used, 0: all.
+    fsdp: devices that share one copy of the state; 1: each has all of it.
+
+  Raises:
+    InputError: an unknown name, more devices than there are, numbers that do
+      not go together.
+  """
+  if strategy not in ("jit", "pmap"):
+    raise errors.InputError(
+      f"parallel.strategy: expected one of ['jit', 'pmap'], got {strategy!r}"
+    )
+  chosen = _devices(devices)
+  if fsdp < 1 or len(chosen) % fsdp:
+    raise errors.InputError(
+      f"parallel.fsdp: expected a divisor of the {len(chosen)} devices, got"
+      f" {fsdp}"
+    )
+  if strategy == "jit":
+    return jit_strategy(chosen, fsdp)
+  if fsdp > 1:
+    raise errors.InputError(
+      f"parallel.fsdp: expected 1 under pmap, which keeps all of the state on"
+      f" every device, got {fsdp}; parallel.strategy=jit can cut it"
+    )
+  local = [d for d in chosen if d.process_index == jax.process_index()]
+  mesh = _mesh(np.array(local), (placement.DATA_AXIS,))
+  return PmapStrategy(mesh, len(chosen))
+
+
+def jit_strategy(devices: Sequence[Any], fsdp: int = 1) -> JitStrategy:
+  """Returns the strategy over devices, also of a topology that is not here."""
+  return JitStrategy(_mesh(np.array(devices).reshape(-1, fsdp), _AXES))
+
+
+def _devices(count: int) -> list:
+  devices = jax.devices()
+  if not 0 <= count <= len(devices):
+    raise errors.InputError(
+      f"parallel.devices: expected 0 (all) to {len(devices)}, got {count}"
+    )
+  if count and jax.process_count() > 1:
+    raise errors.InputError(
+      "parallel.devices: expected 0, all of them, with"
+      f" {jax.process_count()} processes, got {count}"
+    )
+  return devices[: count or len(devices)]
+
+
+def _mesh(devices: np.ndarray, names) -> jax.sharding.Mesh:
+  # Auto axes: under explicit ones a segment_sum over a sharded batch is
+  # refused.
+  auto = jax.sharding.AxisType.Auto
+  return jax.sharding.Mesh(devices, names, axis_types=(auto,) * devices.ndim)
+
+
+def _put_whole(tree, sharding):
+  """device_put would compare all processes' arrays by sending them around."""
+  if jax.process_count() == 1:
+    return jax.device_put(tree, sharding)
+
+  def put(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(
+      x.shape, sharding, lambda index: x[index]
+    )
+
+  return jax.tree.map(put, tree)
+
+
+def _put_rows(tree, sharding):
+  if jax.process_count() == 1:
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    tree,
+  )
+
+
+def _fetch(tree):
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(tree, tiled=True)

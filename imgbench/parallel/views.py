@@ -1,0 +1,143 @@
+"""What a step body sees of the batch: all of it, or one device's part.
+
+Under jit arrays are whole and the compiler spreads them; under pmap each device
+runs the body on its own rows. A body that is written against a view means the
+same under both.
+"""
+
+import dataclasses
+from typing import Any
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+
+class View(Protocol):
+  """Reductions over the global batch, for code that is traced.
+
+  Attributes:
+    num_shards: D, how many devices share a global batch.
+    statistics_groups: parts of what the body sees that BatchNorm normalises on
+      their own, where statistics are per device.
+    axis_name: of the devices, for collectives; None where arrays are whole.
+  """
+
+  num_shards: int
+  statistics_groups: int
+  axis_name: str | None
+
+  def mean(self, tree: Any) -> Any:
+    """The mean over devices of what is a mean over rows."""
+
+  def sum(self, tree: Any) -> Any:
+    """The sum over devices of what is a sum over rows."""
+
+  def rows(self, array: jax.Array) -> jax.Array:
+    """The rows seen here of an array [B, ...] of the global batch."""
+
+  def global_size(self, size: int) -> int:
+    """B, the global batch size, where `size` rows are seen."""
+
+  def shift(self, array: jax.Array) -> jax.Array:
+    """Row i of the global batch becomes row i - 1 of it, the first the last."""
+
+  def split(self, tree: Any, parts: int) -> Any:
+    """Arrays [B, ...] as [parts, B / parts, ...].
+
+    Each part has an equal share of every device's rows, and nothing moves.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeView:
+  """Of jit: all rows; reductions are the compiler's.
+
+  Attributes:
+    num_shards: D.
+  """
+
+  num_shards: int = 1
+  axis_name: None = None
+
+  @property
+  def statistics_groups(self) -> int:
+    return self.num_shards
+
+  def mean(self, tree: Any) -> Any:
+    """See `View`."""
+    return tree
+
+  def sum(self, tree: Any) -> Any:
+    """See `View`."""
+    return tree
+
+  def rows(self, array: jax.Array) -> jax.Array:
+    """See `View`."""
+    return array
+
+  def global_size(self, size: int) -> int:
+    """See `View`."""
+    return size
+
+  def shift(self, array: jax.Array) -> jax.Array:
+    """See `View`."""
+    return jnp.roll(array, 1, axis=0)
+
+  def split(self, tree: Any, parts: int) -> Any:
+    """See `View`."""
+
+    def split_one(x):
+      size = x.shape[0] // (self.num_shards * parts)
+      x = x.reshape(self.num_shards, parts, size, *x.shape[1:])
+      return jnp.moveaxis(x, 1, 0).reshape(parts, -1, *x.shape[3:])
+
+    return jax.tree.map(split_one, tree)
+
+
+WHOLE = WholeView()
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceView:
+  """Of pmap: the rows of one device; reductions are collectives.
+
+  Attributes:
+    num_shards: D, of all processes.
+    axis_name: see `View`.
+  """
+
+  num_shards: int
+  axis_name: str
+
+  statistics_groups = 1
+
+  def mean(self, tree: Any) -> Any:
+    """See `View`."""
+    return jax.lax.pmean(tree, self.axis_name)
+
+  def sum(self, tree: Any) -> Any:
+    """See `View`."""
+    return jax.lax.psum(tree, self.axis_name)
+
+  def rows(self, array: jax.Array) -> jax.Array:
+    """See `View`."""
+    size = array.shape[0] // self.num_shards
+    start = jax.lax.axis_index(self.axis_name) * size
+    return jax.lax.dynamic_slice_in_dim(array, start, size)
+
+  def global_size(self, size: int) -> int:
+    """See `View`."""
+    return size * self.num_shards
+
+  def shift(self, array: jax.Array) -> jax.Array:
+    """See `View`."""
+    right = [(i, (i + 1) % self.num_shards) for i in range(self.num_shards)]
+    first = jax.lax.ppermute(array[-1:], self.axis_name, right)
+    return jnp.concatenate([first, array[:-1]])
+
+  def split(self, tree: Any, parts: int) -> Any:
+    """See `View`."""
+    return jax.tree.map(
+      lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), tree
+    )
