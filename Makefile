@@ -30,7 +30,7 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): setup.py $(wildcard requirements/constraints-*.txt)
+$(STAMP): setup.py imgbench/data/turbo.c $(wildcard requirements/constraints-*.txt)
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 was found;" \
 	  "install one or give PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV) || { echo "python has no venv module;" \
@@ -84,4 +84,5 @@ constraints:
 	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(PREPARE) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PREPARE) build *.egg-info .pytest_cache .ruff_cache \
+	  imgbench/data/_turbo*

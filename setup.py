@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import zlib
 
 import setuptools
 
@@ -9,6 +10,8 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(
   r'__version__ = "([^"]+)"', (HERE / "imgbench/__init__.py").read_text()
 ).group(1)
+
+TURBO = "imgbench/data/turbo.c"
 
 setuptools.setup(
   name="imgbench",
@@ -23,11 +26,26 @@ setuptools.setup(
     "imgbench": [
       "*/*.html",
       "*/*.css",
+      "data/turbo.c",  # what is loaded is compared with it
       "labels/*.csv",
       # WordNet's notice has to travel with what is made of it.
       "labels/WORDNET_LICENSE",
     ]
   },
+  # A library without Python in it. Where there is no compiler or no header of
+  # libjpeg-turbo the installation goes on without.
+  ext_modules=[
+    setuptools.Extension(
+      "imgbench.data._turbo",
+      [TURBO],
+      libraries=["jpeg", "m"],
+      define_macros=[
+        ("TURBO_SOURCE", f"{zlib.crc32((HERE / TURBO).read_bytes())}UL")
+      ],
+      extra_compile_args=["-O3", "-Wall", "-Wextra"],
+      optional=True,
+    )
+  ],
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.5",

@@ -59,6 +59,7 @@ from imgbench.bench import record
 from imgbench.data import decode
 from imgbench.data import order
 from imgbench.data import transforms
+from imgbench.data import turbo
 
 OURS = "imgbench"
 # Flags that are arguments of `open_work`.
@@ -130,7 +131,8 @@ def _crop_decoders(size: int) -> dict[str, Callable[[bytes], None]]:
     decoder, rng = decode.build_decoder(name), np.random.default_rng(0)
     return lambda data: crop(decoder, data, out, rng)
 
-  names = ("simplejpeg", "simplejpeg_fast", "opencv", "pillow")
+  names = ["simplejpeg", "simplejpeg_fast", "opencv", "pillow"]
+  names += [] if turbo.missing() else ["turbo"]
   return {name: build(name) for name in names}
 
 

@@ -4,10 +4,11 @@
 dropped, as the field does.
 
 Which decoder, by CPU time on 500x375 JPEGs of 115 KB, random crops to 224, one
-thread: simplejpeg 1.20 ms (1.14 with its fast DCT), OpenCV 1.35, Pillow 2.08;
-tf.data's fused crop 1.22, or 2.15 if it is to be antialiased like these. So
-"auto" is simplejpeg. Of a baseline JPEG nothing below the crop is decoded; that
-saves a tenth.
+thread: turbo 1.03 ms, simplejpeg 1.23 (1.20 with its fast DCT), OpenCV 1.39,
+Pillow 2.08. tf.data's fused crop takes as long as simplejpeg, and 1.8 times
+that if it is to be antialiased like these. So "auto" is turbo, which is C
+compiled here (`turbo`), or else simplejpeg. Of a baseline JPEG nothing below
+the crop is decoded; that saves a tenth.
 
 `exact` is for evaluation: every decoder gives the pixels of Pillow, up to 2 of
 256 levels in a few of them. Otherwise an image of which at least twice the
@@ -19,6 +20,7 @@ from importlib import metadata
 import threading
 from typing import Protocol
 
+from absl import logging
 import numpy as np
 import PIL
 from PIL import Image
@@ -28,6 +30,7 @@ from imgbench.data import image_decode
 from imgbench.data import jpeg_frame
 from imgbench.data import opencv
 from imgbench.data import resample
+from imgbench.data import turbo
 
 BoxOf = Callable[[int, int], resample.Box]  # of the image's height, width
 
@@ -79,16 +82,18 @@ def build_decoder(name: str = "auto", exact: bool = False) -> Decoder:
   """Returns a decoder by name.
 
   Args:
-    name: "auto" (which is "simplejpeg"), "simplejpeg", "simplejpeg_fast",
-      "opencv" or "pillow". Damage inside of a JPEG whose end is there is
-      noticed by simplejpeg alone; a missing end is an error for all.
+    name: "auto" (which is "turbo", or "simplejpeg" where that was not built),
+      "turbo", "simplejpeg", "simplejpeg_fast", "opencv" or "pillow". Damage
+      inside of a JPEG whose end is there is noticed by the first three alone;
+      a missing end is an error for all.
     exact: for evaluation: the accurate DCT, and never a smaller size.
 
   Raises:
-    InputError: an unknown name.
+    InputError: an unknown name, or "turbo" where it was not built.
   """
   known = {
-    "auto": SimpleJpegDecoder,
+    "auto": TurboDecoder,
+    "turbo": TurboDecoder,
     "simplejpeg": SimpleJpegDecoder,
     "simplejpeg_fast": FastSimpleJpegDecoder,
     "opencv": OpenCvDecoder,
@@ -98,6 +103,11 @@ def build_decoder(name: str = "auto", exact: bool = False) -> Decoder:
     raise errors.InputError(
       f"expected a decoder out of {', '.join(known)}, got {name!r}"
     )
+  if name == "auto" and (why := turbo.missing()):
+    logging.log_first_n(
+      logging.WARNING, "JPEGs are decoded by simplejpeg: %s", 1, why
+    )
+    return SimpleJpegDecoder(exact)
   return known[name](exact)
 
 
@@ -182,20 +192,15 @@ class PillowDecoder:
     resample.resize_image(image, crop, out, method)
 
 
-class _TurboDecoder:
+class _JpegDecoder:
   """JPEGs by libjpeg-turbo; what is not a plain one goes to Pillow."""
 
   name = ""
-  _fast_dct = False
 
   def __init__(self, exact: bool = False):
     self._exact = exact
     self._odd = PillowDecoder(exact)
-    self.version = ", ".join(
-      [f"{self._package} {metadata.version(self._package)}", resample.version()]
-      + ["exact"] * exact
-      + ["fast DCT"] * (self._fast_dct and not exact)
-    )
+    self.version = self._version() + ", exact" * exact
 
   def crop_resize(
     self,
@@ -208,19 +213,75 @@ class _TurboDecoder:
     frame = jpeg_frame.parse(data)
     if frame is None or frame.precision != 8 or frame.components not in (1, 3):
       return self._odd.crop_resize(data, out, box, method)
-    size = len(out)
     crop = _crop(box, frame.height, frame.width)
-    factor = 1 if self._exact else _scale_factor(crop, size)
+    factor = 1 if self._exact else _scale_factor(crop, len(out))
+    if not self._fill(data, frame, factor, crop, out, method):
+      self._odd.crop_resize(data, out, lambda h, w: crop, method)
+
+  def _version(self) -> str:
+    raise NotImplementedError
+
+  def _fill(
+    self,
+    data: bytes,
+    frame: jpeg_frame.Frame,
+    factor: int,
+    crop: resample.Box,
+    out: np.ndarray,
+    method: str,
+  ) -> bool:
+    """Fills `out`, or returns False: Pillow shall decide.
+
+    The image may be decoded at 1 / `factor` (1, 2, 4 or 8) of its size, in
+    whose pixels `crop` is. For the rest see `Decoder`.
+    """
+    raise NotImplementedError
+
+
+def _check_problem(problem: str) -> None:
+  """Raises DecodeError where a warning of libjpeg-turbo means damage."""
+  damaged = problem.startswith(("Premature end", "Corrupt JPEG data"))
+  if damaged and "extraneous bytes" not in problem:
+    raise DecodeError(f"the JPEG is damaged: {problem}")
+
+
+class TurboDecoder(_JpegDecoder):
+  """libjpeg-turbo itself: no more than the crop, resized in the same call."""
+
+  name = "turbo"
+
+  def _version(self):
+    return turbo.version()
+
+  def _fill(self, data, frame, factor, crop, out, method):
+    """See `_JpegDecoder`."""
+    problem = turbo.crop_resize(data, frame, factor, crop, out, method)
+    _check_problem(problem)
+    _check_end(data, frame)
+    return not problem
+
+
+class _WholeDecoder(_JpegDecoder):
+  """A package decodes rows as wide as the image, then they are resized."""
+
+  _package = ""
+
+  def _version(self):
+    package = f"{self._package} {metadata.version(self._package)}"
+    return f"{package}, {resample.version()}"
+
+  def _fill(self, data, frame, factor, crop, out, method):
+    """See `_JpegDecoder`."""
     top, _, rows, _ = crop
     _, last = resample.reach(
-      top / factor, rows / factor, size, method, frame.height
+      top / factor, rows / factor, len(out), method, frame.height
     )
     last = last * factor + frame.rows_per_block  # whose chroma may be wrong
     pixels = self._decode(data, frame, last, factor)
     if pixels is None:
-      return self._odd.crop_resize(data, out, lambda h, w: crop, method)
-    crop = tuple(v / factor for v in crop)
-    resample.resize(pixels, crop, out, method)
+      return False
+    resample.resize(pixels, tuple(v / factor for v in crop), out, method)
+    return True
 
   def _decode(
     self, data: bytes, frame: jpeg_frame.Frame, rows: int, factor: int
@@ -255,20 +316,23 @@ def _scratch(height: int, width: int) -> tuple[bytearray, np.ndarray]:
   return memory, view.reshape(height, width, 3)
 
 
-class SimpleJpegDecoder(_TurboDecoder):
+class SimpleJpegDecoder(_WholeDecoder):
   """simplejpeg: every warning of libjpeg-turbo can be seen."""
 
   name = _package = "simplejpeg"
+  _fast_dct = False
+
+  def _version(self):
+    fast = self._fast_dct and not self._exact
+    return super()._version() + ", fast DCT" * fast
 
   def _decode(self, data, frame, rows, factor):
-    """See `_TurboDecoder`."""
+    """See `_WholeDecoder`."""
     cut, height = jpeg_frame.first_rows(data, frame, rows)
     pixels, problem = self._attempt(cut, height, frame.width, factor)
     if problem and height != frame.height:
       pixels, problem = self._attempt(data, frame.height, frame.width, factor)
-    damaged = problem.startswith(("Premature end", "Corrupt JPEG data"))
-    if damaged and "extraneous bytes" not in problem:
-      raise DecodeError(f"the JPEG is damaged: {problem}")
+    _check_problem(problem)
     return None if problem else pixels
 
   def _attempt(self, data, height: int, width: int, factor: int):
@@ -308,14 +372,14 @@ class FastSimpleJpegDecoder(SimpleJpegDecoder):
   _fast_dct = True
 
 
-class OpenCvDecoder(_TurboDecoder):
+class OpenCvDecoder(_WholeDecoder):
   """OpenCV: says nothing of damage, so only a missing end is seen."""
 
   name = "opencv"
   _package = "opencv-python-headless"
 
   def _decode(self, data, frame, rows, factor):
-    """See `_TurboDecoder`."""
+    """See `_WholeDecoder`."""
     cv2 = opencv.load()
     _check_end(data, frame)
     # A JPEG of fewer rows would make it complain on stderr, for each image.

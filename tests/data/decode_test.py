@@ -13,9 +13,11 @@ import simplejpeg
 from imgbench import errors
 from imgbench.data import decode
 from imgbench.data import jpeg_frame
+from imgbench.data import turbo
+from tests.data import decoders
 from tests.data import encoded_images
 
-NAMES = ("simplejpeg", "opencv", "pillow")
+NAMES = decoders.NAMES
 PHOTO = encoded_images.photo(151, 200)
 JPEG = encoded_images.encode(PHOTO)
 BOX = (20.5, 31.0, 96.0, 120.25)
@@ -41,14 +43,20 @@ def _assert_close(got, expected, most=2, mean=0.05):
 
 def test_auto_is_the_fastest():
   decoder = decode.build_decoder()
-  assert decoder.name == "simplejpeg"
-  assert decoder.version.startswith("simplejpeg 1")
+  fastest = "simplejpeg" if turbo.missing() else "turbo"
+  assert decoder.name == fastest
   assert decode.build_decoder(exact=True).version != decoder.version
 
 
+def test_versions_say_which_library():
+  for decoder in decode.build_decoder(), decode.build_decoder("simplejpeg"):
+    library = {"turbo": "libjpeg-turbo "}.get(decoder.name, "simplejpeg 1")
+    assert decoder.version.startswith(library)
+
+
 def test_unknown_name():
-  with pytest.raises(errors.InputError, match="auto.*pillow.*got 'turbo'"):
-    decode.build_decoder("turbo")
+  with pytest.raises(errors.InputError, match="auto.*pillow.*got 'djpeg'"):
+    decode.build_decoder("djpeg")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -249,22 +257,24 @@ def test_a_truncated_png_is_an_error(name):
       _crop(name, data[:cut])
 
 
+@pytest.mark.parametrize("name", decoders.STRICT)
 @pytest.mark.parametrize("box", [(60, 0, 91, 200), (0, 0, 151, 200)])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
-def test_an_end_put_after_half_of_the_data_is_noticed(box, options):
+def test_an_end_put_after_half_of_the_data_is_noticed(name, box, options):
   data = encoded_images.encode(PHOTO, **options)
   data = data[: len(data) // 3] + b"\xff\xd9"
   with pytest.raises(decode.DecodeError, match="damaged: .*premature end"):
-    _crop("simplejpeg", data, box)
+    _crop(name, data, box)
 
 
-def test_restart_markers_do_not_hide_damage():
+@pytest.mark.parametrize("name", decoders.STRICT)
+def test_restart_markers_do_not_hide_damage(name):
   """Left-over rows and damage both end in "extraneous bytes before"."""
   data = encoded_images.encode(PHOTO, restart_marker_rows=1)
   first = data.index(b"\xff\xd0")
   hole = data[: first + 40] + data[data.index(b"\xff\xd3") :]
   with pytest.raises(decode.DecodeError, match="damaged"):
-    _crop("simplejpeg", hole, (0, 0, 80, 80))
+    _crop(name, hole, (0, 0, 80, 80))
 
 
 @pytest.mark.parametrize("name", NAMES)
