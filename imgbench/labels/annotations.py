@@ -11,6 +11,8 @@ WRONG = 1
 UNCLEAR = 2
 CORRECT = 3
 
+# From the worst to the best: a label that stands in several lists of an image,
+# as in three images of the published annotations, counts as the best.
 FIELD_CODES = {
   "wrong_multi_labels": WRONG,
   "unclear_multi_labels": UNCLEAR,
@@ -24,14 +26,14 @@ def label_codes(example, num_classes: int) -> np.ndarray:
   Args:
     example: mapping with the integer sequences `correct_multi_labels`,
       `wrong_multi_labels` and `unclear_multi_labels` (the fields of TFDS's
-      imagenet2012_multilabel), each label at most once over all three.
+      imagenet2012_multilabel). A label in several of them counts as the best.
     num_classes: K.
 
   Returns:
     int8 [K]: 0 unreviewed, 1 wrong, 2 unclear, 3 correct.
 
   Raises:
-    InputError: a label outside [0, K), or in two of the three lists.
+    InputError: a label outside [0, K), or a list is missing.
   """
   codes = np.zeros(num_classes, np.int8)
   for field, code in FIELD_CODES.items():
@@ -48,10 +50,6 @@ def label_codes(example, num_classes: int) -> np.ndarray:
     if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
       raise errors.InputError(
         f"{field}: expected labels in [0, {num_classes}), got {labels.tolist()}"
-      )
-    if np.any(codes[labels] != UNREVIEWED):
-      raise errors.InputError(
-        f"{field}: {labels.tolist()} repeats a label of another review list"
       )
     codes[labels] = code
   return codes

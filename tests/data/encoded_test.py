@@ -124,11 +124,12 @@ def test_reviewed_label_sets(tmp_path):
   assert members.examples().in_imagenet_m.tolist() == [True]
 
 
-def test_a_class_in_two_lists_is_refused(tmp_path):
-  write_reviewed(tmp_path, lists=[([0], [0], []), ([1], [], [])])
+def test_a_class_in_several_lists_counts_as_the_best(tmp_path):
+  lists = [([0], [0, 1], [1, 2]), ([1], [], [1])]
+  write_reviewed(tmp_path, lists=lists)
   split = encoded.TfdsEncodedSource("tiny", "validation", str(tmp_path))
-  with pytest.raises(errors.InputError, match="class 0 .*two .*of 0.png"):
-    split.examples()
+  codes = split.examples().label_codes
+  assert codes.tolist() == [[3, 2, 1], [0, 3, 0]]
 
 
 def test_a_label_that_no_class_has_is_refused(tmp_path):
