@@ -9,6 +9,7 @@ import numpy as np
 
 from imgbench import errors
 from imgbench.metrics import intervals
+from imgbench.metrics import resampling
 
 NEWCOMBE = "newcombe"
 BOOTSTRAP = "bootstrap"
@@ -118,8 +119,8 @@ def bootstrap_drop(
     values = square_and_add(mean_a, bounds_a, mean_b, bounds_b)
     return *map(float, values), SQUARE_AND_ADD
   rng = np.random.default_rng(seed)
-  drawn_a = intervals.mean_resamples(rng, *a, num_resamples)
-  drawn_b = intervals.mean_resamples(rng, *b, num_resamples)
+  drawn_a = resampling.mean_resamples(rng, *a, num_resamples)
+  drawn_b = resampling.mean_resamples(rng, *b, num_resamples)
   estimate = mean_a - mean_b
   bounds = intervals.percentiles(drawn_a - drawn_b, estimate, alpha)
   low, high = np.clip(bounds, -1, 1)

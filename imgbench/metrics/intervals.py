@@ -4,11 +4,11 @@ All intervals are two-sided and cover 1 - alpha; bounds are fractions in
 [0, 1]. Where nothing was counted the bounds are NaN.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from imgbench import errors
+from imgbench.metrics import checks
+from imgbench.metrics import resampling
 
 CLOPPER_PEARSON = "clopper_pearson"
 WILSON = "wilson"
@@ -19,8 +19,6 @@ NORMAL = "normal"
 Bounds = tuple[np.ndarray, np.ndarray]
 
 NUM_RESAMPLES = 2000
-# Draws held at once: 2 MiB, where all of 2000 x 1000 classes would be 16.
-DRAWS_AT_ONCE = 2**18
 
 
 def clopper_pearson(k, n, alpha: float = 0.05) -> Bounds:
@@ -112,16 +110,68 @@ def class_mean(
 
   Source: Korn and Graubard, Survey Methodology 24 (1998), for the latter.
   """
-  hits, count = checked_classes(hits, count, alpha)
-  if varies(hits, count):
-    low, high = stratified_bootstrap(
-      hits, count, alpha, num_resamples=num_resamples, seed=seed
-    )
-    return low, high, STRATIFIED_BOOTSTRAP
-  effective = effective_size(count)
-  mean = np.mean(hits / count)
-  low, high = clopper_pearson(mean * effective, effective, alpha)
-  return float(low), float(high), EFFECTIVE
+  (found,) = class_means(
+    hits,
+    count,
+    np.ones((1, *np.shape(count)), bool),
+    alpha,
+    num_resamples=num_resamples,
+    seed=seed,
+  )
+  return found
+
+
+def class_means(
+  hits,
+  count,
+  masks,
+  alpha: float = 0.05,
+  *,
+  num_resamples: int = NUM_RESAMPLES,
+  seed: int = 0,
+) -> list[tuple[float, float, str]]:
+  """Returns `class_mean` of several sets of classes, which may overlap.
+
+  Every class is drawn once for all sets that hold it, so that sets which share
+  classes have resamples in common.
+
+  Args:
+    hits: integer [K], 0 <= hits <= count.
+    count: integer [K], at least 1 where a mask is true.
+    masks: bool [S, K], each true for one class or more.
+    alpha: 1 - the coverage.
+    num_resamples: draws of the bootstrap, at least 1.
+    seed: of the bootstrap.
+
+  Returns:
+    S times (low, high, the name of the method).
+
+  Raises:
+    InputError: an empty set or class, hits outside [0, count], bad alpha, no
+      draws.
+  """
+  hits, count = checked_counts(hits, count, alpha, ("hits", "count"))
+  masks = np.asarray(masks)
+  checks.shape("masks", masks, ("S", len(count)))
+  checks.kind("masks", masks, np.bool_, "bool")
+  inside = [checked_classes(hits[m], count[m], alpha) for m in masks]
+  drawn = [varies(*classes) for classes in inside]
+  rng = np.random.default_rng(seed)
+  resamples = resampling.means_of_sets(
+    rng, hits, count, masks[drawn], num_resamples
+  )
+  found = []
+  for classes, has_draws in zip(inside, drawn, strict=True):
+    mean = np.mean(classes[0] / classes[1])
+    if has_draws:
+      low, high = percentiles(next(resamples), mean, alpha)
+      low, high, method = *np.clip([low, high], 0, 1), STRATIFIED_BOOTSTRAP
+    else:
+      size = effective_size(classes[1])
+      low, high = clopper_pearson(mean * size, size, alpha)
+      method = EFFECTIVE
+    found.append((float(low), float(high), method))
+  return found
 
 
 def stratified_bootstrap(
@@ -156,69 +206,10 @@ def stratified_bootstrap(
   Source: Rao and Wu, JASA 83 (1988), for the scaling.
   """
   hits, count = checked_classes(hits, count, alpha)
-  means = mean_resamples(
-    np.random.default_rng(seed), hits, count, num_resamples
-  )
+  rng = np.random.default_rng(seed)
+  means = resampling.mean_resamples(rng, hits, count, num_resamples)
   low, high = percentiles(means, np.mean(hits / count), alpha)
   return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
-
-
-def mean_resamples(
-  rng: np.random.Generator,
-  hits: np.ndarray,
-  count: np.ndarray,
-  num_resamples: int,
-) -> np.ndarray:
-  """Returns the means of `stratified_bootstrap`, one per resample.
-
-  Args:
-    rng: it is advanced.
-    hits: float64 [K], 0 <= hits <= count.
-    count: float64 [K], at least 1.
-    num_resamples: R, at least 1.
-
-  Returns:
-    float64 [R]; deviations are scaled, so a mean may leave [0, 1].
-  """
-  weight = resample_weight(count)
-  # Classes of equal hits and count are one binomial of all their trials; of
-  # 1,000 classes with 50 images each at most 51 differ.
-  cells, first, times = np.unique(
-    np.stack([hits, count]), axis=1, return_index=True, return_counts=True
-  )
-  all_hits, trials = (cells * times).astype(np.int64)
-  parts = [
-    (rng.binomial(trials, all_hits / trials, (rows, len(times))) - all_hits)
-    @ weight[first]
-    for rows in chunks(num_resamples, len(times))
-  ]
-  return np.mean(hits / count) + np.concatenate(parts)
-
-
-def resample_weight(count: np.ndarray) -> np.ndarray:
-  """Returns what one more hit in a class adds to the scaled mean, [K].
-
-  Source: Rao and Wu 1988, see `stratified_bootstrap`.
-  """
-  return np.sqrt(count / np.maximum(count - 1, 1)) / (count * len(count))
-
-
-def chunks(num_resamples: int, num_classes: int) -> Iterator[int]:
-  """Yields numbers of resamples to draw at once; they sum to the whole.
-
-  A generator draws row by row: the size of chunks changes no draw where each
-  of them takes one array from a generator of its own.
-
-  Raises:
-    InputError: fewer than one resample.
-  """
-  if num_resamples < 1:
-    raise errors.InputError(
-      f"num_resamples: expected at least 1, got {num_resamples}"
-    )
-  size = max(1, DRAWS_AT_ONCE // num_classes)
-  for start in range(0, num_resamples, size):
-    yield min(size, num_resamples - start)
 
 
 def percentiles(draws: np.ndarray, estimate: float, alpha: float) -> Bounds:

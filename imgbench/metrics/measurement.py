@@ -130,17 +130,39 @@ class Measurer:
     self, hits: np.ndarray, count: np.ndarray, definition: str
   ) -> Measurement:
     """Mean over classes of hits / count, undefined if a class has none."""
-    absent = int((count == 0).sum())
-    n = int(count.sum())
-    if absent or not len(count):
-      why = f"{absent} of {len(count)} classes have no example"
-      return self.undefined(n, definition, why)
-    return self.value(
-      n,
-      np.mean(hits / count),
-      definition,
-      interval=intervals.class_mean(hits, count, self._alpha),
-    )
+    everything = {"all": np.ones(len(count), bool)}
+    return self.class_means(hits, count, everything, definition)["all"]
+
+  def class_means(
+    self,
+    hits: np.ndarray,
+    count: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    definition: str,
+  ) -> dict[str, Measurement]:
+    """As `class_mean`, of each of several sets of classes: bool [K] masks."""
+    whole = {
+      name: mask
+      for name, mask in masks.items()
+      if mask.any() and not np.any(count[mask] == 0)
+    }
+    bounds = {}
+    if whole:
+      found = intervals.class_means(
+        hits, count, np.stack(list(whole.values())), self._alpha
+      )
+      bounds = dict(zip(whole, found, strict=True))
+    rows = {}
+    for name, mask in masks.items():
+      n = int(count[mask].sum())
+      if name in bounds:
+        value = np.mean(hits[mask] / count[mask])
+        rows[name] = self.value(n, value, definition, interval=bounds[name])
+      else:
+        absent = int((count[mask] == 0).sum())
+        why = f"{absent} of {int(mask.sum())} classes have no example"
+        rows[name] = self.undefined(n, definition, why)
+    return rows
 
   def mean(
     self, values: np.ndarray, definition: str, missing: str

@@ -12,6 +12,7 @@ import numpy as np
 from imgbench import errors
 from imgbench.metrics import checks
 from imgbench.metrics import intervals
+from imgbench.metrics import resampling
 
 NEWCOMBE_PAIRED = "newcombe_paired"
 PAIRED_BOOTSTRAP = "paired_stratified_bootstrap"
@@ -351,9 +352,9 @@ def _difference_resamples(only_a, only_b, count, num_resamples, seed):
   differing = only_a + only_b
   share = only_a / np.maximum(differing, 1)
   observed = only_a - only_b
-  weight = intervals.resample_weight(count)
+  weight = resampling.weights(count)
   parts = []
-  for rows in intervals.chunks(num_resamples, len(count)):
+  for rows in resampling.chunks(num_resamples, len(count)):
     drawn = rng.binomial(count, differing / count, size=(rows, len(count)))
     parts.append((2 * rng_a.binomial(drawn, share) - drawn - observed) @ weight)
   return np.mean(observed / count) + np.concatenate(parts)

@@ -85,11 +85,13 @@ def summarize(
   _check(counts, outcomes, labels, subsets)
   _check_reviews(counts, labels, label_set, left_out)
   measure = measurement.Measurer(alpha, protocol)
+  masks = {ALL: np.ones(num_classes, bool), **subsets}
+  class_means = _class_mean_accuracies(measure, counts, masks)
+  of_sets = set_accuracies(measure, counts, masks, label_set, with_imagenet_m)
   result = {}
-  for subset, mask in {ALL: np.ones(num_classes, bool), **subsets}.items():
+  for subset, mask in masks.items():
     rows = label_accuracies(measure, counts, mask)
-    rows |= _class_mean_accuracy(measure, counts, mask)
-    rows |= set_accuracies(measure, counts, mask, label_set, with_imagenet_m)
+    rows |= class_means[subset] | of_sets[subset]
     if not ranking_only:
       rows |= _probabilities(measure, outcomes, labels, mask)
     rows["non_finite"] = measure.value(
@@ -128,26 +130,35 @@ def label_accuracies(
   return rows
 
 
-def _class_mean_accuracy(measure, counts, mask):
+def _class_mean_accuracies(measure, counts, masks):
   if 1 not in counts.ks:
-    return {}
-  value = measure.class_mean(
-    counts.top_hits(1)[mask],
-    counts.count[mask],
+    return {subset: {} for subset in masks}
+  values = measure.class_means(
+    counts.top_hits(1),
+    counts.count,
+    masks,
     "mean over classes of the share of their examples whose label has the"
     f" highest score {_RULES}",
   )
-  return {"top1_accuracy.class_mean": value}
+  return {s: {"top1_accuracy.class_mean": m} for s, m in values.items()}
 
 
 def set_accuracies(
   measure: measurement.Measurer,
   counts: counts_lib.Counts,
-  mask: np.ndarray,
+  masks: Mapping[str, np.ndarray],
   label_set: str | None,
   with_imagenet_m: bool,
-) -> Measurements:
-  """Returns the accuracies against label sets; arguments of `summarize`."""
+) -> dict[str, Measurements]:
+  """Returns the accuracies against label sets, by subset of classes.
+
+  Args:
+    measure: makes the measurements.
+    counts: of all examples, NumPy arrays.
+    masks: subset -> bool [K]; one call for all saves most of the bootstrap.
+    label_set: as of `summarize`.
+    with_imagenet_m: as of `summarize`, but for None.
+  """
   if label_set == REAL:
     wanted = multilabel.REAL_DEFINITIONS
     if outcomes_lib.TOP not in counts.set_ks:
@@ -160,20 +171,29 @@ def set_accuracies(
     }
   else:
     wanted = {}
-  rows = {}
+  rows: dict[str, Measurements] = {subset: {} for subset in masks}
   for metric, definition in wanted.items():
-    rows |= _set_accuracy(measure, counts, mask, metric, definition)
+    made = _set_accuracy(measure, counts, masks, metric, definition)
+    for name, by_subset in made.items():
+      for subset, value in by_subset.items():
+        rows[subset][name] = value
   return rows
 
 
-def _set_accuracy(measure, counts, mask, metric, definition):
-  """One accuracy, and how far unreviewed predictions may move it."""
+def _set_accuracy(measure, counts, masks, metric, definition):
+  """One accuracy, and how far unreviewed predictions may move it.
+
+  Returns metric -> subset -> measurement.
+  """
+  count = definition.count(counts)
 
   def aggregate(hits, text):
-    count = definition.count(counts)
     if definition.class_mean:
-      return measure.class_mean(hits[mask], count[mask], text)
-    return measure.proportion(_total(hits, mask), _total(count, mask), text)
+      return measure.class_means(hits, count, masks, text)
+    return {
+      subset: measure.proportion(_total(hits, mask), _total(count, mask), text)
+      for subset, mask in masks.items()
+    }
 
   hits = definition.hits(counts)
   rows = {metric: aggregate(hits, definition.text)}
@@ -182,13 +202,13 @@ def _set_accuracy(measure, counts, mask, metric, definition):
   unreviewed = definition.unreviewed(counts)
   low = "all top-1 predictions that nobody has reviewed counted as wrong"
   high = low.replace("wrong", "right")
-  share = definition.text.rpartition("whose ")[0] + (
-    "whose top-1 prediction nobody has reviewed"
-  )
+  images = definition.text.rpartition("whose ")[0]
+  share = f"{images}whose top-1 prediction nobody has reviewed"
   rows[f"{metric}.unreviewed"] = aggregate(unreviewed, share)
-  rows[f"{metric}.bound_low"] = measure.redefined(
-    rows[metric], f"{definition.text}; {low}"
-  )
+  rows[f"{metric}.bound_low"] = {
+    subset: measure.redefined(value, f"{definition.text}; {low}")
+    for subset, value in rows[metric].items()
+  }
   rows[f"{metric}.bound_high"] = aggregate(
     hits + unreviewed, f"{definition.text}; {high}"
   )

@@ -284,7 +284,7 @@ def test_empty_is_neutral_and_merge_commutes():
 
 @pytest.mark.parametrize("num_devices", [1, 2, 8])
 def test_sharded_batch_gives_the_same_integers(num_devices):
-  strategy = parallel.create_jit_strategy(num_devices)
+  strategy = parallel.create_strategy("jit", num_devices)
   examples = random_batch(64, 12)
   sharded = strategy.shard_batch(examples)
   result = strategy.jit(count)(*sharded)

@@ -107,17 +107,6 @@ def test_bootstrap_is_seeded_and_widens_with_coverage():
   assert wide[0] < first[0] < narrow[0] < mean < narrow[1] < first[1] < wide[1]
 
 
-def test_bootstrap_in_chunks_draws_the_same(monkeypatch):
-  count = np.arange(5, 45)
-  hits = np.random.default_rng(0).binomial(count, 0.7)
-  whole = intervals.stratified_bootstrap(hits, count, num_resamples=301)
-  monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 100)
-  parts = intervals.stratified_bootstrap(hits, count, num_resamples=301)
-  np.testing.assert_allclose(parts, whole, rtol=1e-14)
-  assert list(intervals.chunks(7, 30)) == [3, 3, 1]
-  assert list(intervals.chunks(2, 1000)) == [1, 1]
-
-
 def test_bootstrap_of_imagenet_is_small_and_near_the_normal_interval():
   count = np.full(1000, 50)
   hits = np.random.default_rng(0).binomial(count, 0.76)
@@ -125,7 +114,7 @@ def test_bootstrap_of_imagenet_is_small_and_near_the_normal_interval():
   got = intervals.stratified_bootstrap(hits, count)
   peak_bytes = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
-  assert peak_bytes < 2**24
+  assert peak_bytes < 2**21
   rate = hits / count
   half = 1.959963985 * np.sqrt(np.sum(rate * (1 - rate) / 49)) / 1000
   # The standard error of these quantiles is 2% of `half`, 0.0001.
@@ -176,6 +165,43 @@ def test_class_mean_without_spread_is_no_point(hits):
   assert high - low > 0.1
 
 
+def test_sets_of_classes_are_drawn_once_for_all():
+  rng = np.random.default_rng(0)
+  count = rng.integers(5, 60, 40)
+  hits = rng.binomial(count, 0.7)
+  masks = np.arange(40) < np.array([[40], [25], [10]])
+  masks[2] = ~masks[1]  # The second and the third make up the first.
+  got = intervals.class_means(hits, count, masks)
+  for mask, (low, high, method) in zip(masks, got, strict=True):
+    assert method == "stratified_bootstrap"
+    alone = intervals.class_mean(hits[mask], count[mask], seed=1)
+    # Quantiles of 2,000 draws differ by some 3% of the width.
+    np.testing.assert_allclose((low, high), alone[:2], atol=0.08 * (high - low))
+  assert got == intervals.class_means(hits, count, masks)
+  assert got != intervals.class_means(hits, count, masks, seed=1)
+  (alone,) = intervals.class_means(hits, count, masks[:1])
+  assert alone == intervals.class_mean(hits, count)
+
+
+def test_overlapping_sets_of_classes_of_all_kinds():
+  hits, count = np.array([5, 7, 0, 3]), np.array([10, 7, 4, 0])
+  masks = np.array(
+    [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 1, 0]], bool
+  )
+  hits[3] = 0  # In no set: may be empty.
+  got = intervals.class_means(hits, count, masks)
+  assert [method for *_, method in got] == [
+    *["stratified_bootstrap"] * 2,
+    "clopper_pearson_effective_n",
+    "stratified_bootstrap",
+  ]
+  widths = [high - low for low, high, _ in got]
+  # The same draws of the first class, divided by 1, 2 and 3.
+  np.testing.assert_allclose(widths[1], widths[0] / 2)
+  np.testing.assert_allclose(widths[3], widths[0] / 3)
+  assert got[2] == intervals.class_mean(hits[1:3], count[1:3])
+
+
 def test_class_mean_without_spread_counts_small_classes_more():
   low, high, _ = intervals.class_mean(np.array([1, 100]), np.array([1, 100]))
   assert high == 1
@@ -203,6 +229,22 @@ def test_normal_by_hand():
     ),
     (lambda: intervals.class_mean([], []), "count: "),
     (lambda: intervals.class_mean([3, 9], [5, 5]), "hits: .* got 9 of 5"),
+    (
+      lambda: intervals.class_means([1], [2], np.ones((1, 2), bool)),
+      r"masks: expected shape \[S, 1\], got \[1, 2\]",
+    ),
+    (
+      lambda: intervals.class_means([1], [2], np.ones((1, 1))),
+      "masks: expected bool",
+    ),
+    (
+      lambda: intervals.class_means([1, 0], [2, 0], np.ones((1, 2), bool)),
+      "count: expected at least one example",
+    ),
+    (
+      lambda: intervals.class_means([1], [2], np.zeros((1, 1), bool)),
+      "count: expected at least one example",
+    ),
     (
       lambda: intervals.wilson([1, 2], [3, 3, 3]),
       r"n: expected a shape that broadcasts with k \[2\], got \[3\]",

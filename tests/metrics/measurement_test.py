@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from imgbench.metrics import measurement
@@ -52,3 +53,30 @@ def test_missing_field_is_refused():
   entry = {key: value for key, value in ENTRY.items() if key != "n"}
   with pytest.raises(ValueError, match="expected the fields"):
     measurement.from_json(entry)
+
+
+def test_class_means_of_sets_that_lack_a_class_are_undefined():
+  hits, count = np.array([5, 4, 0]), np.array([10, 8, 0])
+  masks = {
+    name: np.array(mask, bool)
+    for name, mask in {
+      "all": [1, 1, 1],
+      "first": [1, 1, 0],
+      "absent": [0, 0, 1],
+      "none": [0, 0, 0],
+    }.items()
+  }
+  measure = measurement.Measurer(0.05, "with crops")
+  got = measure.class_means(hits, count, masks, "mean over classes")
+  assert [(m.n, m.value) for m in got.values()] == [
+    (18, None),
+    (18, 0.5),
+    (0, None),
+    (0, None),
+  ]
+  assert "1 of 3 classes have no example; with crops" in got["all"].definition
+  assert got["first"] == measure.class_mean(
+    hits[:2], count[:2], "mean over classes"
+  )
+  nothing = measure.class_means(hits, count, {"all": masks["all"]}, "mean")
+  assert nothing["all"].value is None

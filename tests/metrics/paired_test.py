@@ -12,6 +12,7 @@ import pytest
 from imgbench import errors
 from imgbench.metrics import intervals
 from imgbench.metrics import paired
+from imgbench.metrics import resampling
 
 COUNTS = st.integers(0, 60)
 TABLES = st.tuples(COUNTS, COUNTS, COUNTS, COUNTS).filter(any)
@@ -323,7 +324,7 @@ def test_class_mean_difference_is_seeded_and_widens_with_coverage():
 def test_chunks_change_no_draw(monkeypatch):
   joint = np.random.default_rng(0).multinomial(20, [0.5, 0.2, 0.1, 0.2], 30)
   whole = paired.class_mean_difference_counts(joint, num_resamples=301)
-  monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 100)
+  monkeypatch.setattr(resampling, "DRAWS_AT_ONCE", 100)
   parts = paired.class_mean_difference_counts(joint, num_resamples=301)
   np.testing.assert_allclose(parts[:3], whole[:3], rtol=1e-12)
 
