@@ -41,7 +41,7 @@ def read(
   Raises:
     InputError: not such a file; names the element.
   """
-  lists = _read_json(path)
+  lists = read_json(path)
   if not isinstance(lists, list) or len(lists) != num_images:
     raise errors.InputError(
       f"{path}: expected a list of {num_images} lists of class indices, got"
@@ -68,7 +68,7 @@ def read_label_lists(
   Raises:
     InputError: not such a file, or a file name stands there twice.
   """
-  lists = _read_json(path)
+  lists = read_json(path)
   if not isinstance(lists, dict):
     raise errors.InputError(
       f"{path}: expected an object with a list of class indices for each file"
@@ -148,7 +148,12 @@ def image_number(file_name: str) -> int:
   return number
 
 
-def _read_json(path: str | os.PathLike[str]):
+def read_json(path: str | os.PathLike[str]):
+  """Returns what a JSON file holds.
+
+  Raises:
+    InputError: no such file, not JSON, or an object names a key twice.
+  """
   try:
     text = pathlib.Path(path).read_text(encoding="utf-8")
     return json.loads(text, object_pairs_hook=_distinct_keys)
