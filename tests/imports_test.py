@@ -31,6 +31,9 @@ ALLOWED = {
   "data": LEAVES | {"data", "labels", "cli", "parallel"},
   "evaluators": LEAVES | {"evaluators", "metrics", "parallel", "data"},
   "report": LEAVES | {"report", "cli", "writers", "run_files"},
+  # Of bench it is the environment, see below.
+  "testbed": LEAVES
+  | {"testbed", "metrics", "labels", "report", "cli", "writers", "bench"},
   "timing": set(),
   "bench/environment": set(),
 }

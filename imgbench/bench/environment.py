@@ -29,6 +29,7 @@ PACKAGES = (
   "array_record",
   "numpy",
   "scipy",
+  "matplotlib",
   "pillow",
   "simplejpeg",
   "cykooz-resizer",

@@ -95,6 +95,20 @@ def render(
   return buffer.getvalue()
 
 
+def render_pdf(draw: Draw, theme: Theme) -> bytes:
+  """Returns the figure as a PDF for print; equal input, equal bytes.
+
+  Args:
+    draw: as of `render`.
+    theme: colours.
+  """
+  settings = _settings(theme) | {"pdf.fonttype": 42}  # Text can be searched.
+  buffer = io.BytesIO()
+  with matplotlib.rc_context(settings):
+    draw(theme).savefig(buffer, format="pdf", metadata={"CreationDate": None})
+  return buffer.getvalue()
+
+
 def plain(name: str) -> str:
   """A name that Matplotlib does not read as mathematics."""
   return name.replace("$", r"\$")

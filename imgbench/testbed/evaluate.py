@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent import futures
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -103,20 +105,38 @@ class Evaluator:
       outcomes=outcomes,
       rows=tuple(
         records.Row(predictions.model, predictions.dataset, subset, metric, m)
-        for subset, mask in self._masks.items()
-        for metric, m in self._measurements(counts, mask).items()
+        for subset, found in self._measurements(counts).items()
+        for metric, m in found.items()
       ),
     )
 
+  def rows_of(
+    self, predictions: records.Predictions
+  ) -> tuple[records.Row, ...]:
+    """Returns the rows alone, so that the outcomes can be freed."""
+    return self(predictions).rows
+
   def _measurements(
-    self, counts: counts_lib.Counts, mask: np.ndarray
-  ) -> Mapping[str, measurement.Measurement]:
-    rows = summary.label_accuracies(self._measure, counts, mask)
+    self, counts: counts_lib.Counts
+  ) -> dict[str, dict[str, measurement.Measurement]]:
+    """Returns subset -> metric -> measurement."""
     kind = self._label_sets.kind if self._label_sets else None
-    rows |= summary.set_accuracies(
-      self._measure, counts, mask, kind, "in_imagenet_m" in self._sets
+    of_sets = summary.set_accuracies(
+      self._measure, counts, self._masks, kind, "in_imagenet_m" in self._sets
     )
-    for k in set(self._ks) - set(counts.ks):
+    return {
+      subset: summary.label_accuracies(self._measure, counts, mask)
+      | of_sets[subset]
+      | self._too_narrow(counts, mask, kind)
+      for subset, mask in self._masks.items()
+    }
+
+  def _too_narrow(
+    self, counts: counts_lib.Counts, mask: np.ndarray, kind: str | None
+  ) -> dict[str, measurement.Measurement]:
+    """Returns what predictions that name few classes leave undefined."""
+    rows = {}
+    for k in sorted(set(self._ks) - set(counts.ks)):
       metrics = [f"top{k}_accuracy"]
       metrics += [f"real_top{k}_accuracy"] * (kind == summary.REAL)
       for metric in metrics:
@@ -126,6 +146,32 @@ class Evaluator:
           f"the predictions name fewer than {k} classes for an image",
         )
     return rows
+
+
+def evaluate_all(
+  datasets: Mapping[str, records.Dataset],
+  predictions: Mapping[str, Sequence[records.Predictions]],
+  label_sets: Mapping[str, records.LabelSets] | None = None,
+  alpha: float = 0.05,
+) -> list[records.Row]:
+  """Returns the rows of many classifiers on several data sets, in threads.
+
+  Args:
+    datasets: by name.
+    predictions: by name of the data set.
+    label_sets: by name of the data set, for those that have any.
+    alpha: intervals cover 1 - alpha.
+
+  Raises:
+    InputError: see `Evaluator`.
+  """
+  rows = []
+  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    for name, dataset in datasets.items():
+      evaluator = Evaluator(dataset, (label_sets or {}).get(name), alpha)
+      for result in pool.map(evaluator.rows_of, predictions[name]):
+        rows += result
+  return rows
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "ks"))

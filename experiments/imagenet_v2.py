@@ -1,0 +1,221 @@
+"""Do ImageNet Classifiers Generalize to ImageNet? (Recht et al., ICML 2019)
+
+git clone --depth=1 https://github.com/modestyachts/ImageNetV2
+python -m experiments.imagenet_v2 --repo=ImageNetV2 --out=results/imagenet_v2
+
+Top-1 and top-5 accuracy of the public models on ImageNet's validation set and
+on ImageNetV2 with 95% Clopper-Pearson intervals, the drop between them, ranks,
+and the line that one accuracy follows on the other, for all classes and for
+subsets of them. Reads prediction files only. One's own model stands beside
+them with --predictions=MODEL@DATASET=FILE; it moves neither lines nor ranks.
+
+Source: arXiv 1902.10811.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from imgbench.metrics import summary
+from imgbench.testbed import clone
+from imgbench.testbed import comparison
+from imgbench.testbed import datasets
+from imgbench.testbed import evaluate
+from imgbench.testbed import fits
+from imgbench.testbed import grids
+from imgbench.testbed import program
+from imgbench.testbed import ranks
+from imgbench.testbed import records
+from imgbench.testbed import scatters
+from imgbench.testbed import shifts
+from imgbench.testbed import table
+
+TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
+METRICS = (TOP1, TOP5)
+BASES = (datasets.VALIDATION, datasets.VALIDATION_20K)
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --repo and the common flags."""
+  flags.DEFINE_string(
+    "repo",
+    None,
+    "Clone of modestyachts/ImageNetV2, or a folder laid out like it.",
+    flag_values=flag_values,
+  )
+  program.define_common_flags(flag_values)
+
+
+def main(values: flags.FlagValues, output: program.Output) -> None:
+  """Prints the tables and adds the files to the output."""
+  collection = clone.read(
+    values.repo, own=values.predictions, allow_reversed=values.allow_reversed
+  )
+  figures = comparison.read(output, values.published)
+  output.inputs(collection.files)
+  for note in collection.notes:
+    output.note(note)
+  rows = table.ordered(
+    evaluate.evaluate_all(collection.datasets, collection.predictions),
+    datasets.KNOWN,
+  )
+  found = Numbers(rows, collection)
+  public = {row.model for row in rows} - found.own
+  complete = comparison.heeds_ranks(output, figures, len(public))
+  ours = comparison.ours(rows, ranks=found.ranks if complete else ())
+  compared = comparison.compare(figures, ours)
+  report(output, found, compared)
+  if figures:
+    comparison.write(output, compared)
+
+
+class Numbers:
+  """All that is computed from the rows of the table.
+
+  Attributes:
+    rows: of the table.
+    lookup: the same, to be asked.
+    own: models of one's own.
+    pairs: (base, data set).
+    main_pairs: those of the first base, which have tables and figures.
+    drops: from base to data set.
+    ranks: on base and data set.
+    lines: of data set on base.
+  """
+
+  def __init__(self, rows: list[records.Row], collection: clone.Collection):
+    same = tuple(zip(METRICS, METRICS, strict=True))
+    self.rows = rows
+    self.lookup = table.Lookup(rows)
+    self.own = collection.own
+    self.pairs = shifts.pairs(collection.datasets, BASES)
+    self.main_pairs = [p for p in self.pairs if p[0] == self.pairs[0][0]]
+    self.drops = shifts.compute(rows, self.pairs, METRICS)
+    self.ranks = ranks.changes(rows, self.pairs, same, self.own)
+    self.lines = fits.lines(rows, self.pairs, same, self.own)
+
+
+def report(
+  output: program.Output,
+  found: Numbers,
+  compared: Sequence[comparison.Compared],
+) -> None:
+  """Prints the main tables and adds all files but the comparison."""
+  main_tables = [
+    pair_grid(found, pair, TOP1, compared) for pair in found.main_pairs
+  ] or [sets_grid(found, TOP1)]
+  lines = fits.grid(
+    [
+      line
+      for line in found.lines
+      if line.subset == summary.ALL
+      and (line.base, line.dataset) in found.main_pairs
+    ],
+    datasets.SHORT_TITLES,
+    "Lines that accuracies follow, with 95% bootstrap intervals; intercepts in"
+    " percentage points, on the probit scale in normal quantiles",
+  )
+  for grid in (*main_tables, lines):
+    print(grids.text(grid))
+  others = [pair_grid(found, pair, TOP5, compared) for pair in found.main_pairs]
+  others += [lines]
+  others += [subsets_grid(found, pair, TOP1) for pair in found.main_pairs]
+  table.write(output, found.rows)
+  table.write_grids(output, [*main_tables, *others])
+  output.csv("drops.csv", shifts.COLUMNS, found.drops)
+  output.csv("ranks.csv", ranks.COLUMNS, found.ranks)
+  fits.write(output, found.lines)
+  for base, dataset in found.main_pairs:
+    name = f"{TOP1}-{dataset}-on-{base}"
+    args = (found.rows, found.lines, (base, TOP1), (dataset, TOP1), found.own)
+    output.figure(name, scatters.both_scales(*args))
+    output.figure(f"{name}-subsets", scatters.by_subset(*args))
+
+
+def pair_grid(
+  found: Numbers,
+  pair: tuple[str, str],
+  metric: str,
+  compared: Sequence[comparison.Compared],
+) -> grids.Grid:
+  """Accuracy on two sets, the drop and both ranks, the best model first."""
+  base, dataset = pair
+  chosen = lambda row: (
+    (row.base, row.dataset, row.metric, row.subset)
+    == (
+      *pair,
+      metric,
+      summary.ALL,
+    )
+  )
+  drops = {row.model: row for row in found.drops if chosen(row)}
+  places = {row.model: row for row in found.ranks if chosen(row)}
+
+  def of(rows, text):
+    return lambda model: text(rows[model]) if model in rows else ""
+
+  columns = [("rank", of(places, lambda row: str(row.rank_base)))]
+  for name in pair:
+    printed, difference = comparison.columns(compared, name, metric)
+    columns += [
+      (datasets.SHORT_TITLES[name], found.lookup.column(name, metric)),
+      ("published", printed),
+      ("diff.", difference),
+    ]
+  columns += [
+    (
+      "drop",
+      of(
+        drops, lambda row: grids.with_bounds(row.drop, row.ci_low, row.ci_high)
+      ),
+    ),
+    ("new rank", of(places, lambda row: str(row.rank_dataset))),
+    ("change", of(places, lambda r: f"{r.change:+d}" if r.change else "0")),
+  ]
+  models = [
+    model
+    for model in found.lookup.best_first(base, metric)
+    if any(found.lookup.get(model, name, metric) for name in pair)
+  ]
+  return grids.by_name(
+    f"{grids.metric_title(metric)} in percent with 95% intervals,"
+    f" {datasets.TITLES[base]} and {datasets.TITLES[dataset]}",
+    models,
+    columns,
+  )
+
+
+def sets_grid(found: Numbers, metric: str) -> grids.Grid:
+  """Accuracy on each set, where there is none to compare with another."""
+  names = list(dict.fromkeys(row.dataset for row in found.rows))
+  return grids.by_name(
+    f"{grids.metric_title(metric)} in percent with 95% intervals",
+    found.lookup.best_first(names[0], metric),
+    {
+      datasets.SHORT_TITLES[name]: found.lookup.column(name, metric)
+      for name in names
+    },
+  )
+
+
+def subsets_grid(
+  found: Numbers, pair: tuple[str, str], metric: str
+) -> grids.Grid:
+  """Accuracy on two sets for each subset of classes."""
+  subsets = dict.fromkeys(row.subset for row in found.rows)
+  both = lambda subset: (
+    lambda model: " / ".join(
+      grids.percent(found.lookup.value(model, name, metric, subset))
+      for name in pair
+    )
+  )
+  return grids.by_name(
+    f"{grids.metric_title(metric)} in percent by subset of classes,"
+    f" {datasets.TITLES[pair[0]]} / {datasets.TITLES[pair[1]]}",
+    found.lookup.best_first(pair[0], metric),
+    {subset.replace("_", " "): both(subset) for subset in subsets},
+  )
+
+
+if __name__ == "__main__":
+  program.run(define_flags, main, required=("repo",))

@@ -1,0 +1,240 @@
+"""Evaluating Machine Accuracy on ImageNet (Shankar et al., ICML 2020)
+
+git clone --depth=1 https://github.com/modestyachts/ImageNetV2
+python -m experiments.multilabel --repo=ImageNetV2 --out=results/multilabel \
+    --annotations=human_accuracy_v3.0.0.json
+
+Multi-label accuracy of the public models beside top-1 and top-5, in the four
+definitions in use, on the images whose labels were reviewed; with the older
+human_accuracy.pickle also that of five people beside models on the images that
+they labelled, of ImageNet and ImageNetV2. Reads files only. One's own model
+stands beside them with --predictions=MODEL@DATASET=FILE; it moves no line.
+
+The reviewed labels are one of
+  --annotations=human_accuracy_v3.0.0.json  (as TFDS's imagenet2012_multilabel)
+  --annotations=human_accuracy.pickle  (of the paper's repository)
+  --multilabels=FILE.json  ({file name: [accepted class ids]})
+With the pickle, --repo may be left out.
+
+Source: Shankar et al. 2020; "imagenet_m" is of Vasudevan et al. 2022.
+"""
+
+from collections.abc import Sequence
+import pathlib
+
+from absl import flags
+
+from imgbench import errors
+from imgbench.metrics import summary
+from imgbench.testbed import annotations_pickle
+from imgbench.testbed import clone
+from imgbench.testbed import comparison
+from imgbench.testbed import grids
+from imgbench.testbed import multilabel_output
+from imgbench.testbed import paired_table
+from imgbench.testbed import people
+from imgbench.testbed import program
+from imgbench.testbed import published as published_lib
+from imgbench.testbed import review_statistics
+from imgbench.testbed import reviews as reviews_lib
+from imgbench.testbed import sections
+
+_PICKLES = (".pickle", ".pkl")
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines what is read, what is compared, and the common flags."""
+  text = lambda name, help: flags.DEFINE_string(
+    name, None, help, flag_values=flag_values
+  )
+  several = lambda name, help: flags.DEFINE_multi_string(
+    name, [], help, flag_values=flag_values
+  )
+  text("repo", f"Clone of {clone.URL}, or a folder laid out like it.")
+  text(
+    "annotations",
+    "Reviewed labels: human_accuracy_v3.0.0.json, or human_accuracy.pickle,"
+    " which has people's labels too.",
+  )
+  text(
+    "multilabels",
+    "Instead of --annotations: JSON object {file name: [class ids]} of the"
+    " labels that count as right.",
+  )
+  several(
+    "pair",
+    "A,B: compare these two classifiers, on every subset; repeatable. Without"
+    " it all pairs are compared on all images.",
+  )
+  several(
+    "images",
+    "Folder with images, for pictures of what all models or all people get"
+    " wrong; repeatable.",
+  )
+  program.define_common_flags(flag_values)
+
+
+def main(values: flags.FlagValues, output: program.Output) -> None:
+  """Prints the tables and adds the files to the output."""
+  reviews, study = read_labels(values)
+  output.inputs([reviews.path])
+  collection = None
+  if values.repo:
+    collection = clone.read(
+      values.repo, own=values.predictions, allow_reversed=values.allow_reversed
+    )
+    output.inputs(collection.files)
+  elif study is None or values.predictions or values.allow_reversed:
+    raise errors.InputError(
+      "--repo is missing: without a clone there are only the people and models"
+      " of human_accuracy.pickle (--annotations), and no --predictions or"
+      " --allow_reversed"
+    )
+  figures = _of_multilabel(output, comparison.read(output, values.published))
+  notes = [*(collection.notes if collection else ()), *reviews.notes]
+  for note in notes:
+    output.note(note)
+  found = _sections(reviews, study, collection)
+  metric = reviews_lib.default_metric(reviews)
+  parts = [
+    multilabel_output.Part(section, prefix, metric)
+    for prefix, section in found.items()
+  ]
+  compared = []
+  for part in parts:
+    for note in part.notes():
+      output.note(note)
+    ours = comparison.ours(part.section.rows, lines=part.plain_lines())
+    of_part = comparison.compare(_figures_of(part.prefix, figures), ours)
+    multilabel_output.report(output, part, of_part)
+    compared += of_part
+  for prefix in {"", "people_"} - set(found):
+    compared += comparison.compare(_figures_of(prefix, figures), {})
+  _pairs(output, parts, values.pair)
+  _statistics(output, reviews, collection, study)
+  multilabel_output.mistakes(output, parts, values.images)
+  if figures:
+    comparison.write(output, compared)
+
+
+def read_labels(
+  values: flags.FlagValues,
+) -> tuple[reviews_lib.Reviews, people.Study | None]:
+  """Returns the reviewed labels, and what people said if the file has it.
+
+  Raises:
+    InputError: not exactly one of --annotations and --multilabels, or a file
+      that is refused.
+  """
+  if bool(values.annotations) == bool(values.multilabels):
+    raise errors.InputError(
+      "expected one of --annotations and --multilabels, got"
+      f" {'both' if values.annotations else 'neither'}"
+    )
+  if values.multilabels:
+    return reviews_lib.read_lists(values.multilabels), None
+  if pathlib.Path(values.annotations).suffix in _PICKLES:
+    return annotations_pickle.read(values.annotations)
+  return reviews_lib.read(values.annotations), None
+
+
+def _sections(reviews, study, collection) -> dict[str, sections.Section]:
+  """Sections by the prefix of their files."""
+  found = {}
+  if collection is not None:
+    section = sections.of_reviewed(collection, reviews)
+    if section is not None:
+      found[""] = section
+    elif study is None:
+      raise errors.InputError(
+        f"{reviews.path}: expected labels of images of"
+        f" {', '.join(collection.datasets)}, got none of their"
+        f" {len(reviews.labels):,} images"
+      )
+  if study is not None:
+    found["people_"] = sections.of_people(study, reviews, collection)
+  return found
+
+
+def _of_multilabel(
+  output: program.Output, figures: Sequence[published_lib.Published]
+) -> list[published_lib.Published]:
+  """Returns the published multi-label accuracies, and says what others are.
+
+  Published top-1 and top-5 accuracies are of all images of a data set; ours
+  here are of those that were reviewed.
+  """
+  kept = [f for f in figures if f.key.metric.startswith("multilabel_accuracy")]
+  if len(kept) < len(figures):
+    output.note(
+      f"{len(figures) - len(kept):,} published figures are no multi-label"
+      " accuracies and are not compared: here all numbers are of the images"
+      " that were reviewed"
+    )
+  return kept
+
+
+def _figures_of(
+  prefix: str, figures: Sequence[published_lib.Published]
+) -> list[published_lib.Published]:
+  """Returns the published figures that a section's rows are compared with.
+
+  Those of a file that names people, or holds fits, are of the images that
+  people labelled; all others are of all reviewed images.
+  """
+  with_people = {
+    figure.source
+    for figure in figures
+    if people.kind_of(figure.key.model) == people.PERSON
+    or figure.key.model == published_lib.FIT
+  }
+  return [
+    figure
+    for figure in figures
+    if (figure.source in with_people) == bool(prefix)
+  ]
+
+
+def _pairs(
+  output: program.Output,
+  parts: Sequence[multilabel_output.Part],
+  wanted: Sequence[str],
+) -> None:
+  """Adds paired.csv of each section, and prints the pairs that were asked."""
+  known = sorted({name for part in parts for name in part.section.kinds})
+  pairs = [paired_table.parse_pair(text, known) for text in wanted] or None
+  for part in parts:
+    rows = paired_table.compare(
+      part.section.hits(part.metric, only_all=pairs is None), pairs
+    )
+    output.csv(
+      f"{part.prefix}paired.csv",
+      paired_table.COLUMNS,
+      paired_table.cells(rows),
+    )
+    if pairs and rows:
+      grid = paired_table.grid(
+        [row for row in rows if row.subset == summary.ALL]
+      )
+      print(grids.text(grid))
+
+
+def _statistics(output, reviews, collection, study) -> None:
+  image_sets = {}
+  if study is not None:
+    image_sets |= {
+      f"people's images of {name}": found.image_ids
+      for name, found in study.image_sets.items()
+    }
+  if collection is not None:
+    image_sets |= {
+      name: dataset.image_ids.tolist()
+      for name, dataset in collection.datasets.items()
+    }
+  rows = review_statistics.rows(reviews, image_sets)
+  output.csv("statistics.csv", review_statistics.COLUMNS, rows)
+  print(grids.text(review_statistics.grid(rows)))
+
+
+if __name__ == "__main__":
+  program.run(define_flags, main)

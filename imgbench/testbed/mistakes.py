@@ -1,0 +1,208 @@
+"""Mistakes that reviewers sorted by category and severity.
+
+The folder is a clone of the public google-research/imagenet-mistakes:
+
+  metadata/<model>_mistakes.json
+    {file name: {"top_prediction": class index, "failure category": text,
+    "failure severity": text}}, a model's mistakes on the 20,000 annotated
+    images of ImageNet's validation set that remained after review
+  metadata/class_confusion_wnids.json
+    [[WordNet id, WordNet id, how often]], classes that ViT-3B confused: a
+    mistake counts for the predicted class with each accepted label of its image
+
+Source: Vasudevan et al., "When does dough become a bagel? Analyzing the
+remaining mistakes on ImageNet", 2022 (arXiv 2205.04596).
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+from imgbench import errors
+from imgbench.labels import classes
+from imgbench.labels import real
+
+URL = "https://github.com/google-research/imagenet-mistakes"
+
+CATEGORIES = (
+  "Fine-grained error",
+  "Fine-grained error with OOV",
+  "Fine-grained with Multilabel Options",
+  "Non-prototypical",
+  "Spurious Correlation",
+)
+SEVERITIES = ("Major", "Minor", "Borderline")
+
+_SUFFIX = "_mistakes.json"
+CONFUSIONS = "class_confusion_wnids"
+_FIELDS = ("top_prediction", "failure category", "failure severity")
+
+
+class Mistake(NamedTuple):
+  """A wrong prediction that was reviewed.
+
+  Attributes:
+    image: file name in ImageNet's validation set.
+    prediction: class index in [0, 1000).
+    category: why it came about; of CATEGORIES, or a new one.
+    severity: of SEVERITIES.
+  """
+
+  image: str
+  prediction: int
+  category: str
+  severity: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reviewed:
+  """The mistakes of one model, by image.
+
+  Attributes:
+    model: its name.
+    mistakes: sorted by image; no image twice.
+    path: file that they were read from.
+  """
+
+  model: str
+  mistakes: tuple[Mistake, ...]
+  path: pathlib.Path
+
+
+class Pair(NamedTuple):
+  """Two classes and how often one was taken for the other, or either way."""
+
+  first: int
+  second: int
+  count: int
+
+
+def find(repo: pathlib.Path) -> tuple[dict[str, pathlib.Path], pathlib.Path]:
+  """Returns (model -> file of its mistakes, file of confusions) of a clone.
+
+  Raises:
+    InputError: no clone, or one without these files.
+  """
+  folder = repo / "metadata"
+  paths = sorted(folder.glob(f"*{_SUFFIX}"))
+  confusions = folder / f"{CONFUSIONS}.json"
+  if not paths or not confusions.is_file():
+    missing = confusions if paths else folder / f"<model>{_SUFFIX}"
+    raise errors.InputError(
+      f"--repo={repo}: expected a clone of {URL} with {missing}, found none"
+    )
+  return {p.name.removesuffix(_SUFFIX): p for p in paths}, confusions
+
+
+def read(model: str, path: pathlib.Path) -> Reviewed:
+  """Reads the mistakes of a model.
+
+  Two spellings of a category are one: case and the word "error" do not count.
+  A category that is not of CATEGORIES keeps its own name, as it only adds a row
+  to a table; an unknown severity, which would be in no column, is refused.
+
+  Raises:
+    InputError: no such file, a field missing or of another type, an image
+      twice or of another data set, a class outside [0, 1000).
+  """
+  entries = _read(path, dict)
+  if not entries:
+    raise errors.InputError(f"{path}: expected mistakes by image, got none")
+  found = [_mistake(path, image, fields) for image, fields in entries.items()]
+  return Reviewed(model, tuple(sorted(found)), path)
+
+
+def new_categories(reviewed: Iterable[Reviewed]) -> list[str]:
+  """Returns the categories that are not of CATEGORIES, sorted."""
+  found = {m.category for model in reviewed for m in model.mistakes}
+  return sorted(found - set(CATEGORIES))
+
+
+def read_confusions(path: pathlib.Path) -> tuple[Pair, ...]:
+  """Reads the confused classes; the smaller index stands first.
+
+  Raises:
+    InputError: entries of another form, ids that are no class of ImageNet, a
+      class confused with itself, a pair twice, counts below 1.
+  """
+  pairs = {}
+  for place, entry in enumerate(_read(path, list)):
+    where = f"{path}: entry {place}"
+    if (
+      not isinstance(entry, list)
+      or list(map(type, entry)) != [str, str, int]
+      or entry[2] < 1
+    ):
+      raise errors.InputError(
+        f"{where}: expected [WordNet id, WordNet id, a number above 0], got"
+        f" {entry!r}"
+      )
+    try:
+      key = tuple(sorted(map(classes.index_of, entry[:2])))
+    except errors.InputError as error:
+      raise errors.InputError(f"{where}: {error}") from error
+    if key in pairs or key[0] == key[1]:
+      what = "once" if key in pairs else "of two classes"
+      raise errors.InputError(
+        f"{where}: expected each pair {what}, got {entry!r}"
+      )
+    pairs[key] = entry[2]
+  return most_frequent(pairs)
+
+
+def most_frequent(counts: Mapping[tuple[int, int], int]) -> tuple[Pair, ...]:
+  """Returns pairs of classes, the most frequent first, then by class."""
+  pairs = (Pair(*key, count) for key, count in counts.items())
+  return tuple(sorted(pairs, key=lambda p: (-p.count, p.first, p.second)))
+
+
+def _mistake(path: pathlib.Path, image: str, fields) -> Mistake:
+  where = f"{path}: {image}"
+  try:
+    real.image_number(image)
+  except errors.InputError as error:
+    raise errors.InputError(f"{path}: {error}") from error
+  if not isinstance(fields, dict) or [type(fields.get(f)) for f in _FIELDS] != [
+    int,
+    str,
+    str,
+  ]:
+    raise errors.InputError(
+      f"{where}: expected {_FIELDS[0]} (a number), {_FIELDS[1]} and"
+      f" {_FIELDS[2]} (texts), got {fields!r}"
+    )
+  prediction, category, severity = (fields[name] for name in _FIELDS)
+  if not 0 <= prediction < 1000:
+    raise errors.InputError(
+      f"{where}: expected a class in [0, 1000), got {prediction}"
+    )
+  if severity not in SEVERITIES:
+    raise errors.InputError(
+      f"{where}: expected a severity of {', '.join(SEVERITIES)}, got"
+      f" {severity!r}"
+    )
+  return Mistake(image, prediction, _one_spelling(category), severity)
+
+
+def _key(category: str) -> str:
+  words = category.casefold().split()
+  return " ".join(word for word in words if word != "error")
+
+
+_SPELLINGS = {_key(name): name for name in CATEGORIES}
+
+
+def _one_spelling(category: str) -> str:
+  return _SPELLINGS.get(_key(category), category)
+
+
+def _read(path: pathlib.Path, kind: type):
+  content = real.read_json(path)
+  if not isinstance(content, kind):
+    raise errors.InputError(
+      f"{path}: expected a {kind.__name__}, got a {type(content).__name__}; it"
+      f" should be a file of {URL}"
+    )
+  return content

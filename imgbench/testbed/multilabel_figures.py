@@ -1,0 +1,155 @@
+"""Scatter plots of multi-label accuracy, and of people beside models."""
+
+from collections.abc import Sequence
+
+from imgbench.testbed import datasets as datasets_lib
+from imgbench.testbed import figures
+from imgbench.testbed import fits
+from imgbench.testbed import multilabel_tables
+from imgbench.testbed import people
+from imgbench.testbed import sections
+from imgbench.testbed import table
+
+_GROUPS = {
+  people.MODEL: "public models",
+  people.ENSEMBLE: "majority",
+  people.PERSON: "people",
+  sections.OWN: "own model",
+}
+# Models that were trained on more than ImageNet's training set, as the paper's
+# notebook names them.
+_MORE_DATA = (
+  "FixResNeXt101_32x48d_v2",
+  "instagram-48d",
+  "instagram_model_48d",
+)
+# The paper's figures show classifiers above this accuracy on ImageNet; weaker
+# ones would press all others into a corner.
+_SHOWN_FROM = 0.7
+_EXTRA = "trained on more data"
+_FISHER = "Fisher vectors"
+_SUBSET_TITLES = {
+  "all": "All images",
+  "object": "Objects",
+  "organism": "Organisms",
+  "dog": "Dogs",
+  "organism_not_dog": "Organisms that are no dogs",
+  "not_dog": "Without dogs",
+  sections.FAST: "Fast images (median under 60 s)",
+}
+
+
+def _group(section: sections.Section, name: str) -> str:
+  if section.kinds[name] == people.MODEL:
+    if name in _MORE_DATA:
+      return _EXTRA
+    if fits.is_fisher_vector(name):
+      return _FISHER
+  return _GROUPS[section.kinds[name]]
+
+
+def _points(section, lookup, of_x, of_y, subset="all", named=()):
+  """Points of all classifiers; `of_x` and `of_y` are (data set, metric)."""
+  found = []
+  for name in section.kinds:
+    x, y = (lookup.get(name, *what, subset) for what in (of_x, of_y))
+    if x is None or y is None or x.value is None or y.value is None:
+      continue
+    label = name.removeprefix("human_")
+    group = _group(section, name)
+    write = section.kinds[name] in (sections.OWN, *named)
+    found.append(figures.Point(label, x, y, group, write))
+  order = [
+    _GROUPS[people.MODEL],
+    _FISHER,
+    _EXTRA,
+    _GROUPS[people.ENSEMBLE],
+    _GROUPS[people.PERSON],
+    _GROUPS[sections.OWN],
+  ]
+  return sorted(found, key=lambda p: (order.index(p.group), p.name))
+
+
+def against_top(
+  section: sections.Section, lines: Sequence[fits.Line], dataset: str
+) -> figures.Draw | None:
+  """Returns what draws multi-label accuracy against top-1 and top-5.
+
+  There is a row of two panels for each definition in which two classifiers or
+  more have a value; None if there is no such definition.
+  """
+  lookup = table.Lookup(section.rows)
+  panels, without = [], False
+  for definition, metric in multilabel_tables.METRICS.items():
+    for base, title in (
+      (multilabel_tables.TOP1, "top-1"),
+      (multilabel_tables.TOP5, "top-5"),
+    ):
+      axes = ((dataset, base), (dataset, metric))
+      points = _points(section, lookup, *axes)
+      if len(points) < 2:
+        continue
+      fitted = _line(lines, *axes, models=fits.WITHOUT_FISHER)
+      without = without or fitted is not None
+      panels.append(
+        figures.Panel(
+          title=f"{definition} against {title}",
+          x_label=f"{title} accuracy",
+          y_label=f"multi-label accuracy, {definition}",
+          points=points,
+          fit=fitted or _line(lines, *axes),
+        )
+      )
+  if not panels:
+    return None
+  label = "linear fit" + (" without Fisher vectors" if without else "")
+  return figures.scatter(panels, fit_label=label)
+
+
+def _line(lines, x, y, subset="all", models=fits.ALL_MODELS):
+  """The plain fit through a choice of models, None if there is none."""
+  for line in lines:
+    if (
+      (line.base, line.base_metric) == x
+      and (line.dataset, line.metric) == y
+      and (line.subset, line.scale) == (subset, fits.PLAIN)
+      and line.models == models
+    ):
+      return line.fit
+  return None
+
+
+def people_panels(
+  section: sections.Section,
+  lines: Sequence[fits.Line],
+  metric: str,
+  subsets: Sequence[str],
+) -> figures.Draw | None:
+  """Returns what draws ImageNetV2 against ImageNet, a panel for each subset.
+
+  A panel shows classifiers of 70% and more on ImageNet, if there are any; the
+  line is through all models. None where no subset has a classifier with both
+  values.
+  """
+  lookup = table.Lookup(section.rows)
+  axes = (
+    (datasets_lib.VALIDATION, metric),
+    (datasets_lib.MATCHED_FREQUENCY, metric),
+  )
+  panels = []
+  for subset in subsets:
+    points = _points(section, lookup, *axes, subset, named=(people.PERSON,))
+    points = [p for p in points if p.x.value >= _SHOWN_FROM] or points
+    if points:
+      panels.append(
+        figures.Panel(
+          title=_SUBSET_TITLES[subset],
+          x_label="ImageNet, multi-label accuracy",
+          y_label="ImageNetV2, multi-label accuracy",
+          points=points,
+          fit=_line(lines, *axes, subset),
+        )
+      )
+  if not panels:
+    return None
+  return figures.scatter(panels, fit_label="linear fit of the models")

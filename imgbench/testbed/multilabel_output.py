@@ -1,0 +1,254 @@
+"""What `experiments.multilabel` prints and writes of a section."""
+
+from collections.abc import Sequence
+import pathlib
+
+from imgbench import errors
+from imgbench.metrics import summary
+from imgbench.testbed import comparison
+from imgbench.testbed import datasets as datasets_lib
+from imgbench.testbed import fits
+from imgbench.testbed import grids
+from imgbench.testbed import hard_images
+from imgbench.testbed import multilabel_tables
+from imgbench.testbed import people
+from imgbench.testbed import program
+from imgbench.testbed import ranks
+from imgbench.testbed import sections
+from imgbench.testbed import shifts
+from imgbench.testbed import table
+
+_BASES = (datasets_lib.VALIDATION, datasets_lib.VALIDATION_20K)
+_MOST_PICTURES = 24
+
+
+class Part:
+  """A section with the drops, ranks and lines of its rows.
+
+  Attributes:
+    section: what was computed.
+    prefix: of the names of its files; "people_" for people's images.
+    metric: the definition that pairs, mistakes and people's figures use.
+    drops: from the validation set to the others.
+    ranks: on both, among the models that fits are through.
+    lines: multi-label accuracy on top-1 and top-5, and of one data set on
+      another.
+  """
+
+  def __init__(self, section: sections.Section, prefix: str, metric: str):
+    self.section, self.prefix, self.metric = section, prefix, metric
+    rows = section.rows
+    pairs = shifts.pairs(section.datasets, _BASES)
+    shares = [
+      m
+      for m in multilabel_tables.SHARES
+      if not prefix or m != multilabel_tables.TOP5
+    ]
+    outside = frozenset(section.kinds) - section.fitted
+    same = [(m, m) for m in shares]
+    self.drops = shifts.compute(rows, pairs, shares)
+    self.ranks = ranks.changes(rows, pairs, same, outside)
+    self.lines = fits.lines(rows, pairs, same, outside)
+    if not prefix:
+      self.lines += fits.lines(
+        rows,
+        [(name, name) for name in section.images],
+        [
+          (base, metric)
+          for base in (multilabel_tables.TOP1, multilabel_tables.TOP5)
+          for metric in multilabel_tables.METRICS.values()
+          if multilabel_tables.is_defined(rows, metric)
+        ],
+        outside,
+      )
+
+  def plain_lines(self) -> list[fits.Line]:
+    """Returns the plain fits of one data set on another, of all models."""
+    return [
+      line
+      for line in self.lines
+      if (line.scale, line.models) == (fits.PLAIN, fits.ALL_MODELS)
+      and line.base == datasets_lib.VALIDATION != line.dataset
+    ]
+
+  def notes(self) -> list[str]:
+    """Returns what a reader of the numbers should know."""
+    undefined = multilabel_tables.undefined_notes(self.section.rows)
+    where = "images that people labelled: " if self.prefix else ""
+    return [*self.section.notes, *(where + note for note in undefined)]
+
+
+def report(
+  output: program.Output,
+  part: Part,
+  compared: Sequence[comparison.Compared],
+) -> None:
+  """Prints the main tables of a section and adds its tables and figures."""
+  section, rows = part.section, part.section.rows
+  if part.prefix:
+    tables = _people_tables(part, compared)
+    printed = tables[:1]
+  else:
+    found = multilabel_tables.summary_rows(rows, section.names(people.MODEL))
+    output.csv("summary.csv", multilabel_tables.SUMMARY_COLUMNS, found)
+    tables = []
+    for name in section.images:
+      tables.append(multilabel_tables.reviewed_grid(rows, name, compared))
+      tables.append(multilabel_tables.summary_grid(found, name))
+    printed = tables[:]
+  lines = [line for line in part.lines if line.subset == summary.ALL]
+  shown = [
+    line
+    for line in lines
+    if line.scale == fits.PLAIN
+    and line.metric in (part.metric, multilabel_tables.TOP1)
+  ]
+  for grid in (*printed, _lines_grid(shown)):
+    print(grids.text(grid))
+  table.write_grids(
+    output, [*tables, _lines_grid(lines)], f"{part.prefix}table"
+  )
+  _write_tables(output, part)
+  _figures(output, part)
+
+
+def _lines_grid(lines: Sequence[fits.Line]) -> grids.Grid:
+  return fits.grid(
+    lines,
+    datasets_lib.SHORT_TITLES,
+    "Lines that accuracies follow, with 95% bootstrap intervals; intercepts in"
+    " percentage points, on the probit scale in normal quantiles",
+  )
+
+
+def _people_tables(part: Part, compared) -> list[grids.Grid]:
+  section = part.section
+  subsets = dict.fromkeys(row.subset for row in section.rows)
+  return [
+    multilabel_tables.side_by_side(
+      section.rows, section.kinds, part.metric, subset, compared
+    )
+    for subset in subsets
+  ]
+
+
+def _write_tables(output: program.Output, part: Part) -> None:
+  prefix, rows = part.prefix, part.section.rows
+  output.csv(f"{prefix}table.csv", table.COLUMNS, table.cells(rows))
+  for what, reason in multilabel_tables.undefined(rows).items():
+    output.undefined(f"{prefix}table.csv: {what}", reason)
+  output.csv(f"{prefix}drops.csv", shifts.COLUMNS, part.drops)
+  output.csv(f"{prefix}ranks.csv", ranks.COLUMNS, part.ranks)
+  cells = [line.cells() for line in part.lines]
+  output.csv(f"{prefix}fits.csv", fits.COLUMNS, cells)
+  for line in part.lines:
+    if line.fit is None:
+      output.undefined(f"{prefix}fits.csv: {line.name}", line.reason)
+  output.csv(
+    f"{prefix}robustness.csv",
+    multilabel_tables.ROBUSTNESS_COLUMNS,
+    multilabel_tables.robustness_rows(rows, part.lines),
+  )
+
+
+def _figures(output: program.Output, part: Part) -> None:
+  if not output.wanted:
+    return
+  from imgbench.testbed import multilabel_figures
+
+  drawings = {}
+  if part.prefix:
+    subsets = list(dict.fromkeys(row.subset for row in part.section.rows))
+    main = ("all", "object", "not_dog", sections.FAST)
+    for name, chosen in (
+      ("people", [s for s in main if s in subsets]),
+      ("people_more_subsets", [s for s in subsets if s not in main]),
+    ):
+      drawings[name] = multilabel_figures.people_panels(
+        part.section, part.lines, part.metric, chosen
+      )
+  else:
+    for dataset in part.section.images:
+      drawings[f"multilabel-{dataset}"] = multilabel_figures.against_top(
+        part.section, part.lines, dataset
+      )
+  for name, draw in drawings.items():
+    if draw is not None:
+      output.figure(name, draw)
+
+
+def mistakes(
+  output: program.Output, parts: Sequence[Part], folders: Sequence[str]
+) -> None:
+  """Adds what everybody gets wrong, and pictures of it where there are any.
+
+  Raises:
+    InputError: one of the folders is none.
+  """
+  paths = [pathlib.Path(folder) for folder in folders]
+  for path in paths:
+    if not path.is_dir():
+      raise errors.InputError(f"--images={path}: expected a folder")
+  for part in parts:
+    images, counts, by_class, pictures = [], [], [], {}
+    for name, subsets in part.section.subsets.items():
+      answers = part.section.answers(name, part.metric)
+      found = hard_images.image_rows(answers)
+      images += found
+      counts += hard_images.count_rows(answers, subsets)
+      by_class += hard_images.class_rows(answers)
+      pictures[name] = (answers, found)
+    prefix = part.prefix
+    output.csv(f"{prefix}mistakes.csv", hard_images.IMAGE_COLUMNS, images)
+    output.csv(
+      f"{prefix}mistakes_by_subset.csv", hard_images.COUNT_COLUMNS, counts
+    )
+    output.csv(
+      f"{prefix}hardest_classes.csv", hard_images.CLASS_COLUMNS, by_class
+    )
+    print(grids.text(hard_images.count_grid(counts, part.metric)))
+    print(grids.text(hard_images.class_grid(by_class, part.metric)))
+    if paths:
+      for name, (answers, found) in pictures.items():
+        _contact_sheet(
+          output, f"{prefix}mistakes-{name}", answers, found, paths
+        )
+
+
+def _contact_sheet(output, file_name, answers, rows, folders) -> None:
+  from imgbench.testbed import contact_sheet
+
+  labels = dict(
+    zip(answers.dataset.image_ids.tolist(), answers.dataset.labels, strict=True)
+  )
+  pictures, absent = [], 0
+  for row in rows:
+    entry = dict(zip(hard_images.IMAGE_COLUMNS, row, strict=True))
+    image = entry["image_id"]
+    path = contact_sheet.find(folders, image, int(labels[image]))
+    if path is None:
+      absent += 1
+    elif len(pictures) < _MOST_PICTURES:
+      pictures.append(contact_sheet.Picture(path, _lines(entry)))
+  if absent:
+    output.note(
+      f"{file_name}: {absent:,} of {len(rows):,} images are in none of the"
+      " folders of --images"
+    )
+  if pictures:
+    output.inputs(picture.path for picture in pictures)
+    title = f"Wrong for all, {len(pictures)} of {len(rows):,} images"
+    output.figure(
+      file_name, contact_sheet.draw(title, pictures), photographs=True
+    )
+
+
+def _lines(entry) -> tuple[str, ...]:
+  lines = [f"label: {entry['class_name']}", f"right: {entry['accepted']}"]
+  if entry["most_named"] is not None:
+    lines.append(
+      f"{entry['named_by']} of {entry['models']} models: {entry['most_named']}"
+    )
+  if entry["people"]:
+    lines.append(f"{entry['people_wrong']} of {entry['people']} people wrong")
+  return tuple(lines)

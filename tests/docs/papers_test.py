@@ -1,0 +1,90 @@
+"""What docs/papers.md says of commands, flags, files and columns is so."""
+
+import importlib
+import pathlib
+import re
+
+from absl import flags
+import pytest
+
+from imgbench.testbed import comparison
+from imgbench.testbed import error_ratios
+from imgbench.testbed import fits
+from imgbench.testbed import hard_images
+from imgbench.testbed import mistakes_grids
+from imgbench.testbed import mistakes_tables
+from imgbench.testbed import multilabel_tables
+from imgbench.testbed import own
+from imgbench.testbed import paired_table
+from imgbench.testbed import ranks
+from imgbench.testbed import review_statistics
+from imgbench.testbed import shifts
+from imgbench.testbed import table
+
+ROOT = pathlib.Path(__file__).parents[2]
+TEXT = ROOT.joinpath("docs/papers.md").read_text()
+SCRIPTS = sorted(
+  path.stem
+  for path in ROOT.joinpath("experiments").glob("*.py")
+  if path.stem != "__init__"
+)
+COLUMNS = {
+  "table.csv": table.COLUMNS,
+  "drops.csv": shifts.COLUMNS,
+  "ratios.csv": error_ratios.COLUMNS,
+  "ranks.csv": ranks.COLUMNS,
+  "fits.csv": fits.COLUMNS,
+  "comparison.csv": comparison.COLUMNS,
+  "paired.csv": paired_table.COLUMNS,
+  "robustness.csv": multilabel_tables.ROBUSTNESS_COLUMNS,
+  "summary.csv": multilabel_tables.SUMMARY_COLUMNS,
+  "statistics.csv": review_statistics.COLUMNS,
+  "mistakes.csv": hard_images.IMAGE_COLUMNS,
+  "mistakes_by_subset.csv": hard_images.COUNT_COLUMNS,
+  "hardest_classes.csv": hard_images.CLASS_COLUMNS,
+  "overlap.csv": mistakes_tables.Overlap._fields,
+  "pairs.csv": mistakes_grids.PAIR_COLUMNS,
+}
+
+
+def commands() -> list[list[str]]:
+  """All commands that run a module, as lists of words."""
+  blocks = re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
+  lines = "".join(blocks).replace("\\\n", " ").splitlines()
+  return [line.split() for line in lines if line.startswith("python -m ")]
+
+
+def flags_of(name: str) -> flags.FlagValues:
+  module = importlib.import_module(name)
+  values = flags.FlagValues()
+  module.define_flags(values)
+  return values
+
+
+def test_every_script_is_described():
+  rows = re.findall(r"^\| `experiments\.(\w+)` \|", TEXT, re.MULTILINE)
+  assert sorted(rows) == SCRIPTS
+  with_command = {words[2] for words in commands()}
+  assert with_command == {f"experiments.{name}" for name in SCRIPTS}
+  of_files = re.findall(r"^\| `(\w+)` \| `\w+\.csv`", TEXT, re.MULTILINE)
+  assert sorted(of_files) == SCRIPTS
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_parse(words):
+  values = flags_of(words[2])
+  assert values([words[2], *words[3:]]) == [words[2]]
+  for text in values.predictions:
+    own.parse(text)
+
+
+def test_flags_that_are_named_exist():
+  known = set().union(*(set(flags_of(f"experiments.{n}")) for n in SCRIPTS))
+  named = set(re.findall(r"--(\w+)", TEXT)) - {"depth"}
+  assert named <= known
+
+
+def test_columns_are_those_of_the_files():
+  rows = re.findall(r"^\| `(\w+\.csv)` \| (`.*`) \|$", TEXT, re.MULTILINE)
+  found = {name: tuple(re.findall(r"`(\w+)`", cells)) for name, cells in rows}
+  assert found == {name: tuple(columns) for name, columns in COLUMNS.items()}

@@ -1,0 +1,183 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from experiments import cifar10_1
+from imgbench import errors
+from imgbench.metrics import drops
+from imgbench.metrics import ratios
+from tests.data import shared_files
+from tests.experiments import scripts
+from tests.testbed import cifar_files
+
+
+def rows(path):
+  with path.open(newline="") as file:
+    return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+  return cifar_files.write(tmp_path_factory.mktemp("clone"))
+
+
+def run(clone, out, *args):
+  repo, labels = clone
+  scripts.main(cifar10_1, out, f"--repo={repo}", f"--labels={labels}", *args)
+
+
+@pytest.fixture(scope="module")
+def out(clone, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("out")
+  run(clone, folder)
+  return folder
+
+
+def test_the_tables_hold_what_was_made(out):
+  found = rows(out / "table.csv")
+  assert [row["model"] for row in found] == ["alpha"] * 3 + ["beta"] * 3 + [
+    "gamma"
+  ] * 3
+  for row, (version, name) in zip(
+    found[3:6], cifar_files.DATASETS.items(), strict=True
+  ):
+    size = cifar_files.SIZES[version]
+    correct = size - cifar_files.ERRORS["beta"][version]
+    assert row["dataset"] == name
+    assert (row["subset"], row["metric"]) == ("all", "top1_accuracy")
+    assert (int(row["n"]), int(row["correct"])) == (size, correct)
+    assert float(row["value"]) == pytest.approx(correct / size, abs=1e-8)
+
+
+def test_drops_ratios_and_ranks(out):
+  (drop,) = (
+    row
+    for row in rows(out / "drops.csv")
+    if (row["model"], row["dataset"]) == ("beta", "cifar10.1-v4")
+  )
+  expected = drops.drop(36, 40, 21, 30)
+  found = [float(drop[name]) for name in ("drop", "ci_low", "ci_high")]
+  np.testing.assert_allclose(found, expected, atol=1e-8)
+  (ratio,) = (
+    row
+    for row in rows(out / "ratios.csv")
+    if (row["model"], row["dataset"]) == ("beta", "cifar10.1-v4")
+  )
+  expected = ratios.error_ratio(36, 40, 21, 30)
+  found = [float(ratio[name]) for name in ("ratio", "ci_low", "ci_high")]
+  np.testing.assert_allclose(found, expected, atol=1e-8)
+  places = {
+    (row["model"], row["dataset"]): (row["rank_base"], row["rank_dataset"])
+    for row in rows(out / "ranks.csv")
+  }
+  assert places["gamma", "cifar10.1-v6"] == ("3", "3")
+  assert len(places) == 6
+
+
+def test_the_fit_is_that_of_numpy(out):
+  (line,) = (
+    row
+    for row in rows(out / "fits.csv")
+    if (row["dataset"], row["scale"]) == ("cifar10.1-v4", "plain")
+  )
+  x, y = (
+    [1 - wrong[version] / size for wrong in cifar_files.ERRORS.values()]
+    for version, size in (("original", 40), ("v4", 30))
+  )
+  slope, intercept = np.polyfit(x, y, 1)
+  np.testing.assert_allclose(
+    [float(line["slope"]), float(line["intercept"])],
+    [slope, intercept],
+    atol=1e-7,  # Printed with 8 decimals.
+  )
+
+
+def test_the_files_and_their_manifest(clone, out):
+  manifest = json.loads((out / "manifest.json").read_text())
+  names = {path.name for path in out.iterdir()} - {"manifest.json"}
+  assert set(manifest["files"]) == names
+  assert {"table.md", "table.tex"} < names
+  for version in ("v4", "v6"):
+    figure = f"top1_accuracy-cifar10.1-{version}-on-cifar10-test"
+    assert {f"{figure}.png", f"{figure}.pdf"} < names
+  assert len(manifest["inputs"]) == 3 + 9
+  assert str(clone[1]) in manifest["inputs"]
+
+
+def test_ones_own_model_stands_beside_the_others(clone, out, tmp_path, capsys):
+  mine = tmp_path / "mine.npz"
+  ids = np.array([f"test_{i:05d}" for i in range(40)])
+  np.savez(
+    mine,
+    image_id=ids,
+    top5=cifar_files.wrong("original", 3)[:, None],
+    label=cifar_files.labels("original"),
+  )
+  new = tmp_path / "new.csv"
+  lines = [
+    f"cifar10.1-v4_{i:05d},{label}"
+    for i, label in enumerate(cifar_files.wrong("v4", 8))
+  ]
+  new.write_text("\n".join(["image_id,label1", *lines]))
+  run(
+    clone,
+    tmp_path / "out",
+    f"--predictions=mine@cifar10-test={mine}",
+    f"--predictions=mine@cifar10.1-v4={new}",
+  )
+  found = rows(tmp_path / "out" / "table.csv")
+  own = [row for row in found if row["model"] == "mine"]
+  assert [int(row["correct"]) for row in own] == [37, 22]
+  assert [row for row in found if row not in own] == rows(out / "table.csv")
+  # It moves neither lines nor ranks.
+  assert (tmp_path / "out/fits.csv").read_bytes() == (
+    out / "fits.csv"
+  ).read_bytes()
+  places = rows(tmp_path / "out" / "ranks.csv")
+  (place,) = (row for row in places if row["model"] == "mine")
+  assert (place["rank_base"], place["rank_dataset"]) == ("2", "2")
+  assert [p for p in places if p != place] == rows(out / "ranks.csv")
+  assert (
+    "cifar10.1-v6: no predictions of 1 model: mine" in capsys.readouterr().err
+  )
+
+
+def test_equal_input_gives_equal_bytes(clone, out, tmp_path):
+  run(clone, tmp_path)
+  assert scripts.texts(tmp_path) == scripts.texts(out)
+
+
+def test_published_figures_of_our_own_table_agree(clone, out, tmp_path, capsys):
+  run(clone, tmp_path, f"--published={out / 'table.csv'}")
+  text = capsys.readouterr().out
+  assert "0 of 27 published figures differ by more than" in text
+  assert "published" in (tmp_path / "table.md").read_text()
+
+
+def test_bad_input_ends_in_one_line(clone):
+  done = scripts.run("cifar10_1", f"--repo={clone[0]}", "--labels=absent.npy")
+  assert done.returncode == errors.EXIT_USAGE
+  assert "absent.npy" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_real_files_agree_with_published_figures(tmp_path, capsys):
+  folder = shared_files.shared_path("data", "CIFAR-10.1")
+  clone = folder, folder / "cifar10_test_labels.npy"
+  run(clone, tmp_path, f"--published={folder / 'published.csv'}")
+  text = capsys.readouterr().out
+  assert "2 of 29 published figures differ by more than" in text
+  verdicts = {"yes": "agrees", "no": "differs"}
+  given = rows(folder / "published.csv")
+  given = [row for row in given if row["agrees"] != "not testable"]
+  compared = rows(tmp_path / "comparison.csv")
+  for mine, theirs in zip(compared, given, strict=True):
+    wanted = verdicts.get(theirs["agrees"])
+    if wanted:
+      assert mine["verdict"] == wanted, theirs
+    # That file gives ours with two decimals.
+    assert float(mine["ours"]) == pytest.approx(
+      float(theirs["computed"]), abs=0.0051
+    ), theirs

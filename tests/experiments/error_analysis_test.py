@@ -1,0 +1,184 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from experiments import error_analysis
+from imgbench import errors
+from tests.data import shared_files
+from tests.experiments import scripts
+from tests.testbed import mistakes_files
+
+
+def rows(path):
+  with path.open(newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def values(path):
+  """(model, subset, metric) -> (n, correct)."""
+  return {
+    (row["model"], row["subset"], row["metric"]): (row["n"], row["correct"])
+    for row in rows(path)
+  }
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+  return mistakes_files.write(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def out(clone, tmp_path_factory):
+  repo, dataset = clone
+  folder = tmp_path_factory.mktemp("out")
+  args = f"--repo={repo}", f"--dataset={dataset}", "--top=2"
+  scripts.main(error_analysis, folder, *args)
+  return folder
+
+
+def test_the_table(out):
+  found = values(out / "table.csv")
+  oov = "mistakes.fine_grained_error_with_oov"
+  assert found["vit3b", "all", f"{oov}.all"] == ("4", "2")
+  assert found["vit3b", "organism", f"{oov}.borderline"] == ("4", "2")
+  other = "mistakes.fine_grained_error.minor_or_borderline"
+  assert found["greedy_soups", "all", other] == ("4", "2")
+  # Image 3 is of an object, "hook".
+  assert found["greedy_soups", "object", "mistakes.all.major"] == ("1", "1")
+  assert found["vit3b", "object", "mistakes.all.all"] == ("0", "")
+  undefined = json.loads((out / "manifest.json").read_text())["undefined"]
+  name = "vit3b/imagenet-annotatedval20k-0/object/mistakes.all.all"
+  assert "no example" in undefined[name]
+
+
+def test_pairs(out):
+  found = rows(out / "pairs.csv")
+  assert [row["source"] for row in found] == (
+    ["class_confusion_wnids"] * 3 + ["greedy_soups"] * 4 + ["vit3b"] * 3
+  )
+  assert found[0] == {
+    "source": "class_confusion_wnids",
+    "order": "either_way",
+    "first_wnid": "n01440764",
+    "first": "tench",
+    "second_wnid": "n01491361",
+    "second": "tiger shark",
+    "count": "4",
+  }
+  assert (found[-3]["first"], found[-3]["second"]) == ("tench", "goldfish")
+  assert found[-3]["order"] == "label_then_prediction"
+  # Only so many are for people.
+  text = (out / "table.md").read_text()
+  assert text.count("| tench") == 2 + 2 + 2
+
+
+def test_overlap_and_figures(out):
+  (row,) = rows(out / "overlap.csv")
+  assert list(row.values()) == ["greedy_soups", "vit3b", "3", "2", "1", "1"]
+  names = {path.name for path in out.iterdir()}
+  for figure in (
+    "categories",
+    "pairs_vit3b",
+    "pairs_greedy_soups",
+    "pairs_class_confusion_wnids",
+  ):
+    assert {f"{figure}.png", f"{figure}.pdf"} < names
+
+
+def test_equal_input_gives_equal_bytes(clone, out, tmp_path):
+  repo, dataset = clone
+  args = f"--repo={repo}", f"--dataset={dataset}", "--top=2"
+  scripts.main(error_analysis, tmp_path, *args)
+  assert scripts.texts(tmp_path) == scripts.texts(out)
+
+
+def test_ones_own_model_repeats_mistakes(clone, tmp_path):
+  repo, dataset = clone
+  mine = tmp_path / "mine.npy"
+  np.save(mine, np.array([[1], [7], [5], [2], [9]]))
+  scripts.main(
+    error_analysis,
+    tmp_path,
+    f"--repo={repo}",
+    f"--dataset={dataset}",
+    f"--predictions=mine@imagenet-validation-original={mine}",
+  )
+  found = values(tmp_path / "table.csv")
+  prefix = "repeated_mistakes"
+  assert found["mine", "all", f"{prefix}.vit3b.all.all"] == ("4", "2")
+  assert found["mine", "all", f"{prefix}.greedy_soups.all.minor"] == ("2", "1")
+
+
+def test_files_without_a_clone(clone, tmp_path):
+  repo, _ = clone
+  path = repo / "metadata" / "vit3b_mistakes.json"
+  scripts.main(error_analysis, tmp_path, f"--mistakes=net={path}")
+  found = values(tmp_path / "table.csv")
+  assert {key[:2] for key in found} == {("net", "all")}
+  assert not rows(tmp_path / "pairs.csv")
+  assert not rows(tmp_path / "overlap.csv")
+
+
+def test_a_new_category_is_told(tmp_path, capsys):
+  path = tmp_path / "net.json"
+  entry = mistakes_files.entry(1, "Camera error", "Major")
+  path.write_text(json.dumps({mistakes_files.name(1): entry}))
+  scripts.main(error_analysis, tmp_path / "out", f"--mistakes=net={path}")
+  assert "'Camera error' is a category of its own" in capsys.readouterr().err
+  found = values(tmp_path / "out" / "table.csv")
+  assert found["net", "all", "mistakes.camera_error.all"] == ("1", "1")
+
+
+@pytest.mark.parametrize(
+  ("args", "words"),
+  [
+    ([], "expected --repo"),
+    (["--mistakes=a"], "expected MODEL=FILE"),
+    (["--mistakes=a/b=c"], "expected MODEL=FILE"),
+    (["--mistakes=vit3b=x", "--repo={repo}"], "no model twice"),
+    (["--mistakes=a=absent.json"], "absent.json"),
+    (["--repo={repo}", "--predictions=a@b=c"], "expected --dataset"),
+    (
+      ["--repo={repo}", "--dataset={data}", "--predictions=vit3b@b=c"],
+      "there is a model vit3b",
+    ),
+    (
+      ["--repo={repo}", "--dataset={data}", "--predictions=a@b=c"],
+      "unknown data set 'b'",
+    ),
+  ],
+)
+def test_bad_flags(clone, args, words):
+  repo, data = clone
+  with pytest.raises(errors.InputError, match=words):
+    scripts.main(
+      error_analysis, None, *(x.format(repo=repo, data=data) for x in args)
+    )
+
+
+def test_bad_input_ends_in_one_line():
+  done = scripts.run("error_analysis", "--repo=absent")
+  assert done.returncode == errors.EXIT_USAGE
+  assert "google-research/imagenet-mistakes" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_real_files(tmp_path):
+  folder = shared_files.shared_path("data", "imagenet", "published")
+  path = folder / "imagenet_mistakes_vit3b_mistakes.json"
+  images = shared_files.shared_path(
+    "data",
+    "ImageNetV2",
+    "data",
+    "datasets",
+    "imagenet-validation-original.json",
+  )
+  args = f"--mistakes=vit3b={path}", f"--dataset={images}"
+  scripts.main(error_analysis, tmp_path, *args)
+  found = values(tmp_path / "table.csv")
+  # "A significant number of mistakes (40%)" is obviously wrong: 154 of 378.
+  assert found["vit3b", "all", "mistakes.all.major"] == ("378", "154")
+  assert found["vit3b", "object", "mistakes.all.all"] == ("221", "221")
+  assert found["vit3b", "organism", "mistakes.all.all"] == ("157", "157")

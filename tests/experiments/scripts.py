@@ -1,0 +1,43 @@
+"""Runs of the scripts of `experiments`, in this process or one of their own."""
+
+import pathlib
+import subprocess
+import sys
+
+from absl import flags
+
+from imgbench.testbed import program
+from tests.train import processes
+
+
+def main(module, out, *args):
+  """Runs a script's main and writes its files.
+
+  Args:
+    module: of `experiments`.
+    out: folder for the files, or None.
+    *args: flags, as on the command line.
+  """
+  values = flags.FlagValues()
+  module.define_flags(values)
+  values([module.__name__, *map(str, args)])
+  output = program.Output(None if out is None else pathlib.Path(out))
+  module.main(values, output)
+  output.close()
+
+
+def run(name, *args):
+  """Runs `python -m experiments.NAME`; returns the completed process."""
+  return subprocess.run(
+    [sys.executable, "-m", f"experiments.{name}", *map(str, args)],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=processes.ROOT,
+  )
+
+
+def texts(folder):
+  """Name -> bytes of what lies in a folder."""
+  return {path.name: path.read_bytes() for path in folder.iterdir()}

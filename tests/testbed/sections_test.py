@@ -1,0 +1,170 @@
+"""Tests of which classifiers stand beside which on which images."""
+
+import numpy as np
+import pytest
+
+from imgbench.bench import testbed_clone
+from imgbench.testbed import annotations_pickle
+from imgbench.testbed import clone
+from imgbench.testbed import datasets
+from imgbench.testbed import people
+from imgbench.testbed import sections
+from tests.testbed import human_files
+
+VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
+STRICT = "multilabel_accuracy.icml2020"
+
+
+def _files(tmp_path, change=None, v2_ids=human_files.VERSION_2):
+  """The study, the reviews and a clone that has the models and another."""
+  value = human_files.content()
+  if change is not None:
+    change(value)
+  path = human_files.write_pickle(tmp_path / "h.pickle", value=value)
+  reviews, study = annotations_pickle.read(path)
+  testbed_clone.write_class_info(tmp_path)
+  for name, ids, first in ((VAL, human_files.VALIDATION, 0), (V2, v2_ids, 7)):
+    # In another order than in the file of people's labels.
+    order = np.arange(len(ids))[::-1]
+    labels = np.array(human_files.CLASSES)[: len(ids)]
+    testbed_clone.write_dataset(
+      tmp_path, name, [ids[i] for i in order], labels[order]
+    )
+    for model in (*human_files.MODELS, "other"):
+      top = [
+        human_files.named_by(model, first + i, label)
+        if model != "other"
+        else label
+        for i, label in enumerate(labels)
+      ]
+      ranking = np.array(top)[order, None] + np.arange(5)[None, :]
+      testbed_clone.write_predictions(tmp_path, name, model, ranking)
+  return study, reviews, clone.read(tmp_path)
+
+
+def _strict(section, model, dataset, subset="all"):
+  (row,) = [
+    r for r in section.rows if r[:4] == (model, dataset, subset, STRICT)
+  ]
+  return row.value
+
+
+def test_models_of_the_file_stand_beside_people(tmp_path):
+  study, reviews, collection = _files(tmp_path)
+  section = sections.of_people(study, reviews, collection)
+  assert section.names(people.MODEL) == list(human_files.MODELS)
+  assert section.names(people.PERSON) == list(human_files.PEOPLE)
+  assert section.names(people.ENSEMBLE) == [
+    "human_majority",
+    "models_majority",
+    "people_majority",
+  ]
+  assert section.fitted == set(human_files.MODELS)
+  (note,) = [n for n in section.notes if "and in the clone" in n]
+  assert note.startswith("3 models are in")
+  assert note.endswith("in the clone and name the same classes in both")
+
+
+def test_models_that_file_and_clone_call_alike_are_compared(tmp_path):
+  def change(value):
+    entry = value["annot_data"]["vgg16"][human_files.VALIDATION[1]]
+    entry["label"] = human_files.wnid(3)
+
+  study, reviews, collection = _files(tmp_path, change)
+  section = sections.of_people(study, reviews, collection)
+  assert any(
+    "1 of them name another class for some images, at most 1 (vgg16)" in note
+    for note in section.notes
+  )
+  # Image 1 was right by the clone and is wrong by the file.
+  assert _strict(section, "vgg16", VAL).correct == 3
+
+
+def test_without_models_in_the_file_the_clones_stand_in(tmp_path):
+  def change(value):
+    for model in human_files.MODELS:
+      del value["annot_data"][model]
+
+  study, reviews, collection = _files(tmp_path, change)
+  section = sections.of_people(study, reviews, collection)
+  assert section.names(people.MODEL) == [
+    "alexnet",
+    "other",
+    "resnet50",
+    "vgg16",
+  ]
+  assert section.fitted == {"alexnet", "other", "resnet50", "vgg16"}
+  assert _strict(section, "other", VAL).value == 1
+  assert _strict(section, "resnet50", VAL).correct == 4
+  assert _strict(section, "resnet50", V2).correct == 3
+  without = sections.of_people(study, reviews, None)
+  assert without.names(people.MODEL) == [] and without.fitted == frozenset()
+
+
+def test_clone_that_lacks_labelled_images(tmp_path):
+  def change(value):
+    for model in human_files.MODELS:
+      del value["annot_data"][model]
+
+  study, reviews, collection = _files(
+    tmp_path, change, human_files.VERSION_2[:5]
+  )
+  section = sections.of_people(study, reviews, collection)
+  assert any(
+    "1 of the 6 images that people labelled" in n for n in section.notes
+  )
+  models = {r.model for r in section.results if r.dataset == V2}
+  assert "resnet50" not in models and "human_a" in models
+
+
+def test_subsets_have_the_fast_images(tmp_path):
+  study, reviews, _ = _files(tmp_path)
+  section = sections.of_people(study, reviews, None)
+  for dataset in (VAL, V2):
+    fast = section.subsets[dataset]["fast"]
+    labels = section.images[dataset].dataset.labels
+    assert list(section.subsets[dataset]) == [
+      "all",
+      *datasets.SUBSETS,
+      "fast",
+    ]
+    assert (
+      section.subsets[dataset]["dog"].sum()
+      == ((labels > 150) & (labels < 269)).sum()
+    )
+    for name in ("human_b", "alexnet", "people_majority"):
+      right = section.right(dataset, STRICT)[name]
+      value = _strict(section, name, dataset, "fast")
+      assert (value.correct, value.n) == ((right & fast).sum(), fast.sum())
+
+
+def test_no_times_no_fast_images(tmp_path):
+  def change(value):
+    for person in human_files.PEOPLE:
+      for entry in value["annot_data"][person].values():
+        entry.pop("extra_info")
+
+  study, reviews, _ = _files(tmp_path, change)
+  section = sections.of_people(study, reviews, None)
+  assert "fast" not in section.subsets[VAL]
+  assert "fast" not in {row.subset for row in section.rows}
+
+
+@pytest.mark.parametrize("metric", [STRICT, "multilabel_accuracy.lenient_mean"])
+def test_right_is_what_the_rows_count(tmp_path, metric):
+  _, reviews, collection = _files(tmp_path)
+  section = sections.of_reviewed(collection, reviews)
+  for dataset in (VAL, V2):
+    for name, right in section.right(dataset, metric).items():
+      for subset, mask in section.subsets[dataset].items():
+        (row,) = [
+          r for r in section.rows if r[:4] == (name, dataset, subset, metric)
+        ]
+        assert row.value.correct == (right & mask).sum()
+        assert row.value.n == mask.sum()
+  hits = section.hits(metric, only_all=True)
+  assert [list(h.subsets) for h in hits] == [["all"], ["all"]]
+  answers = section.answers(VAL, metric)
+  assert answers.models_right.shape == (4, 6)
+  assert answers.people_right.shape == (0, 6)
+  assert section.names(sections.OWN) == []
