@@ -276,11 +276,23 @@ def run(
     if not values["verbosity"].present:
       # Libraries tell much that is nothing to a reader of tables.
       logging.set_verbosity(logging.WARNING)
-    with cli.one_line_errors():
+    told = io.StringIO()
+    with cli.one_line_errors(), contextlib.redirect_stdout(told):
       output = Output(pathlib.Path(values.out) if values.out else None)
       main(values, output)
       output.close()
+    _print(told.getvalue())
     return errors.EXIT_DONE
 
   parse = functools.partial(cli.parse_flags, required=required)
   app.run(guarded, flags_parser=parse)
+
+
+def _print(text: str) -> None:
+  """Prints, once all is written, and says nothing if nobody reads it all."""
+  try:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+  except BrokenPipeError:  # such as `| head`
+    # Python would flush it again as it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

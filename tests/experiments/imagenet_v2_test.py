@@ -106,6 +106,16 @@ def test_another_run_writes_the_same_bytes(repo, written, tmp_path):
   assert first == second
 
 
+def test_files_are_written_if_nobody_reads_the_table(repo, written, tmp_path):
+  done = scripts.run_unread(
+    "imagenet_v2", f"--repo={repo}", f"--out={tmp_path}"
+  )
+  assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+  found, expected = scripts.texts(tmp_path), scripts.texts(written[0])
+  assert found["table.csv"] == expected["table.csv"]
+  assert set(found) == set(expected)
+
+
 def test_ones_own_model_stands_beside_and_moves_nothing(
   repo, written, tmp_path
 ):

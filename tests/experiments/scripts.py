@@ -1,5 +1,6 @@
 """Runs of the scripts of `experiments`, in this process or one of their own."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -36,6 +37,24 @@ def run(name, *args):
     check=False,
     cwd=processes.ROOT,
   )
+
+
+def run_unread(name, *args):
+  """The same, with nobody who reads what it prints, as behind `| head`."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  try:
+    return subprocess.run(
+      [sys.executable, "-m", f"experiments.{name}", *map(str, args)],
+      env=processes.environment(),
+      stdout=writer,
+      stderr=subprocess.PIPE,
+      text=True,
+      check=False,
+      cwd=processes.ROOT,
+    )
+  finally:
+    os.close(writer)
 
 
 def texts(folder):
