@@ -3,7 +3,8 @@
 Durations are texts with a unit: "500 steps", "2 epochs", "1e6 examples",
 "10 percent" (of the run), "never". Batch sizes are global. Values in the
 sections steps, logging, evaluation, parallel and checkpoint may change when a
-run is resumed, others not.
+run is resumed (but for parallel.batch_norm and parallel.microbatches), others
+not.
 """
 
 import ml_collections
@@ -64,6 +65,11 @@ def base_config() -> ml_collections.ConfigDict:
   config.checkpoint = dict(
     every="1 epochs", keep=2, best="", asynchronous=True, init_from=""
   )
+  # strategy: "jit" or "pmap". devices: the first so many, 0: all. fsdp, under
+  # jit: devices that share one copy of the state. batch_norm: statistics of the
+  # "global" batch or "per_device". microbatches: parts of a batch, gone through
+  # one after the other; BatchNorm normalises each alone, and its running
+  # statistics move with each. These two may not change when a run is resumed.
   config.parallel = dict(
     strategy="jit",
     devices=0,

@@ -21,6 +21,8 @@ NEVER = 0  # a period that never comes round
 CHANGEABLE = ("steps", "logging", "evaluation", "parallel", "checkpoint")
 # Where the data lie is no part of what they are (their fingerprint is).
 CHANGEABLE_KEYS = ("data.data_dir",)
+# How the batch is normalised is a part of what is trained, wherever it runs.
+FIXED_KEYS = ("parallel.batch_norm", "parallel.microbatches")
 
 _DURATION = re.compile(
   r"\s*([0-9]+(?:\.[0-9]+)?(?:e[0-9]{1,2})?)\s*(steps?|epochs?|examples?|percent|%)\s*"
@@ -108,7 +110,8 @@ def frozen_differences(
   missing = "(absent)"
   lines = []
   for key in sorted(old.keys() | new.keys()):
-    if key.split(".")[0] in CHANGEABLE or key in CHANGEABLE_KEYS:
+    changeable = key.split(".")[0] in CHANGEABLE or key in CHANGEABLE_KEYS
+    if changeable and key not in FIXED_KEYS:
       continue
     before, after = old.get(key, missing), new.get(key, missing)
     if before != after:

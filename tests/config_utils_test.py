@@ -89,6 +89,10 @@ def test_only_named_sections_may_change():
     "optim": {"learning_rate": 0.2, "momentum": 0.9},
   }
   assert config_utils.frozen_differences(old, old) == []
+  parallel = {"devices": 8, "batch_norm": "per_device"}
+  assert config_utils.frozen_differences(
+    {"parallel": {"devices": 1, "batch_norm": "global"}}, {"parallel": parallel}
+  ) == ["parallel.batch_norm: global -> per_device"]
   assert config_utils.frozen_differences(old, new) == [
     "optim.learning_rate: 0.1 -> 0.2",
     "optim.momentum: (absent) -> 0.9",

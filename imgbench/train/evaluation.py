@@ -154,10 +154,37 @@ def plan(
     sources,
     types,
     arguments,
-    shift=shift.check(section.shift, section.sets),
+    shift=_shift(section),
     class_masks=class_masks,
     protocol=_FLIPPED if section.flip_average else "",
   )
+
+
+def _shift(section) -> shift.Shift | None:
+  found = shift.check(section.shift, section.sets)
+  if found and section.sets[found.base].get("restrict_classes", False):
+    raise errors.InputError(
+      f"evaluation.shift.base: expected a set without restrict_classes, got"
+      f" {found.base!r}. Its predictions are counted among the classes of each"
+      " set that it is compared with; evaluate it without"
+    )
+  return found
+
+
+def build_predict_fn(
+  config: ml_collections.ConfigDict, apply: Callable, normalize: Callable
+) -> base.PredictFn:
+  """Returns how the evaluations of a run make logits of images."""
+
+  def predict_fn(variables, images):
+    images = normalize(images)
+    logits, _ = apply(variables, images, False)
+    if config.evaluation.flip_average:
+      mirrored, _ = apply(variables, images[:, :, ::-1], False)
+      logits = (logits + mirrored) / 2
+    return logits
+
+  return predict_fn
 
 
 def build(
@@ -172,16 +199,7 @@ def build(
 
   Where parameters are averaged there is a second one of each, `<alias>_ema`.
   """
-  flip = config.evaluation.flip_average
-
-  def predict_fn(variables, images):
-    images = normalize(images)
-    logits, _ = apply(variables, images, False)
-    if flip:
-      mirrored, _ = apply(variables, images[:, :, ::-1], False)
-      logits = (logits + mirrored) / 2
-    return logits
-
+  predict_fn = build_predict_fn(config, apply, normalize)
   kinds = ("raw", "ema") if config.ema.decay else ("raw",)
   loaded = {
     alias: _split(found, config, strategy, load)

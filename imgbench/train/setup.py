@@ -5,7 +5,6 @@ import dataclasses
 
 from absl import logging
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from imgbench import config_utils
@@ -134,7 +133,8 @@ def build(config: ml_collections.ConfigDict) -> Parts:
     train_ids = examples.image_id
   state = compute.begin()
   if compute.model.prepare is not None:
-    state = compute.prepare(state, _first_images(feed, train_data))
+    images = _first_images(config, strategy, train_source, train_data)
+    state = compute.prepare(state, images)
   built = evaluation.build(
     evaluation_plan,
     config,
@@ -182,13 +182,14 @@ def _feed(
   return feeds.StreamedFeed(examples, batch, decoded, shape, own), shape
 
 
-def _first_images(feed, train_data) -> jax.Array:
-  """Returns images uint8 [N, H, W, C] of the training split."""
+def _first_images(config, strategy, train_source, train_data) -> jax.Array:
+  """Images uint8 [N, H, W, C] of the training split, equal in all processes."""
   if train_data is not None:
     return train_data.image[:PREPARE_EXAMPLES]
+  feed, _ = _feed(config, train_source, slice(None))
   images = feed.at(0, 1)["image"]
   feed.close()
-  return jnp.asarray(images)
+  return strategy.replicate(images)
 
 
 def load(split: source.Source) -> source.Examples:

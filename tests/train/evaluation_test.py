@@ -128,6 +128,16 @@ def test_a_base_set_is_predicted_among_the_classes_of_the_other(tmp_path):
       dict(class_masks=dict(frogs="nowhere.txt")),
       "class_masks.frogs: .*nowhere",
     ),
+    (
+      dict(
+        shift=dict(base="val", sets=("v2",)),
+        sets=dict(
+          val=dict(split="validation", restrict_classes=True),
+          v2=dict(split="v2"),
+        ),
+      ),
+      "shift.base: expected a set without restrict_classes, got 'val'",
+    ),
     (dict(class_masks={"all": "x"}), "class_masks.all: expected a name other"),
     (dict(class_masks=dict(frogs=3)), "class_masks.frogs: .*got 3"),
     (dict(warnings=dict(recal_gap=0.1)), "evaluation.warnings.*recal_gap"),
