@@ -16,6 +16,7 @@ Source: arXiv 1806.00451.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import pathlib
 from typing import NamedTuple
@@ -148,7 +149,13 @@ def main(values: flags.FlagValues, output: program.Output) -> None:
   for note in found.notes:
     output.note(note)
   numbers = compute(found)
-  compared = comparison.compare(figures, ours(numbers, found, figures))
+  on_sets = ranks.by_set(numbers.rows, [_METRIC], found.own)
+  comparable = comparison.comparable_ranks(
+    output, figures, on_sets, cifar_published.NUM_PUBLIC
+  )
+  compared = comparison.compare(
+    figures, ours(numbers, found, figures, comparable)
+  )
   versions = [name for name in found.datasets if name != cifar.TEST]
   tables = [grid_of(numbers, name, compared) for name in versions]
   tables.append(
@@ -169,10 +176,11 @@ def ours(
   numbers: Numbers,
   found: clone.Collection,
   figures: Sequence[published.Published],
+  on_sets: Mapping[ranks.Axis, ranks.SetRanks],
 ) -> dict[published.Key, float | None]:
   """Returns our numbers by what published figures are of."""
   plain = [line for line in numbers.lines if line.scale == fits.PLAIN]
-  known = comparison.ours(numbers.rows, numbers.drops, numbers.changes, plain)
+  known = comparison.ours(numbers.rows, numbers.drops, on_sets, plain)
   for entry in numbers.ratios:
     key = published.Key(
       entry.model,

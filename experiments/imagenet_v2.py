@@ -12,6 +12,8 @@ them with --predictions=MODEL@DATASET=FILE; it moves neither lines nor ranks.
 Source: arXiv 1902.10811.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 
 from absl import flags
@@ -60,9 +62,9 @@ def main(values: flags.FlagValues, output: program.Output) -> None:
     datasets.KNOWN,
   )
   found = Numbers(rows, collection)
-  public = {row.model for row in rows} - found.own
-  complete = comparison.heeds_ranks(output, figures, len(public))
-  ours = comparison.ours(rows, ranks=found.ranks if complete else ())
+  on_sets = ranks.by_set(rows, METRICS, found.own)
+  comparable = comparison.comparable_ranks(output, figures, on_sets)
+  ours = comparison.ours(rows, ranks=comparable)
   compared = comparison.compare(figures, ours)
   report(output, found, compared)
   if figures:
@@ -140,21 +142,9 @@ def pair_grid(
 ) -> grids.Grid:
   """Accuracy on two sets, the drop and both ranks, the best model first."""
   base, dataset = pair
-  chosen = lambda row: (
-    (row.base, row.dataset, row.metric, row.subset)
-    == (
-      *pair,
-      metric,
-      summary.ALL,
-    )
-  )
-  drops = {row.model: row for row in found.drops if chosen(row)}
-  places = {row.model: row for row in found.ranks if chosen(row)}
-
-  def of(rows, text):
-    return lambda model: text(rows[model]) if model in rows else ""
-
-  columns = [("rank", of(places, lambda row: str(row.rank_base)))]
+  drop = _column(found.drops, pair, metric)
+  place = _column(found.ranks, pair, metric)
+  columns = [("rank", place(lambda row: str(row.rank_base)))]
   for name in pair:
     printed, difference = comparison.columns(compared, name, metric)
     columns += [
@@ -163,14 +153,9 @@ def pair_grid(
       ("diff.", difference),
     ]
   columns += [
-    (
-      "drop",
-      of(
-        drops, lambda row: grids.with_bounds(row.drop, row.ci_low, row.ci_high)
-      ),
-    ),
-    ("new rank", of(places, lambda row: str(row.rank_dataset))),
-    ("change", of(places, lambda r: f"{r.change:+d}" if r.change else "0")),
+    ("drop", drop(lambda d: grids.with_bounds(d.drop, d.ci_low, d.ci_high))),
+    ("new rank", place(lambda row: str(row.rank_dataset))),
+    ("change", place(lambda r: f"{r.change:+d}" if r.change else "0")),
   ]
   models = [
     model
@@ -182,6 +167,21 @@ def pair_grid(
     f" {datasets.TITLES[base]} and {datasets.TITLES[dataset]}",
     models,
     columns,
+  )
+
+
+def _column(
+  rows: Iterable, pair: tuple[str, str], metric: str
+) -> Callable[[Callable], grids.Cell]:
+  """Returns what makes a column of a function of a model's drop or ranks."""
+  wanted = (*pair, metric, summary.ALL)
+  of_model = {
+    row.model: row
+    for row in rows
+    if (row.base, row.dataset, row.metric, row.subset) == wanted
+  }
+  return lambda text: (
+    lambda model: text(of_model[model]) if model in of_model else ""
   )
 
 

@@ -14,7 +14,8 @@ The reviewed labels are one of
   --annotations=human_accuracy_v3.0.0.json  (as TFDS's imagenet2012_multilabel)
   --annotations=human_accuracy.pickle  (of the paper's repository)
   --multilabels=FILE.json  ({file name: [accepted class ids]})
-With the pickle, --repo may be left out.
+With the pickle, --repo may be left out: then all files are of the images that
+people labelled; else those have names that begin with people_.
 
 Source: Shankar et al. 2020; "imagenet_m" is of Vasudevan et al. 2022.
 """
@@ -94,22 +95,17 @@ def main(values: flags.FlagValues, output: program.Output) -> None:
   notes = [*(collection.notes if collection else ()), *reviews.notes]
   for note in notes:
     output.note(note)
-  found = _sections(reviews, study, collection)
-  metric = reviews_lib.default_metric(reviews)
-  parts = [
-    multilabel_output.Part(section, prefix, metric)
-    for prefix, section in found.items()
-  ]
+  parts = _parts(reviews, study, collection)
   compared = []
   for part in parts:
     for note in part.notes():
       output.note(note)
     ours = comparison.ours(part.section.rows, lines=part.plain_lines())
-    of_part = comparison.compare(_figures_of(part.prefix, figures), ours)
+    of_part = comparison.compare(_figures_of(part.of_people, figures), ours)
     multilabel_output.report(output, part, of_part)
     compared += of_part
-  for prefix in {"", "people_"} - set(found):
-    compared += comparison.compare(_figures_of(prefix, figures), {})
+  for of_people in {False, True} - {part.of_people for part in parts}:
+    compared += comparison.compare(_figures_of(of_people, figures), {})
   _pairs(output, parts, values.pair)
   _statistics(output, reviews, collection, study)
   multilabel_output.mistakes(output, parts, values.images)
@@ -138,13 +134,14 @@ def read_labels(
   return reviews_lib.read(values.annotations), None
 
 
-def _sections(reviews, study, collection) -> dict[str, sections.Section]:
-  """Sections by the prefix of their files."""
-  found = {}
+def _parts(reviews, study, collection) -> list[multilabel_output.Part]:
+  """What is computed on all reviewed images, and on those of people."""
+  metric = reviews_lib.default_metric(reviews)
+  found = []
   if collection is not None:
     section = sections.of_reviewed(collection, reviews)
     if section is not None:
-      found[""] = section
+      found.append(multilabel_output.Part(section, metric))
     elif study is None:
       raise errors.InputError(
         f"{reviews.path}: expected labels of images of"
@@ -152,7 +149,9 @@ def _sections(reviews, study, collection) -> dict[str, sections.Section]:
         f" {len(reviews.labels):,} images"
       )
   if study is not None:
-    found["people_"] = sections.of_people(study, reviews, collection)
+    section = sections.of_people(study, reviews, collection)
+    prefix = "people_" if found else ""
+    found.append(multilabel_output.Part(section, metric, True, prefix))
   return found
 
 
@@ -175,7 +174,7 @@ def _of_multilabel(
 
 
 def _figures_of(
-  prefix: str, figures: Sequence[published_lib.Published]
+  of_people: bool, figures: Sequence[published_lib.Published]
 ) -> list[published_lib.Published]:
   """Returns the published figures that a section's rows are compared with.
 
@@ -189,9 +188,7 @@ def _figures_of(
     or figure.key.model == published_lib.FIT
   }
   return [
-    figure
-    for figure in figures
-    if (figure.source in with_people) == bool(prefix)
+    figure for figure in figures if (figure.source in with_people) == of_people
   ]
 
 

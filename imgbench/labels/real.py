@@ -156,15 +156,19 @@ def read_json(path: str | os.PathLike[str]):
   """
   try:
     text = pathlib.Path(path).read_text(encoding="utf-8")
-    return json.loads(text, object_pairs_hook=_distinct_keys)
+    return json.loads(text, object_pairs_hook=distinct_keys)
   except (OSError, RecursionError, ValueError) as error:
     raise errors.InputError(
       f"{path}: expected a JSON file, got {error}"
     ) from error
 
 
-def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-  """An object of JSON; of equal keys Python would keep the last in silence."""
+def distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+  """Returns an object of JSON; a hook for `json.loads`.
+
+  Raises:
+    InputError: a key twice, of which Python would keep the last in silence.
+  """
   found = {}
   for key, value in pairs:
     if key in found:

@@ -18,17 +18,21 @@ the one that the repository's human_accuracy.py, utils.py and notebooks use:
 """
 
 import collections
+from collections.abc import Collection
 from collections.abc import Mapping
 import os
 import pathlib
 import pickle
+import pickletools
 from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
 from imgbench import errors
 from imgbench.labels import classes
 from imgbench.testbed import datasets
+from imgbench.testbed import lfs
 from imgbench.testbed import people
 from imgbench.testbed import reviews as reviews_lib
 
@@ -62,6 +66,8 @@ _PLAIN = {
   ("collections", "OrderedDict"): dict,
   ("collections", "defaultdict"): collections.defaultdict,
 }
+# They name a place in the unpickler's memo, a table as long as its last place.
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 _COLLECTIONS = (list, tuple, set, frozenset, dict)
 # What bytes that are no pickle of plain data may raise.
 _BROKEN = (
@@ -96,6 +102,9 @@ class _Unpickler(pickle.Unpickler):
       )
     return found
 
+  def persistent_load(self, pid: Any) -> Any:
+    raise pickle.UnpicklingError("it has persistent ids, which are no data")
+
 
 def load(path: str | os.PathLike[str]) -> Any:
   """Returns what a pickle of plain data holds.
@@ -110,18 +119,46 @@ def load(path: str | os.PathLike[str]) -> Any:
       function, another class, a NumPy type. Nothing that it names is imported
       or called.
   """
+  path = pathlib.Path(path)
   try:
-    with open(path, "rb") as file:
+    if lfs.is_pointer(path):
+      raise errors.InputError(
+        f"{path}: expected a pickle, got a pointer of Git LFS; run `git lfs"
+        " pull` where it was cloned"
+      )
+    with path.open("rb") as file:
+      _check_opcodes(file)
+      file.seek(0)
       return _Unpickler(file).load()
   except OSError as error:
     raise errors.InputError(
       f"{path}: expected a pickle, got {error.strerror or error}"
     ) from error
   except _BROKEN as error:
+    if isinstance(error, errors.InputError):
+      raise
+    reason = " ".join(str(error).split()) or type(error).__name__
     raise errors.InputError(
       f"{path}: expected a pickle of plain containers, strings and numbers, as"
-      f" human_accuracy.pickle is: {error or type(error).__name__}"
+      f" human_accuracy.pickle is: {reason}"
     ) from error
+
+
+def _check_opcodes(file: BinaryIO) -> None:
+  """Raises UnpicklingError for places that no pickle of this size needs.
+
+  A few bytes that name the last place of all would take all memory. Codes of
+  extensions are refused as well: Python keeps what they stand for, and then
+  hands it out unasked.
+  """
+  size = os.fstat(file.fileno()).st_size
+  for opcode, place, _ in pickletools.genops(file):
+    if opcode.name.startswith("EXT"):
+      raise pickle.UnpicklingError("it names extensions, which are no data")
+    if opcode.name in _PUTS and place >= size:
+      raise pickle.UnpicklingError(
+        f"it has {size} bytes and puts a value in place {place} of its memo"
+      )
 
 
 def read(
@@ -148,6 +185,7 @@ def read(
     if key in ("labeled_images", "all_candidates"):
       kinds = (_COLLECTIONS, "image ids")
     reviews_lib.check_kind(f"{path}: {key}", content[key], *kinds)
+  _check_texts(f"{path}: all_candidates", content["all_candidates"])
   labels, notes = reviews_lib.all_labels(
     f"{path}: image_labels", content["image_labels"]
   )
@@ -202,6 +240,9 @@ def _compared_splits(path, splits: Mapping) -> list[str]:
     if split not in splits:
       notes.append(f"{path}: split_wnids has no {split}; ours is used alone")
       continue
+    where = f"{path}: split_wnids[{split}]"
+    reviews_lib.check_kind(where, splits[split], _COLLECTIONS, "WordNet ids")
+    _check_texts(where, splits[split])
     wnids = {
       wnid
       for wnid, inside in zip(table.wnids, subsets[subset], strict=True)
@@ -219,6 +260,11 @@ def _compared_splits(path, splits: Mapping) -> list[str]:
 
 def _study(path, content: Mapping, reviews: reviews_lib.Reviews):
   images = _labelled_images(path, content)
+  if reviews.problematic.issuperset(images):
+    raise errors.InputError(
+      f"{path}: labeled_images: expected labelled images, got none but the"
+      f" {len(images)} that image_map calls problematic"
+    )
   wnid_map = content["wnid_map"]
   image_sets = {}
   candidates = set(content["all_candidates"])
@@ -256,8 +302,9 @@ def _study(path, content: Mapping, reviews: reviews_lib.Reviews):
 def _labelled_images(path, content: Mapping) -> list[str]:
   found = content["labeled_images"]
   where = f"{path}: labeled_images"
-  for image in found:
-    reviews_lib.check_kind(f"{where}: image id", image, str, "text")
+  if not found:
+    raise errors.InputError(f"{where}: expected labelled images, got none")
+  _check_texts(where, found)
   for key in ("image_map", "image_labels", "wnid_map"):
     missing = [image for image in found if image not in content[key]]
     if missing:
@@ -272,6 +319,11 @@ def _labelled_images(path, content: Mapping) -> list[str]:
       f" {len(images)} images"
     )
   return images
+
+
+def _check_texts(where: str, ids: Collection) -> None:
+  for name in ids:
+    reviews_lib.check_kind(f"{where}: an id", name, str, "text")
 
 
 def _original(path, wnid_map: Mapping, image: str) -> int:

@@ -20,6 +20,7 @@ from imgbench import errors
 from imgbench import registry
 from imgbench.metrics import outcomes
 from imgbench.testbed import datasets as datasets_lib
+from imgbench.testbed import lfs
 from imgbench.testbed import own as own_lib
 from imgbench.testbed import predictions as predictions_lib
 from imgbench.testbed import records
@@ -30,7 +31,6 @@ _DATASETS = pathlib.Path("data", "datasets")
 _PREDICTIONS = pathlib.Path("data", "predictions")
 _CLASS_INFO = pathlib.Path("data", "metadata", "class_info.json")
 _SUFFIX = "_model"
-_LFS = b"version https://git-lfs"
 # A model of one's own that is right this many times as often as by guessing,
 # or less, most likely has its rows in another order.
 _GUESSING = 3
@@ -181,13 +181,12 @@ def _read_datasets(
 def _refuse_pointer(path: pathlib.Path) -> None:
   """Raises InputError for what Git LFS leaves where it fetched no data."""
   try:
-    with path.open("rb") as file:
-      start = file.read(len(_LFS))
+    is_pointer = lfs.is_pointer(path)
   except OSError as error:
     raise errors.InputError(
       f"{path}: cannot be read: {error.strerror}; it is part of {URL}"
     ) from error
-  if start == _LFS:
+  if is_pointer:
     raise errors.InputError(
       f"{path}: expected data, got a pointer of Git LFS; run `git lfs pull` in"
       " the clone"
@@ -201,19 +200,7 @@ def _check_models(
 ) -> None:
   """Raises InputError for names that clash, or that nothing has."""
   models = {model for files in public.values() for model in files}
-  seen = set()
-  for spec in specs:
-    if spec.model in models:
-      raise errors.InputError(
-        f"{spec.flag}: the clone has a model {spec.model} already; give yours"
-        " another name"
-      )
-    if (spec.model, spec.dataset) in seen:
-      raise errors.InputError(
-        f"{spec.flag}: expected one file of {spec.model} for {spec.dataset},"
-        " got two"
-      )
-    seen.add((spec.model, spec.dataset))
+  _check_own(models, specs)
   models |= {spec.model for spec in specs}
   for model in allow_reversed:
     if model not in models:
@@ -221,6 +208,29 @@ def _check_models(
         f"--allow_reversed={model}: no such model;"
         f" {registry.near_names(model, models)}"
       )
+
+
+def _check_own(models: Names[str], specs: Sequence[own_lib.Spec]) -> None:
+  spelled, seen = {}, set()
+  for spec in specs:
+    name = spec.model.removesuffix(_SUFFIX)
+    if name in models or spec.model in models:
+      raise errors.InputError(
+        f"{spec.flag}: the clone has a model"
+        f" {name if name in models else spec.model} already (a trailing"
+        f" {_SUFFIX} is no part of a name); give yours another name"
+      )
+    if spelled.setdefault(name, spec.model) != spec.model:
+      raise errors.InputError(
+        f"{spec.flag}: expected one spelling of a model, got {spelled[name]}"
+        f" before (a trailing {_SUFFIX} is no part of a name)"
+      )
+    if (spec.model, spec.dataset) in seen:
+      raise errors.InputError(
+        f"{spec.flag}: expected one file of {spec.model} for {spec.dataset},"
+        " got two"
+      )
+    seen.add((spec.model, spec.dataset))
 
 
 def _read_file(
@@ -333,7 +343,7 @@ def notes_of_own(
   datasets: Mapping[str, records.Dataset],
   own_models: Names[str],
 ) -> list[str]:
-  """Lines about one's own models: no predictions, or hardly any right one."""
+  """Lines about one's own models: no predictions, or too few right ones."""
   notes = []
   for p in found:
     if p.model not in own_models:
@@ -346,8 +356,14 @@ def notes_of_own(
         f"{p.model} on {p.dataset}: no prediction for {none} of {size} images"
         " (scores that are not finite); they count as wrong"
       )
-    hits, _ = predictions_lib.end_hits(p, dataset)
-    if hits * dataset.num_classes <= _GUESSING * size:
+    hits, last = predictions_lib.end_hits(p, dataset)
+    if predictions_lib.seems_reversed(p, dataset):
+      notes.append(
+        f"{p.model} on {p.dataset}: the first class of its rows is right for"
+        f" {hits} of {size} images, the last one for {last}; is it stored worst"
+        " first?"
+      )
+    elif hits * dataset.num_classes <= _GUESSING * size:
       notes.append(
         f"{p.model} on {p.dataset}: right for {hits} of {size} images, as by"
         f" guessing; are its rows those of {dataset.path.name}?"

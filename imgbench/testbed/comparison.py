@@ -59,7 +59,7 @@ class Compared(NamedTuple):
 def ours(
   rows: Iterable[records.Row] = (),
   drops: Iterable[shifts.Drop] = (),
-  ranks: Iterable[ranks_lib.Change] = (),
+  ranks: Mapping[ranks_lib.Axis, ranks_lib.SetRanks] | None = None,
   lines: Iterable[fits_lib.Line] = (),
 ) -> dict[published_lib.Key, float | None]:
   """Returns our numbers by what they are of.
@@ -67,7 +67,7 @@ def ours(
   Args:
     rows: of the table.
     drops: each is of its `dataset`; give those from one base.
-    ranks: those on base and data set, among the public models.
+    ranks: on each data set; see `comparable_ranks`.
     lines: plain fits, of one choice of models and from one base.
   """
   found = {}
@@ -82,13 +82,9 @@ def ours(
   for drop in drops:
     what = (drop.model, drop.dataset, drop.subset, drop.metric)
     found[published_lib.Key(*what, published_lib.DROP)] = drop.drop
-  for change in ranks:
-    for name, metric, rank in (
-      (change.base, change.base_metric, change.rank_base),
-      (change.dataset, change.metric, change.rank_dataset),
-    ):
-      what = (change.model, name, change.subset, metric)
-      found[published_lib.Key(*what, published_lib.RANK)] = rank
+  for axis, set_ranks in (ranks or {}).items():
+    for model, rank in set_ranks.of.items():
+      found[published_lib.Key(model, *axis, published_lib.RANK)] = rank
   for line in lines:
     if line.fit is not None:
       what = (published_lib.FIT, line.dataset, line.subset, line.metric)
@@ -111,25 +107,33 @@ def read(
   return [figure for path in paths for figure in published_lib.read(path)]
 
 
-def heeds_ranks(
+def comparable_ranks(
   output: program.Output,
   figures: Iterable[published_lib.Published],
-  num_public: int,
-) -> bool:
-  """Returns whether ranks can be compared; notes it where they cannot.
+  ranks: Mapping[ranks_lib.Axis, ranks_lib.SetRanks],
+  num_public: int = NUM_PUBLIC,
+) -> dict[ranks_lib.Axis, ranks_lib.SetRanks]:
+  """Returns the ranks that are among as many models as published ones.
 
   Args:
-    output: for the note.
+    output: for a note on each data set whose published ranks cannot be
+      compared.
     figures: published ones.
-    num_public: public models that are there; ranks are among NUM_PUBLIC.
+    ranks: ours, on each data set.
+    num_public: models that published ranks are among.
   """
-  with_ranks = any(f.key.field == published_lib.RANK for f in figures)
-  if with_ranks and num_public != NUM_PUBLIC:
+  kept = {axis: found for axis, found in ranks.items() if found.n == num_public}
+  lacking = {}
+  for figure in figures:
+    axis = figure.key[1:4]
+    if figure.key.field == published_lib.RANK and axis not in kept:
+      lacking[axis[0]] = ranks[axis].n if axis in ranks else 0
+  for dataset, n in lacking.items():
     output.note(
-      f"published ranks are among {NUM_PUBLIC} models and {num_public} are"
+      f"{dataset}: published ranks are among {num_public} models and {n} are"
       " here: ranks are not compared"
     )
-  return num_public == NUM_PUBLIC
+  return kept
 
 
 def compare(
@@ -220,11 +224,14 @@ def verdict(compared: Sequence[Compared]) -> str:
     lines.append(f"  and {len(differing) - _MOST} more, in comparison.csv")
   if lines:
     lines.insert(0, "Differ by more than the printed precision:")
-  lines.append(
+  last = (
     f"{len(differing)} of {len(tested)} published figures differ by more than"
     " the printed precision"
   )
-  return "\n".join(lines)
+  for other in (ABSENT, NOT_COUNTED):
+    count = sum(c.verdict == other for c in compared)
+    last += f", {count} {other}" if count else ""
+  return "\n".join([*lines, last])
 
 
 def columns(

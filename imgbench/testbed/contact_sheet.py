@@ -7,6 +7,7 @@ import textwrap
 from typing import NamedTuple
 
 from matplotlib import figure as mpl_figure
+from matplotlib import patches
 import numpy as np
 
 from imgbench import errors
@@ -20,9 +21,14 @@ _PIXELS = 256
 
 
 class Picture(NamedTuple):
-  """An image and what to write under it, line by line."""
+  """An image and what to write under it, line by line.
 
-  path: pathlib.Path
+  Attributes:
+    image: uint8 [H, W, 3]; None for an empty frame.
+    lines: of text.
+  """
+
+  image: np.ndarray | None
   lines: tuple[str, ...]
 
 
@@ -48,12 +54,7 @@ def find(
 def draw(
   title: str, pictures: Sequence[Picture]
 ) -> Callable[[themes.Theme], mpl_figure.Figure]:
-  """Returns what draws the pictures in rows of six, their text below.
-
-  Raises:
-    InputError: a file that is no image.
-  """
-  images = [_read(picture.path) for picture in pictures]
+  """Returns what draws the pictures in rows of six, their text below."""
 
   def drawn(theme: themes.Theme) -> mpl_figure.Figure:
     texts = [_wrapped(picture.lines) for picture in pictures]
@@ -72,7 +73,7 @@ def draw(
       fontsize=12,
       weight="bold",
     )
-    for place, (image, text) in enumerate(zip(images, texts, strict=True)):
+    for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
       line, column = divmod(place, columns)
       left = (_GAP + column * wide) / width
       top = 1 - (_TITLE + line * high) / height
@@ -80,8 +81,7 @@ def draw(
         (left, top - _SIDE / height, _SIDE / width, _SIDE / height)
       )
       axes.set_axis_off()
-      tall, broad = np.array(image.shape[:2]) / max(image.shape[:2])
-      axes.imshow(image, extent=(0, broad, tall, 0), aspect="auto")
+      _show(axes, picture.image, theme)
       axes.set_xlim(0, 1)
       axes.set_ylim(1, 0)
       axes.text(
@@ -97,6 +97,18 @@ def draw(
   return drawn
 
 
+def _show(axes, image: np.ndarray | None, theme: themes.Theme) -> None:
+  """Draws an image in the unit square, or the frame of one."""
+  if image is None:
+    frame = patches.Rectangle((0, 0), 1, 1, fill=False, color=theme.muted)
+    axes.add_patch(frame)
+    centred = {"ha": "center", "va": "center", "color": theme.muted}
+    axes.text(0.5, 0.5, "cannot be read", fontsize=9, **centred)
+    return
+  tall, broad = np.array(image.shape[:2]) / max(image.shape[:2])
+  axes.imshow(image, extent=(0, broad, tall, 0), aspect="auto")
+
+
 def _wrapped(lines: Sequence[str]) -> str:
   """The lines as wide as a picture, each as two at most."""
   return "\n".join(
@@ -106,8 +118,12 @@ def _wrapped(lines: Sequence[str]) -> str:
   )
 
 
-def _read(path: pathlib.Path) -> np.ndarray:
-  """Returns uint8 [H, W, 3] of at most 256 pixels a side."""
+def read(path: pathlib.Path) -> np.ndarray:
+  """Returns uint8 [H, W, 3] of at most 256 pixels a side.
+
+  Raises:
+    InputError: no image, or a broken one.
+  """
   from PIL import Image
 
   try:
@@ -115,7 +131,9 @@ def _read(path: pathlib.Path) -> np.ndarray:
       picture = picture.convert("RGB")
       picture.thumbnail((_PIXELS, _PIXELS))
       return np.asarray(picture)
-  except OSError as error:
+  # Damage shows as many kinds of errors.
+  except Exception as error:
+    reason = getattr(error, "strerror", None) or error
     raise errors.InputError(
-      f"{path}: expected an image, got {error}"
+      f"{path}: expected an image, got {type(error).__name__}: {reason}"
     ) from error

@@ -18,6 +18,8 @@ Draw = Callable[[themes.Theme], mpl_figure.Figure]
 _MARKERS = ("o", "D", "s", "^", "v", "P", "X")
 _PANEL = 4.9  # inches a side, a wide panel
 _SMALL = 3.6  # of three in a row
+_LEGEND_COLUMNS = 6
+_LEGEND_MARK, _LEGEND_LETTER = 0.55, 0.065  # inches
 _MARGIN = 0.05  # of the range of points, on each side
 # Percentages that a probit axis may be marked at, coarse ones first.
 _PROBIT_TICKS = (
@@ -109,12 +111,21 @@ def scatter(
       handles.values(),
       handles.keys(),
       loc="outside upper left",
-      ncols=min(len(handles), 3 if wide == 1 else 6),
+      ncols=_legend_columns(list(handles), figure.get_size_inches()[0]),
       columnspacing=1.4,
     )
     return figure
 
   return draw
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+  """How many columns of a legend have room in a width, in inches."""
+  for columns in range(min(len(labels), _LEGEND_COLUMNS), 1, -1):
+    longest = [max(map(len, part)) for part in np.array_split(labels, columns)]
+    if _LEGEND_MARK * columns + _LEGEND_LETTER * sum(longest) <= width:
+      return columns
+  return 1
 
 
 def _draw_panel(axes, theme, panel: Panel, groups, fit_label: str) -> None:
@@ -186,21 +197,10 @@ def _write_names(axes, theme, scale, groups, points) -> None:
   # Those with a name first.
   points = sorted(points, key=lambda p: not p.named)
   named = [p for p in points if p.named]
-  # The layout is not made yet; what is a few points off does not show.
-  width, height = axes.figure.get_size_inches() * 72
-  columns, lines = axes.get_gridspec().ncols, axes.get_gridspec().nrows
-  size = (0.85 * width / columns, 0.85 * height / lines)
   x, y = (
     _place([getattr(p, side).value for p in points], scale) for side in "xy"
   )
-  (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-  places = [
-    (
-      (a - left) / (right - left) * size[0],
-      (b - bottom) / (top - bottom) * size[1],
-    )
-    for a, b in zip(x, y, strict=True)
-  ]
+  places, size = _in_points(axes, x, y)
   found = name_places.offsets(
     places[: len(named)],
     [p.name for p in named],
@@ -230,6 +230,25 @@ def _write_names(axes, theme, scale, groups, points) -> None:
         "shrinkB": 3,
       },
     )
+
+
+def _in_points(axes, x, y):
+  """Returns places in points (1/72 inch), and how wide and high the axes are.
+
+  The layout is not made yet; what is a few points off does not show.
+  """
+  width, height = axes.figure.get_size_inches() * 72
+  columns, lines = axes.get_gridspec().ncols, axes.get_gridspec().nrows
+  size = (0.85 * width / columns, 0.85 * height / lines)
+  (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+  places = [
+    (
+      (a - left) / (right - left) * size[0],
+      (b - bottom) / (top - bottom) * size[1],
+    )
+    for a, b in zip(x, y, strict=True)
+  ]
+  return places, size
 
 
 def _bounds(m: measurement.Measurement) -> tuple[float, float]:

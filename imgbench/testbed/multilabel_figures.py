@@ -1,6 +1,9 @@
 """Scatter plots of multi-label accuracy, and of people beside models."""
 
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from imgbench.testbed import datasets as datasets_lib
 from imgbench.testbed import figures
@@ -25,7 +28,7 @@ _MORE_DATA = (
 )
 # The paper's figures show classifiers above this accuracy on ImageNet; weaker
 # ones would press all others into a corner.
-_SHOWN_FROM = 0.7
+SHOWN_FROM = 0.7
 _EXTRA = "trained on more data"
 _FISHER = "Fisher vectors"
 _SUBSET_TITLES = {
@@ -119,37 +122,71 @@ def _line(lines, x, y, subset="all", models=fits.ALL_MODELS):
   return None
 
 
-def people_panels(
-  section: sections.Section,
-  lines: Sequence[fits.Line],
-  metric: str,
-  subsets: Sequence[str],
-) -> figures.Draw | None:
-  """Returns what draws ImageNetV2 against ImageNet, a panel for each subset.
+class PeoplePoints(NamedTuple):
+  """Classifiers of a panel, those that are shown and those too weak for it."""
 
-  A panel shows classifiers of 70% and more on ImageNet, if there are any; the
-  line is through all models. None where no subset has a classifier with both
-  values.
+  shown: list[figures.Point]
+  weak: list[figures.Point]
+
+
+def people_points(
+  section: sections.Section, metric: str, subsets: Sequence[str]
+) -> dict[str, PeoplePoints]:
+  """Returns the classifiers with values on ImageNet and ImageNetV2, by subset.
+
+  Those below 70% on ImageNet are weak, unless all are. A subset without
+  classifiers is left out.
   """
   lookup = table.Lookup(section.rows)
-  axes = (
+  found = {}
+  for subset in subsets:
+    axes = _people_axes(metric)
+    points = _points(section, lookup, *axes, subset, named=(people.PERSON,))
+    strong = [p for p in points if p.x.value >= SHOWN_FROM] or points
+    if points:
+      weak = [p for p in points if p not in strong]
+      found[subset] = PeoplePoints(strong, weak)
+  return found
+
+
+def _people_axes(metric: str):
+  return (
     (datasets_lib.VALIDATION, metric),
     (datasets_lib.MATCHED_FREQUENCY, metric),
   )
-  panels = []
-  for subset in subsets:
-    points = _points(section, lookup, *axes, subset, named=(people.PERSON,))
-    points = [p for p in points if p.x.value >= _SHOWN_FROM] or points
-    if points:
-      panels.append(
-        figures.Panel(
-          title=_SUBSET_TITLES[subset],
-          x_label="ImageNet, multi-label accuracy",
-          y_label="ImageNetV2, multi-label accuracy",
-          points=points,
-          fit=_line(lines, *axes, subset),
-        )
-      )
+
+
+def people_panels(
+  found: Mapping[str, PeoplePoints], lines: Sequence[fits.Line], metric: str
+) -> figures.Draw | None:
+  """Returns what draws ImageNetV2 against ImageNet, a panel for each subset.
+
+  The line is through all models, also those that are not shown. None where no
+  subset has a classifier with both values.
+  """
+  panels = [
+    figures.Panel(
+      title=_SUBSET_TITLES[subset],
+      x_label="ImageNet, multi-label accuracy",
+      y_label="ImageNetV2, multi-label accuracy",
+      points=points.shown,
+      fit=_line(lines, *_people_axes(metric), subset),
+    )
+    for subset, points in found.items()
+  ]
   if not panels:
     return None
-  return figures.scatter(panels, fit_label="linear fit of the models")
+  return figures.scatter(panels, fit_label=_people_fit(found.values()))
+
+
+def _people_fit(found: Iterable[PeoplePoints]) -> str:
+  """What the legend calls the line, with what it is through unseen."""
+  numbers = [len(points.weak) for points in found]
+  low, high = min(numbers), max(numbers)
+  if not high:
+    return "linear fit of the models"
+  several = str(high) if low == high else f"{low} to {high}"
+  return (
+    "linear fit of the models, with those below"
+    f" {SHOWN_FROM:.0%} ({several} not shown)"
+  )

@@ -27,7 +27,9 @@ class Part:
 
   Attributes:
     section: what was computed.
-    prefix: of the names of its files; "people_" for people's images.
+    of_people: whether it is of the images that people labelled.
+    prefix: of the names of its files; "people_" for those images, unless there
+      is no other section.
     metric: the definition that pairs, mistakes and people's figures use.
     drops: from the validation set to the others.
     ranks: on both, among the models that fits are through.
@@ -35,21 +37,28 @@ class Part:
       another.
   """
 
-  def __init__(self, section: sections.Section, prefix: str, metric: str):
-    self.section, self.prefix, self.metric = section, prefix, metric
+  def __init__(
+    self,
+    section: sections.Section,
+    metric: str,
+    of_people: bool = False,
+    prefix: str = "",
+  ):
+    self.section, self.metric = section, metric
+    self.of_people, self.prefix = of_people, prefix
     rows = section.rows
     pairs = shifts.pairs(section.datasets, _BASES)
     shares = [
       m
       for m in multilabel_tables.SHARES
-      if not prefix or m != multilabel_tables.TOP5
+      if not of_people or m != multilabel_tables.TOP5
     ]
     outside = frozenset(section.kinds) - section.fitted
     same = [(m, m) for m in shares]
     self.drops = shifts.compute(rows, pairs, shares)
     self.ranks = ranks.changes(rows, pairs, same, outside)
     self.lines = fits.lines(rows, pairs, same, outside)
-    if not prefix:
+    if not of_people:
       self.lines += fits.lines(
         rows,
         [(name, name) for name in section.images],
@@ -74,7 +83,7 @@ class Part:
   def notes(self) -> list[str]:
     """Returns what a reader of the numbers should know."""
     undefined = multilabel_tables.undefined_notes(self.section.rows)
-    where = "images that people labelled: " if self.prefix else ""
+    where = "images that people labelled: " if self.of_people else ""
     return [*self.section.notes, *(where + note for note in undefined)]
 
 
@@ -85,18 +94,23 @@ def report(
 ) -> None:
   """Prints the main tables of a section and adds its tables and figures."""
   section, rows = part.section, part.section.rows
-  if part.prefix:
+  if part.of_people:
     tables = _people_tables(part, compared)
     printed = tables[:1]
   else:
     found = multilabel_tables.summary_rows(rows, section.names(people.MODEL))
     output.csv("summary.csv", multilabel_tables.SUMMARY_COLUMNS, found)
     tables = []
-    for name in section.images:
+    for name in section.shown:
       tables.append(multilabel_tables.reviewed_grid(rows, name, compared))
       tables.append(multilabel_tables.summary_grid(found, name))
     printed = tables[:]
-  lines = [line for line in part.lines if line.subset == summary.ALL]
+  lines = [
+    line
+    for line in part.lines
+    if line.subset == summary.ALL
+    and {line.base, line.dataset} <= {*section.shown}
+  ]
   shown = [
     line
     for line in lines
@@ -156,25 +170,36 @@ def _figures(output: program.Output, part: Part) -> None:
     return
   from imgbench.testbed import multilabel_figures
 
-  drawings = {}
-  if part.prefix:
-    subsets = list(dict.fromkeys(row.subset for row in part.section.rows))
-    main = ("all", "object", "not_dog", sections.FAST)
-    for name, chosen in (
-      ("people", [s for s in main if s in subsets]),
-      ("people_more_subsets", [s for s in subsets if s not in main]),
-    ):
-      drawings[name] = multilabel_figures.people_panels(
-        part.section, part.lines, part.metric, chosen
-      )
-  else:
-    for dataset in part.section.images:
-      drawings[f"multilabel-{dataset}"] = multilabel_figures.against_top(
-        part.section, part.lines, dataset
-      )
-  for name, draw in drawings.items():
+  if part.of_people:
+    _people_figures(output, part)
+    return
+  for dataset in part.section.shown:
+    draw = multilabel_figures.against_top(part.section, part.lines, dataset)
     if draw is not None:
-      output.figure(name, draw)
+      output.figure(f"multilabel-{dataset}", draw)
+
+
+def _people_figures(output: program.Output, part: Part) -> None:
+  from imgbench.testbed import multilabel_figures
+
+  subsets = list(dict.fromkeys(row.subset for row in part.section.rows))
+  main = ("all", "object", "not_dog", sections.FAST)
+  for name, chosen in (
+    ("people", [s for s in main if s in subsets]),
+    ("people_more_subsets", [s for s in subsets if s not in main]),
+  ):
+    found = multilabel_figures.people_points(part.section, part.metric, chosen)
+    draw = multilabel_figures.people_panels(found, part.lines, part.metric)
+    if draw is None:
+      continue
+    output.figure(name, draw)
+    hidden = [f"{s}: {len(f.weak)}" for s, f in found.items() if f.weak]
+    if hidden:
+      output.note(
+        f"{name}: classifiers below {multilabel_figures.SHOWN_FROM:.0%} on"
+        f" ImageNet are not shown ({', '.join(hidden)}); the line includes the"
+        " models among them"
+      )
 
 
 def mistakes(
@@ -191,7 +216,8 @@ def mistakes(
       raise errors.InputError(f"--images={path}: expected a folder")
   for part in parts:
     images, counts, by_class, pictures = [], [], [], {}
-    for name, subsets in part.section.subsets.items():
+    for name in part.section.shown:
+      subsets = part.section.subsets[name]
       answers = part.section.answers(name, part.metric)
       found = hard_images.image_rows(answers)
       images += found
@@ -221,26 +247,40 @@ def _contact_sheet(output, file_name, answers, rows, folders) -> None:
   labels = dict(
     zip(answers.dataset.image_ids.tolist(), answers.dataset.labels, strict=True)
   )
-  pictures, absent = [], 0
+  chosen, absent = [], 0
   for row in rows:
     entry = dict(zip(hard_images.IMAGE_COLUMNS, row, strict=True))
     image = entry["image_id"]
     path = contact_sheet.find(folders, image, int(labels[image]))
     if path is None:
       absent += 1
-    elif len(pictures) < _MOST_PICTURES:
-      pictures.append(contact_sheet.Picture(path, _lines(entry)))
+    elif len(chosen) < _MOST_PICTURES:
+      chosen.append((path, _lines(entry)))
   if absent:
     output.note(
       f"{file_name}: {absent:,} of {len(rows):,} images are in none of the"
       " folders of --images"
     )
-  if pictures:
-    output.inputs(picture.path for picture in pictures)
-    title = f"Wrong for all, {len(pictures)} of {len(rows):,} images"
-    output.figure(
-      file_name, contact_sheet.draw(title, pictures), photographs=True
-    )
+  if not chosen or not output.wanted:
+    return
+  pictures = [_picture(output, file_name, path, text) for path, text in chosen]
+  title = f"Wrong for all, {len(pictures)} of {len(rows):,} images"
+  output.figure(
+    file_name, contact_sheet.draw(title, pictures), photographs=True
+  )
+
+
+def _picture(output, file_name, path, text):
+  """A picture of the sheet; one that cannot be read is noted."""
+  from imgbench.testbed import contact_sheet
+
+  image = None
+  try:
+    image = contact_sheet.read(path)
+    output.inputs([path])
+  except errors.InputError as error:
+    output.note(f"{file_name}: {error}; an empty frame stands for it")
+  return contact_sheet.Picture(image, text)
 
 
 def _lines(entry) -> tuple[str, ...]:

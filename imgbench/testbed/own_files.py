@@ -19,6 +19,7 @@ import numpy as np
 from imgbench import errors
 from imgbench import registry
 from imgbench.labels import classes
+from imgbench.labels import real
 from imgbench.testbed import records
 
 
@@ -130,7 +131,7 @@ def _read_jsonl(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
   def rows(file: TextIO) -> Iterator[tuple[int, str, list[int | str]]]:
     for number, line in enumerate(file, 1):
       try:
-        entry = json.loads(line)
+        entry = json.loads(line, object_pairs_hook=real.distinct_keys)
       except (RecursionError, ValueError) as error:
         raise errors.InputError(
           f"{path}:{number}: expected a JSON object, got {error}"

@@ -65,14 +65,20 @@ def parse_pair(text: str, known: Iterable[str]) -> tuple[str, str]:
   """Returns the two classifiers of "A,B".
 
   Raises:
-    InputError: not two different names, or an unknown one.
+    InputError: not two different names, an unknown one, or one with a comma.
   """
+  known = list(known)
+  for name in known:
+    if "," in name and name in text:
+      raise errors.InputError(
+        f"--pair={text}: expected names without commas, got {name!r}; give the"
+        " model another name"
+      )
   names = tuple(part.strip() for part in text.split(","))
   if len(names) != 2 or names[0] == names[1]:
     raise errors.InputError(
       f"--pair={text}: expected two different names with a comma between"
     )
-  known = list(known)
   for name in names:
     if name not in known:
       near = registry.near_names(name, known)

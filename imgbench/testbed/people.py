@@ -100,63 +100,84 @@ def read_labels(
   Raises:
     InputError: another structure, nobody with labels of all images.
   """
-  kinds, notes = {}, []
-  named = {dataset: {} for dataset in image_sets}
-  spans = {dataset: [] for dataset in image_sets}
-  read_span, unreadable = _SpanReader(), None
   total = sum(len(images.image_ids) for images in image_sets.values())
-  for name in sorted(annot_data, key=str):
-    entries = annot_data[name]
-    reviews.check_kind(f"{where}: a name", name, str, "text")
-    reviews.check_kind(f"{where}[{name!r}]", entries, Mapping, "a dictionary")
-    there = sum(
-      image in entries
-      for images in image_sets.values()
-      for image in images.image_ids
+  complete, notes = _complete(where, annot_data, image_sets)
+  if not complete:
+    raise errors.InputError(
+      f"{where}: expected a person or a model with labels of all {total:,}"
+      f" images, got none ({len(annot_data)} names)"
     )
-    if there < total:
-      notes.append(
-        f"{name}: left out, has labels of {there:,} of the {total:,} images"
-      )
-      continue
-    kinds[name] = kind_of(name)
+  kinds = {name: kind_of(name) for name in complete}
+  named = {dataset: {} for dataset in image_sets}
+  for name in kinds:
     no_class = []
     for dataset, images in image_sets.items():
-      chosen = [entries[image] for image in images.image_ids]
-      at = f"{where}[{name!r}]"
-      labels = [_label(at, entry) for entry in chosen]
+      labels = [
+        _label(f"{where}[{name!r}]", annot_data[name][image])
+        for image in images.image_ids
+      ]
       named[dataset][name] = np.array([_class(x) for x in labels], np.int16)
       no_class += [x for x in labels if _class(x) == outcomes.NO_PREDICTION]
-      if kinds[name] == PERSON and unreadable is None:
-        try:
-          spans[dataset].append([read_span(at, entry) for entry in chosen])
-        except errors.InputError as error:
-          unreadable = error
     if no_class:
       notes.append(
         f"{name}: {len(no_class):,} labels, such as {str(no_class[0])[:40]!r},"
         " are none of the 1,000 classes and count as wrong"
       )
-  if not kinds:
-    raise errors.InputError(
-      f"{where}: expected a person or a model with labels of all {total:,}"
-      f" images, got none ({len(annot_data)} names)"
-    )
-  if unreadable is not None:
+  people = [name for name, kind in kinds.items() if kind == PERSON]
+  seconds, more = _seconds(where, annot_data, people, image_sets)
+  return Study(image_sets, kinds, named, seconds, (*notes, *more))
+
+
+def _complete(where, annot_data, image_sets) -> tuple[list[str], list[str]]:
+  """Returns who labelled every image, sorted, and notes on the others."""
+  image_ids = [i for images in image_sets.values() for i in images.image_ids]
+  complete, notes = [], []
+  for name in sorted(annot_data, key=str):
+    entries = annot_data[name]
+    reviews.check_kind(f"{where}: a name", name, str, "text")
+    reviews.check_kind(f"{where}[{name!r}]", entries, Mapping, "a dictionary")
+    there = sum(image in entries for image in image_ids)
+    if there == len(image_ids):
+      complete.append(name)
+    else:
+      notes.append(
+        f"{name}: left out, has labels of {there:,} of the"
+        f" {len(image_ids):,} images"
+      )
+  return complete, notes
+
+
+def _seconds(where, annot_data, people, image_sets):
+  """Returns `seconds` of `Study`, and notes on times that are not known."""
+  read_span = _SpanReader()
+  try:
+    spans = {
+      dataset: [
+        [
+          read_span(f"{where}[{name!r}]", annot_data[name][image])
+          for image in images.image_ids
+        ]
+        for name in people
+      ]
+      for dataset, images in image_sets.items()
+    }
+    notes = []
+  except errors.InputError as error:
     # Rather no fast images than those of the people whose times can be read.
-    notes.append(f"{unreadable}; which images are fast is not known")
+    notes = [f"{error}; which images are fast is not known"]
     spans = {dataset: [] for dataset in image_sets}
   seconds = {
     dataset: _median(np.array(spans[dataset]), len(images.image_ids))
     for dataset, images in image_sets.items()
   }
   unknown = sum(int(np.isnan(found).sum()) for found in seconds.values())
-  if unknown and unreadable is None and PERSON in kinds.values():
+  if unknown and people and not notes:
+    total = sum(map(len, seconds.values()))
     notes.append(
       f"{unknown:,} of the {total:,} images have no labelling time of any"
       " person; they are not among the fast ones"
     )
-  return Study(image_sets, kinds, named, seconds, tuple(notes))
+  return seconds, notes
 
 
 def _label(where: str, entry):

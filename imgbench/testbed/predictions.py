@@ -43,13 +43,16 @@ def read_array(path: pathlib.Path, mmap: bool = False) -> np.ndarray:
     mmap: whether to leave it on disk until it is used.
 
   Raises:
-    InputError: no such file, or no plain array.
+    InputError: no such file, no plain array, or bytes behind it.
   """
   try:
     if mmap:
-      return np.lib.format.open_memmap(path, mode="r")
-    with path.open("rb") as file:
-      return np.lib.format.read_array(file, allow_pickle=False)
+      array = np.lib.format.open_memmap(path, mode="r")
+      behind = path.stat().st_size - array.offset - array.nbytes
+    else:
+      with path.open("rb") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        behind = path.stat().st_size - file.tell()
   # NumPy evaluates the header as Python: damage shows as any of its errors.
   except Exception as error:
     reason = getattr(error, "strerror", None) or error
@@ -57,6 +60,12 @@ def read_array(path: pathlib.Path, mmap: bool = False) -> np.ndarray:
       f"{path}: expected an .npy file with an array of numbers, got"
       f" {type(error).__name__}: {reason}"
     ) from error
+  if behind:
+    raise errors.InputError(
+      f"{path}: expected the end of the file behind the array"
+      f" {array.dtype} {list(array.shape)}, got {behind} bytes more"
+    )
+  return array
 
 
 def of_ids(
@@ -100,7 +109,7 @@ def checked_ids(
   found = f"{ids.dtype} {list(ids.shape)}"
   if ids.ndim != 2 or not 1 <= ids.shape[1] <= num_classes:
     raise errors.InputError(f"{wanted}, k from 1 to {num_classes}, got {found}")
-  if not np.issubdtype(ids.dtype, np.integer):
+  if ids.dtype.kind not in "iu":  # Time spans are NumPy integers, too.
     raise errors.InputError(f"{wanted}, got {found}")
   least = outcomes.NO_PREDICTION if may_lack else 0
   # The extremes first: far faster than a mask.

@@ -222,22 +222,16 @@ def read(path: pathlib.Path) -> list[Published]:
     path: CSV of one of the known layouts.
 
   Raises:
-    InputError: an unknown header, a cell that holds no number, a line of
-      another length, no figure, two figures of the same thing.
+    InputError: no CSV, an unknown header, a cell without a number or with one
+      that cannot be (a share above the whole, half a rank), a line of another
+      length, no figure, two figures of the same thing.
   """
-  try:
-    lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.InputError(f"{path}: cannot be read: {error}") from error
-  skipped = 0
-  while skipped < len(lines) and lines[skipped].startswith("#"):
-    skipped += 1
-  rows = csv.reader(lines[skipped:])
-  header = tuple(next(rows, ()))
+  (_, header), *numbered = _cells(path)
+  header = tuple(header)
   reader = _reader(path, header)
   found = []
-  for cells in rows:
-    where = f"{path}: line {skipped + rows.line_num}"
+  for number, cells in numbered:
+    where = f"{path}: line {number}"
     if len(cells) != len(header):
       raise errors.InputError(
         f"{where}: expected {len(header)} cells as in the header, got"
@@ -250,6 +244,24 @@ def read(path: pathlib.Path) -> list[Published]:
     ]
   _check_distinct(path, found, header)
   return found
+
+
+def _cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+  """Returns lines with their numbers, the header first, without comments."""
+  try:
+    lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.InputError(f"{path}: cannot be read: {error}") from error
+  skipped = 0
+  while skipped < len(lines) and lines[skipped].startswith("#"):
+    skipped += 1
+  rows = csv.reader(lines[skipped:])
+  try:
+    found = [(skipped + rows.line_num, cells) for cells in rows]
+  except csv.Error as error:
+    where = f"{path}: line {skipped + rows.line_num}"
+    raise errors.InputError(f"{where}: expected CSV, got {error}") from error
+  return found or [(1, [])]
 
 
 def _reader(path, header: tuple[str, ...]):
@@ -290,7 +302,7 @@ def _layout_figures(
         target.metric,
         target.field,
       )
-      number = _number(f"{where}: {column}", row[column])
+      number = _figure(f"{where}: {column}", row[column], target.field, 100)
       half = _half_unit(row[column], target.field)
       if layout.float32:
         half = float(np.spacing(np.float32(number)))
@@ -302,9 +314,10 @@ def _long_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
   for column, field in _LONG_FIGURES.items():
     if row.get(column):
       what = (_named(where, row, name) for name in _LONG)
-      number = _number(f"{where}: {column}", row[column])
+      whole = 100 if column.endswith("_percent") else 1
+      number = _figure(f"{where}: {column}", row[column], field, whole)
       half = _half_unit(row[column], field)
-      scale = 1 if field == RANK or column.endswith("_percent") else 100
+      scale = 1 if field == RANK else 100 // whole
       yield Published(
         "", Key(*what, field), row[column], scale * number, scale * half
       )
@@ -316,8 +329,10 @@ def _cifar_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
   A quantity of several models together keeps its name as the field.
   """
   try:
-    number = float(row["published"])
-  except ValueError:  # "98.4 / 95.5 / 2.9", of a model that is not there.
+    number = _number(where, row["published"])
+  except (
+    errors.InputError
+  ):  # "98.4 / 95.5 / 2.9", of a model that is not there.
     return
   quantity = row["quantity"]
   dataset, field = CIFAR_QUANTITIES.get(quantity, ("", quantity))
@@ -339,12 +354,25 @@ def _named(where: str, row: Mapping[str, str], column: str) -> str:
   return row[column]
 
 
+def _figure(where: str, text: str, field: str, whole: int) -> float:
+  """Returns a number, a share out of `whole` (1 or 100) if it is one."""
+  number = _number(where, text)
+  if field == RANK and (number < 1 or number != int(number)):
+    raise errors.InputError(f"{where}: expected a rank from 1 on, got {text!r}")
+  if field in (VALUE, CI_LOW, CI_HIGH) and not 0 <= number <= whole:
+    kind = "percent" if whole == 100 else "a fraction (else add _percent)"
+    raise errors.InputError(
+      f"{where}: expected {kind} in [0, {whole}], got {text!r}"
+    )
+  return number
+
+
 def _number(where: str, text: str) -> float:
   try:
     number = decimal.Decimal(text)
   except decimal.InvalidOperation:
     number = decimal.Decimal("nan")
-  if not number.is_finite():
+  if not number.is_finite() or abs(number.adjusted()) > 300:
     raise errors.InputError(f"{where}: expected a number, got {text!r}")
   return float(number)
 

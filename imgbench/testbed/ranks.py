@@ -1,6 +1,8 @@
 """Ranks of models and how they change from one data set to another."""
 
+from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,13 +47,58 @@ def ranks(values, among=None) -> np.ndarray:
   return 1 + len(counted) - np.searchsorted(counted, values, side="right")
 
 
+Axis = tuple[str, str, str]  # data set, subset, metric
+
+
+class SetRanks(NamedTuple):
+  """Ranks by one value.
+
+  Attributes:
+    n: public models that have it, which all ranks are among.
+    of: model -> rank, one's own models beside the public ones.
+  """
+
+  n: int
+  of: Mapping[str, int]
+
+
+def by_set(
+  rows: Iterable[records.Row],
+  metrics: Collection[str],
+  own: frozenset[str] = frozenset(),
+) -> dict[Axis, SetRanks]:
+  """Returns the ranks on every data set, for every subset and some metrics.
+
+  What a model has on one data set does not depend on which files of the others
+  are there.
+
+  Args:
+    rows: of the table; those without a value have no rank.
+    metrics: to rank by.
+    own: models that the ranks of the others do not heed.
+  """
+  values: dict[Axis, dict[str, float]] = {}
+  for row in rows:
+    if row.metric in metrics and row.value.value is not None:
+      axis = (row.dataset, row.subset, row.metric)
+      values.setdefault(axis, {})[row.model] = row.value.value
+  found = {}
+  for axis, by_model in values.items():
+    public = np.array([model not in own for model in by_model])
+    of_models = ranks(list(by_model.values()), public).tolist()
+    found[axis] = SetRanks(
+      int(public.sum()), dict(zip(by_model, of_models, strict=True))
+    )
+  return found
+
+
 def changes(
   rows: Sequence[records.Row],
   pairs: Iterable[tuple[str, str]],
   metrics: Sequence[tuple[str, str]],
   own: frozenset[str] = frozenset(),
 ) -> list[Change]:
-  """Returns the ranks of all models with a value on both sets of a pair.
+  """Returns the ranks, see `by_set`, of models with a value on both of a pair.
 
   Args:
     rows: of the table.
@@ -59,28 +106,20 @@ def changes(
     metrics: (metric on the base, metric on the data set), often equal.
     own: models that the ranks of the others do not heed.
   """
-  values = {
-    (row.dataset, row.subset, row.metric, row.model): row.value.value
-    for row in rows
-    if row.value.value is not None
-  }
+  known = by_set(rows, {m for both in metrics for m in both}, own)
   models = sorted({row.model for row in rows})
   subsets = dict.fromkeys(row.subset for row in rows)
+  nothing = SetRanks(0, {})
   found = []
   for base, dataset in pairs:
     for subset in subsets:
       for base_metric, metric in metrics:
-        axes = ((base, subset, base_metric), (dataset, subset, metric))
-        there = [
-          m for m in models if all((*axis, m) in values for axis in axes)
-        ]
-        among = np.array([model not in own for model in there], bool)
-        first, second = (
-          ranks([values[*axis, m] for m in there], among) for axis in axes
-        )
+        first = known.get((base, subset, base_metric), nothing).of
+        second = known.get((dataset, subset, metric), nothing).of
         what = (subset, base, base_metric, dataset, metric)
         found += [
-          Change(m, *what, int(a), int(b), int(a - b))
-          for m, a, b in zip(there, first, second, strict=True)
+          Change(m, *what, first[m], second[m], first[m] - second[m])
+          for m in models
+          if m in first and m in second
         ]
   return found

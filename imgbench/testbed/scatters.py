@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 from imgbench.metrics import summary
+from imgbench.testbed import cifar
 from imgbench.testbed import datasets
 from imgbench.testbed import figures
 from imgbench.testbed import fits
@@ -15,6 +16,7 @@ NETWORKS, FISHER = "public models", "Fisher vectors"
 
 Axis = tuple[str, str]  # data set, metric
 
+_TITLES = {**datasets.SHORT_TITLES, **cifar.TITLES}
 _SMALL_COLUMNS = 3
 
 
@@ -105,7 +107,7 @@ def _labels(x: Axis, y: Axis) -> list[str]:
   if x[0] == y[0]:
     return [grids.metric_title(metric) for _, metric in (x, y)]
   return [
-    f"{grids.metric_title(metric)} on {datasets.SHORT_TITLES.get(name, name)}"
+    f"{grids.metric_title(metric)} on {_TITLES.get(name, name)}"
     for name, metric in (x, y)
   ]
 

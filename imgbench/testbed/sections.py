@@ -23,11 +23,13 @@ from imgbench.testbed import paired_table
 from imgbench.testbed import people as people_lib
 from imgbench.testbed import records
 from imgbench.testbed import reviews as reviews_lib
+from imgbench.testbed import section_names
 from imgbench.testbed import table
 
 OWN = "own model"
 FAST = "fast"
-PEOPLE_MAJORITY, MODELS_MAJORITY = "people_majority", "models_majority"
+PEOPLE_MAJORITY = section_names.PEOPLE_MAJORITY
+MODELS_MAJORITY = section_names.MODELS_MAJORITY
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Section:
     kinds: classifier -> people.PERSON, MODEL, ENSEMBLE or OWN.
     fitted: classifiers that the fits are through.
     rows: of the table.
+    shown: data sets, each of other images than the others: those that tables
+      for people, figures and paired comparisons are of.
     tells_states: whether correct and unclear labels are told apart.
     notes: what a reader of the numbers should know, a line each.
   """
@@ -51,6 +55,7 @@ class Section:
   kinds: Mapping[str, str]
   fitted: frozenset[str]
   rows: Sequence[records.Row]
+  shown: tuple[str, ...]
   tells_states: bool
   notes: tuple[str, ...]
 
@@ -86,7 +91,7 @@ class Section:
           if subset == summary.ALL or not only_all
         },
       )
-      for name in self.images
+      for name in self.shown
     ]
 
   def answers(self, dataset: str, metric: str) -> hard_images.Answers:
@@ -121,7 +126,11 @@ def of_reviewed(
   """Returns the models of a clone on all images that were reviewed.
 
   None where no data set of the clone has such an image.
+
+  Raises:
+    InputError: a model has a name that majorities have here.
   """
+  section_names.check(collection)
   images, notes = {}, []
   for name, dataset in collection.datasets.items():
     found = reviews_lib.reviewed(dataset, reviews)
@@ -166,7 +175,12 @@ def of_people(
   where the file has none. Fits are through the models as in the paper's
   notebook: every name of the file without "human" in it, also its majority of
   models.
+
+  Raises:
+    InputError: a model has the name of another classifier, or one that
+      majorities have here.
   """
+  section_names.check(collection, study, reviews.path)
   kinds, notes = dict(study.kinds), list(study.notes)
   fitted = frozenset(n for n in kinds if "human" not in n)
   if collection is not None:
@@ -179,7 +193,7 @@ def of_people(
     if with_public:
       fitted = frozenset(n for n in kinds if kinds[n] == people_lib.MODEL)
     else:
-      notes += _compared_labels(study, collection)
+      notes += section_names.compared_labels(study, collection)
   images, masks, results = {}, {}, []
   for name, image_set in study.image_sets.items():
     if not image_set.image_ids:
@@ -193,10 +207,15 @@ def of_people(
   for name in (PEOPLE_MAJORITY, MODELS_MAJORITY):
     if any(result.model == name for result in results):
       kinds[name] = people_lib.ENSEMBLE
+  if collection is not None:
+    there = {result.model for result in results}
+    notes += section_names.absent(collection.own - there, images)
   return _section(images, results, kinds, fitted, reviews, masks, notes)
 
 
 def _section(images, results, kinds, fitted, reviews, masks, notes) -> Section:
+  own = {(r.dataset, r.model) for r in results if kinds[r.model] == OWN}
+  shown, hidden = _shown(images, [dataset for dataset, _ in own])
   kinds = {
     name: kind
     for name, kind in kinds.items()
@@ -219,9 +238,37 @@ def _section(images, results, kinds, fitted, reviews, masks, notes) -> Section:
     kinds=kinds,
     fitted=fitted & frozenset(kinds),
     rows=reviews_lib.told(table.rows_of(results, list(images)), reviews),
+    shown=shown,
     tells_states=reviews.tells_states,
-    notes=tuple(notes),
+    notes=(*notes, *hidden),
   )
+
+
+def _shown(images: Mapping[str, reviews_lib.Reviewed], own: Sequence[str]):
+  """Returns the data sets of different images, and notes on the others.
+
+  Of those with the same images it is the one that most of one's own models are
+  on, the first of several.
+
+  Args:
+    images: by data set.
+    own: data set of each result of a model of one's own.
+  """
+  alike: dict[tuple[str, ...], list[str]] = {}
+  for name, found in images.items():
+    image_ids = tuple(sorted(found.dataset.image_ids.tolist()))
+    alike.setdefault(image_ids, []).append(name)
+  shown, notes = [], []
+  for names in alike.values():
+    first = max(names, key=own.count)
+    shown.append(first)
+    notes += [
+      f"{name}: its reviewed images are those of {first}; tables for people,"
+      " figures, paired comparisons and mistakes are of the latter alone"
+      for name in names
+      if name != first
+    ]
+  return tuple(name for name in images if name in shown), notes
 
 
 def _reviewed_set(
@@ -325,34 +372,3 @@ def _with_fast(images, chosen, fast: np.ndarray) -> list[records.Result]:
 def _in_threads(evaluator: evaluate.Evaluator, chosen) -> list[records.Result]:
   with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
     return list(pool.map(evaluator, chosen))
-
-
-def _compared_labels(study, collection) -> list[str]:
-  """A note on models that the file and the clone call alike."""
-  same, differing = set(), {}
-  for name, images in study.image_sets.items():
-    if name not in collection.datasets:
-      continue
-    ids = collection.datasets[name].image_ids.tolist()
-    place = {image: i for i, image in enumerate(ids)}
-    if any(image not in place for image in images.image_ids):
-      continue
-    rows = [place[image] for image in images.image_ids]
-    for p in collection.predictions[name]:
-      if p.model in study.named[name]:
-        same.add(p.model)
-        other = p.ranking[rows, 0] != study.named[name][p.model]
-        differing[p.model] = differing.get(p.model, 0) + int(other.sum())
-  if not same:
-    return []
-  both = (
-    f"{len(same)} models are in the file of people's labels and in the clone"
-  )
-  most = max(differing, key=lambda model: (differing[model], model))
-  if not differing[most]:
-    return [f"{both} and name the same classes in both"]
-  return [
-    f"{both}; {sum(map(bool, differing.values()))} of them name another class"
-    f" for some images, at most {differing[most]:,} ({most}); beside people the"
-    " file's labels are used"
-  ]

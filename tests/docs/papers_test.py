@@ -23,10 +23,11 @@ from imgbench.testbed import table
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = ROOT.joinpath("docs/papers.md").read_text()
+# Those that read published files, and not other programs beside them.
 SCRIPTS = sorted(
   path.stem
   for path in ROOT.joinpath("experiments").glob("*.py")
-  if path.stem != "__init__"
+  if "program.run(" in path.read_text()
 )
 COLUMNS = {
   "table.csv": table.COLUMNS,

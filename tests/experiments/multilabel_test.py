@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 from PIL import Image
@@ -358,9 +359,11 @@ def test_people_without_a_clone(tmp_path):
   args = (f"--annotations={path}", "--pair=human_a,alexnet")
   scripts.main(multilabel, tmp_path / "out", *args)
   names = {p.name for p in (tmp_path / "out").iterdir()}
-  assert {"people_table.csv", "people_fits.csv", "statistics.csv"} <= names
-  assert "table.csv" not in names
-  rows = csv_rows(tmp_path / "out", "people_paired.csv")
+  # There is no other section: its files have the main names.
+  assert {"table.csv", "fits.csv", "paired.csv", "statistics.csv"} <= names
+  assert not [name for name in names if name.startswith("people_")]
+  assert "human_a" in {row["model"] for row in csv_rows(tmp_path / "out")}
+  rows = csv_rows(tmp_path / "out", "paired.csv")
   assert {(r["model_a"], r["model_b"]) for r in rows} == {
     ("human_a", "alexnet")
   }
@@ -369,6 +372,39 @@ def test_people_without_a_clone(tmp_path):
   (row,) = [r for r in rows if (r["dataset"], r["subset"]) == (VAL, "all")]
   assert (row["only_a"], row["only_b"], row["n"]) == ("3", "0", "6")
   assert float(row["p_exact"]) == 0.25
+
+
+def test_the_weak_are_not_drawn_and_that_is_said(with_pickle):
+  manifest = json.loads((with_pickle / program.MANIFEST).read_text())
+  (note,) = [n for n in manifest["notes"] if n.startswith("people: ")]
+  # The three models, their majority and human_b; the others have 5 of 6.
+  assert note.startswith(
+    "people: classifiers below 70% on ImageNet are not shown (all: 5, "
+  )
+  assert note.endswith("); the line includes the models among them")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_sets_of_equal_images_are_compared_once(repo, tmp_path, capsys):
+  folder = tmp_path / "clone"
+  shutil.copytree(repo, folder)
+  ids, labels = VAL_IDS[:-1], VAL_LABELS[:-1]
+  name = datasets.VALIDATION_20K
+  testbed_clone.write_dataset(folder, name, ids, labels)
+  for model in MODELS:
+    ranking = _ranking(model, 0, labels)
+    testbed_clone.write_predictions(folder, name, model, ranking)
+  path = human_files.write_json(tmp_path / "h.json")
+  args = (f"--repo={folder}", f"--annotations={path}")
+  scripts.main(multilabel, tmp_path / "out", *args)
+  out = tmp_path / "out"
+  assert {row["dataset"] for row in csv_rows(out)} == {VAL, name, V2}
+  for file in ("paired.csv", "mistakes.csv", "hardest_classes.csv"):
+    assert {row["dataset"] for row in csv_rows(out, file)} == {VAL, V2}, file
+  assert len(csv_rows(out, "paired.csv")) == 2 * 6
+  printed = capsys.readouterr()
+  assert f"{name}: its reviewed images are those of {VAL};" in printed.err
+  assert datasets.TITLES[name] not in (out / "table.md").read_text()
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -427,7 +463,9 @@ def test_published_figures_of_people_without_people(repo, tmp_path, capsys):
   args = (f"--repo={repo}", f"--annotations={path}", f"--published={figures}")
   scripts.main(multilabel, None, *args)
   # All annotated images are others than those that the figures are of.
-  assert "0 of 0 published figures differ" in capsys.readouterr().out
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert last.startswith("0 of 0 published figures differ")
+  assert last.endswith(", 4 absent")
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -453,13 +491,17 @@ def test_pictures(repo, tmp_path, capsys):
   folder = tmp_path / "images"
   folder.mkdir()
   Image.new("RGB", (50, 40), (9, 90, 190)).save(folder / VAL_IDS[0])
+  (folder / human_files.MORE[0]).write_bytes(b"no image")
   args = (f"--repo={repo}", f"--annotations={path}", f"--images={folder}")
   scripts.main(multilabel, tmp_path / "out", *args)
   assert (tmp_path / f"out/mistakes-{VAL}.png").stat().st_size > 1000
   assert not (tmp_path / f"out/mistakes-{V2}.png").exists()
-  assert "2 of 3 images are in none of the folders" in capsys.readouterr().err
+  printed = capsys.readouterr()
+  assert "1 of 3 images are in none of the folders" in printed.err
+  assert "an empty frame stands for it" in printed.err
   manifest = json.loads((tmp_path / "out" / program.MANIFEST).read_text())
   assert str(folder / VAL_IDS[0]) in manifest["inputs"]
+  assert str(folder / human_files.MORE[0]) not in manifest["inputs"]
 
 
 @pytest.mark.usefixtures("without_figures")

@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -124,6 +125,43 @@ def test_what_is_no_pickle_is_refused(tmp_path, data):
     annotations_pickle.load(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+  "data",
+  [
+    b"\x80\x02Nr\xff\xff\xff\x03.",
+    b"\x80\x02Nr\x09\x00\x00\x00.",
+    b"Np99999999999999\n.",
+    b"Nq\x05.",
+  ],
+)
+def test_few_bytes_do_not_take_all_memory(tmp_path, data):
+  path = tmp_path / "x.pickle"
+  path.write_bytes(data)
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  with pytest.raises(errors.InputError, match=r"in place \d+ of its memo"):
+    annotations_pickle.load(path)
+  taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+  assert taken < 100_000  # KiB
+
+
+@pytest.mark.parametrize(
+  ("data", "match"),
+  [
+    (b"P1\n.", "it has persistent ids"),
+    (b"\x80\x02K\x01Q.", "it has persistent ids"),
+    (b"\x80\x02\x82\x01.", "it names extensions"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
+    (b"\x80\x04\x8c\x04a\nb\n\x8c\x01c\x93.", "it names a b .c, which is no"),
+  ],
+)
+def test_errors_are_one_line(tmp_path, data, match):
+  path = tmp_path / "x.pickle"
+  path.write_bytes(data)
+  with pytest.raises(errors.InputError, match=match) as raised:
+    annotations_pickle.load(path)
+  assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_read(tmp_path, protocol):
   path = human_files.write_pickle(tmp_path / "h.pickle", protocol)
@@ -217,6 +255,33 @@ def _broken(change):
       "expected every image once, got 15 entries for 14 images",
     ),
     (lambda v: v["labeled_images"].append(3), "expected text, got int"),
+    (lambda v: v["labeled_images"].append([3]), "expected text, got list"),
+    (
+      lambda v: v["labeled_images"].clear(),
+      "labeled_images: expected labelled images, got none$",
+    ),
+    (
+      lambda v: [e.update(problematic=True) for e in v["image_map"].values()],
+      "got none but the 14 that image_map calls problematic",
+    ),
+    (lambda v: v.update(all_candidates=[[1]]), "all_candidates: .*got list"),
+    (lambda v: v.update(all_candidates={1: 2}), "all_candidates: .*got int"),
+    (
+      lambda v: v["split_wnids"].update({("object",): None}),
+      r"split_wnids\[\('object',\)\]: expected WordNet ids, got NoneType",
+    ),
+    (
+      lambda v: v["split_wnids"].update({("object",): [[1]]}),
+      "split_wnids.*expected text, got list",
+    ),
+    (
+      lambda v: v["split_wnids"].update({("object",): [1, 2]}),
+      "split_wnids.*expected text, got int",
+    ),
+    (
+      lambda v: v["wnid_map"].update({human_files.VALIDATION[0]: ["n0"]}),
+      r"wnid_map\['ILSVRC2012_val_00000001.JPEG'\]",
+    ),
     (
       lambda v: v["image_map"][human_files.VALIDATION[0]].update(id="y"),
       "got 'y'",

@@ -156,6 +156,18 @@ def test_an_own_model_that_guesses_is_told(clone, tmp_path):
   assert any("as by guessing" in note for note in found.notes)
 
 
+def test_an_own_model_that_is_worst_first_is_told(clone, tmp_path):
+  mine = tmp_path / "mine.npy"
+  labels = cifar_files.labels("original")
+  np.save(mine, (labels[:, None] + np.arange(1, 11)) % 10)
+  found = cifar.read(*clone, [f"mine@cifar10-test={mine}"])
+  (note,) = [note for note in found.notes if "right for" in note]
+  assert note == (
+    "mine on cifar10-test: the first class of its rows is right for 0 of 40"
+    " images, the last one for 40; is it stored worst first?"
+  )
+
+
 def test_names_that_clash_are_refused(clone, tmp_path):
   mine = tmp_path / "mine.npy"
   np.save(mine, np.full((30, 1), 3))

@@ -40,7 +40,8 @@ def test_verdicts():
   lines = comparison.verdict(compared).splitlines()
   assert lines[1].endswith("value: published 76.06, ours 76.0000 (-0.0600)")
   assert lines[-1] == (
-    "1 of 3 published figures differ by more than the printed precision"
+    "1 of 3 published figures differ by more than the printed precision,"
+    " 1 absent, 1 not counted"
   )
   grid = comparison.summarized(compared)
   assert grid.rows == (
@@ -55,7 +56,7 @@ def test_all_kinds_of_numbers():
   ours = comparison.ours(
     found,
     shifts.compute(found, pair, [TOP1]),
-    ranks.changes(found, pair, [(TOP1, TOP1)]),
+    ranks.by_set(found, [TOP1]),
     [line],
   )
   figures = [
@@ -101,14 +102,26 @@ def test_many_differences_are_cut():
   assert lines[22].startswith("25 of 25 published figures differ")
 
 
-def test_ranks_need_all_models(capsys):
+def test_ranks_need_all_models_of_their_set(capsys):
   output = program.Output(None)
-  with_rank = [figure(3, 0, field="rank")]
-  assert comparison.heeds_ranks(output, with_rank, 67)
-  assert capsys.readouterr().err == ""
-  assert not comparison.heeds_ranks(output, with_rank, 40)
-  assert "among 67 models and 40 are here" in capsys.readouterr().err
-  assert not comparison.heeds_ranks(output, [figure(3, 0)], 40)
+  models = [f"m{i}" for i in range(67)]
+  found = rows.of(x=dict.fromkeys(models, 50), y=dict.fromkeys(models[1:], 50))
+  on_sets = ranks.by_set(found, [TOP1])
+  figures = [figure(1, 0, field="rank", dataset=name) for name in "xyz"]
+  kept = comparison.comparable_ranks(output, figures, on_sets)
+  assert list(kept) == [("x", "all", TOP1)]
+  assert capsys.readouterr().err.splitlines() == [
+    f"note: {name}: published ranks are among 67 models and {n} are here: ranks"
+    " are not compared"
+    for name, n in (("y", 66), ("z", 0))
+  ]
+  figures = [
+    figure(1, 0, model="m1", field="rank", dataset=name) for name in "xy"
+  ]
+  ours = comparison.ours(found, ranks=kept)
+  compared = comparison.compare(figures, ours)
+  assert [c.verdict for c in compared] == [comparison.AGREES, comparison.ABSENT]
+  comparison.comparable_ranks(output, [figure(3, 0)], on_sets)
   assert capsys.readouterr().err == ""
 
 
@@ -124,4 +137,6 @@ def test_files_of_published_figures_are_inputs(tmp_path, capsys):
   assert text.splitlines()[1] == (
     "figures.csv,a,x,all,m,value,percent,0.5,,,5.00000000,absent,"
   )
-  assert "0 of 0 published figures differ" in capsys.readouterr().out
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert last.startswith("0 of 0 published figures differ")
+  assert last.endswith("precision, 1 absent")

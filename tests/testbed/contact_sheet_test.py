@@ -35,7 +35,9 @@ def test_find(tmp_path):
 def test_draw(tmp_path):
   pictures = [
     contact_sheet.Picture(
-      _image(tmp_path / f"{i}.png", (300 + i, 200), (30 * i, 90, 120)),
+      contact_sheet.read(
+        _image(tmp_path / f"{i}.png", (300 + i, 200), (30 * i, 90, 120))
+      ),
       ("label: Norwich terrier", "40 of 40 models: cairn"),
     )
     for i in range(8)
@@ -50,8 +52,17 @@ def test_draw(tmp_path):
   np.testing.assert_array_equal(shown[0, 0], [30, 90, 120])
 
 
-def test_what_is_no_image_is_refused(tmp_path):
-  path = tmp_path / "x.png"
-  path.write_text("no image")
+@pytest.mark.parametrize("content", [b"no image", b"", "torn"])
+def test_what_is_no_image_is_refused(tmp_path, content):
+  path = _image(tmp_path / "x.png", (300, 300))
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) // 2] if content == "torn" else content)
   with pytest.raises(errors.InputError, match=r"x\.png: expected an image"):
-    contact_sheet.draw("", [contact_sheet.Picture(path, ())])
+    contact_sheet.read(path)
+
+
+def test_an_empty_frame_stands_for_no_image():
+  draw = contact_sheet.draw("", [contact_sheet.Picture(None, ("label: a",))])
+  (axes,) = draw(themes.LIGHT).axes
+  assert not axes.images
+  assert axes.texts[0].get_text() == "cannot be read"

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from imgbench.report import themes
+from imgbench.testbed import cifar
+from imgbench.testbed import datasets
 from imgbench.testbed import figures
 from imgbench.testbed import fits
 from imgbench.testbed import scatters
@@ -43,6 +45,16 @@ def test_groups_and_names():
     ("fv_4k", scatters.FISHER, False),
     ("mine", "one's own", True),
   ]
+
+
+def test_axes_have_the_names_of_the_tables():
+  for names, title in (
+    ((cifar.TEST, cifar.V4), "CIFAR-10 test"),
+    ((datasets.VALIDATION, datasets.TOP_IMAGES), "validation"),
+  ):
+    axes = [(name, TOP1) for name in names]
+    figure = scatters.both_scales(ROWS, [], *axes)(themes.LIGHT)
+    assert figure.axes[0].get_xlabel() == f"Top-1 accuracy on {title} (%)"
 
 
 def test_both_scales():
@@ -128,3 +140,18 @@ def test_the_same_bytes_in_both_forms():
   draw = scatters.both_scales(*ARGS)
   for render in (themes.render, themes.render_pdf):
     assert render(draw, themes.LIGHT) == render(draw, themes.LIGHT)
+
+
+@pytest.mark.parametrize("length", [3, 30, 60])
+@pytest.mark.parametrize("panels", [1, 2])
+def test_the_legend_is_no_wider_than_the_figure(panels, length):
+  text = "linear fit of the models, with those below 70% (2 to 3 not shown)"
+  points = [
+    figures.Point("a", ROWS[0].value, ROWS[0].value, f"{i} {text[:length]}")
+    for i in range(5)
+  ]
+  panel = figures.Panel("p", "x", "y", points)
+  figure = figures.scatter([panel] * panels)(themes.LIGHT)
+  figure.draw_without_rendering()
+  legend_box = figure.legends[0].get_window_extent()
+  assert legend_box.x1 <= figure.bbox.x1 + 1

@@ -106,6 +106,10 @@ def test_other_csv_files_are_refused(tmp_path, dataset, text, message):
     ("[1]\n", r"jsonl:1: expected an object .* got \[1\]"),
     ('{"image_id": 5, "labels": [1]}', "jsonl:1: expected an object"),
     ('{"image_id": "a"}', "jsonl:1: expected an object"),
+    (
+      '{"image_id": "a", "labels": [1], "labels": [2]}',
+      "jsonl:1: expected a JSON object, got 'labels' stands there twice",
+    ),
     ('{"image_id": "a", "labels": []}', "jsonl:1: expected at least 1 labels"),
     (
       '{"image_id": "a", "labels": [1]}\n{"image_id": "b", "labels": [1, 2]}',

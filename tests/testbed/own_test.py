@@ -297,7 +297,15 @@ def test_they_may_be_the_only_ones_of_a_data_set(tmp_path):
   ("flags", "message"),
   [
     (["good@{}={}"], "the clone has a model good already"),
+    (
+      ["good_model@{}={}"],
+      r"the clone has a model good already \(a trailing _m",
+    ),
     (["mine@{}={}", "mine@{}={}"], "one file of mine for .*, got two"),
+    (
+      ["mine@{}={}", f"mine_model@{VALIDATION}={{1}}"],
+      "expected one spelling of a model, got mine before",
+    ),
     (["mine@imagenetv2-x={1}"], "unknown data set 'imagenetv2-x'; known here"),
     (["mine@imagenetv2-a-44={1}"], "imagenetv2-a-44.json: cannot be read"),
     (["mine={1}"], "expected MODEL@DATASET=FILE"),

@@ -95,6 +95,9 @@ def test_parse_pair():
     errors.InputError, match="no classifier resnet5; .*resnet50"
   ):
     paired_table.parse_pair("a,resnet5", ["a", "resnet50"])
+  with pytest.raises(errors.InputError, match="without commas, got 'm,n'"):
+    paired_table.parse_pair("m,n,a", ["a", "b", "m,n"])
+  assert paired_table.parse_pair("a,b", ["a", "b", "m,n"]) == ("a", "b")
 
 
 def test_all_pairs_of_many():

@@ -110,7 +110,7 @@ def test_label_that_is_no_class_is_wrong_and_noted(label):
   annot_data = {"human_a": {"image0": {"label": label}}, "m": {}}
   study = people.read_labels("x", annot_data, _images())
   np.testing.assert_array_equal(study.named["set"]["human_a"], [-1])
-  assert "1 labels, such as" in study.notes[0]
+  assert "1 labels, such as" in study.notes[1]
   assert study.named["set"]["human_a"].dtype == np.int16
 
 

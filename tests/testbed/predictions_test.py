@@ -62,6 +62,8 @@ def changed(row, column, value):
     (lambda r: r.astype(np.float16), "integers .*, got float16"),
     (lambda r: r[:, :1] > 5, "integers .*, got bool"),
     (lambda r: r.astype(str), "integers .*, got <U"),
+    (lambda r: r.astype("m8[s]"), "integers .*, got timedelta64"),
+    (lambda r: r.astype("M8[s]"), "integers .*, got datetime64"),
     (lambda r: r[:, 0], r"integers \[N, k\].*, got int64 \[20\]"),
     (lambda r: r[:, :, None], r"got int64 \[20, 5, 1\]"),
     (lambda r: r[:, :0], r"k from 1 to 1000, got int64 \[20, 0\]"),
@@ -83,6 +85,20 @@ def test_damaged_files_are_refused(tmp_path, dataset, content):
   path.write_bytes(path.read_bytes()[:-8] if content == "torn" else content)
   with pytest.raises(errors.InputError, match=r"model.npy: expected an .npy"):
     predictions.read_ranking(path, dataset, "model")
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_bytes_behind_the_array_are_refused(tmp_path, dataset, mmap):
+  path = tmp_path / "model.npy"
+  np.save(path, good(dataset))
+  np.testing.assert_array_equal(
+    predictions.read_array(path, mmap), good(dataset)
+  )
+  path.write_bytes(path.read_bytes() + b"behind")
+  with pytest.raises(
+    errors.InputError, match=r"the array int64 \[20, 5\], got 6 bytes more"
+  ):
+    predictions.read_array(path, mmap)
 
 
 def of(dataset, ranking):

@@ -127,7 +127,31 @@ LONG = "model,dataset,subset,metric,value\n"
     (LONG + "a,x,all,m,nan\n", "line 2: value: expected a number, got 'nan'"),
     ("# c\n" + LONG + "a,x,all,m\n", "line 3: expected 5 cells .* got 4"),
     (LONG + ",x,all,m,1\n", "line 2: model: expected a name"),
-    (LONG + "a,x,all,m,1\na,x,all,m,2\n", "one figure of a/x/all/m/value, got"),
+    (LONG + "a,x,all,m,1\na,x,all,m,0\n", "one figure of a/x/all/m/value, got"),
+    (
+      LONG + f"{'a' * 140_000},x,all,m,1\n",
+      "line 2: expected CSV, got field la",
+    ),
+    (
+      LONG + "a,x,all,m,63.3\n",
+      r"a fraction .else add _percent. in .0, 1., go",
+    ),
+    (LONG + "a,x,all,m,-0.1\n", "a fraction .* got '-0.1'"),
+    (LONG + "a,x,all,m,1e999\n", "expected a number, got '1e999'"),
+    (
+      LONG.replace("value", "value_percent") + "a,x,all,m,100.1\n",
+      r"value_percent: expected percent in \[0, 100\], got '100.1'",
+    ),
+    (
+      LONG.replace("value", "ci_low") + "a,x,all,m,2\n",
+      "ci_low: expected a fraction",
+    ),
+    (
+      LONG.replace("value", "rank") + "a,x,all,m,1.5\n",
+      "rank: expected a rank from 1 on, got '1.5'",
+    ),
+    (LONG.replace("value", "rank") + "a,x,all,m,0\n", "rank from 1 on"),
+    (PAPER + "a,563,,,,,,,\n", "val_top1: expected percent"),
   ],
 )
 def test_bad_files_are_refused(tmp_path, text, message):

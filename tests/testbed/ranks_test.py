@@ -30,9 +30,24 @@ def test_ones_own_model_moves_nobody():
   assert [
     (c.model, c.rank_base, c.rank_dataset, c.change) for c in changes
   ] == [
-    ("a", 1, 2, -1),
-    ("b", 2, 1, 1),
-    ("mine", 2, 1, 1),
+    ("a", 2, 2, 0),  # Behind "gone", which has a value on x alone.
+    ("b", 3, 1, 2),
+    ("mine", 3, 1, 2),
   ]
   assert changes[0][1:6] == ("all", "x", TOP1[0], "y", TOP1[1])
   assert len(changes[0]) == len(ranks.COLUMNS)
+
+
+def test_ranks_do_not_depend_on_the_files_of_other_sets():
+  found = rows.of(x={"a": 90, "b": 80, "c": 70}, y={"a": 60, "b": 70, "c": 50})
+  whole = ranks.by_set(found, TOP1)
+  without = [row for row in found if (row.model, row.dataset) != ("b", "y")]
+  less = ranks.by_set(without, TOP1)
+  x, y = (("x", "all", TOP1[0]), ("y", "all", TOP1[0]))
+  assert less[x] == whole[x] == (3, {"a": 1, "b": 2, "c": 3})
+  assert less[y] == (2, {"a": 1, "c": 2})
+  changes = ranks.changes(without, [("x", "y")], [TOP1])
+  assert [(c.model, c.rank_base) for c in changes] == [("a", 1), ("c", 3)]
+  # One's own stand beside, are not counted and are in no number of models.
+  mine = ranks.by_set(found, TOP1, frozenset({"a"}))
+  assert mine[x] == (2, {"a": 1, "b": 1, "c": 2})
