@@ -6,10 +6,14 @@ from typing import Any
 from imgbench import registry
 from imgbench.models import base
 from imgbench.models import cnn
+from imgbench.models import convnext
+from imgbench.models import efficientnet
 from imgbench.models import layers
+from imgbench.models import mixer
 from imgbench.models import resnet
 from imgbench.models import vit
 from imgbench.models import whitened
+from imgbench.models import wide_resnet
 
 BUILDERS = {
   "cnn": cnn.build_cnn,
@@ -19,6 +23,11 @@ BUILDERS = {
   "resnet50": resnet.resnet50,
   "resnet101": resnet.resnet101,
   "resnet152": resnet.resnet152,
+  "wide_resnet28_10": wide_resnet.wide_resnet28_10,
+  "convnext_t": convnext.convnext_t,
+  "efficientnet_b0": efficientnet.efficientnet_b0,
+  "mlp_mixer_s16": mixer.mlp_mixer_s16,
+  "mlp_mixer_b16": mixer.mlp_mixer_b16,
   "vit_ti16": vit.vit_ti16,
   "vit_s16": vit.vit_s16,
   "vit_b16": vit.vit_b16,

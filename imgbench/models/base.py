@@ -20,20 +20,21 @@ class Model:
   Attributes:
     init: key -> variables, a dict of collections: "params" is trained, others
       ("batch_stats", "frozen") are the model's state. All leaves are float32.
-    apply: (variables, images [B, H, W, C], train) -> (logits float32 [B, K],
-      state), where state is every collection but "params". It differs from
-      what came in only if `train`. Images are normalised, in `dtype`.
+    apply: (variables, images [B, H, W, C], train, key=None) -> (logits float32
+      [B, K], state), where state is every collection but "params". It differs
+      from what came in only if `train`. Images are normalised, in `dtype`. The
+      key is that of what is dropped in training.
     dtype: what the model computes in; parameters and statistics stay float32.
     prepare: None, or (variables, images float [N, H, W, C]) -> variables, to
       be called once before training with normalised training images.
+    needs_key: whether `apply` needs a key when it trains; else it is not used.
   """
 
   init: Callable[[jax.Array], Variables]
-  apply: Callable[
-    [Variables, jax.Array, bool], tuple[jax.Array, dict[str, Any]]
-  ]
+  apply: Callable[..., tuple[jax.Array, dict[str, Any]]]
   dtype: Any
   prepare: Callable[[Variables, jax.Array], Variables] | None = None
+  needs_key: bool = False
 
 
 def from_module(
@@ -41,6 +42,7 @@ def from_module(
   image_shape: tuple[int, int, int],
   dtype: Any,
   prepare: Callable[[Variables, jax.Array], Variables] | None = None,
+  needs_key: bool = False,
 ) -> Model:
   """Returns a Model around a Flax module.
 
@@ -49,23 +51,38 @@ def from_module(
     image_shape: (H, W, C).
     dtype: of the images that `module` is called with.
     prepare: see `Model`.
+    needs_key: see `Model`; of Flax's stream "dropout".
   """
 
   def init(key: jax.Array) -> Variables:
     images = jnp.zeros((1, *image_shape), dtype)
     return dict(module.init(key, images, train=False))
 
-  def apply(variables: Variables, images: jax.Array, train: bool):
+  def apply(
+    variables: Variables,
+    images: jax.Array,
+    train: bool,
+    key: jax.Array | None = None,
+  ):
     state = {k: v for k, v in variables.items() if k != "params"}
     if not train:
       logits = module.apply(variables, images, train=False)
       return logits.astype(jnp.float32), state
+    if needs_key and key is None:
+      raise errors.InputError(
+        "dropout, drop_path: expected a training step that gives the model a"
+        " PRNG key, got none; set both to 0 or pass `key`"
+      )
     logits, updated = module.apply(
-      variables, images, train=True, mutable=["batch_stats"]
+      variables,
+      images,
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"dropout": key} if needs_key else None,
     )
     return logits.astype(jnp.float32), {**state, **updated}
 
-  return Model(init=init, apply=apply, dtype=dtype, prepare=prepare)
+  return Model(init, apply, dtype, prepare, needs_key)
 
 
 def num_params(variables: Variables) -> int:
@@ -82,3 +99,12 @@ def check_image_size(
       f"model {name!r}: expected images of at least {smallest}x{smallest}"
       f" pixels, got {image_shape[0]}x{image_shape[1]}"
     )
+
+
+def check_shares(**settings: float) -> None:
+  """Raises InputError for a setting that is not in [0, 1)."""
+  for name, value in settings.items():
+    if not 0 <= value < 1:
+      raise errors.InputError(
+        f"{name}: expected a number in [0, 1), got {value}"
+      )

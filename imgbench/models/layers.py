@@ -1,4 +1,8 @@
-"""Layers that several models share; NHWC, parameters in float32."""
+"""Layers that several models share; NHWC, parameters in float32.
+
+Flax puts the names of modules on what they compute, so that profiles show
+blocks and layers; what lies between modules has a `jax.named_scope`.
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -34,7 +38,19 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
 
 def global_mean(x: jax.Array) -> jax.Array:
   """[B, H, W, C] -> float32 [B, C], the mean over all positions."""
-  return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+  with jax.named_scope("pool"):
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def drop_path(x: jax.Array, rate: float, train: bool) -> jax.Array:
+  """[B, ...] with examples dropped whole, the others scaled up.
+
+  To be called in a module, whose key of "dropout" it draws with.
+
+  Source: Huang et al. 2016 (arXiv:1603.09382).
+  """
+  whole = nn.Dropout(rate, broadcast_dims=tuple(range(1, x.ndim)))
+  return whole(x, deterministic=not train)
 
 
 class Conv(nn.Module):
@@ -151,6 +167,10 @@ class BatchNorm(nn.Module):
   variance is the mean square less the square of the mean (one pass over x), and
   what runs is the mean over groups, biased as in Flax.
 
+  On one CPU core, with a ReLU behind it, forward and backward of [4, 28, 28,
+  512]: 6.3 ms, Flax's 12.2. As x * a + b, or with the gradient written down, it
+  is 3.6 ms; in a whole step of ResNet-50 that is 2%, and other numbers.
+
   Source: Ioffe and Szegedy 2015.
   """
 
@@ -203,11 +223,13 @@ class BatchNorm(nn.Module):
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0):
   """Maximum over size x size windows."""
-  return nn.max_pool(
-    x, (size, size), (stride, stride), ((padding, padding),) * 2
-  )
+  with jax.named_scope("pool"):
+    return nn.max_pool(
+      x, (size, size), (stride, stride), ((padding, padding),) * 2
+    )
 
 
+@jax.named_scope("pool")
 def halve(x: jax.Array) -> jax.Array:
   """Maximum over 2x2 tiles; an odd last row or column is left out.
 

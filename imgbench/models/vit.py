@@ -7,7 +7,6 @@ its parameter counts are those published.
 """
 
 from collections.abc import Callable
-import dataclasses
 import functools
 from typing import Any
 
@@ -19,41 +18,10 @@ import numpy as np
 from imgbench import errors
 from imgbench.models import base
 from imgbench.models import layers
+from imgbench.models import tokens
 
 POOLINGS = ("gap", "token")
 POSITIONS = ("sincos2d", "learn")
-
-LAYER_NORM_EPS = 1e-6
-
-
-class PatchEmbedding(nn.Module):
-  """[B, H, W, C] -> [B, H / p * W / p, F], a linear map of each patch.
-
-  A convolution with stride p, as a matrix product over the pixels of a patch;
-  its kernel keeps 4 axes.
-  """
-
-  features: int
-  size: int
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, images: jax.Array) -> jax.Array:
-    batch, height, width, channels = images.shape
-    size = self.size
-    shape = (size, size, channels, self.features)
-    kernel = self.param(
-      "kernel", nn.initializers.lecun_normal(), shape, jnp.float32
-    )
-    bias = self.param(
-      "bias", nn.initializers.zeros, (self.features,), jnp.float32
-    )
-    rows, cols = height // size, width // size
-    x = images.astype(self.dtype)
-    x = x.reshape(batch, rows, size, cols, size, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * cols, -1)
-    kernel = kernel.reshape(-1, self.features).astype(self.dtype)
-    return x @ kernel + bias.astype(self.dtype)[None, None]
 
 
 class Attention(nn.Module):
@@ -83,26 +51,6 @@ class Attention(nn.Module):
     return dense(name="out")(mixed.reshape(batch, tokens, width))
 
 
-class Mlp(nn.Module):
-  """Two linear layers of each token, GELU (its tanh form) between them."""
-
-  hidden: int
-  dropout: float
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    dense = functools.partial(
-      nn.Dense,
-      dtype=self.dtype,
-      kernel_init=nn.initializers.xavier_uniform(),
-      bias_init=nn.initializers.normal(1e-6),
-    )
-    y = layers.activation("gelu")(dense(self.hidden, name="in")(x))
-    y = nn.Dropout(self.dropout, deterministic=not train)(y)
-    return dense(x.shape[-1], name="out")(y)
-
-
 class Block(nn.Module):
   """Attention and MLP behind a norm each, added to what came in."""
 
@@ -117,14 +65,12 @@ class Block(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     def branch(y):
       y = nn.Dropout(self.dropout, deterministic=not train)(y)
-      # One draw for all of an example.
-      whole = nn.Dropout(self.drop_path, broadcast_dims=(1, 2))
-      return whole(y, deterministic=not train)
+      return layers.drop_path(y, self.drop_path, train)
 
     y = self.norm(name="norm1")(x)
     x += branch(Attention(self.num_heads, self.dtype, name="attention")(y))
     y = self.norm(name="norm2")(x)
-    mlp = Mlp(self.mlp_hidden, self.dropout, self.dtype, name="mlp")
+    mlp = tokens.Mlp(self.mlp_hidden, self.dropout, self.dtype, name="mlp")
     return x + branch(mlp(y, train))
 
 
@@ -147,10 +93,8 @@ class VisionTransformer(nn.Module):
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-    norm = functools.partial(
-      nn.LayerNorm, epsilon=LAYER_NORM_EPS, dtype=self.dtype
-    )
-    embed = PatchEmbedding(
+    norm = functools.partial(tokens.LayerNorm, dtype=self.dtype)
+    embed = tokens.PatchEmbedding(
       self.width, self.patch_size, self.dtype, name="patches"
     )
     x = self._add_positions(embed(images), images.shape[1:3])
@@ -167,10 +111,11 @@ class VisionTransformer(nn.Module):
         name=f"block{index + 1}",
       )(x, train)
     x = norm(name="norm")(x)
-    if self.pooling == "gap":
-      x = jnp.mean(x, axis=1, dtype=jnp.float32)
-    else:
-      x = x[:, 0].astype(jnp.float32)
+    with jax.named_scope("pool"):
+      if self.pooling == "gap":
+        x = jnp.mean(x, axis=1, dtype=jnp.float32)
+      else:
+        x = x[:, 0].astype(jnp.float32)
     if self.pre_logits:
       x = nn.tanh(nn.Dense(self.width, name="pre_logits")(x))
     kernel_init = nn.initializers.lecun_normal()
@@ -255,8 +200,7 @@ def build_vit(
       it grows linearly from 0 in the first (Huang et al. 2016).
 
   Returns:
-    A Model. With `dropout` or `drop_path` its `apply` needs a fourth argument,
-    a PRNG key, when it trains; without them it takes none.
+    A Model; with `dropout` or `drop_path` it needs a key when it trains.
 
   Raises:
     InputError: a setting out of range, or patches that do not fit the images.
@@ -265,8 +209,7 @@ def build_vit(
   for key, value in {"depth": depth, "mlp_ratio": mlp_ratio}.items():
     _check(value >= 1, key, "at least 1", value)
   _check(pooling in POOLINGS, "pooling", _one_of(POOLINGS), repr(pooling))
-  for key, value in {"dropout": dropout, "drop_path": drop_path}.items():
-    _check(0 <= value < 1, key, "a number in [0, 1)", value)
+  base.check_shares(dropout=dropout, drop_path=drop_path)
   module = VisionTransformer(
     num_classes=num_classes,
     patch_size=patch_size,
@@ -282,8 +225,8 @@ def build_vit(
     drop_path=drop_path,
     dtype=dtype,
   )
-  model = base.from_module(module, image_shape, dtype)
-  return _with_key(model, module) if dropout or drop_path else model
+  needs_key = bool(dropout or drop_path)
+  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
 
 
 vit_ti16 = functools.partial(build_vit, width=192, depth=12, num_heads=3)
@@ -292,32 +235,8 @@ vit_b16 = functools.partial(build_vit, width=768, depth=12, num_heads=12)
 vit_l16 = functools.partial(build_vit, width=1024, depth=24, num_heads=16)
 
 
-def _with_key(model: base.Model, module: nn.Module) -> base.Model:
-  """Lets `apply` take the key of what is dropped."""
-
-  def apply(variables, images, train, key=None):
-    if not train:
-      return model.apply(variables, images, False)
-    if key is None:
-      raise errors.InputError(
-        "dropout, drop_path: expected a training step that gives the model a"
-        " PRNG key, got none; set both to 0 or pass `key`"
-      )
-    rngs = {"dropout": key}
-    logits = module.apply(variables, images, train=True, rngs=rngs)
-    return logits.astype(jnp.float32), {}
-
-  return dataclasses.replace(model, apply=apply)
-
-
 def _check_shape(image_shape, patch_size, width, num_heads, posemb) -> None:
-  sides = image_shape[:2]
-  _check(
-    patch_size >= 1 and not any(side % patch_size for side in sides),
-    "patch_size",
-    f"a divisor of both sides of images of {sides[0]}x{sides[1]}",
-    f"{patch_size}; change it or the size of the images",
-  )
+  tokens.check_patches(image_shape, patch_size)
   _check(
     num_heads >= 1 and width >= 1 and not width % num_heads,
     "num_heads",

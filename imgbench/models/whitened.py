@@ -80,7 +80,7 @@ class WhitenedConvNet(nn.Module):
     )
     if self.stem_bias:
       bias = self.param("stem_bias", nn.initializers.zeros, shape[-1:])
-      x = x + bias.astype(self.dtype)
+      x = x + bias.astype(self.dtype)[None, None, None]
     return x
 
 

@@ -5,12 +5,15 @@ runs the body on its own rows. A body that is written against a view means the
 same under both.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+
+from imgbench.parallel import placement
 
 
 class View(Protocol):
@@ -42,6 +45,19 @@ class View(Protocol):
   def shift(self, array: jax.Array) -> jax.Array:
     """Row i of the global batch becomes row i - 1 of it, the first the last."""
 
+  def own_key(self, key: jax.Array) -> jax.Array:
+    """The key of what is drawn for the rows seen here."""
+
+  def whole(self, tree: Any) -> Any:
+    """Arrays of a state as the model computes with them, nothing cut."""
+
+  def by_rows(self, function: Callable) -> Callable:
+    """A function of arrays [B, ...] to such, which treats each row by itself.
+
+    It is told to the compiler, which otherwise gathers what it cannot cut, such
+    as the input of a top-k.
+    """
+
   def split(self, tree: Any, parts: int) -> Any:
     """Arrays [B, ...] as [parts, B / parts, ...].
 
@@ -55,9 +71,11 @@ class WholeView:
 
   Attributes:
     num_shards: D.
+    mesh: of the devices; None where there is one.
   """
 
   num_shards: int = 1
+  mesh: jax.sharding.Mesh | None = None
   axis_name: None = None
 
   @property
@@ -82,7 +100,35 @@ class WholeView:
 
   def shift(self, array: jax.Array) -> jax.Array:
     """See `View`."""
-    return jnp.roll(array, 1, axis=0)
+    if self.mesh is None:
+      return jnp.roll(array, 1, axis=0)
+    # Of a roll the compiler makes several transfers if what follows is another
+    # shape of the same rows.
+    axes = self.mesh.axis_names
+    rows = jax.sharding.PartitionSpec(axes)
+    return jax.shard_map(
+      lambda own: _shift(own, axes, self.num_shards),
+      mesh=self.mesh,
+      in_specs=rows,
+      out_specs=rows,
+    )(array)
+
+  def own_key(self, key: jax.Array) -> jax.Array:
+    """See `View`."""
+    return key
+
+  def whole(self, tree: Any) -> Any:
+    """See `View`."""
+    return tree if self.mesh is None else placement.whole(self.mesh, tree)
+
+  def by_rows(self, function: Callable) -> Callable:
+    """See `View`."""
+    if self.mesh is None:
+      return function
+    rows = jax.sharding.PartitionSpec(self.mesh.axis_names)
+    return jax.shard_map(
+      function, mesh=self.mesh, in_specs=rows, out_specs=rows, check_vma=False
+    )
 
   def split(self, tree: Any, parts: int) -> Any:
     """See `View`."""
@@ -132,12 +178,29 @@ class DeviceView:
 
   def shift(self, array: jax.Array) -> jax.Array:
     """See `View`."""
-    right = [(i, (i + 1) % self.num_shards) for i in range(self.num_shards)]
-    first = jax.lax.ppermute(array[-1:], self.axis_name, right)
-    return jnp.concatenate([first, array[:-1]])
+    return _shift(array, self.axis_name, self.num_shards)
+
+  def own_key(self, key: jax.Array) -> jax.Array:
+    """See `View`."""
+    return jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
+
+  def whole(self, tree: Any) -> Any:
+    """See `View`."""
+    return tree
+
+  def by_rows(self, function: Callable) -> Callable:
+    """See `View`."""
+    return function
 
   def split(self, tree: Any, parts: int) -> Any:
     """See `View`."""
     return jax.tree.map(
       lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), tree
     )
+
+
+def _shift(own: jax.Array, axis_name, num_shards: int) -> jax.Array:
+  """One device's rows of the global batch, each the one before it."""
+  right = [(i, (i + 1) % num_shards) for i in range(num_shards)]
+  first = jax.lax.ppermute(own[-1:], axis_name, right)
+  return jnp.concatenate([first, own[:-1]])

@@ -199,10 +199,11 @@ def build(
     InputError: whatever in the config does not fit.
   """
   schedule, tx = _optimizer(config, info.num_examples, total_steps)
-  model = _model(config, info, image_shape, spread)
+  view = spread.strategy.view
+  model = _of_whole(_model(config, info, image_shape, spread), view)
   normalize = _normalizer(config, image_shape, model.dtype)
   sample = _sampler(config, info, image_shape, normalize)
-  mix = _mixer(config, spread.strategy.view)
+  mix = _mixer(config, view)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   train_step = step_lib.build_train_step(
     model,
@@ -211,6 +212,8 @@ def build(
     ema_decay=config.ema.decay,
     loss_of=LOSSES[loss_name(config)],
     spread=spread.spread,
+    # No number of a step, which `device_step` folds in, comes this far.
+    key=jax.random.fold_in(step_key, 0xFFFFFFFF),
   )
   return Compute(
     strategy=spread.strategy,
@@ -270,6 +273,16 @@ def _model(config, info, image_shape, spread) -> models_base.Model:
       statistics=spread.statistics,
       **section,
     )
+
+
+def _of_whole(model, view: parallel.View) -> models_base.Model:
+  """Lets a model compute with whole variables, wherever they lie."""
+
+  def apply(variables, *args, **kwargs):
+    logits, state = model.apply(view.whole(variables), *args, **kwargs)
+    return logits, state
+
+  return dataclasses.replace(model, apply=apply)
 
 
 def _normalizer(config, image_shape, dtype):

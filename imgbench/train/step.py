@@ -48,6 +48,7 @@ def build_train_step(
   ema_decay: float = 0.0,
   loss_of: Callable = losses.softmax_cross_entropy,
   spread: Spread = ALONE,
+  key: jax.Array | None = None,
 ) -> TrainStep:
   """Returns (state, batch) -> (state, loss), the update of one step.
 
@@ -59,27 +60,34 @@ def build_train_step(
   The moving average of the variables, where the state has one, follows them
   with `ema_decay`, and with min(ema_decay, (1 + step) / (10 + step)) in the
   first steps, so that what was drawn at the start is soon forgotten.
+
+  A model that needs a key gets `key`, folded with the steps done and, where
+  they are separate, with the part of the batch and the device.
   """
   view = spread.view
 
-  def loss_fn(params, model_state, batch):
+  def loss_fn(params, model_state, batch, key):
     variables = {"params": params, **model_state}
-    logits, model_state = model.apply(variables, batch["image"], True)
-    per_example = loss_of(
-      logits,
-      batch["label"],
-      label_smoothing,
-      second=batch.get("second"),
-      weight=batch.get("weight"),
-    )
-    hits = jnp.argmax(logits, axis=-1) == batch["label"]
+    logits, model_state = model.apply(variables, batch["image"], True, key)
+    with jax.named_scope("loss"):
+      per_example = loss_of(
+        logits,
+        batch["label"],
+        label_smoothing,
+        second=batch.get("second"),
+        weight=batch.get("weight"),
+      )
+      hits = jnp.argmax(logits, axis=-1) == batch["label"]
     return per_example.mean(), (jnp.sum(hits, dtype=jnp.int32), model_state)
 
   gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
   def train_step(state, batch):
+    step_key = None
+    if model.needs_key and key is not None:
+      step_key = view.own_key(jax.random.fold_in(key, state.step))
     (loss, grads, hits), model_state = _over_parts(
-      gradient, state, batch, spread
+      gradient, state, batch, spread, step_key
     )
     loss, grads, running = view.mean(
       (loss, grads, model_state.get("batch_stats", {}))
@@ -87,8 +95,10 @@ def build_train_step(
     if running:
       model_state = {**model_state, "batch_stats": running}
     hits = view.sum(hits)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    grad_norm = optax.tree.norm(grads)
+    with jax.named_scope("optimizer"):
+      updates, opt_state = tx.update(grads, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, updates)
+      grad_norm = optax.tree.norm(grads)
     size = view.global_size(batch["label"].shape[0])
     window = state_lib.Window(
       loss_sum=state.window.loss_sum + loss,
@@ -104,7 +114,7 @@ def build_train_step(
     bad_step = jnp.where(newly_bad, step, state.bad_step)
     state = state.replace(
       step=step,
-      params=optax.apply_updates(state.params, updates),
+      params=params,
       model_state=model_state,
       opt_state=opt_state,
       window=window,
@@ -116,7 +126,7 @@ def build_train_step(
   return train_step
 
 
-def _over_parts(gradient, state, batch, spread: Spread):
+def _over_parts(gradient, state, batch, spread: Spread, key):
   """Returns (loss, gradients, hits) of the rows seen, and the model's state.
 
   BatchNorm normalises each part on its own, and its running statistics go
@@ -124,14 +134,16 @@ def _over_parts(gradient, state, batch, spread: Spread):
   """
   if spread.microbatches == 1:
     (loss, (hits, model_state)), grads = gradient(
-      state.params, state.model_state, batch
+      state.params, state.model_state, batch, key
     )
     return (loss, grads, hits), model_state
+
+  keys = None if key is None else jax.random.split(key, spread.microbatches)
 
   def add(carry, part):
     sums, model_state = carry
     (loss, (hits, model_state)), grads = gradient(
-      state.params, model_state, part
+      state.params, model_state, *part
     )
     sums = jax.tree.map(jnp.add, sums, (loss, grads, hits))
     return (sums, model_state), None
@@ -144,7 +156,7 @@ def _over_parts(gradient, state, batch, spread: Spread):
   ((loss, grads, hits), model_state), _ = jax.lax.scan(
     add,
     (zeros, state.model_state),
-    spread.view.split(batch, spread.microbatches),
+    (spread.view.split(batch, spread.microbatches), keys),
     unroll=spread.microbatches if spread.unrolled else 1,
   )
   mean = lambda x: x / spread.microbatches

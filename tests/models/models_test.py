@@ -1,5 +1,7 @@
 """Tests of every model: sizes, shapes, types, and the pure boundary."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,23 @@ TINY = {
   "whitened": dict(widths=(4, 8)),
   "resnet18": dict(stem="cifar", width=2),
   "resnet50": dict(width=2),
+  "wide_resnet28_10": dict(depth=10, width=1),
+  "convnext_t": dict(widths=(4, 8), stage_sizes=(1, 2)),
+  "efficientnet_b0": dict(
+    width_factor=0.25, stages=((1, 3, 1, 32, 1), (4, 5, 2, 32, 2))
+  ),
+  "mlp_mixer_b16": dict(
+    width=8, depth=2, token_hidden=4, channel_hidden=16, patch_size=4
+  ),
 }
+# Settings with which a model draws; each drops something.
+DRAWING = [
+  ("wide_resnet28_10", dict(dropout=0.5)),
+  ("convnext_t", dict(drop_path=0.5, scale_init=1.0)),
+  ("efficientnet_b0", dict(dropout=0.5)),
+  ("efficientnet_b0", dict(drop_path=0.9)),
+  ("mlp_mixer_b16", dict(drop_path=0.5, zero_head=False)),
+]
 
 
 def build(name, dtype=jnp.float32, num_classes=5, size=16, **settings):
@@ -59,6 +77,44 @@ def test_parameter_counts_are_those_published(
   assert base.num_params(variables) == expected
 
 
+# Convolutional: torchvision's weights for EfficientNet (B1 and B2 are its two
+# factors) and ConvNeXt; imgclsmob's table for Wide ResNet, which the paper
+# rounds to 36.5 million. Mixers: timm 1.0.31.
+@pytest.mark.parametrize(
+  ("name", "size", "num_classes", "settings", "expected"),
+  [
+    ("wide_resnet28_10", 32, 10, {}, 36_479_194),
+    ("wide_resnet28_10", 32, 100, {}, 36_536_884),
+    ("wide_resnet28_10", 32, 10, dict(depth=16), 17_116_634),
+    ("convnext_t", 224, 1000, {}, 28_589_128),
+    ("convnext_t", 224, 1000, dict(stage_sizes=(3, 3, 27, 3)), 50_223_688),
+    ("efficientnet_b0", 224, 1000, {}, 5_288_548),
+    ("efficientnet_b0", 240, 1000, dict(depth_factor=1.1), 7_794_184),
+    (
+      "efficientnet_b0",
+      288,
+      1000,
+      dict(width_factor=1.1, depth_factor=1.2),
+      9_109_994,
+    ),
+    ("mlp_mixer_s16", 224, 1000, {}, 18_528_264),
+    ("mlp_mixer_b16", 224, 1000, {}, 59_880_472),
+  ],
+)
+def test_parameter_counts_of_later_models_are_those_published(
+  name, size, num_classes, settings, expected
+):
+  model = models.build_model(
+    name,
+    num_classes=num_classes,
+    image_shape=(size, size, 3),
+    dtype=jnp.float32,
+    **settings,
+  )
+  variables = jax.eval_shape(model.init, jax.random.key(0))
+  assert base.num_params(variables) == expected
+
+
 def test_parameter_counts_of_our_own_by_hand():
   # 24 stem filters (2x2x3, both signs) feed 24 -> 4 -> 4 -> 8 -> 8 channels;
   # every 3x3 layer has a bias behind its norm; the head has no bias.
@@ -94,9 +150,22 @@ def test_shapes_and_types(name, dtype):
     assert leaf.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ["cnn", "whitened", "resnet18"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "cnn",
+    "whitened",
+    "resnet18",
+    "wide_resnet28_10",
+    "convnext_t",
+    "efficientnet_b0",
+    "mlp_mixer_b16",
+  ],
+)
 def test_training_moves_statistics_and_reaches_every_parameter(name):
-  model = build(name)
+  # A head of zeros lets no gradient through.
+  settings = {"zero_head": False} if name == "mlp_mixer_b16" else {}
+  model = build(name, **settings)
   variables = jax.jit(model.init)(jax.random.key(0))
   assert set(variables) <= {"params", "batch_stats", "frozen"}
   params = variables.pop("params")
@@ -115,8 +184,8 @@ def test_training_moves_statistics_and_reaches_every_parameter(name):
     assert np.isfinite(leaf).all() and abs(leaf).max() > 0
   moved = jax.tree.map(
     lambda a, b: bool((a != b).any()),
-    state["batch_stats"],
-    variables["batch_stats"],
+    state.get("batch_stats", {}),
+    variables.get("batch_stats", {}),
   )
   assert all(jax.tree.leaves(moved))
   assert ("frozen" in state) == (name == "whitened")
@@ -146,10 +215,50 @@ def test_evaluation_of_an_image_does_not_depend_on_its_batch():
   np.testing.assert_allclose(part, whole[2:4], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "settings"), DRAWING)
+def test_what_is_dropped_follows_the_key_and_is_off_in_evaluation(
+  name, settings
+):
+  model, plain = build(name, **settings), build(name)
+  assert model.needs_key and not plain.needs_key
+  variables = jax.jit(model.init)(jax.random.key(0))
+  images = make_images()
+  with pytest.raises(errors.InputError, match="drop_path: .* PRNG key"):
+    model.apply(variables, images, True)
+  train = jax.jit(lambda key: model.apply(variables, images, True, key)[0])
+  one, again = train(jax.random.key(0)), train(jax.random.key(0))
+  np.testing.assert_array_equal(one, again)
+  assert (one != train(jax.random.key(1))).any()
+  evaluate = jax.jit(lambda key: model.apply(variables, images, False, key)[0])
+  np.testing.assert_array_equal(
+    evaluate(jax.random.key(0)), evaluate(jax.random.key(1))
+  )
+
+
+@pytest.mark.parametrize("name", ["whitened", "resnet18", "convnext_t"])
+def test_a_profile_can_name_every_block(name):
+  model = build(name)
+  variables = jax.eval_shape(model.init, jax.random.key(0))
+
+  def loss(params, state, images):
+    logits, _ = model.apply({"params": params, **state}, images, True)
+    return jnp.sum(logits**2)
+
+  state = {k: v for k, v in variables.items() if k != "params"}
+  step = jax.jit(jax.grad(loss))
+  text = step.lower(variables["params"], state, make_images()).as_text(
+    debug_info=True
+  )
+  for part in [*variables["params"], "pool"]:
+    # In the forward pass and in the gradient.
+    assert re.search(rf"/jvp\(\w+\)/([\w.]+/)?{part}/", text)
+    assert re.search(rf"/transpose\(jvp\(\w+\)\)/([\w.]+/)?{part}/", text)
+
+
 @pytest.mark.parametrize(
   ("name", "settings", "message"),
   [
-    ("cmm", {}, "unknown model 'cmm'; known: cnn, resnet101"),
+    ("cmm", {}, "unknown model 'cmm'; known: cnn, .* resnet101"),
     ("cnn", {"width": 3}, "model 'cnn' has no setting 'width'; .* widths"),
     ("cnn", {"widths": ()}, "expected widths of at least 1"),
     ("cnn", {"widths": (2,) * 6}, "images of at least 64x64 pixels, got 16x16"),
@@ -158,6 +267,21 @@ def test_evaluation_of_an_image_does_not_depend_on_its_batch():
     ("whitened", {"stem_filters": 49}, "expected 0 to 48 stem_filters"),
     ("resnet18", {"stem": "mnist"}, "one of imagenet, cifar, got 'mnist'"),
     ("resnet18", {"width": 0}, "expected a width of at least 1"),
+    ("wide_resnet28_10", {"depth": 27}, r"a depth of 6 n \+ 4 .* got 27"),
+    ("wide_resnet28_10", {"width": 0}, "expected a width of at least 1"),
+    ("wide_resnet28_10", {"dropout": 1}, r"dropout: expected a number in \[0"),
+    ("convnext_t", {"widths": (4,)}, "as many widths as stage_sizes"),
+    (
+      "convnext_t",
+      {"widths": (4, 4, 4, 4), "stage_sizes": (1, 1, 1, 1)},
+      "convnext's strides: .* 16x16, got 32; change it or the size",
+    ),
+    ("convnext_t", {"drop_path": -0.1}, "drop_path: expected a number"),
+    ("efficientnet_b0", {"stages": ((1, 4, 1, 8, 1),)}, "of kernels odd"),
+    ("efficientnet_b0", {"width_factor": 0}, "a width_factor and a"),
+    ("efficientnet_b0", {"dropout": 1.5}, "dropout: expected a number"),
+    ("mlp_mixer_b16", {"patch_size": 5}, "patch_size: expected a divisor"),
+    ("mlp_mixer_b16", {"token_hidden": 0}, "token_hidden and channel_hidden"),
   ],
 )
 def test_bad_settings(name, settings, message):

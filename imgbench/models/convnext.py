@@ -1,0 +1,157 @@
+"""ConvNeXt (Liu et al. 2022, arXiv:2201.03545).
+
+Layer by layer the networks of the paper's code and of torchvision, with GELU in
+its tanh form.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgbench import errors
+from imgbench.models import base
+from imgbench.models import depthwise
+from imgbench.models import layers
+from imgbench.models import tokens
+
+STEM_PATCH = 4
+
+_normal = nn.initializers.normal(0.02)
+
+
+class Block(nn.Module):
+  """Depthwise 7x7, norm and MLP, scaled and added to what came in."""
+
+  drop_path: float
+  scale_init: float
+  norm: Callable
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    width = x.shape[-1]
+    y = depthwise.DepthwiseConv(
+      7,
+      use_bias=True,
+      dtype=self.dtype,
+      kernel_init=_normal,
+      name="depthwise",
+    )(x)
+    y = self.norm(name="norm")(y)
+    y = tokens.Mlp(
+      4 * width,
+      dropout=0.0,
+      dtype=self.dtype,
+      kernel_init=_normal,
+      bias_init=nn.initializers.zeros,
+      name="mlp",
+    )(y, train)
+    init = nn.initializers.constant(self.scale_init)
+    scale = self.param("branch_scale", init, (width,), jnp.float32)
+    y *= scale.astype(self.dtype)[None, None, None]
+    return x + layers.drop_path(y, self.drop_path, train)
+
+
+class ConvNext(nn.Module):
+  """Patches, stages of blocks with patches between them, mean, norm, head."""
+
+  num_classes: int
+  widths: Sequence[int]
+  stage_sizes: Sequence[int]
+  scale_init: float
+  drop_path: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    block_norm = functools.partial(tokens.LayerNorm, dtype=self.dtype)
+    before, last = 0, max(1, sum(self.stage_sizes) - 1)
+    for stage, width in enumerate(self.widths, 1):
+      if stage == 1:
+        x = self._patches(x, width, STEM_PATCH, "stem")
+        x = block_norm(name="stem_norm")(x)
+      else:
+        x = block_norm(name=f"stage{stage}_norm")(x)
+        x = self._patches(x, width, 2, f"stage{stage}_patches")
+      for index in range(self.stage_sizes[stage - 1]):
+        x = Block(
+          # From 0 in the first to all of it in the last block.
+          drop_path=self.drop_path * (before + index) / last,
+          scale_init=self.scale_init,
+          norm=block_norm,
+          dtype=self.dtype,
+          name=f"stage{stage}_block{index + 1}",
+        )(x, train)
+      before += self.stage_sizes[stage - 1]
+    x = tokens.LayerNorm(name="norm")(layers.global_mean(x))
+    return layers.Head(self.num_classes, kernel_init=_normal, name="head")(x)
+
+  def _patches(self, x: jax.Array, width: int, size: int, name: str):
+    """[B, H, W, C] -> [B, H / p, W / p, F], a linear map of each patch."""
+    batch, rows, cols, _ = x.shape
+    embed = tokens.PatchEmbedding(
+      width, size, self.dtype, kernel_init=_normal, name=name
+    )
+    return embed(x).reshape(batch, rows // size, cols // size, width)
+
+
+def build_convnext(
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  dtype: Any = jnp.float32,
+  widths: Sequence[int],
+  stage_sizes: Sequence[int],
+  scale_init: float = 1e-6,
+  drop_path: float = 0.0,
+) -> base.Model:
+  """Returns a ConvNext.
+
+  Args:
+    num_classes: K.
+    image_shape: (H, W, C); each stage but the first halves what the stem has
+      divided by 4, and nothing may be left over.
+    dtype: of the computation; means and variances of norms, pooling, its norm
+      and head are float32.
+    widths: channels of each stage.
+    stage_sizes: blocks of each stage.
+    scale_init: of the factor of each channel on a block's branch.
+    drop_path: share of examples that skip the last block's branch; it grows
+      linearly from 0 in the first. Above 0 the model needs a key.
+
+  Raises:
+    InputError: a setting out of range, or images that do not fit.
+  """
+  if (
+    len(widths) != len(stage_sizes)
+    or not widths
+    or min(*widths, *stage_sizes) < 1
+  ):
+    raise errors.InputError(
+      "convnext: expected as many widths as stage_sizes, of at least 1, got"
+      f" {tuple(widths)} and {tuple(stage_sizes)}"
+    )
+  base.check_shares(drop_path=drop_path)
+  tokens.check_patches(
+    image_shape, STEM_PATCH * 2 ** (len(widths) - 1), "convnext's strides"
+  )
+  module = ConvNext(
+    num_classes=num_classes,
+    widths=tuple(widths),
+    stage_sizes=tuple(stage_sizes),
+    scale_init=scale_init,
+    drop_path=drop_path,
+    dtype=dtype,
+  )
+  needs_key = drop_path > 0
+  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
+
+
+convnext_t = functools.partial(
+  build_convnext, widths=(96, 192, 384, 768), stage_sizes=(3, 3, 9, 3)
+)

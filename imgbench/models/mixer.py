@@ -1,0 +1,137 @@
+"""MLP-Mixer (Tolstikhin et al. 2021, arXiv:2105.01601)."""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgbench import errors
+from imgbench.models import base
+from imgbench.models import layers
+from imgbench.models import tokens
+
+
+class Block(nn.Module):
+  """An MLP over the tokens and one over the channels, behind a norm each."""
+
+  token_hidden: int
+  channel_hidden: int
+  drop_path: float
+  norm: Callable
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    mlp = functools.partial(tokens.Mlp, dropout=0.0, dtype=self.dtype)
+    y = jnp.swapaxes(self.norm(name="norm1")(x), 1, 2)
+    y = mlp(self.token_hidden, name="token_mlp")(y, train)
+    x += layers.drop_path(jnp.swapaxes(y, 1, 2), self.drop_path, train)
+    y = self.norm(name="norm2")(x)
+    y = mlp(self.channel_hidden, name="channel_mlp")(y, train)
+    return x + layers.drop_path(y, self.drop_path, train)
+
+
+class Mixer(nn.Module):
+  """Patches, blocks, norm, mean of the tokens, linear head."""
+
+  num_classes: int
+  patch_size: int
+  width: int
+  depth: int
+  token_hidden: int
+  channel_hidden: int
+  zero_head: bool
+  drop_path: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    norm = functools.partial(tokens.LayerNorm, dtype=self.dtype)
+    embed = tokens.PatchEmbedding(
+      self.width, self.patch_size, self.dtype, name="patches"
+    )
+    x = embed(images)
+    for index in range(self.depth):
+      x = Block(
+        token_hidden=self.token_hidden,
+        channel_hidden=self.channel_hidden,
+        # From 0 in the first to all of it in the last block.
+        drop_path=self.drop_path * index / max(1, self.depth - 1),
+        norm=norm,
+        dtype=self.dtype,
+        name=f"block{index + 1}",
+      )(x, train)
+    x = norm(name="norm")(x)
+    with jax.named_scope("pool"):
+      x = jnp.mean(x, axis=1, dtype=jnp.float32)
+    kernel_init = nn.initializers.lecun_normal()
+    if self.zero_head:
+      kernel_init = nn.initializers.zeros
+    head = layers.Head(self.num_classes, kernel_init=kernel_init, name="head")
+    return head(x)
+
+
+def build_mixer(
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  dtype: Any = jnp.float32,
+  width: int,
+  depth: int,
+  token_hidden: int,
+  channel_hidden: int,
+  patch_size: int = 16,
+  zero_head: bool = True,
+  drop_path: float = 0.0,
+) -> base.Model:
+  """Returns a Mixer.
+
+  Args:
+    num_classes: K.
+    image_shape: (H, W, C); the parameters depend on it.
+    dtype: of the computation; means and variances of norms, pooling and head
+      are float32.
+    width: features of a token.
+    depth: number of blocks.
+    token_hidden: hidden width of the MLPs over the tokens.
+    channel_hidden: hidden width of the MLPs over the features.
+    patch_size: side of a patch; must divide H and W.
+    zero_head: whether the head's kernel starts at zero.
+    drop_path: share of examples that skip a residual branch of the last block;
+      it grows linearly from 0 in the first. Above 0 the model needs a key.
+
+  Raises:
+    InputError: a setting out of range, or patches that do not fit the images.
+  """
+  tokens.check_patches(image_shape, patch_size)
+  sizes = (width, depth, token_hidden, channel_hidden)
+  if min(sizes) < 1:
+    raise errors.InputError(
+      "mixer: expected width, depth, token_hidden and channel_hidden of at"
+      f" least 1, got {sizes}"
+    )
+  base.check_shares(drop_path=drop_path)
+  module = Mixer(
+    num_classes=num_classes,
+    patch_size=patch_size,
+    width=width,
+    depth=depth,
+    token_hidden=token_hidden,
+    channel_hidden=channel_hidden,
+    zero_head=zero_head,
+    drop_path=drop_path,
+    dtype=dtype,
+  )
+  needs_key = drop_path > 0
+  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
+
+
+mlp_mixer_s16 = functools.partial(
+  build_mixer, width=512, depth=8, token_hidden=256, channel_hidden=2048
+)
+mlp_mixer_b16 = functools.partial(
+  build_mixer, width=768, depth=12, token_hidden=384, channel_hidden=3072
+)
