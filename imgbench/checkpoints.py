@@ -8,6 +8,7 @@ or whose digests, shapes or dtypes differ, is moved aside with a warning.
 
 from collections.abc import Callable
 import contextlib
+import functools
 import hashlib
 import json
 import logging as python_logging
@@ -22,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from imgbench import errors
+from imgbench.parallel import processes
 
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "damaged_checkpoints"
@@ -63,17 +65,39 @@ def leaf_digest(x: jax.Array) -> jax.Array:
   return jnp.sum(hashes, dtype=jnp.uint32)
 
 
-@jax.jit
+def _copy_and_digest(state):
+  return jax.tree.map(jnp.copy, state), _digest(state)
+
+
+def _digest(state):
+  return jnp.stack([leaf_digest(leaf) for leaf in jax.tree.leaves(state)])
+
+
+@functools.cache
+def _compiled_copy(replicated: jax.sharding.Sharding | None) -> Callable:
+  return jax.jit(_copy_and_digest, out_shardings=(None, replicated))
+
+
+@functools.cache
+def _compiled_digest(replicated: jax.sharding.Sharding | None) -> Callable:
+  return jax.jit(_digest, out_shardings=replicated)
+
+
+def _replicated(state) -> jax.sharding.Sharding | None:
+  """Of what every process can fetch of the devices that a state is on."""
+  sharding = jax.tree.leaves(state)[0].sharding
+  if not isinstance(sharding, jax.sharding.NamedSharding):
+    return None
+  return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+
+
 def _snapshot(state):
   """A copy of the state and the digest of every leaf, uint32 [leaves]."""
-  leaves = jax.tree.leaves(state)
-  digests = jnp.stack([leaf_digest(leaf) for leaf in leaves])
-  return jax.tree.map(jnp.copy, state), digests
+  return _compiled_copy(_replicated(state))(state)
 
 
-@jax.jit
 def _digests(state):
-  return jnp.stack([leaf_digest(leaf) for leaf in jax.tree.leaves(state)])
+  return _compiled_digest(_replicated(state))(state)
 
 
 def _seal(meta: dict[str, Any]) -> dict[str, Any]:
@@ -116,11 +140,14 @@ def _check_leaves(folder, saved: dict[str, str], wanted: dict[str, str]):
 class Checkpoints:
   """The checkpoints of one workdir.
 
+  All processes make the same calls; each writes its part of the arrays.
+
   Args:
     workdir: its folder `checkpoints` is made if it is not there.
     keep: how many of the newest are kept, at least 1.
     asynchronous: write in the background while training goes on.
     read_only: nothing is written, mended or set aside: another run's folder.
+    group: of the processes that use them.
   """
 
   def __init__(
@@ -130,7 +157,9 @@ class Checkpoints:
     keep: int = 2,
     asynchronous: bool = True,
     read_only: bool = False,
+    group: processes.Group = processes.ALONE,
   ):
+    self._group = group
     self._workdir = workdir.resolve()
     self._folder = self._workdir / FOLDER
     self._best_step: int | None = None
@@ -174,7 +203,7 @@ class Checkpoints:
       RunError: the disk is full or cannot be written.
     """
     self._best_step = best_step
-    self._check_space(step, state)
+    self._group.from_first(lambda: self._check_space(step, state))
     snapshot, digests = _snapshot(state)
     sealed = _seal(
       {
@@ -200,8 +229,8 @@ class Checkpoints:
       raise errors.RunError(
         f"no space left for the checkpoint of step {step} in {self._folder}:"
         f" about {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are"
-        f" free. Saved before: {self.steps() or 'none'}. Free some space and"
-        " give the same command again"
+        f" free. Saved before: {self._own_steps() or 'none'}. Free some space"
+        " and give the same command again"
       )
 
   def wait(self) -> None:
@@ -215,6 +244,9 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """Steps with a finished save, oldest first (whole or not)."""
+    return self._group.from_first(self._own_steps)
+
+  def _own_steps(self) -> list[int]:
     return sorted(
       int(path.name)
       for path in self._folder.iterdir()
@@ -236,16 +268,12 @@ class Checkpoints:
     steps = self.steps()
     damaged = []
     for step in reversed(steps):
-      try:
-        state, meta = self._restore_step(step, like)
-      except (errors.InputError, MemoryError, PermissionError):
-        raise
-      except Exception as error:  # Orbax raises many kinds for a damaged step.
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+      state, meta, reason = self._try_step(step, like)
+      if reason:
         logging.warning(
           "checkpoint %s is damaged (%s): falling back to the one before",
           self._folder / str(step),
-          reason[0][:200],
+          reason,
         )
         damaged.append(step)
         continue
@@ -259,7 +287,30 @@ class Checkpoints:
       )
     return None
 
-  def _restore_step(self, step: int, like: Any):
+  def _try_step(self, step: int, like: Any):
+    """Returns (state, meta, why it is damaged or ""), alike in all processes.
+
+    What one process cannot read, no process goes on with: the digests are
+    sums over all devices, for which all have to be there.
+    """
+    state = meta = None
+    try:
+      state, meta = self._read_step(step, like)
+      reason = ""
+    except (errors.InputError, MemoryError, PermissionError):
+      raise
+    except Exception as error:  # Orbax raises many kinds for a damaged step.
+      lines = str(error).strip().splitlines() or [type(error).__name__]
+      reason = lines[0][:200]
+    reason = next(filter(None, self._group.exchange(reason)), "")
+    if not reason:
+      expected, found = meta.pop("digests"), _by_name(state, _digests(state))
+      wrong = [name for name in found if found[name] != expected[name]]
+      if wrong:
+        reason = f"{', '.join(wrong[:3])} differ from their digests"
+    return state, meta, reason
+
+  def _read_step(self, step: int, like: Any):
     read = lambda **items: self._manager.restore(
       step, args=ocp.args.Composite(**items)
     )
@@ -267,19 +318,17 @@ class Checkpoints:
     # Orbax casts dtypes silently, so they are compared before.
     _check_leaves(self._folder / str(step), meta.pop("leaves"), _leaves(like))
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    state = read(state=ocp.args.StandardRestore(abstract)).state
-    expected = meta.pop("digests")
-    found = _by_name(state, _digests(state))
-    wrong = [name for name in found if found[name] != expected[name]]
-    if wrong:
-      raise ValueError(f"{', '.join(wrong[:3])} differ from their digests")
-    return state, meta
+    return read(state=ocp.args.StandardRestore(abstract)).state, meta
 
   def _set_aside(self, steps: list[int]) -> None:
     """Moves damaged steps out of the way; nothing written is deleted."""
     if not steps or self._read_only:
       return
     self._manager.close()
+    self._group.from_first(lambda: self._move_aside(steps))
+    self._manager = self._open()
+
+  def _move_aside(self, steps: list[int]) -> None:
     aside = self._workdir / DAMAGED_FOLDER
     aside.mkdir(exist_ok=True)
     for step in steps:
@@ -289,15 +338,17 @@ class Checkpoints:
         copies += 1
         target = aside / f"{step}.{copies}"
       (self._folder / str(step)).rename(target)
-    self._manager = self._open()
 
 
-def restore_other(workdir: str, like: Any) -> tuple[Any, dict[str, Any]]:
+def restore_other(
+  workdir: str, like: Any, group: processes.Group = processes.ALONE
+) -> tuple[Any, dict[str, Any]]:
   """Returns (state, meta) of the newest whole checkpoint of another run.
 
   Args:
     workdir: of that run; nothing in it is changed.
     like: see `Checkpoints.restore`.
+    group: of the processes that take it.
 
   Raises:
     InputError: it has no checkpoint.
@@ -306,7 +357,7 @@ def restore_other(workdir: str, like: Any) -> tuple[Any, dict[str, Any]]:
   folder = pathlib.Path(workdir)
   restored = None
   if (folder / FOLDER).is_dir():
-    other = Checkpoints(folder, read_only=True)
+    other = Checkpoints(folder, read_only=True, group=group)
     try:
       restored = other.restore(like)
     finally:

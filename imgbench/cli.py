@@ -18,6 +18,7 @@ from imgbench import errors
 from imgbench import registry
 from imgbench.bench import environment
 from imgbench.data import cache
+from imgbench.parallel import processes
 
 
 def define_config_flag(
@@ -35,6 +36,59 @@ def define_config_flag(
   )
 
 
+def _leave(group: processes.Group, error: Exception, code: int) -> None:
+  if getattr(error, "together", False):
+    group.close()
+  else:
+    group.fail(error, code)
+
+
+def define_process_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags that `join_processes` reads."""
+  flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "Of a program of several processes: host:port, with a free port of process"
+    " 0. SLURM, Cloud TPU and Kubernetes are recognised without it.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "num_processes",
+    None,
+    "How many processes there are; 1: look for no others.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "process_id", None, "Which one this is, from 0.", flag_values=flag_values
+  )
+  flags.DEFINE_float(
+    "process_timeout_s",
+    processes.SILENT_S,
+    "Seconds after which a process that is not heard of ends the others.",
+    flag_values=flag_values,
+  )
+
+
+def join_processes() -> processes.Group:
+  """The group that the flags name, or where the program is recognised to be.
+
+  Only the first process goes on to log what is no warning.
+  """
+  try:
+    group = processes.join(
+      flags.FLAGS.coordinator_address,
+      flags.FLAGS.num_processes,
+      flags.FLAGS.process_id,
+      flags.FLAGS.process_timeout_s,
+    )
+  except errors.RunError as error:
+    print(f"imgbench: error: {error}", file=sys.stderr, flush=True)
+    processes.leave(errors.EXIT_FAILED)
+  if not group.first:
+    logging.set_verbosity(logging.WARNING)
+  return group
+
+
 def fail(text: str, code: int) -> NoReturn:
   """Ends the program with one line on standard error."""
   print(f"imgbench: error: {text}", file=sys.stderr)
@@ -42,18 +96,31 @@ def fail(text: str, code: int) -> NoReturn:
 
 
 @contextlib.contextmanager
-def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
-  """Ends the program in one line where an error of the block has a message."""
+def one_line_errors(
+  show_traceback: bool = False, group: processes.Group = processes.ALONE
+) -> Iterator[None]:
+  """Ends the program in one line where an error of the block has a message.
+
+  Args:
+    show_traceback: show the traceback of such errors too.
+    group: of the processes of the program; the others are told.
+  """
   try:
     yield
   except (errors.InputError, errors.RunError) as error:
     if show_traceback:
       logging.exception("the program ended with an error")
     bad_input = isinstance(error, errors.InputError)
-    fail(str(error), errors.EXIT_USAGE if bad_input else errors.EXIT_FAILED)
+    code = errors.EXIT_USAGE if bad_input else errors.EXIT_FAILED
+    _leave(group, error, code)
+    fail(str(error), code)
   except errors.Preempted as stop:
+    _leave(group, stop, errors.EXIT_PREEMPTED)
     print(f"imgbench: {stop}", file=sys.stderr)
     sys.exit(errors.EXIT_PREEMPTED)
+  except BaseException as error:
+    group.fail(error, errors.EXIT_FAILED)
+    raise
 
 
 def parse_flags(argv: list[str], required: tuple[str, ...] = ("config",)):

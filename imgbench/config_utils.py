@@ -18,7 +18,14 @@ from imgbench import registry
 NEVER = 0  # a period that never comes round
 
 # Sections whose values may differ when a run is resumed.
-CHANGEABLE = ("steps", "logging", "evaluation", "parallel", "checkpoint")
+CHANGEABLE = (
+  "steps",
+  "logging",
+  "evaluation",
+  "parallel",
+  "checkpoint",
+  "deterministic",
+)
 # Where the data lie is no part of what they are (their fingerprint is).
 CHANGEABLE_KEYS = ("data.data_dir",)
 # How the batch is normalised is a part of what is trained, wherever it runs.

@@ -11,11 +11,19 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-  """A run that cannot go on, for a reason that a person can act on."""
+  """A run that cannot go on, for a reason that a person can act on.
+
+  Attributes:
+    together: all processes of the run find it at the same place.
+  """
+
+  together = False
 
 
 class NonFiniteLossError(RunError):
   """The loss or its gradient became NaN or infinite at `step` (1-based)."""
+
+  together = True
 
   def __init__(self, step: int, last_finite_loss: float):
     self.step = step
@@ -28,4 +36,13 @@ class NonFiniteLossError(RunError):
 
 
 class Preempted(Exception):
-  """The run was asked to stop (SIGTERM) and has saved its state."""
+  """The run was asked to stop (SIGTERM) and has saved its state.
+
+  Args:
+    text: for people.
+    together: all processes of the run stop here, each with this error.
+  """
+
+  def __init__(self, text: str, together: bool = False):
+    super().__init__(text)
+    self.together = together

@@ -17,8 +17,9 @@ from imgbench import cli
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --config, --workdir, --compilation_cache and --traceback."""
+  """Defines the flags of `main`, --config among them."""
   cli.define_config_flag(flag_values)
+  cli.define_process_flags(flag_values)
   flags.DEFINE_string(
     "workdir",
     None,
@@ -46,12 +47,16 @@ def main(argv: list[str]) -> None:
   from imgbench.report import tables
   from imgbench.train import loop
 
+  config, show_traceback = flags.FLAGS.config, flags.FLAGS.traceback
   cli.show_log()
   cli.keep_compiled(flags.FLAGS.compilation_cache)
-  with cli.one_line_errors(flags.FLAGS.traceback):
-    results = loop.train_and_evaluate(flags.FLAGS.config, flags.FLAGS.workdir)
-  alpha = flags.FLAGS.config.evaluation.alpha
-  print(tables.terminal_table(results, alpha))
+  with cli.one_line_errors(show_traceback):
+    group = cli.join_processes()
+  with cli.one_line_errors(show_traceback, group):
+    results = loop.train_and_evaluate(config, flags.FLAGS.workdir, group)
+    group.close()
+  if group.first:
+    print(tables.terminal_table(results, config.evaluation.alpha))
 
 
 def run() -> None:

@@ -7,7 +7,10 @@ import fcntl
 import heapq
 import io
 import json
+import os
 import pathlib
+import tempfile
+import time
 from typing import Any
 
 from absl import logging
@@ -15,12 +18,14 @@ import numpy as np
 
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import timing
 from imgbench import writers
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.metrics import calibration
 from imgbench.metrics import confusion
 from imgbench.metrics import curves
+from imgbench.parallel import processes
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -36,6 +41,9 @@ PREDICTIONS = "predictions"
 # Precision-recall curves that are kept: of the classes hardest to tell.
 MAX_CURVES = 8
 MAX_CURVE_POINTS = 200
+
+# Seconds until what one process wrote has to be seen by the others.
+SHARED_S = 30.0
 
 RUNNING = "running"
 DONE = "done"
@@ -82,6 +90,32 @@ def locked(workdir: pathlib.Path):
     except OSError as error:
       logging.warning("%s cannot be locked: %s", workdir, error)
     yield
+
+
+def check_shared(workdir: pathlib.Path, group: processes.Group) -> None:
+  """Raises InputError unless all processes see the folder of the first one."""
+  if group is processes.ALONE:
+    return
+  mark = workdir / group.from_first(lambda: _mark(workdir))
+  deadline = timing.clock() + SHARED_S
+  # A network's file system may show what others wrote a while later.
+  while not mark.exists() and timing.clock() < deadline:
+    time.sleep(0.1)
+  seen = group.exchange(mark.exists())
+  if group.first:
+    mark.unlink()
+  if not all(seen):
+    raise errors.InputError(
+      f"--workdir={workdir}: expected a folder that all processes share; of"
+      f" {len(seen)}, {[i for i, s in enumerate(seen) if not s]} see another"
+    )
+
+
+def _mark(workdir: pathlib.Path) -> str:
+  """The name of a new, empty file."""
+  file, path = tempfile.mkstemp(prefix=".shared-", dir=workdir)
+  os.close(file)
+  return pathlib.Path(path).name
 
 
 def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:

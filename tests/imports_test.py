@@ -26,7 +26,7 @@ ALLOWED = {
   "losses": LEAVES,
   "models": LEAVES | {"models"},
   "optim": LEAVES,
-  "parallel": LEAVES | {"parallel"},
+  "parallel": LEAVES | {"parallel", "timing"},
   # Its programs, prepare and fake_imagenet, parse flags.
   "data": LEAVES | {"data", "labels", "cli", "parallel"},
   "evaluators": LEAVES | {"evaluators", "metrics", "parallel", "data"},

@@ -193,9 +193,9 @@ class CompiledPass:
     def eval_step(keep_probs, variables, batch, mask, masks, counts):
       logits = predict_fn(variables, batch.image)
       under = [_restrict(logits, allowed) for allowed in masks]
+      outcomes_of = view.by_rows(outcomes_lib.outcomes)
       outcomes = [
-        outcomes_lib.outcomes(scores, batch.label, batch.label_codes)
-        for scores in under
+        outcomes_of(scores, batch.label, batch.label_codes) for scores in under
       ]
       of_batch = tuple(
         counts_lib.update(
@@ -221,6 +221,20 @@ class CompiledPass:
       )
       for keep_probs in (False, True)
     }
+
+  def eval_step(self, keep_probs: bool = False) -> Callable:
+    """The compiled step of one batch, to be measured on its own.
+
+    Returns:
+      (variables, batch, mask, masks, counts) -> (counts, outcomes, probs), with
+      one of `masks` and of `counts` for each mask of classes; the memory of
+      `counts` is reused.
+    """
+    return self._eval_steps[keep_probs]
+
+  def empty_counts(self) -> counts_lib.Counts:
+    """Counts of no example, as `eval_step` adds to them."""
+    return self._empty()
 
   def __call__(
     self,

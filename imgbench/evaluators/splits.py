@@ -1,16 +1,20 @@
 """A split as batches on the devices: every example exactly once."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from imgbench import parallel
 from imgbench.data import device
-from imgbench.data import pipeline
 from imgbench.data import source
+
+if TYPE_CHECKING:
+  from imgbench.data import pipeline
 
 
 class Split(Protocol):
@@ -58,7 +62,8 @@ class ResidentSplit:
         out=self._strategy.batch,
       )
     for start in range(0, len(self.examples), batch_size):
-      yield self._gathers[batch_size](self._data, jnp.int32(start))
+      # Of NumPy: the same in all processes, on no device yet.
+      yield self._gathers[batch_size](self._data, np.int32(start))
 
   def images(self, indices: np.ndarray) -> np.ndarray:
     """See `Split`."""
@@ -82,6 +87,9 @@ class StreamedSplit:
 
   def batches(self, batch_size: int):
     """See `Split`."""
+    # Decoders are for those who decode: a split on the devices needs none.
+    from imgbench.data import pipeline
+
     count, own = len(self.examples), self._strategy.own_rows(batch_size)
     orders = (
       (index[own], epoch[own])

@@ -1,6 +1,272 @@
-"""Programs of several processes: who feeds what."""
+"""Programs of several processes: who they are, who feeds what, who decides."""
+
+from collections.abc import Callable
+import os
+import secrets
+import sys
+import traceback
+from typing import Any
+from typing import NoReturn
+from typing import Protocol
+
+from absl import logging
+import jax
 
 from imgbench import errors
+from imgbench.parallel import watch as watch_lib
+from imgbench.parallel import wire
+
+SILENT_S = 60.0
+# JAX has a watchdog of its own, which aborts with a stack trace: ours, which
+# says what it is, has to be the first.
+_JAX_SILENT_FACTOR = 3
+_SHUTDOWN_S = 60
+_KEY = "imgbench/watch"
+leave = watch_lib.leave
+
+
+class Group(Protocol):
+  """The processes of a job; all make the same calls in the same order.
+
+  Attributes:
+    first: whether this is the process that decides and writes.
+  """
+
+  first: bool
+
+  def agreed(self, asked: bool) -> bool:
+    """Whether all stop here, because one is asked to; costs next to nothing.
+
+    True in all processes at the same call, soon after one of them is asked.
+    """
+
+  def from_first(self, make: Callable[[], Any]) -> Any:
+    """What `make` returns in the first process, JSON; it waits for all."""
+
+  def exchange(self, value: Any) -> list[Any]:
+    """The JSON values of all processes, in their order; it waits for all."""
+
+  def on_end(self, call: Callable[[str, int], None]) -> None:
+    """Sets what is called when another process ends this one.
+
+    Args:
+      call: gets a line that says why, and the exit code.
+    """
+
+  def close(self) -> None:
+    """Waits until all others are here too, then leaves."""
+
+  def fail(self, error: BaseException, code: int) -> None:
+    """Says why this process ends, before it does."""
+
+
+class Alone:
+  """The group of one process; for methods see `Group`."""
+
+  first = True
+
+  def agreed(self, asked: bool) -> bool:
+    return asked
+
+  def from_first(self, make: Callable[[], Any]) -> Any:
+    return make()
+
+  def exchange(self, value: Any) -> list[Any]:
+    return [value]
+
+  def on_end(self, call: Callable[[str, int], None]) -> None:
+    """Never called."""
+
+  def close(self) -> None:
+    """There is no other."""
+
+  def fail(self, error: BaseException, code: int) -> None:
+    """There is no other to tell."""
+
+
+ALONE = Alone()
+
+
+class Joined:
+  """One of several processes; for methods see `Group`.
+
+  Args:
+    watch: of this process, begun.
+  """
+
+  def __init__(self, watch: watch_lib.Watch):
+    self._watch = watch
+    self._member = watch.member
+    self.first = watch.index == 0
+
+  def agreed(self, asked: bool) -> bool:
+    return self._member.agreed(asked)
+
+  def from_first(self, make: Callable[[], Any]) -> Any:
+    self._member.arrive()
+    return self._member.exchange(make() if self.first else None)[0]
+
+  def exchange(self, value: Any) -> list[Any]:
+    self._member.arrive()
+    return self._member.exchange(value)
+
+  def on_end(self, call: Callable[[str, int], None]) -> None:
+    self._watch.on_end(call)
+
+  def close(self) -> None:
+    self._member.exchange(None, leaving=True)
+    jax.distributed.shutdown()
+
+  def fail(self, error: BaseException, code: int) -> NoReturn:
+    """Prints the line itself, and ends the process.
+
+    Python's own end would wait for collectives and for JAX's service.
+    """
+    stopped = isinstance(error, errors.Preempted)
+    known = isinstance(error, (errors.InputError, errors.RunError))
+    text = (
+      str(error) if stopped or known else f"{type(error).__name__}: {error}"
+    )
+    verdict = self._watch.fail(text, code, sure=stopped or known)
+    if verdict is not None and not (stopped or known):
+      text, code = f"{verdict.text}; {watch_lib.GO_ON}", verdict.code
+    elif not (stopped or known):
+      traceback.print_exception(error)
+    prefix = "" if stopped else "error: "
+    print(f"imgbench: {prefix}{text}", file=sys.stderr, flush=True)
+    leave(code)
+
+
+def join(
+  address: str | None = None,
+  count: int | None = None,
+  index: int | None = None,
+  silent_s: float = SILENT_S,
+) -> Group:
+  """Starts `jax.distributed` where asked to or recognised; else is alone.
+
+  SLURM, Cloud TPU and Kubernetes are recognised by JAX. It has to come before
+  the devices are used.
+
+  Args:
+    address: host:port, with a free port of process 0.
+    count: of processes.
+    index: of this process.
+    silent_s: seconds after which a process that is not heard of is gone.
+
+  Raises:
+    InputError: only a part of the arguments, which nothing completes.
+    RunError: the processes do not find each other; Python's own end would wait
+      for the others once more.
+  """
+  address, count, index, device_ids = _recognised(address, count, index)
+  if count == 1 or (address, count, index) == (None, None, None):
+    return ALONE
+  _check(address, count, index, silent_s)
+  _prepare_cpu(count)
+  # It would take SIGTERM for itself; who gets the signal tells the others.
+  jax.config.update("jax_enable_preemption_service", False)
+  try:
+    jax.distributed.initialize(
+      wire.Relay(address).address if index else address,
+      count,
+      index,
+      device_ids,
+      cluster_detection_method="deactivate",
+      initialization_timeout=round(watch_lib.MEET_S),
+      heartbeat_timeout_seconds=round(_JAX_SILENT_FACTOR * silent_s) + 60,
+      shutdown_timeout_seconds=_SHUTDOWN_S,
+    )
+  except RuntimeError as error:
+    reason = str(error).strip().splitlines()[0][:300]
+    raise errors.RunError(
+      f"process {index} of {count} could not join the others at {address}:"
+      f" {reason}"
+    ) from error
+  return Joined(_begin_watch(address, count, index, silent_s))
+
+
+def _recognised(address, count, index):
+  """Completes the arguments by what JAX finds out about where it runs."""
+  if count == 1 or None not in (address, count, index):
+    return address, count, index, None
+  # Not in JAX's public interface, which would start at once.
+  from jax._src import clusters
+
+  try:
+    return clusters.ClusterEnv.auto_detect_unset_distributed_params(
+      address, count, index, None, None, round(watch_lib.MEET_S)
+    )
+  except Exception as error:  # Of many kinds: each cluster has its own.
+    raise errors.InputError(
+      "this seems to be one of several processes, but JAX could not find out"
+      f" which: {type(error).__name__}: {error}. Give --coordinator_address,"
+      " --num_processes and --process_id, or --num_processes=1"
+    ) from error
+
+
+def _check(address, count, index, silent_s) -> None:
+  names = ("--coordinator_address", "--num_processes", "--process_id")
+  given = dict(zip(names, (address, count, index), strict=True))
+  missing = [name for name, value in given.items() if value is None]
+  if missing:
+    raise errors.InputError(
+      f"{', '.join(missing)}: expected where"
+      f" {' and '.join(n for n in given if n not in missing)} is given"
+    )
+  if count < 1 or not 0 <= index < count:
+    raise errors.InputError(
+      f"--process_id: expected 0 to {count - 1} for --num_processes={count},"
+      f" got {index}"
+    )
+  if silent_s <= 0:
+    raise errors.InputError(
+      f"--process_timeout_s: expected seconds above 0, got {silent_s:g}"
+    )
+  try:
+    wire.split_address(address)
+  except ValueError as error:
+    raise errors.InputError(f"--coordinator_address: {error}") from error
+
+
+def _prepare_cpu(count: int) -> None:
+  """Settings of CPU devices; those of accelerators do not look at them.
+
+  A device that waits in a collective holds a thread of a pool that all devices
+  share, and with fewer threads than that takes all wait for ever.
+  """
+  jax.config.update("jax_cpu_collectives_implementation", "gloo")
+  local = max(jax.config.jax_num_cpu_devices, _forced_devices(), 1)
+  threads = max(os.cpu_count() or 1, 4 * local)
+  os.environ.setdefault("PJRT_NPROC", str(threads))
+
+
+def _forced_devices() -> int:
+  """Of XLA_FLAGS; 0 if it does not say."""
+  name = "--xla_force_host_platform_device_count="
+  flags = os.environ.get("XLA_FLAGS", "").split()
+  counts = [f.removeprefix(name) for f in flags if f.startswith(name)]
+  return int(counts[-1]) if counts and counts[-1].isdigit() else 0
+
+
+def _begin_watch(address, count, index, silent_s) -> watch_lib.Watch:
+  """All processes have reached JAX's store of keys, which tells the port."""
+  # Not in JAX's public interface either; Orbax uses it too.
+  from jax._src import distributed
+
+  store = distributed.global_state.client
+  watch = watch_lib.Watch(index, silent_s)
+  if index == 0:
+    server, token = wire.listen(), secrets.token_hex(16)
+    store.key_value_set(_KEY, f"{server.getsockname()[1]} {token}")
+    with server:
+      watch.gather(server, count, token)
+  else:
+    found = store.blocking_key_value_get(_KEY, round(1000 * watch_lib.MEET_S))
+    port, token = found.split()
+    watch.meet(wire.split_address(address)[0], int(port), token)
+  logging.info("process %d of %d has met the others", index, count)
+  return watch
 
 
 def share(batch_size: int, process: int, processes: int) -> slice:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from imgbench import errors
+from imgbench.parallel import arrays
 from imgbench.parallel import placement
 from imgbench.parallel import processes
 from imgbench.parallel import views
@@ -106,7 +107,8 @@ class JitStrategy(_Strategy):
   @property
   def view(self) -> views.View:
     """What code that is spread sees."""
-    return views.WholeView(self.num_devices)
+    several = self.num_devices > 1
+    return views.WholeView(self.num_devices, self.mesh if several else None)
 
   def state_sharding(self, tree: Any) -> Any:
     """Shardings of a state; `tree` holds its arrays or their shapes."""
@@ -114,15 +116,15 @@ class JitStrategy(_Strategy):
 
   def replicate(self, tree: Any) -> Any:
     """Puts host arrays, the same in all processes, on every device."""
-    return _put_whole(tree, self.replicated)
+    return arrays.put_whole(tree, self.replicated)
 
   def shard_batch(self, tree: Any) -> Any:
     """Puts this process's rows [B / processes, ...] on its devices."""
-    return _put_rows(tree, self.batch)
+    return arrays.put_rows(tree, self.batch)
 
   def shard_batches(self, tree: Any) -> Any:
     """The same for arrays [S, B / processes, ...] of S steps."""
-    return _put_rows(tree, self._batches)
+    return arrays.put_rows(tree, self._batches)
 
   @property
   def _batches(self) -> jax.sharding.NamedSharding:
@@ -134,7 +136,7 @@ class JitStrategy(_Strategy):
 
   def fetch_rows(self, tree: Any) -> Any:
     """Batches that were computed as NumPy arrays [B, ...] of all processes."""
-    return _fetch(tree)
+    return arrays.fetch_rows(tree)
 
   def to_global(self, state: Any) -> Any:
     """A state in the form that checkpoints hold."""
@@ -229,11 +231,7 @@ class PmapStrategy(_Strategy):
     flat = jax.tree.map(
       lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), jax.device_get(tree)
     )
-    if jax.process_count() == 1:
-      return flat
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(flat, tiled=True)
+    return arrays.gather_rows(flat)
 
   def to_global(self, state: Any) -> Any:
     """See `JitStrategy`."""
@@ -268,7 +266,7 @@ class PmapStrategy(_Strategy):
     """See `JitStrategy`."""
     del state  # Every device has all of it.
     axis = lambda kind: 0 if kind in (BATCH, BATCHES) else None
-    return jax.pmap(
+    mapped = jax.pmap(
       function,
       axis_name=placement.DATA_AXIS,
       in_axes=tuple(map(axis, kinds)),
@@ -276,10 +274,35 @@ class PmapStrategy(_Strategy):
       devices=self._devices(),
       donate_argnums=donate,
     )
+    return mapped if jax.process_count() == 1 else _CompiledWhenCalled(mapped)
 
   def _devices(self):
     """Of the mesh where there is one process; else pmap takes all."""
     return None if jax.process_count() > 1 else list(self.mesh.devices.flat)
+
+
+@dataclasses.dataclass(frozen=True)
+class _CompiledWhenCalled:
+  """pmap over several processes, with the methods of jit.
+
+  What is compiled ahead of time takes arrays of all processes, and nothing of
+  what pmap does to make them of those of each process (a note in its source
+  says so): so it is compiled by its first call.
+  """
+
+  mapped: Callable
+
+  def __call__(self, *arguments):
+    return self.mapped(*arguments)
+
+  def lower(self, *arguments) -> "_CompiledWhenCalled":
+    """Does nothing yet."""
+    del arguments
+    return self
+
+  def compile(self) -> Callable:
+    """Returns what compiles when it is called."""
+    return self.mapped
 
 
 Strategy = JitStrategy | PmapStrategy
@@ -325,7 +348,8 @@ def jit_strategy(devices: Sequence[Any], fsdp: int = 1) -> JitStrategy:
 
 
 def _devices(count: int) -> list:
-  devices = jax.devices()
+  # Rows of a batch that a process feeds lie on its devices.
+  devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
   if not 0 <= count <= len(devices):
     raise errors.InputError(
       f"parallel.devices: expected 0 (all) to {len(devices)}, got {count}"
@@ -343,34 +367,3 @@ def _mesh(devices: np.ndarray, names) -> jax.sharding.Mesh:
   # refused.
   auto = jax.sharding.AxisType.Auto
   return jax.sharding.Mesh(devices, names, axis_types=(auto,) * devices.ndim)
-
-
-def _put_whole(tree, sharding):
-  """device_put would compare all processes' arrays by sending them around."""
-  if jax.process_count() == 1:
-    return jax.device_put(tree, sharding)
-
-  def put(x):
-    x = np.asarray(x)
-    return jax.make_array_from_callback(
-      x.shape, sharding, lambda index: x[index]
-    )
-
-  return jax.tree.map(put, tree)
-
-
-def _put_rows(tree, sharding):
-  if jax.process_count() == 1:
-    return jax.device_put(tree, sharding)
-  return jax.tree.map(
-    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
-    tree,
-  )
-
-
-def _fetch(tree):
-  if jax.process_count() == 1:
-    return jax.device_get(tree)
-  from jax.experimental import multihost_utils
-
-  return multihost_utils.process_allgather(tree, tiled=True)

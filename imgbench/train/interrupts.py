@@ -6,6 +6,7 @@ import threading
 from absl import logging
 
 from imgbench import errors
+from imgbench.parallel import processes
 
 
 class StopRequest:
@@ -16,15 +17,21 @@ class StopRequest:
   looks at `requested` between dispatches. A second signal does what it does
   without us. Outside of the main thread (a test, a notebook's worker) signals
   cannot be caught: then the flag stays false.
+
+  Args:
+    group: of the processes of the run. A signal to one of them stops all, and
+      `requested` becomes true in all at the same call.
   """
 
-  def __init__(self):
+  def __init__(self, group: processes.Group = processes.ALONE):
+    self._group = group
     self._requested = False
     self._deferred = False
     self._before = {}
 
   def requested(self) -> bool:
-    return self._requested
+    """Whether to stop here; all processes ask equally often."""
+    return self._group.agreed(self._requested)
 
   def defer(self) -> None:
     """From now on there are steps to save before stopping."""

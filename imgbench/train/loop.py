@@ -1,38 +1,43 @@
 """The one training loop: iterate, log, evaluate, save."""
 
-from collections.abc import Mapping
+import contextlib
 import errno
 import pathlib
 from typing import Any
+from typing import NoReturn
 
 from absl import logging
 import jax
 import ml_collections
 
-from imgbench import checkpoints
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import run_files
 from imgbench import timing
-from imgbench import writers
 from imgbench.bench import environment
 from imgbench.evaluators import base as evaluators_base
+from imgbench.parallel import determinism
+from imgbench.parallel import processes
 from imgbench.train import interrupts
+from imgbench.train import journal as journal_lib
 from imgbench.train import outputs
-from imgbench.train import progress
+from imgbench.train import saving
 from imgbench.train import setup
 from imgbench.train import state as state_lib
 from imgbench.train import stepper
 
 
 def train_and_evaluate(
-  config: ml_collections.ConfigDict, workdir: str
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  group: processes.Group = processes.ALONE,
 ) -> dict[str, dict[str, Any]]:
   """Trains and evaluates one model, or goes on where it was stopped.
 
   Args:
     config: see `configs.common.base_config`.
-    workdir: folder of the run; made if it is not there.
+    workdir: folder of the run; made if it is not there. All processes see it.
+    group: of the processes of the run, see `processes.join`.
 
   Returns:
     What results.json holds. A finished run gives its results again.
@@ -42,21 +47,35 @@ def train_and_evaluate(
     RunError: the loss is not finite, the disk is full, no checkpoint is whole.
     Preempted: SIGTERM or Ctrl-C came, and the state is saved.
   """
+  if config.get("deterministic", False):
+    determinism.require()
+  if group is processes.ALONE and jax.process_count() > 1:
+    raise errors.InputError(
+      "group: expected that of processes.join, which watches over the"
+      f" {jax.process_count()} processes, got none"
+    )
   folder = pathlib.Path(workdir)
-  results = _check_workdir(folder, config)
+  check = lambda: _check_workdir(folder, config)
+  results = group.from_first(check)
   if results is not None:
     return results
-  with interrupts.StopRequest() as stop:
+  with interrupts.StopRequest(group) as stop:
     watch = timing.Stopwatch()
     with watch.section("setup_s"):
       parts = setup.build(config)
-    with run_files.locked(folder):
-      # Another process may have come between.
-      results = _check_workdir(folder, config)
+    with _locked(folder, group):
+      run_files.check_shared(folder, group)
+      # Another run may have come between.
+      results = group.from_first(check)
       if results is not None:
         return results
-      run = Run(config, folder, parts, watch, stop)
+      run = Run(config, folder, parts, watch, stop, group)
       return run.train_and_evaluate()
+
+
+def _locked(folder: pathlib.Path, group: processes.Group):
+  """Another run is kept out by the first process."""
+  return run_files.locked(folder) if group.first else contextlib.nullcontext()
 
 
 def _check_workdir(
@@ -79,6 +98,7 @@ class Run:
     parts: what `setup.build` made of the config.
     watch: with the time that the set-up took.
     stop: entered; says whether the run is asked to stop.
+    group: of the processes of the run.
   """
 
   def __init__(
@@ -88,6 +108,7 @@ class Run:
     parts: setup.Parts,
     watch: timing.Stopwatch,
     stop: interrupts.StopRequest,
+    group: processes.Group = processes.ALONE,
   ):
     self._stop = stop
     self._config = config
@@ -95,35 +116,38 @@ class Run:
     self._parts = parts
     self._periods = parts.periods
     self._watch = watch
+    self._group = group
     self._state = parts.state
-    self._step = 0
-    self._logged_train_s = 0.0
+    self._position = journal_lib.Position()
     self._logged_wait_s = 0.0
-    self._best: dict[str, Any] = {}
-    # An evaluation was given up to stop quickly: its step is to be finished.
-    self._pending_event = False
     self._evaluations: dict[str, evaluators_base.Evaluation] = {}
-    self._checkpoints: checkpoints.Checkpoints | None = None
-    self._writer: writers.MetricWriter | None = None
-    self._progress: progress.Progress | None = None
+    self._journal = journal_lib.Journal(folder, config, parts, group.first)
+    self._saving: saving.Saving | None = None
+
+  @property
+  def _step(self) -> int:
+    return self._position.step
 
   def train_and_evaluate(self) -> dict[str, dict[str, Any]]:
     """See the function of this name. Keeps status.json true."""
+    self._group.on_end(self._end_through_another)
+    # Whether all processes come to the end of the checkpoints.
+    together = self._group is processes.ALONE
     try:
       self._open()
       self._train()
       evaluations = self._final_evaluations()
-      self._checkpoints.wait()
-      results = outputs.write(
-        self._folder, evaluations, self._parts, self._config.logging.report
-      )
-      self._write_status(run_files.DONE, times=self._watch.totals())
+      self._saving.wait()
+      results = self._group.from_first(lambda: self._finish(evaluations))
+      together = True
       return results
-    except errors.Preempted:
+    except errors.Preempted as stop:
       self._write_status(run_files.PREEMPTED)
+      together |= stop.together
       raise
     except errors.NonFiniteLossError as error:
       self._write_status(run_files.DIVERGED, message=str(error))
+      together = True
       raise
     except Exception as error:
       self._write_status(run_files.FAILED, message=str(error))
@@ -135,84 +159,45 @@ class Run:
         ) from error
       raise
     finally:
-      self._close()
+      self._close(together)
+
+  def _end_through_another(self, text: str, code: int) -> None:
+    preempted = code == errors.EXIT_PREEMPTED
+    state = run_files.PREEMPTED if preempted else run_files.FAILED
+    self._write_status(state, message=text)
 
   def _open(self) -> None:
-    section = self._config.checkpoint
-    self._checkpoints = checkpoints.Checkpoints(
-      self._folder,
-      keep=section.keep,
-      asynchronous=section.asynchronous,
+    self._saving = saving.Saving(
+      self._folder, self._config, self._parts, self._group
     )
-    self._restore()
-    run_files.write_start(
-      self._folder,
-      config_utils.to_dict(self._config),
-      outputs.describe(environment.collect(), self._parts),
+    self._state, self._position, self._watch = self._saving.restore(
+      self._state, self._watch
     )
-    self._write_status(run_files.RUNNING)
-    self._writer = writers.MetricWriter(
-      self._folder,
-      self._step - 1 if self._pending_event else self._step,
-      self._config.logging.tensorboard,
-    )
-    self._progress = progress.Progress(
-      self._periods.total, self._step, self._parts.global_batch_size
-    )
+    if self._group.first:
+      described = outputs.describe(environment.collect(), self._parts)
+      self._journal.open(self._position, described)
 
-  def _close(self) -> None:
+  def _finish(self, evaluations) -> dict[str, dict[str, Any]]:
+    results = outputs.write(
+      self._folder, evaluations, self._parts, self._config.logging.report
+    )
+    self._write_status(run_files.DONE, times=self._watch.totals())
+    return results
+
+  def _close(self, together: bool) -> None:
     """Ends what goes on in the background; a run that failed says why."""
-    parts = (self._parts.feed, self._progress, self._writer, self._checkpoints)
-    for part in parts:
+    checkpoints = self._saving if together else None
+    for part in (self._parts.feed, self._journal, checkpoints):
       try:
         if part is not None:
           part.close()
       except Exception as error:  # It must not hide the first one.
         logging.warning("while closing: %s", error)
 
-  # Saving and resuming.
+  def _write_status(self, state: str, **facts) -> None:
+    self._journal.write_status(state, self._position, **facts)
 
-  def _restore(self) -> None:
-    restored = self._checkpoints.restore(self._state, self._check_meta)
-    if restored is None:
-      self._start_from(self._config.checkpoint.init_from)
-      return
-    self._state, meta = restored
-    self._step = meta["step"]
-    self._logged_train_s = meta["logged_train_s"]
-    if meta["best"].get("metric") == self._config.checkpoint.best:
-      self._best = meta["best"]
-    self._pending_event = meta["pending_event"]
-    setup_s = self._watch.total("setup_s") + meta["times"].pop("setup_s", 0)
-    self._watch = timing.Stopwatch({**meta["times"], "setup_s": setup_s})
-    logging.info("resuming at step %d of %d", self._step, self._periods.total)
-
-  def _start_from(self, workdir: str) -> None:
-    """Takes the state of another run, if one is named, as it stands."""
-    if not workdir:
-      return
-    self._state, meta = checkpoints.restore_other(workdir, self._state)
-    self._step = meta["step"]
-    self._check_step(self._step)
-    logging.info("starting from step %d of %s", self._step, workdir)
-
-  def _check_meta(self, meta: Mapping[str, Any]) -> None:
-    """Raises InputError if a checkpoint cannot go on with this data."""
-    if meta["data_fingerprint"] != self._parts.info.fingerprint:
-      raise errors.InputError(
-        f"{self._folder} was trained on other data than"
-        f" {self._parts.info.key} in data.data_dir (fingerprint"
-        f" {meta['data_fingerprint']}, now {self._parts.info.fingerprint});"
-        " give the old folder or another --workdir"
-      )
-    self._check_step(meta["step"])
-
-  def _check_step(self, step: int) -> None:
-    if step > self._periods.total:
-      raise errors.InputError(
-        f"{self._folder} is at step {step} already, beyond the"
-        f" {self._periods.total} of steps.total"
-      )
+  # Saving.
 
   def _update_best(self) -> bool:
     """Whether an evaluation of this step is the best so far."""
@@ -220,56 +205,31 @@ class Run:
     alias, _, metric = best.partition("/")
     if alias not in self._evaluations:
       return False
-    score = self._evaluations[alias].measurements["all", metric].value
+    # Of one process: a last bit that differs must not part the processes.
+    score = self._group.from_first(
+      lambda: self._evaluations[alias].measurements["all", metric].value
+    )
     # Of equal ones the newest is kept.
-    if score is None or score < self._best.get("value", 0.0):
+    if score is None or score < self._position.best.get("value", 0.0):
       return False
-    self._best = {"metric": best, "value": score, "step": self._step}
+    self._position.best = {"metric": best, "value": score, "step": self._step}
     return True
 
   def _save(self) -> None:
-    if self._step in self._checkpoints.steps():
-      # Resumed here to finish an evaluation: what is saved says that it is
-      # pending, so that it would be made again.
-      return
-    meta = {
-      "step": self._step,
-      "examples_seen": self._step * self._parts.global_batch_size,
-      "data_fingerprint": self._parts.info.fingerprint,
-      "logged_train_s": self._logged_train_s,
-      "times": self._watch.totals(),
-      "best": self._best,
-      "pending_event": self._pending_event,
-    }
     with self._watch.section("checkpoint_s"):
-      self._writer.flush()
-      self._checkpoints.save(
-        self._step, self._state, meta, self._best.get("step")
-      )
+      self._journal.flush()
+      self._saving.save(self._state, self._position, self._watch)
     self._write_status(run_files.RUNNING)
 
-  def _save_and_stop(self) -> None:
+  def _save_and_stop(self) -> NoReturn:
     self._save()
-    self._checkpoints.wait()
-    self._progress.close()
+    self._saving.wait()
+    self._journal.end_progress()
     raise errors.Preempted(
       f"stopped at step {self._step} of {self._periods.total}, saved in"
-      f" {self._folder}; the same command goes on"
+      f" {self._folder}; the same command goes on",
+      together=True,
     )
-
-  def _write_status(self, state: str, **facts) -> None:
-    try:
-      run_files.write_status(
-        self._folder,
-        state,
-        step=self._step,
-        total_steps=self._periods.total,
-        config_hash=config_utils.config_hash(self._config),
-        best=self._best,
-        **facts,
-      )
-    except OSError as error:  # A full disk must not hide the first error.
-      logging.warning("status.json could not be written: %s", error)
 
   # Training.
 
@@ -282,31 +242,31 @@ class Run:
           self._parts, (self._step, self._periods.total, *stops)
         )
     self._stop.defer()
-    if self._pending_event:
+    if self._position.pending_event:
       self._handle_event()
     while self._step < self._periods.total:
       if self._stop.requested():
         self._save_and_stop()
       before, event = self._step, self._next_event()
       with self._watch.section("train_s"):
-        self._state, self._step = steps.advance(
+        self._state, self._position.step = steps.advance(
           self._state,
           self._step,
           event,
           self._stop.requested,
-          self._progress.advance,
+          self._journal.advance,
         )
       self._check_finite()
       if before < self._step == event:
         self._handle_event()
-    self._progress.close()
+    self._journal.end_progress()
 
   def _check_finite(self) -> None:
     bad_step, last_loss = jax.device_get(
       (self._state.bad_step, self._state.last_finite_loss)
     )
     if bad_step:
-      self._progress.close()
+      self._journal.end_progress()
       raise errors.NonFiniteLossError(int(bad_step), float(last_loss))
 
   # What happens at logged, evaluated and saved steps.
@@ -332,9 +292,9 @@ class Run:
     try:
       record |= self._evaluate()
     except evaluators_base.EvaluationStopped:
-      self._pending_event = True
+      self._position.pending_event = True
       self._save_and_stop()
-    self._pending_event = False
+    self._position.pending_event = False
     if record:
       with self._watch.section("log_s"):
         self._log(record)
@@ -343,10 +303,9 @@ class Run:
     self._evaluations = self._evaluations if self._at_end() else {}
 
   def _log(self, record: dict[str, float]) -> None:
-    self._writer.write(self._step, record)
-    self._progress.report(self._step, record)
+    self._journal.log(self._step, record)
     if "train/loss" in record:
-      self._logged_train_s = self._watch.total("train_s")
+      self._position.logged_train_s = self._watch.total("train_s")
       self._logged_wait_s = self._parts.feed.waited_s
       self._state = self._state.replace(
         window=self._parts.strategy.replicate(state_lib.Window.empty())
@@ -356,7 +315,7 @@ class Run:
     window = jax.device_get(self._state.window)
     train_s = self._watch.total("train_s")
     seen = self._step * self._parts.global_batch_size
-    since_s = max(train_s - self._logged_train_s, 1e-9)
+    since_s = max(train_s - self._position.logged_train_s, 1e-9)
     learning_rate = self._parts.compute.schedule(self._step - 1)
     record = {
       "epoch": seen / self._parts.info.num_examples,

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
+import jax
+
 from imgbench import report
 from imgbench import run_files
 from imgbench import writers
@@ -24,6 +26,7 @@ def describe(
   return {
     **environment,
     "devices_used": parts.strategy.num_devices,
+    "processes": jax.process_count(),
     "num_params": parts.num_params,
     "data": {
       key: {"num_examples": i.num_examples, "fingerprint": i.fingerprint}

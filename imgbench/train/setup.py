@@ -41,6 +41,7 @@ SECTIONS = {
   "evaluation": evaluation.KEYS,
   "checkpoint": ("every", "keep", "best", "asynchronous", "init_from"),
   "parallel": None,
+  "deterministic": None,
 }
 # What a best checkpoint can be chosen by: higher is better.
 BEST_METRICS = (

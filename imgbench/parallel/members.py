@@ -1,0 +1,225 @@
+"""What the processes of a job agree on, message by message.
+
+Each process is a `Member`; that of process 0 is a `Hub` beside it, to which all
+members send, and which answers to all of them. `watch` carries the messages.
+All methods of one process run under its lock.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import threading
+from typing import Any
+
+from imgbench import errors
+from imgbench.parallel import wire
+
+# A process that is alive but not where the others wait, in times of what a
+# silent one gets: reading or writing files may take long.
+STUCK_TIMES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """Why the job ends.
+
+  Attributes:
+    index: of the process that is to blame.
+    text: one line that names it.
+    code: exit code of the others.
+  """
+
+  index: int
+  text: str
+  code: int = errors.EXIT_FAILED
+
+
+class Member:
+  """One process's part in what all agree on.
+
+  Its main thread makes the same calls of `agreed` and `exchange` in the same
+  order as that of every other process.
+
+  Args:
+    send: sends a message to the hub.
+    lock: of the process; reentrant, as that of a Condition is.
+  """
+
+  def __init__(
+    self, send: Callable[[wire.Message], None], lock: threading.Condition
+  ):
+    self._send = send
+    self.lock = lock
+    self._calls = 0
+    self._asked = False
+    self._held = False
+    self._stop_at: int | None = None
+    self._exchanges = 0
+    self._answers: dict[int, list[Any]] = {}
+    # Calls that the main thread has come to.
+    self.place = 0
+    self.verdict: Verdict | None = None
+    # All have said that they leave.
+    self.over = False
+
+  def agreed(self, asked: bool) -> bool:
+    """Whether all stop here; true in all processes at the same call.
+
+    One that is asked says so. Then every process tells which call it has come
+    to and goes no further, until it is known at which call all can stop: the
+    one behind the farthest. Nothing is sent as long as none is asked.
+    """
+    with self.lock:
+      self._calls += 1
+      self.place += 1
+      if asked and not self._asked:
+        self._asked = True
+        self._send({"kind": "stop"})
+      if not self._held:
+        return False
+      self.lock.wait_for(lambda: self._stop_at is not None)
+      return self._calls >= self._stop_at
+
+  def arrive(self) -> None:
+    """Tells where the main thread is, before work that others wait for."""
+    with self.lock:
+      self.place += 1
+
+  def exchange(self, value: Any, leaving: bool = False) -> list[Any]:
+    """Returns the JSON values of all processes, in their order."""
+    with self.lock:
+      number = self._exchanges
+      self._exchanges += 1
+      self._send(
+        {"kind": "value", "n": number, "value": value, "leaving": leaving}
+      )
+      self.lock.wait_for(lambda: number in self._answers)
+      return self._answers.pop(number)
+
+  def fail(self, text: str, code: int) -> None:
+    """Tells the others that this process ends."""
+    self._send({"kind": "failed", "text": text, "code": code})
+
+  def beat(self) -> None:
+    """Tells that this process is alive, and where it is."""
+    self._send({"kind": "beat", "place": self.place})
+
+  def receive(self, message: wire.Message) -> None:
+    """Takes a message of the hub."""
+    kind = message["kind"]
+    if kind == "hold" and not self._held:
+      self._held = True
+      self._send({"kind": "held", "call": self._calls})
+    elif kind == "stop_at":
+      self._stop_at = message["call"]
+    elif kind == "values":
+      self._answers[message["n"]] = message["values"]
+      self.over = message["leaving"]
+    elif kind == "over" and self.verdict is None:
+      self.verdict = Verdict(message["index"], message["text"], message["code"])
+    self.lock.notify_all()
+
+
+class Hub:
+  """What process 0 does for all.
+
+  Args:
+    names: of the processes, for people.
+    silent_s: seconds after which a silent process counts as gone.
+    send_all: sends a message to every member, that of process 0 too.
+    now: seconds, see `heard`.
+  """
+
+  def __init__(
+    self,
+    names: list[str],
+    silent_s: float,
+    send_all: Callable[[wire.Message], None],
+    now: float,
+  ):
+    self._names = names
+    self._silent_s = silent_s
+    self._send_all = send_all
+    count = len(names)
+    self._heard = [now] * count
+    self._places = [0] * count
+    self._moved = [now] * count
+    self._asked = False
+    self._held: dict[int, int] = {}
+    self._values: dict[int, dict[int, Any]] = {}
+    self._ended = False
+    self.over = False
+
+  def receive(self, index: int, message: wire.Message, now: float) -> None:
+    """Takes a message of a member at a time in seconds."""
+    self._heard[index] = now
+    kind = message["kind"]
+    if kind == "beat":
+      if message["place"] != self._places[index]:
+        self._places[index], self._moved[index] = message["place"], now
+    elif kind == "stop" and not self._asked:
+      self._asked = True
+      self._send_all({"kind": "hold"})
+    elif kind == "held":
+      self._held[index] = message["call"]
+      if len(self._held) == len(self._names):
+        last = max(self._held.values())
+        self._send_all({"kind": "stop_at", "call": last + 1})
+    elif kind == "value":
+      self._take_value(index, message)
+    elif kind == "failed":
+      code = message["code"]
+      verb = "stops" if code == errors.EXIT_PREEMPTED else "failed"
+      self.end(index, f"{verb}: {message['text']}", code)
+
+  def _take_value(self, index: int, message: wire.Message) -> None:
+    number, leaving = message["n"], message["leaving"]
+    values = self._values.setdefault(number, {})
+    values[index] = message["value"]
+    if len(values) == len(self._names):
+      del self._values[number]
+      self.over = leaving
+      ordered = [values[i] for i in range(len(self._names))]
+      self._send_all(
+        {"kind": "values", "n": number, "values": ordered, "leaving": leaving}
+      )
+
+  def judge(self, now: float) -> None:
+    """Ends the job if a process is silent, or stays behind the others."""
+    farthest = max(self._places)
+    for index, heard in enumerate(self._heard):
+      if now - heard > self._silent_s:
+        self.end(index, silence(self._silent_s))
+      stuck_s = STUCK_TIMES * self._silent_s
+      behind = self._places[index] < farthest
+      if behind and now - self._moved[index] > stuck_s:
+        self.end(
+          index,
+          f"is alive, but the others wait for it since {stuck_s:g} s",
+        )
+
+  def lost(self, index: int) -> None:
+    """The connection to a process has ended."""
+    self.end(index, GONE)
+
+  def end(
+    self, index: int, reason: str, code: int = errors.EXIT_FAILED
+  ) -> None:
+    """Tells everyone that the job ends, and through which process."""
+    if not self._ended and not self.over:
+      self._ended = True
+      text = blame(index, self._names, reason)
+      self._send_all(
+        {"kind": "over", "index": index, "text": text, "code": code}
+      )
+
+
+GONE = "ended without a word (killed, or out of memory)"
+
+
+def silence(seconds: float) -> str:
+  return f"was silent for {seconds:g} s (stopped, or its host is gone)"
+
+
+def blame(index: int, names: list[str], reason: str) -> str:
+  """One line about a process of a job."""
+  return f"process {index} of {len(names)} ({names[index]}) {reason}"

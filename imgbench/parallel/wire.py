@@ -1,0 +1,149 @@
+"""JSON lines over TCP, and a relay that keeps a broken connection open."""
+
+import contextlib
+import json
+import socket
+import threading
+from typing import Any
+
+Message = dict[str, Any]
+_BLOCK = 2**16
+
+
+class Channel:
+  """Sends and receives messages, one JSON line each; never blocks.
+
+  Args:
+    connection: connected; the channel owns it.
+  """
+
+  def __init__(self, connection: socket.socket):
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    self.connection = connection
+    self.lost = False
+    self._unsent = b""
+    self._unread = b""
+
+  @property
+  def waits(self) -> bool:
+    """Whether something is still to be sent."""
+    return bool(self._unsent) and not self.lost
+
+  def send(self, message: Message) -> None:
+    """Sends as much as the connection takes; `flush` sends the rest."""
+    self._unsent += encode(message)
+    self.flush()
+
+  def flush(self) -> None:
+    while self.waits:
+      try:
+        sent = self.connection.send(self._unsent)
+      except BlockingIOError:
+        return
+      except OSError:
+        self.lost = True
+        return
+      self._unsent = self._unsent[sent:]
+
+  def receive(self) -> list[Message]:
+    """What has come; `lost` is true where nothing can come any more."""
+    while not self.lost:
+      try:
+        block = self.connection.recv(_BLOCK)
+      except BlockingIOError:
+        break
+      except OSError:
+        block = b""
+      self.lost = not block
+      self._unread += block
+    *lines, self._unread = self._unread.split(b"\n")
+    return [json.loads(line) for line in lines]
+
+
+def encode(message: Message) -> bytes:
+  return json.dumps(message).encode() + b"\n"
+
+
+def read_line(connection: socket.socket) -> Message:
+  """Waits for one message, and takes no byte more. Raises OSError at an end."""
+  line = b""
+  while not line.endswith(b"\n"):
+    byte = connection.recv(1)
+    if not byte:
+      raise ConnectionError("the connection has ended")
+    line += byte
+  return json.loads(line)
+
+
+def listen() -> socket.socket:
+  """A server on a free port of all addresses of this host."""
+  if socket.has_dualstack_ipv6():
+    return socket.create_server(
+      ("", 0), family=socket.AF_INET6, dualstack_ipv6=True
+    )
+  return socket.create_server(("", 0))
+
+
+def split_address(address: str) -> tuple[str, int]:
+  """Returns host and port of "host:port" or "[v6]:port"; else ValueError."""
+  host, colon, port = address.rpartition(":")
+  if not host or not colon:
+    raise ValueError(f"expected host:port, got {address!r}")
+  return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class Relay:
+  """Passes connections on to an address, and does not pass on their end.
+
+  JAX's client aborts the program, with a stack trace, in the moment in which
+  its connection to the coordinator breaks. Behind a relay it sees no such
+  moment, and who watches the processes has the time to say which one is gone.
+
+  Args:
+    address: of the coordinator.
+  """
+
+  def __init__(self, address: str):
+    self._target = split_address(address)
+    self._server = socket.create_server(("127.0.0.1", 0))
+    self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+    # Of connections whose other end is gone.
+    self._kept: list[socket.socket] = []
+    _in_background(self._serve)
+
+  def _serve(self) -> None:
+    while True:
+      near, _ = self._server.accept()
+      try:
+        far = socket.create_connection(self._target, timeout=10)
+      except OSError:  # Not there yet: who connected tries again.
+        near.close()
+        continue
+      far.settimeout(None)
+      for connection in (near, far):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+      _in_background(self._pass_on, far, near)
+      _in_background(self._pass_back, near, far)
+
+  def _pass_on(self, source: socket.socket, to: socket.socket) -> None:
+    _copy(source, to)
+    self._kept.append(to)
+
+  def _pass_back(self, source: socket.socket, to: socket.socket) -> None:
+    _copy(source, to)
+    with contextlib.suppress(OSError):  # It may be gone already.
+      to.shutdown(socket.SHUT_RDWR)
+
+
+def _copy(source: socket.socket, to: socket.socket) -> None:
+  """Copies until one of the two ends."""
+  try:
+    while block := source.recv(_BLOCK):
+      to.sendall(block)
+  except OSError:
+    pass  # Reset: the same as an end.
+
+
+def _in_background(function, *arguments) -> None:
+  threading.Thread(target=function, args=arguments, daemon=True).start()

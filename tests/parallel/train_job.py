@@ -1,0 +1,49 @@
+"""Trains as `training_test` does, in one of several processes.
+
+Args: flags as of imgbench.main for the processes, and --out, a folder.
+"""
+
+import argparse
+import pathlib
+import pickle
+
+import jax
+
+from imgbench import cli
+from imgbench.parallel import processes
+from imgbench.train import compute as compute_lib
+from tests.parallel import training_test
+
+SETTINGS = {
+  "jit": dict(),
+  "pmap": dict(strategy="pmap"),
+  "fsdp": dict(fsdp=2),
+  "pmap per device": dict(strategy="pmap", batch_norm="per_device"),
+}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--out", type=pathlib.Path)
+  parser.add_argument("--coordinator_address")
+  parser.add_argument("--num_processes", type=int)
+  parser.add_argument("--process_id", type=int)
+  flags = parser.parse_args()
+  group = processes.join(
+    flags.coordinator_address, flags.num_processes, flags.process_id
+  )
+  cli.keep_compiled("default")
+  found = {}
+  for name, settings in SETTINGS.items():
+    config = training_test.config_of(**{"devices": 0, **settings})
+    print(name, flush=True)
+    state, losses = training_test.train(config)
+    whole = compute_lib.parallelism(config).strategy.jit(lambda x: x)
+    found[name] = jax.device_get(whole(state)), losses
+  if group.first:
+    (flags.out / "found.pickle").write_bytes(pickle.dumps(found))
+  group.close()
+
+
+if __name__ == "__main__":
+  main()
