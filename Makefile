@@ -11,11 +11,13 @@ DEMO_DIR ?= runs/demo
 # Has TensorFlow, which only the preparing of data sets needs. Without it tests
 # on the prepared fake ImageNet skip.
 PREPARE := .venv-prepare
+# Has PyTorch with timm and torchvision, whose models the benchmark measures.
+BENCH_PEERS := .venv-bench-peers
 export IMGBENCH_PREPARE_PYTHON := $(wildcard $(CURDIR)/$(PREPARE)/bin/python)
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: help demo test test-slow test-all test-peers lint format venv \
-  prepare-venv constraints clean
+  prepare-venv bench-peers constraints clean
 
 help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
@@ -25,6 +27,7 @@ help:
 	@echo "make lint         ruff: lint and format check"
 	@echo "make format       ruff: mend both"
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
+	@echo "make bench-peers  an environment with PyTorch models ($(BENCH_PEERS))"
 	@echo "make venv         only the environment, in $(VENV)"
 	@echo "make constraints  pin what a fresh resolution gives"
 
@@ -48,6 +51,18 @@ $(PREPARE)/.installed: setup.py
 	  -c requirements/constraints-$$($(PYTHON) -c \
 	  'import sys; print("py%d%d" % sys.version_info[:2])').txt \
 	  -e . 'tensorflow-cpu>=2.18'
+	@touch $@
+
+# TORCH_INDEX=URL: where the build of PyTorch comes from, if not from pip's
+# default, which for Linux is the CUDA one.
+bench-peers: $(BENCH_PEERS)/.installed
+
+$(BENCH_PEERS)/.installed: requirements/bench-peers.txt
+	$(PYTHON) -m venv --clear $(BENCH_PEERS)
+	$(BENCH_PEERS)/bin/python -m pip install --quiet \
+	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BENCH_PEERS)/bin/python -m pip install --quiet numpy pillow pyyaml
+	$(BENCH_PEERS)/bin/python -m pip install --quiet --no-deps -r $<
 	@touch $@
 
 demo: $(STAMP)

@@ -70,7 +70,7 @@ def version() -> str:
   if why := missing():
     raise errors.InputError(f"decoder 'turbo': {why}")
   number = _library().turbo_version().decode()
-  return f"built against libjpeg-turbo {number}, resized in turbo.c"
+  return f"libjpeg-turbo {number} as it was built, resized in turbo.c"
 
 
 def crop_resize(

@@ -21,10 +21,11 @@ TILE = 16
 def state_spec(shape: tuple[int, ...], fsdp: int) -> jax.sharding.PartitionSpec:
   """Returns how an array of a state is spread over the axis "fsdp".
 
-  The longest axis that the devices divide is cut, the last of equal ones, one
-  whose parts are whole tiles before others; arrays of fewer than
-  SMALLEST_SHARDED numbers, or without such an axis, stay whole. It depends on
-  the shape alone: an optimizer's moments lie as their parameters do.
+  Of the axes that the devices divide one is cut whose parts are whole tiles,
+  not the innermost (of whose parts XLA:TPU often makes no reduce-scatter), and
+  the longest, in this order. Arrays of fewer than SMALLEST_SHARDED numbers, or
+  without such an axis, stay whole. It depends on the shape alone: an
+  optimizer's moments lie as their parameters do.
 
   Args:
     shape: of the array.
@@ -33,7 +34,12 @@ def state_spec(shape: tuple[int, ...], fsdp: int) -> jax.sharding.PartitionSpec:
   axes = [i for i, size in enumerate(shape) if size and size % fsdp == 0]
   if fsdp == 1 or math.prod(shape) < SMALLEST_SHARDED or not axes:
     return P()
-  axis = max(axes, key=lambda i: (not shape[i] // fsdp % TILE, shape[i], i))
+
+  def rank(i):
+    tiles = not shape[i] // fsdp % TILE
+    return tiles, tiles and i < len(shape) - 1, shape[i], i
+
+  axis = max(axes, key=rank)
   return P(*(FSDP_AXIS if i == axis else None for i in range(axis + 1)))
 
 

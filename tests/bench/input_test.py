@@ -102,6 +102,7 @@ def run(folder, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
   out = tmp_path / "rows" / "input.json"
   result = run(

@@ -25,6 +25,7 @@ ROWS = (
 )
 
 
+@pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
   out = tmp_path / "metrics.json"
   result = subprocess.run(

@@ -16,6 +16,7 @@ from imgbench.testbed import datasets
 from tests.train import processes
 
 
+@pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
   out = tmp_path / "testbed.json"
   result = subprocess.run(

@@ -7,6 +7,7 @@ import pytest
 
 from configs import common
 from imgbench import config_utils
+from imgbench.bench import points
 from imgbench.train import setup
 
 FOLDER = pathlib.Path(common.__file__).parent
@@ -16,7 +17,9 @@ NAMES = sorted(
   if path.stem not in ("__init__", "common")
 )
 # Options behind the colon that a config must take.
-OPTIONS = {"cifar10_fast": ["long"]}
+OPTIONS = {"bench": ["quick", "full"], "cifar10_fast": ["long"]}
+# Of the benchmark, which is no run.
+SECTIONS = {"bench": points.SECTIONS}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -24,10 +27,11 @@ def test_config_is_complete_and_locked(name):
   module = importlib.import_module(f"configs.{name}")
   for option in [None, *OPTIONS.get(name, [])]:
     config = module.get_config(option)
-    config_utils.check_sections(config, setup.SECTIONS)
+    sections = SECTIONS.get(name, setup.SECTIONS)
+    config_utils.check_sections(config, sections)
     config.lock()
     with pytest.raises(AttributeError):
-      config.model.nam = "cnn"
+      config[next(s for s in sections if sections[s])].nam = "cnn"
   with pytest.raises(ValueError, match="unknown option"):
     module.get_config("no_such_option")
 

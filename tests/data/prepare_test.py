@@ -342,6 +342,7 @@ def test_a_set_that_lacks_a_shard_is_not_taken_as_finished(tmp_path):
     list(prepare.prepare(["imagenet_a"], tmp_path))
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path):
   manual = fake_folder.manual_dir()
   arguments = (
@@ -371,6 +372,7 @@ def test_killed_and_started_again(tmp_path):
   assert not work.exists()
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_the_sets_before_it(tmp_path):
   """And reviews given by hand, under any name, are taken."""
   given = fake_folder.manual_dir()

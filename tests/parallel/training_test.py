@@ -121,6 +121,7 @@ def test_microbatches_have_statistics_of_their_own_under_both():
   assert_same(train(other), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [dict(devices=1), dict(fsdp=2)], ids=str)
 def test_without_batch_norm_microbatches_are_the_large_batch(settings):
   vit = dict(

@@ -1,0 +1,235 @@
+"""Training steps of ImageNet models compiled for TPU v5e, 8 to 256 chips.
+
+python -m experiments.compile_only_v5e \
+    --out=experiments/results/compile_only_v5e.json --doc=docs/scaling.md
+
+Needs the extra `tpu` and no TPU; minutes of one CPU core per row. Rows that are
+in the file already are kept, so that it can be stopped and gone on with; delete
+the file to make all anew. The table between two marks of the document is
+written from it (--nocompile: without compiling what lacks).
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import importlib
+import json
+import pathlib
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+import ml_collections
+
+from imgbench import cli
+from imgbench import config_utils
+from imgbench import writers
+from imgbench.bench import accelerators
+from imgbench.bench import compile_only
+from imgbench.bench import environment
+from imgbench.bench import programs
+
+BEGIN, END = "<!-- compile_only_v5e -->\n", "<!-- end -->\n"
+FITS, TOO_LARGE = "fits", "does not fit"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One row.
+
+  Attributes:
+    model: name.
+    topology: of the chips.
+    global_batch_size: B.
+    fsdp: chips that share a copy of the state.
+    microbatches: parts of a batch.
+  """
+
+  model: str
+  topology: str
+  global_batch_size: int
+  fsdp: int = 1
+  microbatches: int = 1
+
+  def config(self) -> ml_collections.ConfigDict:
+    """The recipe of the model's kind, with the model and the sizes changed."""
+    recipe = "resnet50" if self.model == "resnet50" else "vit_s16"
+    module = importlib.import_module(f"configs.imagenet_{recipe}")
+    config = module.get_config()
+    with config.unlocked():
+      config.model.name = self.model
+      config.global_batch_size = self.global_batch_size
+      config.parallel.fsdp = self.fsdp
+      config.parallel.microbatches = self.microbatches
+    return config
+
+
+def cases() -> list[Case]:
+  """What the table shows; the most telling first."""
+  models = ("vit_s16", "vit_b16", "resnet50", "vit_l16")
+  first = [Case(model, "v5e:16x16", 4096) for model in models]
+  small = [Case(model, "v5e:2x4", 512) for model in models]
+  cut = [
+    Case("vit_b16", "v5e:16x16", 4096, fsdp=8),
+    Case("vit_l16", "v5e:16x16", 4096, fsdp=8),
+    Case("vit_l16", "v5e:2x4", 512, fsdp=8),
+    Case("vit_b16", "v5e:2x4", 512, fsdp=8),
+  ]
+  middle = [Case(model, "v5e:8x8", 4096) for model in models]
+  return [*first, *cut, *small, *middle]
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --out, --doc, --compile."""
+  flags.DEFINE_string("out", None, "JSON file.", flag_values=flag_values)
+  flags.DEFINE_string("doc", "", "Markdown file.", flag_values=flag_values)
+  flags.DEFINE_bool(
+    "compile",
+    True,
+    "Whether to compile rows that lack.",
+    flag_values=flag_values,
+  )
+
+
+def compiled(case: Case) -> dict[str, Any]:
+  """Returns the row of a case; one that does not fit says so."""
+  facts = dataclasses.asdict(case)
+  config = case.config()
+  facts["config_hash"] = config_utils.config_hash(config)
+  steps = programs.build(config, compile_only.topology_devices(case.topology))
+  chip = accelerators.of_topology(case.topology)
+  try:
+    row = compile_only.row(steps, "train", chip)
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    why = next(line for line in str(error).splitlines() if line.strip())
+    row = {"num_params": steps.cost.params, "why": why.strip()}
+    return {**facts, "status": TOO_LARGE, **row}
+  return {**facts, "status": FITS, **row}
+
+
+def add_rows(path: pathlib.Path) -> None:
+  """Compiles the cases that a file lacks; it is written after each."""
+  rows = read(path)
+  for case in cases():
+    if any(is_of(row, case) for row in rows):
+      continue
+    logging.info("compiling %s", case)
+    row = compiled(case)
+    rows.append({**row, "environment": environment.collect()})
+    if row["status"] == FITS:
+      chip = accelerators.of_topology(case.topology)
+      print(compile_only.text(row, chip), flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writers.write_json(path, {"rows": rows})
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of a file; none if it is not there."""
+  return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
+def is_of(row: Mapping[str, Any], case: Case) -> bool:
+  """Whether a row is that of a case."""
+  return all(row[k] == v for k, v in dataclasses.asdict(case).items())
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns the table in Markdown, by model, chips and placement."""
+  head = (
+    "model (parameters)",
+    "chips",
+    "state",
+    "batch, of a chip",
+    "memory, GB",
+    "TFLOP",
+    "collectives",
+    "MB sent (need)",
+    "compute, ms",
+    "memory, ms",
+    "links, ms",
+    "images/s at most",
+  )
+  lines = [head, ("---",) * 3 + ("---:",) * (len(head) - 3)]
+  order = [case for model in _models(rows) for case in _of_model(model)]
+  for case in order:
+    lines += [_cells(row) for row in rows if is_of(row, case)]
+  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _models(rows) -> list[str]:
+  return sorted({row["model"] for row in rows}, key=lambda m: _params(m, rows))
+
+
+def _params(model, rows) -> int:
+  return next(row["num_params"] for row in rows if row["model"] == model)
+
+
+def _of_model(model: str) -> Iterator[Case]:
+  size = lambda case: (chips(case.topology), case.fsdp)
+  return iter(sorted((c for c in cases() if c.model == model), key=size))
+
+
+def chips(topology: str) -> int:
+  """The chips of a topology such as "v5e:4x8"."""
+  rows, cols = topology.partition(":")[2].split("x")
+  return int(rows) * int(cols)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+  count = chips(row["topology"])
+  batch = row["global_batch_size"]
+  state = f"cut in {row['fsdp']}" if row["fsdp"] > 1 else "whole"
+  first = (
+    f"{row['model']} ({row['num_params'] / 1e6:.1f} M)",
+    str(count),
+    state,
+    f"{batch:,}, {batch // count}",
+  )
+  if row["status"] != FITS:
+    return (*first, TOO_LARGE, *("",) * 7)
+  kinds = {}
+  for one in row["collectives"]:
+    kinds[one["kind"]] = kinds.get(one["kind"], 0) + one["count"]
+  bounds = row["bounds_ms"]
+  return (
+    *first,
+    f"{row['memory_bytes']['total'] / 1e9:.1f}",
+    f"{row['flops_per_device'] / 1e12:.2f}",
+    ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+    f"{row['sent_bytes'] / 1e6:.1f} ({row['needed_sent_bytes'] / 1e6:.1f})",
+    *(f"{bounds[name]:.2f}" for name in ("compute", "memory", "links")),
+    # What XLA counts as moved in memory is no bound of what has to be.
+    f"{1e3 * batch / max(bounds['compute'], bounds['links']):,.0f}",
+  )
+
+
+def write_table(path: pathlib.Path, text: str) -> None:
+  """Puts a table between the marks of a document."""
+  before, _, rest = path.read_text().partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not end:
+    raise ValueError(f"{path}: expected the marks {BEGIN!r} and {END!r}")
+  path.write_text(f"{before}{BEGIN}{text}{END}{after}")
+
+
+def main(argv: list[str]) -> None:
+  """Compiles and writes."""
+  del argv
+  values = flags.FLAGS
+  cli.show_log()
+  out = pathlib.Path(values.out)
+  with cli.one_line_errors():
+    if values.compile:
+      add_rows(out)
+  if values.doc:
+    write_table(pathlib.Path(values.doc), table(read(out)))
+
+
+if __name__ == "__main__":
+  define_flags(flags.FLAGS)
+  app.run(main, flags_parser=lambda argv: cli.parse_flags(argv, ("out",)))

@@ -1,0 +1,51 @@
+"""Chips that are compiled for where they are not: memory, links and peaks."""
+
+import dataclasses
+
+from imgbench import errors
+from imgbench.bench import peaks
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+  """One chip, with numbers that no program reaches.
+
+  Attributes:
+    name: as in topologies, e.g. "v5e".
+    device_kind: as JAX calls it, for `peaks`, which names the source.
+    memory_bytes: of its memory.
+    link_bytes_per_s: that it can send to others over all its links at once.
+  """
+
+  name: str
+  device_kind: str
+  memory_bytes: float
+  link_bytes_per_s: float
+
+  @property
+  def flops_per_s(self) -> float:
+    """Of bfloat16 matrix products; a multiply-add is two."""
+    return peaks.PEAKS[self.device_kind].flops_per_s[peaks.BFLOAT16]
+
+  @property
+  def memory_bytes_per_s(self) -> float:
+    """Between memory and compute units."""
+    return peaks.PEAKS[self.device_kind].memory_bytes_per_s
+
+
+# The links' bandwidth is published, on the same pages as the peaks, for both
+# directions together (400 and 800 GB/s a chip); half of it can be sent.
+V5E = Accelerator("v5e", "TPU v5 lite", 16e9, 200e9)
+V6E = Accelerator("v6e", "TPU v6 lite", 32e9, 400e9)
+ACCELERATORS = {one.name: one for one in (V5E, V6E)}
+
+
+def of_topology(topology: str) -> Accelerator:
+  """Returns the chip of a topology, e.g. "v5e:4x4". Raises InputError."""
+  name = topology.partition(":")[0]
+  if name not in ACCELERATORS:
+    raise errors.InputError(
+      f"--topology: expected one of {', '.join(ACCELERATORS)} before the colon"
+      f" (chips whose peak numbers are known), got {topology!r}"
+    )
+  return ACCELERATORS[name]

@@ -1,0 +1,259 @@
+"""Compares two benchmark runs row by row; ends with 1 at a regression.
+
+python -m imgbench.bench.compare runs/bench_before runs/bench_after
+
+A is the base, B what is compared with it. Each row of both gets the ratio of
+its speeds, B over A, an interval over processes and a verdict. A regression is
+a row whose whole interval lies past the tolerance on the slow side, or one
+that succeeded in A and did not in B.
+
+A machine's speed drifts from minute to minute, and no interval over processes
+of one session knows of it. To judge a change of the code,
+
+python -m imgbench.bench.compare --paired=COMMIT --config=configs/bench.py:quick
+
+measures both checkouts anew, process by process in turn, so that drift strikes
+both.
+
+Exit codes: 0 no regression, 1 a regression, 2 bad input.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import pathlib
+import sys
+import tempfile
+from typing import Any
+
+from absl import app
+from absl import flags
+import jax
+
+from imgbench import cli
+from imgbench import errors
+from imgbench import writers
+from imgbench.bench import comparison
+from imgbench.bench import row_text
+from imgbench.bench import rows
+from imgbench.bench import summaries
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines tolerance and quantity, what is paired, where verdicts go."""
+  cli.define_config_flag(flag_values)
+  flags.DEFINE_string(
+    "paired",
+    "",
+    "Commit to measure, as A, beside this checkout, as B; needs --config.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "out",
+    "",
+    "Folder for the rows of both (with --paired); empty: they are not kept.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_float(
+    "tolerance",
+    None,
+    "How much slower a row may be: 0.05 lets speeds down to 1 / 1.05 pass."
+    " Without it 0.15 where a run was on a CPU, else 0.05.",
+    lower_bound=0.0,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    "quantity",
+    summaries.THROUGHPUT,
+    summaries.QUANTITIES,
+    "Steps waited for once after many, or one by one.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "json", "", "File for the verdicts; empty: none.", flag_values=flag_values
+  )
+
+
+def compare_folders(
+  paths: Sequence[str], tolerance: float | None, quantity: str
+) -> tuple[comparison.Report, list[rows.Folder]]:
+  """Returns what folder B shows against folder A, and both as read."""
+  folders = [rows.read_folder(pathlib.Path(path)) for path in paths]
+  if tolerance is None:
+    platforms = [f.environment.get("platform", "") for f in folders]
+    tolerance = comparison.default_tolerance(platforms)
+  found = [folder.rows for folder in folders]
+  return comparison.compare(*found, tolerance, quantity), folders
+
+
+def text(report: comparison.Report, folders: Sequence[rows.Folder]) -> str:
+  """The report as a table and what has to be known to read it."""
+  lines = [
+    f"{name}: {folder.path}" for name, folder in zip("AB", folders, strict=True)
+  ]
+  lines += row_text.differences(*(f.environment for f in folders))
+  cells = [("row", "A", "B", "B / A", "interval", "verdict")]
+  cells += [_cells(c, report) for c in report.comparisons]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  lines.append("")
+  for line in cells:
+    padded = [
+      cell.ljust(width) if place in (0, 5) else cell.rjust(width)
+      for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+    lines.append("  ".join(padded).rstrip())
+  lines += ["", *_notes(report)]
+  return "\n".join(lines)
+
+
+def as_json(report: comparison.Report) -> dict[str, Any]:
+  """The verdicts, for programs."""
+  return {
+    "tolerance": report.tolerance,
+    "quantity": report.quantity,
+    "regressions": len(report.regressions),
+    "comparisons": [
+      {
+        "key": dataclasses.asdict(c.key),
+        "verdict": c.verdict,
+        "is_regression": c.is_regression,
+        "past_tolerance": c.past,
+        "ratio": c.ratio,
+        "interval": c.interval and c.interval._asdict(),
+        "paired": c.paired,
+        "reason": c.reason,
+      }
+      for c in report.comparisons
+    ],
+    "only_a": [dataclasses.asdict(key) for key in report.only_before],
+    "only_b": [dataclasses.asdict(key) for key in report.only_after],
+  }
+
+
+def _cells(
+  found: comparison.Comparison, report: comparison.Report
+) -> tuple[str, ...]:
+  verdict = found.verdict
+  if verdict in (comparison.SLOWER, comparison.FASTER):
+    verdict += (
+      f" by more than {100 * report.tolerance:g}%"
+      if found.past
+      else ", within the tolerance"
+    )
+  if found.is_regression:
+    verdict = f"REGRESSION: {verdict}"
+  if found.reason:
+    verdict += f" ({found.reason})"
+  ratio = interval = "–"
+  if found.ratio is not None:
+    ratio = row_text.ratio(found.ratio)
+    bounds = (found.interval.low, found.interval.high)
+    interval = f"[{', '.join(map(row_text.ratio, bounds))}]"
+  speeds = [
+    row_text.compared(row, report.quantity)
+    for row in (found.before, found.after)
+  ]
+  return found.key.text(), *speeds, ratio, interval, verdict
+
+
+def _notes(report: comparison.Report) -> list[str]:
+  tested = [c for c in report.comparisons if c.interval is not None]
+  notes = []
+  if tested:
+    levels = [c.interval.coverage for c in tested]
+    ends = [f"{100 * v:.4g}%" for v in (min(levels), max(levels))]
+    shown = " to ".join(dict.fromkeys(ends))
+    how = "pairs of processes" if tested[0].paired else "processes"
+    notes.append(
+      f"Ratios are of {report.quantity}, and all numbers geometric means over"
+      f" {how}; above 1 B is faster. Each interval covers {shown}, so that over"
+      f" {len(tested)} row{'s' * (len(tested) > 1)} (Holm) any false verdict"
+      " has a chance of 5%."
+    )
+    if not tested[0].paired:
+      notes.append(
+        "The runs were not paired: a machine's drift between them is in the"
+        " ratios and not in the intervals (--paired=COMMIT takes it out)."
+      )
+    notes += _noise(tested, report.tolerance)
+  for name, keys in (("A", report.only_before), ("B", report.only_after)):
+    if keys:
+      shown = "; ".join(key.text() for key in keys[:5])
+      more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+      notes.append(f"Only in {name}: {shown}{more}.")
+  count = len(report.regressions)
+  notes.append(
+    f"{count} regression{'s' * (count != 1)} in {len(report.comparisons)}"
+    f" row{'s' * (len(report.comparisons) != 1)} at a tolerance of"
+    f" {report.tolerance:g}."
+  )
+  return notes
+
+
+def _noise(
+  tested: Sequence[comparison.Comparison], tolerance: float
+) -> list[str]:
+  """Says where a slowdown of twice the tolerance could go unseen."""
+  reach = [c.interval.high / c.ratio for c in tested]
+  wide = [r for r in reach if r > 1 + tolerance]
+  if not wide:
+    return []
+  return [
+    f"In {len(wide)} of {len(tested)} rows the interval is wider than the"
+    " tolerance: there only larger slowdowns count, in the widest those below"
+    f" {1 / (1 + tolerance) / max(wide):.2g} times the speed. More processes"
+    " narrow it."
+  ]
+
+
+def main(argv: list[str]) -> int:
+  """Compares, prints, and returns the exit code."""
+  values = flags.FLAGS
+  with cli.one_line_errors(), contextlib.ExitStack() as stack:
+    paths = argv[1:]
+    if values.paired:
+      paths = _measured(values, stack)
+    elif len(paths) != 2:
+      raise errors.InputError(
+        f"expected two folders, A and B, got {len(paths)}; see --help"
+      )
+    elif values.out or values.config is not None:
+      raise errors.InputError("--out and --config go with --paired")
+    report, folders = compare_folders(paths, values.tolerance, values.quantity)
+    print(text(report, folders))
+    if values.json:
+      writers.write_json(pathlib.Path(values.json), as_json(report))
+    if all(c.ratio is None for c in report.comparisons):
+      raise errors.RunError("no row of A and B could be compared")
+  return errors.EXIT_FAILED if report.regressions else errors.EXIT_DONE
+
+
+def _measured(values, stack: contextlib.ExitStack) -> Sequence[pathlib.Path]:
+  """Folders of a commit and of this checkout, measured now."""
+  from imgbench.bench import paired
+
+  cli.show_log()
+  # The accelerators are for the processes that measure.
+  jax.config.update("jax_platforms", "cpu")
+  out = values.out or stack.enter_context(tempfile.TemporaryDirectory())
+  return paired.measure(values.config, values.paired, pathlib.Path(out))
+
+
+def run() -> None:
+  """The program."""
+  define_flags(flags.FLAGS)
+  app.run(main, flags_parser=parse_flags)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Returns the program's name and the folders; bad flags end with 2."""
+  if any(arg.lstrip("-").partition("=")[0] == "paired" for arg in argv[1:]):
+    return cli.parse_flags(argv, required=("paired", "config"))
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    cli.fail(str(error), errors.EXIT_USAGE)
+
+
+if __name__ == "__main__":
+  sys.exit(run())

@@ -1,0 +1,275 @@
+"""Compiles the project's own steps for TPUs that are not here.
+
+python -m imgbench.bench.compile_only --topology=v5e:16x16 \
+    --config=configs/imagenet_vit_s16.py --config.parallel.fsdp=8 \
+    [--program=train] [--out=FILE.json]
+
+XLA's compiler for TPUs runs on any Linux machine (pip install 'imgbench[tpu]').
+Printed of the training step and of the step of an evaluation: memory of each
+device, FLOPs by our table and by XLA, and every collective with its bytes
+against what is needed, and the times that compute units, memory and links need
+for these at their published peaks. Nothing is run, and nothing is timed but the
+compiler.
+"""
+
+from collections.abc import Mapping
+import os
+import pathlib
+import re
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+
+from imgbench import cli
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import timing
+from imgbench import writers
+from imgbench.bench import accelerators
+from imgbench.bench import collectives
+from imgbench.bench import environment
+from imgbench.bench import programs
+
+PROGRAMS = ("train", "eval")
+# libtpu asks nobody which TPU this machine is part of, and complains of none.
+_NO_TPU_HERE = {
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+  "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+}
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --config (as of imgbench.main), --topology, --program, --out."""
+  cli.define_config_flag(flag_values)
+  flags.DEFINE_string(
+    "topology",
+    None,
+    "Chips and their arrangement: v5e:2x4, v5e:16x16, v6e:8x8.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_multi_enum(
+    "program",
+    list(PROGRAMS),
+    PROGRAMS,
+    "What to compile; may be given twice.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
+  )
+
+
+def topology_devices(topology: str) -> list:
+  """Returns the devices of a topology, to be compiled for.
+
+  Raises:
+    InputError: no compiler for TPUs, or an arrangement that it does not know.
+  """
+  accelerators.of_topology(topology)
+  for name, value in _NO_TPU_HERE.items():
+    os.environ.setdefault(name, value)
+  # Devices of this machine are not looked for.
+  jax.config.update("jax_platforms", "cpu")
+  from jax.experimental import topologies
+
+  try:
+    return list(
+      topologies.get_topology_desc(
+        platform="tpu", topology_name=topology
+      ).devices
+    )
+  except Exception as error:  # What it raises differs by version.
+    text = str(error).strip().splitlines()
+    why = text[0] if text else type(error).__name__
+    if "lockfile" in why:
+      why = (
+        "another process has libtpu loaded; wait for it, or, where no TPU is"
+        " attached, set ALLOW_MULTIPLE_LIBTPU_LOAD=1"
+      )
+    elif not _has_libtpu():
+      why = "libtpu is not installed: pip install 'jax[tpu]'"
+    raise errors.InputError(
+      f"--topology={topology}: cannot compile for it: {why}"
+    ) from error
+
+
+def _has_libtpu() -> bool:
+  import importlib.util
+
+  return importlib.util.find_spec("libtpu") is not None
+
+
+def row(
+  steps: programs.Steps, program: str, chip: accelerators.Accelerator
+) -> dict[str, Any]:
+  """Compiles a program and returns what can be known of it, for JSON.
+
+  Args:
+    steps: of a config, on devices of a topology.
+    program: one of PROGRAMS.
+    chip: what the devices are.
+  """
+  training = program == "train"
+  lowered = steps.lower_training() if training else steps.lower_evaluation()
+  with timing.timed() as compiling:
+    compiled = lowered.compile()
+  needed = steps.training_need() if training else steps.evaluation_need()
+  found = collectives.find(compiled.as_text())
+  devices = steps.strategy.num_devices
+  batch = steps.config.global_batch_size
+  flops_per_image = steps.cost.training_flops
+  if not training:
+    batch = steps.evaluation_batch_size
+    flops_per_image = steps.cost.forward_flops
+    if steps.config.evaluation.flip_average:
+      flops_per_image *= 2
+  xla = compiled.cost_analysis()
+  result = {
+    "program": program,
+    "model": steps.config.model.name,
+    "num_devices": devices,
+    "fsdp": steps.config.parallel.fsdp,
+    "global_batch_size": batch,
+    "num_params": steps.cost.params,
+    "compile_s": compiling.seconds,
+    "memory_bytes": memory(compiled),
+    "flops_per_device": flops_per_image * batch / devices,
+    "xla_flops_per_device": xla["flops"],
+    "accessed_bytes_per_device": xla["bytes accessed"],
+    "collectives": grouped(found),
+    "needed": grouped(needed),
+    "sent_bytes": collectives.total_sent(found),
+    "needed_sent_bytes": collectives.total_sent(needed),
+  }
+  return result | {"bounds_ms": bounds(result, chip)}
+
+
+def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+  """Returns bytes of each device: what a program holds, and all together."""
+  found = compiled.memory_analysis()
+  parts = {
+    "arguments": found.argument_size_in_bytes,
+    "results": found.output_size_in_bytes - found.alias_size_in_bytes,
+    "temporary": found.temp_size_in_bytes,
+    "program": found.generated_code_size_in_bytes,
+  }
+  return parts | {"total": sum(parts.values())}
+
+
+def bounds(
+  row: Mapping[str, Any], chip: accelerators.Accelerator
+) -> dict[str, float]:
+  """Returns milliseconds of each part of the chip, for itself, at its peak.
+
+  Compute: FLOPs of our table at the peak of bfloat16. Memory: the bytes that
+  XLA counts as read and written by the program's operations, those that stay
+  in on-chip memory included. Links: the bytes that a device has to send for the
+  program's collectives, over all its links at once.
+  """
+  return {
+    "compute": 1e3 * row["flops_per_device"] / chip.flops_per_s,
+    "memory": 1e3 * row["accessed_bytes_per_device"] / chip.memory_bytes_per_s,
+    "links": 1e3 * row["sent_bytes"] / chip.link_bytes_per_s,
+  }
+
+
+def grouped(found: list[collectives.Collective]) -> list[dict[str, Any]]:
+  """Returns rows of collectives, those alike as one: the largest first."""
+  rows = {}
+  for one in found:
+    source = re.sub(r"\d+", "#", one.source.split("/", 1)[-1])
+    key = one.kind, one.dtypes, one.group_size, source
+    row = rows.setdefault(
+      key,
+      {
+        "kind": one.kind,
+        "dtype": one.dtypes,
+        "group_size": one.group_size,
+        "count": 0,
+        "asynchronous": 0,
+        "elements": 0,
+        "bytes": 0,
+        "sent_bytes": 0.0,
+        "source": source,
+      },
+    )
+    row["count"] += one.times
+    row["asynchronous"] += one.times * one.asynchronous
+    row["elements"] += one.elements
+    row["bytes"] += one.num_bytes
+    row["sent_bytes"] += one.sent_bytes
+  return sorted(rows.values(), key=lambda row: -row["sent_bytes"])
+
+
+def text(row: Mapping[str, Any], chip: accelerators.Accelerator) -> str:
+  """Returns a row to be read."""
+  mib = lambda number: f"{number / 2**20:,.1f} MiB"
+  tera = lambda number: f"{number / 1e12:.3f} TFLOP"
+  memory = row["memory_bytes"]
+  parts = ", ".join(f"{k} {mib(v)}" for k, v in memory.items() if k != "total")
+  share = memory["total"] / chip.memory_bytes
+  ratio = row["sent_bytes"] / max(row["needed_sent_bytes"], 1)
+  lines = [
+    f"{row['program']}: {row['model']} ({row['num_params']:,} parameters),"
+    f" {row['num_devices']} x {chip.name}, fsdp {row['fsdp']}, batch"
+    f" {row['global_batch_size']:,}; compiled in {row['compile_s']:.0f} s",
+    f"  memory of a device: {mib(memory['total'])} ({share:.0%}): {parts}",
+    f"  FLOPs of a device: {tera(row['flops_per_device'])} (XLA:"
+    f" {tera(row['xla_flops_per_device'])})",
+    f"  collectives, a device sends {mib(row['sent_bytes'])}:",
+    *_lines(row["collectives"], mib),
+    f"  needed {mib(row['needed_sent_bytes'])}, found {ratio:.2f} of it:",
+    *_lines(row["needed"], mib),
+  ]
+  times = ", ".join(f"{k} {v:.2f} ms" for k, v in row["bounds_ms"].items())
+  return "\n".join([*lines, f"  at the chip's peaks: {times}"])
+
+
+def _lines(rows, mib) -> list[str]:
+  return [
+    f"    {row['count']:4d} {row['kind']:18} {row['dtype']:9} of"
+    f" {row['group_size']:3d}: {mib(row['bytes'])}  {row['source'][-60:]}"
+    for row in rows
+  ]
+
+
+def main(argv: list[str]) -> None:
+  """Compiles, prints and writes the rows."""
+  del argv
+  values = flags.FLAGS
+  cli.show_log()
+  config = values.config
+  with cli.one_line_errors():
+    chip = accelerators.of_topology(values.topology)
+    devices = topology_devices(values.topology)
+    steps = programs.build(config, devices)
+    rows = []
+    for program in values.program:
+      logging.info("compiling %s for %s", program, values.topology)
+      rows.append(row(steps, program, chip))
+      print(text(rows[-1], chip), flush=True)
+  if values.out:
+    path = pathlib.Path(values.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writers.write_json(
+      path,
+      {
+        "topology": values.topology,
+        "config": values["config"].config_filename,
+        "config_hash": config_utils.config_hash(config),
+        "rows": rows,
+        "environment": environment.collect(),
+      },
+    )
+
+
+if __name__ == "__main__":
+  define_flags(flags.FLAGS)
+  app.run(
+    main,
+    flags_parser=lambda argv: cli.parse_flags(argv, ("config", "topology")),
+  )

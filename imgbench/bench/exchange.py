@@ -1,0 +1,88 @@
+"""What a process of the benchmark and the one that started it say.
+
+The request is JSON on standard input, the result JSON in a file, so that
+nothing that a library prints comes between. Of the standard library alone: the
+processes of peers speak it too.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import json
+import pathlib
+import sys
+import traceback
+from typing import Any
+
+OK, OUT_OF_MEMORY, CRASHED = "ok", "out_of_memory", "crashed"
+REFUSED, TIMEOUT = "refused", "timeout"
+
+# As XLA, PyTorch, NumPy and C++ say it.
+_OUT_OF_MEMORY = (
+  "RESOURCE_EXHAUSTED",
+  "out of memory",
+  "Out of memory",
+  "can't allocate memory",
+  "Unable to allocate",
+  "std::bad_alloc",
+)
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Refused(Exception):
+  """What was asked for cannot be, and says why."""
+
+
+def says_out_of_memory(text: str) -> bool:
+  """Whether an error's text, or the end of a log, says so."""
+  return any(words in text for words in _OUT_OF_MEMORY)
+
+
+def one_line(text: str, most: int = 300) -> str:
+  """Returns the text on one line, its end left out where it is long."""
+  text = " ".join(text.split())
+  return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def serve(handlers: Mapping[str, Handler], argv: list[str]) -> None:
+  """Answers the one request of this process.
+
+  Args:
+    handlers: request["kind"] -> function of the request, which returns the
+      numbers of a result and raises Refused, or any error.
+    argv: of the program: its name and the file of the result.
+  """
+  request = json.load(sys.stdin)
+  result = answer(handlers, request)
+  path = pathlib.Path(argv[1])
+  part = path.with_suffix(".part")
+  part.write_text(json.dumps(result))
+  part.replace(path)  # It is there as a whole, or not.
+
+
+def answer(
+  handlers: Mapping[str, Handler], request: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns a result: "status", "message" and what the handler gave."""
+  try:
+    _limit_memory(request.get("memory_bytes", 0))
+    numbers = handlers[request["kind"]](request)
+    return {"status": OK, "message": ""} | numbers
+  except Refused as error:
+    return {"status": REFUSED, "message": one_line(str(error))}
+  except MemoryError as error:
+    return {"status": OUT_OF_MEMORY, "message": one_line(f"{error!r}")}
+  except Exception as error:  # It becomes a row.
+    traceback.print_exc()
+    text = f"{type(error).__name__}: {error}"
+    # What exception of XLA says it changes from version to version.
+    status = OUT_OF_MEMORY if says_out_of_memory(text) else CRASHED
+    return {"status": status, "message": one_line(text)}
+
+
+def _limit_memory(most_bytes: int) -> None:
+  """Lets no more address space be had; 0: as much as there is."""
+  if most_bytes:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))

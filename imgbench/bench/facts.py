@@ -1,0 +1,75 @@
+"""What a row says of a point besides its times: FLOPs, peaks, bytes."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+from imgbench.bench import flops
+from imgbench.bench import micro
+from imgbench.bench import peaks
+from imgbench.bench import rows
+from imgbench.bench import run_settings
+from imgbench.bench import summaries
+
+
+def of_step(
+  key: rows.Key,
+  result: Mapping[str, Any],
+  settings: run_settings.Settings,
+  measured: Iterable[rows.Row],
+) -> summaries.Facts:
+  """Returns the facts of a point on images.
+
+  Args:
+    key: which point.
+    result: of a process that measured it: "params", "bytes_accessed".
+    settings: with platform and kind of the device.
+    measured: rows of the folder; microbenchmarks among them are peaks.
+  """
+  measured = list(measured)
+  precision = key.matmul_precision
+  named = {
+    peaks.DATASHEET: peaks.datasheet(
+      settings.device_kind, settings.platform, key.dtype, precision
+    ),
+    peaks.MEASURED: rate(
+      measured, micro.MATMUL, dtype=key.dtype, matmul_precision=precision
+    ),
+  }
+  return summaries.Facts(
+    params=result["params"],
+    flops_per_image=flops_per_image(key, settings.recipe),
+    bytes_accessed=result["bytes_accessed"],
+    peak_flops={name: peak for name, peak in named.items() if peak},
+    bandwidth=rate(measured, micro.MEMORY_COPY),
+  )
+
+
+def rate(found: Iterable[rows.Row], name: str, **fields) -> float | None:
+  """Returns what a microbenchmark reached; None where there is no such row.
+
+  Args:
+    found: rows.
+    name: of the microbenchmark.
+    **fields: of its key.
+  """
+  for row in found:
+    key = row.key
+    same = all(getattr(key, field) == value for field, value in fields.items())
+    if key.task == rows.MICRO and key.name == name and same:
+      return row.rate
+  return None
+
+
+def flops_per_image(key: rows.Key, recipe: Mapping[str, Any]) -> float | None:
+  """Returns analytic FLOPs of a point; None of a model without a table."""
+  if key.model not in flops.COSTS:
+    return None
+  cost = flops.cost(
+    key.model,
+    image_shape=(key.image_size, key.image_size, 3),
+    num_classes=recipe["num_classes"],
+    **recipe["model_settings"].get(key.model, {}),
+  )
+  train = key.task == "train"
+  return float(cost.training_flops if train else cost.forward_flops)

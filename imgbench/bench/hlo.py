@@ -1,0 +1,216 @@
+"""Reads the text of compiled XLA programs: shapes, computations, repeats."""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+import math
+import re
+
+# Bits of an element; shapes of other types (token, opaque) hold no data.
+_BITS = {
+  "pred": 8,
+  **dict.fromkeys(("s4", "u4", "f4e2m1fn"), 4),
+  **dict.fromkeys(("s8", "u8"), 8),
+  **dict.fromkeys(("f8e4m3fn", "f8e5m2", "f8e4m3", "f8e4m3b11fnuz"), 8),
+  **dict.fromkeys(("s16", "u16", "f16", "bf16"), 16),
+  **dict.fromkeys(("s32", "u32", "f32"), 32),
+  **dict.fromkeys(("s64", "u64", "f64", "c64"), 64),
+  "c128": 128,
+}
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+_INSTRUCTION = re.compile(
+  r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>.+?)"
+  r" (?P<opcode>[a-z][a-z0-9\-]*)\((?P<rest>.*)$"
+)
+_CALLED = re.compile(
+  r"\b(?:calls|to_apply|body|(?:branch|called)_computations"
+  r"|(?:true|false)_computation)=(\{[^}]*\}|%?[\w.\-]+)"
+)
+_ARRAY = re.compile(r"^([a-z]\w*)\[([\d,<=]*)\]$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+  """A dense array: its XLA type, e.g. "bf16", and shape."""
+
+  dtype: str
+  shape: tuple[int, ...]
+
+  @property
+  def elements(self) -> int:
+    return math.prod(self.shape)
+
+  @property
+  def num_bytes(self) -> int:
+    return -(-self.elements * _BITS.get(self.dtype, 0) // 8)
+
+
+def parse_type(text: str) -> list | Array | None:
+  """Returns the type of an instruction: an Array, or a list of such of a tuple.
+
+  Args:
+    text: e.g. "(f32[8,4]{1,0:T(8,128)}, bf16[2])"; layouts are left out.
+
+  Returns:
+    None for what holds no data.
+  """
+  text = re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", text).strip()
+  if text.startswith("("):
+    return [parse_type(part) for part in _parts(text[1:-1])]
+  match = _ARRAY.match(text)
+  if match is None or match[1] not in _BITS:
+    return None
+  sizes = match[2].replace("<=", "").split(",")
+  return Array(match[1], tuple(int(size) for size in sizes if size))
+
+
+def _parts(text: str) -> Iterator[str]:
+  """Splits at the commas that stand in no bracket."""
+  depth, start = 0, 0
+  for position, char in enumerate(text):
+    depth += (char in "([") - (char in ")]")
+    if char == "," and not depth:
+      yield text[start:position]
+      start = position + 1
+  if text[start:].strip():
+    yield text[start:]
+
+
+def arrays(parsed: list | Array | None) -> list[Array]:
+  """The arrays of a parsed type, in order."""
+  if isinstance(parsed, list):
+    return [array for part in parsed for array in arrays(part)]
+  return [] if parsed is None else [parsed]
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+  """One line of a program.
+
+  Attributes:
+    name: without "%".
+    type_text: of what it returns.
+    opcode: e.g. "all-reduce-start".
+    rest: operands and attributes.
+    computation: that it stands in.
+  """
+
+  name: str
+  type_text: str
+  opcode: str
+  rest: str
+  computation: str
+
+  @property
+  def type(self) -> list | Array | None:
+    return parse_type(self.type_text)
+
+  def attribute(self, pattern: str) -> str | None:
+    """The first group of a pattern in operands and attributes."""
+    match = re.search(pattern, self.rest)
+    return match[1] if match else None
+
+  @functools.cached_property
+  def called(self) -> list[str]:
+    """Computations that it calls; conditions of loops are left out."""
+    names = []
+    for match in _CALLED.finditer(self.rest):
+      names += re.findall(r"[\w.\-]+", match[1])
+    return names
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A compiled program.
+
+  Attributes:
+    computations: by name.
+    entry: name of the one that is run.
+    num_devices: that run it.
+  """
+
+  computations: dict[str, list[Instruction]]
+  entry: str
+  num_devices: int
+
+  def repeats(self) -> dict[str, int]:
+    """How often each computation runs in one call; those that never do lack.
+
+    Every branch of a conditional counts.
+
+    Raises:
+      ValueError: a loop whose number of rounds the text does not tell.
+    """
+    times = {}
+
+    def visit(name, count):
+      times[name] = times.get(name, 0) + count
+      for instruction in self.computations.get(name, ()):
+        for called in instruction.called:
+          rounds = 1
+          if instruction.opcode == "while":
+            rounds = self._rounds(instruction)
+          visit(called, count * rounds)
+
+    visit(self.entry, 1)
+    return times
+
+  def _rounds(self, loop: Instruction) -> int:
+    known = loop.attribute(r"known_trip_count\W+n\W+(\d+)")
+    if known:
+      return int(known)
+    # Counted loops, such as lax.scan's, start at 0 and go on by 1.
+    condition = self.computations[loop.attribute(r"condition=%?([\w.\-]+)")]
+    limits = {
+      i.name: int(i.rest.split(")")[0])
+      for i in condition
+      if i.opcode == "constant" and i.rest[:1].isdigit()
+    }
+    for instruction in condition:
+      compared = instruction.attribute(r", %?([\w.\-]+)\), direction=LT")
+      if compared in limits:
+        return limits[compared]
+    return self._uncounted(loop)
+
+  def _uncounted(self, loop: Instruction) -> int:
+    """1 if that cannot matter, because nothing is communicated inside."""
+    seen, waiting = set(), [loop.attribute(r"body=%?([\w.\-]+)")]
+    while waiting:
+      name = waiting.pop()
+      seen.add(name)
+      for instruction in self.computations.get(name, ()):
+        if "channel_id=" in instruction.rest:
+          raise ValueError(
+            f"{loop.name}: expected a loop that counts to a constant, got"
+            f" {loop.rest[:200]}"
+          )
+        waiting += [c for c in instruction.called if c not in seen]
+    return 1
+
+
+def parse(text: str) -> Program:
+  """Returns the program of `jax.stages.Compiled.as_text()`."""
+  computations, entry, current = {}, "", None
+  for line in text.splitlines():
+    header = None if line[:1] in (" ", "}", "") else _HEADER.match(line)
+    if header and not line.startswith("HloModule"):
+      current = computations.setdefault(header[2], [])
+      name = header[2]
+      entry = name if header[1] else entry
+    elif current is not None and line[:1] == " ":
+      match = _INSTRUCTION.match(line)
+      if match:
+        current.append(
+          Instruction(
+            match["name"], match["type"], match["opcode"], match["rest"], name
+          )
+        )
+  if not entry:
+    raise ValueError(f"expected the text of a program, got {text[:80]!r}")
+  head = text.partition("\n")[0]
+  sizes = [
+    int(re.search(rf"\b{key}=(\d+)", head)[1])
+    for key in ("replica_count", "num_partitions")
+    if f"{key}=" in head
+  ]
+  return Program(computations, entry, math.prod(sizes))

@@ -1,0 +1,134 @@
+"""How the times of a step are taken: plans, rounds, and no clock of its own.
+
+Of the standard library alone, so that the processes of peers time their steps
+by the same lines.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import math
+import statistics
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How much is measured in one process.
+
+  Attributes:
+    warmup_steps: steps behind the first one that count for nothing.
+    latency_s: seconds of steps that are waited for one by one.
+    least_steps: of these, however long they take.
+    most_steps: of these.
+    round_s: seconds that a round is to take, in which steps are started one
+      after the other and waited for once.
+    rounds: how many.
+    in_flight: steps started and not yet ended, at most, so that what steps are
+      fed does not fill the memory.
+  """
+
+  warmup_steps: int = 2
+  latency_s: float = 1.0
+  least_steps: int = 3
+  most_steps: int = 200
+  round_s: float = 0.5
+  rounds: int = 3
+  in_flight: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+  """Seconds.
+
+  Attributes:
+    first_step_s: the first step, waited for.
+    latencies_s: of each step, waited for before the next one.
+    throughput_s: per step, of each round.
+    steps_per_round: steps of a round.
+  """
+
+  first_step_s: float
+  latencies_s: list[float]
+  throughput_s: list[float]
+  steps_per_round: int
+
+
+def measure(
+  start: Callable[[], Any],
+  wait: Callable[[Any], Any],
+  plan: Plan,
+  clock: Callable[[], float],
+) -> Times:
+  """Returns the times of a step that is compiled already.
+
+  Args:
+    start: starts a step; may return before it has ended.
+    wait: returns when the step that `start` returned this for has ended.
+    plan: how much is measured.
+    clock: seconds.
+  """
+  first_step_s = _waited(start, wait, clock)
+  for _ in range(plan.warmup_steps):
+    wait(start())
+  latencies = measure_latency(start, wait, plan, clock)
+  steps = steps_per_round(statistics.median(latencies), plan.round_s)
+  rounds = [
+    measure_round(start, wait, steps, plan.in_flight, clock)
+    for _ in range(plan.rounds)
+  ]
+  return Times(first_step_s, latencies, rounds, steps)
+
+
+def measure_latency(
+  start: Callable[[], Any],
+  wait: Callable[[Any], Any],
+  plan: Plan,
+  clock: Callable[[], float],
+  before: Callable[[], Any] = lambda: None,
+) -> list[float]:
+  """Returns seconds of steps that are waited for; `before` is not counted."""
+  latencies = []
+  while len(latencies) < plan.most_steps and (
+    len(latencies) < plan.least_steps or sum(latencies) < plan.latency_s
+  ):
+    before()
+    latencies.append(_waited(start, wait, clock))
+  return latencies
+
+
+def measure_round(
+  start: Callable[[], Any],
+  wait: Callable[[Any], Any],
+  steps: int,
+  in_flight: int,
+  clock: Callable[[], float],
+) -> float:
+  """Returns seconds per step of a round that is waited for at its end.
+
+  Before it starts another step it waits for the one `in_flight` steps back,
+  which leaves the device no gap.
+  """
+  running = []
+  started = clock()
+  for _ in range(steps):
+    if len(running) == in_flight:
+      wait(running.pop(0))
+    running.append(start())
+  for result in running:
+    wait(result)
+  return (clock() - started) / steps
+
+
+def steps_per_round(step_s: float, round_s: float) -> int:
+  """Returns how many steps of `step_s` make a round, at least 2.
+
+  Steps that do not wait for each other are faster than that, and a round then
+  shorter.
+  """
+  return max(2, math.ceil(round_s / max(step_s, 1e-9)))
+
+
+def _waited(start, wait, clock) -> float:
+  started = clock()
+  wait(start())
+  return clock() - started

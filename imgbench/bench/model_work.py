@@ -1,0 +1,345 @@
+"""Steps of imgbench's own models as the benchmark runs them.
+
+The step is that of `train.compute`, `evaluators.base` and the models; nothing
+is written a second time here. With data "device" one batch lies on the devices
+for all steps; training and inference get it normalised, as the peers do. With
+"host" batches of uint8 come from the host's memory, with "tfds" they are
+decoded: then the step normalises, as in a run.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import parallel
+from imgbench.bench import rows
+from imgbench.data import device
+from imgbench.data import source
+from imgbench.evaluators import base as evaluators_base
+from imgbench.models import base as models_base
+from imgbench.train import compute as compute_lib
+
+# Different batches that are fed in turn from the host's memory.
+HOST_BATCHES = 4
+FSDP = "fsdp"
+_TOTAL_STEPS = 10_000  # of the schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """A step and what it is fed.
+
+  Attributes:
+    lower: traces and lowers the step.
+    starter: compiled step -> function that starts a step and returns what to
+      wait for.
+    params: numbers that are trained.
+    close: ends what goes on in the background.
+  """
+
+  lower: Callable[[], jax.stages.Lowered]
+  starter: Callable[[Any], Callable[[], Any]]
+  params: int
+  close: Callable[[], None] = lambda: None
+
+
+def build(key: rows.Key, recipe: Mapping[str, Any]) -> Work:
+  """Returns the work of a point; its variables are made, nothing is compiled.
+
+  Args:
+    key: of one of the tasks on images.
+    recipe: section `recipe` of the benchmark's config, plain values.
+
+  Raises:
+    InputError: what the model, the devices or the data refuse.
+  """
+  parts = _Parts.build(key, recipe)
+  return {"train": _train, "infer": _infer, "eval": _evaluate}[key.task](parts)
+
+
+def create_strategy(key: rows.Key) -> parallel.Strategy:
+  """Returns devices and shardings of a point. Raises InputError."""
+  if key.strategy == FSDP:
+    return parallel.create_strategy("jit", key.devices, key.devices)
+  return parallel.create_strategy(key.strategy, key.devices)
+
+
+def run_config(
+  key: rows.Key, recipe: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+  """Returns the sections of a run's config that `compute.build` reads."""
+  settings = recipe["model_settings"].get(key.model, {})
+  return ml_collections.ConfigDict(
+    {
+      "seed": recipe["seed"],
+      "global_batch_size": key.batch,
+      "model": {"name": key.model, "dtype": key.dtype, **settings},
+      **{
+        name: recipe[name]
+        for name in ("augment", "loss", "ema", "optim", "schedule")
+      },
+    }
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+  """What the three tasks share."""
+
+  key: rows.Key
+  recipe: Mapping[str, Any]
+  strategy: parallel.Strategy
+  compute: compute_lib.Compute
+  num_classes: int
+  split: source.EncodedSource | None
+
+  @classmethod
+  def build(cls, key: rows.Key, recipe: Mapping[str, Any]) -> "_Parts":
+    config = run_config(key, recipe)
+    strategy = create_strategy(key)
+    spread = compute_lib.spread_over(config, strategy, **recipe["parallel"])
+    split = _open_split(recipe) if key.data == "tfds" else None
+    info = split.info if split else synthetic_info(recipe["num_classes"])
+    shape = (key.image_size, key.image_size, 3)
+    compute = compute_lib.build(config, spread, info, shape, _TOTAL_STEPS)
+    return cls(key, recipe, strategy, compute, info.num_classes, split)
+
+  @property
+  def on_device(self) -> bool:
+    return self.key.data == "device"
+
+  def host_batches(self) -> list[dict[str, np.ndarray]]:
+    """Images uint8 [B, S, S, 3] and what stands beside them."""
+    rng = np.random.default_rng(self.recipe["seed"])
+    batch, size = self.key.batch, self.key.image_size
+    count = 1 if self.on_device else HOST_BATCHES
+    return [
+      {
+        "image": rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8),
+        "label": rng.integers(0, self.num_classes, batch, dtype=np.int32),
+        "index": np.arange(batch, dtype=np.int32),
+        "epoch": np.zeros(batch, np.int32),
+      }
+      for _ in range(count)
+    ]
+
+  def fed(self) -> Iterator[dict[str, jax.Array]]:
+    """Batches of uint8 on the devices, without end."""
+    batches = self.host_batches()
+    if self.on_device:
+      return itertools.repeat(self.strategy.shard_batch(batches[0]))
+    return map(self.strategy.shard_batch, itertools.cycle(batches))
+
+  def normalized(self, images: jax.Array) -> jax.Array:
+    """A batch on the devices in the model's dtype."""
+    kinds = (parallel.BATCH,)
+    function = lambda images: (self.compute.normalize(images),)
+    return self.strategy.spread(function, kinds, kinds)(images)[0]
+
+  def variables(self) -> dict[str, Any]:
+    """Of the model, on the devices as a state lies there.
+
+    By the program that begins a training run: it is compiled once for all.
+    """
+    return self.compute.begin().variables
+
+  def evaluation_batches(self) -> Iterator[tuple[device.DeviceExamples, Any]]:
+    """Batches and masks on the devices, without end."""
+    if self.split is not None:
+      return self._decoded_evaluation()
+    mask = np.ones(self.key.batch, bool)
+    pairs = [
+      (device.DeviceExamples(image=b["image"], label=b["label"]), mask)
+      for b in self.host_batches()
+    ]
+    if self.on_device:
+      return itertools.repeat(self.strategy.shard_batch(pairs[0]))
+    return map(self.strategy.shard_batch, itertools.cycle(pairs))
+
+  def _decoded_evaluation(self):
+    from imgbench.evaluators import splits
+    from imgbench.train import inputs
+
+    settings = {"size": self.key.image_size, "crop_fraction": 0.875}
+    decoded, _ = inputs.eval_pipeline(settings, self.split)
+    split = splits.StreamedSplit(
+      self.split.info, self.split.examples(), self.strategy, decoded
+    )
+    while True:
+      yield from split.batches(self.key.batch)
+
+  def train_feed(self):
+    """What a run on the data set is fed."""
+    from imgbench.data import order
+    from imgbench.train import feeds
+    from imgbench.train import inputs
+
+    size, seed = self.key.image_size, self.recipe["seed"]
+    decoded, _ = inputs.train_pipeline({"size": size}, self.split, seed)
+    examples = order.ExampleOrder(len(self.split), seed)
+    shape = (size, size, 3)
+    return feeds.StreamedFeed(examples, self.key.batch, decoded, shape)
+
+
+def _train(parts: _Parts) -> Work:
+  compute, strategy = parts.compute, parts.strategy
+  state = compute.begin()
+  params = models_base.num_params(state.variables)
+  close = lambda: None
+  if parts.on_device:
+    fed = next(parts.fed())
+    batch = {"image": parts.normalized(fed["image"]), "label": fed["label"]}
+    batches = itertools.repeat(batch)
+    first = batch
+    lower = strategy.spread(
+      compute.train_step,
+      (parallel.STATE, parallel.BATCH),
+      (parallel.STATE, parallel.REPLICATED),
+      state=state,
+      donate=(0,),
+    ).lower
+    call = lambda step, state, batch: step(state, batch)
+  else:
+    if parts.split is None:
+      batches = parts.fed()
+    else:
+      feed = parts.train_feed()
+      close = feed.close
+      batches = (
+        strategy.shard_batch(feed.at(number, 1)) for number in itertools.count()
+      )
+    first = next(batches)
+    lower = lambda state, batch: compute.lower(state, None, batch)
+    call = lambda step, state, batch: step(state, None, batch)
+
+  def starter(compiled):
+    held = [state]
+
+    def start():
+      held[0], loss = call(compiled, held[0], next(batches))
+      return loss
+
+    return start
+
+  return Work(lambda: lower(state, first), starter, params, close)
+
+
+def _infer(parts: _Parts) -> Work:
+  variables = parts.variables()
+  params = models_base.num_params(variables)
+  # Once, as a server does it; the training step has to do it each time.
+  cast = lambda tree: jax.tree.map(lambda x: x.astype(parts.key.dtype), tree)
+  variables = {**variables, "params": jax.jit(cast)(variables["params"])}
+  apply = parts.compute.model.apply
+  if parts.on_device:
+    image = parts.normalized(next(parts.fed())["image"])
+    images = itertools.repeat(image)
+    predict = lambda variables, images: (apply(variables, images, False)[0],)
+  else:
+    batches = parts.evaluation_batches()
+    images = (batch.image for batch, _ in batches)
+    normalize = parts.compute.normalize
+    predict = lambda variables, images: (
+      apply(variables, normalize(images), False)[0],
+    )
+  spread = parts.strategy.spread(
+    predict, (parallel.STATE, parallel.BATCH), (parallel.BATCH,)
+  )
+  first = next(images)
+  starter = lambda compiled: lambda: compiled(variables, next(images))
+  return Work(lambda: spread.lower(variables, first), starter, params)
+
+
+def _evaluate(parts: _Parts) -> Work:
+  apply, normalize = parts.compute.model.apply, parts.compute.normalize
+  variables = parts.variables()
+
+  def predict_fn(variables, images):
+    return apply(variables, normalize(images), False)[0]
+
+  compiled_pass = evaluators_base.CompiledPass(
+    predict_fn,
+    parts.strategy,
+    parts.key.batch,
+    parts.num_classes,
+    ks=(1, min(5, parts.num_classes)),
+  )
+  masks = parts.strategy.replicate((None,))
+  counts = parts.strategy.replicate((compiled_pass.empty_counts(),))
+  batches = parts.evaluation_batches()
+  first = next(batches)
+
+  def starter(compiled):
+    held = [counts]
+
+    def start():
+      held[0], *of_batch = compiled(variables, *next(batches), masks, held[0])
+      return of_batch
+
+    return start
+
+  lower = compiled_pass.eval_step().lower
+  return Work(
+    lambda: lower(variables, *first, masks, counts),
+    starter,
+    models_base.num_params(variables),
+  )
+
+
+def synthetic_info(num_classes: int) -> source.Info:
+  """Of images that are drawn, fed as those of many sizes are."""
+  return source.Info(
+    name="synthetic",
+    split="train",
+    num_examples=2**20,
+    # As of images that are decoded on the way.
+    image_shape=(None, None, 3),
+    class_names=tuple(map(str, range(num_classes))),
+    fingerprint="",
+    synthetic=True,
+  )
+
+
+def _open_split(recipe: Mapping[str, Any]) -> source.EncodedSource:
+  """Of section `recipe.tfds`. Raises InputError."""
+  from imgbench.train import setup
+
+  section = ml_collections.ConfigDict(recipe["tfds"])
+  with config_utils.errors_name("recipe.tfds"):
+    split = setup.build_source(section, section.split)
+  if not split.info.streamed:
+    raise errors.InputError(
+      "data=tfds: expected a set of images of many sizes, which are decoded"
+      f" on the way, got {split.info.key}; it lies on the devices as a whole,"
+      " which data=device measures"
+    )
+  if split.info.num_classes != recipe["num_classes"]:
+    raise errors.InputError(
+      f"recipe.num_classes: expected the {split.info.num_classes} of"
+      f" {split.info.key}, got {recipe['num_classes']}"
+    )
+  return split
+
+
+def block(result: Any) -> Any:
+  """Waits for what a step returned."""
+  return jax.block_until_ready(result)
+
+
+def cost(compiled: Any) -> dict[str, float]:
+  """What the compiler counts of a step on one device; empty: nothing."""
+  try:
+    found = compiled.cost_analysis()
+  except (NotImplementedError, jax.errors.JaxRuntimeError):
+    return {}
+  found = found[0] if isinstance(found, list) and found else found
+  return dict(found or {})

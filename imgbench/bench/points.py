@@ -1,0 +1,386 @@
+"""From the benchmark's config to its points; all is refused here or never."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import models
+from imgbench import parallel
+from imgbench import registry
+from imgbench.bench import measure
+from imgbench.bench import micro
+from imgbench.bench import model_work
+from imgbench.bench import rows
+from imgbench.bench import torch_peer
+from imgbench.train import compute as compute_lib
+
+OURS = "imgbench"
+DTYPES = ("float32", "bfloat16")
+PRECISIONS = (
+  "default",
+  "bfloat16",
+  "tensorfloat32",
+  "float32",
+  "high",
+  "highest",
+)
+SAME = "same"  # a convolution's precision: as the matrix products
+STRATEGIES = ("jit", "pmap", model_work.FSDP)
+DATA = ("device", "host", "tfds")
+PEER_TASKS = ("train", "infer")
+
+# Lists of names -> those that are known.
+_NAMES = {
+  "models": tuple(models.BUILDERS),
+  "tasks": rows.IMAGE_TASKS,
+  "frameworks": rows.FRAMEWORKS,
+  "dtypes": DTYPES,
+  "matmul_precisions": PRECISIONS,
+  "conv_precisions": (SAME, *PRECISIONS),
+  "strategies": STRATEGIES,
+  "data": DATA,
+}
+_NUMBERS = ("batch_sizes", "image_sizes", "devices")
+# Lists say what is measured, and may grow; sections say how.
+LISTS = (*_NAMES, *_NUMBERS, "per_model")
+_PER_MODEL = ("batch_sizes", "image_sizes", "tasks", "dtypes")
+SAMPLING = {
+  "processes": 1,
+  "most_processes": 1,
+  "relative_width": 0,
+  "row_s": 0,
+  "process_s": 1,
+  "memory_bytes": 0,
+}
+_MICRO = ("names", "matmul_size", "copy_mib", "transfer_mib")
+_RUNS = ("config", "metric", "target", "runs", "seed", "run_s", "overrides")
+_TFDS = ("name", "split", "data_dir", "options")
+# Section -> its keys; None: no section, or checked below.
+SECTIONS = {
+  **{name: None for name in LISTS},
+  "fit_batch": None,
+  "compile_cache": None,
+  "recipe": (
+    *("seed", "num_classes", "model_settings", "augment", "loss", "ema"),
+    *("optim", "schedule", "parallel", "tfds"),
+  ),
+  "timing": tuple(f.name for f in dataclasses.fields(measure.Plan)),
+  "sampling": tuple(SAMPLING),
+  "micro": _MICRO,
+  "time_to_accuracy": _RUNS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+  """What a benchmark runs on.
+
+  Attributes:
+    platform: "cpu", "gpu" or "tpu".
+    num_devices: that JAX sees.
+  """
+
+  platform: str
+  num_devices: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+  """What is to be measured, in its order.
+
+  Attributes:
+    micro: in one process each time.
+    groups: of points that differ in their framework alone and are measured
+      process by process in turn.
+    runs: for time to accuracy.
+    left_out: combinations of a peer that it has no counterpart for.
+  """
+
+  micro: list[rows.Key]
+  groups: list[list[rows.Key]]
+  runs: list[rows.Key]
+  left_out: list[rows.Key]
+
+  def all(self) -> list[rows.Key]:
+    """Every point once."""
+    return [*self.micro, *itertools.chain(*self.groups), *self.runs]
+
+
+def check(config: ml_collections.ConfigDict) -> dict[str, list]:
+  """Returns the lists of a config, checked; further values are checked too.
+
+  Names may be given as "a,b" where they are one text.
+
+  Raises:
+    InputError: whatever in the config does not fit by itself.
+  """
+  config_utils.check_sections(config, SECTIONS)
+  lists = {name: _listed(name, config[name]) for name in (*_NAMES, *_NUMBERS)}
+  for model, section in config.per_model.items():
+    key = f"per_model.{model}"
+    _check_name(key, model, models.BUILDERS)
+    for name, values in section.items():
+      _check_name(f"{key}.{name}", name, _PER_MODEL)
+      _listed(name, values)
+  _check_recipe(config.recipe, lists)
+  for name, least in SAMPLING.items():
+    _check_least(f"sampling.{name}", config.sampling[name], least)
+  for name, value in config.timing.items():
+    counts = ("least_steps", "most_steps", "rounds", "in_flight")
+    _check_least(f"timing.{name}", value, 1 if name in counts else 0)
+  for name in config.micro.names:
+    _check_name("micro.names", name, micro.NAMES)
+  for name in _MICRO[1:]:
+    _check_least(f"micro.{name}", config.micro[name], 0)
+  return lists
+
+
+def expand(config: ml_collections.ConfigDict, machine: Machine) -> Points:
+  """Returns the points of a config on a machine.
+
+  Raises:
+    InputError: a combination that cannot be: of model and image size, of batch
+      size and devices, of precisions; or an unknown name.
+  """
+  lists = check(config)
+  checked = set()
+  wanted, left_out = [], []
+  for key in _combinations(config, lists, machine):
+    if key.framework != OURS and not _has_counterpart(key, config.recipe):
+      left_out.append(key)
+      continue
+    _check_point(key, config.recipe, machine, checked)
+    wanted.append(key)
+  peers = [f for f in lists["frameworks"] if f != OURS]
+  for framework in peers:
+    if lists["models"] and all(key.framework != framework for key in wanted):
+      raise errors.InputError(
+        f"frameworks: {framework} has no point; it needs one of the tasks"
+        f" {', '.join(PEER_TASKS)}, strategy jit on one device, data=device and"
+        f" a model of {', '.join(torch_peer.MODELS)}"
+      )
+  return Points(
+    micro.keys(
+      config_utils.arguments(config.micro),
+      machine.platform,
+      machine.num_devices,
+      *_products(wanted),
+    ),
+    _grouped(wanted),
+    _runs(config.time_to_accuracy, machine),
+    left_out,
+  )
+
+
+def how(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Returns the part of a config that says how points are measured.
+
+  Rows of one folder share it; what is measured may grow.
+  """
+  return ml_collections.ConfigDict(
+    {k: v for k, v in config.to_dict().items() if k not in LISTS}
+  )
+
+
+def _products(keys: Iterable[rows.Key]) -> tuple[list[str], list[str]]:
+  """Dtypes and precisions of the matrix product that the points need."""
+  pairs = [(k.dtype, k.matmul_precision) for k in keys] or [
+    ("float32", "default")
+  ]
+  return [d for d, _ in pairs], [p for _, p in pairs]
+
+
+def _combinations(config, lists, machine) -> Iterator[rows.Key]:
+  """All of them, a batch after the other; peers next to ours."""
+  seen = set()
+  for model in lists["models"]:
+    section = config.per_model.get(model, {})
+    own = {**lists, **{n: _listed(n, v) for n, v in section.items()}}
+    names = ("tasks", "dtypes", "matmul_precisions", "conv_precisions")
+    names += ("strategies", "devices", "data", "image_sizes", "batch_sizes")
+    for values in itertools.product(*(own[name] for name in names)):
+      task, dtype, matmul, conv, strategy, devices, data, size, batch = values
+      half = dtype == "bfloat16"
+      for framework in lists["frameworks"]:
+        key = rows.Key(
+          task=task,
+          framework=framework,
+          model=model,
+          batch=batch,
+          image_size=size,
+          dtype=dtype,
+          # Its products have one precision.
+          matmul_precision="default" if half else matmul,
+          conv_precision=(
+            "default" if half else matmul if conv == SAME else conv
+          ),
+          strategy=strategy,
+          devices=devices or machine.num_devices,
+          data=data,
+        )
+        if key not in seen:
+          seen.add(key)
+          yield key
+
+
+def _has_counterpart(key: rows.Key, recipe) -> bool:
+  return (
+    key.model in torch_peer.MODELS
+    and not recipe.model_settings.get(key.model)
+    and key.task in PEER_TASKS
+    and (key.strategy, key.devices, key.data) == ("jit", 1, "device")
+  )
+
+
+def _check_point(key: rows.Key, recipe, machine: Machine, checked: set) -> None:
+  if key.framework != OURS:
+    return
+  if key.devices > machine.num_devices:
+    raise errors.InputError(
+      f"devices: expected 0 (all) to {machine.num_devices}, which there are,"
+      f" got {key.devices}"
+    )
+  if key.batch % key.devices:
+    raise errors.InputError(
+      f"batch_sizes: expected multiples of the {key.devices} devices, got"
+      f" {key.batch}"
+    )
+  if key.matmul_precision != key.conv_precision:
+    raise errors.InputError(
+      f"conv_precisions: expected {SAME!r} or {key.matmul_precision!r} beside"
+      f" matmul_precisions={key.matmul_precision}, got {key.conv_precision!r};"
+      " JAX has one setting for both"
+    )
+  if key.data == "tfds" and not recipe.tfds.name:
+    raise errors.InputError(
+      "data=tfds: expected recipe.tfds.name and recipe.tfds.data_dir to say"
+      " which prepared set is read, got no name"
+    )
+  if (key.model, key.image_size) not in checked:
+    checked.add((key.model, key.image_size))
+    _check_fits(key, recipe)
+
+
+def _check_fits(key: rows.Key, recipe) -> None:
+  """Builds a model for its image size, as this process can: on a CPU."""
+  with config_utils.errors_name("recipe.model_settings"):
+    settings = config_utils.arguments(recipe.model_settings.get(key.model, {}))
+  try:
+    models.build_model(
+      key.model,
+      num_classes=recipe.num_classes,
+      image_shape=(key.image_size, key.image_size, 3),
+      dtype=jnp.float32,
+      **settings,
+    )
+  except errors.InputError as error:
+    raise errors.InputError(f"{key.text()}: {error}") from error
+
+
+def _check_recipe(recipe, lists) -> None:
+  _check_least("recipe.num_classes", recipe.num_classes, 2)
+  loss = compute_lib.loss_name(recipe)
+  _check_name("recipe.loss.name", loss, compute_lib.LOSSES)
+  for name in recipe.tfds:
+    _check_name(f"recipe.tfds.{name}", name, _TFDS)
+  for model in recipe.model_settings:
+    _check_name(f"recipe.model_settings.{model}", model, models.BUILDERS)
+  if not lists["models"]:
+    return
+  # The sections that a run has, too, by the code that reads them.
+  key = rows.Key(
+    task="train",
+    model="cnn",
+    batch=2,
+    dtype="float32",
+    image_size=32,
+    strategy="jit",
+  )
+  plain = recipe.to_dict() | {"model_settings": {}}
+  strategy = parallel.jit_strategy(jax.devices("cpu")[:1])
+  config = model_work.run_config(key, plain)
+  with config_utils.errors_name("recipe"):
+    spread = registry.call(
+      "section parallel",
+      compute_lib.spread_over,
+      config=config,
+      strategy=strategy,
+      **{**plain["parallel"], "microbatches": 1},
+    )
+    info = model_work.synthetic_info(plain["num_classes"])
+    compute_lib.build(config, spread, info, (32, 32, 3), 1)
+
+
+def _runs(section, machine: Machine) -> list[rows.Key]:
+  if not section.config:
+    return []
+  path = pathlib.Path(section.config.partition(":")[0])
+  if not path.is_file():
+    raise errors.InputError(f"time_to_accuracy.config: no such file: {path}")
+  if not 0 < section.target <= 1:
+    raise errors.InputError(
+      "time_to_accuracy.target: expected an accuracy in (0, 1], got"
+      f" {section.target}"
+    )
+  if "/" not in section.metric:
+    raise errors.InputError(
+      "time_to_accuracy.metric: expected SET/METRIC, such as"
+      f" test/top1_accuracy, got {section.metric!r}"
+    )
+  for name in ("runs", "run_s"):
+    _check_least(f"time_to_accuracy.{name}", section[name], 1)
+  name = f"{section.config.rpartition('/')[2]} {section.metric}"
+  return [
+    rows.Key(
+      task=rows.TIME_TO_ACCURACY,
+      name=name,
+      target=section.target,
+      devices=machine.num_devices,
+    )
+  ]
+
+
+def _grouped(keys: Sequence[rows.Key]) -> list[list[rows.Key]]:
+  groups: dict[rows.Key, list[rows.Key]] = {}
+  for key in keys:
+    place = dataclasses.replace(key, framework=OURS)
+    groups.setdefault(place, []).append(key)
+  return list(groups.values())
+
+
+def _listed(name: str, values: Any) -> list:
+  if isinstance(values, str) or not isinstance(values, Iterable):
+    values = (values,)
+  if name in _NUMBERS:
+    for value in values:
+      _check_least(name, value, 0 if name == "devices" else 1)
+    return list(dict.fromkeys(values))
+  names = [part.strip() for v in values for part in str(v).split(",")]
+  for part in names:
+    _check_name(name, part, _NAMES[name])
+  return list(dict.fromkeys(names))
+
+
+def _check_name(key: str, name: str, known: Iterable[str]) -> None:
+  if name not in known:
+    raise errors.InputError(
+      f"{key}: unknown {name!r}; known: {', '.join(known)}"
+    )
+
+
+def _check_least(key: str, value: Any, least: float) -> None:
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not number or value < least:
+    raise errors.InputError(
+      f"{key}: expected a number of at least {least}, got {value!r}"
+    )

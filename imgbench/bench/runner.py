@@ -1,0 +1,337 @@
+"""Measures points in fresh processes, and writes a row as each is done."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+import shutil
+import statistics
+import tempfile
+from typing import Any
+
+from imgbench import errors
+from imgbench import timing
+from imgbench.bench import environment
+from imgbench.bench import exchange
+from imgbench.bench import facts as facts_lib
+from imgbench.bench import points as points_lib
+from imgbench.bench import rows
+from imgbench.bench import run_settings
+from imgbench.bench import summaries
+from imgbench.data import cache
+
+TRACES = "traces"
+# Statuses that another try, or an installation, may mend.
+RETRIED = ("refused", "crashed", "timeout")
+
+Launch = Callable[[Mapping[str, Any], float], dict[str, Any]]
+# Called with the row of a point that is done.
+OnRow = Callable[[rows.Row], None]
+
+
+@dataclasses.dataclass
+class Measuring:
+  """A point on its way to a row.
+
+  Attributes:
+    key: which point.
+    batch_asked: before it was halved; None: it was not.
+    processes: those that measured it so far.
+    last: the result of the last one.
+    spent_s: seconds of all of them.
+    folder: of compiled programs, "" for none.
+  """
+
+  key: rows.Key
+  batch_asked: int | None = None
+  processes: list[rows.Process] = dataclasses.field(default_factory=list)
+  last: dict[str, Any] = dataclasses.field(default_factory=dict)
+  spent_s: float = 0.0
+  folder: str = ""
+
+  @property
+  def failed(self) -> bool:
+    return bool(self.last) and self.last["status"] != rows.OK
+
+  def medians(self) -> list[float]:
+    """Seconds per step of each process."""
+    return [statistics.median(p.throughput_s) for p in self.processes]
+
+
+class Runner:
+  """Measures what a folder lacks.
+
+  Args:
+    folder: of the rows; environment.json is there.
+    points: what is to be measured.
+    settings: how.
+    launchers: framework -> starts a process and returns its result.
+    retry: statuses of rows that are measured again.
+    on_row: called with each row behind its writing.
+    clock: seconds.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    points: points_lib.Points,
+    settings: run_settings.Settings,
+    launchers: Mapping[str, Launch],
+    *,
+    retry: Sequence[str] = (exchange.REFUSED,),
+    on_row: OnRow = lambda row: None,
+    clock: Callable[[], float] = timing.clock,
+  ):
+    self._folder = folder
+    self._points = points
+    self._wanted = set(points.all())
+    self._settings = settings
+    self._launchers = launchers
+    self._retry = tuple(retry)
+    self._on_row = on_row
+    self._clock = clock
+    self._digest = rows.environment_digest(folder)
+    self._rows = {row.key: row for row in rows.read(folder / rows.ROWS)}
+
+  @property
+  def found(self) -> list[rows.Row]:
+    """All of the folder so far."""
+    return list(self._rows.values())
+
+  def is_done(self, key: rows.Key) -> bool:
+    """Whether the folder has a row of a point that stands."""
+    row = self._rows.get(key)
+    if row is None or row.status in self._retry:
+      return False
+    return self._smaller(key) is None
+
+  def run(self) -> None:
+    """Measures all points that are not done, microbenchmarks first."""
+    missing = lambda keys: [k for k in keys if not self.is_done(k)]
+    self._run_micro(missing(self._points.micro))
+    for group in self._points.groups:
+      self._run_group(missing(group))
+    for key in missing(self._points.runs):
+      self._run_seeds(key)
+
+  # Microbenchmarks.
+
+  def _run_micro(self, keys: Sequence[rows.Key]) -> None:
+    """All of them in one process each time; one that fails is left out."""
+    sampling = self._settings.sampling
+    going = [Measuring(key) for key in keys]
+    spent_s = 0.0
+    while going and not sampling.enough([m.medians() for m in going], spent_s):
+      request = {
+        "kind": "micro",
+        "keys": [dataclasses.asdict(m.key) for m in going],
+        "plan": dict(self._settings.timing),
+      }
+      result, seconds = self._launch(points_lib.OURS, request)
+      spent_s += seconds
+      results = result.get("results", [result] * len(going))
+      for one, found in zip(going, results, strict=True):
+        self._add(one, found, found)
+      going = [m for m in going if not self._write_if_failed(m)]
+    for one in going:
+      facts = {name: one.last[name] for name in ("work", "rate_unit")}
+      self._write_measured(one, summaries.Facts(**facts))
+
+  # Steps.
+
+  def _run_group(self, keys: Sequence[rows.Key]) -> None:
+    """Processes of the points in turn, so that drift strikes all alike."""
+    with contextlib.ExitStack() as stack:
+      # A batch that did not fit before is not tried again.
+      going = [self._smaller(key) or Measuring(key) for key in keys]
+      going = [self._prepared(one, stack) for one in going]
+      while going:
+        for one in going:
+          self._measure_once(one)
+        ended = [m for m in going if self._ended(m)]
+        going = [m for m in going if m not in ended]
+        for one in ended:
+          smaller = self._finish(one)
+          if smaller is not None:
+            going.append(self._prepared(smaller, stack))
+
+  def _prepared(self, one: Measuring, stack: contextlib.ExitStack) -> Measuring:
+    if self._settings.compile_cache:
+      one.folder = stack.enter_context(_cache_folder())
+    return one
+
+  def _measure_once(self, one: Measuring) -> None:
+    request = self._request(one)
+    result, seconds = self._launch(one.key.framework, request)
+    one.spent_s += seconds
+    self._add(one, result, result.get("process", {}))
+
+  def _request(self, one: Measuring, profile: str = "") -> dict[str, Any]:
+    return {
+      "kind": "step",
+      "key": dataclasses.asdict(one.key),
+      "recipe": dict(self._settings.recipe),
+      "plan": dict(self._settings.timing),
+      "compile_cache": one.folder,
+      "begin_cache": _begin_cache() if one.folder else "",
+      "platform": self._settings.platform,
+      "profile": profile,
+    }
+
+  def _ended(self, one: Measuring) -> bool:
+    sampling = self._settings.sampling
+    return one.failed or sampling.enough([one.medians()], one.spent_s)
+
+  def _finish(self, one: Measuring) -> Measuring | None:
+    """Writes the row. Returns a point of half the batch, to be tried next."""
+    if self._write_if_failed(one):
+      smaller = self._smaller(one.key)
+      if smaller is not None:
+        smaller.batch_asked = one.batch_asked or one.key.batch
+      return smaller
+    found = facts_lib.of_step(one.key, one.last, self._settings, self.found)
+    self._write_measured(one, found, one.last["message"])
+    if self._settings.profile and one.key.framework == points_lib.OURS:
+      self._profile(one)
+    return None
+
+  def _smaller(self, key: rows.Key) -> Measuring | None:
+    """Half the batch of a point that did not fit, or half of that.
+
+    None where the point's row says something else, where batches are not fitted
+    or where the smaller point has a row, or will get one, of its own.
+    """
+    smaller = key
+    while self._settings.fit_batch and self._overflowed(smaller):
+      batch = smaller.batch // 2
+      smaller = dataclasses.replace(smaller, batch=batch)
+      if batch < 1 or batch % key.devices or smaller in self._wanted:
+        return None
+      if smaller not in self._rows:
+        return Measuring(smaller, batch_asked=key.batch)
+    return None
+
+  def _overflowed(self, key: rows.Key) -> bool:
+    row = self._rows.get(key)
+    memory = row is not None and row.status == exchange.OUT_OF_MEMORY
+    return memory and key.task in rows.IMAGE_TASKS
+
+  def _profile(self, one: Measuring) -> None:
+    folder = self._folder / TRACES / one.key.text().replace(" ", "_")
+    request = self._request(one, str(folder))
+    result, _ = self._launch(one.key.framework, request)
+    if result["status"] != rows.OK:
+      raise errors.RunError(
+        f"no trace of {one.key.text()}: {result['message']}"
+      )
+
+  # Whole runs.
+
+  def _run_seeds(self, key: rows.Key) -> None:
+    """Trains a config with seed after seed."""
+    one = Measuring(key)
+    section = self._settings.runs
+    for number in range(section["runs"]):
+      seed = section["seed"] + number
+      request = {**section, "kind": "run", "seed": seed}
+      result, _ = self._launch(points_lib.OURS, request, section["run_s"])
+      self._add(one, result, result.get("process", {}))
+      if self._write_if_failed(one):
+        return
+    short = [p.seed for p in one.processes if p.seconds_to_target is None]
+    message = f"seeds that did not reach it: {short}" if short else ""
+    self._write_measured(one, summaries.Facts(), message)
+
+  # All of them.
+
+  def _launch(
+    self, framework: str, request: dict[str, Any], most_s: float | None = None
+  ) -> tuple[dict[str, Any], float]:
+    """Returns what a fresh process says, and the seconds that it took."""
+    sampling = self._settings.sampling
+    request = request | {"memory_bytes": sampling.memory_bytes}
+    started = self._clock()
+    result = self._launchers[framework](request, most_s or sampling.process_s)
+    return result, self._clock() - started
+
+  def _add(self, one: Measuring, result, process: Mapping[str, Any]) -> None:
+    one.last = result
+    if result["status"] == rows.OK:
+      fields = {f.name for f in dataclasses.fields(rows.Process)}
+      one.processes.append(
+        rows.Process(**{k: v for k, v in process.items() if k in fields})
+      )
+
+  def _write_if_failed(self, one: Measuring) -> bool:
+    if not one.failed:
+      return False
+    message = one.last["message"]
+    if one.processes:
+      message = f"process {len(one.processes) + 1}: {message}"
+    self._write(
+      rows.Row(
+        one.key,
+        one.last["status"],
+        message,
+        batch_asked=one.batch_asked,
+        processes=len(one.processes),
+        environment=self._digest,
+        raw=tuple(one.processes),
+      )
+    )
+    return True
+
+  def _write_measured(
+    self, one: Measuring, facts: summaries.Facts, message: str = ""
+  ) -> None:
+    self._write(
+      summaries.row(
+        one.key,
+        one.processes,
+        facts,
+        message=message,
+        batch_asked=one.batch_asked,
+        environment=self._digest,
+      )
+    )
+
+  def _write(self, row: rows.Row) -> None:
+    rows.append(self._folder, row)
+    self._rows.pop(row.key, None)
+    self._rows[row.key] = row
+    rows.write_csv(self._folder, self._rows.values())
+    self._on_row(row)
+
+
+def _place() -> pathlib.Path | None:
+  """Of compiled programs, the benchmark's own; None: there is no home folder.
+
+  Programs for a CPU run on processors of its kind only.
+  """
+  kind = hashlib.sha256(environment.processor_features().encode())
+  try:
+    place = cache.user_cache_dir("bench", kind.hexdigest()[:12])
+    place.mkdir(parents=True, exist_ok=True)
+  except (OSError, RuntimeError):
+    return None
+  return place
+
+
+def _begin_cache() -> str:
+  """Of programs that make variables and batches, which are kept for good."""
+  place = _place()
+  return str(place / "begin") if place else ""
+
+
+@contextlib.contextmanager
+def _cache_folder() -> Iterator[str]:
+  """A new folder of compiled programs, for the processes of a point."""
+  folder = tempfile.mkdtemp(dir=_place())  # Else where temporary files lie.
+  try:
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)

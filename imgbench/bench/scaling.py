@@ -1,0 +1,349 @@
+"""How a training step scales over the devices at hand.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=8 \
+python -m imgbench.bench.scaling --config=configs/scenes.py \
+    [--devices=1,2,4,8] [--strategies=jit,fsdp,pmap] [--per_device_batch=32] \
+    [--rounds=7] [--steps=10] [--out=FILE.json]
+
+The training step of the config on one batch that is on the devices already
+(no input path): data parallel under jit, with the state cut over all devices
+(fsdp), and under pmap.
+- weak: each device has --per_device_batch images, however many devices there
+  are; efficiency is the time of one device over the time of all.
+- strong: one batch, that of the most devices; efficiency is the time of one
+  device over the time of all and their number.
+Measured in turn, round by round, each round against one device in the same
+round. Beside the times stand what devices send by the compiled program and what
+they need to (imgbench.bench.need), and the program's memory.
+
+collectives_ms is the time of the same collectives one after the other with
+nothing beside them (imgbench.bench.replay): what they add to a step at most,
+where the compiler lets them run beside other work less.
+
+CPU devices share the cores of the machine: with more devices than cores each
+step is the same work on the same cores, and weak efficiency falls to cores /
+devices whatever the program does. There `share_of_one_device`, the time of one
+device over that of all for the same batch, tells what being spread costs: 1
+where it costs nothing.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+import ml_collections
+import numpy as np
+
+from imgbench import cli
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import timing
+from imgbench.bench import collectives
+from imgbench.bench import compile_only
+from imgbench.bench import environment
+from imgbench.bench import programs
+from imgbench.bench import record
+from imgbench.bench import replay
+
+STRATEGIES = ("jit", "fsdp", "pmap")
+WEAK, STRONG = "weak", "strong"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What is measured as one.
+
+  Attributes:
+    mode: WEAK or STRONG.
+    strategy: one of STRATEGIES.
+    devices: how many.
+    global_batch_size: B.
+  """
+
+  mode: str
+  strategy: str
+  devices: int
+  global_batch_size: int
+
+  @property
+  def name(self) -> str:
+    return f"{self.mode}/{self.strategy}/{self.devices}"
+
+  @property
+  def program(self) -> tuple[str, int, int]:
+    """Equal for cases that are one program; one device is under jit."""
+    strategy = self.strategy if self.devices > 1 else "jit"
+    return strategy, self.devices, self.global_batch_size
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --config (as of imgbench.main) and what is measured."""
+  cli.define_config_flag(flag_values)
+  flags.DEFINE_list(
+    "devices",
+    [],
+    "How many; empty: 1, 2, 4, ... up to all.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_list(
+    "strategies",
+    list(STRATEGIES),
+    "Of jit, fsdp, pmap.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "per_device_batch", 32, "Images of a device.", 1, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "rounds", 7, "Rounds that count.", 1, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "steps", 10, "Steps per round.", 1, flag_values=flag_values
+  )
+  flags.DEFINE_string(
+    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
+  )
+
+
+class Stepping:
+  """A compiled training step, again and again on one batch.
+
+  Attributes:
+    facts: of the program, for JSON.
+    collectives_alone: the same collectives by themselves, or None.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, case: Case):
+    steps = programs.build(_with(config, case), fed=True)
+    strategy = steps.strategy
+    fed = strategy.shard_batch(_batch(steps))
+    self._fed = fed
+    self._state = steps.compute.begin()
+    with timing.timed() as compiling:
+      self._step = steps.compute.lower(self._state, None, fed).compile()
+    found = collectives.find(self._step.as_text())
+    self.collectives_alone = None
+    if found:
+      self.collectives_alone = Alone(found, strategy.mesh)
+    needed = steps.training_need()
+    self.facts = {
+      "global_batch_size": case.global_batch_size,
+      "compile_s": compiling.seconds,
+      "memory_bytes": compile_only.memory(self._step),
+      "peak_memory_bytes": None,
+      "collectives": compile_only.grouped(found),
+      "needed": compile_only.grouped(needed),
+      "sent_bytes": collectives.total_sent(found),
+      "needed_sent_bytes": collectives.total_sent(needed),
+    }
+
+  def __call__(self, unused: int) -> jax.Array:
+    self._state, loss = self._step(self._state, None, self._fed)
+    return loss
+
+
+class Alone:
+  """Collectives of a program by themselves."""
+
+  def __init__(self, found, mesh: jax.sharding.Mesh):
+    self._program, self._inputs = replay.build(found, mesh)
+
+  def __call__(self, unused: int) -> jax.Array:
+    return self._program(*self._inputs)
+
+
+def _with(config, case: Case) -> ml_collections.ConfigDict:
+  changed = config.copy_and_resolve_references()
+  with changed.unlocked():
+    changed.global_batch_size = case.global_batch_size
+    cut = case.strategy == "fsdp"
+    changed.parallel.update(
+      strategy="pmap" if case.program[0] == "pmap" else "jit",
+      devices=case.devices,
+      fsdp=case.devices if cut else 1,
+    )
+  return changed
+
+
+def _batch(steps: programs.Steps) -> dict[str, np.ndarray]:
+  """Images and labels drawn at random, the same for every case."""
+  size = steps.config.global_batch_size
+  rng = np.random.default_rng(0)
+  number = np.arange(size, dtype=np.int32)
+  return {
+    "image": rng.integers(0, 256, (size, *steps.image_shape), np.uint8),
+    "label": rng.integers(0, steps.info.num_classes, size, np.int32),
+    "index": number,
+    "epoch": np.zeros_like(number),
+  }
+
+
+def cases(
+  counts: Sequence[int], strategies: Sequence[str], per_device_batch: int
+) -> list[Case]:
+  """Returns what is measured, one device first.
+
+  Args:
+    counts: of devices.
+    strategies: of STRATEGIES.
+    per_device_batch: images of a device in weak scaling; in strong scaling of
+      each of the most devices.
+
+  Raises:
+    InputError: unknown strategies.
+  """
+  unknown = set(strategies) - set(STRATEGIES)
+  if unknown or not strategies:
+    raise errors.InputError(
+      f"--strategies: expected some of {', '.join(STRATEGIES)}, got"
+      f" {', '.join(sorted(unknown)) or 'none'}"
+    )
+  counts = sorted({1, *counts})
+  batch = {
+    WEAK: lambda count: per_device_batch * count,
+    STRONG: lambda count: per_device_batch * counts[-1],
+  }
+  one = [Case(mode, "jit", 1, size(1)) for mode, size in batch.items()]
+  # What the batches of weak scaling take on one device: see the module.
+  one += [Case(f"{WEAK} x{n}", "jit", 1, batch[WEAK](n)) for n in counts[1:-1]]
+  return one + [
+    Case(mode, strategy, count, size(count))
+    for mode, size in batch.items()
+    for strategy in strategies
+    for count in counts[1:]
+  ]
+
+
+def measure(
+  config: ml_collections.ConfigDict,
+  wanted: Sequence[Case],
+  rounds: int,
+  steps: int,
+) -> tuple[dict[str, record.Spread], dict[str, Any]]:
+  """Returns the rows and facts of cases, both by name.
+
+  A program that several cases share is measured once.
+  """
+  stepping = {}
+  for case in wanted:
+    if case.program not in stepping:
+      logging.info("compiling %s", case)
+      stepping[case.program] = Stepping(config, case)
+  seconds = {program: [] for program in stepping}
+  alone = {program: [] for program in stepping}
+  for number in range(rounds + 1):
+    for program, step in stepping.items():
+      taken = timing.measure_round(step, steps)
+      by_themselves = 0.0
+      if step.collectives_alone is not None:
+        by_themselves = timing.measure_round(step.collectives_alone, steps)
+      if number:  # The first round warms up.
+        seconds[program].append(taken)
+        alone[program].append(by_themselves)
+    logging.info("round %d of %d", number, rounds)
+  _note_peaks(stepping)
+  rows = {}
+  for case in wanted:
+    rows |= _rows(case, wanted, seconds, alone)
+  return rows, {case.name: stepping[case.program].facts for case in wanted}
+
+
+def _note_peaks(stepping) -> None:
+  """Writes down the devices' peak, of all programs together, if they tell."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  for step in stepping.values():
+    step.facts["peak_memory_bytes"] = stats.get("peak_bytes_in_use")
+
+
+def _rows(case: Case, wanted, seconds, alone) -> dict[str, record.Spread]:
+  taken = seconds[case.program]
+  size = case.global_batch_size
+  rows = {
+    "step_ms": record.Spread([1e3 * s for s in taken]),
+    "images_per_s": record.Spread([size / s for s in taken]),
+  }
+  if case.devices > 1:
+    first = next(c for c in wanted if c.mode == case.mode and c.devices == 1)
+    ratio = record.ratio(seconds[first.program], taken)
+    # In strong scaling the devices share the work of one.
+    share = 1 if case.mode == WEAK else case.devices
+    rows["efficiency"] = record.Spread([r / share for r in ratio.values])
+    rows["collectives_ms"] = record.Spread(
+      [1e3 * s for s in alone[case.program]]
+    )
+    same = seconds.get(("jit", 1, size))
+    if same is not None:
+      rows["share_of_one_device"] = record.ratio(same, taken)
+  return {f"{case.name}/{name}": spread for name, spread in rows.items()}
+
+
+def text(wanted: Sequence[Case], rows, facts) -> str:
+  """Returns a table to be read."""
+  lines = [
+    f"{'case':16} {'batch':>6} {'step ms':>10} {'images/s':>10}"
+    f" {'efficiency':>10} {'of one':>7} {'collectives ms':>14}"
+    f" {'sent MiB (need)':>18} {'memory MiB':>10}"
+  ]
+  for case in wanted:
+    median = lambda name, digits, case=case: (
+      f"{rows[f'{case.name}/{name}'].median:.{digits}f}"
+      if f"{case.name}/{name}" in rows
+      else "-"
+    )
+    known = facts[case.name]
+    sent, needed = known["sent_bytes"] / 2**20, known["needed_sent_bytes"]
+    moved = f"{sent:.2f} ({needed / 2**20:.2f})"
+    memory = known["memory_bytes"]["total"] / 2**20
+    lines.append(
+      f"{case.name:16} {case.global_batch_size:6} {median('step_ms', 2):>10}"
+      f" {median('images_per_s', 0):>10} {median('efficiency', 3):>10}"
+      f" {median('share_of_one_device', 3):>7}"
+      f" {median('collectives_ms', 3):>14} {moved:>18} {memory:10.1f}"
+    )
+  return "\n".join(lines)
+
+
+def device_counts(given: Sequence[str]) -> list[int]:
+  """Returns how many devices are tried. Raises InputError."""
+  there = len(jax.devices())
+  if not given:
+    return [2**n for n in range(there.bit_length()) if 2**n <= there]
+  if any(not text.isdigit() or not 1 <= int(text) <= there for text in given):
+    raise errors.InputError(
+      f"--devices: expected numbers from 1 to {there}, got {','.join(given)};"
+      " XLA_FLAGS=--xla_force_host_platform_device_count=8 makes 8 of a CPU"
+    )
+  return [int(text) for text in given]
+
+
+def main(argv: list[str]) -> None:
+  """Measures, prints and writes the rows."""
+  del argv
+  values = flags.FLAGS
+  cli.show_log()
+  config = values.config
+  with cli.one_line_errors():
+    counts = device_counts(values.devices)
+    wanted = cases(counts, values.strategies, values.per_device_batch)
+    rows, facts = measure(config, wanted, values.rounds, values.steps)
+  print(text(wanted, rows, facts))
+  if values.out:
+    about = {
+      "config": values["config"].config_filename,
+      "config_hash": config_utils.config_hash(config),
+      "model": config.model.name,
+      "per_device_batch": values.per_device_batch,
+      "steps_per_round": values.steps,
+      "cases": facts,
+    }
+    record.write(pathlib.Path(values.out), rows, about, environment.collect())
+
+
+if __name__ == "__main__":
+  define_flags(flags.FLAGS)
+  app.run(main, flags_parser=cli.parse_flags)

@@ -1,0 +1,78 @@
+"""Dataclasses from JSON objects, names and types checked."""
+
+import collections.abc
+from collections.abc import Mapping
+import dataclasses
+import math
+import types
+import typing
+from typing import Any
+
+from imgbench import errors
+from imgbench import registry
+
+
+def made(kind: type, values: Mapping[str, Any], where: str = ""):
+  """Returns `kind(**values)`, names and types checked against annotations.
+
+  Args:
+    kind: a dataclass of numbers, text, and sequences and mappings of them.
+    values: as JSON holds them; those that `kind` has defaults for may lack.
+    where: stands before names in errors.
+
+  Raises:
+    InputError: unknown or missing names, wrong types, numbers not finite.
+  """
+  if not isinstance(values, Mapping):
+    raise errors.InputError(f"{where}: expected an object, got {shown(values)}")
+  hints = typing.get_type_hints(kind)
+  checked = {}
+  for name, value in values.items():
+    if name not in hints:
+      near = registry.near_names(name, hints)
+      raise errors.InputError(f"{where}{name}: unknown field; {near}")
+    if not _fits(value, hints[name]):
+      raise errors.InputError(
+        f"{where}{name}: expected {_type_text(hints[name])}, got {shown(value)}"
+      )
+    checked[name] = tuple(value) if isinstance(value, list) else value
+  missing = [
+    field.name
+    for field in dataclasses.fields(kind)
+    if field.name not in checked and field.default is dataclasses.MISSING
+  ]
+  if missing:
+    raise errors.InputError(f"{where}{missing[0]}: is missing")
+  return kind(**checked)
+
+
+def _fits(value, hint) -> bool:
+  """Whether a JSON value is of an annotated type; NaN is of none."""
+  origin, inner = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, choice) for choice in inner)
+  if origin is collections.abc.Sequence:
+    return isinstance(value, list | tuple) and all(
+      _fits(item, inner[0]) for item in value
+    )
+  if origin is collections.abc.Mapping:
+    return isinstance(value, Mapping) and all(
+      _fits(name, inner[0]) and _fits(item, inner[1])
+      for name, item in value.items()
+    )
+  if hint in (int, float):
+    kinds = int if hint is int else int | float
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+  return isinstance(value, hint)
+
+
+def _type_text(hint) -> str:
+  text = getattr(hint, "__name__", None) or str(hint)
+  return str(hint).replace("collections.abc.", "") if "[" in text else text
+
+
+def shown(value) -> str:
+  """A value as errors name it."""
+  text = repr(value)
+  return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,183 @@
+"""One request in a process of its own; see `launch` and `exchange`.
+
+python -m imgbench.bench.worker RESULT.json < REQUEST.json
+
+Kinds: "environment", "step" (a point of imgbench's own models), "micro" (all
+microbenchmarks), "run" (one training run, for time to accuracy). Only a step
+or a run on a data set imports what reads data sets.
+"""
+
+from collections.abc import Callable
+import functools
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+from typing import Any
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from imgbench import errors
+from imgbench import timing
+from imgbench.bench import environment
+from imgbench.bench import exchange
+from imgbench.bench import measure
+from imgbench.bench import memory
+from imgbench.bench import micro
+from imgbench.bench import model_work
+from imgbench.bench import rows
+
+CACHE_HIT = "/jax/compilation_cache/cache_hits"
+_TRACED_STEPS = 5
+
+
+def describe(request: dict[str, Any]) -> dict[str, Any]:
+  """Returns {"environment": see `environment.collect`, and driver and host}."""
+  del request
+  return {
+    "environment": {
+      **environment.collect(),
+      "host": platform.node(),
+      "driver": _driver(),
+    }
+  }
+
+
+def measure_step(request: dict[str, Any]) -> dict[str, Any]:
+  """Measures a point.
+
+  Args:
+    request: "key" of `rows.Key`, "recipe" of the config, "plan" of
+      `measure.Plan`, "compile_cache" and "begin_cache", folders of compiled
+      programs, of the step and of what comes before it, or "", "profile", a
+      folder or "".
+
+  Returns:
+    "process", fields of `rows.Process`; "params"; "bytes_accessed" or None.
+  """
+  key = rows.Key(**request["key"])
+  if key.matmul_precision != "default":
+    jax.config.update("jax_default_matmul_precision", key.matmul_precision)
+  # Random numbers take longer to compile than many a step: those programs are
+  # no part of what is measured, and are kept for good.
+  _keep_compiled(request["begin_cache"])
+  hits = []
+  jax.monitoring.register_event_listener(
+    lambda event, **_: hits.append(event) if event == CACHE_HIT else None
+  )
+  work = model_work.build(key, request["recipe"])
+  hits.clear()
+  _keep_compiled(request["compile_cache"])
+  with timing.timed() as compiling:
+    compiled = work.lower().compile()
+  cached = bool(hits)
+  memory.forget_peak()
+  try:
+    start = work.starter(compiled)
+    plan = measure.Plan(**request["plan"])
+    times = measure.measure(start, model_work.block, plan, timing.clock)
+    peak = _peak_bytes()
+    if request.get("profile"):
+      _profile(start, compiled, pathlib.Path(request["profile"]))
+  finally:
+    work.close()
+  return {
+    "process": {
+      "latencies_ms": [1e3 * s for s in times.latencies_s],
+      "throughput_s": times.throughput_s,
+      "first_step_s": times.first_step_s,
+      "compile_s": compiling.seconds,
+      "compile_cached": cached,
+      "peak_memory_bytes": peak,
+    },
+    "params": work.params,
+    "bytes_accessed": model_work.cost(compiled).get("bytes accessed"),
+  }
+
+
+def measure_micro(request: dict[str, Any]) -> dict[str, Any]:
+  """Returns {"results": one for each of the request's "keys"}."""
+  wanted = [rows.Key(**key) for key in request["keys"]]
+  plan = measure.Plan(**request["plan"])
+  return {"results": micro.measure_all(wanted, plan, timing.clock)}
+
+
+def train_run(request: dict[str, Any]) -> dict[str, Any]:
+  """Trains a config with a seed, see `time_to_accuracy.train`."""
+  from imgbench.bench import time_to_accuracy
+
+  return time_to_accuracy.train(request)
+
+
+HANDLERS = {
+  "environment": describe,
+  "step": measure_step,
+  "micro": measure_micro,
+  "run": train_run,
+}
+
+
+def _keep_compiled(folder: str) -> None:
+  """From now on compiled programs are kept in a folder; "": nowhere."""
+  compilation_cache.reset_cache()
+  jax.config.update("jax_compilation_cache_dir", folder or None)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _peak_bytes() -> int:
+  """The most that a device has held, compiling included; on a CPU the process
+  since it was compiled."""
+  stats = [d.memory_stats() or {} for d in jax.local_devices()]
+  known = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
+  return max(known) if known else memory.peak_bytes()
+
+
+def _profile(start: Callable, compiled: Any, folder: pathlib.Path) -> None:
+  """Leaves an XPlane trace of a few steps, and the optimised program."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "hlo.txt").write_text(compiled.as_text())
+  with jax.profiler.trace(str(folder)):
+    for _ in range(_TRACED_STEPS):
+      result = start()
+    jax.block_until_ready(result)
+
+
+def _driver() -> str:
+  """The driver's version, on one line; of a CPU there is none."""
+  client = jax.devices()[0].client
+  if client.platform != "gpu":
+    return exchange.one_line(client.platform_version)
+  command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv"]
+  try:
+    out = subprocess.run(command, capture_output=True, text=True).stdout
+  except OSError:
+    out = ""
+  found = re.findall(r"^[0-9.]+$", out, re.MULTILINE)
+  version = exchange.one_line(client.platform_version)
+  return f"{found[0]}; {version}" if found else version
+
+
+def _refusing(handler: exchange.Handler) -> exchange.Handler:
+  """Bad input is no crash."""
+
+  @functools.wraps(handler)
+  def handle(request):
+    try:
+      return handler(request)
+    except errors.InputError as error:
+      raise exchange.Refused(str(error)) from error
+
+  return handle
+
+
+def main(argv: list[str]) -> None:
+  """Answers the request on standard input."""
+  handlers = {name: _refusing(handler) for name, handler in HANDLERS.items()}
+  exchange.serve(handlers, argv)
+
+
+if __name__ == "__main__":
+  main(sys.argv)

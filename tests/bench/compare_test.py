@@ -1,0 +1,286 @@
+"""Comparing runs: what is caught, what stays quiet, what is said."""
+
+import dataclasses
+import itertools
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.bench import compare
+from imgbench.bench import comparison
+from imgbench.bench import medians
+from imgbench.bench import rows
+from tests.bench import row_samples
+from tests.train import processes
+
+SLOWED = row_samples.key("vit_s16")
+
+
+def machine(seed, **options):
+  """Noise at which identical runs in two processes disagree as they do here.
+
+  Of 45 pairs of identical runs 20 had disjoint intervals, see the test.
+  """
+  noise = {"process_noise": 0.05, "step_noise": 0.05, "drift": 0.04}
+  return row_samples.Machine("cpu", seed, **(noise | options))
+
+
+def image_rows(seed, **options):
+  return list(row_samples.image_rows(machine(seed, **options)))
+
+
+def run(*arguments):
+  return subprocess.run(
+    [sys.executable, "-m", "imgbench.bench.compare", *map(str, arguments)],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_made_up_noise_is_that_of_real_processes():
+  disjoint = []
+  for seed in range(40):
+    made = machine(seed)
+    runs = [
+      medians.interval(made.process(SLOWED, 1.0, 0).latencies_ms)
+      for _ in range(10)
+    ]
+    pairs = itertools.combinations(runs, 2)
+    disjoint.append(sum(a.high < b.low or b.high < a.low for a, b in pairs))
+  assert 17 < np.mean(disjoint) < 24
+
+
+def test_unchanged_reruns_stay_quiet():
+  """10 of 10 and more, at the default tolerance of a CPU."""
+  tolerance = comparison.default_tolerance(["cpu", "cpu"])
+  assert tolerance == 0.15
+  base = image_rows(0)
+  reports = [
+    comparison.compare(base, image_rows(seed), tolerance)
+    for seed in range(1, 26)
+  ]
+  assert [r.regressions for r in reports] == [[]] * 25
+  assert not any(c.past for r in reports for c in r.comparisons)
+
+
+def test_a_slowed_row_is_caught_and_no_other():
+  caught = []
+  for seed in range(20):
+    after = image_rows(2 * seed + 1, slowed={SLOWED.text(): 2.0})
+    report = comparison.compare(image_rows(2 * seed), after, 0.15)
+    caught += [[c.key for c in report.regressions]]
+  assert caught.count([SLOWED]) >= 18
+  assert all(found in ([SLOWED], []) for found in caught)
+
+
+def test_false_verdicts_are_rarer_than_5_in_100():
+  """Over all rows of a comparison, where there is no drift (Holm)."""
+  count = 0
+  for seed in range(60):
+    first, second = (image_rows(2 * seed + s, drift=0.0) for s in (0, 1))
+    report = comparison.compare(first, second, 0.0)
+    count += any(c.verdict != comparison.NONE_SHOWN for c in report.comparisons)
+  assert count / 60 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
+
+
+def test_pairs_take_out_the_drift_of_a_machine():
+  """Both sides slow down threefold while they run, and one is 10% slower."""
+  made, keys = machine(5, slow_share=0.0, drift=0.0), range(8)
+  names = [f"session/{number}" for number in keys]
+  before = made.image_row(SLOWED, processes=8, pairs=names)
+  after = made.image_row(SLOWED, factor=1 / 1.3, processes=8, pairs=names)
+  slowing = [3 ** (number / 7) for number in keys]
+  before, after = (
+    dataclasses.replace(
+      row,
+      raw=tuple(
+        dataclasses.replace(
+          p, throughput_s=tuple(t * factor for t in p.throughput_s)
+        )
+        for p, factor in zip(row.raw, slowing, strict=True)
+      ),
+    )
+    for row in (before, after)
+  )
+  (paired,) = comparison.compare([before], [after], 0.05).comparisons
+  assert paired.paired and paired.is_regression
+  assert paired.ratio == pytest.approx(1 / 1.3, rel=0.1)
+  # In another order the partners are still found.
+  mixed = dataclasses.replace(after, raw=after.raw[::-1])
+  (same,) = comparison.compare([before], [mixed], 0.05).comparisons
+  assert same.interval == pytest.approx(paired.interval)
+  alone = dataclasses.replace(
+    after, raw=tuple(dataclasses.replace(p, pair=None) for p in after.raw)
+  )
+  (unpaired,) = comparison.compare([before], [alone], 0.05).comparisons
+  assert not unpaired.paired
+  assert unpaired.verdict == comparison.NONE_SHOWN
+
+
+def exact(key, step_s):
+  """A row whose processes hardly differ."""
+  raw = [rows.Process(throughput_s=(step_s * (1 + i / 1e4),)) for i in range(5)]
+  speed = key.batch / step_s
+  return rows.Row(key, processes=5, images_per_s=speed, raw=tuple(raw))
+
+
+def test_intervals_follow_holm():
+  """The surest row is judged at 5% / M, the next at 5% / (M - 1)."""
+  keys = [row_samples.key(batch=2**n) for n in range(4)]
+  before = [exact(key, 1.0) for key in keys]
+  times = (1.02, 2.0, 0.5, 1.0)
+  after = [exact(key, t) for key, t in zip(keys, times, strict=True)]
+  found = comparison.compare(before, after, 0.15).comparisons
+  assert [c.key for c in found] == keys
+  verdicts = [c.verdict for c in found]
+  assert verdicts == ["slower", "slower", "faster", "no difference shown"]
+  assert [c.past for c in found] == [False, True, True, False]
+  assert [c.is_regression for c in found] == [False, True, False, False]
+  levels = [1 - c.interval.coverage for c in found]
+  assert sorted(levels[1:3]) == pytest.approx([0.05 / 4, 0.05 / 3])
+  assert levels[0] == levels[3] == pytest.approx(0.05 / 2)
+
+
+def test_a_row_that_broke_is_a_regression_whatever_its_speed():
+  key = row_samples.key()
+  good, bad = exact(key, 1.0), rows.Row(key, "out_of_memory", "96 GiB")
+  report = comparison.compare([good], [bad], 0.15)
+  (broken,) = report.regressions
+  assert broken.verdict == comparison.BROKEN
+  assert broken.reason == "out_of_memory: 96 GiB"
+  (mended,) = comparison.compare([bad], [good], 0.15).comparisons
+  assert mended.verdict == comparison.MENDED and not mended.is_regression
+  (both,) = comparison.compare([bad], [bad], 0.15).comparisons
+  assert both.verdict == comparison.NOT_COMPARED and not both.past
+
+
+def test_one_process_is_not_compared():
+  key = row_samples.key()
+  one = dataclasses.replace(exact(key, 1.0), raw=(exact(key, 1.0).raw[0],))
+  (found,) = comparison.compare([exact(key, 1.0)], [one], 0.15).comparisons
+  assert found.verdict == comparison.NOT_COMPARED
+  assert found.reason == "B: 1 process, at least 2 needed"
+
+
+def test_runs_that_fell_short_are_not_compared():
+  made = machine(0)
+  whole = row_samples.time_to_accuracy(made)
+  short = row_samples.time_to_accuracy(made, (True, False, True))
+  (found,) = comparison.compare([whole], [short], 0.15).comparisons
+  assert found.reason == "B: 3 processes, 1 did not reach the target"
+  assert found.is_regression  # All reached it before.
+  (other,) = comparison.compare([short], [whole], 0.15).comparisons
+  assert other.verdict == comparison.NOT_COMPARED
+  (same,) = comparison.compare([whole], [whole], 0.15).comparisons
+  assert same.verdict == comparison.NONE_SHOWN and same.ratio == 1
+
+
+def test_rows_are_matched_by_all_of_the_key():
+  first, second = row_samples.key(), row_samples.key(dtype="float32")
+  report = comparison.compare(
+    [exact(first, 1.0)], [exact(first, 1.0), exact(second, 1.0)], 0.15
+  )
+  assert report.only_after == [second] and report.only_before == []
+  with pytest.raises(errors.InputError, match="nearest differ in dtype"):
+    comparison.compare([exact(first, 1.0)], [exact(second, 1.0)], 0.15)
+
+
+def test_default_tolerance():
+  assert comparison.default_tolerance(["gpu", "tpu"]) == 0.05
+  assert comparison.default_tolerance(["gpu", "cpu"]) == 0.15
+  with pytest.raises(errors.InputError, match="tolerance: expected >= 0"):
+    comparison.compare([], [], -0.1)
+
+
+def test_the_program_ends_with_1_at_a_regression(tmp_path):
+  base = machine(0)
+  slow = machine(1, slowed={SLOWED.text(): 2.0})
+  a = row_samples.write(tmp_path / "a", row_samples.image_rows(base), base)
+  b = row_samples.write(tmp_path / "b", row_samples.all_rows(slow), slow)
+  path = tmp_path / "b" / rows.ENVIRONMENT
+  changed = json.loads(path.read_text()) | {"commit": "fedcba987654"}
+  path.write_text(json.dumps(changed))
+
+  result = run(a, b, f"--json={tmp_path / 'verdicts.json'}")
+  assert result.returncode == 1, result.stderr
+  (line,) = [x for x in result.stdout.splitlines() if "REGRESSION" in x]
+  assert line.startswith(SLOWED.text()) and "slower by more than 15%" in line
+  assert "software: commit: 0123456789ab | fedcba987654" in result.stdout
+  assert "1 regression in 18 rows at a tolerance of 0.15" in result.stdout
+  assert "Only in B: micro matmul" in result.stdout
+  written = json.loads((tmp_path / "verdicts.json").read_text())
+  assert written["regressions"] == 1 and len(written["comparisons"]) == 18
+  assert len(written["only_b"]) > 10
+
+  quiet = run(a, a)
+  assert quiet.returncode == 0
+  assert "0 regressions in 18 rows" in quiet.stdout
+  loose = run(a, b, "--tolerance=3")
+  assert loose.returncode == 0
+  latency = run(a, b, "--quantity=latency")
+  assert latency.returncode == 1 and "are of latency" in latency.stdout
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ((), "expected two folders"),
+    (("nowhere", "nowhere"), "no rows.jsonl here"),
+    (("a", "b", "--tolerence=1"), "tolerence"),
+    (("a", "b", "--tolerance=-1"), "tolerance"),
+  ],
+)
+def test_bad_input_ends_with_2_in_one_line(arguments, message):
+  result = run(*arguments)
+  assert result.returncode == 2
+  (line,) = result.stderr.strip().splitlines()
+  assert line.startswith("imgbench: error: ") and message in line
+
+
+def test_numbers_shown_are_those_that_the_ratio_is_of(tmp_path):
+  """Medians of skewed processes may stand the other way round."""
+  key, made = row_samples.key(batch=1), machine(0)
+  rows_of = lambda *seconds: rows.Row(
+    key,
+    processes=len(seconds),
+    images_per_s=float(np.median(1 / np.array(seconds))),
+    raw=tuple(rows.Process(throughput_s=(s,)) for s in seconds),
+  )
+  for name, row in (("a", rows_of(1, 1, 1)), ("b", rows_of(0.5, 0.5, 16))):
+    row_samples.write(tmp_path / name, [row], made)
+  folders = [tmp_path / "a", tmp_path / "b"]
+  text = compare.text(*compare.compare_folders(folders, 0.1, "throughput"))
+  (line,) = [x for x in text.splitlines() if x.startswith(key.text())]
+  assert "1.00 images/s  0.630 images/s  0.630" in line
+
+
+def test_rows_too_noisy_to_show_anything_are_said_to_be(tmp_path):
+  made = machine(0, process_noise=0.3)
+  quiet = exact(row_samples.key(batch=8), 1.0)
+  for name in ("a", "b"):
+    noisy = made.image_row(SLOWED)
+    row_samples.write(tmp_path / name, [noisy, quiet], made)
+  folders = [tmp_path / "a", tmp_path / "b"]
+  text = compare.text(*compare.compare_folders(folders, None, "throughput"))
+  assert "In 1 of 2 rows the interval is wider than the tolerance" in text
+
+
+def test_a_difference_within_the_tolerance_is_said_to_be(tmp_path):
+  made = machine(0)
+  before, after = exact(SLOWED, 1.0), exact(SLOWED, 1.05)
+  for name, row in (("a", before), ("b", after)):
+    row_samples.write(tmp_path / name, [row], made)
+  found, folders = compare.compare_folders(
+    [tmp_path / "a", tmp_path / "b"], None, "throughput"
+  )
+  text = compare.text(found, folders)
+  assert "slower, within the tolerance" in text
+  assert "covers 95%" in text and "not paired" in text
+  assert "wider than the tolerance" not in text

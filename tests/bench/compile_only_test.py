@@ -1,0 +1,128 @@
+"""Tests of what is computed of a compiled program, and of what is refused."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from configs import tiny
+from imgbench import errors
+from imgbench.bench import accelerators
+from imgbench.bench import collectives
+from imgbench.bench import compile_only
+from imgbench.bench import hlo
+from imgbench.bench import programs
+from tests.train import processes
+
+
+def tiny_steps(**settings):
+  config = tiny.get_config()
+  config.parallel.devices = 8
+  config.parallel.update(settings)
+  return programs.build(config)
+
+
+def test_rows_of_both_programs():
+  """For the devices here; what a TPU's are is tested where libtpu is."""
+  steps = tiny_steps()
+  for program, batch, passes in (("train", 24, 3), ("eval", 32, 1)):
+    row = compile_only.row(steps, program, accelerators.V5E)
+    assert json.loads(json.dumps(row)) == row
+    assert row["num_devices"] == 8 and row["global_batch_size"] == batch
+    macs = steps.cost.macs
+    assert row["flops_per_device"] == passes * 2 * macs * batch / 8
+    memory = row["memory_bytes"]
+    assert memory["total"] == sum(memory.values()) - memory["total"] > 0
+    assert row["sent_bytes"] >= row["needed_sent_bytes"] * 0.99 > 0
+    text = compile_only.text(row, accelerators.V5E)
+    assert "all-reduce" in text and "at the chip's peaks" in text
+
+
+def test_bounds_by_hand():
+  row = dict(
+    flops_per_device=197e12, accessed_bytes_per_device=819e6, sent_bytes=2e9
+  )
+  bounds = compile_only.bounds(row, accelerators.V5E)
+  assert bounds == {"compute": 1000.0, "memory": 1.0, "links": 10.0}
+
+
+def test_collectives_alike_are_one_row():
+  one = lambda kind, size, source: collectives.Collective(
+    kind, (hlo.Array("f32", (size,)),), 8, 1, False, source
+  )
+  rows = compile_only.grouped(
+    [
+      one("all-gather", 8, "jit(step)/block1/mlp"),
+      one("all-gather", 16, "jit(step)/block12/mlp"),
+      one("all-reduce", 800, "jit(step)/loss"),
+    ]
+  )
+  assert [row["kind"] for row in rows] == ["all-reduce", "all-gather"]
+  assert rows[1]["count"] == 2 and rows[1]["bytes"] == 96
+  assert rows[1]["source"] == "block#/mlp"
+
+
+def test_imagenet_needs_no_files():
+  config = tiny.get_config()
+  config.data.name = "imagenet2012"
+  with pytest.raises(errors.InputError, match="input.size"):
+    programs.build(config)
+  config.input.size = 32
+  steps = programs.build(config)
+  assert steps.info.num_examples == 1_281_167 and steps.info.streamed
+  assert steps.image_shape == (32, 32, 3) and steps.info.num_classes == 1000
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--topology=v4:2x2"], "expected one of v5e, v6e"),
+    (["--topology=v5e:3x5"], "cannot compile for it"),
+    ([], "--topology is missing"),
+  ],
+)
+def test_bad_input_ends_in_one_line(arguments, message):
+  result = run(*arguments)
+  assert result.returncode == errors.EXIT_USAGE
+  assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed"
+)
+def test_a_missing_compiler_is_named():
+  result = run("--topology=v5e:2x4")
+  assert result.returncode == errors.EXIT_USAGE
+  assert "libtpu is not installed" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None,
+  reason="libtpu is not installed: no compiler for TPUs",
+)
+def test_compiles_for_tpus(tmp_path: pathlib.Path):
+  out = tmp_path / "rows.json"
+  result = run("--topology=v5e:2x4", f"--out={out}")
+  if "another process" in result.stderr:
+    pytest.skip("another process has libtpu loaded")
+  assert result.returncode == 0, result.stderr
+  written = json.loads(out.read_text())
+  assert [row["program"] for row in written["rows"]] == ["train", "eval"]
+  assert all(row["num_devices"] == 8 for row in written["rows"])
+
+
+def run(*arguments):
+  return subprocess.run(
+    [
+      *(sys.executable, "-m", "imgbench.bench.compile_only"),
+      f"--config={processes.ROOT / 'configs/tiny.py'}",
+      *arguments,
+    ],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )

@@ -1,0 +1,230 @@
+"""Rows of the benchmark: written, read, refused."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from imgbench import errors
+from imgbench.bench import rows
+from imgbench.bench import summaries
+from tests.bench import row_samples
+
+
+@pytest.fixture
+def machine():
+  return row_samples.Machine()
+
+
+@pytest.fixture
+def row(machine):
+  return machine.image_row(row_samples.key(), environment="0123456789ab")
+
+
+def changed(row, **values):
+  """The JSON object of a row with other values."""
+  return row.as_json() | values
+
+
+def test_every_kind_of_row_comes_back(tmp_path, machine):
+  made = list(row_samples.all_rows(machine))
+  row_samples.write(tmp_path, made, machine)
+  folder = rows.read_folder(tmp_path)
+  assert folder.rows == made
+  assert {r.key.task for r in made} == {*rows.TASKS} - {"eval"}
+  assert {r.key.framework for r in made} == {*rows.FRAMEWORKS}
+  assert folder.environment["device_kind"] == "Chip X"
+  assert folder.config == {"models": ["resnet50"]}
+  assert len(rows.environment_digest(tmp_path)) == 12
+
+
+def test_a_line_is_flat_and_starts_with_the_key(row):
+  record = row.as_json()
+  assert list(record)[:3] == ["task", "framework", "model"]
+  assert list(record)[-1] == "raw"
+  assert record["batch"] == 64 and record["latency_ms"]["p99"] > 0
+  assert "pair" not in record["raw"][0]  # What was not measured is left out.
+
+
+def test_a_torn_line_is_left_out_and_cut_off(tmp_path, machine, row):
+  rows.append(tmp_path, row)
+  path = tmp_path / rows.ROWS
+  whole = path.read_bytes()
+  path.write_bytes(whole + whole[:100])
+  assert rows.read(path) == [row]
+  other = machine.image_row(row_samples.key("vit_s16"))
+  rows.append(tmp_path, other)
+  assert rows.read(path) == [row, other]
+
+
+def test_a_point_that_failed_may_be_measured_again(tmp_path, row):
+  rows.append(tmp_path, rows.Row(row.key, "crashed", "ended by SIGSEGV"))
+  rows.append(tmp_path, row)
+  assert rows.read(tmp_path / rows.ROWS) == [row]
+  rows.append(tmp_path, row)
+  with pytest.raises(errors.InputError, match="line 3: a second row of train"):
+    rows.read(tmp_path / rows.ROWS)
+
+
+def test_rows_of_older_versions_are_read(row):
+  record = row.as_json()
+  for name in ("target", "batch_asked", "bandwidth_share"):
+    del record[name]
+  older = rows.from_json(record)
+  assert older.bandwidth_share is None and older.key == row.key
+
+
+@pytest.mark.parametrize(
+  ("values", "message"),
+  [
+    (
+      {"latenci_ms": None},
+      "latenci_ms: unknown field; did you mean latency_ms",
+    ),
+    ({"task": "training"}, "task: expected one of train, infer"),
+    ({"framework": "tf"}, "framework: expected one of imgbench, torch-eager"),
+    ({"status": "fine"}, "status: expected one of ok"),
+    ({"status": "crashed"}, "message: status crashed needs one"),
+    ({"batch": "64"}, "batch: expected int | None, got '64'"),
+    ({"batch": True}, "batch: expected int"),
+    ({"model": None}, "model: a row of task train needs it"),
+    ({"processes": 4}, "processes: expected that of raw, 5"),
+    ({"raw": []}, "processes: expected that of raw, 0"),
+    ({"raw": {}}, "raw: expected a list"),
+    ({"raw": [{"throughput_s": [0.0]}], "processes": 1}, "times above 0"),
+    ({"raw": [{}], "processes": 1}, "no throughput_s"),
+    ({"raw": [{"first_step_s": "1"}]}, r"raw\[0\]\.first_step_s: expected"),
+    ({"images_per_s_low": 1e9}, "images_per_s: expected 0 < low <= value"),
+    ({"images_per_s": float("nan")}, "images_per_s: expected float"),
+    ({"latency_ms": {"median": "3"}}, "latency_ms: expected Mapping"),
+    ({"task": "micro"}, "name: a row of task micro needs it"),
+  ],
+)
+def test_bad_rows_are_refused(row, values, message):
+  with pytest.raises(errors.InputError, match=message):
+    rows.from_json(changed(row, **values))
+
+
+def test_what_cannot_be_read_is_not_written(tmp_path, row):
+  bad = dataclasses.replace(row, images_per_s=float("inf"))
+  with pytest.raises(ValueError):
+    rows.append(tmp_path, bad)
+  assert not (tmp_path / rows.ROWS).exists()
+
+
+def test_a_key_without_its_task_is_refused():
+  with pytest.raises(errors.InputError, match="task: is missing"):
+    rows.from_json({"model": "resnet50"})
+
+
+def test_errors_name_file_and_line(tmp_path, row):
+  rows.append(tmp_path, row)
+  path = tmp_path / rows.ROWS
+  with path.open("a") as file:
+    file.write("[1]\n")
+  with pytest.raises(errors.InputError, match=r"rows\.jsonl, line 2"):
+    rows.read(path)
+
+
+def test_folders_without_rows_are_refused(tmp_path):
+  with pytest.raises(errors.InputError, match=r"no rows\.jsonl here"):
+    rows.read_folder(tmp_path / "nowhere")
+  (tmp_path / rows.ROWS).write_text("")
+  with pytest.raises(errors.InputError, match="holds no whole row"):
+    rows.read_folder(tmp_path)
+
+
+def test_csv_has_the_columns_flattened(tmp_path, machine, row):
+  failed = rows.Row(row_samples.key(batch=1), "timeout", "over 9 s, twice")
+  path = rows.write_csv(tmp_path, [row, failed])
+  first, second = csv.DictReader(path.open())
+  assert float(first["latency_ms.median"]) == row.latency_ms["median"]
+  assert float(first["flops_share_of_peak.measured"]) > 0
+  assert len(first["step_ms_by_process"].split()) == 5
+  assert second["message"] == "over 9 s, twice"
+  assert second["images_per_s"] == second["step_ms_by_process"] == ""
+  assert not {"raw", "latency_ms", "flops_share_of_peak"} & {*first}
+
+
+def test_keys_read_well():
+  assert row_samples.key().text() == "train resnet50 b64 224px bfloat16"
+  key = row_samples.key(
+    framework="torch-eager",
+    conv_precision="highest",
+    devices=2,
+    data="tfds",
+    strategy="fsdp",
+  )
+  assert key.text() == (
+    "train resnet50 b64 224px bfloat16 conv=highest fsdp 2 devices data=tfds"
+    " torch-eager"
+  )
+  micro = rows.Key("micro", name="matmul", size="8x8x8", dtype="float32")
+  assert micro.text() == "micro matmul 8x8x8 float32"
+
+
+def test_numbers_of_a_row_by_hand():
+  steps = ((0.1, 0.2, 0.3), (0.4,), (0.5, 0.5), (0.25,), (0.8,))
+  processes = [
+    rows.Process(
+      latencies_ms=(10.0 * (place + 1),),
+      throughput_s=times,
+      first_step_s=1.0 + place,
+      compile_s=30.0 - place,
+      compile_cached=place > 0,
+      peak_memory_bytes=100 + place,
+    )
+    for place, times in enumerate(steps)
+  ]
+  facts = summaries.Facts(
+    params=7,
+    flops_per_image=1e9,
+    bytes_accessed=4e9,
+    peak_flops={"datasheet": 1e11},
+    bandwidth=2e10,
+  )
+  key = row_samples.key(batch=8, devices=2)
+  row = summaries.row(key, processes, facts, batch_asked=16)
+  # Medians 0.2, 0.4, 0.5, 0.25, 0.8 s: 40, 20, 16, 32, 10 images/s.
+  assert row.images_per_s == 20
+  assert (row.images_per_s_low, row.images_per_s_high) == (10, 40)
+  assert row.images_per_s_per_device == 10
+  assert row.interval_coverage == 0.9375
+  assert row.compile_cold_s == 30 and row.compile_cached_s == 27.5
+  assert row.first_step_s == 3 and row.peak_memory_bytes == 104
+  assert row.latency_ms == pytest.approx({"median": 30, "p90": 46, "p99": 49.6})
+  assert row.flops_share_of_peak == pytest.approx({"datasheet": 0.1})
+  assert row.bandwidth_share == pytest.approx(4e9 * 2.5 / 2e10)
+  assert row.batch_asked == 16 and row.params == 7
+  assert summaries.speeds(row) == pytest.approx([40, 20, 16, 32, 10])
+  latency = summaries.speeds(row, summaries.LATENCY)
+  assert latency == pytest.approx([800, 400, 800 / 3, 200, 160])
+
+
+def test_numbers_of_microbenchmarks_and_runs(machine):
+  facts = summaries.Facts(work=6e9, rate_unit="FLOP/s")
+  key = rows.Key("micro", name="matmul", size="1000x1000x3000")
+  processes = [rows.Process(throughput_s=(t,)) for t in (1, 2, 3, 4, 6)]
+  row = summaries.row(key, processes, facts)
+  assert (row.rate, row.rate_low, row.rate_high) == (2e9, 1e9, 6e9)
+  with pytest.raises(errors.InputError, match="needs work and rate_unit"):
+    summaries.row(key, processes)
+  runs = row_samples.time_to_accuracy(machine)
+  assert runs.seconds_to_target_low < runs.seconds_to_target
+  assert runs.interval_method == "student_t"
+  short = row_samples.time_to_accuracy(machine, (True, False, True))
+  assert short.seconds_to_target is None and short.processes == 3
+
+
+def test_few_processes_make_a_row_without_bounds(machine):
+  row = machine.image_row(row_samples.key(), processes=2)
+  assert row.images_per_s > 0 and row.images_per_s_low is None
+  with pytest.raises(errors.InputError, match="no throughput_s"):
+    summaries.row(row.key, [rows.Process()])
+
+
+def test_lines_are_plain_json(tmp_path, row):
+  rows.append(tmp_path, row)
+  (line,) = (tmp_path / rows.ROWS).read_text().splitlines()
+  assert json.loads(line) == json.loads(json.dumps(row.as_json()))

@@ -1,0 +1,54 @@
+"""Whole runs until a target, by the program's own loop."""
+
+import pytest
+
+from imgbench import errors
+from imgbench.bench import time_to_accuracy
+
+REQUEST = {
+  "config": "configs/tiny.py",
+  "metric": "val/top1_accuracy",
+  "seed": 3,
+  "overrides": ["evaluation.every=4 steps", "logging.tensorboard=False"],
+}
+
+
+def test_a_run_ends_at_its_target():
+  found = time_to_accuracy.train({**REQUEST, "target": 1e-6})["process"]
+  assert found["seed"] == 3
+  assert 0 < found["seconds_to_target"] < 600
+  assert found["final_accuracy"] >= 1e-6
+
+
+def test_a_target_out_of_reach():
+  found = time_to_accuracy.train({**REQUEST, "target": 1.0})["process"]
+  assert found["seconds_to_target"] is None
+  assert 0 <= found["final_accuracy"] < 1
+
+
+def test_the_target_stops_the_run_when_it_is_logged(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  stop = time_to_accuracy.TargetStop(path, "val/top1_accuracy", 0.5)
+  assert not stop.requested()
+  path.write_text('{"step": 1, "val/top1_accuracy": 0.4}\n')
+  assert not stop.requested()
+  with path.open("a") as file:
+    file.write('{"step": 2, "train/loss": 1.0}\n')
+    file.write('{"step": 3, "val/top1_accuracy": 0.5}\n')
+  assert stop.requested()
+
+
+@pytest.mark.parametrize(
+  "change, words",
+  [
+    ({"config": "configs/nowhere.py"}, "no such file"),
+    ({"overrides": ["optim.weight=1"]}, "did you mean optim.weight_decay"),
+    ({"overrides": ["optim.weight_decay=much"]}, "a value like 0.05"),
+    ({"metric": "test/top1_accuracy"}, "expected one of the sets v2, val"),
+    ({"metric": "val/top2_accuracy"}, "val/top1_accuracy"),
+  ],
+)
+def test_bad_input_is_refused(change, words):
+  with pytest.raises(errors.InputError) as caught:
+    time_to_accuracy.train({**REQUEST, "target": 0.5, **change})
+  assert words in str(caught.value)

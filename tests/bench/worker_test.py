@@ -1,0 +1,147 @@
+"""Points in processes of their own, on what a bare accelerator image has."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from imgbench import timing
+from imgbench.bench import launch
+from imgbench.bench import measure
+from imgbench.bench import micro
+from imgbench.bench import rows
+from tests.bench import model_work_test
+
+PLAN = dict(
+  warmup_steps=0,
+  latency_s=0.0,
+  least_steps=2,
+  round_s=0.0,
+  rounds=2,
+)
+# What an image with jax, flax, optax and what these need does not have.
+BLOCKED = (
+  *("tensorflow", "tensorflow_datasets", "grain", "array_record"),
+  *("cv2", "PIL", "simplejpeg", "cykooz", "matplotlib", "pandas"),
+  *("tensorboardX", "torch", "torchvision", "timm"),
+)
+_BARE = f"""
+import sys
+
+class Bare:
+  def find_spec(self, name, path=None, target=None):
+    if name.partition(".")[0] in {BLOCKED!r}:
+      raise ModuleNotFoundError("blocked: " + name)
+
+sys.meta_path.insert(0, Bare())
+import imgbench.bench.__main__  # The program that starts it.
+from imgbench.bench import worker
+worker.main(sys.argv)
+"""
+
+
+def request(key=model_work_test.KEY, **changes):
+  return {
+    "kind": "step",
+    "key": dataclasses.asdict(key),
+    "recipe": model_work_test.recipe(),
+    "plan": PLAN,
+    "compile_cache": "",
+    "begin_cache": "",
+    "platform": "cpu",
+    "profile": "",
+    **changes,
+  }
+
+
+@pytest.mark.parametrize("task", ["train", "infer", "eval"])
+def test_a_synthetic_point_needs_no_reader_of_data_sets(tmp_path, task):
+  path = tmp_path / "result.json"
+  key = dataclasses.replace(model_work_test.KEY, task=task)
+  subprocess.run(
+    [sys.executable, "-c", _BARE, str(path)],
+    input=json.dumps(request(key)),
+    text=True,
+    check=True,
+    cwd=launch.Launcher().root,
+  )
+  result = json.loads(path.read_text())
+  assert result["status"] == "ok", result["message"]
+  process = rows.Process(**result["process"])
+  assert len(process.latencies_ms) == 2 and len(process.throughput_s) == 2
+  assert process.peak_memory_bytes > 1e7
+
+
+def test_programs_are_found_again_by_the_next_process(tmp_path):
+  asked = request(
+    compile_cache=str(tmp_path / "step"),
+    begin_cache=str(tmp_path / "begin"),
+    profile=str(tmp_path / "trace"),
+  )
+  found = [launch.Launcher()(asked, 300) for _ in range(2)]
+  assert [r["process"]["compile_cached"] for r in found] == [False, True]
+  # The step's folder holds the step alone.
+  programs = [p.name for p in (tmp_path / "step").glob("*-cache")]
+  assert len(programs) == 1 and "train_step" in programs[0]
+  assert (tmp_path / "trace" / "hlo.txt").read_text().startswith("HloModule")
+  assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_bad_input_and_too_little_memory_are_told(tmp_path):
+  worker = launch.Launcher()
+  key = dataclasses.replace(model_work_test.KEY, devices=99)
+  refused = worker(request(key), 300)
+  assert refused["status"] == "refused"
+  assert "parallel.devices" in refused["message"]
+  # A batch of 8 GiB in 6 GiB of address space.
+  key = dataclasses.replace(
+    model_work_test.KEY, task="infer", batch=2**23, image_size=16
+  )
+  asked = request(key, memory_bytes=6 * 2**30)
+  full = worker(asked, 300)
+  assert full["status"] == "out_of_memory", full
+
+
+def test_the_environment_says_what_numbers_depend_on():
+  found = launch.Launcher()({"kind": "environment"}, 300)["environment"]
+  assert found["platform"] == "cpu"
+  assert found["driver"] and found["host"]
+  assert found["versions"]["jax"] == jax.__version__
+  assert pathlib.Path(launch.Launcher().root, "imgbench").is_dir()
+
+
+@pytest.mark.parametrize("name", micro.NAMES)
+def test_each_microbenchmark(name):
+  section = {
+    "names": [name],
+    "matmul_size": 32,
+    "copy_mib": 1,
+    "transfer_mib": 1,
+  }
+  (key,) = micro.keys(section, "cpu", 8, ["float32"], ["highest"])
+  plan = measure.Plan(**PLAN)
+  (result,) = micro.measure_all([key], plan, timing.clock)
+  assert result["status"] == "ok", result["message"]
+  work = {
+    micro.MATMUL: 2 * 32**3,
+    micro.MEMORY_COPY: 2 * 2**20,
+    micro.TO_DEVICE: 2**20,
+    micro.TO_HOST: 2**20,
+    micro.ALL_REDUCE: 2 * 7 / 8 * 2**20,
+    micro.DISPATCH: 1,
+  }
+  assert result["work"] == work[name]
+  assert all(seconds > 0 for seconds in result["throughput_s"])
+
+
+def test_one_device_has_no_all_reduce():
+  section = dict.fromkeys(("matmul_size", "copy_mib", "transfer_mib"), 0)
+  section["names"] = micro.NAMES
+  for platform in ("cpu", "gpu", "tpu"):
+    found = micro.keys(section, platform, 1, ["float32"], ["default"])
+    assert micro.ALL_REDUCE not in {key.name for key in found}
+    assert len(found) == len(micro.NAMES) - 1
