@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import threading
 import time
 
 
@@ -30,7 +31,9 @@ def read_lines(path: pathlib.Path) -> list[dict]:
 def write_atomically(path: pathlib.Path, text: str | bytes) -> None:
   """Replaces a file at once: readers see the old or the new, never a part."""
   data = text.encode() if isinstance(text, str) else text
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  # Threads of a process may write the same file: each to one of its own.
+  unique = f"{os.getpid()}.{threading.get_ident()}"
+  temporary = path.with_name(f".{path.name}.{unique}.tmp")
   try:
     with temporary.open("wb") as file:
       file.write(data)

@@ -1,5 +1,6 @@
 """Tests of the metric writers."""
 
+from concurrent import futures
 import json
 
 import pytest
@@ -63,3 +64,18 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_file_key():
   assert writers.file_key("cifar10:test") == "cifar10-test"
   assert writers.file_key("a-b:train[:90%]") == "a-b-train__90__"
+
+
+def test_threads_that_write_one_file_leave_a_whole_one(tmp_path):
+  path = tmp_path / "file"
+  texts = [str(i) * (1000 + 5000 * i) for i in range(4)]
+
+  def write(text):
+    for _ in range(25):
+      writers.write_atomically(path, text)
+      assert path.read_text() in texts
+
+  with futures.ThreadPoolExecutor(4) as pool:
+    list(pool.map(write, texts))
+  assert path.read_text() in texts
+  assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -28,6 +28,7 @@ class StopRequest:
     self._requested = False
     self._deferred = False
     self._before = {}
+    self._raised: errors.Preempted | None = None
 
   def requested(self) -> bool:
     """Whether to stop here; all processes ask equally often."""
@@ -43,9 +44,13 @@ class StopRequest:
         self._before[number] = signal.signal(number, self._handle)
     return self
 
-  def __exit__(self, *unused) -> None:
+  def __exit__(self, kind, error, traceback) -> None:
     for number, handler in self._before.items():
       signal.signal(number, handler)
+    if self._raised and error and not isinstance(error, errors.Preempted):
+      # It fell into a library that makes an error of its own of any (JAX, as it
+      # opens its devices).
+      raise self._raised from error
 
   def _handle(self, number, frame) -> None:
     del frame
@@ -54,8 +59,9 @@ class StopRequest:
       signal.signal(known, handler)
     name = signal.Signals(number).name
     if not self._deferred:
-      raise errors.Preempted(
+      self._raised = errors.Preempted(
         f"{name} before a step was taken: there is nothing to save; the same"
         " command goes on"
       )
+      raise self._raised
     logging.warning("%s: saving, then stopping; a second one ends it", name)
