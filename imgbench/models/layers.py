@@ -114,8 +114,8 @@ def _convolve_backward(stride, padding, saved, grad):
   _, pull_x = jax.vjp(lambda x: _plain_convolve(x, kernel, stride, padding), x)
 
   def plain(x, grad):
-    _, pull = jax.vjp(lambda k: _plain_convolve(x, k, stride, padding), kernel)
-    return pull(grad)[0]
+    convolve = lambda k: _plain_convolve(x, k, stride, padding)
+    return jax.linear_transpose(convolve, kernel)(grad)[0]
 
   def in_parts(x, grad):
     parts = _num_parts(grad.shape)
@@ -124,7 +124,9 @@ def _convolve_backward(stride, padding, saved, grad):
     part = lambda i: plain(x[:, i], grad[:, i]).astype(jnp.float32)
     return sum(part(i) for i in range(parts)).astype(kernel.dtype)
 
-  grad_kernel = jax.lax.platform_dependent(x, grad, cpu=in_parts, default=plain)
+  grad_kernel = jax.lax.platform_dependent(
+    x, grad, cpu=_summed_over_devices(in_parts), default=plain
+  )
   return pull_x(grad)[0], grad_kernel
 
 
@@ -142,6 +144,25 @@ def _num_parts(shape: tuple[int, ...]) -> int:
   wanted = max(1.0, batch * height * width / POSITIONS_PER_PART)
   divisors = [n for n in range(1, batch + 1) if batch % n == 0]
   return min(divisors, key=lambda n: abs(math.log(n / wanted)))
+
+
+def _summed_over_devices(function):
+  """A sum over rows of [B, ...], taken on each device of its own rows first.
+
+  Left to itself the compiler moves rows until the parts that a sum is taken in
+  lie across the devices. Arrays are whole, and cut by rows, where the context
+  has a mesh (`parallel.strategies`); else a device sees its own rows only.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = mesh.axis_names
+  if mesh.size == 1 or not mesh.are_all_axes_auto:
+    return function
+  return jax.shard_map(
+    lambda *own: jax.lax.psum(function(*own), axes),
+    in_specs=jax.sharding.PartitionSpec(axes),
+    out_specs=jax.sharding.PartitionSpec(),
+    check_vma=False,
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ rows on their first axis, those of "batches" with steps before it.
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -172,7 +173,19 @@ class JitStrategy(_Strategy):
       BATCHES: self._batches,
     }
     out = tuple(shardings[kind] for kind in out_kinds)
-    return self.jit(function, out=out, donate=donate)
+    return self.jit(self._with_mesh(function), out=out, donate=donate)
+
+  def _with_mesh(self, function):
+    """The function, traced where layers can see which devices there are."""
+    if self.num_devices == 1:
+      return function
+
+    @functools.wraps(function)
+    def traced(*arguments):
+      with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+        return function(*arguments)
+
+    return traced
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from imgbench import parallel
+from imgbench.bench import collectives
 from imgbench.models import layers
 
 
@@ -78,17 +79,24 @@ def test_number_of_parts(monkeypatch):
 
 
 def test_gradients_of_a_sharded_batch(monkeypatch):
-  monkeypatch.setattr(layers, "POSITIONS_PER_PART", 144)
-  x, kernel = make_input(16, 8, 3)
+  """Each device takes its own rows in parts; they are summed once."""
+  monkeypatch.setattr(layers, "POSITIONS_PER_PART", 64)
+  x, kernel = make_input(32, 8, 3)
   loss = lambda x, kernel: jnp.sum(layers.convolve(x, kernel) ** 2)
-  results = []
+  gradient = lambda x, kernel: (jax.grad(loss, argnums=1)(x, kernel),)
+  results, summed = [], []
   for devices in (1, 8):
     strategy = parallel.create_strategy("jit", devices)
-    gradient = strategy.jit(jax.grad(loss, argnums=1))
-    results.append(
-      gradient(strategy.shard_batch(x), strategy.replicate(kernel))
+    arguments = strategy.shard_batch(x), strategy.replicate(kernel)
+    compiled = (
+      strategy.spread(gradient, ("batch", "replicated"), ("replicated",))
+      .lower(*arguments)
+      .compile()
     )
+    results.append(compiled(*arguments)[0])
+    summed.append([one.kind for one in collectives.find(compiled.as_text())])
   np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-3)
+  assert summed == [[], [collectives.ALL_REDUCE]]
 
 
 def test_halve_is_a_max_pool():

@@ -14,6 +14,7 @@ from imgbench import errors
 from imgbench.bench import collectives
 from imgbench.bench import compile_only
 from imgbench.bench import programs
+from imgbench.models import layers
 from imgbench.parallel import placement
 
 VIT = dict(
@@ -99,8 +100,12 @@ def test_a_step_without_batch_norm(settings):
 
 
 @pytest.mark.parametrize("settings", [dict(), dict(fsdp=8)], ids=str)
-def test_batch_norm_sums_once_each_way(settings):
-  """Two sums a layer, between which the layers lie, and the gradients."""
+def test_batch_norm_sums_once_each_way(monkeypatch, settings):
+  """Two sums a layer, between which the layers lie, and the gradients.
+
+  Those of kernels are made in parts of each device's rows.
+  """
+  monkeypatch.setattr(layers, "POSITIONS_PER_PART", 64)
   steps = steps_of(CNN, mixup=0.0, **settings)
   found = collectives.find(steps.lower_training().compile().as_text())
   state = steps.compute.state_shapes()
