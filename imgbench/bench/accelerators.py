@@ -33,8 +33,12 @@ class Accelerator:
     return peaks.PEAKS[self.device_kind].memory_bytes_per_s
 
 
-# The links' bandwidth is published, on the same pages as the peaks, for both
-# directions together (400 and 800 GB/s a chip); half of it can be sent.
+# Google, TPU v5e and TPU v6e, docs.cloud.google.com/tpu/docs/v5e and .../v6e:
+# "HBM capacity per chip", 16 and 32 GB, and "Bidirectional inter-chip
+# interconnect (ICI) bandwidth (per chip)", 400 and 800 GBps. Half of that can
+# be sent; other editions have 1600 Gbps, and 3200 or 3584 Gbps, of a chip. The
+# capacities are taken as decimal, and JAX's tpu_info.py has 17.2 and 34.4e9
+# bytes.
 V5E = Accelerator("v5e", "TPU v5 lite", 16e9, 200e9)
 V6E = Accelerator("v6e", "TPU v6 lite", 32e9, 400e9)
 ACCELERATORS = {one.name: one for one in (V5E, V6E)}

@@ -1,6 +1,6 @@
 """What devices can do at most, by the kind that JAX calls them.
 
-Dense numbers of the vendors' datasheets, without sparsity, for one JAX device.
+Dense numbers that vendors publish, without sparsity, for one JAX device.
 A peak is of an arithmetic: "bfloat16", "tensorfloat32" or "float32" products
 that are summed in float32. What is not here has no datasheet share; the share
 of the measured matrix product is there on every device.
@@ -31,35 +31,63 @@ def _gpu(bfloat16: float, tf32: float, float32: float, gb_per_s, source: str):
   """In units of 1e12 and 1e9; 0 where a chip has no such arithmetic."""
   found = {BFLOAT16: bfloat16, TF32: tf32, FLOAT32: float32}
   flops = {name: 1e12 * value for name, value in found.items() if value}
-  return Peak(flops, 1e9 * gb_per_s, f"NVIDIA, {source} datasheet")
+  return Peak(flops, 1e9 * gb_per_s, f"NVIDIA, {source}")
 
 
-def _tpu(bfloat16: float, gb_per_s: float, page: str) -> Peak:
+def _tpu(bfloat16: float, gb_per_s: float, source: str) -> Peak:
   """Published for bfloat16 alone, in units of 1e12 and 1e9."""
-  source = f"docs.cloud.google.com/tpu/docs/{page}"
   return Peak({BFLOAT16: 1e12 * bfloat16}, 1e9 * gb_per_s, source)
 
 
-# Where a datasheet gives numbers with sparsity, half of them stands here. Of
-# TPU v2 and v3 a device is one of a chip's two cores.
+def _cloud(page: str) -> str:
+  return f"Google, TPU {page}, docs.cloud.google.com/tpu/docs/{page}"
+
+
+_PAGE = "nvidia.com/en-us/data-center"
+_H200 = f"H200 GPU, {_PAGE}/h200"
+_H100 = f"H100 GPU, {_PAGE}/h100"
+_H100_PCIE = (
+  "H100 Tensor Core GPU Architecture (whitepaper),"
+  " resources.nvidia.com/en-us-tensor-core/gtc22-whitepaper-hopper;"
+  " memory: H100 PCIe GPU product brief PB-11133-001"
+)
+_A100_40GB = "A100 Tensor Core GPU Architecture (whitepaper)"
+_A100_80GB = "A100 datasheet nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf"
+_L4 = f"L4 Tensor Core GPU, {_PAGE}/l4"
+_V100 = f"V100 Tensor Core GPU, {_PAGE}/v100"
+_T4 = f"T4, {_PAGE}/tesla-t4; memory: T4 product brief, table 2"
+_TPU_V2 = "JAX 0.10.2, jax/_src/pallas/mosaic/tpu_info.py, half a chip"
+
+# NVIDIA: kinds are the CUDA driver's names, matched whole, so that H100 NVL,
+# H200 NVL, MIG slices and other cards of a name's beginning have no peak here.
+# The pages give numbers with sparsity for H200, H100 and L4, and half of them
+# stands here, e.g. of 989 of H100 in TF32; 989 is 1,979 halved and rounded
+# down, as the whitepaper has 989.4 (and 494.7 in TF32). The pages themselves
+# were not at hand: the numbers are from documents that quote them, except for
+# the memory of T4 and of H100 PCIe (copies of the product briefs), and the
+# FLOP/s agree with units times clocks.
+#
+# TPU: numbers of a chip as in Google's pages; kinds as in JAX's tpu_info.py. Of
+# v2 and v3 a device is one of a chip's two cores. Google's page on v2 has no
+# numbers. Editions of the page on v5e have 819 GB/s and 800 GiB/s of memory.
 PEAKS = {
-  "NVIDIA H200": _gpu(989, 494.5, 67, 4800, "H200 Tensor Core GPU"),
-  "NVIDIA H100 80GB HBM3": _gpu(989, 494.5, 67, 3350, "H100 SXM"),
-  "NVIDIA H100 PCIe": _gpu(756, 378, 51, 2000, "H100 PCIe"),
-  "NVIDIA A100-SXM4-40GB": _gpu(312, 156, 19.5, 1555, "A100"),
-  "NVIDIA A100-SXM4-80GB": _gpu(312, 156, 19.5, 2039, "A100 80GB SXM"),
-  "NVIDIA A100 80GB PCIe": _gpu(312, 156, 19.5, 1935, "A100 80GB PCIe"),
-  "NVIDIA L4": _gpu(121, 60, 30.3, 300, "L4"),
-  "Tesla V100-SXM2-16GB": _gpu(0, 0, 15.7, 900, "V100"),
-  "Tesla V100-SXM2-32GB": _gpu(0, 0, 15.7, 900, "V100"),
-  "Tesla T4": _gpu(0, 0, 8.1, 320, "T4"),
-  "TPU v2": _tpu(22.5, 350, "v2"),
-  "TPU v3": _tpu(61.5, 450, "v3"),
-  "TPU v4": _tpu(275, 1228, "v4"),
-  "TPU v5 lite": _tpu(197, 819, "v5e"),
-  "TPU v5": _tpu(459, 2765, "v5p"),
-  "TPU v5p": _tpu(459, 2765, "v5p"),
-  "TPU v6 lite": _tpu(918, 1638, "v6e"),
+  "NVIDIA H200": _gpu(989, 494.5, 67, 4800, _H200),
+  "NVIDIA H100 80GB HBM3": _gpu(989, 494.5, 67, 3350, _H100),
+  "NVIDIA H100 PCIe": _gpu(756, 378, 51, 2000, _H100_PCIE),
+  "NVIDIA A100-SXM4-40GB": _gpu(312, 156, 19.5, 1555, _A100_40GB),
+  "NVIDIA A100-SXM4-80GB": _gpu(312, 156, 19.5, 2039, _A100_80GB),
+  "NVIDIA A100 80GB PCIe": _gpu(312, 156, 19.5, 1935, _A100_80GB),
+  "NVIDIA L4": _gpu(121, 60, 30.3, 300, _L4),
+  "Tesla V100-SXM2-16GB": _gpu(0, 0, 15.7, 900, _V100),
+  "Tesla V100-SXM2-32GB": _gpu(0, 0, 15.7, 900, _V100),
+  "Tesla T4": _gpu(0, 0, 8.1, 320, _T4),
+  "TPU v2": _tpu(46 / 2, 716 / 2, _TPU_V2),
+  "TPU v3": _tpu(123 / 2, 900 / 2, _cloud("v3")),
+  "TPU v4": _tpu(275, 1200, _cloud("v4")),
+  "TPU v5 lite": _tpu(197, 819, _cloud("v5e")),
+  "TPU v5": _tpu(459, 2765, _cloud("v5p")),
+  "TPU v5p": _tpu(459, 2765, _cloud("v5p")),
+  "TPU v6 lite": _tpu(918, 1638, _cloud("v6e")),
 }
 
 
@@ -85,8 +113,7 @@ def arithmetic(
   if platform == "tpu":
     # One pass of bfloat16, three or six of them.
     return BFLOAT16 if precision in ("default", "bfloat16") else None
-  if precision == "bfloat16":
-    return BFLOAT16
+  # "bfloat16" is JAX's default precision, which is TF32 on GPUs that have it.
   exact = precision in ("highest", "float32")
   known = PEAKS.get(device_kind)
   has_tf32 = known is None or TF32 in known.flops_per_s

@@ -12,7 +12,8 @@ from imgbench.bench import peaks
     ("NVIDIA H200", "gpu", "bfloat16", "default", 989e12),
     ("NVIDIA H200", "gpu", "float32", "default", 494.5e12),
     ("NVIDIA H200", "gpu", "float32", "highest", 67e12),
-    ("NVIDIA H200", "gpu", "float32", "bfloat16", 989e12),
+    # Not an arithmetic on GPUs, but another name of the default.
+    ("NVIDIA H200", "gpu", "float32", "bfloat16", 494.5e12),
     # Before Ampere there was no TF32.
     ("Tesla T4", "gpu", "float32", "default", 8.1e12),
     ("Tesla T4", "gpu", "bfloat16", "default", None),
@@ -21,6 +22,16 @@ from imgbench.bench import peaks
     ("TPU v4", "tpu", "float32", "highest", None),
     ("cpu", "cpu", "float32", "default", None),
     ("NVIDIA H9000", "gpu", "float32", "default", None),
+    # Two cards of one name, and what is near one in name but slower.
+    ("NVIDIA H100 80GB HBM3", "gpu", "bfloat16", "default", 989e12),
+    ("NVIDIA H100 PCIe", "gpu", "bfloat16", "default", 756e12),
+    ("NVIDIA H100", "gpu", "bfloat16", "default", None),
+    ("NVIDIA H100 NVL", "gpu", "bfloat16", "default", None),
+    ("NVIDIA H200 NVL", "gpu", "bfloat16", "default", None),
+    ("NVIDIA H200 MIG 1g.18gb", "gpu", "bfloat16", "default", None),
+    # A device is half a chip.
+    ("TPU v2", "tpu", "bfloat16", "default", 23e12),
+    ("TPU v3", "tpu", "bfloat16", "default", 61.5e12),
   ],
 )
 def test_the_peak_of_an_arithmetic(kind, platform, dtype, precision, expected):
