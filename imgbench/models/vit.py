@@ -43,12 +43,32 @@ class Attention(nn.Module):
     # Three kernels and not one of three times the width: a matrix of its own
     # for each is what initial scales and Muon's updates refer to.
     def heads(name):
-      return dense(name=name)(x).reshape(batch, tokens, self.num_heads, -1)
+      y = dense(name=name)(x).reshape(batch, tokens, self.num_heads, -1)
+      return y.transpose(0, 2, 1, 3)
 
-    mixed = jax.nn.dot_product_attention(
-      heads("query"), heads("key"), heads("value")
-    )
-    return dense(name="out")(mixed.reshape(batch, tokens, width))
+    mixed = attend(heads("query"), heads("key"), heads("value"))
+    mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, width)
+    return dense(name="out")(mixed)
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+  """Values weighted by the softmax, in float32, of scaled inner products.
+
+  What jax.nn.dot_product_attention computes, with the heads before the tokens:
+  its own order costs XLA:CPU transposes inside its matrix products, 34 ms for
+  18 forward and backward with the 8 images of a ViT-S/16 on two cores.
+
+  Args:
+    query, key, value: [B, heads, tokens, features of a head].
+
+  Returns:
+    The same shape and dtype.
+  """
+  logits = jnp.einsum(
+    "bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32
+  )
+  weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5)
+  return weights.astype(value.dtype) @ value
 
 
 class Block(nn.Module):
