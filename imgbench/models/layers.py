@@ -269,6 +269,7 @@ def halve(x: jax.Array) -> jax.Array:
 class Head(nn.Module):
   """Linear classifier in float32: [B, F] -> logits float32 [B, K].
 
+  `scale` is that of the kernel's share of the logits, not of the bias.
   Optimizers know it by its name, "head".
   """
 
@@ -279,10 +280,12 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = nn.Dense(
+    # Not behind the product: a compiler may scale the logits anew where they
+    # are used, and with what is added to them round in another way there. Then
+    # a label's score is not the one at its place, and its rank is wrong.
+    return nn.Dense(
       self.num_classes,
       use_bias=self.use_bias,
       kernel_init=self.kernel_init,
       name="dense",
-    )(x.astype(jnp.float32))
-    return x * self.scale
+    )(x.astype(jnp.float32) * self.scale)

@@ -180,7 +180,8 @@ class JitStrategy(_Strategy):
     if self.num_devices == 1:
       return function
 
-    @functools.wraps(function)
+    # A partial has no name of its own.
+    @functools.wraps(getattr(function, "func", function))
     def traced(*arguments):
       with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
         return function(*arguments)
