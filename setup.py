@@ -7,6 +7,8 @@ import zlib
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
+# With what Orbax needs to look at a bucket: google-cloud-storage.
+GCS = ["gcsfs>=2026.9"]
 VERSION = re.search(
   r'__version__ = "([^"]+)"', (HERE / "imgbench/__init__.py").read_text()
 ).group(1)
@@ -26,6 +28,7 @@ setuptools.setup(
     "imgbench": [
       "*/*.html",
       "*/*.css",
+      "launch/tpu_worker.sh",
       "data/turbo.c",  # what is loaded is compared with it
       "labels/*.csv",
       # WordNet's notice has to travel with what is made of it.
@@ -76,9 +79,15 @@ setuptools.setup(
   extras_require={
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
+    # For a --workdir in a bucket, gs://BUCKET/FOLDER.
+    "gcs": GCS,
     # To build data sets with TFDS; imgbench itself never imports TensorFlow.
     "prepare": ["tensorflow>=2.18"],
-    "test": ["hypothesis", "pytest>=8", "pytest-xdist", "ruff"],
+    "test": [
+      *GCS,
+      "gcp-storage-emulator>=2026.7",
+      *("hypothesis", "pytest>=8", "pytest-xdist", "ruff"),
+    ],
   },
   entry_points={"console_scripts": ["imgbench=imgbench.main:run"]},
 )

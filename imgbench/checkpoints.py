@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import logging as python_logging
-import pathlib
+import operator
 import shutil
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from imgbench import errors
+from imgbench import paths
 from imgbench.parallel import processes
 
 FOLDER = "checkpoints"
@@ -152,7 +153,7 @@ class Checkpoints:
 
   def __init__(
     self,
-    workdir: pathlib.Path,
+    workdir: paths.Folder,
     *,
     keep: int = 2,
     asynchronous: bool = True,
@@ -160,7 +161,7 @@ class Checkpoints:
     group: processes.Group = processes.ALONE,
   ):
     self._group = group
-    self._workdir = workdir.resolve()
+    self._workdir = paths.absolute(workdir)
     self._folder = self._workdir / FOLDER
     self._best_step: int | None = None
     self._read_only = read_only
@@ -223,6 +224,8 @@ class Checkpoints:
 
   def _check_space(self, step: int, state: Any) -> None:
     """Orbax tells of a full disk in hundreds of lines from its threads."""
+    if paths.is_bucket(self._folder):
+      return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN_BYTES
     free = shutil.disk_usage(self._folder).free
     if free < needed:
@@ -247,11 +250,12 @@ class Checkpoints:
     return self._group.from_first(self._own_steps)
 
   def _own_steps(self) -> list[int]:
-    return sorted(
-      int(path.name)
-      for path in self._folder.iterdir()
-      if path.is_dir() and path.name.isdigit()
-    )
+    # In a bucket a step has its name before it is finished.
+    bucket = paths.is_bucket(self._folder)
+    finished = operator.methodcaller("is_dir")
+    finished = ocp.utils.is_checkpoint_finalized if bucket else finished
+    found = [name for name in paths.names(self._folder) if name.isdigit()]
+    return sorted(int(n) for n in found if finished(self._folder / n))
 
   def restore(
     self, like: Any, check: Callable[[dict[str, Any]], None] = lambda meta: None
@@ -300,6 +304,10 @@ class Checkpoints:
     except (errors.InputError, MemoryError, PermissionError):
       raise
     except Exception as error:  # Orbax raises many kinds for a damaged step.
+      if paths.is_out_of_reach(self._folder, error):
+        raise errors.RunError(
+          f"{self._folder / str(step)} cannot be read: {str(error)[:200]}"
+        ) from error
       lines = str(error).strip().splitlines() or [type(error).__name__]
       reason = lines[0][:200]
     reason = next(filter(None, self._group.exchange(reason)), "")
@@ -330,14 +338,13 @@ class Checkpoints:
 
   def _move_aside(self, steps: list[int]) -> None:
     aside = self._workdir / DAMAGED_FOLDER
-    aside.mkdir(exist_ok=True)
     for step in steps:
       target = aside / str(step)
       copies = 0
       while target.exists():
         copies += 1
         target = aside / f"{step}.{copies}"
-      (self._folder / str(step)).rename(target)
+      paths.move_folder(self._folder / str(step), target)
 
 
 def restore_other(
@@ -354,7 +361,7 @@ def restore_other(
     InputError: it has no checkpoint.
     RunError: none of them is whole.
   """
-  folder = pathlib.Path(workdir)
+  folder = paths.of(workdir)
   restored = None
   if (folder / FOLDER).is_dir():
     other = Checkpoints(folder, read_only=True, group=group)
@@ -371,7 +378,7 @@ def restore_other(
 
 
 @contextlib.contextmanager
-def _clear_write_errors(folder: pathlib.Path):
+def _clear_write_errors(folder: paths.Folder):
   """Turns what Orbax raises for a full disk into one clear line."""
   try:
     yield

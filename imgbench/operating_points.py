@@ -25,6 +25,7 @@ import numpy as np
 
 from imgbench import cli
 from imgbench import errors
+from imgbench import paths
 from imgbench import registry
 from imgbench import run_files
 from imgbench import writers
@@ -59,7 +60,7 @@ class ClassScores:
 
 
 def read_scores(
-  workdir: pathlib.Path, dataset: str, class_text: str
+  workdir: paths.Folder, dataset: str, class_text: str
 ) -> ClassScores:
   """Reads the probabilities of a class.
 
@@ -359,7 +360,7 @@ def main(argv: list[str]) -> int:
       )
     (rule,) = given
     of_class = read_scores(
-      pathlib.Path(values.workdir), values.dataset, values["class"].value
+      paths.of(values.workdir), values.dataset, values["class"].value
     )
     point = find(of_class, rule, values[rule].value, values.alpha)
     points = {

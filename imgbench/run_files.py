@@ -12,12 +12,15 @@ import pathlib
 import tempfile
 import time
 from typing import Any
+import uuid
 
 from absl import logging
 import numpy as np
 
+from imgbench import bucket_lock
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import paths
 from imgbench import timing
 from imgbench import writers
 from imgbench.data import source
@@ -52,7 +55,7 @@ DIVERGED = "diverged"
 PREEMPTED = "preempted"
 
 
-def read_json(path: pathlib.Path) -> Any:
+def read_json(path: paths.Folder) -> Any:
   """Returns what the file holds, None if it is not there."""
   try:
     return json.loads(path.read_text())
@@ -65,12 +68,16 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path):
+def locked(workdir: paths.Folder):
   """Makes the workdir and keeps a second process out while the block runs.
 
   Raises:
     InputError: it cannot be made or written, or another process is in it.
   """
+  if paths.is_bucket(workdir):
+    with bucket_lock.held(workdir):
+      yield
+    return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / ".lock").open("w")
@@ -92,7 +99,7 @@ def locked(workdir: pathlib.Path):
     yield
 
 
-def check_shared(workdir: pathlib.Path, group: processes.Group) -> None:
+def check_shared(workdir: paths.Folder, group: processes.Group) -> None:
   """Raises InputError unless all processes see the folder of the first one."""
   if group is processes.ALONE:
     return
@@ -111,14 +118,18 @@ def check_shared(workdir: pathlib.Path, group: processes.Group) -> None:
     )
 
 
-def _mark(workdir: pathlib.Path) -> str:
-  """The name of a new, empty file."""
+def _mark(workdir: paths.Folder) -> str:
+  """The name of a new file."""
+  if paths.is_bucket(workdir):
+    name = f".shared-{uuid.uuid4().hex}"
+    paths.write_object(workdir / name, b"seen")
+    return name
   file, path = tempfile.mkstemp(prefix=".shared-", dir=workdir)
   os.close(file)
   return pathlib.Path(path).name
 
 
-def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+def check_config(workdir: paths.Folder, config: Mapping[str, Any]) -> None:
   """Compares `config` (as of `config_utils.to_dict`) with config.json.
 
   Raises:
@@ -136,7 +147,7 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 def write_start(
-  workdir: pathlib.Path,
+  workdir: paths.Folder,
   config: Mapping[str, Any],
   environment: Mapping[str, Any],
 ) -> None:
@@ -150,7 +161,7 @@ def write_start(
   writers.write_json(workdir / ENVIRONMENT, {**environment, "starts": starts})
 
 
-def write_status(workdir: pathlib.Path, state: str, **facts) -> None:
+def write_status(workdir: paths.Folder, state: str, **facts) -> None:
   """Writes status.json: how the run stands; sweeps and restarts read it.
 
   Args:
@@ -162,7 +173,7 @@ def write_status(workdir: pathlib.Path, state: str, **facts) -> None:
 
 
 def finished_results(
-  workdir: pathlib.Path, config_hash: str
+  workdir: paths.Folder, config_hash: str
 ) -> dict[str, Any] | None:
   """The results of a run of this very config that is done, else None."""
   status = read_json(workdir / STATUS) or {}
@@ -172,7 +183,7 @@ def finished_results(
 
 
 def write_results(
-  workdir: pathlib.Path,
+  workdir: paths.Folder,
   evaluations: Mapping[str, base.Evaluation],
   examples: Mapping[str, source.Examples],
   warnings: list[dict[str, Any]],
@@ -347,7 +358,7 @@ def _write_predictions(path, examples, evaluation) -> None:
   _write_npz(path, **arrays)
 
 
-def _write_npz(path: pathlib.Path, **arrays: np.ndarray) -> None:
+def _write_npz(path: paths.Folder, **arrays: np.ndarray) -> None:
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
   writers.write_atomically(path, buffer.getvalue())

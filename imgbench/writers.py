@@ -8,6 +8,8 @@ import pathlib
 import threading
 import time
 
+from imgbench import paths
+
 
 def file_key(key: str) -> str:
   """A split's key in file names: "cifar10:test" becomes "cifar10-test"."""
@@ -15,7 +17,7 @@ def file_key(key: str) -> str:
   return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def read_lines(path: pathlib.Path) -> list[dict]:
+def read_lines(path: paths.Folder) -> list[dict]:
   """The whole records of a JSON-lines file; a torn last line is left out."""
   records = []
   if not path.exists():
@@ -28,9 +30,12 @@ def read_lines(path: pathlib.Path) -> list[dict]:
   return records
 
 
-def write_atomically(path: pathlib.Path, text: str | bytes) -> None:
+def write_atomically(path: paths.Folder, text: str | bytes) -> None:
   """Replaces a file at once: readers see the old or the new, never a part."""
   data = text.encode() if isinstance(text, str) else text
+  if paths.is_bucket(path):
+    paths.write_object(path, data)
+    return
   # Threads of a process may write the same file: each to one of its own.
   unique = f"{os.getpid()}.{threading.get_ident()}"
   temporary = path.with_name(f".{path.name}.{unique}.tmp")
@@ -44,7 +49,7 @@ def write_atomically(path: pathlib.Path, text: str | bytes) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def write_json(path: pathlib.Path, value) -> None:
+def write_json(path: paths.Folder, value) -> None:
   write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -53,7 +58,7 @@ class MetricWriter:
 
   Opening it cuts both back to `step`, the step that the run goes on from, so
   that a resumed run leaves the file of an unbroken one (TensorBoard drops what
-  it has of later steps).
+  it has of later steps). A bucket gets what was written at each `flush`.
 
   Args:
     workdir: folder of the run.
@@ -62,13 +67,16 @@ class MetricWriter:
   """
 
   def __init__(
-    self, workdir: pathlib.Path, step: int, tensorboard: bool = True
+    self, workdir: paths.Folder, step: int, tensorboard: bool = True
   ):
-    self._path = workdir / "metrics.jsonl"
-    kept = [r for r in read_lines(self._path) if r["step"] <= step]
-    write_atomically(self._path, "".join(map(_line, kept)))
-    self._file = self._path.open("a")
-    self._events = _Events(workdir, step + 1) if tensorboard else None
+    name = "metrics.jsonl"
+    kept = [r for r in read_lines(workdir / name) if r["step"] <= step]
+    self._place = paths.Growing(workdir)
+    folder = self._place.folder
+    write_atomically(folder / name, "".join(map(_line, kept)))
+    self._file = (folder / name).open("a")
+    self._events = _Events(folder, step + 1) if tensorboard else None
+    self._place.upload()
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes one record; a value that is not finite is written as null."""
@@ -83,6 +91,7 @@ class MetricWriter:
     os.fsync(self._file.fileno())
     if self._events is not None:
       self._events.flush()
+    self._place.upload()
 
   def close(self) -> None:
     """Flushes and closes both."""
@@ -92,6 +101,7 @@ class MetricWriter:
       self._file.close()
       if self._events is not None:
         self._events.close()
+      self._place.close()
 
 
 class _Events:

@@ -169,6 +169,11 @@ def open_folder(name: str, data_dir: str, version: str = "") -> Folder:
       f"data.data_dir is empty; expected the folder where TFDS has prepared"
       f" {name}: add --config.data.data_dir=DIR. To prepare it: {command}"
     )
+  if "://" in data_dir:
+    raise errors.InputError(
+      f"data.data_dir={data_dir}: data are read from a file system: mount the"
+      " bucket with gcsfuse and give its folder there"
+    )
   root = pathlib.Path(os.path.expanduser(data_dir))
   if not root.is_dir():
     raise errors.InputError(

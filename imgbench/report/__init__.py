@@ -1,23 +1,24 @@
 """The report of a run: figures, tables and one self-contained HTML page."""
 
 from collections.abc import Callable
-import pathlib
 
 import numpy as np
+
+from imgbench import paths
 
 ImageLookup = Callable[[str, np.ndarray], np.ndarray]
 
 
 def write_report(
-  workdir: str | pathlib.Path, image_lookup: ImageLookup | None = None
-) -> pathlib.Path:
+  workdir: str | paths.Folder, image_lookup: ImageLookup | None = None
+) -> paths.Folder:
   """Writes `report.html` and its PNGs from the files of a run.
 
   Reads files only and computes no metric. Files that an interrupted run has
   not written yet are left out of the page, and the page says so.
 
   Args:
-    workdir: folder of a run.
+    workdir: folder of a run; may be gs://BUCKET/FOLDER.
     image_lookup: (dataset key such as "cifar10:test", int64 indices [M]) ->
       uint8 [M, H, W, C], C 1 or 3: pictures of examples, in the order of the
       predictions. Without it a `mistakes_*.png` of the same mistakes is kept.
@@ -31,4 +32,4 @@ def write_report(
   # Figures need matplotlib, which costs half a second that few callers want.
   from imgbench.report import page
 
-  return page.write(pathlib.Path(workdir), image_lookup)
+  return page.write(paths.of(workdir), image_lookup)

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
 import dataclasses
+import io
 import json
-import pathlib
 import zipfile
 
 import numpy as np
 
 from imgbench import errors
+from imgbench import paths
 from imgbench import writers
 from imgbench.report import entries
 from imgbench.report import probabilities
@@ -95,7 +96,7 @@ class DatasetFiles:
 class Run:
   """The files of a run; what is missing is empty."""
 
-  workdir: pathlib.Path
+  workdir: paths.Folder
   config: dict
   environment: dict
   status: dict
@@ -149,7 +150,7 @@ class Run:
     return tuple(map(str, self.environment.get("synthetic") or ()))
 
 
-def read(workdir: pathlib.Path) -> Run:
+def read(workdir: paths.Folder) -> Run:
   """Reads a run. Raises InputError for no run or a broken file."""
   known = ("config.json", "metrics.jsonl", "results.json")
   if not any((workdir / name).is_file() for name in known):
@@ -177,7 +178,7 @@ def coverage(alpha: float) -> str:
   return f"{100 * (1 - alpha):.6g}%"
 
 
-def _json(path: pathlib.Path, kind: type, default):
+def _json(path: paths.Folder, kind: type, default):
   if not path.is_file():
     return default
   try:
@@ -194,7 +195,7 @@ def _json(path: pathlib.Path, kind: type, default):
   return value
 
 
-def _read_warnings(path: pathlib.Path) -> tuple[dict, ...]:
+def _read_warnings(path: paths.Folder) -> tuple[dict, ...]:
   rows = _json(path, list, [])
   if not all(isinstance(row, dict) and "message" in row for row in rows):
     raise errors.InputError(
@@ -206,7 +207,7 @@ def _read_warnings(path: pathlib.Path) -> tuple[dict, ...]:
   )
 
 
-def _read_records(path: pathlib.Path) -> tuple[dict, ...]:
+def _read_records(path: paths.Folder) -> tuple[dict, ...]:
   records = writers.read_lines(path)
   for record in records:
     if not isinstance(record, dict) or "step" not in record:
@@ -216,32 +217,32 @@ def _read_records(path: pathlib.Path) -> tuple[dict, ...]:
   return tuple(records)
 
 
-def _read_classes(path: pathlib.Path) -> dict[str, list[ClassRow]]:
+def _read_classes(path: paths.Folder) -> dict[str, list[ClassRow]]:
   """Rows of per_class.csv by data set."""
   rows: dict[str, list[ClassRow]] = {}
   if not path.is_file():
     return rows
-  with path.open(newline="") as file:
-    for line in csv.DictReader(file):
-      try:
-        rows.setdefault(line["dataset"], []).append(
-          ClassRow(
-            class_name=line["class_name"],
-            **{f: int(line[f]) for f in _CLASS_COUNTS},
-            **{f: float(line[f]) if line[f] else None for f in _CLASS_NUMBERS},
-            **{f: float(line[f]) for f in _CLASS_EXTRAS if line.get(f)},
-          )
+  text = io.StringIO(path.read_bytes().decode(), newline="")
+  for line in csv.DictReader(text):
+    try:
+      rows.setdefault(line["dataset"], []).append(
+        ClassRow(
+          class_name=line["class_name"],
+          **{f: int(line[f]) for f in _CLASS_COUNTS},
+          **{f: float(line[f]) if line[f] else None for f in _CLASS_NUMBERS},
+          **{f: float(line[f]) for f in _CLASS_EXTRAS if line.get(f)},
         )
-      except (KeyError, TypeError, ValueError) as error:
-        raise errors.InputError(
-          f"{path}: expected the columns dataset, class_name,"
-          f" {', '.join(_CLASS_COUNTS + _CLASS_NUMBERS)}, got {line!r:.120}"
-        ) from error
+      )
+    except (KeyError, TypeError, ValueError) as error:
+      raise errors.InputError(
+        f"{path}: expected the columns dataset, class_name,"
+        f" {', '.join(_CLASS_COUNTS + _CLASS_NUMBERS)}, got {line!r:.120}"
+      ) from error
   return rows
 
 
 def arrays(
-  path: pathlib.Path, names: Sequence[str] | None = None
+  path: paths.Folder, names: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
   """Returns the arrays of an .npz file that are there; all if no names.
 
@@ -251,7 +252,7 @@ def arrays(
   if not path.is_file():
     return {}
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
       wanted = file.files if names is None else names
       return {name: file[name] for name in wanted if name in file.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -261,7 +262,7 @@ def arrays(
     ) from error
 
 
-def _read_predictions(path: pathlib.Path) -> Predictions | None:
+def _read_predictions(path: paths.Folder) -> Predictions | None:
   if not path.is_file():
     return None
   # Not the probabilities of all classes, which may be large.
@@ -277,7 +278,7 @@ def _read_predictions(path: pathlib.Path) -> Predictions | None:
 
 
 def _read_datasets(
-  workdir: pathlib.Path, rows, classes: Mapping[str, list[ClassRow]]
+  workdir: paths.Folder, rows, classes: Mapping[str, list[ClassRow]]
 ) -> tuple[DatasetFiles, ...]:
   confusion = arrays(workdir / "confusion.npz")
   calibration = _json(workdir / "calibration.json", dict, {})

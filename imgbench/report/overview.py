@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import re
 
+from imgbench import paths
 from imgbench.report import entries
 from imgbench.report import html_tables
 from imgbench.report import inputs
@@ -29,7 +30,7 @@ def config_name(run: inputs.Run) -> str:
   """E.g. "cifar10_fast:long"; the folder's name if no config is known."""
   found = _CONFIG_FLAG.search(command(run))
   if not found:
-    return run.workdir.resolve().name
+    return paths.absolute(run.workdir).name
   path, colon, options = found[1].partition(":")
   return path.rpartition("/")[2].removesuffix(".py") + colon + options
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 import functools
 import html
 from importlib import resources
-import pathlib
 import string
 
 import imgbench
+from imgbench import paths
 from imgbench import writers
 from imgbench.report import accuracies
 from imgbench.report import html_tables
@@ -26,8 +26,8 @@ MIN_BIN = 10  # images of a bin whose share of right ones is drawn
 
 
 def write(
-  workdir: pathlib.Path, image_lookup: pictures.ImageLookup | None
-) -> pathlib.Path:
+  workdir: paths.Folder, image_lookup: pictures.ImageLookup | None
+) -> paths.Folder:
   """See `imgbench.report.write_report`."""
   run = inputs.read(workdir)
   files = _template("page.html"), _template("page.css")

@@ -4,11 +4,12 @@ import base64
 from collections.abc import Callable
 from collections.abc import Sequence
 import functools
-import pathlib
+import io
 import struct
 
 import numpy as np
 
+from imgbench import paths
 from imgbench import writers
 from imgbench.report import figures
 from imgbench.report import html_tables
@@ -32,7 +33,7 @@ _CAPTION = (
 class Gallery:
   """Draws figures, writes them beside the page and returns their HTML."""
 
-  def __init__(self, workdir: pathlib.Path, image_lookup: ImageLookup | None):
+  def __init__(self, workdir: paths.Folder, image_lookup: ImageLookup | None):
     self._workdir = workdir
     self._lookup = image_lookup
 
@@ -103,18 +104,19 @@ class Gallery:
     )
 
 
-def _kept(path: pathlib.Path, digest: str) -> bytes | None:
+def _kept(path: paths.Folder, digest: str) -> bytes | None:
   """A PNG of an earlier report, if it shows just these mistakes."""
   if not path.is_file():
     return None
   from PIL import Image
 
+  png = path.read_bytes()
   try:
-    with Image.open(path) as picture:
+    with Image.open(io.BytesIO(png)) as picture:
       same = picture.info.get(_DIGEST) == digest
   except OSError:  # Not a PNG: there is no picture to keep.
     return None
-  return path.read_bytes() if same else None
+  return png if same else None
 
 
 def _figure(light: bytes, dark: bytes | None, alt: str, caption: str) -> str:

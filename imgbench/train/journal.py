@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import pathlib
 from typing import Any
 
 from absl import logging
@@ -10,6 +9,7 @@ import jax
 import ml_collections
 
 from imgbench import config_utils
+from imgbench import paths
 from imgbench import run_files
 from imgbench import writers
 from imgbench.train import progress
@@ -46,7 +46,7 @@ class Journal:
 
   def __init__(
     self,
-    folder: pathlib.Path,
+    folder: paths.Folder,
     config: ml_collections.ConfigDict,
     parts: setup.Parts,
     writes: bool = True,

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import pathlib
 from typing import Any
 from typing import NoReturn
 
@@ -12,6 +11,7 @@ import ml_collections
 
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import paths
 from imgbench import run_files
 from imgbench import timing
 from imgbench.bench import environment
@@ -36,7 +36,8 @@ def train_and_evaluate(
 
   Args:
     config: see `configs.common.base_config`.
-    workdir: folder of the run; made if it is not there. All processes see it.
+    workdir: folder of the run, may be gs://BUCKET/FOLDER; made if it is not
+      there. All processes see it.
     group: of the processes of the run, see `processes.join`.
 
   Returns:
@@ -54,7 +55,7 @@ def train_and_evaluate(
       "group: expected that of processes.join, which watches over the"
       f" {jax.process_count()} processes, got none"
     )
-  folder = pathlib.Path(workdir)
+  folder = paths.of(workdir)
   check = lambda: _check_workdir(folder, config)
   results = group.from_first(check)
   if results is not None:
@@ -73,13 +74,13 @@ def train_and_evaluate(
       return run.train_and_evaluate()
 
 
-def _locked(folder: pathlib.Path, group: processes.Group):
+def _locked(folder: paths.Folder, group: processes.Group):
   """Another run is kept out by the first process."""
   return run_files.locked(folder) if group.first else contextlib.nullcontext()
 
 
 def _check_workdir(
-  folder: pathlib.Path, config: ml_collections.ConfigDict
+  folder: paths.Folder, config: ml_collections.ConfigDict
 ) -> dict[str, dict[str, Any]] | None:
   """Results of a finished run, None of another. Raises InputError."""
   run_files.check_config(folder, config_utils.to_dict(config))
@@ -104,7 +105,7 @@ class Run:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    folder: pathlib.Path,
+    folder: paths.Folder,
     parts: setup.Parts,
     watch: timing.Stopwatch,
     stop: interrupts.StopRequest,

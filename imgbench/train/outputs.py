@@ -1,11 +1,11 @@
 """What a run leaves when it ends: results, warnings, report."""
 
 from collections.abc import Mapping
-import pathlib
 from typing import Any
 
 import jax
 
+from imgbench import paths
 from imgbench import report
 from imgbench import run_files
 from imgbench import writers
@@ -43,7 +43,7 @@ def describe(
 
 
 def write(
-  folder: pathlib.Path,
+  folder: paths.Folder,
   evaluations: Mapping[str, base.Evaluation],
   parts: setup.Parts,
   with_report: bool,
@@ -61,7 +61,7 @@ def write(
 
 
 def _warnings(
-  folder: pathlib.Path,
+  folder: paths.Folder,
   evaluations: Mapping[str, base.Evaluation],
   parts: setup.Parts,
 ) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def _warnings(
   return rows
 
 
-def _logged_train_accuracy(folder: pathlib.Path) -> float | None:
+def _logged_train_accuracy(folder: paths.Folder) -> float | None:
   """The last one logged, of augmented images and of changing parameters.
 
   It is rather too low, so a gap that it shows is there.

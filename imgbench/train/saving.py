@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import pathlib
 from typing import Any
 
 from absl import logging
@@ -10,6 +9,7 @@ import ml_collections
 
 from imgbench import checkpoints
 from imgbench import errors
+from imgbench import paths
 from imgbench import timing
 from imgbench.parallel import processes
 from imgbench.train import journal
@@ -29,7 +29,7 @@ class Saving:
 
   def __init__(
     self,
-    folder: pathlib.Path,
+    folder: paths.Folder,
     config: ml_collections.ConfigDict,
     parts: setup.Parts,
     group: processes.Group,
