@@ -39,3 +39,19 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.sets = dict(test=dict(type="classification", split="test"))
   config.checkpoint.every = "1 epochs"
   return config
+
+
+def get_hyper(hyper):
+  """Learning rates and label smoothing, each with three seeds: 18 runs."""
+  return hyper.product(
+    [
+      hyper.sweep("schedule.peak", [0.12, 0.24, 0.48]),
+      hyper.sweep("loss.label_smoothing", [0.0, 0.2]),
+      hyper.sweep("seed", range(3)),
+    ]
+  )
+
+
+def get_hyper_seeds(hyper):
+  """How much a result owes to chance: 10 runs."""
+  return hyper.sweep("seed", range(10))

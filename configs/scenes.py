@@ -32,3 +32,24 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   )
   config.checkpoint.best = "val/top1_accuracy"
   return config
+
+
+def get_hyper(hyper):
+  """Learning rates, each with three seeds: 9 runs."""
+  return hyper.product(
+    [
+      hyper.sweep("schedule.peak", [0.06, 0.24, 0.96]),
+      hyper.sweep("seed", range(3)),
+    ]
+  )
+
+
+def get_hyper_random(hyper):
+  """A random search over three keys at once: 12 runs."""
+  return hyper.zipit(
+    [
+      hyper.sample("schedule.peak", 12, log_uniform=(0.03, 1.0)),
+      hyper.sample("optim.momentum", 12, uniform=(0.5, 0.9)),
+      hyper.sample("loss.label_smoothing", 12, choice=(0.0, 0.1, 0.2)),
+    ]
+  )

@@ -35,3 +35,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.checkpoint.best = "val/top1_accuracy"
   config.parallel.devices = 1
   return config
+
+
+def get_hyper(hyper):
+  """Learning rates and seeds: 4 runs, to try sweeps with."""
+  return hyper.product(
+    [hyper.sweep("schedule.peak", [1e-2, 1e-3]), hyper.sweep("seed", range(2))]
+  )

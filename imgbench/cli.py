@@ -151,7 +151,7 @@ def parse_flags(argv: list[str], required: tuple[str, ...] = ("config",)):
       if flags.FLAGS[name].value in (None, ""):
         raise errors.InputError(f"--{name} is missing; see --help")
   except (flags.Error, errors.InputError, AttributeError, KeyError) as error:
-    fail(_flag_error_text(error, argv), errors.EXIT_USAGE)
+    fail(flag_error_text(error, argv), errors.EXIT_USAGE)
   except (OSError, ImportError, SyntaxError, TypeError, ValueError) as error:
     fail(f"--config={path}: {error}", errors.EXIT_USAGE)
   return remaining
@@ -167,7 +167,7 @@ def _config_path(argv: list[str]) -> pathlib.Path | None:
   return None
 
 
-def _flag_error_text(error: Exception, argv: list[str]) -> str:
+def flag_error_text(error: Exception, argv: list[str]) -> str:
   """One line; an unknown config key is answered with the near ones."""
   known = _config_keys(argv)
   sections = {key.rpartition(".")[0] for key in known}

@@ -1,0 +1,222 @@
+"""Starts the runs of a sweep: here, on a SLURM cluster or on TPU pods.
+
+python -m imgbench.launch --config=configs/scenes.py --sweep=random \
+    --executor=local --sweep_dir=runs/random
+
+The config file defines the points, see imgbench/launch/hyper.py; --dry_run
+prints them with their commands. Stopped or failed, the same command runs what
+is not done. Config values that hold for all points are overridden with
+--config.section.key=value. --help --executor=NAME shows the flags of another
+executor.
+
+python -m imgbench.launch status --sweep_dir=runs/random
+python -m imgbench.launch cancel --sweep_dir=runs/random
+
+show how the runs stand, and stop those that run. Exit codes: 0 all are done, 1
+some are not, 2 bad input, 75 stopped.
+"""
+
+import functools
+import importlib
+import shlex
+import signal
+import sys
+
+from absl import app
+from absl import flags
+import jax
+from ml_collections import config_flags
+
+from imgbench import cli
+from imgbench import errors
+from imgbench import registry
+from imgbench.launch import locks
+from imgbench.launch import points
+from imgbench.launch import units
+
+EXECUTORS = ("local", "slurm", "tpu")
+RUN = "run"
+ACTIONS = ("status", "cancel")
+
+
+def executor_module(name: str):
+  """Returns the module of an executor, see `imgbench.launch`.
+
+  Raises:
+    InputError: there is none of this name.
+  """
+  if name not in EXECUTORS:
+    raise errors.InputError(
+      f"--executor={name}: unknown; {registry.near_names(name, EXECUTORS)}"
+    )
+  return importlib.import_module(f"imgbench.launch.{name}")
+
+
+def define_flags(
+  flag_values: flags.FlagValues, action: str = RUN, executor: str = "local"
+) -> None:
+  """Defines the flags of an action.
+
+  Args:
+    flag_values: where.
+    action: RUN or one of ACTIONS.
+    executor: whose flags are defined with them.
+  """
+  text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
+  text("sweep_dir", None, "Folder of the sweep, with one folder for each run.")
+  before = set(flag_values)
+  executor_module(executor).define_flags(flag_values)
+  # Else --help tells of this module's flags alone.
+  for name in sorted(set(flag_values) - before):
+    flags.declare_key_flag(name, flag_values=flag_values)
+  if action != RUN:
+    return
+  cli.define_config_flag(flag_values)
+  text("sweep", "", "NAME of get_hyper_NAME in the config; empty: get_hyper.")
+  text("executor", executor, f"Where runs go: {', '.join(EXECUTORS)}.")
+  flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Print the runs and their commands, and leave it at that.",
+    flag_values=flag_values,
+  )
+
+
+def read_sweep(values: flags.FlagValues) -> units.Sweep:
+  """Returns the sweep that the flags describe.
+
+  Raises:
+    InputError: see `points.build`; or the folder holds another sweep.
+  """
+  config_flag = values["config"]
+  config = config_flag.config_filename
+  overrides = config_flags.get_override_values(config_flag)
+  sweep = points.build(
+    config,
+    points.load(config, values.sweep),
+    values.sweep_dir,
+    sweep=values.sweep,
+    executor=values.executor,
+    overrides={key: _plain(value) for key, value in overrides.items()},
+  )
+  return units.merged(sweep)
+
+
+def _plain(value):
+  return value.to_dict() if hasattr(value, "to_dict") else value
+
+
+def show(sweep: units.Sweep) -> None:
+  """Prints each unit and the command of its run."""
+  for unit in sweep.units:
+    print(f"{unit.name}: {units.status(unit).state}")
+    print(f"  {shlex.join(sweep.command(unit))}")
+  print(f"{len(sweep.units)} runs; nothing was started")
+
+
+def start(sweep: units.Sweep, values: flags.FlagValues) -> int:
+  """Starts what is not done; returns the exit code.
+
+  Raises:
+    InputError: what does not fit, before anything is started.
+    RunError: files cannot be written, the scheduler does not answer.
+    Preempted: stopped by a signal.
+  """
+  executor = executor_module(sweep.executor)
+  executor.check(sweep, values)
+  with locks.locked(sweep.sweep_dir):
+    _check_executor(sweep)
+    sweep = units.write(sweep)
+    try:
+      return executor.run(sweep, values)
+    except KeyboardInterrupt:
+      raise errors.Preempted("stopped; the same command goes on") from None
+    except OSError as error:
+      raise errors.RunError(
+        f"{sweep.sweep_dir}: {error}; the same command goes on"
+      ) from error
+
+
+def _check_executor(sweep: units.Sweep) -> None:
+  """Runs of another executor must have ended."""
+  if not (sweep.sweep_dir / units.SWEEP).exists():
+    return
+  before = units.read(sweep.sweep_dir)
+  if before.executor == sweep.executor:
+    return
+  busy = [unit.name for unit in before.units if _is_busy(units.status(unit))]
+  if busy:
+    raise errors.InputError(
+      f"--executor={sweep.executor}: {len(busy)} runs of this sweep, e.g."
+      f" {busy[0]}, are with --executor={before.executor}; cancel them first"
+    )
+
+
+def _is_busy(status: units.Status) -> bool:
+  """Whether a unit runs, or is in a scheduler's queue."""
+  queued = status.job and status.state in (units.WAITING, units.PREEMPTED)
+  return status.state == units.RUNNING or bool(queued)
+
+
+def main(argv: list[str], action: str = RUN) -> int:
+  """Does what the flags ask for; returns the exit code."""
+  del argv
+  values = flags.FLAGS
+  cli.show_log()
+  # The accelerators are for the runs.
+  jax.config.update("jax_platforms", "cpu")
+  if action == "status" or (action == RUN and values.dry_run):
+    # A reader that has seen enough (head) ends the program without a word.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+  with cli.one_line_errors():
+    if action != RUN:
+      sweep = units.read(values.sweep_dir)
+      module = executor_module(sweep.executor)
+      return getattr(module, action)(sweep, values)
+    sweep = read_sweep(values)
+    if values.dry_run:
+      show(sweep)
+      return errors.EXIT_DONE
+    return start(sweep, values)
+
+
+def _value_in(argv: list[str], name: str) -> str | None:
+  """The last value of a flag, before flags are defined."""
+  values = flags.FlagValues()
+  flags.DEFINE_string(name, None, "", flag_values=values)
+  values(argv, known_only=True)
+  return values[name].value
+
+
+def _executor(argv: list[str], action: str) -> str:
+  """Whose flags are wanted: that of the flags, else of the sweep's folder."""
+  if action == RUN:
+    return _value_in(argv, "executor") or "local"
+  sweep_dir = _value_in(argv, "sweep_dir")
+  return units.read(sweep_dir).executor if sweep_dir else "local"
+
+
+def run(argv: list[str]) -> None:
+  """The program.
+
+  Args:
+    argv: as sys.argv.
+  """
+  action = argv[1] if argv[1:2] and argv[1] in ACTIONS else RUN
+  if action != RUN:
+    argv = [argv[0], *argv[2:]]
+  try:
+    executor = _executor(argv, action)
+    define_flags(flags.FLAGS, action, executor)
+  except (errors.InputError, flags.Error) as error:
+    cli.fail(str(error), errors.EXIT_USAGE)
+  required = ("config", "sweep_dir") if action == RUN else ("sweep_dir",)
+  app.run(
+    functools.partial(main, action=action),
+    argv=argv,
+    flags_parser=functools.partial(cli.parse_flags, required=required),
+  )
+
+
+if __name__ == "__main__":
+  run(sys.argv)

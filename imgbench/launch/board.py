@@ -1,0 +1,194 @@
+"""The table of a sweep's units in the terminal, once or live."""
+
+import collections
+from collections.abc import Iterable
+from collections.abc import Mapping
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import TextIO
+
+from imgbench import paths
+from imgbench import timing
+from imgbench.launch import units
+
+_EVERY_S = 1.0
+_BUCKET_EVERY_S = 15.0  # of what is asked there, each costs
+_TAIL_BYTES = 8192
+# Where not all fit, the first of these are shown.
+_ORDER = (
+  units.RUNNING,
+  units.FAILED,
+  units.DIVERGED,
+  units.PREEMPTED,
+  units.WAITING,
+  units.DONE,
+)
+_HEADER = ("run", "state", "step", "tries", "time", "job", "message")
+
+
+def table(
+  sweep: units.Sweep, statuses: Mapping[str, units.Status] | None = None
+) -> str:
+  """Returns a line for each unit of a sweep, and one that counts them.
+
+  Args:
+    sweep: whose units.
+    statuses: by the unit's name; None: read here.
+  """
+  if statuses is None:
+    statuses = {unit.name: units.status(unit) for unit in sweep.units}
+  lines = _lines({unit.name: statuses[unit.name] for unit in sweep.units})
+  return "\n".join([*lines, "", count_text(statuses.values())])
+
+
+def count_text(statuses: Iterable[units.Status]) -> str:
+  """E.g. "6 runs: 3 done, 2 failed, 1 diverged"."""
+  counts = collections.Counter(status.state for status in statuses)
+  parts = [f"{counts[s]} {s}" for s in reversed(_ORDER) if counts[s]]
+  return f"{counts.total()} runs: {', '.join(parts)}"
+
+
+def _lines(statuses: Mapping[str, units.Status]) -> list[str]:
+  rows = [_HEADER, *(_cells(name, s) for name, s in statuses.items())]
+  # Columns that say nothing are left away.
+  kept = [c for c in zip(*rows, strict=True) if any(c[1:]) or c[0] == "run"]
+  widths = [max(map(len, column)) for column in kept]
+  return [
+    "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+    for row in zip(*kept, strict=True)
+  ]
+
+
+def _cells(name: str, status: units.Status) -> tuple[str, ...]:
+  steps = f"{status.step}/{status.total_steps}" if status.total_steps else ""
+  tries = str(status.attempts) if status.attempts else ""
+  return (
+    *(name, status.state, steps, tries, time_text(status), status.job),
+    " ".join(status.message.split()),
+  )
+
+
+def time_text(status: units.Status) -> str:
+  """Hours, minutes and seconds of the last attempt; "" without one."""
+  if not status.started_at:
+    return ""
+  end = status.ended_at
+  if not end and status.state != units.RUNNING:
+    return ""  # Nobody saw it end.
+  seconds = units.seconds_between(status.started_at, end or units.now())
+  minutes, seconds = divmod(max(0, round(seconds)), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+  return f"{minutes}:{seconds:02d}"
+
+
+class Board:
+  """Shows how units stand: a live table in a terminal, else a line a change.
+
+  Args:
+    sweep: whose units.
+    stream: where to.
+  """
+
+  def __init__(self, sweep: units.Sweep, stream: TextIO):
+    self._sweep = sweep
+    self._stream = stream
+    self._live = stream.isatty()
+    self._units = {unit.name: unit for unit in sweep.units}
+    self._statuses = {n: units.status(u) for n, u in self._units.items()}
+    self._drawn = 0  # lines that stand there
+    self._next_s = 0.0
+
+  @property
+  def statuses(self) -> Mapping[str, units.Status]:
+    """By the unit's name, as of the last look at each."""
+    return self._statuses
+
+  def changed(self, unit: units.Unit) -> None:
+    """Tells that a unit was started or has ended."""
+    status = self._statuses[unit.name] = units.status(unit)
+    if self._live:
+      self._next_s = 0.0
+      return
+    took = f" in {time_text(status)}" if status.ended_at else ""
+    text = f"{unit.name}: {status.state}{took}"
+    text += f", try {status.attempts}" if status.attempts > 1 else ""
+    message = " ".join(status.message.split())
+    self.say(f"{text}: {message}" if message else text)
+
+  def say(self, text: str) -> None:
+    """Leaves a line above the table."""
+    self._erase()
+    self._write(f"{text}\n")
+    self._next_s = 0.0
+
+  def update(self) -> None:
+    """Draws the table again if it is time to; called often."""
+    if not self._live or timing.clock() < self._next_s:
+      return
+    for name, status in self._statuses.items():
+      if status.state == units.RUNNING:
+        self._statuses[name] = _with_step(self._units[name])
+    self._draw()
+    remote = paths.is_bucket(self._sweep.sweep_dir)
+    self._next_s = timing.clock() + (_BUCKET_EVERY_S if remote else _EVERY_S)
+
+  def close(self) -> None:
+    """Leaves the whole table, as it is now, on the screen."""
+    self._erase()
+    self._write(f"{table(self._sweep)}\n")
+
+  def _draw(self) -> None:
+    columns, height = shutil.get_terminal_size()
+    shown = _most_telling(self._statuses, max(1, height - 4))
+    lines = _lines(shown)
+    if len(shown) < len(self._statuses):
+      lines.append(f"and {len(self._statuses) - len(shown)} more")
+    lines.append(count_text(self._statuses.values()))
+    self._erase()
+    self._write("".join(f"{line[: columns - 1]}\n" for line in lines))
+    self._drawn = len(lines)
+
+  def _erase(self) -> None:
+    if self._drawn:
+      # To the first line of the table, and away with all below.
+      self._write(f"\x1b[{self._drawn}F\x1b[J")
+      self._drawn = 0
+
+  def _write(self, text: str) -> None:
+    try:
+      self._stream.write(text)
+      self._stream.flush()
+    except OSError:  # The terminal is gone: the runs go on.
+      self._live = False
+
+
+def _most_telling(
+  statuses: Mapping[str, units.Status], limit: int
+) -> dict[str, units.Status]:
+  """At most `limit` of them, in their order; those left out are duller."""
+  rank = lambda name: _ORDER.index(statuses[name].state)
+  kept = set(sorted(statuses, key=rank)[:limit])
+  return {name: s for name, s in statuses.items() if name in kept}
+
+
+def _with_step(unit: units.Unit) -> units.Status:
+  """How it stands, with the last logged step, not only the last saved one."""
+  status = units.status(unit)
+  step = _logged_step(unit)
+  return dataclasses.replace(status, step=max(status.step, step))
+
+
+def _logged_step(unit: units.Unit) -> int:
+  path = pathlib.Path(os.fspath(unit.workdir)) / "metrics.jsonl"
+  try:
+    with path.open("rb") as file:
+      file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+      lines = file.read().splitlines()
+    return int(json.loads(lines[-1])["step"])
+  except (OSError, IndexError, KeyError, ValueError):
+    return 0  # Nothing is logged, or the line is half written.

@@ -1,0 +1,189 @@
+"""From a config file's `get_hyper` to the checked, named units of a sweep."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import hashlib
+import importlib.util
+import os
+import pathlib
+import re
+from typing import Any
+
+from absl import flags
+
+from imgbench import cli
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import paths
+from imgbench import registry
+from imgbench.launch import hyper
+from imgbench.launch import units
+
+_FUNCTION = "get_hyper"
+# File systems take names of 255 bytes; buckets and logs like shorter ones.
+_MAX_NAME = 120
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=,+-]")
+
+
+def load(config: str, sweep: str = "") -> list[hyper.Point]:
+  """Returns the points that a config file defines.
+
+  Args:
+    config: file, and options behind a colon, which are left aside.
+    sweep: NAME of its `get_hyper_NAME`; "": `get_hyper`.
+
+  Raises:
+    InputError: no such function, no list of points, or an error in it.
+  """
+  path = pathlib.Path(config.partition(":")[0])
+  # Not the module that the flag --config loads: that one is made anew each
+  # time. It was run without an error, so this is.
+  spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  known = [name for name in dir(module) if name.startswith(_FUNCTION)]
+  name = f"{_FUNCTION}_{sweep}" if sweep else _FUNCTION
+  if name not in known:
+    sweeps = [k.removeprefix(_FUNCTION).lstrip("_") for k in known]
+    raise errors.InputError(_no_function(path, name, sweep, sweeps))
+  try:
+    points = list(getattr(module, name)(hyper.Hyper()))
+  except errors.InputError as error:
+    raise errors.InputError(f"{path}: {name}: {error}") from error
+  except Exception as error:
+    raise errors.InputError(
+      f"{path}: {name}: {type(error).__name__}: {error}"
+    ) from error
+  if not points or not all(isinstance(point, Mapping) for point in points):
+    raise errors.InputError(
+      f"{path}: {name}: expected a list of points, dicts of config keys and"
+      f" values, got {points[:1] or 'none'}"
+    )
+  return points
+
+
+def _no_function(path, name: str, sweep: str, sweeps: Sequence[str]) -> str:
+  text = f"{path} defines no {name}(hyper)"
+  if not sweeps:
+    return f"{text}, and no other sweep; see imgbench/launch/hyper.py"
+  if not sweep:
+    named = " or ".join(f"--sweep={other}" for other in sweeps)
+    return f"{text}; expected {named}"
+  others = [other for other in sweeps if other]
+  if not others:
+    return f"{text}; leave --sweep away for {_FUNCTION}"
+  return f"--sweep={sweep}: {text}; {registry.near_names(sweep, others)}"
+
+
+def build(
+  config: str,
+  points: Sequence[hyper.Point],
+  sweep_dir: str | os.PathLike,
+  *,
+  sweep: str = "",
+  executor: str = "local",
+  overrides: Mapping[str, Any] | None = None,
+) -> units.Sweep:
+  """Returns the sweep of points, each checked against the locked config.
+
+  Args:
+    config: file, and options behind a colon.
+    points: as of `load`.
+    sweep_dir: folder of the sweep; not touched.
+    sweep: which function of the config file made the points.
+    executor: name of one.
+    overrides: dotted key -> value, for all points.
+
+  Raises:
+    InputError: a key that the config lacks, a value of another type, a swept
+      key among `overrides`, or two points of one name.
+  """
+  folder, shared = paths.of(sweep_dir), dict(overrides or {})
+  _, base = _parsed(config, shared, "the overrides of all points")
+  found = {}
+  for number, point in enumerate(points, 1):
+    what = f"point {number} of {len(points)}"
+    twice = sorted(point.keys() & shared.keys())
+    if twice:
+      raise errors.InputError(
+        f"--config.{twice[0]}: the sweep sets this key itself, see {what}"
+      )
+    values, _ = _parsed(config, {**shared, **point}, what)
+    values = {key: values[key] for key in point}
+    name = unit_name(values)
+    # Some file systems do not tell A from a.
+    if name.lower() in found:
+      raise errors.InputError(
+        f"{what} has the name of another, {name}: {dict(point)} and"
+        f" {dict(found[name.lower()].overrides)}"
+      )
+    found[name.lower()] = units.Unit(name, values, folder / name)
+  return units.Sweep(
+    sweep_dir=folder,
+    config=config,
+    sweep=sweep,
+    units=tuple(found.values()),
+    executor=executor,
+    overrides=shared,
+    base=base,
+  )
+
+
+def _parsed(
+  config: str, overrides: Mapping[str, Any], what: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """What a run's command line comes to: the overrides' values, the config."""
+  argv = ["imgbench.main", f"--config={config}"]
+  argv += units.override_flags(overrides)
+  flag_values = flags.FlagValues()
+  cli.define_config_flag(flag_values, argv)
+  try:
+    flag_values(argv)
+    plain = config_utils.to_dict(flag_values.config)
+  except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as e:
+    raise errors.InputError(f"{what}: {cli.flag_error_text(e, argv)}") from e
+  values = {key: _value_of(flag_values.config, key) for key in overrides}
+  for key, value in values.items():
+    given = overrides[key]
+    same = value == given and isinstance(value, bool) == isinstance(given, bool)
+    if not same:
+      raise errors.InputError(
+        f"{what}: {key}={given!r}: a command line makes {value!r} of it;"
+        f" expected a value of type {type(value).__name__}"
+      )
+  return values, plain
+
+
+def _value_of(config, key: str) -> Any:
+  value = config
+  for part in key.split("."):
+    value = value[part]
+  return value.to_dict() if hasattr(value, "to_dict") else value
+
+
+def unit_name(overrides: Mapping[str, Any]) -> str:
+  """Returns a name of letters, digits and ".,_=+-", of at most 120.
+
+  It depends on nothing but the overrides, and not on their order. Spaces and
+  what surrounds a tuple are left out; where more is lost, the end is a digest.
+
+  Args:
+    overrides: dotted key -> value; none: "default".
+  """
+  if not overrides:
+    return "default"
+  parts = [f"{key}={_text(overrides[key])}" for key in sorted(overrides)]
+  text = ",".join(parts)
+  name = _UNSAFE.sub("_", text)
+  if name != text or len(name) > _MAX_NAME:
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    name = f"{name[: _MAX_NAME - len(digest) - 1]}-{digest}"
+  return name
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, (tuple, list)):
+    return "+".join(map(_text, value))
+  if isinstance(value, Mapping):
+    return "+".join(f"{name}={_text(value[name])}" for name in sorted(value))
+  return str(value).replace(" ", "_")

@@ -1,0 +1,122 @@
+"""Parts of this machine, one for each run at a time: GPUs and CPU cores."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+import re
+
+from imgbench import errors
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+  """What one run at a time may use.
+
+  Attributes:
+    gpus: as CUDA_VISIBLE_DEVICES names them; empty: none.
+    cores: numbers of CPU cores; empty: any.
+  """
+
+  gpus: tuple[str, ...] = ()
+  cores: tuple[int, ...] = ()
+
+  def text(self) -> str:
+    """E.g. "GPU 0,1; CPU 0-7"."""
+    parts = [f"GPU {','.join(self.gpus)}"] if self.gpus else []
+    parts += [f"CPU {_ranges(self.cores)}"] if self.cores else []
+    return "; ".join(parts) or "all devices"
+
+
+def gpus(
+  variables: Mapping[str, str] | None = None,
+  devices: pathlib.Path = pathlib.Path("/dev"),
+) -> tuple[str, ...]:
+  """Returns the GPUs that JAX may use here, as CUDA_VISIBLE_DEVICES has them.
+
+  Args:
+    variables: of the environment; None: those of this process.
+    devices: folder of the device files of NVIDIA's driver.
+  """
+  variables = os.environ if variables is None else variables
+  platforms = variables.get("JAX_PLATFORMS", "")
+  if platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
+    return ()
+  if VISIBLE in variables:
+    named = [name.strip() for name in variables[VISIBLE].split(",")]
+    # CUDA leaves out what stands behind an empty or a negative one.
+    end = [i for i, n in enumerate(named) if not n or n.startswith("-")]
+    return tuple(named[: min(end, default=len(named))])
+  found = [re.fullmatch(r"nvidia(\d+)", p.name) for p in devices.iterdir()]
+  return tuple(map(str, sorted(int(match[1]) for match in found if match)))
+
+
+def cores() -> tuple[int, ...]:
+  """Returns the CPU cores that this process may use; empty: not known."""
+  if not hasattr(os, "sched_getaffinity"):
+    return ()
+  return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def divide(
+  jobs: int | None,
+  devices_per_job: int | None,
+  all_gpus: Sequence[str],
+  all_cores: Sequence[int],
+) -> list[Slot]:
+  """Returns disjoint slots, of GPUs where there are any, and of cores.
+
+  Args:
+    jobs: how many; None: one for each `devices_per_job` GPUs; without GPUs 1.
+    devices_per_job: GPUs of each; None: all of them, divided among `jobs`.
+    all_gpus: as of `gpus`.
+    all_cores: as of `cores`.
+
+  Raises:
+    InputError: more is asked for than there is.
+  """
+  for name, number in (("jobs", jobs), ("devices_per_job", devices_per_job)):
+    if number is not None and number < 1:
+      raise errors.InputError(f"--{name}={number}: expected at least 1")
+  if not all_gpus and devices_per_job is not None:
+    raise errors.InputError(
+      f"--devices_per_job={devices_per_job}: no GPU was found here; leave it"
+      " away to divide the CPU cores"
+    )
+  if jobs is None:
+    jobs = max(1, len(all_gpus) // (devices_per_job or 1))
+  each = devices_per_job or len(all_gpus) // jobs
+  if all_gpus and not 0 < jobs * each <= len(all_gpus):
+    raise errors.InputError(
+      f"--jobs={jobs}, each with {max(each, 1)} GPUs: there are"
+      f" {len(all_gpus)} here; give smaller --jobs or --devices_per_job"
+    )
+  if all_cores and jobs > len(all_cores):
+    raise errors.InputError(
+      f"--jobs={jobs}: expected at most one for each CPU core, of which there"
+      f" are {len(all_cores)} here"
+    )
+  bounds = [len(all_cores) * i // jobs for i in range(jobs + 1)]
+  return [
+    Slot(
+      gpus=tuple(all_gpus[i * each : (i + 1) * each]),
+      cores=tuple(all_cores[bounds[i] : bounds[i + 1]]),
+    )
+    for i in range(jobs)
+  ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+  """(0, 1, 2, 5) becomes "0-2,5"."""
+  ranges: list[list[int]] = []
+  for number in numbers:
+    if ranges and number == ranges[-1][1] + 1:
+      ranges[-1][1] = number
+    else:
+      ranges.append([number, number])
+  return ",".join(
+    str(first) if first == last else f"{first}-{last}" for first, last in ranges
+  )

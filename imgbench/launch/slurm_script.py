@@ -1,0 +1,289 @@
+"""The batch scripts of the executor "slurm": a task of an array for each run.
+
+They are of our own writing and not submitit's: a run is a command that exists
+already, whose workdir makes it resumable, so there is no function to pickle;
+and a script can be read, and submitted by hand.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import os
+import re
+import shlex
+from typing import Any
+
+from imgbench import errors
+from imgbench.launch import units
+
+NOTES = "slurm.txt"  # in a run's folder: its attempts, as the script saw them
+HEADLINE = "== job "  # of an attempt in a run's log
+FOLDER = "slurm"  # in the sweep's: scripts, and what they print themselves
+
+# Given by this module, or such as would change what sbatch does.
+_OWN = (
+  *("array", "chdir", "cpus-per-task", "gpus-per-node", "job-name", "nodes"),
+  *("ntasks", "ntasks-per-node", "open-mode", "output", "error", "parsable"),
+  *("requeue", "no-requeue", "signal", "test-only", "time", "wait", "wrap"),
+  *("account", "partition"),
+)
+_SIGNAL = re.compile(r"(?:TERM|INT)@([0-9]{1,5})")
+_TIME = re.compile(
+  r"(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?"
+  r"|(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+)|(?P<only>\d+))"
+)
+# SLURM looks at the clock now and then: a signal may come so much earlier.
+_EARLIER_S = 60
+
+# The job is named as a task of its array: for one of the tasks the number alone
+# would be that of the whole array.
+_BODY = """
+job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+note() {
+  echo "$(date -u +%Y-%m-%dT%H:%M:%S.%3N+00:00) $job $*" >>"$workdir/@NOTES@"
+}
+# SLURM signals this script itself only where it ends the job of its own accord:
+# cancelled, preempted or out of time. Then it decides what comes after.
+ended=no
+trap 'ended=yes' TERM
+
+note start "$SLURM_JOB_NODELIST"
+where="on $SLURM_JOB_NODELIST, restart ${SLURM_RESTART_COUNT:-0}"
+echo "@HEADLINE@$job $where" >>"$workdir/@LOG@"
+srun @SRUN@"${command[@]}" >>"$workdir/@LOG@" 2>&1
+code=$?
+note end "$code"
+"""
+_REQUEUE = """\
+# Told to stop, it has saved (75), or it had nothing to save yet (143).
+if [ "$ended" = no ] && { [ "$code" = 75 ] || [ "$code" = 143 ]; }; then
+  scontrol requeue "$job"
+fi
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+  """What each run of a sweep asks SLURM for; None and "": its default.
+
+  Attributes:
+    nodes: of each run.
+    ntasks_per_node: processes of a run on each of its nodes.
+    gpus_per_node: likewise; 0: none are asked for.
+    cpus_per_task: of each process.
+    time: limit, as sbatch takes it.
+    partition: one, or several with commas.
+    account: who pays.
+    requeue: runs that are stopped go back to the queue.
+    signal: what tells a run to save before the limit, NAME@SECONDS.
+    jobs: runs at a time.
+    sbatch_args: more options of sbatch.
+  """
+
+  nodes: int = 1
+  ntasks_per_node: int = 1
+  gpus_per_node: int = 0
+  cpus_per_task: int | None = None
+  time: str = ""
+  partition: str = ""
+  account: str = ""
+  requeue: bool = True
+  signal: str = "TERM@120"
+  jobs: int | None = None
+  sbatch_args: tuple[str, ...] = ()
+
+
+def resources(values: Any) -> Resources:
+  """Returns what the flags ask for.
+
+  Args:
+    values: has the attributes of `Resources`, where `ntasks_per_node` may be
+      None and `sbatch_args` is a text.
+
+  Raises:
+    InputError: a flag of a value that cannot be meant.
+  """
+  tasks = values.ntasks_per_node
+  if tasks is None:
+    tasks = values.gpus_per_node if values.nodes > 1 else 1
+  try:
+    more = tuple(shlex.split(values.sbatch_args))
+  except ValueError as error:
+    raise errors.InputError(
+      f"--sbatch_args={values.sbatch_args}: {error}"
+    ) from error
+  names = [field.name for field in dataclasses.fields(Resources)]
+  given = {name: getattr(values, name) for name in names}
+  asked = Resources(
+    **{**given, "ntasks_per_node": max(tasks, 1), "sbatch_args": more}
+  )
+  for name in ("nodes", "ntasks_per_node", "cpus_per_task", "jobs"):
+    if given[name] is not None and given[name] < 1:
+      raise errors.InputError(f"--{name}={given[name]}: expected 1 or more")
+  _check_gpus(asked)
+  _check_time(asked)
+  _check_more(asked.sbatch_args)
+  return asked
+
+
+def _check_gpus(asked: Resources) -> None:
+  if asked.gpus_per_node < 0:
+    raise errors.InputError(
+      f"--gpus_per_node={asked.gpus_per_node}: expected 0 or more"
+    )
+  if not asked.gpus_per_node or asked.nodes * asked.ntasks_per_node == 1:
+    return
+  # Of several processes JAX gives each the GPU of its number on the node.
+  if asked.ntasks_per_node != asked.gpus_per_node:
+    raise errors.InputError(
+      f"--ntasks_per_node={asked.ntasks_per_node}: expected"
+      f" {asked.gpus_per_node}, a process for each GPU: of several processes"
+      " JAX gives each one GPU under SLURM. A run on one node may also be a"
+      " single process with all of its GPUs (--nodes=1 --ntasks_per_node=1)"
+    )
+
+
+def _check_time(asked: Resources) -> None:
+  match = _SIGNAL.fullmatch(asked.signal)
+  if asked.signal and not match:
+    raise errors.InputError(
+      f"--signal={asked.signal}: expected TERM@SECONDS, INT@SECONDS or nothing"
+    )
+  if not asked.time:
+    return
+  limit_s = seconds(asked.time)
+  needed_s = int(match[1]) + _EARLIER_S if match else 0
+  if limit_s is not None and limit_s <= needed_s:
+    raise errors.InputError(
+      f"--time={asked.time}: expected more than {needed_s} s: --signal="
+      f"{asked.signal} stops a run so long before, or up to {_EARLIER_S} s"
+      " earlier, so it would get nowhere"
+    )
+
+
+def seconds(limit: str) -> int | None:
+  """Returns the seconds of a time limit as sbatch takes it; None: no limit.
+
+  Args:
+    limit: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
+      days-hours:minutes, days-hours:minutes:seconds, UNLIMITED or INFINITE.
+
+  Raises:
+    InputError: any other text.
+  """
+  if limit.upper() in ("UNLIMITED", "INFINITE"):
+    return None
+  match = _TIME.fullmatch(limit)
+  if not match:
+    raise errors.InputError(
+      f"--time={limit}: expected a limit as sbatch takes it: minutes,"
+      " hours:minutes:seconds or days-hours:minutes:seconds"
+    )
+  part = {name: int(text or 0) for name, text in match.groupdict().items()}
+  hours = 24 * part["days"] + part["hours"] + part["h"]
+  minutes = part["minutes"] + part["m"] + part["only"]
+  return 3600 * hours + 60 * minutes + part["seconds"] + part["s"]
+
+
+def _check_more(arguments: Sequence[str]) -> None:
+  for argument in arguments:
+    name = argument.removeprefix("--").partition("=")[0]
+    if not re.fullmatch(r"--[a-z][a-z-]*(=[^\n]+)?", argument):
+      raise errors.InputError(
+        f"--sbatch_args: expected options such as --qos=low, got {argument!r}"
+      )
+    if name in _OWN:
+      raise errors.InputError(
+        f"--sbatch_args: {argument} is not for you to give: imgbench.launch"
+        " gives it itself, or has a flag of its own for it"
+      )
+
+
+def text(
+  sweep: units.Sweep, chosen: Sequence[units.Unit], asked: Resources, cwd: str
+) -> str:
+  """Returns a batch script whose task of number i is the i-th unit's run.
+
+  Args:
+    sweep: of which the units are.
+    chosen: the units to run.
+    asked: for each of them.
+    cwd: folder that the runs are started in.
+  """
+  body = _BODY.replace("@NOTES@", NOTES).replace("@LOG@", units.LOG)
+  body = body.replace("@HEADLINE@", HEADLINE)
+  # It takes all else from the job, but this no more since SLURM 22.05.
+  cpus = (
+    f"--cpus-per-task={asked.cpus_per_task} " if asked.cpus_per_task else ""
+  )
+  parts = [
+    "#!/bin/bash",
+    f"# Runs of imgbench: {len(chosen)}, each a task of the array.",
+    *(f"#SBATCH {line}" for line in options(sweep, len(chosen), asked, cwd)),
+    "",
+    "case $SLURM_ARRAY_TASK_ID in",
+    *(_case(i, sweep, unit) for i, unit in enumerate(chosen)),
+    "esac",
+    body.replace("@SRUN@", cpus) + (_REQUEUE if asked.requeue else "") + "exit",
+  ]
+  return "\n".join(parts) + ' "$code"\n'
+
+
+def options(
+  sweep: units.Sweep, count: int, asked: Resources, cwd: str
+) -> list[str]:
+  """Returns the options of sbatch, as a script has them.
+
+  Args:
+    sweep: whose folder gets the output.
+    count: of tasks.
+    asked: for each of them.
+    cwd: folder that the runs are started in.
+  """
+  at_once = f"%{asked.jobs}" if asked.jobs else ""
+  folder = os.path.join(os.path.abspath(sweep.sweep_dir), FOLDER)
+  # A percent sign is the beginning of a pattern, two are one.
+  output = f"{folder.replace('%', '%%')}/%A_%a.txt"
+  given: Mapping[str, Any] = {
+    "job-name": job_name(sweep),
+    "array": f"0-{count - 1}{at_once}",
+    "nodes": asked.nodes,
+    "ntasks-per-node": asked.ntasks_per_node,
+    "gpus-per-node": asked.gpus_per_node,
+    "cpus-per-task": asked.cpus_per_task,
+    "time": asked.time,
+    "partition": asked.partition,
+    "account": asked.account,
+    "signal": asked.signal,
+    "chdir": cwd,
+    "output": output,
+    "open-mode": "append",
+  }
+  lines = [f"--{k}={_quoted(str(v))}" for k, v in given.items() if v]
+  lines.append("--requeue" if asked.requeue else "--no-requeue")
+  return lines + [_quoted(argument) for argument in asked.sbatch_args]
+
+
+def _quoted(argument: str) -> str:
+  """As sbatch reads it in a script, where # begins a comment."""
+  if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]*", argument):
+    return argument
+  return '"' + argument.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def job_name(sweep: units.Sweep) -> str:
+  """Returns the name of a sweep's jobs, by which squeue finds them."""
+  folder = os.path.basename(os.path.abspath(sweep.sweep_dir))
+  return f"imgbench.{re.sub(r'[^A-Za-z0-9._-]', '_', folder)}"
+
+
+def _case(index: int, sweep: units.Sweep, unit: units.Unit) -> str:
+  workdir = os.path.abspath(unit.workdir)
+  return "\n".join(
+    (
+      f"{index})",
+      f"  workdir={shlex.quote(workdir)}",
+      f"  command=({shlex.join(sweep.command(unit))})",
+      "  ;;",
+    )
+  )

@@ -1,0 +1,163 @@
+"""Tests of the program: what it prints, and what it refuses."""
+
+import shlex
+import subprocess
+import sys
+
+from absl import flags
+import pytest
+
+from imgbench import errors
+from imgbench.launch import __main__ as program
+from imgbench.launch import units
+from tests.launch import sweeps
+from tests.train import processes
+
+FUNCTIONS = """
+def get_hyper(hyper):
+  return hyper.sweep("seed", range(2))
+
+
+def get_hyper_typo(hyper):
+  return hyper.sweep("optim.weight_decoy", [0.1])
+
+
+def get_hyper_double(hyper):
+  return hyper.sweep("seed", [1, 1])
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+  return sweeps.config_file(tmp_path, FUNCTIONS)
+
+
+def refused(result, message: str) -> None:
+  """One line on standard error, exit code 2, nothing else."""
+  assert result.returncode == errors.EXIT_USAGE, result.stderr
+  assert message in result.stderr
+  assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, config):
+  folder = tmp_path / "sweep"
+  extra = ("--dry_run", "--config.steps.total=3 steps")
+  result = sweeps.launch(folder, *extra, config=config)
+  assert result.returncode == errors.EXIT_DONE, result.stderr
+  names = ["seed=0: waiting", "seed=1: waiting"]
+  lines = result.stdout.splitlines()
+  assert [line for line in lines if not line.startswith(" ")] == [
+    *names,
+    "2 runs; nothing was started",
+  ]
+  commands = [shlex.split(line) for line in lines if line.startswith(" ")]
+  assert commands == [
+    [
+      *(sys.executable, "-m", "imgbench.main", f"--config={config}"),
+      *(f"--workdir={folder}/seed={seed}", "--config.steps.total=3 steps"),
+      f"--config.seed={seed}",
+    ]
+    for seed in range(2)
+  ]
+  assert not folder.exists()
+
+
+def test_a_reader_may_have_seen_enough(tmp_path):
+  command = sweeps.command(tmp_path, "--dry_run")
+  with subprocess.Popen(
+    command,
+    env=processes.environment(),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  ) as process:
+    process.stdout.close()
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+  "more, message",
+  [
+    (["--sweep=typo"], "optim.weight_decoy: unknown config key; did you mean"),
+    (["--sweep=double"], "point 2 of 2 has the name of another, seed=1"),
+    (["--sweep=tipo"], "did you mean typo?"),
+    (["--executor=slrum"], "--executor=slrum: unknown; did you mean slurm?"),
+    (["--config.sead=1"], "sead: unknown config key; did you mean seed?"),
+    (["--config.seed=1"], "--config.seed: the sweep sets this key itself"),
+    (["--jobs=100000"], "at most one for each CPU core"),
+    (["--jobs=0"], "--jobs=0: expected at least 1"),
+    (["--retries=-1"], "--retries=-1: expected 0 or a larger"),
+    (["--devices_per_job=1"], "no GPU was found here"),
+    (["--patition=gpu"], "Unknown command line flag 'patition'"),
+    (["start"], "expected only flags, got start"),
+  ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+  tmp_path, config, more, message
+):
+  folder = tmp_path / "sweep"
+  refused(sweeps.launch(folder, *more, config=config), message)
+  assert not folder.exists()
+
+
+def test_flags_that_are_missing(tmp_path, config):
+  refused(sweeps.launch("", config=config), "--sweep_dir is missing")
+  refused(sweeps.launch(tmp_path, config=""), "--config is missing")
+  refused(sweeps.act("status", ""), "--sweep_dir is missing")
+  refused(sweeps.act("cancel", tmp_path), "found no sweep.json")
+
+
+def test_the_folder_of_another_sweep(tmp_path, config):
+  units.write(sweeps.make(tmp_path, range(2)))
+  message = f"another sweep: --config: {sweeps.TINY} -> {config}"
+  refused(sweeps.launch(tmp_path, config=config), message)
+  refused(sweeps.launch(tmp_path, "--dry_run", config=config), message)
+
+
+def test_runs_with_another_executor_are_not_taken(tmp_path):
+  points = [
+    {"schedule.peak": peak, "seed": seed}
+    for peak in (1e-2, 1e-3)
+    for seed in range(2)
+  ]
+  sweep = units.write(
+    program.points.build(sweeps.TINY, points, tmp_path, executor="slurm")
+  )
+  units.record(sweep.units[0], state=units.WAITING, job="17_0")
+  refused(
+    sweeps.launch(tmp_path, "--executor=local"),
+    f"e.g. {sweep.units[0].name}, are with --executor=slurm; cancel them",
+  )
+  assert units.read(tmp_path).executor == "slurm"
+
+
+def test_status_shows_every_unit_and_its_end(tmp_path):
+  sweep = units.write(sweeps.make(tmp_path, range(3)))
+  units.record_start(sweep.units[1])
+  units.record_end(sweep.units[1], errors.EXIT_FAILED, "no\ndisk")
+  result = sweeps.act("status", tmp_path)
+  assert result.returncode == errors.EXIT_FAILED, result.stderr
+  header, first, second, third, _, count = result.stdout.splitlines()
+  assert header.split() == ["run", "state", "tries", "time", "message"]
+  assert first.split() == ["seed=0", "waiting"]
+  assert second.split() == ["seed=1", "failed", "1", "0:00", "no", "disk"]
+  assert third.split() == ["seed=2", "waiting"]
+  assert count == "3 runs: 2 waiting, 1 failed"
+  result = sweeps.act("cancel", tmp_path)
+  assert (result.returncode, result.stdout) == (0, "nothing runs\n")
+
+
+@pytest.mark.parametrize("executor", program.EXECUTORS)
+@pytest.mark.parametrize("action", [program.RUN, *program.ACTIONS])
+def test_every_executor_has_all_its_parts(executor, action):
+  module = program.executor_module(executor)
+  for name in ("define_flags", "check", action):
+    assert callable(getattr(module, name)), name
+  values = flags.FlagValues()
+  program.define_flags(values, action, executor)
+  assert "sweep_dir" in values
+
+
+def test_help_shows_the_flags_of_the_executor():
+  result = sweeps.launch("", "--help")
+  for name in ("--sweep_dir:", "--jobs:", "--[no]dry_run:", "--retries:"):
+    assert name in result.stdout, name

@@ -1,0 +1,192 @@
+"""Scripts, flags and answers of SLURM; no cluster is needed."""
+
+import pathlib
+import subprocess
+import types
+
+from etils import epath
+import pytest
+
+from imgbench import errors
+from imgbench.launch import slurm
+from imgbench.launch import slurm_script
+from imgbench.launch import units
+
+GOLDEN = pathlib.Path(__file__).with_name("slurm_golden.txt")
+FLAGS = dict(
+  nodes=1,
+  ntasks_per_node=None,
+  gpus_per_node=0,
+  cpus_per_task=None,
+  time="",
+  partition="",
+  account="",
+  requeue=True,
+  signal="TERM@120",
+  jobs=None,
+  sbatch_args="",
+)
+
+
+def flags_of(**given) -> types.SimpleNamespace:
+  return types.SimpleNamespace(**{**FLAGS, **given})
+
+
+def resources(**given) -> slurm_script.Resources:
+  return slurm_script.resources(flags_of(**given))
+
+
+def sweep_in(folder) -> units.Sweep:
+  folder = epath.Path(folder)
+  points = [{"seed": 0}, {"model.widths": (8, 16), "seed": 1}]
+  names = ["seed=0", "model.widths=8+16,seed=1"]
+  return units.Sweep(
+    sweep_dir=folder,
+    config="configs/tiny.py",
+    sweep="",
+    units=tuple(
+      units.Unit(name, point, folder / name)
+      for name, point in zip(names, points, strict=True)
+    ),
+    executor="slurm",
+    overrides={"steps.total": "9 steps"},
+  )
+
+
+@pytest.fixture
+def script(monkeypatch):
+  """The text of a script, with a Python of the same name everywhere."""
+  monkeypatch.setattr(
+    units.Sweep.command, "__defaults__", ("/opt/imgbench/bin/python",)
+  )
+  sweep = sweep_in("/shared/runs/my rates")
+  return lambda **given: slurm_script.text(
+    sweep, sweep.units, resources(**given), "/home/me/imgbench"
+  )
+
+
+def test_script_is_the_golden_one(script):
+  text = script(
+    nodes=2,
+    gpus_per_node=4,
+    cpus_per_task=8,
+    time="8:00:00",
+    partition="gpu",
+    account="vision",
+    jobs=3,
+    sbatch_args='--qos=low --comment="two words"',
+  )
+  assert text == GOLDEN.read_text(), "if meant: write it to the golden file"
+
+
+def test_script_asks_for_nothing_that_was_not_asked_for(script):
+  text = script(requeue=False, signal="")
+  options = [s for s in text.splitlines() if s.startswith("#SBATCH")]
+  assert options == [
+    "#SBATCH --job-name=imgbench.my_rates",
+    "#SBATCH --array=0-1",
+    "#SBATCH --nodes=1",
+    "#SBATCH --ntasks-per-node=1",
+    "#SBATCH --chdir=/home/me/imgbench",
+    '#SBATCH --output="/shared/runs/my rates/slurm/%A_%a.txt"',
+    "#SBATCH --open-mode=append",
+    "#SBATCH --no-requeue",
+  ]
+  assert "scontrol" not in text
+  assert 'srun "${command[@]}"' in text
+
+
+def test_script_is_one_for_bash(script):
+  for given in ({}, {"requeue": False}):
+    subprocess.run(["bash", "-n"], input=script(**given), text=True, check=True)
+
+
+def test_processes_of_a_run():
+  """One, or one for each GPU, which is what JAX does with several."""
+  tasks = lambda **given: resources(**given).ntasks_per_node
+  assert tasks() == tasks(nodes=3) == tasks(gpus_per_node=8) == 1
+  assert tasks(nodes=2, gpus_per_node=8) == 8
+  assert tasks(gpus_per_node=8, ntasks_per_node=8) == 8
+  assert tasks(nodes=2, ntasks_per_node=4) == 4
+
+
+@pytest.mark.parametrize(
+  "limit, seconds",
+  [
+    ("10", 600),
+    ("10:30", 630),
+    ("1:00:00", 3600),
+    ("2-3", 183600),
+    ("1-0:30", 88200),
+    ("1-2:03:04", 93784),
+    ("UNLIMITED", None),
+  ],
+)
+def test_time_limits_are_read_as_sbatch_does(limit, seconds):
+  assert slurm_script.seconds(limit) == seconds
+
+
+@pytest.mark.parametrize(
+  "given, said",
+  [
+    (dict(nodes=0), "--nodes=0: expected 1 or more"),
+    (dict(jobs=0), "--jobs=0"),
+    (dict(cpus_per_task=-1), "--cpus_per_task=-1"),
+    (dict(ntasks_per_node=0), "--ntasks_per_node=0"),
+    (dict(gpus_per_node=-1), "--gpus_per_node=-1"),
+    (
+      dict(nodes=2, gpus_per_node=8, ntasks_per_node=1),
+      "--ntasks_per_node=1: expected 8",
+    ),
+    (dict(time="8h"), "--time=8h: expected a limit as sbatch takes it"),
+    (dict(time="3"), "--time=3: expected more than 180 s"),
+    (dict(signal="KILL@60"), "--signal=KILL@60: expected TERM@SECONDS"),
+    (dict(signal="TERM"), "--signal=TERM: expected"),
+    (dict(sbatch_args="-p gpu"), "got '-p'"),
+    (dict(sbatch_args="--array=0-9"), "--array=0-9 is not for you to give"),
+    (dict(sbatch_args="--time=9"), "has a flag of its own"),
+    (dict(sbatch_args='--comment="a'), "No closing quotation"),
+  ],
+  ids=str,
+)
+def test_flags_that_cannot_be_meant_are_refused(given, said):
+  with pytest.raises(errors.InputError) as error:
+    resources(**given)
+  assert said in str(error.value)
+
+
+def test_where_there_is_no_slurm_it_says_so(tmp_path, monkeypatch):
+  monkeypatch.setenv("PATH", str(tmp_path))
+  with pytest.raises(errors.InputError, match="sbatch, .* not found: .* login"):
+    slurm.check(sweep_in(tmp_path), flags_of())
+
+
+def test_bucket_as_folder_of_the_sweep_is_refused(tmp_path, monkeypatch):
+  for name in ("sbatch", "squeue", "scontrol", "scancel"):
+    (tmp_path / name).touch(mode=0o755)
+  monkeypatch.setenv("PATH", str(tmp_path))
+  slurm.check(sweep_in(tmp_path), flags_of())
+  with pytest.raises(errors.InputError, match="all nodes .* share"):
+    slurm.check(sweep_in("gs://bucket/sweep"), flags_of())
+
+
+def test_queue_is_read():
+  text = "12_0|RUNNING|None\n12_3|PENDING|Nodes required, are DOWN\n\n"
+  assert slurm.read_queue(text) == {
+    "12_0": slurm.Job("RUNNING", "None"),
+    "12_3": slurm.Job("PENDING", "Nodes required, are DOWN"),
+  }
+  assert slurm.read_queue("") == {}
+
+
+def test_notes_of_a_script_are_read(tmp_path):
+  unit = units.Unit("one", {}, epath.Path(tmp_path))
+  assert slurm.read_notes(unit) == []
+  (tmp_path / slurm_script.NOTES).write_text(
+    "2026-01-02T03:04:05.678+00:00 12_3 start node[1-2]\n"
+    "2026-01-02T03:05:05.678+00:00 12_3 end 75\n2026-01-0"
+  )
+  first, last = slurm.read_notes(unit)
+  assert (first.job, first.event, first.text) == ("12_3", "start", "node[1-2]")
+  assert (last.event, last.text) == ("end", "75")
+  assert units.seconds_between(first.time, last.time) == 60

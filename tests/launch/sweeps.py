@@ -1,0 +1,83 @@
+"""Sweeps of tiny runs that tests make."""
+
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+from imgbench.launch import points
+from imgbench.launch import units
+from tests.train import processes
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = str(ROOT / "configs" / "tiny.py")
+
+
+def make(sweep_dir, values, key: str = "seed", **settings) -> units.Sweep:
+  """A sweep of configs/tiny.py over one key."""
+  return points.build(
+    TINY, [{key: value} for value in values], sweep_dir, **settings
+  )
+
+
+def config_file(folder: pathlib.Path, functions: str) -> str:
+  """A config file: configs/tiny.py, and functions of its own."""
+  path = folder / "configs_of_test" / "swept.py"
+  path.parent.mkdir(exist_ok=True)
+  head = "from configs import tiny\n\nget_config = tiny.get_config\n\n\n"
+  path.write_text(head + textwrap.dedent(functions))
+  return str(path)
+
+
+def command(sweep_dir, *more: str, config: str = TINY) -> list[str]:
+  """The command line of a launcher."""
+  chosen = [f"--config={config}"] if config else []
+  head = [sys.executable, "-m", "imgbench.launch", *chosen]
+  return [*head, f"--sweep_dir={sweep_dir}", *more]
+
+
+def start(
+  *args, stdout=subprocess.PIPE, variables=None, **settings
+) -> subprocess.Popen:
+  """Starts a launcher, see `command`; its errors are a pipe."""
+  return subprocess.Popen(
+    command(*args, **settings),
+    env={**processes.environment(), **(variables or {})},
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def launch(*args, **settings) -> subprocess.CompletedProcess:
+  """Runs a launcher to its end, see `command`."""
+  return _run(command(*args, **settings))
+
+
+def act(action: str, sweep_dir) -> subprocess.CompletedProcess:
+  """`python -m imgbench.launch status` or `cancel`; or the table."""
+  program = ["imgbench.launch", action]
+  if action == "table":
+    program = ["imgbench.launch.table"]
+  return _run([sys.executable, "-m", *program, f"--sweep_dir={sweep_dir}"])
+
+
+def _run(line: list[str]) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    line,
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def states(sweep_dir) -> dict[str, str]:
+  """State by the unit's name."""
+  return {n: status.state for n, status in statuses(sweep_dir).items()}
+
+
+def statuses(sweep_dir) -> dict[str, units.Status]:
+  """By the unit's name."""
+  found = units.read(sweep_dir).units
+  return {unit.name: units.status(unit) for unit in found}

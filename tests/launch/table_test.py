@@ -1,0 +1,330 @@
+"""The table of a sweep: rows, means, what is missing, files, the program."""
+
+import csv
+import io
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+from matplotlib import image as mpl_image
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.launch import gather
+from imgbench.launch import groups as groups_lib
+from imgbench.launch import table
+from imgbench.launch import table_figure
+from imgbench.launch import units
+from imgbench.metrics import intervals
+from tests.launch import written_sweep as written
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PATTERNS = ["*/all/top1_accuracy"]
+PEAK = "schedule.peak"
+
+
+def _grid(folder):
+  """2 learning rates by 3 seeds, all done; hits are what the tests know."""
+  points = [{PEAK: p, "seed": s} for p in (0.01, 0.1) for s in range(3)]
+  sweep = written.sweep(folder, points)
+  hits = [(90, 100), (80, 104), (70, 108), (120, 120), (140, 130), (110, 125)]
+  for unit, pair in zip(sweep.units, hits, strict=True):
+    written.write_run(unit, pair)
+  return sweep
+
+
+def _csv(text):
+  return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_row_has_final_and_best_values_with_intervals(tmp_path):
+  sweep = _grid(tmp_path)
+  runs = gather.read(sweep, PATTERNS)
+  run = runs[4]  # Its first evaluation was the better one.
+  final, best = run.final[written.METRIC], run.best[written.METRIC]
+  assert (final.correct, final.n) == (130, written.N)
+  assert (best.value, best.step) == (140 / written.N, 10)
+  low, high = intervals.clopper_pearson(140, written.N)
+  assert (best.ci_low, best.ci_high) == (float(low), float(high))
+  # At the last step it is the measured interval itself.
+  best = runs[0].best[written.METRIC]
+  assert best.step == 20
+  assert best.ci_low == runs[0].final[written.METRIC].ci_low
+  # 20 steps of 10 images in 2 s; 1.5 s of evaluation beside.
+  assert (run.train_s, run.total_s, run.images_per_s) == (2.0, 3.5, 100.0)
+
+
+def test_of_losses_the_smallest_is_the_best_and_has_no_interval(tmp_path):
+  sweep = written.sweep(tmp_path, [{}])
+  written.write_run(sweep.units[0], (90, 100), nll=(0.5, 0.7))
+  (run,) = gather.read(sweep, [written.NLL])
+  best = run.best[written.NLL]
+  assert (best.value, best.step, best.ci_low) == (0.5, 10, None)
+  assert run.final[written.NLL].ci_low == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+  ("metric", "lower"),
+  [
+    ("a:b/all/nll", True),
+    ("a:b/all/ece.equal_mass", True),
+    ("a:b/dog/top1_accuracy", False),
+    ("a:b/all/top1_accuracy.drop", True),
+    ("a:b/all/macro_f1", False),
+  ],
+)
+def test_which_side_is_better(metric, lower):
+  assert gather.lower_is_better(metric) is lower
+
+
+def test_means_over_seeds_have_standard_errors(tmp_path):
+  sweep = _grid(tmp_path)
+  groups = groups_lib.groups(gather.read(sweep, PATTERNS), ["seed"])
+  assert [dict(group.values) for group in groups] == [{PEAK: 0.01}, {PEAK: 0.1}]
+  mean = groups[0].mean(written.METRIC)
+  # Of 50%, 52% and 54%: 2 points between neighbours.
+  assert mean.n == 3
+  assert mean.mean == pytest.approx(0.52)
+  assert mean.sem == pytest.approx(0.02 / math.sqrt(3))
+  best = groups[1].mean(written.METRIC, best=True)
+  assert best.mean == pytest.approx(np.mean([120, 140, 125]) / written.N)
+  assert groups_lib.mean_of([0.5]) == groups_lib.Mean(1, 0.5, None)
+  assert groups_lib.mean_of([]) is None
+
+
+def test_runs_that_are_not_done_are_named_and_not_counted(tmp_path):
+  sweep = _grid(tmp_path)
+  (sweep.units[1].workdir / "results.json").unlink()
+  written.write_run(
+    sweep.units[1], (10, 20), units.DIVERGED, "the loss is\nnot finite"
+  )
+  found = table.read(tmp_path, PATTERNS, ["seed"])
+  assert found.notes == (
+    "missing: schedule.peak=0.01,seed=1 is diverged: the loss is not finite",
+  )
+  mean = found.groups[0].mean(written.METRIC)
+  assert (mean.n, mean.mean) == (2, pytest.approx(0.52))
+  assert "diverged at 20/20" in found.text()
+  assert "2 of 3" in found.text()
+
+
+def test_missing_points_doubled_rows_and_strays_are_named(tmp_path):
+  points = [
+    {PEAK: 0.01, "seed": 0},
+    {PEAK: 0.01, "seed": 1},
+    {PEAK: 0.1, "seed": 0},
+    {"seed": 0},  # That is schedule.peak=0.1, the config's own.
+  ]
+  sweep = written.sweep(tmp_path, points)
+  for unit, hits in zip(sweep.units, (100, 110, 120, 120), strict=True):
+    written.write_run(unit, (hits, hits))
+  stray = units.Unit("old", {}, tmp_path / "old")
+  written.write_run(stray, (1, 2))
+  found = table.read(tmp_path, PATTERNS, ["seed"])
+  assert found.notes == (
+    "missing: the sweep has no point schedule.peak=0.1, seed=1",
+    "doubled: seed=0 has the config of schedule.peak=0.1,seed=0; means count"
+    " the first alone",
+    "not of this sweep: old",
+  )
+  assert found.groups[1].mean(written.METRIC).n == 1
+
+
+def test_a_run_of_another_config_is_named(tmp_path):
+  sweep = written.sweep(tmp_path, [{PEAK: 0.01}, {PEAK: 0.2}])
+  for unit in sweep.units:
+    written.write_run(unit, (100, 100))
+  path = sweep.units[0].workdir / "config.json"
+  config = json.loads(path.read_text())
+  config["schedule"]["peak"] = 0.5
+  path.write_text(json.dumps(config))
+  found = table.read(tmp_path, PATTERNS, ["seed"])
+  assert found.notes == (
+    "not as asked: schedule.peak=0.01 ran with schedule.peak=0.5",
+  )
+
+
+def test_tuples_of_a_point_are_the_lists_of_a_config(tmp_path):
+  sweep = written.sweep(
+    tmp_path, [{"model.widths": (8,)}, {"model.widths": (4, 8)}]
+  )
+  for unit in sweep.units:
+    written.write_run(unit, (100, 100))
+  found = table.read(tmp_path, PATTERNS, ["seed"])
+  assert not found.notes
+  assert "(4, 8)" in found.text()
+
+
+def test_an_unknown_metric_is_answered_with_near_ones(tmp_path):
+  sweep = _grid(tmp_path)
+  with pytest.raises(errors.InputError, match="did you mean toy:test/all/top1"):
+    gather.read(sweep, ["toy:test/all/top_accuracy"])
+
+
+def test_a_sweep_that_has_not_begun_is_a_table_too(tmp_path):
+  written.sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
+  found = table.read(tmp_path, PATTERNS, ["seed"])
+  assert len(found.notes) == 2
+  table.write(found, tmp_path / "out", ["seed"])
+  assert not (tmp_path / "out" / "table.png").exists()
+
+
+def test_results_that_are_damaged_are_refused(tmp_path):
+  sweep = _grid(tmp_path)
+  path = sweep.units[0].workdir / "results.json"
+  path.write_text(json.dumps({written.METRIC: {"n": 3}}))
+  with pytest.raises(errors.InputError, match="expected the fields"):
+    gather.read(sweep, PATTERNS)
+
+
+def test_the_files_say_the_same(tmp_path):
+  sweep = _grid(tmp_path)
+  found = table.read(tmp_path, PATTERNS, ["seed"])
+  out = sweep.sweep_dir / "out"
+  table.write(found, out, ["seed"])
+  rows = _csv((out / "table.csv").read_text())
+  assert [row["run"] for row in rows] == [unit.name for unit in sweep.units]
+  assert rows[4][written.METRIC] == str(130 / written.N)
+  assert rows[4][f"{written.METRIC}.best"] == str(140 / written.N)
+  assert rows[4]["state"] == "done"
+  means = _csv((out / "groups.csv").read_text())
+  (row,) = [
+    row for row in means if row[PEAK] == "0.01" and row["value"] == "final"
+  ]
+  assert (row["n"], float(row["mean"])) == ("3", pytest.approx(0.52))
+  markdown = (out / "table.md").read_text()
+  assert "| 0.01 | 3 of 3 |" in " ".join(markdown.split())
+  assert "52.00 ± 1.15" in markdown
+  assert r"52.00 $\pm$ 1.15" in (out / "table.tex").read_text()
+  assert r"top-1 accuracy, \%" in (out / "table.tex").read_text()
+  assert (out / "table.pdf").read_bytes().startswith(b"%PDF")
+  # Something besides white was drawn.
+  pixels = mpl_image.imread(str(out / "table.png"))
+  assert pixels.ndim == 3 and pixels.std() > 0.05
+
+
+@pytest.mark.parametrize(
+  ("values", "kind"),
+  [
+    ([0.01, 0.03, 0.1, 0.3], "log"),
+    ([0.001, 0.1], "log"),
+    ([8, 16, 32, 64], "log"),
+    ([0.1, 0.2, 0.3], "linear"),
+    ([1, 2, 3, 4, 5, 6, 7, 8, 9], "linear"),
+    ([0.0, 0.1, 1.0], "linear"),
+    (["adam", "muon"], "names"),
+    ([True, False], "names"),
+    ([[8], [4, 8]], "names"),
+  ],
+)
+def test_axes_are_as_the_values_are_spread(values, kind):
+  assert table_figure.axis("a.b", values).kind == kind
+
+
+def test_the_figure_has_a_panel_for_each_swept_key(tmp_path):
+  points = [
+    {PEAK: peak, "optim.name": name, "seed": seed}
+    for peak in (0.01, 0.1)
+    for name in ("adam", "muon")
+    for seed in range(2)
+  ]
+  sweep = written.sweep(tmp_path, points)
+  for i, unit in enumerate(sweep.units):
+    written.write_run(unit, (90, 100 + i))
+  runs = gather.read(sweep, PATTERNS)
+  groups = groups_lib.groups(runs, ["seed"])
+  draw = table_figure.figure(runs, groups, [written.METRIC], ["seed"])
+  figure = draw(table_figure.themes.LIGHT)
+  assert [a.get_xlabel() for a in figure.axes] == [PEAK, "optim.name"]
+  assert [a.get_xscale() for a in figure.axes] == ["log", "linear"]
+  legend = figure.axes[0].get_legend()
+  assert [t.get_text() for t in legend.get_texts()] == [
+    "name=adam",
+    "name=muon",
+  ]
+  line = figure.axes[0].containers[0].lines[0]
+  np.testing.assert_allclose(np.float64(line.get_xdata()), [0.01, 0.1])
+  # adam: runs 0 and 1, then 4 and 5; in percent.
+  np.testing.assert_allclose(np.float64(line.get_ydata()), [50.25, 52.25])
+
+
+def test_seeds_alone_are_the_axis(tmp_path):
+  sweep = written.sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
+  for unit in sweep.units:
+    written.write_run(unit, (90, 100))
+  runs = gather.read(sweep, PATTERNS)
+  groups = groups_lib.groups(runs, ["seed"])
+  draw = table_figure.figure(runs, groups, [written.METRIC], ["seed"])
+  (axes,) = draw(table_figure.themes.LIGHT).axes
+  assert axes.get_xlabel() == "seed"
+
+
+# The program.
+
+
+def _program(*args):
+  return [sys.executable, "-m", "imgbench.launch.table", *args]
+
+
+def test_the_program_prints_and_writes(tmp_path):
+  _grid(tmp_path)
+  done = subprocess.run(
+    _program(f"--sweep_dir={tmp_path}"),
+    **dict(cwd=ROOT, capture_output=True, text=True, check=True),
+  )
+  assert "52.00 ± 1.15" in done.stdout
+  assert {path.name for path in (tmp_path / "table").iterdir()} == {
+    *("table.csv", "groups.csv", "table.md", "table.tex"),
+    *("table.png", "table.pdf"),
+  }
+
+
+@pytest.mark.parametrize(
+  ("args", "text"),
+  [
+    (["--sweep_dir=nowhere"], "found no sweep.json"),
+    ([], "--sweep_dir is missing"),
+  ],
+)
+def test_bad_input_is_one_line(args, text):
+  done = subprocess.run(
+    _program(*args), cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == errors.EXIT_USAGE
+  assert text in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def _lines_until(process, text):
+  for line in process.stdout:
+    if text in line:
+      return line
+  raise AssertionError(f"ended without {text!r}")
+
+
+def test_watch_shows_what_has_changed_and_ends_when_all_are_done(tmp_path):
+  sweep = written.sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
+  written.write_run(sweep.units[0], (90, 100))
+  command = _program(f"--sweep_dir={tmp_path}", "--watch", "--every_s=0.1")
+  with subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+  ) as process:
+    _lines_until(process, "missing: seed=1 is waiting")
+    written.write_run(sweep.units[1], (90, 104))
+    _lines_until(process, "51.00 ± 1.00")
+    assert process.wait() == 0
+
+
+def test_watch_ends_by_ctrl_c(tmp_path):
+  written.sweep(tmp_path, [{"seed": 0}])
+  command = _program(f"--sweep_dir={tmp_path}", "--watch", "--out=")
+  with subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+  ) as process:
+    _lines_until(process, "missing: seed=0 is waiting")
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait() == 0

@@ -1,0 +1,237 @@
+"""Sweeps on slices that are folders of this machine, see fake_gcloud.py."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from imgbench import errors
+from imgbench.launch import tpu_commands
+from imgbench.launch import units
+from tests.launch import sweeps
+
+pytestmark = pytest.mark.slow
+FAKE = pathlib.Path(__file__).with_name("fake_gcloud.py")
+FLAGS = (
+  *("--executor=tpu", "--submit", "--project=my-project", "--poll_s=0.2"),
+  *("--zone=us-west4-a", "--config.logging.report=False"),
+)
+# Long enough to be caught in.
+LONG = (
+  *("--config.steps.total=600 steps", "--config.checkpoint.every=20 steps"),
+  *("--config.evaluation.every=never", "--config.checkpoint.best="),
+)
+LIMIT_S = 120.0
+
+
+@pytest.fixture(name="cloud")
+def _cloud(tmp_path, monkeypatch):
+  """A folder with a `gcloud`; what still runs in it is killed at the end."""
+  folder = tmp_path / "cloud"
+  (folder / "bin").mkdir(parents=True)
+  tool = folder / "bin" / "gcloud"
+  tool.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
+  tool.chmod(0o755)
+  python = folder / "python"  # what an installation would bring
+  python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+  python.chmod(0o755)
+  monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+  monkeypatch.setenv("FAKE_CLOUD", str(folder))
+  yield folder
+  for pid in folder.glob("*/imgbench-runs/pid"):
+    _kill(int(pid.read_text()))
+
+
+def _kill(group):
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(group, signal.SIGKILL)
+
+
+def _only_one(folder):
+  """Lets all units but the first of configs/tiny.py be done before."""
+  for name in ("0.01,seed=1", "0.001,seed=0", "0.001,seed=1"):
+    workdir = folder / f"schedule.peak={name}"
+    workdir.mkdir(parents=True)
+    (workdir / "status.json").write_text('{"state": "done"}')
+
+
+def _calls(cloud):
+  """Group, verb and slice of each call."""
+  lines = (cloud / "calls.txt").read_text().splitlines()
+  words = [line.split() for line in lines]
+  return [
+    (w[2], w[3], next(a for a in w[4:] if "imgbench-" in a)) for w in words
+  ]
+
+
+def _left(cloud):
+  return [path.name for path in cloud.glob("*.state")]
+
+
+def _until(condition):
+  deadline = time.monotonic() + LIMIT_S
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def _begun(folder):
+  """Names of units that have saved."""
+  found = {}
+  for path in folder.glob("*/status.json"):
+    with contextlib.suppress(json.JSONDecodeError):
+      found[path.parent.name] = json.loads(path.read_text())
+  return [n for n, s in found.items() if s["state"] == "running" and s["step"]]
+
+
+def _ended(process):
+  out, err = process.communicate(timeout=LIMIT_S)
+  return process.returncode, out, err
+
+
+def test_slices_take_units_until_all_are_done(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  code, out, err = _ended(sweeps.start(folder, *FLAGS, "--slices=2"))
+  assert code == errors.EXIT_DONE, err
+  assert "4 runs: 4 done" in out
+  calls, names = (
+    _calls(cloud),
+    sorted({c[2].rstrip(":") for c in _calls(cloud)}),
+  )
+  names = [name for name in names if not name.endswith(".tar.gz")]
+  assert len(names) == 2
+  for name in names:
+    verbs = [c[1] for c in calls if c[2] == name]
+    # Looked for, asked for, waited for, set up once, used, given back.
+    assert verbs[:2] == ["describe", "create"]
+    assert verbs.count("create") == verbs.count("delete") == 1
+    assert verbs[-1] == "delete"
+  runs = [c for c in calls if c[:2] == ("tpu-vm", "ssh")]
+  assert len(runs) == 4 + 2  # and two set-ups
+  assert not _left(cloud)
+  log = next(folder.glob("*/log.txt")).read_text()
+  assert " try 1 on imgbench-" in log and "top1_accuracy" in log
+  # All done: nothing is asked for.
+  before = len(calls)
+  assert _ended(sweeps.start(folder, *FLAGS))[0] == errors.EXIT_DONE
+  assert len(_calls(cloud)) == before
+
+
+def test_a_slice_that_is_taken_away_comes_back_and_its_run_goes_on(
+  cloud, tmp_path
+):
+  folder = tmp_path / "sweep"
+  _only_one(folder)
+  process = sweeps.start(folder, *FLAGS, *LONG)
+  _until(lambda: _begun(folder))
+  (state,) = cloud.glob("*.state")
+  group = int((cloud / state.stem / "imgbench-runs" / "pid").read_text())
+  state.write_text("SUSPENDED")
+  _kill(group)
+  code, out, err = _ended(process)
+  assert code == errors.EXIT_DONE, err
+  assert "to go on" in err
+  found = sweeps.statuses(folder)
+  assert {status.state for status in found.values()} == {units.DONE}
+  (taken,) = [name for name, status in found.items() if status.attempts == 2]
+  log = (folder / taken / units.LOG).read_text()
+  assert "try 1 on imgbench-" in log and "try 2 on imgbench-" in log
+  # From where it had saved: one line for each step.
+  lines = (folder / taken / "metrics.jsonl").read_text().splitlines()
+  steps = [json.loads(line)["step"] for line in lines]
+  assert steps == sorted(set(steps))
+  assert [c[1] for c in _calls(cloud)].count("create") == 2
+  assert not _left(cloud)
+
+
+def test_stopped_runs_save_and_slices_are_given_back(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  process = sweeps.start(folder, *FLAGS, *LONG, "--slices=2")
+  _until(lambda: len(_begun(folder)) == 2)
+  process.send_signal(signal.SIGTERM)
+  code, _, err = _ended(process)
+  assert code == errors.EXIT_PREEMPTED
+  assert "stopped; the same command goes on" in err
+  found = sorted(sweeps.states(folder).values())
+  assert found == [
+    units.PREEMPTED,
+    units.PREEMPTED,
+    units.WAITING,
+    units.WAITING,
+  ]
+  assert not _left(cloud)
+
+
+def test_what_a_killed_launcher_leaves_is_cancelled(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  _only_one(folder)
+  process = sweeps.start(folder, *FLAGS, *LONG)
+  _until(lambda: _begun(folder))
+  process.kill()
+  process.communicate()
+  (state,) = cloud.glob("*.state")
+  pid = int((cloud / state.stem / "imgbench-runs" / "pid").read_text())
+  assert os.path.exists(f"/proc/{pid}")
+  shown = sweeps.act("status", folder)
+  assert f"{state.stem}: ACTIVE" in shown.stdout
+  done = sweeps.act("cancel", folder)
+  assert done.returncode == errors.EXIT_DONE, done.stderr
+  assert not _left(cloud)
+  _until(lambda: not os.path.exists(f"/proc/{pid}"))
+  found = [json.loads(p.read_text()) for p in folder.glob("*/status.json")]
+  assert [s["state"] for s in found].count(units.PREEMPTED) == 1
+
+
+def test_what_a_killed_launcher_leaves_is_gone_on_with(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  _only_one(folder)
+  process = sweeps.start(folder, *FLAGS, *LONG)
+  _until(lambda: _begun(folder))
+  process.kill()
+  process.communicate()
+  code, _, err = _ended(sweeps.start(folder, *FLAGS, *LONG))
+  assert code == errors.EXIT_DONE, err
+  assert max(s.attempts for s in sweeps.statuses(folder).values()) == 2
+  # The slice was still there, and what ran on it saved.
+  assert [c[1] for c in _calls(cloud)].count("create") == 1
+  (log,) = folder.glob(f"*/{units.LOG}")
+  lines = (log.parent / "metrics.jsonl").read_text().splitlines()
+  steps = [json.loads(line)["step"] for line in lines]
+  assert steps == sorted(set(steps))
+  assert not _left(cloud)
+
+
+@pytest.mark.parametrize(
+  ("how", "text"),
+  [("refuse", "PERMISSION_DENIED: quota"), ("fail", "the request failed")],
+)
+def test_a_slice_that_cannot_be_had_is_told_of(how, text, cloud, tmp_path):
+  (cloud / how).touch()
+  folder = tmp_path / "sweep"
+  code, out, err = _ended(sweeps.start(folder, *FLAGS))
+  assert code == errors.EXIT_FAILED
+  assert text in err.splitlines()[-1] and "Traceback" not in err
+  assert set(sweeps.states(folder).values()) == {units.WAITING}
+  assert not _left(cloud)
+
+
+def test_the_printed_program_does_the_same(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  _only_one(folder)
+  flags = [flag for flag in FLAGS if flag != "--submit"]
+  code, script, err = _ended(sweeps.start(folder, *flags))
+  assert code == errors.EXIT_DONE, err
+  script = script.replace("sleep 30", "sleep 0.1")
+  done = subprocess.run(
+    ["bash"], input=script, cwd=tmp_path, text=True, capture_output=True
+  )
+  assert done.returncode == 0, done.stderr
+  assert set(sweeps.states(folder).values()) == {units.DONE}
+  assert (tmp_path / tpu_commands.ARCHIVE).exists()
+  assert not _left(cloud)

@@ -1,0 +1,270 @@
+"""Executor tpu: exact commands, their documentation, what a VM does."""
+
+import functools
+import itertools
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+
+from absl import flags
+from etils import epath
+import pytest
+
+from imgbench import errors
+from imgbench.launch import tpu
+from imgbench.launch import tpu_commands
+from imgbench.launch import units
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WORKER = ROOT / tpu_commands.WORKER
+GOLDEN = pathlib.Path(__file__).with_name("tpu_golden.sh")
+DOCS = ROOT / "docs" / "launch.md"
+BUCKET = "gs://my-bucket/sweeps/peaks"
+NEEDED = ("--project=my-project", "--zone=us-west4-a")
+PLACE = tpu_commands.Place(
+  project="my-project",
+  zone="us-west4-a",
+  accelerator_type="v5litepod-16",
+  runtime_version="v2-alpha-tpuv5-lite",
+  spot=True,
+  service_account="trainer@my-project.iam.gserviceaccount.com",
+  data="my-bucket/tfds",
+  create_args=("--labels=team=vision",),
+)
+
+
+def _sweep(sweep_dir=BUCKET, config="configs/scenes.py:long"):
+  folder = epath.Path(sweep_dir)
+  points = [{"schedule.peak": p, "model.widths": (8, 16)} for p in (0.1, 0.2)]
+  points.append({"schedule.warmup": "2 steps"})
+  found = tuple(
+    units.Unit(f"unit{i}", point, folder / f"unit{i}")
+    for i, point in enumerate(points)
+  )
+  shared = {"data.data_dir": "/mnt/data"}
+  return units.Sweep(folder, config, "", found, "tpu", shared)
+
+
+def _values(*args):
+  values = flags.FlagValues()
+  tpu.define_flags(values)
+  values(["launch", *args])
+  return values
+
+
+def _script():
+  sweep = _sweep()
+  names = tpu_commands.slice_names("imgbench", sweep, 2)
+  packing = tpu_commands.pack(
+    pathlib.Path("/home/me/imgbench"),
+    pathlib.Path("configs/scenes.py"),
+    tpu_commands.ARCHIVE,
+  )
+  return tpu_commands.script(
+    PLACE, sweep, sweep.units, names, packing, "20260801T120000"
+  )
+
+
+def test_the_commands_are_exactly_these():
+  # After a change on purpose: write what `_script` returns to this file, and
+  # look at the difference.
+  assert _script() == GOLDEN.read_text()
+
+
+def test_bash_takes_the_printed_commands():
+  subprocess.run(["bash", "-n"], input=_script(), text=True, check=True)
+  subprocess.run(["bash", "-n", str(WORKER)], check=True)
+
+
+def test_a_command_reaches_the_run_as_it_is():
+  unit = _sweep().units[0]
+  command = PLACE.run("slice", _sweep(), unit, 3)
+  (text,) = [a for a in command if a.startswith("--command=")]
+  words = shlex.split(text.removeprefix("--command="))
+  assert words[:3] == ["bash", f"imgbench-code/{tpu_commands.WORKER}", "run"]
+  assert words[3] == tpu_commands.run_name(unit, 3)
+  assert words[4:] == _sweep().command(unit, python=".venv/bin/python")
+
+
+# Every flag stands in the help of its command.
+
+
+@functools.cache
+def _help(words):
+  done = subprocess.run(
+    ["gcloud", *words, "--help"], capture_output=True, text=True, check=True
+  )
+  return re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
+
+
+def _gcloud_commands(text):
+  """Words and flags of all commands of gcloud in a text for a shell."""
+  for line in text.replace("\\\n", " ").splitlines():
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, "#"
+    # Brackets and what joins commands are words of their own.
+    parts = re.split(r"\0[()&|;<>]+\0", "\0\0".join(["", *lexer, ""]))
+    for part in parts:
+      words = [word for word in part.split("\0") if word]
+      if "gcloud" not in words:
+        continue
+      words = words[words.index("gcloud") + 1 :]
+      flags_ = [w.split("=")[0] for w in words if w.startswith("--")]
+      names = itertools.takewhile(re.compile(r"[a-z-]+$").match, words)
+      path = itertools.takewhile(lambda w: not w.startswith("-"), names)
+      yield tuple(path), flags_
+
+
+needs_gcloud = pytest.mark.skipif(
+  shutil.which("gcloud") is None, reason="gcloud is not installed"
+)
+
+
+@pytest.mark.slow
+@needs_gcloud
+@pytest.mark.parametrize("source", ["script", "docs"])
+def test_gcloud_documents_every_flag(source):
+  more = (PLACE.node_state("name"), PLACE.stop("name"))
+  text = "\n".join([_script(), *map(shlex.join, more)])
+  if source == "docs":
+    text = "\n".join(re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.S))
+  found = list(_gcloud_commands(text))
+  assert len(found) >= 8
+  for path, flags_ in found:
+    # The last words may be names of things.
+    while True:
+      try:
+        page = _help(path)
+        break
+      except subprocess.CalledProcessError:
+        path = path[:-1]
+        assert len(path) > 1, f"gcloud knows nothing of {path}"
+    for flag in flags_:
+      assert re.search(rf"{flag}\b", page), f"gcloud {' '.join(path)}: {flag}"
+
+
+# Bad input.
+
+
+def test_the_documented_software_is_found():
+  of = tpu_commands.runtime_version
+  assert of("v5litepod-256") == "v2-alpha-tpuv5-lite"
+  assert of("v4-8") == "tpu-ubuntu2204-base"
+  with pytest.raises(errors.InputError, match="did you mean v5litepod"):
+    of("v5lite-16")
+
+
+@pytest.mark.parametrize(
+  ("args", "sweep", "text"),
+  [
+    (["--zone=us-west4-a"], {}, "--project is missing"),
+    (["--project=p"], {}, "--zone is missing"),
+    (NEEDED, {"sweep_dir": "runs/x"}, "expected gs://BUCKET/FOLDER"),
+    ([*NEEDED, "--slices=0"], {}, "at least 1 slice"),
+    ([*NEEDED, "--name_prefix=My_Slices"], {}, "small letters"),
+    ([*NEEDED, "--data_bucket=gs://"], {}, "expected gs://BUCKET"),
+    (NEEDED, {"config": "/elsewhere/c.py"}, "is copied to the VMs"),
+  ],
+)
+def test_bad_input_is_refused(args, sweep, text):
+  with pytest.raises(errors.InputError, match=text):
+    tpu.check(_sweep(**sweep), _values(*args))
+
+
+def test_submitting_needs_gcloud_and_printing_does_not(monkeypatch):
+  monkeypatch.setenv("PATH", "/nowhere")
+  monkeypatch.chdir(ROOT)
+  with pytest.raises(errors.InputError, match="gcloud not found"):
+    tpu.check(_sweep(), _values(*NEEDED, "--submit"))
+  tpu.check(_sweep(), _values(*NEEDED))
+
+
+def test_without_submit_the_commands_are_printed(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  sweep = _sweep(str(tmp_path))
+  assert tpu.run(sweep, _values(*NEEDED, "--slices=9")) == errors.EXIT_DONE
+  text = capsys.readouterr().out
+  # No more slices than runs; the service's own account; no Spot.
+  assert text.count("queued-resources create") == 3
+  assert "--spot" not in text and "--service-account" not in text
+  assert not (tmp_path / tpu.SLICES).exists()
+
+
+# What a VM does, for real.
+
+
+@pytest.fixture(name="vm")
+def _vm(tmp_path):
+  """Runs the worker's script in a home of its own; stops what it left."""
+  environment = {**os.environ, "HOME": str(tmp_path)}
+
+  def start(*args):
+    return subprocess.Popen(
+      ["bash", str(WORKER), *args],
+      **dict(env=environment, stdout=subprocess.PIPE, text=True),
+      start_new_session=True,
+    )
+
+  yield start
+  start("stop").wait()
+
+
+def _run(vm, *args):
+  with vm(*args) as process:
+    text, _ = process.communicate()
+  return process.returncode, text
+
+
+SAVES = (
+  "trap 'echo saved; exit 75' TERM; echo ready; while :; do sleep 0.1; done"
+)
+
+
+def test_a_vm_gives_output_and_exit_code_once(vm, tmp_path):
+  code, text = _run(vm, "run", "a.1", "bash", "-c", "echo hello; exit 3")
+  assert (code, text) == (3, "hello\n")
+  # The same again, as gcloud does: no second run.
+  code, text = _run(vm, "run", "a.1", "bash", "-c", "echo twice")
+  assert (code, text) == (3, "hello\n")
+
+
+def test_a_run_outlives_its_connection_and_is_found_again(vm, tmp_path):
+  with vm("run", "a.1", "bash", "-c", SAVES) as first:
+    assert first.stdout.readline() == "ready\n"
+    os.killpg(first.pid, signal.SIGKILL)
+  with vm("run", "a.1", "echo", "another") as again:
+    assert again.stdout.readline() == "ready\n"
+    assert _run(vm, "stop")[0] == 0
+    assert again.stdout.read().endswith("saved\n")
+  assert again.returncode == 75
+
+
+def test_another_run_lets_the_first_save(vm):
+  with vm("run", "a.1", "bash", "-c", SAVES) as first:
+    first.stdout.readline()
+    assert _run(vm, "run", "a.2", "echo", "next") == (0, "next\n")
+    assert first.stdout.read().endswith("saved\n")
+  assert first.returncode == 75
+
+
+def test_a_run_that_is_killed_has_the_code_of_that(vm, tmp_path):
+  with vm("run", "a.1", "bash", "-c", SAVES) as first:
+    first.stdout.readline()
+    pid = int((tmp_path / "imgbench-runs" / "pid").read_text())
+    os.killpg(pid, signal.SIGKILL)
+  assert first.returncode == 137
+
+
+def test_an_unknown_action_is_refused(vm):
+  assert _run(vm, "dance")[0] == 2
+
+
+def test_stopping_nothing_is_no_error(vm):
+  before = time.monotonic()
+  assert _run(vm, "stop")[0] == 0
+  assert time.monotonic() - before < 30

@@ -1,0 +1,253 @@
+"""Tests of the files of a sweep, and of how they are read together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from imgbench import errors
+from imgbench import run_files
+from imgbench import writers
+from imgbench.launch import locks
+from imgbench.launch import units
+from tests.launch import sweeps
+
+
+@pytest.fixture
+def sweep(tmp_path):
+  return units.write(sweeps.make(tmp_path, range(2)))
+
+
+@pytest.fixture
+def unit(sweep):
+  return sweep.units[0]
+
+
+def says(unit, state: str, **facts) -> None:
+  """Writes what a run says of itself."""
+  unit.workdir.mkdir(exist_ok=True)
+  run_files.write_status(unit.workdir, state, step=4, total_steps=16, **facts)
+
+
+def ended_process() -> dict:
+  """Facts of a process that is gone."""
+  process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
+  facts = locks.process_facts(process.pid)
+  process.communicate(b"\n")
+  return facts
+
+
+def test_a_command_sets_what_is_shared_and_what_is_swept(tmp_path):
+  sweep = sweeps.make(
+    tmp_path,
+    [(8, 16)],
+    key="model.widths",
+    overrides={"steps.total": "3 steps"},
+  )
+  (unit,) = sweep.units
+  assert sweep.command(unit, python="python") == [
+    *("python", "-m", "imgbench.main", f"--config={sweeps.TINY}"),
+    f"--workdir={tmp_path}/model.widths=8+16",
+    "--config.steps.total=3 steps",
+    "--config.model.widths=(8, 16)",
+  ]
+
+
+def test_a_sweep_comes_back_as_it_was(tmp_path):
+  sweep = sweeps.make(
+    tmp_path,
+    [(8, 16), (4,)],
+    key="model.widths",
+    executor="slurm",
+    overrides={"evaluation.ks": (1,)},
+  )
+  units.write(sweep)
+  assert units.read(tmp_path) == sweep
+  assert units.read(str(tmp_path)).units[0].overrides == {
+    "model.widths": (8, 16)
+  }
+
+
+def test_a_sweep_may_grow_and_keeps_its_order(tmp_path):
+  units.write(sweeps.make(tmp_path, [2, 1]))
+  grown = units.write(sweeps.make(tmp_path, [0, 1, 2]))
+  assert [unit.name for unit in grown.units] == ["seed=2", "seed=1", "seed=0"]
+  assert units.read(tmp_path) == grown
+
+
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    (dict(values=[0]), "no point seed=1"),
+    (dict(values=[0.1], key="schedule.peak"), "no point seed=0"),
+    (dict(sweep="other"), r"--sweep: \(none\) -> other"),
+    (
+      dict(overrides={"loss.label_smoothing": 0.5}),
+      "loss.label_smoothing: 0.0 -> 0.5",
+    ),
+    (
+      dict(overrides={"steps.total": "3 steps"}),
+      "steps.total: 16 steps -> 3 steps",
+    ),
+  ],
+)
+def test_the_folder_of_another_sweep_is_refused(tmp_path, settings, message):
+  units.write(sweeps.make(tmp_path, range(2)))
+  before = (tmp_path / units.SWEEP).read_bytes()
+  other = sweeps.make(tmp_path, **{"values": range(2), **settings})
+  with pytest.raises(errors.InputError, match=f"another sweep: .*{message}"):
+    units.write(other)
+  assert (tmp_path / units.SWEEP).read_bytes() == before
+
+
+def test_values_that_leave_results_alone_may_change(tmp_path):
+  units.write(sweeps.make(tmp_path, range(2)))
+  quiet = {"logging.report": False, "data.data_dir": "elsewhere"}
+  units.write(sweeps.make(tmp_path, range(2), overrides=quiet))
+  assert units.read(tmp_path).overrides == quiet
+
+
+def test_bad_folders_are_told_of(tmp_path):
+  with pytest.raises(errors.InputError, match="found no sweep.json"):
+    units.read(tmp_path)
+  (tmp_path / units.SWEEP).write_text("{}")
+  with pytest.raises(errors.InputError, match="expected what imgbench.launch"):
+    units.read(tmp_path)
+  (tmp_path / "file").touch()
+  with pytest.raises(errors.InputError, match="cannot be written"):
+    units.write(sweeps.make(tmp_path / "file" / "sweep", [0]))
+
+
+def test_a_unit_waits_until_it_is_started(sweep, unit):
+  assert units.status(unit) == units.Status()
+  units.record_start(unit, job="17_0")
+  status = units.status(unit)
+  assert (status.state, status.job, status.attempts) == ("running", "17_0", 1)
+  assert units.pending(sweep) == [sweep.units[1]]
+
+
+@pytest.mark.parametrize(
+  "said, exit_code, state",
+  [
+    ("done", errors.EXIT_DONE, "done"),
+    ("running", errors.EXIT_DONE, "failed"),  # It never said that it was done.
+    ("preempted", errors.EXIT_PREEMPTED, "preempted"),
+    ("running", -signal.SIGTERM, "preempted"),  # Before it had a handler.
+    ("running", -signal.SIGKILL, "failed"),
+    ("failed", errors.EXIT_FAILED, "failed"),
+    ("diverged", errors.EXIT_FAILED, "diverged"),
+    (None, errors.EXIT_USAGE, "failed"),
+  ],
+)
+def test_how_a_run_ended(sweep, unit, said, exit_code, state):
+  units.record_start(unit)
+  if said is not None:
+    says(unit, said)
+  assert units.record_end(unit, exit_code, "why") == state
+  status = units.status(unit)
+  assert (status.state, status.exit_code) == (state, exit_code)
+  assert status.message == ("" if state == "done" else "why")
+  assert status.step == (4 if said else 0)
+  assert status.started_at <= status.ended_at
+  again = [] if state in ("done", "diverged") else [unit]
+  assert units.pending(sweep) == [*again, sweep.units[1]]
+  # Started again, the old end is forgotten.
+  units.record_start(unit)
+  status = units.status(unit)
+  assert status.attempts == 2
+  if said != "done":
+    assert status.state == "running"
+    assert (status.ended_at, status.exit_code, status.message) == ("", None, "")
+
+
+@pytest.mark.parametrize(
+  "said, state",
+  [
+    ("running", "failed"),
+    ("preempted", "preempted"),
+    ("done", "done"),
+    ("diverged", "diverged"),
+  ],
+)
+def test_a_run_that_ended_unseen(unit, said, state):
+  gone = ended_process()
+  says(unit, said)
+  units.record_start(unit, process=gone, launcher=gone)
+  assert units.status(unit).state == state
+  # As long as its launcher lives, that one will say.
+  units.record(unit, launcher=locks.process_facts(os.getpid()))
+  assert units.status(unit).state in ("running", "done")
+
+
+def test_runs_that_no_launcher_started_count(unit):
+  says(unit, "failed", message="no disk")
+  status = units.status(unit)
+  assert (status.state, status.message, status.attempts) == (
+    "failed",
+    "no disk",
+    0,
+  )
+
+
+def test_the_error_is_the_last_of_the_log():
+  log = (
+    "imgbench: error: old\n=== again\n12:00 step\nimgbench: error: new one\n"
+  )
+  assert units.last_error(log) == "new one"
+  assert units.last_error("12:00 step\n") == ""
+
+
+def test_times_are_of_one_clock():
+  start = "2026-01-31T23:59:59.500+00:00"
+  assert units.seconds_between(start, "2026-02-01T00:00:01.000+00:00") == 1.5
+  assert abs(units.seconds_between(units.now(), units.now())) < 5
+
+
+def test_one_launcher_at_a_time(tmp_path):
+  code = (
+    "import pathlib, sys\nfrom imgbench.launch import locks\n"
+    "with locks.locked(pathlib.Path(sys.argv[1])):\n  print(1, flush=True)\n"
+    "  input()\n"
+  )
+  holder = subprocess.Popen(
+    [sys.executable, "-c", code, str(tmp_path)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    env={**os.environ, "PYTHONPATH": str(sweeps.ROOT)},
+  )
+  try:
+    assert holder.stdout.readline() == b"1\n"
+    folder = sweeps.make(tmp_path, [0]).sweep_dir
+    facts = locks.launcher(folder)
+    assert facts["pid"] == holder.pid and locks.is_alive(facts)
+    refused = pytest.raises(errors.InputError, match="another launcher")
+    with refused, locks.locked(folder):
+      pass
+  finally:
+    holder.kill()
+    holder.communicate()
+  assert not locks.is_alive(facts)
+  with locks.locked(folder):  # Killed, it holds nothing any more.
+    assert locks.launcher(folder)["pid"] == os.getpid()
+
+
+def test_a_process_is_not_mistaken_for_a_later_one():
+  facts = locks.process_facts(os.getpid())
+  assert locks.is_alive(facts)
+  assert not locks.is_alive({**facts, "began": "1"})
+  assert not locks.is_alive({**facts, "boot": "another"})
+  assert locks.is_alive({**facts, "host": "another", "pid": 1})
+  assert locks.is_alive(None)
+
+
+def test_facts_are_kept(unit):
+  units.record(unit, job="3")
+  units.record(unit, nodes=["a"])
+  path = unit.workdir / units.LAUNCH
+  assert json.loads(path.read_text()) == {"job": "3", "nodes": ["a"]}
+  writers.write_atomically(path, "{")
+  with pytest.raises(errors.InputError, match="not JSON"):
+    units.status(unit)
