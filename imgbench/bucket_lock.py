@@ -2,10 +2,10 @@
 
 The owner makes the object `.lock`, which a bucket does only if there is none,
 and writes it again every BEAT_S. A process that was killed leaves it behind:
-it is dead if it was of this machine and is gone, or once the object has stood
-still for SILENT_S. That is seen by looking, not by comparing clocks. Should two
-find it dead in the same moment, one of them learns by its first writing that
-the folder is not its own, and ends.
+it is dead if this machine, not started anew since, ran it and it is gone, or
+once the object has stood still for SILENT_S. That is seen by looking, not by
+comparing clocks. Should two find it dead in the same moment, one of them learns
+by its first writing that the folder is not its own, and ends.
 """
 
 from collections.abc import Iterator
@@ -70,13 +70,16 @@ class _Lock:
       owner = self._read()
       if self._is_mine(owner):  # Made, but the answer was lost.
         break
-      if owner is not None and not self._is_dead(owner):
+      if owner is None:  # Released in between; another may have come.
+        continue
+      if not self._is_dead(owner):
         raise errors.InputError(
           f"another process is running in {self._path.parent}: number"
           f" {owner['process']['pid']} on {owner['process']['host']}; wait for"
           " it or give another folder"
         )
-      self._path.unlink(missing_ok=True)
+      if self._read() == owner:  # Not one that came in between.
+        self._path.unlink(missing_ok=True)
     self._thread.start()
 
   def release(self) -> None:
@@ -116,7 +119,8 @@ class _Lock:
     return owner is not None and owner["token"] == self._token
 
   def _is_dead(self, owner: dict[str, Any]) -> bool:
-    if living.is_here(owner["process"]):
+    # Machines may share a name.
+    if living.is_of_this_start(owner["process"]):
       return not living.is_alive(owner["process"])
     logging.info(
       "%s is of process %s on %s: looking for up to %.0f s whether it lives",

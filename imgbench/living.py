@@ -25,11 +25,15 @@ def is_here(process: Mapping[str, Any]) -> bool:
   return (process["host"], process["numbers"]) == ours
 
 
+def is_of_this_start(process: Mapping[str, Any]) -> bool:
+  """Whether a process, as of `facts`, began since this machine started."""
+  return is_here(process) and process["boot"] == _boot()
+
+
 def is_alive(process: Mapping[str, Any]) -> bool:
   """Whether a process, as of `facts`, is of this machine and runs."""
   began = _began(process["pid"])
-  known = is_here(process) and process["boot"] == _boot()
-  return known and began == process["began"] != ""
+  return is_of_this_start(process) and began == process["began"] != ""
 
 
 def _boot() -> str:

@@ -9,6 +9,8 @@ what a sweep is and how its runs stand. An executor is a module with
   status(sweep, flag_values) -> code  brings launch.json up to date, prints
   cancel(sweep, flag_values) -> code  stops what runs
 
-where codes are exit codes: 0 if all units are done (of `run` where a scheduler
-runs them: if all that is due is submitted), 1 if some are not.
+where codes are exit codes: 0 if all units are done, 1 if some are not. But
+`run` gives 0 too where others run them and all that is due is submitted (to
+SLURM) or printed (commands for TPUs), and `cancel` does once it has stopped
+what ran.
 """

@@ -13,7 +13,9 @@ python -m imgbench.launch status --sweep_dir=runs/random
 python -m imgbench.launch cancel --sweep_dir=runs/random
 
 show how the runs stand, and stop those that run. Exit codes: 0 all are done, 1
-some are not, 2 bad input, 75 stopped.
+some are not, 2 bad input, 75 stopped. 0 is also the code of a start that leaves
+the rest to others (all is submitted to SLURM, commands for TPUs are printed),
+of --dry_run, and of cancel once it has stopped what ran.
 """
 
 import functools
@@ -144,7 +146,7 @@ def _check_executor(sweep: units.Sweep) -> None:
   before = units.read(sweep.sweep_dir)
   if before.executor == sweep.executor:
     return
-  busy = [unit.name for unit in before.units if _is_busy(units.status(unit))]
+  busy = [unit.name for unit in before.units if _is_busy(unit)]
   if busy:
     raise errors.InputError(
       f"--executor={sweep.executor}: {len(busy)} runs of this sweep, e.g."
@@ -152,10 +154,13 @@ def _check_executor(sweep: units.Sweep) -> None:
     )
 
 
-def _is_busy(status: units.Status) -> bool:
-  """Whether a unit runs, or is in a scheduler's queue."""
-  queued = status.job and status.state in (units.WAITING, units.PREEMPTED)
-  return status.state == units.RUNNING or bool(queued)
+def _is_busy(unit: units.Unit) -> bool:
+  """Whether its executor has it running, or in a scheduler's queue."""
+  status = units.status(unit)
+  if status.state == units.RUNNING:
+    return bool(units.launch_facts(unit).get("state"))
+  queued = status.state in (units.WAITING, units.PREEMPTED)
+  return queued and bool(status.job)
 
 
 def main(argv: list[str], action: str = RUN) -> int:

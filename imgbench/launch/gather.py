@@ -57,7 +57,8 @@ class Run:
     best: the same metrics -> best so far.
     train_s: seconds of training, over all attempts, or None.
     total_s: seconds of all it did, or None; of a run that is done.
-    images_per_s: training images by seconds of training, or None.
+    images_per_s: training images by seconds of training, between the first and
+      the last logged step; of the first where it is the only one; or None.
     config: the resolved config, dotted key -> value.
     alpha: intervals cover 1 - alpha.
   """
@@ -88,6 +89,17 @@ class Run:
     }
 
 
+def metric_parts(metric: str) -> tuple[str, str, str]:
+  """Returns data set, subset and name of a metric as in results.json.
+
+  Args:
+    metric: e.g. "cifar10:test/all/nll"; the name of a data set may hold a slash
+      itself.
+  """
+  dataset, subset, name = metric.rsplit("/", 2)
+  return dataset, subset, name
+
+
 def lower_is_better(metric: str) -> bool:
   """Whether a smaller value of a metric, e.g. "nll", is the better one."""
   name = metric.rpartition("/")[2]
@@ -103,8 +115,9 @@ def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[Run]:
     patterns: names of metrics as in results.json; with * for any text.
 
   Raises:
-    InputError: a pattern that fits no metric of a finished run, or a file that
-      is not what a run writes.
+    InputError: a pattern that fits no metric of a finished run, or is no name
+      of a metric where none is finished yet; or a file that is not what a run
+      writes.
   """
   results = [
     run_files.read_json(unit.workdir / run_files.RESULTS) or {}
@@ -121,7 +134,7 @@ def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[Run]:
 def _metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
   """The metrics that patterns name; the patterns where none is known yet."""
   if not known:
-    return [pattern for pattern in patterns if "*" not in pattern]
+    return [_name(pattern) for pattern in patterns if "*" not in pattern]
   found = []
   for pattern in patterns:
     fitting = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
@@ -132,6 +145,16 @@ def _metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
       )
     found += fitting
   return list(dict.fromkeys(found))
+
+
+def _name(metric: str) -> str:
+  """The name of a metric that no run has had yet."""
+  if metric.count("/") < 2:
+    raise errors.InputError(
+      f"--metrics={metric}: expected a name as in results.json, e.g."
+      " cifar10:test/all/nll, or */all/nll"
+    )
+  return metric
 
 
 def _read_run(
@@ -179,14 +202,22 @@ def _measured(unit, metric: str, results) -> measurement.Measurement:
 
 
 def _speed(records: Sequence[Mapping], batch_size: int | None):
-  """Seconds of training and images in each, up to the last logged step."""
+  """Seconds of training up to the last logged step, and images in each.
+
+  Those of the run itself: what checkpoint.init_from takes over are steps, but
+  no seconds.
+  """
   timed = [record for record in records if record.get("time/train_s")]
   if not timed:
     return None, None
-  seconds = timed[-1]["time/train_s"]
+  first, last = timed[0], timed[-1]
+  train_s = last["time/train_s"]
+  since_s = train_s - first["time/train_s"]
+  if since_s <= 0:
+    return train_s, last.get("train/images_per_s")
   if batch_size is None:
-    return seconds, None
-  return seconds, timed[-1]["step"] * batch_size / seconds
+    return train_s, None
+  return train_s, (last["step"] - first["step"]) * batch_size / since_s
 
 
 # The best value on the way.
@@ -196,7 +227,7 @@ def _bests(config, records, metrics, final, alpha) -> Iterator:
   """Pairs of a metric and its Best."""
   aliases = {key: alias for alias, key in _datasets(config)}
   for metric in metrics:
-    dataset, subset, name = metric.split("/", 2)
+    dataset, subset, name = metric_parts(metric)
     # What is logged on the way is of the whole set.
     if subset != "all" or dataset not in aliases:
       continue

@@ -114,7 +114,9 @@ class Pool:
 
   def _start(self, unit: units.Unit, slot: slots_lib.Slot) -> None:
     launcher = locks.process_facts(os.getpid())
-    units.record_start(unit, launcher=launcher, devices=slot.text())
+    # Until it has a process of its own; and it is no scheduler's any more.
+    ours = dict(launcher=launcher, process=launcher, job="")
+    units.record_start(unit, **ours, devices=slot.text())
     command = self._sweep.command(unit)
     cores = ",".join(map(str, slot.cores)) or "-"
     bound = [sys.executable, "-m", "imgbench.launch.child", str(os.getpid())]

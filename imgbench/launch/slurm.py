@@ -156,7 +156,7 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
 
 
 def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
-  """Takes all jobs out of the queue; returns the exit code.
+  """Takes all jobs out of the queue and prints the table; returns 0.
 
   Those that run save first, for which SLURM gives them KillWait seconds.
   """
@@ -166,7 +166,8 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
     for first in range(0, len(jobs), _MANY):
       _ask("scancel", *jobs[first : first + _MANY])
   print(f"{len(jobs)} jobs were cancelled; those that run save and end")
-  return status(sweep, values)
+  status(sweep, values)
+  return errors.EXIT_DONE
 
 
 # Submitting.

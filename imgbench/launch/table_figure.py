@@ -228,7 +228,7 @@ def _set_scale(panel, place: Axis) -> None:
 
 
 def _draw_line(panel, place: Axis, line: Line, metric, color, shift) -> None:
-  scale = 100 if text.unit(metric.split("/", 2)[2]) else 1
+  scale = 100 if text.unit(gather.metric_parts(metric)[2]) else 1
   means, single = [], []
   for group in line.groups:
     x = place.of(group) + shift

@@ -46,8 +46,8 @@ def metric_title(metric: str, metrics: Sequence[str]) -> str:
     metric: as in results.json.
     metrics: those beside it.
   """
-  dataset, subset, name = metric.split("/", 2)
-  others = [other.split("/", 2) for other in metrics]
+  dataset, subset, name = gather.metric_parts(metric)
+  others = [gather.metric_parts(other) for other in metrics]
   parts = [text.metric_label(name)]
   if len({other[0] for other in others}) > 1:
     parts.append(dataset)
@@ -157,7 +157,7 @@ def _best(run: gather.Run, metric: str) -> str:
 
 
 def _with_bounds(metric: str, value, low, high) -> str:
-  name = metric.split("/", 2)[2]
+  name = gather.metric_parts(metric)[2]
   number = text.number(name, value)
   if value is None or low is None:
     return number
@@ -171,7 +171,7 @@ def _done(group: groups_lib.Group) -> str:
 def _mean(metric: str, mean: groups_lib.Mean | None) -> str:
   if mean is None:
     return ""
-  name = metric.split("/", 2)[2]
+  name = gather.metric_parts(metric)[2]
   number = text.number(name, mean.mean)
   return (
     number if mean.sem is None else f"{number} ± {text.number(name, mean.sem)}"

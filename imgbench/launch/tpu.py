@@ -19,6 +19,7 @@ import shlex
 import shutil
 import signal
 import tempfile
+import textwrap
 import time
 from typing import Any
 
@@ -113,6 +114,12 @@ def _place(values: flags.FlagValues) -> tpu_commands.Place:
   data = values.data_bucket
   if data and not data.removeprefix("gs://").strip("/"):
     raise errors.InputError(f"--data_bucket={data}: expected gs://BUCKET")
+  try:
+    more = tuple(shlex.split(values.create_args))
+  except ValueError as error:
+    raise errors.InputError(
+      f"--create_args={values.create_args}: {error}"
+    ) from error
   version = values.runtime_version
   return tpu_commands.Place(
     project=values.project,
@@ -123,7 +130,7 @@ def _place(values: flags.FlagValues) -> tpu_commands.Place:
     spot=values.spot,
     service_account=values.service_account,
     data=data.removeprefix("gs://").strip("/"),
-    create_args=tuple(shlex.split(values.create_args)),
+    create_args=more,
   )
 
 
@@ -131,12 +138,16 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Prints the commands, or gives them; returns the exit code.
 
   Raises:
+    InputError: runs are driven from another machine.
     RunError: no slice could be had or set up.
     Preempted: stopped by a signal, with runs that are not done.
   """
+  _check_here(sweep)
   todo = units.pending(sweep)
   if not todo:
-    print(board.table(sweep))
+    table = board.table(sweep)
+    # What is printed without --submit is a program for bash.
+    print(table if values.submit else textwrap.indent(table, "# "))
     return _exit_code(sweep)
   names = tpu_commands.slice_names(
     values.name_prefix, sweep, min(values.slices, len(todo))
@@ -160,6 +171,20 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     if packed.code:
       raise errors.RunError(f"tar: {packed.text.strip()}")
     return _submit(moved, place, todo, names, archive, values)
+
+
+def _check_here(sweep: units.Sweep) -> None:
+  """Whether a launcher elsewhere still lives cannot be seen."""
+  for unit in sweep.units:
+    process = units.launch_facts(unit).get("process")
+    runs = units.status(unit).state == units.RUNNING and process is not None
+    if runs and not locks.is_here(process):
+      raise errors.InputError(
+        f"{unit.name} is driven from the machine {process['host']}, process"
+        f" {process['pid']}; give this command there. If that machine is gone,"
+        f" give its slices back by gcloud and remove {units.LAUNCH} in the"
+        " folder of the run, see docs/launch.md"
+      )
 
 
 def _submit(sweep, place, todo, names, archive: str, values) -> int:
@@ -235,6 +260,10 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
     if stopped.code:
       logging.info("%s: nothing to stop there", name)
     tpu_slices.must(place.delete(name), f"{name}: delete", unknown=True)
+  for unit in sweep.units:
+    # Another executor may take it.
+    if units.launch_facts(unit).get("job") in known["slices"]:
+      units.record(unit, job="")
   print(f"{len(known['slices'])} slices are given back")
   return errors.EXIT_DONE
 

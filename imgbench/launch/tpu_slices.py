@@ -28,6 +28,8 @@ from imgbench.launch import units
 ACTIVE = "ACTIVE"
 _READY = "READY"
 _GONE = ("SUSPENDED", "SUSPENDING")
+_NODE_GONE = ("PREEMPTED", "TERMINATED")
+_TERMINATED = 128 + signal.SIGTERM  # a shell's way to tell of it
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOP_S = 5.0
 _PATIENCE = 20  # times that Google Cloud is asked again
@@ -250,21 +252,28 @@ class Slice:
     return not self._stop.came
 
   def _state(self) -> str:
-    """Of the request. Google Cloud may be out of reach for a while."""
+    """Of the request; but that lags behind when the node is taken away.
+
+    Google Cloud may be out of reach for a while.
+    """
     for left in reversed(range(_PATIENCE)):
       try:
-        return state_of(self._place, self.name)
+        state = state_of(self._place, self.name)
+        gone = state == ACTIVE and self._node_state() in _NODE_GONE
+        return _GONE[0] if gone else state
       except errors.RunError as error:
         if not left or self._stop.wait(self._poll_s):
           raise
         logging.warning("%s; tried again", error)
 
+  def _node_state(self) -> str:
+    """Of the VMs; "" where it is not known."""
+    ended = call(self._place.node_state(self.name), apart=True)
+    return "" if ended.code else ended.text.strip()
+
   def _is_whole(self) -> bool:
     """Whether the slice is still there and works."""
-    if self._state() != ACTIVE:
-      return False
-    ended = call(self._place.node_state(self.name), apart=True)
-    return not ended.code and ended.text.strip() == _READY
+    return self._state() == ACTIVE and self._node_state() == _READY
 
   def _was_taken(self) -> bool:
     """Whether it was taken away; its state may lag behind."""
@@ -280,12 +289,17 @@ class Slice:
     """Runs a unit; returns whether it is to run again."""
     attempt = units.launch_facts(unit).get("attempts", 0) + 1
     process = locks.process_facts(os.getpid())
-    units.record_start(unit, job=self.name, process=process)
+    ours = dict(job=self.name, process=process, launcher=process)
+    units.record_start(unit, **ours)
     self._say(f"runs {unit.name}, try {attempt}")
     command = self._place.run(self.name, self._sweep, unit, attempt)
     ended = self._call_until_stopped(command)
     _add_to_log(unit, attempt, self.name, ended.text)
+    if ended.code == _TERMINATED:  # Before it had a handler.
+      ended = dataclasses.replace(ended, code=-signal.SIGTERM)
     state = units.record_end(unit, ended.code, _why(ended))
+    # It is with this slice no more: another executor may take it.
+    units.record(unit, job="")
     again = self._again(unit, ended.code, state)
     why = units.status(unit).message
     self._say(
@@ -332,6 +346,8 @@ def _why(ended: Ended) -> str:
   """What is known of why a run did not end well; "" if it did."""
   if ended.code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
     return ""
+  if ended.code < 0:
+    return f"ended by {signal.Signals(-ended.code).name}"
   last = ended.text.strip().splitlines()[-1:] or [f"code {ended.code}"]
   return units.last_error(ended.text) or last[0]
 

@@ -261,6 +261,8 @@ def status(unit: Unit) -> Status:
   message = launch.get("message", said.get("message", ""))
   if said.get("state") == DONE:
     state, message = DONE, ""
+  elif state == RUNNING and not launch.get("state"):
+    message = "started by no launcher, it may have ended"
   elif state == RUNNING and not _is_alive(launch):
     state, message = _left(said)
   return Status(
@@ -345,10 +347,18 @@ def pending(sweep: Sweep) -> list[Unit]:
   """Returns the units that a start of the sweep has to run.
 
   Not those that are done, nor those that run; and not those that diverged:
-  from the same checkpoint they would do so again, bit for bit.
+  from the same checkpoint they would do so again, bit for bit. A run that says
+  that it runs, but that no executor knows of, may have been killed: it is due,
+  and should it live, the lock on its folder keeps a second one out.
   """
-  ended = (DONE, DIVERGED, RUNNING)
-  return [unit for unit in sweep.units if status(unit).state not in ended]
+  return [unit for unit in sweep.units if _is_due(unit)]
+
+
+def _is_due(unit: Unit) -> bool:
+  state = status(unit).state
+  if state == RUNNING:
+    return not launch_facts(unit).get("state")
+  return state not in (DONE, DIVERGED)
 
 
 def last_error(log: str) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -143,6 +144,37 @@ def test_an_owner_elsewhere_is_looked_at(bucket, monkeypatch):
   bucket.write("elsewhere/.lock", json.dumps(owner).encode())
   with run_files.locked(paths.of(address("elsewhere"))):
     assert bucket.read_json("elsewhere/.lock")["token"] != "a"
+
+
+def test_an_owner_on_a_machine_of_this_name_is_looked_at(bucket, monkeypatch):
+  monkeypatch.setattr(bucket_lock, "LOOK_S", 0.1)
+  process = {**living.facts(os.getpid()), "boot": "another"}
+  owner = {"token": "a", "beats": 0, "process": process}
+  bucket.write("named/.lock", json.dumps(owner).encode())
+  beat = json.dumps({**owner, "beats": 1}).encode()
+  timer = threading.Timer(0.5, bucket.write, ["named/.lock", beat])
+  timer.start()
+  with pytest.raises(errors.InputError, match="another process is running in"):
+    run_files.locked(paths.of(address("named"))).__enter__()
+  timer.join()
+  assert bucket.read_json("named/.lock")["token"] == "a"
+
+
+def test_a_lock_that_has_just_come_is_left(bucket, monkeypatch):
+  process = living.facts(os.getpid())
+  owner = {"token": "a", "beats": 0, "process": process}
+  bucket.write("raced/.lock", json.dumps(owner).encode())
+  read, seen = bucket_lock._Lock._read, []
+
+  def read_late(lock):
+    """At first finds nothing, as between one owner and the next."""
+    seen.append(lock)
+    return read(lock) if len(seen) > 1 else None
+
+  monkeypatch.setattr(bucket_lock._Lock, "_read", read_late)
+  with pytest.raises(errors.InputError, match="another process is running in"):
+    run_files.locked(paths.of(address("raced"))).__enter__()
+  assert bucket.read_json("raced/.lock")["token"] == "a"
 
 
 def test_a_living_owner_writes_again_and_again(bucket, monkeypatch):

@@ -2,7 +2,8 @@
 
 A slice has one VM, whose home is a folder. What is asked for is written to
 calls.txt; commands of ssh run here as they are, but for the installation. A
-file NAME.take in the folder of the cloud takes the slice NAME away.
+slice is taken away by the word SUSPENDED in the file NAME.state in the folder
+of the cloud; or by a file NAME.taken, of which only its node knows as yet.
 
   FAKE_CLOUD=FOLDER gcloud compute tpus ...
 """
@@ -40,6 +41,7 @@ def _queued(verb, name):
     _pull_the_plug(home)
     shutil.rmtree(home)
     state.unlink()
+    (CLOUD / f"{name}.taken").unlink(missing_ok=True)
   elif verb == "describe":
     print("WARNING: not for machines", file=sys.stderr)
     print(state.read_text())
@@ -54,17 +56,24 @@ def _pull_the_plug(home):
     subprocess.run(["kill", "-KILL", "--", f"-{pid.read_text().strip()}"])
 
 
+def _is_taken(name):
+  if (CLOUD / f"{name}.taken").exists():
+    return True
+  return (CLOUD / f"{name}.state").read_text() == "SUSPENDED"
+
+
 def _vm(verb, args, options):
-  if verb == "scp":
-    source, target = args
-    shutil.copy(source, CLOUD / target.rstrip(":"))
-    return
-  (name,) = args
+  name = args[-1].rstrip(":")
   if not (CLOUD / f"{name}.state").exists():
     _not_found()
   if verb == "describe":
-    taken = (CLOUD / f"{name}.state").read_text() == "SUSPENDED"
-    print("PREEMPTED" if taken else "READY")
+    print("PREEMPTED" if _is_taken(name) else "READY")
+    return
+  if _is_taken(name):
+    print("ssh: connect to host: Connection timed out", file=sys.stderr)
+    sys.exit(255)
+  if verb == "scp":
+    shutil.copy(args[0], CLOUD / name)
     return
   text = options["command"]
   if "tpu_worker.sh setup" in text:

@@ -197,7 +197,7 @@ class Terminal:
   def __init__(self):
     self._ours, self.theirs = pty.openpty()
     self._parts: list[bytes] = []
-    self._thread = threading.Thread(target=self._read)
+    self._thread = threading.Thread(target=self._read, daemon=True)
     self._thread.start()
 
   def _read(self) -> None:

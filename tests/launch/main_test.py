@@ -1,5 +1,6 @@
 """Tests of the program: what it prints, and what it refuses."""
 
+import dataclasses
 import shlex
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from absl import flags
 import pytest
 
 from imgbench import errors
+from imgbench import run_files
 from imgbench.launch import __main__ as program
 from imgbench.launch import units
 from tests.launch import sweeps
@@ -128,6 +130,27 @@ def test_runs_with_another_executor_are_not_taken(tmp_path):
     f"e.g. {sweep.units[0].name}, are with --executor=slurm; cancel them",
   )
   assert units.read(tmp_path).executor == "slurm"
+
+
+def test_runs_that_are_over_may_change_their_executor(tmp_path):
+  before = units.write(sweeps.make(tmp_path, range(3), executor="slurm"))
+  failed, killed, preempted = before.units
+  units.record_start(failed, job="17_0", process=None)
+  units.record_end(failed, errors.EXIT_FAILED)
+  # By hand, or by a program that was printed.
+  run_files.write_status(_made(killed), run_files.RUNNING, step=1)
+  units.record_start(preempted, job="imgbench-0")
+  units.record_end(preempted, errors.EXIT_PREEMPTED)
+  local = dataclasses.replace(before, executor="local")
+  with pytest.raises(errors.InputError, match="1 runs of this sweep, e.g."):
+    program._check_executor(local)
+  units.record(preempted, job="")
+  program._check_executor(local)
+
+
+def _made(unit):
+  unit.workdir.mkdir(exist_ok=True)
+  return unit.workdir
 
 
 def test_status_shows_every_unit_and_its_end(tmp_path):

@@ -170,6 +170,22 @@ def test_bucket_as_folder_of_the_sweep_is_refused(tmp_path, monkeypatch):
     slurm.check(sweep_in("gs://bucket/sweep"), flags_of())
 
 
+def test_cancel_has_done_its_work_where_runs_are_not_done(
+  tmp_path, monkeypatch, capsys
+):
+  """Unlike `status`, whose exit code tells of the runs."""
+  squeue = tmp_path / "bin" / "squeue"
+  squeue.parent.mkdir()
+  squeue.write_text("#!/bin/sh\n")  # An empty queue.
+  squeue.chmod(0o755)
+  monkeypatch.setenv("PATH", str(squeue.parent))
+  sweep = units.write(sweep_in(tmp_path / "sweep"))
+  assert slurm.cancel(sweep, flags_of()) == errors.EXIT_DONE
+  said = capsys.readouterr().out
+  assert "0 jobs were cancelled" in said and "2 waiting" in said
+  assert slurm.status(sweep, flags_of()) == errors.EXIT_FAILED
+
+
 def test_queue_is_read():
   text = "12_0|RUNNING|None\n12_3|PENDING|Nodes required, are DOWN\n\n"
   assert slurm.read_queue(text) == {

@@ -166,6 +166,44 @@ def test_an_unknown_metric_is_answered_with_near_ones(tmp_path):
     gather.read(sweep, ["toy:test/all/top_accuracy"])
 
 
+def test_before_any_run_is_done_metrics_are_names_all_the_same(tmp_path):
+  sweep = written.sweep(tmp_path, [{"seed": 0}])
+  written.write_run(sweep.units[0], (90, 100), units.RUNNING)
+  with pytest.raises(errors.InputError, match="--metrics=nll: expected a name"):
+    gather.read(sweep, ["nll"])
+  (run,) = gather.read(sweep, [written.METRIC, "*nll"])
+  assert run.best[written.METRIC].step == 20
+
+
+def test_names_of_data_sets_may_hold_a_slash(tmp_path, monkeypatch):
+  metric = "toy/small:test/all/top1_accuracy"
+  monkeypatch.setitem(written.BASE["data"], "name", "toy/small")
+  monkeypatch.setattr(written, "METRIC", metric)
+  _grid(tmp_path)
+  found = table.read(tmp_path, PATTERNS, ["seed"])
+  assert found.runs[4].best[metric].step == 10
+  assert "top-1 accuracy, %" in found.text()
+  assert "52.00 ± 1.15" in found.text()
+  table.write(found, tmp_path / "out", ["seed"])
+  assert (tmp_path / "out" / "table.png").exists()
+
+
+def test_images_per_second_are_those_of_the_run_itself(tmp_path):
+  """As checkpoint.init_from begins: at the step of another run, at time 0."""
+  sweep = written.sweep(tmp_path, [{"seed": 0}])
+  written.write_run(sweep.units[0], (90, 100))
+  path = sweep.units[0].workdir / "metrics.jsonl"
+  first, second = map(json.loads, path.read_text().splitlines())
+  first |= {"step": 1010, "train/images_per_s": 99.0}
+  second |= {"step": 1020, "train/images_per_s": 101.0}
+  path.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+  (run,) = gather.read(sweep, PATTERNS)
+  assert (run.train_s, run.images_per_s) == (2.0, 100.0)
+  path.write_text(f"{json.dumps(first)}\n")
+  (run,) = gather.read(sweep, PATTERNS)
+  assert (run.train_s, run.images_per_s) == (1.0, 99.0)
+
+
 def test_a_sweep_that_has_not_begun_is_a_table_too(tmp_path):
   written.sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
   found = table.read(tmp_path, PATTERNS, ["seed"])

@@ -27,7 +27,15 @@ LONG = (
   *("--config.steps.total=600 steps", "--config.checkpoint.every=20 steps"),
   *("--config.evaluation.every=never", "--config.checkpoint.best="),
 )
-LIMIT_S = 120.0
+LIMIT_S = 300.0
+# Stands in for python on a VM: the first try is ended before it has a handler.
+ENDED_EARLY = """#!/bin/sh
+for word; do
+  case $word in --workdir=*) folder=${word#--workdir=} ;; esac
+done
+if mkdir "$folder/tried" 2>/dev/null; then kill -TERM $$; fi
+echo '{"state": "done"}' >"$folder/status.json"
+"""
 
 
 @pytest.fixture(name="cloud")
@@ -90,14 +98,32 @@ def _begun(folder):
   return [n for n, s in found.items() if s["state"] == "running" and s["step"]]
 
 
+@contextlib.contextmanager
+def _launched(*args):
+  """A launcher that has ended when the block ends."""
+  process = sweeps.start(*args)
+  try:
+    yield process
+  finally:
+    if process.poll() is None:
+      process.kill()
+    process.communicate()
+
+
 def _ended(process):
   out, err = process.communicate(timeout=LIMIT_S)
   return process.returncode, out, err
 
 
+def _launch(*args):
+  """Code, output and errors of a launcher that comes to its end."""
+  with _launched(*args) as process:
+    return _ended(process)
+
+
 def test_slices_take_units_until_all_are_done(cloud, tmp_path):
   folder = tmp_path / "sweep"
-  code, out, err = _ended(sweeps.start(folder, *FLAGS, "--slices=2"))
+  code, out, err = _launch(folder, *FLAGS, "--slices=2")
   assert code == errors.EXIT_DONE, err
   assert "4 runs: 4 done" in out
   calls, names = (
@@ -119,22 +145,26 @@ def test_slices_take_units_until_all_are_done(cloud, tmp_path):
   assert " try 1 on imgbench-" in log and "top1_accuracy" in log
   # All done: nothing is asked for.
   before = len(calls)
-  assert _ended(sweeps.start(folder, *FLAGS))[0] == errors.EXIT_DONE
+  assert _launch(folder, *FLAGS)[0] == errors.EXIT_DONE
   assert len(_calls(cloud)) == before
 
 
+@pytest.mark.parametrize("seen_by", ["request", "node"])
 def test_a_slice_that_is_taken_away_comes_back_and_its_run_goes_on(
-  cloud, tmp_path
+  seen_by, cloud, tmp_path
 ):
   folder = tmp_path / "sweep"
   _only_one(folder)
-  process = sweeps.start(folder, *FLAGS, *LONG)
-  _until(lambda: _begun(folder))
-  (state,) = cloud.glob("*.state")
-  group = int((cloud / state.stem / "imgbench-runs" / "pid").read_text())
-  state.write_text("SUSPENDED")
-  _kill(group)
-  code, out, err = _ended(process)
+  with _launched(folder, *FLAGS, *LONG) as process:
+    _until(lambda: _begun(folder))
+    (state,) = cloud.glob("*.state")
+    group = int((cloud / state.stem / "imgbench-runs" / "pid").read_text())
+    if seen_by == "request":
+      state.write_text("SUSPENDED")
+    else:
+      state.with_suffix(".taken").touch()
+    _kill(group)
+    code, _, err = _ended(process)
   assert code == errors.EXIT_DONE, err
   assert "to go on" in err
   found = sweeps.statuses(folder)
@@ -150,12 +180,25 @@ def test_a_slice_that_is_taken_away_comes_back_and_its_run_goes_on(
   assert not _left(cloud)
 
 
+def test_a_run_that_is_ended_before_it_has_a_handler_goes_on(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  _only_one(folder)
+  (cloud / "python").write_text(ENDED_EARLY)
+  code, _, err = _launch(folder, *FLAGS, "--retries=0")
+  assert code == errors.EXIT_DONE, err
+  assert "preempted, to go on: ended by SIGTERM" in err
+  found = sweeps.statuses(folder).values()
+  assert sorted(status.attempts for status in found) == [0, 0, 0, 2]
+  # No run is with a slice any more: another executor may go on.
+  assert {status.job for status in found} == {""}
+
+
 def test_stopped_runs_save_and_slices_are_given_back(cloud, tmp_path):
   folder = tmp_path / "sweep"
-  process = sweeps.start(folder, *FLAGS, *LONG, "--slices=2")
-  _until(lambda: len(_begun(folder)) == 2)
-  process.send_signal(signal.SIGTERM)
-  code, _, err = _ended(process)
+  with _launched(folder, *FLAGS, *LONG, "--slices=2") as process:
+    _until(lambda: len(_begun(folder)) == 2)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = _ended(process)
   assert code == errors.EXIT_PREEMPTED
   assert "stopped; the same command goes on" in err
   found = sorted(sweeps.states(folder).values())
@@ -171,10 +214,8 @@ def test_stopped_runs_save_and_slices_are_given_back(cloud, tmp_path):
 def test_what_a_killed_launcher_leaves_is_cancelled(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
-  process = sweeps.start(folder, *FLAGS, *LONG)
-  _until(lambda: _begun(folder))
-  process.kill()
-  process.communicate()
+  with _launched(folder, *FLAGS, *LONG):  # killed at the end
+    _until(lambda: _begun(folder))
   (state,) = cloud.glob("*.state")
   pid = int((cloud / state.stem / "imgbench-runs" / "pid").read_text())
   assert os.path.exists(f"/proc/{pid}")
@@ -184,6 +225,7 @@ def test_what_a_killed_launcher_leaves_is_cancelled(cloud, tmp_path):
   assert done.returncode == errors.EXIT_DONE, done.stderr
   assert not _left(cloud)
   _until(lambda: not os.path.exists(f"/proc/{pid}"))
+  assert {status.job for status in sweeps.statuses(folder).values()} == {""}
   found = [json.loads(p.read_text()) for p in folder.glob("*/status.json")]
   assert [s["state"] for s in found].count(units.PREEMPTED) == 1
 
@@ -191,11 +233,9 @@ def test_what_a_killed_launcher_leaves_is_cancelled(cloud, tmp_path):
 def test_what_a_killed_launcher_leaves_is_gone_on_with(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
-  process = sweeps.start(folder, *FLAGS, *LONG)
-  _until(lambda: _begun(folder))
-  process.kill()
-  process.communicate()
-  code, _, err = _ended(sweeps.start(folder, *FLAGS, *LONG))
+  with _launched(folder, *FLAGS, *LONG):  # killed at the end
+    _until(lambda: _begun(folder))
+  code, _, err = _launch(folder, *FLAGS, *LONG)
   assert code == errors.EXIT_DONE, err
   assert max(s.attempts for s in sweeps.statuses(folder).values()) == 2
   # The slice was still there, and what ran on it saved.
@@ -214,7 +254,7 @@ def test_what_a_killed_launcher_leaves_is_gone_on_with(cloud, tmp_path):
 def test_a_slice_that_cannot_be_had_is_told_of(how, text, cloud, tmp_path):
   (cloud / how).touch()
   folder = tmp_path / "sweep"
-  code, out, err = _ended(sweeps.start(folder, *FLAGS))
+  code, out, err = _launch(folder, *FLAGS)
   assert code == errors.EXIT_FAILED
   assert text in err.splitlines()[-1] and "Traceback" not in err
   assert set(sweeps.states(folder).values()) == {units.WAITING}
@@ -225,7 +265,7 @@ def test_the_printed_program_does_the_same(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
   flags = [flag for flag in FLAGS if flag != "--submit"]
-  code, script, err = _ended(sweeps.start(folder, *flags))
+  code, script, err = _launch(folder, *flags)
   assert code == errors.EXIT_DONE, err
   script = script.replace("sleep 30", "sleep 0.1")
   done = subprocess.run(

@@ -16,6 +16,7 @@ from etils import epath
 import pytest
 
 from imgbench import errors
+from imgbench.launch import locks
 from imgbench.launch import tpu
 from imgbench.launch import tpu_commands
 from imgbench.launch import units
@@ -168,6 +169,7 @@ def test_the_documented_software_is_found():
     ([*NEEDED, "--slices=0"], {}, "at least 1 slice"),
     ([*NEEDED, "--name_prefix=My_Slices"], {}, "small letters"),
     ([*NEEDED, "--data_bucket=gs://"], {}, "expected gs://BUCKET"),
+    ([*NEEDED, "--create_args=--labels='a"], {}, "No closing quotation"),
     (NEEDED, {"config": "/elsewhere/c.py"}, "is copied to the VMs"),
   ],
 )
@@ -193,6 +195,29 @@ def test_without_submit_the_commands_are_printed(tmp_path, capsys, monkeypatch):
   assert text.count("queued-resources create") == 3
   assert "--spot" not in text and "--service-account" not in text
   assert not (tmp_path / tpu.SLICES).exists()
+
+
+def test_with_nothing_to_do_a_program_that_does_nothing_is_printed(
+  tmp_path, capsys, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  sweep = _sweep(str(tmp_path))
+  for unit in sweep.units:
+    unit.workdir.mkdir()
+    (unit.workdir / "status.json").write_text('{"state": "done"}')
+  assert tpu.run(sweep, _values(*NEEDED)) == errors.EXIT_DONE
+  lines = capsys.readouterr().out.splitlines()
+  assert all(line.startswith("#") for line in lines if line)
+  assert lines[-1] == "# 3 runs: 3 done"
+
+
+def test_runs_that_are_driven_from_another_machine_are_told_of(tmp_path):
+  sweep = _sweep(str(tmp_path))
+  process = {**locks.process_facts(os.getpid()), "host": "elsewhere"}
+  units.record_start(sweep.units[1], process=process)
+  text = "unit1 is driven from the machine elsewhere, process"
+  with pytest.raises(errors.InputError, match=text):
+    tpu.run(sweep, _values(*NEEDED))
 
 
 # What a VM does, for real.

@@ -192,6 +192,16 @@ def test_runs_that_no_launcher_started_count(unit):
   )
 
 
+def test_a_run_that_no_launcher_started_may_have_been_killed(sweep, unit):
+  says(unit, "running")
+  status = units.status(unit)
+  assert status.state == "running" and "may have ended" in status.message
+  assert units.pending(sweep) == list(sweep.units)
+  units.record_start(unit, process=locks.process_facts(os.getpid()))
+  assert units.status(unit).message == ""
+  assert units.pending(sweep) == [sweep.units[1]]
+
+
 def test_the_error_is_the_last_of_the_log():
   log = (
     "imgbench: error: old\n=== again\n12:00 step\nimgbench: error: new one\n"
