@@ -81,6 +81,7 @@ def launched(*args, **settings):
     process.communicate(timeout=TIMEOUT_S)
 
 
+@pytest.mark.slow
 def test_one_failing_run_does_not_stop_the_others(tmp_path):
   config = sweeps.config_file(
     tmp_path,

@@ -15,6 +15,9 @@ from imgbench.launch import units
 from tests.launch import sweeps
 from tests.train import processes
 
+# Each starts the program: two seconds of a core that is not shared.
+pytestmark = pytest.mark.slow
+
 FUNCTIONS = """
 def get_hyper(hyper):
   return hyper.sweep("seed", range(2))

@@ -309,6 +309,7 @@ def _program(*args):
   return [sys.executable, "-m", "imgbench.launch.table", *args]
 
 
+@pytest.mark.slow
 def test_the_program_prints_and_writes(tmp_path):
   _grid(tmp_path)
   done = subprocess.run(
@@ -344,6 +345,7 @@ def _lines_until(process, text):
   raise AssertionError(f"ended without {text!r}")
 
 
+@pytest.mark.slow
 def test_watch_shows_what_has_changed_and_ends_when_all_are_done(tmp_path):
   sweep = written.sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
   written.write_run(sweep.units[0], (90, 100))
@@ -357,6 +359,7 @@ def test_watch_shows_what_has_changed_and_ends_when_all_are_done(tmp_path):
     assert process.wait() == 0
 
 
+@pytest.mark.slow
 def test_watch_ends_by_ctrl_c(tmp_path):
   written.sweep(tmp_path, [{"seed": 0}])
   command = _program(f"--sweep_dir={tmp_path}", "--watch", "--out=")
