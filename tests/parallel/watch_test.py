@@ -116,7 +116,8 @@ def test_sigterm_before_the_first_step_ends_both(tmp_path):
   """Whether it comes before there is anything to save, or just behind."""
   workdir = tmp_path / "run"
   job = jobs.start(workdir, *OFTEN)
-  job.wait_for(lambda: "has met the others" in job.log(1))
+  # Both have their handlers before the first of them opens the data.
+  job.wait_for(lambda: "reading scenes" in job.log(0))
   job.processes[1].send_signal(signal.SIGTERM)
   assert job.wait() == [errors.EXIT_PREEMPTED] * 2, job.logs()
   assert "Traceback" not in job.logs()
