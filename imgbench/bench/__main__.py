@@ -169,7 +169,7 @@ def run_benchmark(config, folder: pathlib.Path, values) -> list[rows.Row]:
     writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
     launchers = {name: theirs for name in rows.FRAMEWORKS}
     launchers[points_lib.OURS] = ours
-    settings = _settings(config, environment, values.profile)
+    settings = run_settings.Settings.of(config, environment, values.profile)
     retry = runner.RETRIED if values.retry_failed else ("refused",)
     return _run(folder, settings, launchers, points, retry)
 
@@ -186,21 +186,6 @@ def _write_environment(path: pathlib.Path, environment) -> None:
 def _has_peers(environment: dict[str, Any]) -> bool:
   found = environment.get("peers")
   return bool(found) and "missing" not in found
-
-
-def _settings(config, environment, profile: bool) -> run_settings.Settings:
-  plain = config_utils.to_dict(config)
-  return run_settings.Settings(
-    recipe=plain["recipe"],
-    timing=plain["timing"],
-    sampling=run_settings.Sampling(**plain["sampling"]),
-    platform=environment["platform"],
-    device_kind=environment["device_kind"],
-    compile_cache=plain["compile_cache"],
-    fit_batch=plain["fit_batch"],
-    profile=profile,
-    runs=plain["time_to_accuracy"],
-  )
 
 
 def _run(folder, settings, launchers, points, retry) -> list[rows.Row]:

@@ -126,7 +126,7 @@ def measure(
       folder.mkdir(parents=True, exist_ok=True)
       writers.write_json(folder / rows.ENVIRONMENT, environment)
       writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
-      settings = _settings(config, environment)
+      settings = run_settings.Settings.of(config, environment)
       measuring.append(
         Side(folder, points, settings, {points_lib.OURS: launcher})
       )
@@ -209,18 +209,6 @@ def _steps_only(config):
     config.time_to_accuracy.config = ""
     config.fit_batch = False
   return config
-
-
-def _settings(config, environment: dict[str, Any]) -> run_settings.Settings:
-  plain = config_utils.to_dict(config)
-  return run_settings.Settings(
-    recipe=plain["recipe"],
-    timing=plain["timing"],
-    sampling=run_settings.Sampling(**plain["sampling"]),
-    platform=environment["platform"],
-    device_kind=environment["device_kind"],
-    compile_cache=plain["compile_cache"],
-  )
 
 
 def _launcher(root: pathlib.Path) -> launch.Launcher:

@@ -339,19 +339,9 @@ def _setup(folder: rows.Folder) -> str:
     ("Environment", folder.environment),
   ):
     if values:
-      shown = html_tables.key_values(_flat(values))
+      shown = html_tables.key_values(values)
       parts.append(html_tables.folded(title, shown))
   return "\n".join(parts)
-
-
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, Mapping) and value:
-      flat |= _flat(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat
 
 
 def main(argv: list[str]) -> int:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
+import ml_collections
+
+from imgbench import config_utils
 from imgbench.bench import medians
 
 
@@ -59,3 +62,24 @@ class Settings:
   fit_batch: bool = False
   profile: bool = False
   runs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @classmethod
+  def of(
+    cls,
+    config: ml_collections.ConfigDict,
+    environment: Mapping[str, Any],
+    profile: bool = False,
+  ) -> "Settings":
+    """Returns those of a config, on the machine of an environment.json."""
+    plain = config_utils.to_dict(config)
+    return cls(
+      recipe=plain["recipe"],
+      timing=plain["timing"],
+      sampling=Sampling(**plain["sampling"]),
+      platform=environment["platform"],
+      device_kind=environment["device_kind"],
+      compile_cache=plain["compile_cache"],
+      fit_batch=plain["fit_batch"],
+      profile=profile,
+      runs=plain["time_to_accuracy"],
+    )

@@ -211,13 +211,23 @@ def mistakes(
 
 
 def key_values(values: Mapping[str, object]) -> str:
-  """Two columns: dotted key and value."""
+  """Two columns: key, dotted where values hold others, and value."""
   body = [
     f'<tr><th scope="row"><code>{text.escape(key)}</code></th>'
     f"<td><code>{text.escape(_plain(value))}</code></td></tr>"
-    for key, value in values.items()
+    for key, value in _flat(values).items()
   ]
   return table("", body, "keys")
+
+
+def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping) and value:
+      flat |= _flat(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
 
 
 def sentences(values: Mapping[str, str]) -> str:

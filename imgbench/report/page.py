@@ -1,6 +1,5 @@
 """The HTML page of a run: one file without scripts or outside requests."""
 
-from collections.abc import Mapping
 import functools
 import html
 from importlib import resources
@@ -246,20 +245,8 @@ def _setup(run: inputs.Run) -> str:
     ("Environment", run.environment),
   ):
     if values:
-      parts.append(
-        html_tables.folded(title, html_tables.key_values(_flat(values)))
-      )
+      parts.append(html_tables.folded(title, html_tables.key_values(values)))
   return "\n".join(parts) or "<p>Not written.</p>"
-
-
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, Mapping) and value:
-      flat |= _flat(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat
 
 
 def _titled(run: inputs.Run, key: str) -> str:
