@@ -44,10 +44,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(argv: list[str]) -> None:
   """Runs the config that the flags name."""
   del argv
+  from imgbench import host_memory
   from imgbench.report import tables
   from imgbench.train import loop
 
   config, show_traceback = flags.FLAGS.config, flags.FLAGS.traceback
+  host_memory.keep()
   cli.show_log()
   cli.keep_compiled(flags.FLAGS.compilation_cache)
   with cli.one_line_errors(show_traceback):

@@ -42,6 +42,7 @@ import numpy as np
 from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import host_memory
 from imgbench import timing
 from imgbench.bench import collectives
 from imgbench.bench import compile_only
@@ -325,6 +326,7 @@ def main(argv: list[str]) -> None:
   """Measures, prints and writes the rows."""
   del argv
   values = flags.FLAGS
+  host_memory.keep()
   cli.show_log()
   config = values.config
   with cli.one_line_errors():

@@ -28,6 +28,7 @@ import jax
 from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import host_memory
 from imgbench import parallel
 from imgbench import run_files
 from imgbench import timing
@@ -220,6 +221,7 @@ def main(argv: list[str]) -> None:
   """Measures, prints and writes the rows."""
   del argv
   values = flags.FLAGS
+  host_memory.keep()
   cli.show_log()
   config = values.config
   # Only steps are measured here.

@@ -20,6 +20,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from imgbench import errors
+from imgbench import host_memory
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import exchange
@@ -175,6 +176,7 @@ def _refusing(handler: exchange.Handler) -> exchange.Handler:
 
 def main(argv: list[str]) -> None:
   """Answers the request on standard input."""
+  host_memory.keep()
   handlers = {name: _refusing(handler) for name, handler in HANDLERS.items()}
   exchange.serve(handlers, argv)
 

@@ -1,0 +1,78 @@
+"""Page faults of steps, in processes of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+_STEPS = """
+import resource
+
+import jax
+import jax.numpy as jnp
+
+from imgbench import host_memory
+
+kept = host_memory.keep()
+
+
+@jax.jit
+def step(x):
+  # Temporaries of 64 MB: products that the next ones need as a whole.
+  return ((x @ x.T) @ x).sum()
+
+
+x = jnp.ones((4000, 4))
+for _ in range(3):
+  step(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+  step(x).block_until_ready()
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(kept, faults)
+"""
+
+
+def _printed(program: str, variables: dict[str, str]) -> list[str]:
+  plain = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith("MALLOC_") and name != "GLIBC_TUNABLES"
+  }
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={**plain, "JAX_PLATFORMS": "cpu", **variables},
+  )
+  return done.stdout.split()
+
+
+def _run(variables: dict[str, str]) -> tuple[bool, int]:
+  kept, faults = _printed(_STEPS, variables)
+  return kept == "True", int(faults)
+
+
+@pytest.mark.skipif(
+  not hasattr(os, "confstr")
+  or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""),
+  reason="only glibc's malloc is set",
+)
+def test_steps_behind_the_first_take_no_new_memory():
+  kept, faults = _run({})
+  assert kept
+  # 3 steps of 64 MB would be 48,000.
+  assert faults < 1_000
+
+
+def test_what_the_environment_says_of_malloc_is_left_alone():
+  kept, faults = _run({"MALLOC_MMAP_THRESHOLD_": "1048576"})
+  assert not kept
+  assert faults > 10_000
+
+
+def test_with_an_accelerator_nothing_is_changed():
+  program = "from imgbench import host_memory; print(host_memory.keep())"
+  assert _printed(program, {"JAX_PLATFORMS": "tpu,cpu"}) == ["False"]
