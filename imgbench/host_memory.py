@@ -28,8 +28,9 @@ def keep() -> bool:
   To be called before the first device is used: threads that run already go on
   as they are. On accelerators nothing is changed, nor where the environment
   says what malloc is to do (a variable MALLOC_*, GLIBC_TUNABLES), nor with
-  another C library than glibc. The process may then hold up to twice its
-  temporaries: where they lay, smaller things may lie when the next step starts.
+  another C library than glibc. The process may then hold up to three times its
+  temporaries: one step's are freed a little after the next has taken its own,
+  and where they lay smaller things may lie by then.
 
   Returns:
     Whether it does.

@@ -56,7 +56,9 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 
   What jax.nn.dot_product_attention computes, with the heads before the tokens:
   its own order costs XLA:CPU transposes inside its matrix products, 34 ms for
-  18 forward and backward with the 8 images of a ViT-S/16 on two cores.
+  18 forward and backward with the 8 images of a ViT-S/16 on two cores. Sums
+  are divided by behind the second product, which is smaller than the weights:
+  forward 3.9 ms instead of 5.8, forward and backward 12.5 instead of 13.8.
 
   Args:
     query, key, value: [B, heads, tokens, features of a head].
@@ -67,8 +69,17 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
   logits = jnp.einsum(
     "bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32
   )
-  weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5)
-  return weights.astype(value.dtype) @ value
+  logits *= query.shape[-1] ** -0.5
+  peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+  weights = jnp.exp(logits - peak)
+  total = weights.sum(-1, keepdims=True)
+  mixed = jnp.einsum(
+    "bhqk,bhkd->bhqd",
+    weights.astype(value.dtype),
+    value,
+    preferred_element_type=jnp.float32,
+  )
+  return (mixed / total).astype(value.dtype)
 
 
 class Block(nn.Module):
