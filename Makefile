@@ -23,7 +23,7 @@ help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
 	@echo "make test         fast tests"
 	@echo "make test-all     fast and long tests"
-	@echo "make test-peers   comparisons with other metric libraries (installs them)"
+	@echo "make test-peers   comparisons with other libraries (installs them)"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make format       ruff: mend both"
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
@@ -80,8 +80,10 @@ test-slow: $(STAMP)
 test-peers: $(PEERS)
 	$(BIN)/python -m pytest -m peers tests/peers
 
-$(PEERS): $(STAMP) requirements/peers.txt
+$(PEERS): $(STAMP) requirements/peers.txt requirements/bench-peers.txt
 	$(BIN)/python -m pip install --quiet -r requirements/peers.txt
+	$(BIN)/python -m pip install --quiet --no-deps \
+	  -r requirements/bench-peers.txt
 	@touch $@
 
 test-all: test test-slow

@@ -40,7 +40,8 @@ _DESCRIBE_S = 300.0  # JAX on a large machine takes its time
 # What rows of one folder share, besides how they are measured.
 _MACHINE = (
   *("host", "platform", "device_kind", "num_devices", "processor", "cores"),
-  *("driver", "versions", "python", "xla_flags", "imgbench", "commit"),
+  *("driver", "keeps_memory", "versions", "python", "xla_flags"),
+  *("imgbench", "commit"),
 )
 
 

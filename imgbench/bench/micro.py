@@ -174,7 +174,9 @@ def _host_array(key: rows.Key) -> np.ndarray:
 
 def _to_device(key: rows.Key) -> Ready:
   array, to = _host_array(key), jax.devices()[0]
-  # On a CPU an array would be lent, not copied.
+  if jax.default_backend() == "cpu":
+    # An aligned array would be lent and not copied, whatever `may_alias` says.
+    array = np.concatenate([array[:1], array])[1:]
   start = lambda: jax.device_put(array, to, may_alias=False)
   return Ready(start, float(array.nbytes), BYTES, before=lambda: None)
 

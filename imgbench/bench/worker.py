@@ -35,13 +35,14 @@ _TRACED_STEPS = 5
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:
-  """Returns {"environment": see `environment.collect`, and driver and host}."""
+  """Returns {"environment": of `environment.collect`, and what stands here}."""
   del request
   return {
     "environment": {
       **environment.collect(),
       "host": platform.node(),
       "driver": _driver(),
+      "keeps_memory": host_memory.keep(),
     }
   }
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from imgbench import timing
@@ -136,6 +137,20 @@ def test_each_microbenchmark(name):
   }
   assert result["work"] == work[name]
   assert all(seconds > 0 for seconds in result["throughput_s"])
+
+
+def test_what_goes_to_a_cpu_is_copied_and_not_lent(monkeypatch):
+  section = {"names": (micro.TO_DEVICE,), "matmul_size": 0, "copy_mib": 0}
+  section["transfer_mib"] = 1
+  (key,) = micro.keys(section, "cpu", 1, ["float32"], ["default"])
+  room = np.empty(2**20 + 64, np.uint8)
+  start = -room.ctypes.data % 64
+  aligned = room[start : start + 2**20].view(np.float32)
+  monkeypatch.setattr(micro, "_host_array", lambda key: aligned)
+  ready = micro.prepare(key)
+  copies = [jax.block_until_ready(ready.start()) for _ in range(2)]
+  places = {copy.unsafe_buffer_pointer() for copy in copies}
+  assert len(places) == 2
 
 
 def test_one_device_has_no_all_reduce():
