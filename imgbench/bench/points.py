@@ -138,8 +138,7 @@ def check(config: ml_collections.ConfigDict) -> dict[str, list]:
   for name, value in config.timing.items():
     counts = ("least_steps", "most_steps", "rounds", "in_flight")
     _check_least(f"timing.{name}", value, 1 if name in counts else 0)
-  for name in config.micro.names:
-    _check_name("micro.names", name, micro.NAMES)
+  _named("micro.names", config.micro.names, micro.NAMES)
   for name in _MICRO[1:]:
     _check_least(f"micro.{name}", config.micro[name], 0)
   return lists
@@ -169,9 +168,11 @@ def expand(config: ml_collections.ConfigDict, machine: Machine) -> Points:
         f" {', '.join(PEER_TASKS)}, strategy jit on one device, data=device and"
         f" a model of {', '.join(torch_peer.MODELS)}"
       )
+  section = config_utils.arguments(config.micro)
+  section["names"] = _named("micro.names", section["names"], micro.NAMES)
   return Points(
     micro.keys(
-      config_utils.arguments(config.micro),
+      section,
       machine.platform,
       machine.num_devices,
       *_products(wanted),
@@ -359,15 +360,22 @@ def _grouped(keys: Sequence[rows.Key]) -> list[list[rows.Key]]:
 
 
 def _listed(name: str, values: Any) -> list:
+  if name not in _NUMBERS:
+    return _named(name, values, _NAMES[name])
   if isinstance(values, str) or not isinstance(values, Iterable):
     values = (values,)
-  if name in _NUMBERS:
-    for value in values:
-      _check_least(name, value, 0 if name == "devices" else 1)
-    return list(dict.fromkeys(values))
+  for value in values:
+    _check_least(name, value, 0 if name == "devices" else 1)
+  return list(dict.fromkeys(values))
+
+
+def _named(name: str, values: Any, known: Iterable[str]) -> list[str]:
+  """The names of a list, each once; a text may hold several."""
+  if isinstance(values, str) or not isinstance(values, Iterable):
+    values = (values,)
   names = [part.strip() for v in values for part in str(v).split(",")]
   for part in names:
-    _check_name(name, part, _NAMES[name])
+    _check_name(name, part, known)
   return list(dict.fromkeys(names))
 
 

@@ -5,6 +5,7 @@ import dataclasses
 
 from matplotlib import figure as mpl_figure
 from matplotlib import lines
+from matplotlib import ticker
 
 from imgbench.bench import report_figures as figures
 from imgbench.bench import report_selection as select
@@ -128,6 +129,9 @@ def _scales(axis, limits: tuple[float, ...]) -> None:
   axis.set_xlim(*limits[:2])
   axis.set_ylim(*limits[2:])
   axis.grid(True)
+  for one in (axis.xaxis, axis.yaxis):
+    one.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    one.set_minor_locator(ticker.NullLocator())
   axis.yaxis.set_major_formatter(lambda value, _: row_text.tick(value))
   axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 

@@ -61,6 +61,15 @@ def test_all_devices_are_their_number():
   assert [k.devices for k in found.micro if k.name == "all_reduce"] == [4]
 
 
+def test_names_in_one_text():
+  made = config(models=("resnet18, vit_ti16",), batch_sizes=(8,))
+  made.micro.names = ("dispatch,memory_copy", "dispatch")
+  found = points.expand(made, ONE)
+  assert [key.name for key in found.micro] == ["dispatch", "memory_copy"]
+  models = {key.model for group in found.groups for key in group}
+  assert models == {"resnet18", "vit_ti16"}
+
+
 def test_peers_stand_beside_what_they_have_a_counterpart_for():
   made = config(
     models=("resnet18", "cnn"),
