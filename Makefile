@@ -13,6 +13,7 @@ DEMO_DIR ?= runs/demo
 PREPARE := .venv-prepare
 # Has PyTorch with timm and torchvision, whose models the benchmark measures.
 BENCH_PEERS := .venv-bench-peers
+PEER_MODELS := $(BENCH_PEERS)/.imgbench-installed
 export IMGBENCH_PREPARE_PYTHON := $(wildcard $(CURDIR)/$(PREPARE)/bin/python)
 PYTEST := $(BIN)/python -m pytest -n 2
 
@@ -77,13 +78,22 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 # Needs Python 3.11, for which there are CPU builds of all of them.
-test-peers: $(PEERS)
+# Networks are compared where torchvision is, which torchmetrics would import
+# and which lacks some of its operators beside a CPU build of PyTorch.
+test-peers: $(PEERS) $(PEER_MODELS)
 	$(BIN)/python -m pytest -m peers tests/peers
+	IMGBENCH_PEERS_PYTHON=$(BENCH_PEERS)/bin/python \
+	  $(BENCH_PEERS)/bin/python -m pytest -m peers \
+	  tests/peers/models_test.py tests/peers/torch_peer_test.py
 
-$(PEERS): $(STAMP) requirements/peers.txt requirements/bench-peers.txt
+$(PEERS): $(STAMP) requirements/peers.txt
 	$(BIN)/python -m pip install --quiet -r requirements/peers.txt
-	$(BIN)/python -m pip install --quiet --no-deps \
-	  -r requirements/bench-peers.txt
+	@touch $@
+
+$(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py
+	$(BENCH_PEERS)/bin/python -m pip install --quiet \
+	  -c requirements/constraints-$$($(PYTHON) -c \
+	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[test]'
 	@touch $@
 
 test-all: test test-slow
@@ -101,5 +111,5 @@ constraints:
 	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(PREPARE) build *.egg-info .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) build *.egg-info .pytest_cache .ruff_cache \
 	  imgbench/data/_turbo*
