@@ -55,7 +55,7 @@ $(PREPARE)/.installed: setup.py
 	@touch $@
 
 # TORCH_INDEX=URL: where the build of PyTorch comes from, if not from pip's
-# default, which for Linux is the CUDA one.
+# default, which for Linux is the CUDA one; test-peers takes it too.
 bench-peers: $(BENCH_PEERS)/.installed
 
 $(BENCH_PEERS)/.installed: requirements/bench-peers.txt
@@ -90,7 +90,8 @@ $(PEERS): $(STAMP) requirements/peers.txt
 	$(BIN)/python -m pip install --quiet -r requirements/peers.txt
 	@touch $@
 
-$(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py
+$(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
+  $(wildcard requirements/constraints-*.txt)
 	$(BENCH_PEERS)/bin/python -m pip install --quiet \
 	  -c requirements/constraints-$$($(PYTHON) -c \
 	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[test]'
@@ -111,5 +112,5 @@ constraints:
 	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) build *.egg-info .pytest_cache .ruff_cache \
-	  imgbench/data/_turbo*
+	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) build *.egg-info \
+	  .pytest_cache .ruff_cache imgbench/data/_turbo*

@@ -326,7 +326,7 @@ def main(argv: list[str]) -> None:
   """Measures, prints and writes the rows."""
   del argv
   values = flags.FLAGS
-  host_memory.keep()
+  kept = host_memory.keep()
   cli.show_log()
   config = values.config
   with cli.one_line_errors():
@@ -336,6 +336,7 @@ def main(argv: list[str]) -> None:
   print(text(wanted, rows, facts))
   if values.out:
     about = {
+      "keeps_memory": kept,
       "config": values["config"].config_filename,
       "config_hash": config_utils.config_hash(config),
       "model": config.model.name,

@@ -221,7 +221,7 @@ def main(argv: list[str]) -> None:
   """Measures, prints and writes the rows."""
   del argv
   values = flags.FLAGS
-  host_memory.keep()
+  kept = host_memory.keep()
   cli.show_log()
   config = values.config
   # Only steps are measured here.
@@ -235,6 +235,7 @@ def main(argv: list[str]) -> None:
     if values.starts:
       rows |= measure_starts(_config_arguments(sys.argv[1:]), values.starts)
   facts = {
+    "keeps_memory": kept,
     "config": values["config"].config_filename,
     "config_hash": config_utils.config_hash(config),
     "seed": config.seed,

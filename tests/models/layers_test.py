@@ -100,6 +100,18 @@ def test_small_images(size, kernel_size, stride, padding):
   assert "conv_general_dilated" not in text
 
 
+@pytest.mark.parametrize(
+  ("batch", "size", "kernel_size", "padding"),
+  [(2, 1, 5, 0), (2, 1, 3, 0), (0, 2, 5, 2), (2, 1, 2, 3)],
+)
+def test_nothing_comes_out_or_goes_in(batch, size, kernel_size, padding):
+  x, kernel = make_input(batch, size, kernel_size)
+  got = layers.convolve(x, kernel, 1, padding)
+  expected = layers._plain_convolve(x, kernel, 1, padding)
+  assert got.shape == expected.shape
+  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_number_of_parts(monkeypatch):
   monkeypatch.setattr(layers, "POSITIONS_PER_PART", 4096)
   assert layers._num_parts((500, 16, 16, 8)) == 25  # 31.25 wanted
@@ -108,10 +120,11 @@ def test_number_of_parts(monkeypatch):
   assert layers._num_parts((1, 3, 3, 8)) == 1
 
 
-def test_gradients_of_a_sharded_batch(monkeypatch):
+@pytest.mark.parametrize(("size", "kernel_size"), [(8, 3), (2, 5)])
+def test_gradients_of_a_sharded_batch(monkeypatch, size, kernel_size):
   """Each device takes its own rows in parts; they are summed once."""
   monkeypatch.setattr(layers, "POSITIONS_PER_PART", 64)
-  x, kernel = make_input(32, 8, 3)
+  x, kernel = make_input(32, size, kernel_size)
   loss = lambda x, kernel: jnp.sum(layers.convolve(x, kernel) ** 2)
   gradient = lambda x, kernel: (jax.grad(loss, argnums=1)(x, kernel),)
   results, summed = [], []
@@ -124,9 +137,10 @@ def test_gradients_of_a_sharded_batch(monkeypatch):
       .compile()
     )
     results.append(compiled(*arguments)[0])
-    summed.append([one.kind for one in collectives.find(compiled.as_text())])
+    found = collectives.find(compiled.as_text())
+    summed.append([(one.kind, one.elements) for one in found])
   np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-3)
-  assert summed == [[], [collectives.ALL_REDUCE]]
+  assert summed == [[], [(collectives.ALL_REDUCE, kernel.size)]]
 
 
 def test_halve_is_a_max_pool():

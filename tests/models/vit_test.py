@@ -246,10 +246,10 @@ def test_softmax_is_in_float32_and_products_in_half_precision():
   exponentials = [line for line in text.splitlines() if "= exp " in line]
   products = [line for line in text.splitlines() if "dot_general[" in line]
   assert exponentials and all(":f32[" in line for line in exponentials)
-  # Patches, and six in each block; the head's is the only one of float32, the
-  # two products of attention are summed in it.
+  # Patches, and six in each block; the head's is the only one in float32, the
+  # products of queries and keys are summed in it.
   halves = [line for line in products if ":bf16[" in line]
-  assert len(products) == 1 + 2 * 8 + 1 and len(halves) == 1 + 2 * 6
+  assert len(products) == 1 + 2 * 8 + 1 and len(halves) == 1 + 2 * 7
 
 
 def test_evaluation_is_deterministic_and_each_image_its_own():
