@@ -9,6 +9,7 @@ import pytest
 
 _STEPS = """
 import resource
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +26,15 @@ def step(x):
 
 
 x = jnp.ones((4000, 4))
-for _ in range(10):
-  step(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
   step(x).block_until_ready()
-faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults = []
+for _ in range(15):
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  step(x).block_until_ready()
+  faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+# A step that begins before the last one's memory is free takes more of it once.
+faults = statistics.median(faults)
 print(kept, faults)
 """
 
@@ -67,8 +71,8 @@ def _run(variables: dict[str, str]) -> tuple[bool, int]:
 def test_steps_behind_the_first_take_no_new_memory():
   kept, faults = _run({})
   assert kept
-  # 3 steps of 64 MB would be 48,000.
-  assert faults < 1_000
+  # A step's 64 MB would be 16,000.
+  assert faults < 100
 
 
 @pytest.mark.skipif(
@@ -78,7 +82,7 @@ def test_steps_behind_the_first_take_no_new_memory():
 def test_what_the_environment_says_of_malloc_is_left_alone():
   kept, faults = _run({"MALLOC_MMAP_THRESHOLD_": "1048576"})
   assert not kept
-  assert faults > 10_000
+  assert faults > 5_000
 
 
 def test_with_an_accelerator_nothing_is_changed():
