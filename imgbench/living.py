@@ -1,10 +1,23 @@
-"""Whether a process that was written down still runs."""
+"""Processes: whether one that was written down runs, and the parent's end."""
 
 from collections.abc import Mapping
+import ctypes
 import os
 import pathlib
 import socket
+import sys
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def ask_for_signal_at_end_of_parent(number: int) -> None:
+  """Has Linux send this process a signal when its parent ends; 0: none.
+
+  It outlives exec, and comes with the end of each of the parent's threads.
+  """
+  if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def facts(pid: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _TRACED_STEPS = 5
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:
-  """Returns {"environment": of `environment.collect`, and what stands here}."""
+  """Returns {"environment": that of `environment.collect` and three more}."""
   del request
   return {
     "environment": {

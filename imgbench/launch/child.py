@@ -6,12 +6,12 @@ CORES are numbers with commas between; "-": all. When the launcher ends, even
 by kill -9, the kernel sends the run SIGTERM: it saves and stops.
 """
 
-import ctypes
 import os
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+from imgbench import living
+
 _EXIT_PREEMPTED = 75
 
 
@@ -22,9 +22,7 @@ def main(argv: list[str]) -> None:
     argv: as sys.argv.
   """
   launcher, cores, *command = argv[1:]
-  if sys.platform == "linux":
-    # It outlives exec.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+  living.ask_for_signal_at_end_of_parent(signal.SIGTERM)
   if os.getppid() != int(launcher):
     sys.exit(_EXIT_PREEMPTED)  # It ended before it was said.
   if cores != "-":

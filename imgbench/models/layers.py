@@ -90,11 +90,12 @@ def convolve(
   return _convolve(x, kernel, stride, padding)
 
 
-def _is_small(x, kernel, padding) -> bool:
-  """Whether images are so small that kernels meet little but padding."""
+def _form(x, kernel, padding) -> Callable:
+  """How to convolve: where kernels meet little but padding, by a product."""
   size, (height, width) = kernel.shape[0], x.shape[1:3]
   meets = min(height, width) + 2 * padding >= size >= padding
-  return meets and 0 < 2 * height * width <= size * size
+  small = meets and 0 < 2 * height * width <= size * size
+  return _convolve_small if small else _plain_convolve
 
 
 def _convolve_small(x, kernel, stride, padding):
@@ -131,8 +132,7 @@ def _plain_convolve(x, kernel, stride, padding):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x, kernel, stride, padding):
-  small = _is_small(x, kernel, padding)
-  form = _convolve_small if small else _plain_convolve
+  form = _form(x, kernel, padding)
   return form(x, kernel, stride, padding)
 
 
@@ -142,8 +142,7 @@ def _convolve_forward(x, kernel, stride, padding):
 
 def _convolve_backward(stride, padding, saved, grad):
   x, kernel = saved
-  small = _is_small(x, kernel, padding)
-  form = _convolve_small if small else _plain_convolve
+  form = _form(x, kernel, padding)
   _, pull_x = jax.vjp(lambda x: form(x, kernel, stride, padding), x)
 
   def plain(x, grad):
@@ -157,7 +156,7 @@ def _convolve_backward(stride, padding, saved, grad):
     part = lambda i: plain(x[:, i], grad[:, i]).astype(jnp.float32)
     return sum(part(i) for i in range(parts)).astype(kernel.dtype)
 
-  if small:
+  if form is _convolve_small:
     # Else devices would tell each other the gradient of the larger matrix.
     grad_kernel = _summed_over_devices(plain)(x, grad)
   else:

@@ -1,16 +1,13 @@
 """SIGTERM and Ctrl-C ask a run to save and stop; a second one ends it."""
 
-import ctypes
 import signal
-import sys
 import threading
 
 from absl import logging
 
 from imgbench import errors
+from imgbench import living
 from imgbench.parallel import processes
-
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class StopRequest:
@@ -59,7 +56,9 @@ class StopRequest:
   def _handle(self, number, frame) -> None:
     del frame
     self._requested = True
-    _forget_parent()
+    # Where they were asked for (`launch.child`) more would come, one with the
+    # end of each thread of the parent, and end the run before it has saved.
+    living.ask_for_signal_at_end_of_parent(0)
     for known, handler in self._before.items():
       signal.signal(known, handler)
     name = signal.Signals(number).name
@@ -70,13 +69,3 @@ class StopRequest:
       )
       raise self._raised
     logging.warning("%s: saving, then stopping; a second one ends it", name)
-
-
-def _forget_parent() -> None:
-  """Asks the kernel for no more signals at the end of the parent.
-
-  Where they were asked for (`launch.child`) they come with the end of each of
-  its threads, and a second one would end the run before it has saved.
-  """
-  if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)

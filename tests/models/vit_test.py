@@ -252,6 +252,18 @@ def test_softmax_is_in_float32_and_products_in_half_precision():
   assert len(products) == 1 + 2 * 8 + 1 and len(halves) == 1 + 2 * 7
 
 
+def test_gradients_of_half_precision_are_products_of_half_precision():
+  array = jax.ShapeDtypeStruct((2, 3, 5, 4), jnp.bfloat16)
+  loss = lambda *x: vit.attend(*x).astype(jnp.float32).sum()
+  jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(array, array, array)
+  products = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+  halves = [
+    e for e in products if all(v.aval.dtype == "bfloat16" for v in e.invars)
+  ]
+  # Those of the logits alone have a gradient in float32, as their sums are.
+  assert len(products) == 6 and len(halves) == 4
+
+
 def test_evaluation_is_deterministic_and_each_image_its_own():
   model = build(dropout=0.5, drop_path=0.5)
   variables = make_variables(model)
