@@ -17,8 +17,21 @@ PEER_MODELS := $(BENCH_PEERS)/.imgbench-installed
 export IMGBENCH_PREPARE_PYTHON := $(wildcard $(CURDIR)/$(PREPARE)/bin/python)
 PYTEST := $(BIN)/python -m pytest -n 2
 
+# What a host with an accelerator and without network lacks. KIT: its folder,
+# KIT_MB: its size at most, in MiB; CIFAR10: data_dir of the prepared CIFAR-10;
+# AIRBENCH: a clone of KellerJordan/cifar10-airbench.
+KIT ?= kit
+KIT_MB ?= 45
+CIFAR10 ?=
+AIRBENCH ?=
+KIT_DATA := build/accelerator-kit
+# As the host's image, but for CPUs: the suite is rehearsed there.
+HOST := .venv-accelerator-host
+CHECK_DIR := runs/accelerator-check
+
 .PHONY: help demo test test-slow test-all test-peers lint format venv \
-  prepare-venv bench-peers constraints clean
+  prepare-venv bench-peers accelerator-kit accelerator-kit-check constraints \
+  clean
 
 help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
@@ -30,6 +43,8 @@ help:
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
 	@echo "make bench-peers  an environment with PyTorch models ($(BENCH_PEERS))"
 	@echo "make venv         only the environment, in $(VENV)"
+	@echo "make accelerator-kit        what a host without network lacks ($(KIT))"
+	@echo "make accelerator-kit-check  rehearse the accelerator suite with it"
 	@echo "make constraints  pin what a fresh resolution gives"
 
 venv: $(STAMP)
@@ -64,6 +79,40 @@ $(BENCH_PEERS)/.installed: requirements/bench-peers.txt
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(BENCH_PEERS)/bin/python -m pip install --quiet numpy pillow pyyaml
 	$(BENCH_PEERS)/bin/python -m pip install --quiet --no-deps -r $<
+	@touch $@
+
+accelerator-kit $(KIT)/kit.json: $(KIT_DATA)/data
+	$(PREPARE)/bin/python experiments/accelerator/kit.py --out=$(KIT) \
+	  --max_mb=$(KIT_MB) --imagenet=$(KIT_DATA)/data \
+	  $(if $(CIFAR10),--cifar10=$(CIFAR10)) \
+	  $(if $(AIRBENCH),--airbench=$(AIRBENCH))
+
+# Pictures as large as ImageNet's, few and synthetic.
+$(KIT_DATA)/data: $(PREPARE)/.installed
+	rm -rf $(KIT_DATA)
+	$(PREPARE)/bin/python -m imgbench.data.fake_imagenet \
+	  --out=$(KIT_DATA)/manual --classes=8 --train_per_class=12 --only_base
+	$(PREPARE)/bin/python -m imgbench.data.prepare --skip_checksums \
+	  --manual_dir=$(KIT_DATA)/manual --data_dir=$(KIT_DATA)/part \
+	  --dataset=imagenet2012
+	mv $(KIT_DATA)/part $@
+
+accelerator-kit-check: $(STAMP) $(KIT)/kit.json $(HOST)/.installed \
+  $(BENCH_PEERS)/.installed
+	rm -rf $(CHECK_DIR) $(CHECK_DIR).work
+	PYTHON=$(HOST)/bin/python \
+	  IMGBENCH_PEERS_PYTHON=$(CURDIR)/$(BENCH_PEERS)/bin/python \
+	  sh experiments/accelerator/run.sh $(KIT) --out=$(CHECK_DIR) --tiny
+	$(BIN)/python -m experiments.accelerator.results --check=$(CHECK_DIR) \
+	  --complete
+
+$(HOST)/.installed: requirements/accelerator-host.txt \
+  requirements/constraints-py312.txt
+	@test -n "$$(.ci/find-python 3.12)" || { echo "no Python 3.12 was found;" \
+	  "install one, the kit is for it"; exit 2; }
+	$$(.ci/find-python 3.12) -m venv --clear $(HOST)
+	$(HOST)/bin/python -m pip install --quiet \
+	  -c requirements/constraints-py312.txt -r $<
 	@touch $@
 
 demo: $(STAMP)
@@ -112,5 +161,5 @@ constraints:
 	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) build *.egg-info \
+	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) $(HOST) $(KIT) build *.egg-info \
 	  .pytest_cache .ruff_cache imgbench/data/_turbo*

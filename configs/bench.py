@@ -1,8 +1,10 @@
 """The accelerator benchmark: what is measured, and how.
 
 Command: python -m imgbench.bench --config=configs/bench.py:quick --out=DIR
-Options (behind a colon): `quick`, two small models at 32 pixels; `full`, ten
-models in two dtypes and three batch sizes, with PyTorch where it is installed.
+Options (after a colon): `quick`, two small models at 32 pixels; `full`, ten
+models in two dtypes and three batch sizes, with PyTorch where it is installed;
+`accelerator`, what the accelerator suite measures first (docs/accelerator.md);
+`rehearsal`, the same on a CPU in tiny sizes.
 Without one: ResNet-50 and ViT-S/16 at 224 pixels in batches of 32.
 Hardware and time: any that JAX runs on; `quick` is made for 5 minutes on 2 CPU
 cores, `full` for some hours on an accelerator.
@@ -32,7 +34,9 @@ IMAGENET_MODELS = (
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  options = common.parse_options(arg, quick=False, full=False)
+  options = common.parse_options(
+    arg, quick=False, full=False, accelerator=False, rehearsal=False
+  )
   config = ml_collections.ConfigDict()
   # What is measured: each combination is a point.
   config.models = ("resnet50", "vit_s16")
@@ -106,6 +110,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     _make_quick(config)
   if options.full:
     _make_full(config)
+  if options.accelerator or options.rehearsal:
+    _make_accelerator(config)
+  if options.rehearsal:
+    _make_rehearsal(config)
   return config
 
 
@@ -153,3 +161,30 @@ def _make_full(config: ml_collections.ConfigDict) -> None:
   config.frameworks = ("imgbench", "torch-eager", "torch-compile")
   config.per_model.wide_resnet28_10 = dict(image_sizes=(32,))
   config.fit_batch = True
+
+
+def _make_accelerator(config: ml_collections.ConfigDict) -> None:
+  """Few processes and short rounds: device time is what is scarce."""
+  config.batch_sizes = (256,)
+  config.dtypes = ("bfloat16",)
+  config.tasks = ("train", "infer")
+  config.devices = (1,)  # as PyTorch's
+  config.frameworks = ("imgbench", "torch-compile")
+  config.fit_batch = True
+  config.timing.update(latency_s=0.5, most_steps=50, round_s=0.7)
+  config.sampling.update(
+    processes=2, most_processes=3, relative_width=0.0, row_s=90.0, process_s=240
+  )
+
+
+def _make_rehearsal(config: ml_collections.ConfigDict) -> None:
+  config.models = ("resnet18", "vit_ti16")
+  config.batch_sizes = (2,)
+  config.image_sizes = (32,)
+  config.dtypes = ("float32",)
+  config.frameworks = ("imgbench", "torch-eager")
+  config.timing.update(
+    latency_s=0.05, least_steps=2, most_steps=4, round_s=0.05, warmup_steps=1
+  )
+  config.sampling.update(processes=2, most_processes=2, row_s=30.0)
+  config.micro.update(copy_mib=8, transfer_mib=8, matmul_size=256)

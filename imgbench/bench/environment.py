@@ -62,10 +62,13 @@ def collect() -> dict[str, Any]:
 
 
 def commit() -> str:
-  """The commit of the code that runs, "+" behind it if it was changed."""
+  """The commit of the code that runs, with "+" appended if it was changed.
+
+  Code without its repository may be told by IMGBENCH_COMMIT.
+  """
   folder = pathlib.Path(imgbench.__file__).parents[1]
   if not (folder / ".git").exists():
-    return "unknown"
+    return os.environ.get("IMGBENCH_COMMIT", "unknown")
   git = lambda *args: subprocess.run(
     ["git", "-C", str(folder), *args], capture_output=True, text=True
   )

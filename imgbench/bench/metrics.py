@@ -62,6 +62,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "model", "resnet50", "Of the evaluation step.", flag_values=flag_values
   )
+  flags.DEFINE_enum(
+    "step_dtype",
+    "float32",
+    ["float32", "bfloat16"],
+    "Activations of the evaluation step.",
+    flag_values=flag_values,
+  )
   flags.DEFINE_bool(
     "peers", True, "Measure those installed.", flag_values=flag_values
   )
@@ -228,7 +235,7 @@ def _rotated(tools: Mapping, number: int) -> list[tuple[str, Any]]:
 
 
 def measure_eval_step(
-  name: str, batch: int, rounds: int
+  name: str, batch: int, rounds: int, dtype: str = "float32"
 ) -> dict[str, record.Spread]:
   """Rows of a model's forward pass, alone and with metrics in the step.
 
@@ -237,10 +244,10 @@ def measure_eval_step(
   """
   classes, shape = 1000, (224, 224, 3)
   model = models.build_model(
-    name, num_classes=classes, image_shape=shape, dtype=jnp.float32
+    name, num_classes=classes, image_shape=shape, dtype=jnp.dtype(dtype)
   )
   variables = jax.jit(model.init)(jax.random.key(0))
-  images = jax.random.normal(jax.random.key(1), (batch, *shape))
+  images = jax.random.normal(jax.random.key(1), (batch, *shape), dtype)
   problem = draw(max(batch, classes), classes)
   arrays = [x[:batch] for x in _on_device(problem)]
   logits, labels, codes, left_out = arrays
@@ -323,11 +330,16 @@ def main(argv: list[str]) -> None:
     del tools, problem
     if values.step_batch:
       rows |= measure_eval_step(
-        values.model, values.step_batch, values.step_rounds
+        values.model,
+        values.step_batch,
+        values.step_rounds,
+        values.step_dtype,
       )
   facts = {
     name: values[name].value
-    for name in ("examples", "classes", "batch", "step_batch", "model")
+    for name in (
+      *("examples", "classes", "batch", "step_batch", "step_dtype", "model"),
+    )
   }
   facts["peers"] = metrics_peers.available()
   for name, spread in rows.items():

@@ -175,7 +175,7 @@ def expand(config: ml_collections.ConfigDict, machine: Machine) -> Points:
       section,
       machine.platform,
       machine.num_devices,
-      *_products(wanted),
+      *_products(wanted, lists),
     ),
     _grouped(wanted),
     _runs(config.time_to_accuracy, machine),
@@ -193,11 +193,16 @@ def how(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   )
 
 
-def _products(keys: Iterable[rows.Key]) -> tuple[list[str], list[str]]:
-  """Dtypes and precisions of the matrix product that the points need."""
-  pairs = [(k.dtype, k.matmul_precision) for k in keys] or [
-    ("float32", "default")
-  ]
+def _products(
+  keys: Iterable[rows.Key], lists: dict[str, list]
+) -> tuple[list[str], list[str]]:
+  """Dtypes and precisions of the matrix product: those of the points.
+
+  Without any points: those that the lists name.
+  """
+  pairs = [(k.dtype, k.matmul_precision) for k in keys] or list(
+    itertools.product(lists["dtypes"], lists["matmul_precisions"])
+  )
   return [d for d, _ in pairs], [p for _, p in pairs]
 
 

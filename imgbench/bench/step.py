@@ -6,7 +6,8 @@ python -m imgbench.bench.step --config=configs/cifar10_fast.py \
 Measured in turn, round by round in one process, so that ratios hold on a
 machine whose speed drifts:
 - step: on one fixed batch that is on the device (no input path);
-- step_with_input: with gather, augmentation and normalisation;
+- step_with_input: with gather, augmentation and normalisation on the device
+  (of a streamed data set the images are decoded before);
 - loop: a whole run of that many steps as `imgbench.main` makes it, with its
   order of examples, logging (as the config says), finite check, status and one
   checkpoint at the end; without set-up, compiling, evaluation and report.
@@ -64,13 +65,18 @@ class FixedBatch:
   """The train step alone, again and again on one batch."""
 
   def __init__(self, parts: setup.Parts):
-    order = parts.feed.at(0, 1)
+    fed = parts.feed.at(0, 1)
+    if parts.train_data is None:  # Images are decoded on the host.
+      images, label = fed["image"], fed["label"]
+    else:
+      images = parts.train_data.image
+      label = parts.train_data.label[fed["index"]]
     key = jax.random.key(0)
     sample = lambda *args: parts.strategy.as_batch(parts.compute.sample(*args))
     image = parts.strategy.jit(sample, out=parts.strategy.batch)(
-      parts.train_data.image, order["index"], order["epoch"], key
+      images, fed["index"], fed["epoch"], key
     )
-    label = parts.strategy.shard_batch(parts.train_data.label[order["index"]])
+    label = parts.strategy.shard_batch(label)
     self._batch = {"image": image, "label": label}
     self._state = jax.tree.map(lambda x: x.copy(), parts.state)
     self._step = (
@@ -91,7 +97,11 @@ class FixedBatch:
 
 
 class WithInput:
-  """The device step, called bare with orders made before."""
+  """The device step, called bare with batches that are on the devices.
+
+  They hold the order of the examples, or their decoded images where the data
+  set is streamed: the host's part of the input counts in the loop alone.
+  """
 
   def __init__(self, parts: setup.Parts, steps: int):
     self._data = parts.train_data

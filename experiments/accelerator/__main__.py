@@ -1,0 +1,398 @@
+"""Measures what only an accelerator can show, in stages and within a budget.
+
+python -m experiments.accelerator --out=DIR --budget_s=540 --kit=KIT
+python -m experiments.accelerator --out=DIR --tiny    # rehearsal on a CPU
+
+Stages run in order of value (`stages.py`), each command in processes of its
+own, stopped at the stage's share of the budget. What has been measured is in
+DIR after each stage; the same command again skips finished stages and retries
+the others. A stage that fails leaves the others alone. Exit codes: 0 done (also
+where stages were skipped or ran out of time), 1 a stage failed, 2 bad input, 75
+stopped. See docs/accelerator.md.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import importlib.metadata
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+from typing import TextIO
+
+from absl import app
+from absl import flags
+import jax
+
+from experiments.accelerator import kit as kit_lib
+from experiments.accelerator import output
+from experiments.accelerator import stages as stages_lib
+from imgbench import cli
+from imgbench import errors
+from imgbench import run_files
+from imgbench import timing
+from imgbench import writers
+from imgbench.bench import exchange
+
+OK, SKIPPED, FAILED, TIMEOUT = "ok", "skipped", "failed", "timeout"
+# A stage is not started with less time than this, in seconds.
+LEAST_S = 5.0
+# For the page and the archives, at the end.
+_OUTPUT_S = 15.0
+# Between the request to stop and the kill.
+_GRACE_S = 10.0
+_LOCK_S = 60.0
+_PACKAGES = (
+  *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu"),
+  *("flax", "optax", "orbax-checkpoint", "chex", "numpy", "torch"),
+  *("torchvision", "timm", "triton", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
+)
+_GPU_FIELDS = (
+  *("name", "driver_version", "vbios_version", "memory.total", "pstate"),
+  *("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem"),
+  *("power.limit", "temperature.gpu", "persistence_mode", "ecc.mode.current"),
+)
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --out, --budget_s, --tiny, --stages and where things are."""
+  for name, default, text in (
+    ("out", None, "Folder of the results."),
+    ("work_dir", "", "Folder of everything in between; default: OUT.work."),
+    ("kit", "", "Folder that `make accelerator-kit` filled."),
+    ("cifar10_dir", "", "data_dir of CIFAR-10; default: that of the kit."),
+    ("imagenet_dir", "", "data_dir of imagenet2012; default: the kit's."),
+    ("airbench", "", "Path of airbench94_muon.py; default: that of the kit."),
+  ):
+    flags.DEFINE_string(name, default, text, flag_values=flag_values)
+  flags.DEFINE_float(
+    "budget_s", 540.0, "Seconds that all may take.", 1, flag_values=flag_values
+  )
+  flags.DEFINE_bool(
+    "tiny", False, "Rehearse in tiny sizes.", flag_values=flag_values
+  )
+  flags.DEFINE_list(
+    "stages",
+    [stage.name for stage in stages_lib.STAGES],
+    "Names of the stages to run, in this order.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "max_files", 8, "Files in OUT, at most.", 3, flag_values=flag_values
+  )
+  flags.DEFINE_float(
+    "max_file_mb",
+    16.0,
+    "Size of a file in OUT, at most, in MB.",
+    0.1,
+    flag_values=flag_values,
+  )
+
+
+def find_stages(names: Sequence[str]) -> list[stages_lib.Stage]:
+  """Returns stages by name. Raises InputError for an unknown one."""
+  known = {stage.name: stage for stage in stages_lib.STAGES}
+  for name in names:
+    if name not in known:
+      raise errors.InputError(
+        f"--stages: expected names of {', '.join(known)}, got {name!r}"
+      )
+  return [known[name] for name in names]
+
+
+def build_suite(values: flags.FlagValues) -> stages_lib.Suite:
+  """Returns what the flags name; the kit is unpacked into the work folder.
+
+  Raises:
+    InputError: a path that is not there, or a broken kit.
+  """
+  work = pathlib.Path(values.work_dir or f"{values.out.rstrip('/')}.work")
+  for name in ("kit", "cifar10_dir", "imagenet_dir", "airbench"):
+    if values[name].value and not pathlib.Path(values[name].value).exists():
+      raise errors.InputError(
+        f"--{name}: no such file or folder: {values[name].value}"
+      )
+  found = kit_lib.unpack(values.kit, work / "kit") if values.kit else {}
+  path = lambda name: values[name].value or found.get(name, "")
+  absolute = lambda text: str(pathlib.Path(text).resolve()) if text else ""
+  return stages_lib.Suite(
+    work=work.resolve(),
+    tiny=values.tiny,
+    cifar10_dir=absolute(path("cifar10_dir")),
+    imagenet_dir=absolute(path("imagenet_dir")),
+    airbench=absolute(path("airbench")),
+  )
+
+
+@contextlib.contextmanager
+def locked(work: pathlib.Path) -> Iterator[TextIO]:
+  """Keeps other calls out of the work folder.
+
+  The commands of the stages inherit the lock, so that what a killed call has
+  left running ends before another one measures.
+
+  Raises:
+    InputError: another call has been in the folder for a minute.
+  """
+  work.mkdir(parents=True, exist_ok=True)
+  with (work / "lock").open("w") as file:
+    deadline = timing.clock() + _LOCK_S
+    while True:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      except BlockingIOError:
+        if timing.clock() > deadline:
+          raise errors.InputError(
+            f"--work_dir: another call is running in {work}; wait for it, or"
+            " give another --out"
+          ) from None
+        time.sleep(0.2)
+    yield file
+
+
+def describe_host() -> dict[str, Any]:
+  """Returns versions of packages, and GPUs as nvidia-smi finds them, idle."""
+  versions = {}
+  for name in _PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[name] = importlib.metadata.version(name)
+  command = ["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}"]
+  try:
+    out = subprocess.run(
+      [*command, "--format=csv,noheader"], capture_output=True, text=True
+    )
+    lines = out.stdout.splitlines() if out.returncode == 0 else []
+  except OSError:
+    lines = []
+  gpus = [
+    dict(zip(_GPU_FIELDS, map(str.strip, line.split(",")), strict=False))
+    for line in lines
+  ]
+  return {"versions": versions, "gpus": gpus}
+
+
+class Runner:
+  """Runs stages and records how each ended, in WORK/stages/NAME.json.
+
+  Args:
+    suite: what the stages are run on.
+    budget_s: seconds for all of them.
+    lock: file that commands keep open, see `locked`.
+    clock: seconds.
+  """
+
+  def __init__(
+    self,
+    suite: stages_lib.Suite,
+    budget_s: float,
+    lock: TextIO,
+    clock=timing.clock,
+  ):
+    self._suite, self._lock, self._clock = suite, lock, clock
+    self._budget_s = budget_s
+    self._end = clock() + budget_s - _OUTPUT_S * (not suite.tiny)
+    self._records = suite.work / "stages"
+    self._logs = suite.work / "logs"
+    for folder in (self._records, self._logs):
+      folder.mkdir(parents=True, exist_ok=True)
+
+  @property
+  def left_s(self) -> float:
+    """Seconds of the budget that are left for stages."""
+    return self._end - self._clock()
+
+  def record(self, stage: stages_lib.Stage) -> dict[str, Any]:
+    """Returns how a stage ended; empty where it has not run."""
+    path = self._records / f"{stage.name}.json"
+    return run_files.read_json(path) or {}
+
+  def is_finished(self, stage: stages_lib.Stage) -> bool:
+    """Whether a stage is done, or cannot be done with what there is."""
+    status = self.record(stage).get("status")
+    skipped = status == SKIPPED and bool(stage.missing(self._suite))
+    return status == OK or skipped
+
+  def run(self, stage: stages_lib.Stage) -> dict[str, Any]:
+    """Runs a stage within its share of the budget and records its end."""
+    started = self._clock()
+    why = stage.missing(self._suite)
+    if why:
+      status, message = SKIPPED, why
+    else:
+      seconds = min(stage.share * self._budget_s, self.left_s)
+      if seconds < LEAST_S:
+        status, message = TIMEOUT, "not started: the budget is spent"
+      else:
+        status, message = self._run_commands(stage, seconds)
+    record = {
+      "stage": stage.name,
+      "status": status,
+      "message": message,
+      "seconds": self.record(stage).get("seconds", 0.0)
+      + (self._clock() - started),
+    }
+    writers.write_json(self._records / f"{stage.name}.json", record)
+    return record
+
+  def _run_commands(self, stage, seconds: float) -> tuple[str, str]:
+    """All of them, also after one that failed; the first failure is told."""
+    end = self._clock() + seconds
+    failure = ""
+    with (self._logs / f"{stage.name}.log").open("a") as log:
+      for command in stage.commands(self._suite, seconds):
+        left_s = end - self._clock()
+        if left_s < LEAST_S:
+          return TIMEOUT, f"stopped after {seconds:.0f} s"
+        log.write(f"$ python -m {' '.join(command)}\n")
+        log.flush()
+        code = self._run_command(command, left_s, log)
+        if code is None:
+          return TIMEOUT, f"stopped after {seconds:.0f} s"
+        if code:
+          log.flush()
+          lines = pathlib.Path(log.name).read_text().strip().splitlines()
+          last = exchange.one_line(lines[-1] if lines else "")
+          failure = failure or f"{command[0]} ended with code {code}: {last}"
+    return (FAILED, failure) if failure else (OK, "")
+
+  def _run_command(self, command, seconds: float, log) -> int | None:
+    """Its exit code; None where it was stopped for want of time."""
+    python = (sys.executable, "-m")
+    program = subprocess.Popen(
+      # Ends with this process, also where that is killed.
+      [*python, "imgbench.launch.child", str(os.getpid()), "-"]
+      + [*python, *command],
+      cwd=stages_lib.ROOT,
+      env=self._variables(tests=command[0] == "pytest"),
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+      pass_fds=(self._lock.fileno(),),
+    )
+    stopped = False
+    try:
+      return program.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+      stopped = True
+    finally:
+      if program.poll() is None:
+        program.terminate()
+        try:
+          program.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+          os.killpg(program.pid, signal.SIGKILL)
+          program.wait()
+    assert stopped
+    return None
+
+  def _variables(self, tests: bool) -> dict[str, str]:
+    variables = dict(os.environ)
+    if commit := kit_lib.commit(self._suite.work / "kit"):
+      variables["IMGBENCH_COMMIT"] = commit
+    # Tests take the CPU alone by default; here they compare with it.
+    platform = self._suite.environment.get("platform")
+    names = {"gpu": "cuda,cpu", "tpu": "tpu,cpu", "cpu": "cpu"}
+    if tests and platform in names:
+      variables["JAX_PLATFORMS"] = names[platform]
+    return variables
+
+
+def check_settings(suite: stages_lib.Suite) -> None:
+  """Raises InputError where the work folder holds another suite's results."""
+  path = suite.work / "suite.json"
+  new = {k: str(v) for k, v in dataclasses.asdict(suite).items()}
+  old = run_files.read_json(path)
+  changed = [k for k in new if old is not None and old.get(k) != new[k]]
+  if changed:
+    name = changed[0]
+    raise errors.InputError(
+      f"--{name}: expected {old.get(name)!r}, which {suite.work} holds results"
+      f" of, got {new[name]!r}; give another --out"
+    )
+  writers.write_json(path, new)
+
+
+def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
+  """Runs the stages that the flags name; returns their records.
+
+  Raises:
+    InputError: flags that do not fit, before anything is measured.
+    Preempted: SIGTERM or Ctrl-C; what was measured is written.
+  """
+  wanted = find_stages(values.stages)
+  suite = build_suite(values)
+  with locked(suite.work) as lock:
+    check_settings(suite)
+    host = suite.work / "host.json"
+    if not host.exists():
+      writers.write_json(host, describe_host())
+    runner = Runner(suite, values.budget_s, lock)
+    limits = output.Limits(values.max_files, values.max_file_mb * 1e6)
+    out = pathlib.Path(values.out)
+    records = lambda: [r for s in stages_lib.STAGES if (r := runner.record(s))]
+    try:
+      unfinished = [s for s in wanted if not runner.is_finished(s)]
+      for stage in _with_second_tries(unfinished, runner):
+        print(f"{stage.name}: runs", flush=True)
+        record = runner.run(stage)
+        print(
+          f"{stage.name}: {record['status']} after {record['seconds']:.0f} s"
+          f" {record['message']}".rstrip(),
+          flush=True,
+        )
+        output.write(suite, records(), out)
+      if unfinished or not (out / output.RESULTS).exists():
+        output.finish(suite, records(), out, limits)
+    except KeyboardInterrupt:
+      output.finish(suite, records(), out, limits)
+      raise errors.Preempted(
+        f"stopped; the same command continues from {suite.work}"
+      ) from None
+  return records()
+
+
+def _with_second_tries(
+  unfinished: Sequence[stages_lib.Stage], runner: Runner
+) -> Iterator[stages_lib.Stage]:
+  """Each stage; those that ran out of time once more before the last one."""
+  yield from unfinished[:-1]
+  for stage in unfinished[:-1]:
+    timed_out = runner.record(stage).get("status") == TIMEOUT
+    if timed_out and runner.left_s > LEAST_S:
+      yield stage
+  yield from unfinished[-1:]
+
+
+def main(argv: list[str]) -> int:
+  """Runs the suite and prints its table."""
+  del argv
+  started = timing.clock()
+  # The accelerators are for the processes that measure.
+  jax.config.update("jax_platforms", "cpu")
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  with cli.one_line_errors():
+    records = run_suite(flags.FLAGS)
+  out = pathlib.Path(flags.FLAGS.out)
+  results = json.loads((out / output.RESULTS).read_text())
+  print(output.text(results))
+  print(f"{timing.clock() - started:.0f} s; results in {out}")
+  failed = any(record["status"] == FAILED for record in records)
+  return errors.EXIT_FAILED if failed else errors.EXIT_DONE
+
+
+if __name__ == "__main__":
+  define_flags(flags.FLAGS)
+  app.run(
+    lambda argv: sys.exit(main(argv)),
+    flags_parser=functools.partial(cli.parse_flags, required=("out",)),
+  )

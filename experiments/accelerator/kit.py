@@ -1,0 +1,177 @@
+"""Fills the accelerator kit: what a host without network lacks.
+
+python experiments/accelerator/kit.py --out=KIT --cifar10=DATA_DIR \
+    [--imagenet=DATA_DIR] [--airbench=DIR] [--max_mb=45]
+
+Wheels for CPython 3.12 on Linux x86-64 (requirements/accelerator-kit.txt,
+pinned by constraints-py312.txt), CIFAR-10 and a synthetic ImageNet as TFDS
+prepared them, packed, and the script of the baseline, if a clone of its
+repository is named. It needs the standard library alone. `make accelerator-kit`
+calls it.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "requirements"
+WHEELS, FACTS = "wheels", "kit.json"
+# Name of the flag of experiments.accelerator -> archive.
+DATA = {"cifar10_dir": "cifar10.tar.xz", "imagenet_dir": "imagenet.tar.xz"}
+AIRBENCH = "airbench94_muon.py"
+# Tags of wheels that glibc 2.35 and later can load.
+_PLATFORMS = tuple(
+  f"manylinux_2_{minor}_x86_64" for minor in (34, 28, 27, 24, 17)
+) + ("manylinux2014_x86_64", "manylinux1_x86_64")
+_SOURCE_ONLY = ("promise",)
+
+
+def pins() -> list[str]:
+  """Returns the kit's requirements, each with the version that is tested."""
+  names = [
+    line.strip()
+    for line in (REQUIREMENTS / "accelerator-kit.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+  ]
+  normal = lambda name: re.sub(r"[-_.]+", "-", name).lower()
+  tested = {}
+  for line in (REQUIREMENTS / "constraints-py312.txt").read_text().split():
+    name, _, version = line.partition("==")
+    tested[normal(name)] = f"{name}=={version}"
+  return [tested[normal(name)] for name in names]
+
+
+def download(wheels: pathlib.Path) -> None:
+  """Fetches the wheels; builds those that a registry has as sources only."""
+  shutil.rmtree(wheels, ignore_errors=True)
+  pip = [sys.executable, "-m", "pip"]
+  quiet = ["--quiet", "--no-deps"]
+  source = [pin for pin in pins() if pin.partition("==")[0] in _SOURCE_ONLY]
+  platforms = [f"--platform={name}" for name in _PLATFORMS]
+  subprocess.run(
+    [*pip, "download", *quiet, "--only-binary=:all:", "--python-version=3.12"]
+    + ["--implementation=cp", *platforms, f"--dest={wheels}"]
+    + [pin for pin in pins() if pin not in source],
+    check=True,
+  )
+  subprocess.run(
+    [*pip, "wheel", *quiet, f"--wheel-dir={wheels}", *source], check=True
+  )
+
+
+def pack(data_dir: pathlib.Path, name: str, archive: pathlib.Path) -> None:
+  """Packs the folder of a prepared data set below its data_dir."""
+  if not (data_dir / name).is_dir():
+    raise SystemExit(f"kit: {data_dir}: expected a folder {name} in it")
+  with tarfile.open(archive, "w:xz") as packed:
+    packed.add(data_dir / name, name)
+
+
+def unpack(kit: str, folder: pathlib.Path) -> dict[str, str]:
+  """Unpacks the data of a kit, once.
+
+  Args:
+    kit: folder that this program filled.
+    folder: to unpack into; made if it is not there.
+
+  Returns:
+    Name of a flag of experiments.accelerator -> path; what the kit lacks is not
+    in it.
+  """
+  found = {}
+  source = pathlib.Path(kit)
+  for name, archive in DATA.items():
+    if not (source / archive).exists():
+      continue
+    target, part = folder / name, folder / f"{name}.part"
+    if not target.exists():
+      shutil.rmtree(part, ignore_errors=True)
+      with tarfile.open(source / archive) as packed:
+        packed.extractall(part, filter="data")
+      part.rename(target)  # It is there as a whole, or not.
+    found[name] = str(target)
+  if (source / AIRBENCH).exists():
+    found["airbench"] = str(source / AIRBENCH)
+  if (source / FACTS).exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / FACTS, folder / FACTS)
+  return found
+
+
+def commit(folder: pathlib.Path) -> str:
+  """Returns the commit that an unpacked kit was made from; "" if unknown."""
+  path = folder / FACTS
+  return json.loads(path.read_text())["commit"] if path.exists() else ""
+
+
+def size_mb(folder: pathlib.Path) -> float:
+  """Returns the size of all files in MiB."""
+  files = (path for path in folder.rglob("*") if path.is_file())
+  return sum(path.stat().st_size for path in files) / 2**20
+
+
+def _git(*arguments: str) -> str:
+  command = ["git", "-C", str(ROOT), *arguments]
+  return subprocess.run(
+    command, capture_output=True, text=True, check=False
+  ).stdout.strip()
+
+
+def main() -> None:
+  """Fills the folder and prints what is in it."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--out", required=True, type=pathlib.Path)
+  parser.add_argument("--cifar10", type=pathlib.Path, help="its data_dir")
+  parser.add_argument("--imagenet", type=pathlib.Path, help="its data_dir")
+  parser.add_argument("--airbench", type=pathlib.Path, help="a clone")
+  parser.add_argument("--max_mb", type=float, default=45.0)
+  values = parser.parse_args()
+  out = values.out
+  out.mkdir(parents=True, exist_ok=True)
+  download(out / WHEELS)
+  missing = []
+  for path, name, archive in (
+    (values.cifar10, "cifar10", DATA["cifar10_dir"]),
+    (values.imagenet, "imagenet2012", DATA["imagenet_dir"]),
+  ):
+    (out / archive).unlink(missing_ok=True)
+    if path is None:
+      missing.append(name)
+    else:
+      pack(path, name, out / archive)
+  (out / AIRBENCH).unlink(missing_ok=True)
+  if values.airbench is None:
+    missing.append("airbench")
+  elif not (values.airbench / AIRBENCH).is_file():
+    raise SystemExit(f"kit: --airbench={values.airbench}: no {AIRBENCH} there")
+  else:
+    shutil.copy(values.airbench / AIRBENCH, out / AIRBENCH)
+  changed = "+" if _git("status", "--porcelain", "-uno") else ""
+  facts = {
+    "commit": _git("rev-parse", "--short=12", "HEAD") + changed,
+    "packages": pins(),
+    "missing": missing,
+  }
+  (out / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+  for path in sorted(out.iterdir()):
+    size = size_mb(path) if path.is_dir() else path.stat().st_size / 2**20
+    print(f"{size:8.2f} MiB  {path.name}")
+  total = size_mb(out)
+  print(
+    f"{total:8.2f} MiB of {values.max_mb:g}; missing: {missing or 'nothing'}"
+  )
+  if total > values.max_mb:
+    raise SystemExit(
+      f"kit: expected at most {values.max_mb:g} MiB, got {total:.1f}: raise"
+      " --max_mb or leave data out"
+    )
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,252 @@
+"""The numbers of a suite's stages, from the files that the stages wrote."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import json
+import pathlib
+import statistics
+from typing import Any
+from xml.etree import ElementTree
+
+from experiments.accelerator import stages
+from imgbench.bench import exchange
+from imgbench.bench import micro
+from imgbench.bench import peaks
+from imgbench.bench import row_text
+from imgbench.bench import rows
+from imgbench.bench import summaries
+from imgbench.testbed import grids
+
+SECONDS, SHARE, IMAGES = "s", "share", "images/s"
+# (stage, name) -> what is wanted of the full suite; those marked less are upper
+# bounds, the others lower ones.
+GOALS = {
+  "metrics in the evaluation step": ("<=", 0.005),
+  "train resnet50 over PyTorch": (">=", 1.2),
+  "train vit_s16 over PyTorch": (">=", 1.1),
+  "train resnet50": (">=", 7950.0),
+  "train vit_s16 MFU": (">=", 0.40),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+  """One number.
+
+  Attributes:
+    stage: that measured it.
+    name: of the quantity.
+    value: in `unit`; None where it was skipped or failed, and `note` says why.
+    unit: "s", "share", "ratio", "images/s", or that of a microbenchmark's rate.
+    low, high: smallest and largest over processes or rounds.
+    n: processes, rounds, runs or tests.
+    note: what a reader must know.
+  """
+
+  stage: str
+  name: str
+  value: float | None
+  unit: str
+  low: float | None = None
+  high: float | None = None
+  n: int | None = None
+  note: str = ""
+
+
+def collect(suite: stages.Suite) -> list[Measurement]:
+  """Returns the numbers that there are so far, in the order of the stages."""
+  found = rows.read(suite.bench / rows.ROWS)
+  return [
+    *_ceilings(found),
+    *_tests(suite.work / stages.TESTS),
+    *_metrics(suite.work / stages.METRICS),
+    *_networks(found),
+    *_runs(rows.read(suite.cifar / rows.ROWS)),
+    *_inputs(suite.work),
+  ]
+
+
+def _spread(stage: str, name: str, values, unit: str, note="") -> Measurement:
+  return Measurement(
+    stage,
+    name,
+    statistics.median(values),
+    unit,
+    min(values),
+    max(values),
+    len(values),
+    note,
+  )
+
+
+def _ceilings(found: Sequence[rows.Row]) -> Iterator[Measurement]:
+  for row in found:
+    if row.key.task != rows.MICRO:
+      continue
+    name = f"{row.key.name} {row.key.dtype or ''}".strip()
+    if row.status != rows.OK:
+      yield Measurement("facts", name, None, "", note=_failure(row))
+      continue
+    rates = [r for r in summaries.speeds(row) if r is not None]
+    note = ""
+    if row.key.name == micro.MATMUL and row.key.dtype == "float32":
+      note = f"precision {row.key.matmul_precision}"
+    yield _spread("facts", name, rates, row.rate_unit, note)
+
+
+def _tests(path: pathlib.Path) -> Iterator[Measurement]:
+  """Share of tests that passed."""
+  if not path.exists():
+    return
+  try:
+    suites = ElementTree.parse(path).getroot().iter("testsuite")
+    counts = [{k: int(v) for k, v in _numbers(s)} for s in suites]
+  except ElementTree.ParseError:  # It was stopped.
+    return
+  total = lambda name: sum(c.get(name, 0) for c in counts)
+  run = total("tests") - total("skipped")
+  passed = run - total("failures") - total("errors")
+  if run:
+    note = f"{passed} of {run}, {total('skipped')} skipped"
+    yield Measurement(
+      "correctness", "tests passed", passed / run, SHARE, n=run, note=note
+    )
+
+
+def _numbers(element) -> Iterator[tuple[str, str]]:
+  for name in ("tests", "skipped", "failures", "errors"):
+    yield name, element.get(name, "0")
+
+
+def _metrics(path: pathlib.Path) -> Iterator[Measurement]:
+  if not path.exists():
+    return
+  document = json.loads(path.read_text())
+  values = lambda name: document["rows"][name]["values"]
+  note = (
+    f"{document['model']}, batch {document['step_batch']},"
+    f" {document['step_dtype']}"
+  )
+  added = [v - 1 for v in values("forward_with_outcomes_over_forward")]
+  yield _spread("metrics", "metrics in the evaluation step", added, SHARE, note)
+  alone = values("outcomes_alone_over_forward")
+  yield _spread("metrics", "metrics alone over the step", alone, SHARE, note)
+
+
+def _networks(found: Sequence[rows.Row]) -> Iterator[Measurement]:
+  ours = {r.key: r for r in found if r.key.framework == "imgbench"}
+  for row in found:
+    key = row.key
+    if key.task not in rows.IMAGE_TASKS:
+      continue
+    primary = key.model in stages.MODELS and key.batch == 256
+    name = key.text().removesuffix(" imgbench")
+    if primary and key.dtype == "bfloat16" and key.devices == 1:
+      parts = (key.task, key.model, key.framework.replace("imgbench", ""))
+      name = " ".join(filter(None, parts))
+    if row.status != rows.OK:
+      yield Measurement("networks", name, None, IMAGES, note=_failure(row))
+      continue
+    speeds = summaries.speeds(row)
+    yield _spread("networks", name, speeds, IMAGES, row.message)
+    share = (row.flops_share_of_peak or {}).get(peaks.DATASHEET)
+    if share is not None:
+      yield Measurement("networks", f"{name} MFU", share, SHARE, n=len(speeds))
+    mine = ours.get(dataclasses.replace(key, framework="imgbench"))
+    if mine is None or mine is row or mine.status != rows.OK:
+      continue
+    ratios = [
+      a / b for a, b in zip(summaries.speeds(mine), speeds, strict=False)
+    ]
+    name = name.removesuffix(f" {key.framework}") + " over PyTorch"
+    yield _spread("networks", name, ratios, "ratio", key.framework)
+
+
+def _runs(found: Sequence[rows.Row]) -> Iterator[Measurement]:
+  for row in found:
+    name = row.key.name or ""
+    if row.status != rows.OK:
+      yield Measurement("cifar", name, None, SECONDS, note=_failure(row))
+      continue
+    seconds = [s for s in map(_run_seconds, row.raw) if s is not None]
+    accuracies = [p.final_accuracy for p in row.raw]
+    reached = sum(a >= row.key.target for a in accuracies)
+    note = (
+      f"mean accuracy {100 * statistics.fmean(accuracies):.2f}%, {reached} of"
+      f" {len(accuracies)} at {100 * row.key.target:g}%"
+    )
+    if seconds:
+      yield _spread("cifar", name, seconds, SECONDS, note)
+
+
+def _run_seconds(process: rows.Process) -> float | None:
+  return getattr(process, "run_s", None) or process.seconds_to_target
+
+
+def _inputs(work: pathlib.Path) -> Iterator[Measurement]:
+  for name in ("cifar10", "imagenet"):
+    path = work / stages.INPUT.format(name=name)
+    if not path.exists():
+      continue
+    document = json.loads(path.read_text())
+    values = document["rows"]["share_outside_step"]["values"]
+    note = f"{document['model']}, batch {document['global_batch_size']}"
+    title = f"{name}: share of time outside the step"
+    yield _spread(f"input_{name}", title, values, SHARE, note)
+
+
+def _failure(row: rows.Row) -> str:
+  status = "skipped" if row.status == exchange.REFUSED else row.status
+  return f"{status}: {row.message}"
+
+
+def meets_goal(name: str, value: float | None) -> bool | None:
+  """Whether a number meets its goal; None where there is none."""
+  if name not in GOALS or value is None:
+    return None
+  bound, goal = GOALS[name]
+  return value <= goal if bound == "<=" else value >= goal
+
+
+def shown(value: float, unit: str) -> str:
+  """Returns a number for people, e.g. "1.23 TFLOP/s", "7,950", "40.1%"."""
+  if unit == SHARE:
+    return f"{100 * value:.3g}%"
+  if unit == SECONDS:
+    return row_text.seconds(value)
+  if unit in (micro.FLOPS, micro.BYTES, micro.CALLS):
+    return row_text.rate(value, unit)
+  return row_text.rounded(value)
+
+
+def grid(
+  caption: str, found: Sequence[dict[str, Any]], goals: bool = True
+) -> grids.Grid:
+  """Returns the table of measurements, as JSON has them.
+
+  Args:
+    caption: of the table.
+    found: fields of `Measurement`.
+    goals: whether goals are shown; sizes of a rehearsal have none.
+  """
+  lines = []
+  for one in found:
+    name, value, unit = one["name"], one["value"], one["unit"]
+    goal = ""
+    if goals and name in GOALS:
+      bound, wanted = GOALS[name]
+      met = {True: ", met", False: ", missed", None: ""}
+      goal = f"{bound} {shown(wanted, unit)}{met[meets_goal(name, value)]}"
+    range_ = ""
+    if one["low"] is not None and (one["n"] or 0) > 1:
+      range_ = f"{shown(one['low'], unit)} to {shown(one['high'], unit)}"
+    title = name if unit != IMAGES else f"{name}, images/s"
+    lines.append(
+      (
+        *(title, "" if value is None else shown(value, unit), range_),
+        *(str(one["n"] or ""), goal, exchange.one_line(one["note"], 80)),
+      )
+    )
+  header = ("quantity", "median", "range", "n", "goal", "note")
+  return grids.Grid(caption, header, tuple(lines))

@@ -1,0 +1,171 @@
+"""What a suite leaves in its folder: few files, each of limited size.
+
+accelerator.json has the stages, the host and every number; rows.jsonl,
+environment.json and config.json are those of the benchmark; report.html is the
+benchmark's page; profiles.md sums up the traces. raw.tar.xz holds logs and raw
+files, traces.tar.xz the traces and compiled programs.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import shutil
+import tarfile
+from typing import Any
+
+from absl import logging
+
+from experiments.accelerator import measurements
+from experiments.accelerator import profiles
+from experiments.accelerator import stages
+from imgbench import errors
+from imgbench import run_files
+from imgbench import writers
+from imgbench.bench import report
+from imgbench.bench import rows
+from imgbench.bench import runner
+from imgbench.testbed import grids
+
+RESULTS, PROFILES = "accelerator.json", "profiles.md"
+RAW, TRACES = "raw.tar.xz", "traces.tar.xz"
+# Most wanted first: where fewer files are allowed the last ones are left out.
+FILES = (
+  *(RESULTS, rows.ROWS, rows.ENVIRONMENT, rows.CONFIG, report.PAGE, RAW),
+  *(PROFILES, TRACES),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Of the folder.
+
+  Attributes:
+    files: number of files.
+    file_bytes: of each.
+  """
+
+  files: int = len(FILES)
+  file_bytes: float = 16e6
+
+
+def write(
+  suite: stages.Suite,
+  records: Sequence[dict[str, Any]],
+  out: pathlib.Path,
+  left_out: Sequence[str] = (),
+) -> None:
+  """Writes the small files, as after each stage.
+
+  Args:
+    suite: what was run.
+    records: how its stages ended.
+    out: folder; other files in it are left alone.
+    left_out: files that are not in it, and why.
+  """
+  out.mkdir(parents=True, exist_ok=True)
+  found = measurements.collect(suite)
+  writers.write_json(
+    out / RESULTS,
+    {
+      "tiny": suite.tiny,
+      "stages": list(records),
+      "measurements": [dataclasses.asdict(one) for one in found],
+      "host": run_files.read_json(suite.work / "host.json") or {},
+      "environment": suite.environment,
+      "left_out": list(left_out),
+    },
+  )
+  for name in (rows.ENVIRONMENT, rows.CONFIG):
+    if (suite.bench / name).exists():
+      shutil.copy(suite.bench / name, out / name)
+  sources = (suite.bench / rows.ROWS, suite.cifar / rows.ROWS)
+  texts = [path.read_text() for path in sources if path.exists()]
+  # A killed process may leave half a line.
+  whole = "".join(text[: text.rfind("\n") + 1] for text in texts)
+  if whole:
+    writers.write_atomically(out / rows.ROWS, whole)
+
+
+def finish(
+  suite: stages.Suite,
+  records: Sequence[dict[str, Any]],
+  out: pathlib.Path,
+  limits: Limits,
+) -> None:
+  """Writes everything: also the page, the profiles and the archives."""
+  write(suite, records, out)
+  page = suite.work / "page"
+  if (out / rows.ROWS).exists():
+    page.mkdir(exist_ok=True)
+    for name in (rows.ROWS, rows.ENVIRONMENT, rows.CONFIG):
+      if (out / name).exists():
+        shutil.copy(out / name, page / name)
+    try:
+      shutil.copy(report.write(page), out / report.PAGE)
+    except errors.InputError as error:
+      logging.warning("no page: %s", error)
+  traces = suite.bench / runner.TRACES
+  if traces.is_dir():
+    text = profiles.markdown(traces)
+    if text:
+      writers.write_atomically(out / PROFILES, text)
+  others = {traces, page, suite.work / "kit", suite.work / "lock"}
+  left_out = _pack(suite.work, out / RAW, limits.file_bytes, others)
+  if traces.is_dir():
+    left_out += _pack(traces, out / TRACES, limits.file_bytes)
+  for number, name in enumerate(FILES):
+    path = out / name
+    if not path.exists():
+      continue
+    if number >= limits.files:
+      left_out.append(f"{name}: more than {limits.files} files")
+    elif path.stat().st_size > limits.file_bytes:
+      left_out.append(f"{name}: {path.stat().st_size / 1e6:.1f} MB")
+    else:
+      continue
+    path.unlink()
+  write(suite, records, out, left_out)
+
+
+def _pack(
+  folder: pathlib.Path,
+  archive: pathlib.Path,
+  most_bytes: float,
+  without: Iterable[pathlib.Path] = (),
+) -> list[str]:
+  """Packs a folder's files, without the largest while it is too large.
+
+  Returns:
+    What was left out.
+  """
+  without, left_out = set(without), []
+  files = [
+    path
+    for path in sorted(folder.rglob("*"))
+    if path.is_file() and not without & {path, *path.parents}
+  ]
+  while True:
+    with tarfile.open(archive, "w:xz", preset=1) as packed:
+      for path in files:
+        packed.add(path, path.relative_to(folder))
+    if archive.stat().st_size <= most_bytes or not files:
+      return left_out
+    largest = max(files, key=lambda path: path.stat().st_size)
+    files.remove(largest)
+    left_out.append(f"{archive.name}: {largest.relative_to(folder)}")
+
+
+def text(results: dict[str, Any]) -> str:
+  """Returns the stages and their numbers for a terminal."""
+  stage_rows = tuple(
+    (r["stage"], r["status"], f"{r['seconds']:.0f} s", r["message"])
+    for r in results["stages"]
+  )
+  header = ("stage", "status", "time", "message")
+  ended = grids.Grid("Stages", header, stage_rows, num_left=2)
+  device = results["environment"].get("device_kind", "unknown device")
+  numbers = measurements.grid(
+    f"Measured on {device}", results["measurements"], not results["tiny"]
+  )
+  return f"{grids.text(ended)}\n{grids.text(numbers)}"

@@ -1,0 +1,69 @@
+"""Sums up traces of the profiler: which operations take a device's time."""
+
+from collections.abc import Iterator
+import pathlib
+import re
+
+import jax
+
+from imgbench.bench import row_text
+from imgbench.testbed import grids
+
+# Of a device's plane the lines that hold operations one after the other; a CPU
+# has none, and its threads stand for one.
+_LINES = re.compile(r"^(Stream|XLA Ops$|tf_XLA)")
+_PLANES = re.compile(r"^/device:(GPU|TPU):|^/host:CPU$")
+_MOST = 15
+
+
+def operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
+  """Returns the operations of a trace, without the numbers in their names.
+
+  Args:
+    path: an .xplane.pb file.
+
+  Returns:
+    Name -> seconds and number of events, of all devices together.
+  """
+  planes = [
+    plane
+    for plane in jax.profiler.ProfileData.from_file(str(path)).planes
+    if _PLANES.match(plane.name)
+  ]
+  devices = [p for p in planes if p.name.startswith("/device")] or planes
+  found = {}
+  for plane in devices:
+    for line in plane.lines:
+      if not _LINES.match(line.name or ""):
+        continue
+      for event in line.events:
+        name = re.sub(r"[._]\d+", "", event.name)
+        seconds, count = found.get(name, (0.0, 0))
+        found[name] = seconds + event.duration_ns / 1e9, count + 1
+  return found
+
+
+def _traces(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+  """Name of a point and its trace."""
+  for point in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for path in sorted(point.rglob("*.xplane.pb"))[:1]:
+      yield point.name.replace("_", " "), path
+
+
+def markdown(folder: pathlib.Path) -> str:
+  """Returns a table for each trace of a benchmark; "" where there is none."""
+  tables = []
+  for name, path in _traces(folder):
+    found = operations(path)
+    total = sum(seconds for seconds, _ in found.values())
+    largest = sorted(found.items(), key=lambda item: -item[1][0])[:_MOST]
+    lines = tuple(
+      (name, f"{100 * s / total:.1f}%", row_text.seconds(s), str(count))
+      for name, (s, count) in largest
+      if total
+    )
+    header = ("operation", "share", "time", "events")
+    caption = f"{name}: {row_text.seconds(total)} in five steps"
+    if lines:
+      tables.append(grids.markdown(grids.Grid(caption, header, lines)))
+  return "\n".join(tables)

@@ -1,0 +1,231 @@
+"""The stages of the accelerator suite: the commands of each, in order of value.
+
+Every command is a program of this project that runs by itself too. It keeps
+what it has measured when it is stopped, and continues when it is called again.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+
+import imgbench
+from imgbench import run_files
+from imgbench.bench import rows
+
+ROOT = pathlib.Path(imgbench.__file__).parents[1]
+MODELS = ("resnet50", "vit_s16")
+# Measured after these while there is time: our other models, then other sizes.
+OTHER_MODELS = (
+  *("vit_b16", "convnext_t", "efficientnet_b0", "mlp_mixer_b16", "vit_l16"),
+  *("resnet18", "vit_ti16", "wide_resnet28_10"),
+)
+TESTS = "correctness.xml"
+METRICS = "metrics.json"
+INPUT = "input_{name}.json"
+
+Command = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+  """What the stages are run on.
+
+  Attributes:
+    work: folder for everything the stages write.
+    tiny: whether to rehearse on a CPU, in tiny sizes.
+    cifar10_dir, imagenet_dir: `data_dir` of the prepared sets; "": none.
+    airbench: path of airbench94_muon.py; "": none.
+  """
+
+  work: pathlib.Path
+  tiny: bool = False
+  cifar10_dir: str = ""
+  imagenet_dir: str = ""
+  airbench: str = ""
+
+  @property
+  def bench(self) -> pathlib.Path:
+    """Folder of the benchmark's rows."""
+    return self.work / "bench"
+
+  @property
+  def cifar(self) -> pathlib.Path:
+    """Folder of the runs to a target accuracy."""
+    return self.work / "cifar"
+
+  @property
+  def environment(self) -> dict:
+    """What the benchmark wrote of the machine; empty before stage facts."""
+    return run_files.read_json(self.bench / rows.ENVIRONMENT) or {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One stage.
+
+  Attributes:
+    name: of its record.
+    share: of the whole budget that it may take, in (0, 1].
+    commands: (suite, seconds that it has) -> module and arguments of each.
+    missing: (suite) -> why it cannot run; "": it can.
+  """
+
+  name: str
+  share: float
+  commands: Callable[[Suite, float], Sequence[Command]]
+  missing: Callable[[Suite], str] = lambda suite: ""
+
+
+def relative(path: pathlib.Path) -> str:
+  """Returns a path as seen from the repository, where commands run.
+
+  Results record their commands, and nobody wants absolute paths in them.
+  """
+  return os.path.relpath(path, ROOT)
+
+
+def _bench(suite: Suite, *arguments: str) -> Command:
+  option = "rehearsal" if suite.tiny else "accelerator"
+  return (
+    "imgbench.bench",
+    f"--config=configs/bench.py:{option}",
+    f"--out={relative(suite.bench)}",
+    *(f"--config.{argument}" for argument in arguments),
+  )
+
+
+def _facts(suite: Suite, seconds: float) -> list[Command]:
+  del seconds
+  dtypes = "dtypes=bfloat16,float32"
+  return [_bench(suite, "models=()", dtypes, "frameworks=imgbench")]
+
+
+def _correctness(suite: Suite, seconds: float) -> list[Command]:
+  del seconds
+  return [
+    (
+      *("pytest", "-m", "accelerator", "tests/accelerator", "-q"),
+      *("-p", "no:cacheprovider", f"--junitxml={suite.work / TESTS}"),
+    )
+  ]
+
+
+def _metrics(suite: Suite, seconds: float) -> list[Command]:
+  del seconds
+  sizes = ("--model=resnet50", "--step_batch=256", "--step_dtype=bfloat16")
+  if suite.tiny:
+    sizes = ("--model=resnet18", "--step_batch=2")
+  rounds = 3 if suite.tiny else 31
+  return [
+    (
+      *("imgbench.bench.metrics", "--examples=1000", "--rounds=1", "--nopeers"),
+      *(
+        *sizes,
+        f"--step_rounds={rounds}",
+        f"--out={relative(suite.work / METRICS)}",
+      ),
+    )
+  ]
+
+
+def _networks(suite: Suite, seconds: float) -> list[Command]:
+  del seconds
+  # Microbenchmarks have been measured by then, and are left alone.
+  return [
+    (*_bench(suite, "tasks=train"), "--profile"),
+    _bench(suite, "tasks=infer"),
+  ]
+
+
+def _cifar(suite: Suite, seconds: float) -> list[Command]:
+  return [
+    (
+      "experiments.accelerator.cifar",
+      f"--data_dir={suite.cifar10_dir}",
+      f"--budget_s={seconds:.0f}",
+      f"--airbench={suite.airbench}",
+      f"--out={relative(suite.cifar)}",
+      *(("--tiny",) if suite.tiny else ()),
+    )
+  ]
+
+
+def _input(suite: Suite, name: str, config: str, *arguments: str) -> Command:
+  rounds, steps = (2, 2) if suite.tiny else (5, 24)
+  return (
+    "imgbench.bench.step",
+    f"--config=configs/{config}",
+    *(f"--rounds={rounds}", f"--steps={steps}", "--starts=0"),
+    f"--out={relative(suite.work / INPUT.format(name=name))}",
+    *(f"--config.{argument}" for argument in arguments),
+  )
+
+
+def _input_cifar10(suite: Suite, seconds: float) -> list[Command]:
+  del seconds
+  config = "cifar10_fast.py" + ("" if suite.tiny else ":wide")
+  return [
+    _input(suite, "cifar10", config, f"data.data_dir={suite.cifar10_dir}")
+  ]
+
+
+def _input_imagenet(suite: Suite, seconds: float) -> list[Command]:
+  del seconds
+  data = f"data.data_dir={suite.imagenet_dir}"
+  sizes = ("global_batch_size=256",)
+  if suite.tiny:
+    sizes = ("global_batch_size=4", "input.size=32", "model.name=resnet18")
+  steps = ("steps.total=1000 steps", "schedule.warmup=10 percent")
+  return [
+    _input(suite, "imagenet", "imagenet_resnet50.py", data, *sizes, *steps)
+  ]
+
+
+def _rest(suite: Suite, seconds: float) -> list[Command]:
+  del seconds
+  if suite.tiny:
+    return [_bench(suite, "models=resnet18", "tasks=eval")]
+  ours = "frameworks=imgbench"
+  models = f"models={','.join(OTHER_MODELS)}"
+  everything = f"models={','.join((*MODELS, *OTHER_MODELS))}"
+  found = []
+  if suite.environment.get("num_devices", 1) > 1:
+    found.append(_bench(suite, ours, "devices=0", "strategies=jit,fsdp"))
+  return [
+    *found,
+    _bench(suite, models, ours),
+    _bench(suite, everything, ours, "tasks=eval"),
+    _bench(suite, models),
+    _bench(suite, everything, "dtypes=float32"),
+    _bench(suite, everything, "batch_sizes=64,8"),
+  ]
+
+
+def _needs_device(suite: Suite) -> str:
+  if suite.environment:
+    return ""
+  return "the device is not known: stage facts wrote no environment.json"
+
+
+def _needs_cifar10(suite: Suite) -> str:
+  return "" if suite.cifar10_dir else "no CIFAR-10: give --cifar10_dir or --kit"
+
+
+def _needs_imagenet(suite: Suite) -> str:
+  if suite.imagenet_dir:
+    return ""
+  return "no prepared ImageNet: give --imagenet_dir, or a --kit that has one"
+
+
+STAGES = (
+  Stage("facts", 0.1, _facts),
+  Stage("correctness", 0.15, _correctness, _needs_device),
+  Stage("metrics", 0.08, _metrics),
+  Stage("networks", 0.45, _networks),
+  Stage("cifar", 0.25, _cifar, _needs_cifar10),
+  Stage("input_cifar10", 0.08, _input_cifar10, _needs_cifar10),
+  Stage("input_imagenet", 0.1, _input_imagenet, _needs_imagenet),
+  Stage("rest", 1.0, _rest),
+)
