@@ -244,9 +244,10 @@ def grid(
     title = name if unit != IMAGES else f"{name}, images/s"
     lines.append(
       (
-        *(title, "" if value is None else shown(value, unit), range_),
-        *(str(one["n"] or ""), goal, exchange.one_line(one["note"], 80)),
+        *(title, exchange.one_line(one["note"], 80)),
+        *("" if value is None else shown(value, unit), range_),
+        *(str(one["n"] or ""), goal),
       )
     )
-  header = ("quantity", "median", "range", "n", "goal", "note")
-  return grids.Grid(caption, header, tuple(lines))
+  header = ("quantity", "note", "median", "range", "n", "goal")
+  return grids.Grid(caption, header, tuple(lines), num_left=2)

@@ -163,7 +163,7 @@ def text(results: dict[str, Any]) -> str:
     for r in results["stages"]
   )
   header = ("stage", "status", "time", "message")
-  ended = grids.Grid("Stages", header, stage_rows, num_left=2)
+  ended = grids.Grid("Stages", header, stage_rows, num_left=len(header))
   device = results["environment"].get("device_kind", "unknown device")
   numbers = measurements.grid(
     f"Measured on {device}", results["measurements"], not results["tiny"]

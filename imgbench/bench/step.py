@@ -237,6 +237,8 @@ def main(argv: list[str]) -> None:
   # Only steps are measured here.
   with config.unlocked():
     config.evaluation.sets = {}
+    config.evaluation.shift = {}
+    config.evaluation.class_masks = {}
     config.checkpoint.best = ""
   with cli.one_line_errors():
     with timing.timed() as built:
