@@ -6,6 +6,11 @@ VENV ?= .venv
 PYTHON ?= $(shell .ci/find-python 3.11 3.12)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Extras of setup.py to install, such as cuda13 or tpu,gcs. The stamp holds those
+# that are installed, so that a later `make test` keeps them.
+INSTALLED_EXTRAS := $(shell cat $(STAMP) 2>/dev/null)
+EXTRAS ?= $(INSTALLED_EXTRAS)
+COMMA := ,
 PEERS := $(VENV)/.peers-installed
 DEMO_DIR ?= runs/demo
 # Has TensorFlow, which only the preparing of data sets needs. Without it tests
@@ -42,12 +47,17 @@ help:
 	@echo "make format       ruff: mend both"
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
 	@echo "make bench-peers  an environment with PyTorch models ($(BENCH_PEERS))"
-	@echo "make venv         only the environment, in $(VENV)"
 	@echo "make accelerator-kit        what a host without network lacks ($(KIT))"
 	@echo "make accelerator-kit-check  rehearse the accelerator suite with it"
+	@echo "make venv         only the environment, in $(VENV);"
+	@echo "                  EXTRAS=cuda13 (or cuda12, tpu): for accelerators"
 	@echo "make constraints  pin what a fresh resolution gives"
 
 venv: $(STAMP)
+
+ifneq ($(EXTRAS),$(INSTALLED_EXTRAS))
+.PHONY: $(STAMP)
+endif
 
 $(STAMP): setup.py imgbench/data/turbo.c $(wildcard requirements/constraints-*.txt)
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 was found;" \
@@ -56,8 +66,9 @@ $(STAMP): setup.py imgbench/data/turbo.c $(wildcard requirements/constraints-*.t
 	  "on Debian: apt-get install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install --quiet \
 	  -c requirements/constraints-$$($(PYTHON) -c \
-	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[test]'
-	@touch $@
+	  'import sys; print("py%d%d" % sys.version_info[:2])').txt \
+	  -e '.[test$(if $(EXTRAS),$(COMMA)$(EXTRAS))]'
+	@echo '$(EXTRAS)' > $@
 
 prepare-venv: $(PREPARE)/.installed
 

@@ -77,7 +77,9 @@ setuptools.setup(
     "tqdm>=4.66",
   ],
   extras_require={
-    "cuda": ["jax[cuda12]"],
+    # NVIDIA drivers from 525 on take CUDA 12, from 580 on CUDA 13.
+    "cuda12": ["jax[cuda12]"],
+    "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     # For a --workdir in a bucket, gs://BUCKET/FOLDER.
     "gcs": GCS,
