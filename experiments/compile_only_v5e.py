@@ -26,6 +26,7 @@ import ml_collections
 
 from imgbench import cli
 from imgbench import config_utils
+from imgbench import startup
 from imgbench import writers
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
@@ -225,6 +226,7 @@ def main(argv: list[str]) -> None:
   out = pathlib.Path(values.out)
   with cli.one_line_errors():
     if values.compile:
+      startup.log_start()
       add_rows(out)
   if values.doc:
     write_table(pathlib.Path(values.doc), table(read(out)))

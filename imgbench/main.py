@@ -45,16 +45,18 @@ def main(argv: list[str]) -> None:
   """Runs the config that the flags name."""
   del argv
   from imgbench import host_memory
+  from imgbench import startup
   from imgbench.report import tables
   from imgbench.train import loop
 
   config, show_traceback = flags.FLAGS.config, flags.FLAGS.traceback
   host_memory.keep()
   cli.show_log()
-  cli.keep_compiled(flags.FLAGS.compilation_cache)
   with cli.one_line_errors(show_traceback):
     group = cli.join_processes()
   with cli.one_line_errors(show_traceback, group):
+    startup.log_start(config, flags.FLAGS["config"].config_filename)
+    cli.keep_compiled(flags.FLAGS.compilation_cache)
     results = loop.train_and_evaluate(config, flags.FLAGS.workdir, group)
     group.close()
   if group.first:

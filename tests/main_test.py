@@ -114,3 +114,6 @@ def test_runs_anywhere_and_prints_the_table(tmp_path):
   assert "scenes:validation" in result.stdout
   assert "multilabel_accuracy.tfds" in result.stdout
   assert "step 2/2" in result.stderr
+  first = result.stderr.splitlines()[0]
+  assert "devices 1 x cpu, platform cpu, jax " in first
+  assert "dtype float32" in first and "configs/tiny.py (" in first

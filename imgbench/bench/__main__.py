@@ -27,6 +27,7 @@ from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import run_files
+from imgbench import startup
 from imgbench import writers
 from imgbench.bench import exchange
 from imgbench.bench import launch
@@ -136,13 +137,16 @@ def check_folder(
     )
 
 
-def run_benchmark(config, folder: pathlib.Path, values) -> list[rows.Row]:
+def run_benchmark(
+  config, folder: pathlib.Path, values, config_file: str = ""
+) -> list[rows.Row]:
   """Measures what the folder lacks and returns all its rows.
 
   Args:
     config: as of configs/bench.py.
     folder: see `check_folder`.
     values: of the flags.
+    config_file: where the config was read, for the log.
 
   Raises:
     InputError: what does not fit, before anything is measured.
@@ -150,6 +154,8 @@ def run_benchmark(config, folder: pathlib.Path, values) -> list[rows.Row]:
   points_lib.check(config)
   ours, theirs = launch.Launcher(), launch.peer_launcher()
   environment = describe_machine(ours)
+  how = points_lib.how(config)
+  startup.log_start(how, config_file, environment=environment)
   environment["command"] = (
     f"python -m imgbench.bench {shlex.join(sys.argv[1:])}"
   )
@@ -161,11 +167,10 @@ def run_benchmark(config, folder: pathlib.Path, values) -> list[rows.Row]:
     _show_points(points)
     return []
   environment["peers"] = describe_peers(config, theirs)
-  how = config_utils.to_dict(points_lib.how(config))
-  environment["how"] = how
-  environment["config_hash"] = config_utils.config_hash(points_lib.how(config))
+  environment["how"] = config_utils.to_dict(how)
+  environment["config_hash"] = config_utils.config_hash(how)
   with run_files.locked(folder):
-    check_folder(folder, environment, how)
+    check_folder(folder, environment, environment["how"])
     _write_environment(folder / rows.ENVIRONMENT, environment)
     writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
     launchers = {name: theirs for name in rows.FRAMEWORKS}
@@ -243,7 +248,12 @@ def main(argv: list[str]) -> None:
   jax.config.update("jax_platforms", "cpu")
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   with cli.one_line_errors():
-    found = run_benchmark(values.config, pathlib.Path(values.out), values)
+    found = run_benchmark(
+      values.config,
+      pathlib.Path(values.out),
+      values,
+      values["config"].config_filename,
+    )
   failed = [row for row in found if row.status != rows.OK]
   if found:
     print(

@@ -26,6 +26,7 @@ import jax
 from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import startup
 from imgbench import timing
 from imgbench import writers
 from imgbench.bench import accelerators
@@ -246,6 +247,11 @@ def main(argv: list[str]) -> None:
   with cli.one_line_errors():
     chip = accelerators.of_topology(values.topology)
     devices = topology_devices(values.topology)
+    startup.log_start(
+      config,
+      values["config"].config_filename,
+      compiled_for=devices[0].platform,
+    )
     steps = programs.build(config, devices)
     rows = []
     for program in values.program:

@@ -5,6 +5,7 @@ can write it down.
 """
 
 import datetime
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -38,17 +39,10 @@ PACKAGES = (
 
 
 def collect() -> dict[str, Any]:
-  """Returns versions, devices, processor, commit, command and start time."""
+  """Returns that of `software` with devices, processor and system."""
   devices = jax.devices()
   return {
-    "imgbench": imgbench.__version__,
-    "commit": commit(),
-    "command": f"{_program()} {shlex.join(sys.argv[1:])}".strip(),
-    "started_at": datetime.datetime.now(datetime.UTC).isoformat(
-      timespec="seconds"
-    ),
-    "python": platform.python_version(),
-    "versions": {name: _version(name) for name in PACKAGES},
+    **software(),
     "platform": devices[0].platform,
     "device_kind": devices[0].device_kind,
     "num_devices": len(devices),
@@ -61,10 +55,26 @@ def collect() -> dict[str, Any]:
   }
 
 
-def commit() -> str:
-  """The commit of the code that runs, with "+" appended if it was changed.
+def software() -> dict[str, Any]:
+  """Returns versions, commit, command and time; does not start the devices."""
+  return {
+    "imgbench": imgbench.__version__,
+    "commit": commit(),
+    "command": f"{_program()} {shlex.join(sys.argv[1:])}".strip(),
+    "started_at": datetime.datetime.now(datetime.UTC).isoformat(
+      timespec="seconds"
+    ),
+    "python": platform.python_version(),
+    "versions": {name: _version(name) for name in PACKAGES},
+  }
 
-  Code without its repository may be told by IMGBENCH_COMMIT.
+
+@functools.cache
+def commit() -> str:
+  """The commit of the code that runs, with a "+" if files were changed.
+
+  Git is asked once: the code that runs is that of the start. IMGBENCH_COMMIT
+  names it where there is no repository.
   """
   folder = pathlib.Path(imgbench.__file__).parents[1]
   if not (folder / ".git").exists():

@@ -50,6 +50,7 @@ import numpy as np
 
 from imgbench import cli
 from imgbench import errors
+from imgbench import startup
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import input_ours
@@ -374,6 +375,7 @@ def main(argv: list[str]) -> None:
   del argv
   values = flags.FLAGS
   cli.show_log()
+  startup.log_start()
   settings = {name: values[name].value for name in _SETTINGS}
   with cli.one_line_errors():
     rows = measure_all(settings, values.rounds, values.starts, values.peers)

@@ -33,6 +33,7 @@ import numpy as np
 from imgbench import cli
 from imgbench import errors
 from imgbench import models
+from imgbench import startup
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import metrics_peers
@@ -323,6 +324,7 @@ def main(argv: list[str]) -> None:
   del argv
   values = flags.FLAGS
   cli.show_log()
+  startup.log_start()
   with cli.one_line_errors():
     problem = draw(values.examples, values.classes)
     tools = build_tools(problem, values.batch, values.peers)

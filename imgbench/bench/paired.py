@@ -23,6 +23,7 @@ from absl import logging
 import imgbench
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import startup
 from imgbench import writers
 from imgbench.bench import exchange
 from imgbench.bench import launch
@@ -110,6 +111,7 @@ def measure(
     commit = check_out(commit, checkout, root)
     launchers = [_launcher(checkout), _launcher(root)]
     environments = [_environment(launcher) for launcher in launchers]
+    startup.log_start(config, environment=environments[1])
     # The archive is no repository.
     environments[0] |= {
       "commit": commit,

@@ -43,6 +43,7 @@ from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import host_memory
+from imgbench import startup
 from imgbench import timing
 from imgbench.bench import collectives
 from imgbench.bench import compile_only
@@ -330,6 +331,7 @@ def main(argv: list[str]) -> None:
   cli.show_log()
   config = values.config
   with cli.one_line_errors():
+    startup.log_start(config, values["config"].config_filename)
     counts = device_counts(values.devices)
     wanted = cases(counts, values.strategies, values.per_device_batch)
     rows, facts = measure(config, wanted, values.rounds, values.steps)

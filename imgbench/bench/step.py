@@ -32,6 +32,7 @@ from imgbench import errors
 from imgbench import host_memory
 from imgbench import parallel
 from imgbench import run_files
+from imgbench import startup
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import record
@@ -241,6 +242,7 @@ def main(argv: list[str]) -> None:
     config.evaluation.class_masks = {}
     config.checkpoint.best = ""
   with cli.one_line_errors():
+    startup.log_start(config, values["config"].config_filename)
     with timing.timed() as built:
       parts = setup.build(config)
     rows = measure_steps(parts, config, values.rounds, values.steps)

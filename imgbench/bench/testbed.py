@@ -24,6 +24,7 @@ from absl import logging
 
 from imgbench import cli
 from imgbench import errors
+from imgbench import startup
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import record
@@ -137,6 +138,8 @@ def main(argv: list[str]) -> None:
   del argv
   values = flags.FLAGS
   cli.show_log()
+  # The devices are for the scripts that are measured.
+  startup.log_start(environment=environment.software())
   with cli.one_line_errors(), tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     with timing.timed() as writing:

@@ -253,23 +253,37 @@ def _optimizer(config, num_examples: int, total_steps: int):
   return schedule, tx
 
 
-def _model(config, info, image_shape, spread) -> models_base.Model:
-  section = config_utils.arguments(config.model)
+def model_dtype(name: str, platform: str) -> jnp.dtype:
+  """Returns the dtype that a model computes in.
+
+  Args:
+    name: model.dtype of a config: "float32", "bfloat16" or "auto", which is
+      float32 on CPUs and bfloat16 elsewhere.
+    platform: of the devices, "cpu", "gpu" or "tpu".
+
+  Raises:
+    InputError: another name.
+  """
   dtypes = {
-    "auto": jnp.float32 if spread.strategy.platform == "cpu" else jnp.bfloat16,
+    "auto": jnp.float32 if platform == "cpu" else jnp.bfloat16,
     "float32": jnp.float32,
     "bfloat16": jnp.bfloat16,
   }
-  name = section.pop("dtype")
   if name not in dtypes:
     raise errors.InputError(
       f"model.dtype: expected one of {sorted(dtypes)}, got {name!r}"
     )
+  return jnp.dtype(dtypes[name])
+
+
+def _model(config, info, image_shape, spread) -> models_base.Model:
+  section = config_utils.arguments(config.model)
+  dtype = model_dtype(section.pop("dtype"), spread.strategy.platform)
   with config_utils.errors_name("model"):
     return models.build_model(
       num_classes=info.num_classes,
       image_shape=image_shape,
-      dtype=dtypes[name],
+      dtype=dtype,
       statistics=spread.statistics,
       **section,
     )
