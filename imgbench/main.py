@@ -33,6 +33,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     " default: in the user's cache folder; empty: none.",
     flag_values=flag_values,
   )
+  flags.DEFINE_string(
+    "profile_steps",
+    "",
+    "FIRST:LAST: write a JAX profiler trace of the steps after step FIRST up to"
+    " step LAST, rounded outward to whole dispatches, to WORKDIR/profile; see"
+    " docs/profiling.md.",
+    flag_values=flag_values,
+  )
   flags.DEFINE_bool(
     "traceback",
     False,
@@ -48,16 +56,20 @@ def main(argv: list[str]) -> None:
   from imgbench import startup
   from imgbench.report import tables
   from imgbench.train import loop
+  from imgbench.train import profiling
 
   config, show_traceback = flags.FLAGS.config, flags.FLAGS.traceback
   host_memory.keep()
   cli.show_log()
   with cli.one_line_errors(show_traceback):
+    profile = profiling.parse(flags.FLAGS.profile_steps)
     group = cli.join_processes()
   with cli.one_line_errors(show_traceback, group):
     startup.log_start(config, flags.FLAGS["config"].config_filename)
     cli.keep_compiled(flags.FLAGS.compilation_cache)
-    results = loop.train_and_evaluate(config, flags.FLAGS.workdir, group)
+    results = loop.train_and_evaluate(
+      config, flags.FLAGS.workdir, group, profile=profile
+    )
     group.close()
   if group.first:
     print(tables.terminal_table(results, config.evaluation.alpha))

@@ -66,6 +66,10 @@ def test_the_workdir_is_needed():
     ),
     (("--config.global_batch_size=-4",), "expected a positive multiple"),
     (("--config.model.name=cnm",), "unknown model 'cnm'"),
+    (("--profile_steps=a",), "FIRST below LAST, such as 10:15, got 'a'"),
+    (("--profile_steps=5:3",), "FIRST below LAST, such as 10:15, got '5:3'"),
+    (("--profile_steps=-1:4",), "FIRST below LAST, such as 10:15, got '-1:4'"),
+    (("--profile_steps=2:17",), "within the 16 steps of the run, got 2:17"),
   ],
 )
 def test_bad_values(tmp_path, arguments, message):

@@ -21,6 +21,7 @@ from imgbench.parallel import processes
 from imgbench.train import interrupts
 from imgbench.train import journal as journal_lib
 from imgbench.train import outputs
+from imgbench.train import profiling
 from imgbench.train import saving
 from imgbench.train import setup
 from imgbench.train import state as state_lib
@@ -31,6 +32,8 @@ def train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str,
   group: processes.Group = processes.ALONE,
+  *,
+  profile: profiling.Steps | None = None,
 ) -> dict[str, dict[str, Any]]:
   """Trains and evaluates one model, or goes on where it was stopped.
 
@@ -39,6 +42,8 @@ def train_and_evaluate(
     workdir: folder of the run, may be gs://BUCKET/FOLDER; made if it is not
       there. All processes see it.
     group: of the processes of the run, see `processes.join`.
+    profile: steps whose profiler trace is written to WORKDIR/profile, rounded
+      outward to whole dispatches. The first process writes it.
 
   Returns:
     What results.json holds. A finished run gives its results again.
@@ -56,14 +61,17 @@ def train_and_evaluate(
       f" {jax.process_count()} processes, got none"
     )
   folder = paths.of(workdir)
+  profiling.check_folder(profile, folder)
   check = lambda: _check_workdir(folder, config)
   results = group.from_first(check)
   if results is not None:
+    if profile is not None and group.first:
+      logging.warning("--profile_steps: no trace is written, the run is done")
     return results
   with interrupts.StopRequest(group) as stop:
     watch = timing.Stopwatch()
     with watch.section("setup_s"):
-      parts = setup.build(config)
+      parts = setup.build(config, profile)
     with _locked(folder, group):
       run_files.check_shared(folder, group)
       # Another run may have come between.
@@ -124,6 +132,7 @@ class Run:
     self._evaluations: dict[str, evaluators_base.Evaluation] = {}
     self._journal = journal_lib.Journal(folder, config, parts, group.first)
     self._saving: saving.Saving | None = None
+    self._profiler = profiling.Profiler(parts.profiled, folder, group.first)
 
   @property
   def _step(self) -> int:
@@ -174,6 +183,7 @@ class Run:
     self._state, self._position, self._watch = self._saving.restore(
       self._state, self._watch
     )
+    self._profiler.begin(self._step)
     if self._group.first:
       described = outputs.describe(environment.collect(), self._parts)
       self._journal.open(self._position, described)
@@ -188,7 +198,12 @@ class Run:
   def _close(self, together: bool) -> None:
     """Ends what goes on in the background; a run that failed says why."""
     checkpoints = self._saving if together else None
-    for part in (self._parts.feed, self._journal, checkpoints):
+    for part in (
+      self._profiler,
+      self._parts.feed,
+      self._journal,
+      checkpoints,
+    ):
       try:
         if part is not None:
           part.close()
@@ -248,6 +263,7 @@ class Run:
     while self._step < self._periods.total:
       if self._stop.requested():
         self._save_and_stop()
+      self._profiler.update(self._step)
       before, event = self._step, self._next_event()
       with self._watch.section("train_s"):
         self._state, self._position.step = steps.advance(
@@ -260,6 +276,7 @@ class Run:
       self._check_finite()
       if before < self._step == event:
         self._handle_event()
+    self._profiler.update(self._step)
     self._journal.end_progress()
 
   def _check_finite(self) -> None:
@@ -277,6 +294,7 @@ class Run:
     periods = [self._periods.logging, self._periods.checkpoint]
     periods += self._periods.evaluation.values()
     nexts = [(self._step // p + 1) * p for p in periods if p]
+    nexts += [stop for stop in self._profiler.stops if stop > self._step]
     return min([*nexts, self._periods.total])
 
   def _due(self, period: int) -> bool:

@@ -22,6 +22,7 @@ from imgbench.train import compute as compute_lib
 from imgbench.train import evaluation
 from imgbench.train import feeds
 from imgbench.train import inputs
+from imgbench.train import profiling
 from imgbench.train import state as state_lib
 
 # Section -> its keys; None: no section, or checked by what it is given to.
@@ -85,6 +86,8 @@ class Parts:
     thresholds: of the warnings.
     periods: when what is due.
     global_batch_size: B.
+    image_shape: (H, W, C) of the images that the model takes.
+    profiled: steps whose trace is written, whole dispatches; None: none.
   """
 
   strategy: parallel.Strategy
@@ -101,15 +104,20 @@ class Parts:
   thresholds: diagnostics.Thresholds
   periods: Periods
   global_batch_size: int
+  image_shape: tuple[int, int, int]
+  profiled: profiling.Steps | None = None
 
 
-def build(config: ml_collections.ConfigDict) -> Parts:
+def build(
+  config: ml_collections.ConfigDict, profile: profiling.Steps | None = None
+) -> Parts:
   """Returns the parts of a run at step 0.
 
   Cheap checks come first, then the data, then the devices' work.
 
   Args:
     config: as `configs.common.base_config`, filled.
+    profile: steps whose trace is asked for.
 
   Raises:
     InputError: whatever in the config or the data does not fit.
@@ -121,6 +129,9 @@ def build(config: ml_collections.ConfigDict) -> Parts:
   train_source = build_source(config.data, split=config.data.train_split)
   info = train_source.info
   periods = _periods(config, info.num_examples)
+  steps_per_dispatch = _steps_per_dispatch(config, strategy, info)
+  if profile is not None:
+    profile = profile.whole_dispatches(steps_per_dispatch, periods.total)
   thresholds = evaluation.thresholds(config)
   evaluation_plan = evaluation.plan(config, info, build_source)
   own = strategy.own_rows(config.global_batch_size)
@@ -155,12 +166,14 @@ def build(config: ml_collections.ConfigDict) -> Parts:
     state=state,
     num_params=models_base.num_params(state.variables),
     compute=compute,
-    steps_per_dispatch=_steps_per_dispatch(config, strategy, info),
+    steps_per_dispatch=steps_per_dispatch,
     evaluators=built,
     plan=evaluation_plan,
     thresholds=thresholds,
     periods=periods,
     global_batch_size=config.global_batch_size,
+    image_shape=image_shape,
+    profiled=profile,
   )
 
 
