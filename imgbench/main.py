@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
   del argv
   from imgbench import host_memory
   from imgbench import startup
+  from imgbench.bench import mfu
   from imgbench.report import tables
   from imgbench.train import loop
   from imgbench.train import profiling
@@ -68,7 +69,11 @@ def main(argv: list[str]) -> None:
     startup.log_start(config, flags.FLAGS["config"].config_filename)
     cli.keep_compiled(flags.FLAGS.compilation_cache)
     results = loop.train_and_evaluate(
-      config, flags.FLAGS.workdir, group, profile=profile
+      config,
+      flags.FLAGS.workdir,
+      group,
+      profile=profile,
+      count_flops=mfu.count_flops,
     )
     group.close()
   if group.first:

@@ -21,12 +21,13 @@ def _figure(width: float, height: float) -> mpl_figure.Figure:
 
 
 def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
-  """Loss, accuracy, learning rate and speed against the step."""
+  """Loss, accuracy, learning rate, speed and MFU against the step."""
   panels = [
     ("Loss", _keys(records, "loss", "nll"), ""),
     ("Top-1 accuracy", _keys(records, "top1_accuracy"), "%"),
     ("Learning rate", _learning_rates(records), ""),
     ("Images per second", _keys(records, "images_per_s"), ""),
+    ("MFU", _keys(records, "mfu"), "%"),
   ]
   panels = [
     (title, selection.worth_a_curve(records, keys, len(theme.series)), unit)
@@ -51,7 +52,7 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
       _curve(axes, color, records, key, 100 if unit else 1)
     axes.yaxis.set_major_formatter(f"{{x:,.10g}}{unit}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    if title in ("Learning rate", "Images per second"):
+    if title in ("Learning rate", "Images per second", "MFU"):
       axes.set_ylim(bottom=0)
     if len(keys) > 1 or title == "Loss":
       axes.legend()

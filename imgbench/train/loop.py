@@ -1,6 +1,8 @@
 """The one training loop: iterate, log, evaluate, save."""
 
+from collections.abc import Callable
 import contextlib
+import dataclasses
 import errno
 from typing import Any
 from typing import NoReturn
@@ -28,12 +30,34 @@ from imgbench.train import state as state_lib
 from imgbench.train import stepper
 
 
+@dataclasses.dataclass(frozen=True)
+class Flops:
+  """What train/mfu is computed from; a multiply-add is two FLOPs.
+
+  Attributes:
+    per_image: FLOPs of a training step by its images.
+    peak_per_s: peak FLOP/s of all devices of the run together.
+  """
+
+  per_image: float
+  peak_per_s: float
+
+  def mfu(self, images_per_s: float) -> float:
+    """Returns the fraction of the peak that a training speed reaches."""
+    return images_per_s * self.per_image / self.peak_per_s
+
+
+# None: unknown, and there is no train/mfu.
+CountFlops = Callable[[ml_collections.ConfigDict, setup.Parts], Flops | None]
+
+
 def train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str,
   group: processes.Group = processes.ALONE,
   *,
   profile: profiling.Steps | None = None,
+  count_flops: CountFlops = lambda config, parts: None,
 ) -> dict[str, dict[str, Any]]:
   """Trains and evaluates one model, or goes on where it was stopped.
 
@@ -44,6 +68,7 @@ def train_and_evaluate(
     group: of the processes of the run, see `processes.join`.
     profile: steps whose profiler trace is written to WORKDIR/profile, rounded
       outward to whole dispatches. The first process writes it.
+    count_flops: see `Flops`; called once, before training.
 
   Returns:
     What results.json holds. A finished run gives its results again.
@@ -78,7 +103,8 @@ def train_and_evaluate(
       results = group.from_first(check)
       if results is not None:
         return results
-      run = Run(config, folder, parts, watch, stop, group)
+      counted = count_flops(config, parts)
+      run = Run(config, folder, parts, watch, stop, group, counted)
       return run.train_and_evaluate()
 
 
@@ -108,6 +134,7 @@ class Run:
     watch: with the time that the set-up took.
     stop: entered; says whether the run is asked to stop.
     group: of the processes of the run.
+    flops: for train/mfu; None: without it.
   """
 
   def __init__(
@@ -118,6 +145,7 @@ class Run:
     watch: timing.Stopwatch,
     stop: interrupts.StopRequest,
     group: processes.Group = processes.ALONE,
+    flops: Flops | None = None,
   ):
     self._stop = stop
     self._config = config
@@ -126,6 +154,7 @@ class Run:
     self._periods = parts.periods
     self._watch = watch
     self._group = group
+    self._flops = flops
     self._state = parts.state
     self._position = journal_lib.Position()
     self._logged_wait_s = 0.0
@@ -336,15 +365,18 @@ class Run:
     seen = self._step * self._parts.global_batch_size
     since_s = max(train_s - self._position.logged_train_s, 1e-9)
     learning_rate = self._parts.compute.schedule(self._step - 1)
+    images_per_s = int(window.examples) / since_s
     record = {
       "epoch": seen / self._parts.info.num_examples,
       "train/loss": float(window.loss_sum / window.steps),
       "train/top1_accuracy": int(window.top1_hits) / int(window.examples),
       "train/grad_norm": float(window.grad_norm_sum / window.steps),
       "train/learning_rate": float(learning_rate),
-      "train/images_per_s": int(window.examples) / since_s,
+      "train/images_per_s": images_per_s,
       "time/train_s": train_s,
     }
+    if self._flops is not None:
+      record["train/mfu"] = self._flops.mfu(images_per_s)
     if self._parts.info.streamed:
       waited_s = self._parts.feed.waited_s - self._logged_wait_s
       record["train/input_wait_share"] = min(waited_s / since_s, 1.0)

@@ -8,7 +8,7 @@ from absl import logging
 import numpy as np
 
 # Of a record, what a person wants to see go by.
-SHOWN = ("train/loss", "train/images_per_s", "epoch")
+SHOWN = ("train/loss", "train/images_per_s", "train/mfu", "epoch")
 SHOWN_ENDINGS = ("/top1_accuracy", "/multilabel_accuracy.tfds")
 
 

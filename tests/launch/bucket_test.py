@@ -69,8 +69,7 @@ def check_same_run(bucket, folder: str, unbroken) -> None:
     else:
       assert found == (unbroken / name).read_bytes()
   clean = lambda text: [
-    {k: v for k, v in json.loads(line).items() if k[:5] != "time/"}
-    | {"train/images_per_s": None}
+    {k: v for k, v in json.loads(line).items() if not processes.is_time(k)}
     for line in text.splitlines()
   ]
   lines = bucket.read(f"{folder}/metrics.jsonl")

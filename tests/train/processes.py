@@ -47,10 +47,16 @@ def run(workdir, *overrides: str) -> subprocess.CompletedProcess:
   )
 
 
+def is_time(key: str) -> bool:
+  """Whether a metric depends on the clock, so that equal runs differ in it."""
+  return key.startswith("time/") or key.endswith(
+    ("_per_s", "/mfu", "/input_wait_share")
+  )
+
+
 def read_metrics(workdir) -> list[dict]:
-  """Records of metrics.jsonl without times and rates."""
+  """Records of metrics.jsonl without what depends on the clock."""
   lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
-  is_time = lambda key: key.startswith("time/") or key.endswith("_per_s")
   return [
     {k: v for k, v in json.loads(line).items() if not is_time(k)}
     for line in lines

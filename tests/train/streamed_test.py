@@ -7,6 +7,7 @@ import pytest
 
 from configs import tiny
 from imgbench import errors
+from imgbench import writers
 from imgbench.data import encoded
 from imgbench.data import order
 from imgbench.evaluators import base
@@ -50,7 +51,8 @@ def test_trains_and_evaluates_raw_and_averaged_parameters(data_dir, tmp_path):
   results = loop.train_and_evaluate(make_config(data_dir), str(tmp_path))
   for name in ("tiny:train[:30]", "tiny+ema:train[:30]"):
     assert results[f"{name}/all/top1_accuracy"]["n"] == 30
-  records = [r for r in processes.read_metrics(tmp_path) if "train/loss" in r]
+  records = writers.read_lines(tmp_path / "metrics.jsonl")
+  records = [r for r in records if "train/loss" in r]
   assert records
   assert all(0 <= r["train/input_wait_share"] <= 1 for r in records)
   raw, averaged = (

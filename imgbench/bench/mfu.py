@@ -1,0 +1,60 @@
+"""What the MFU (model FLOPs utilization) of a training run is computed from."""
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from imgbench import config_utils
+from imgbench.bench import flops
+from imgbench.bench import peaks
+from imgbench.train import loop
+from imgbench.train import setup
+
+
+def count_flops(
+  config: ml_collections.ConfigDict, parts: setup.Parts
+) -> loop.Flops | None:
+  """Returns FLOPs per training image, and the devices' peak FLOP/s.
+
+  The peak is the one published for the arithmetic that matrix products of the
+  model's dtype take at JAX's default precision, times the devices in use.
+
+  Args:
+    config: of the run; section model is read.
+    parts: of the run.
+
+  Returns:
+    None where the device's peak or the model's FLOPs are unknown; the log then
+    says which, except for CPUs, which have no published peak.
+  """
+  device = parts.strategy.mesh.devices.flat[0]
+  dtype = jnp.dtype(parts.compute.model.dtype).name
+  precision = jax.config.jax_default_matmul_precision or "default"
+  peak = peaks.datasheet(device.device_kind, device.platform, dtype, precision)
+  if peak is None:
+    if device.platform != "cpu":
+      logging.info(
+        "no MFU: imgbench.bench.peaks has no %s peak of %r (matmul precision"
+        " %s)",
+        dtype,
+        device.device_kind,
+        precision,
+      )
+    return None
+  settings = config_utils.arguments(config.model)
+  name = settings.pop("name")
+  del settings["dtype"]
+  if name not in flops.COSTS:
+    logging.info("no MFU: imgbench.bench.flops has no model %r", name)
+    return None
+  cost = flops.cost(
+    name,
+    image_shape=parts.image_shape,
+    num_classes=parts.info.num_classes,
+    **settings,
+  )
+  return loop.Flops(
+    per_image=cost.training_flops,
+    peak_per_s=peak * parts.strategy.num_devices,
+  )
