@@ -265,7 +265,8 @@ def _begin_watch(address, count, index, silent_s) -> watch_lib.Watch:
     found = store.blocking_key_value_get(_KEY, round(1000 * watch_lib.MEET_S))
     port, token = found.split()
     watch.meet(wire.split_address(address)[0], int(port), token)
-  logging.info("process %d of %d has met the others", index, count)
+  if index:  # The first one's log begins with the devices of all.
+    logging.info("process %d of %d has met the others", index, count)
   return watch
 
 
