@@ -40,10 +40,13 @@ def config_of(mixed=True, model=None, **settings):
   return config
 
 
-def build(config):
-  return compute_lib.build(
-    config, compute_lib.parallelism(config), INFO, INFO.image_shape, STEPS
-  )
+def build(config, strategy=None):
+  """Returns the compute of a config, on the devices of a strategy if given."""
+  if strategy is None:
+    spread = compute_lib.parallelism(config)
+  else:
+    spread = compute_lib.spread_over(config, strategy)
+  return compute_lib.build(config, spread, INFO, INFO.image_shape, STEPS)
 
 
 @functools.cache
@@ -56,8 +59,21 @@ def _data():
 def train(config, steps_per_call=1):
   """The state after some steps, and the losses on the way."""
   compute = build(config)
+  state, losses = compute.begin(), []
+  _, advance = compile_step(compute, state, steps_per_call)
+  for number in range(0, STEPS, steps_per_call):
+    state, loss = advance(state, number)
+    losses.append(np.asarray(loss))
+  return state, np.array(losses).ravel()
+
+
+def compile_step(compute, state, steps_per_call=1):
+  """Returns the compiled step, and (state, step, data) -> (state, losses).
+
+  The data, host arrays, are those of `_data` where none are given.
+  """
   strategy = compute.strategy
-  data, state = strategy.replicate(_data()), compute.begin()
+  made = strategy.replicate(_data())
   own = strategy.own_rows(BATCH)
   feed = feeds.ResidentFeed(order.ExampleOrder(IMAGES, 1), BATCH, own)
 
@@ -68,12 +84,13 @@ def train(config, steps_per_call=1):
     arrays = {k: v.reshape(steps_per_call, -1) for k, v in arrays.items()}
     return strategy.shard_batches(arrays)
 
-  step = compute.lower(state, data, fed(0), steps_per_call).compile()
-  losses = []
-  for number in range(0, STEPS, steps_per_call):
-    state, loss = step(state, data, fed(number))
-    losses.append(np.asarray(loss))
-  return state, np.array(losses).ravel()
+  compiled = compute.lower(state, made, fed(0), steps_per_call).compile()
+
+  def advance(state, step, data=None):
+    data = made if data is None else strategy.replicate(data)
+    return compiled(state, data, fed(step))
+
+  return compiled, advance
 
 
 @functools.cache
@@ -133,13 +150,16 @@ def test_without_batch_norm_microbatches_are_the_large_batch(settings):
     num_heads=2,
     zero_head=False,
   )
-  whole = train(_sgd(config_of(model=vit, devices=1)))
+  whole = train(use_sgd(config_of(model=vit, devices=1)))
   parts = config_of(model=vit, **{"microbatches": 2, **settings})
-  assert_same(train(_sgd(parts)), whole)
+  assert_same(train(use_sgd(parts)), whole)
 
 
-def _sgd(config):
-  """Where gradients are near 0, Adam makes rounding errors into steps."""
+def use_sgd(config):
+  """Returns the config with SGD.
+
+  Where gradients are near 0, Adam makes rounding errors into steps.
+  """
   config.optim = dict(name="sgd", momentum=0.9, weight_decay=1e-3)
   config.schedule.peak = 0.05
   return config
