@@ -21,9 +21,9 @@ QUICK = ("--config.logging.report=False", "--config.logging.tensorboard=False")
 TIMEOUT_S = 240
 
 
-def kill_when(seen, workdir, *overrides: str) -> bool:
+def kill_when(seen, workdir, *overrides: str, platforms: str = "cpu") -> bool:
   """Starts a run and kills it (-9) as soon as `seen()`; whether it was."""
-  process = processes.start(workdir, *QUICK, *overrides)
+  process = processes.start(workdir, *QUICK, *overrides, platforms=platforms)
   deadline = time.monotonic() + TIMEOUT_S
   killed = False
   while process.poll() is None and time.monotonic() < deadline:
@@ -76,8 +76,9 @@ def saved_steps(workdir: pathlib.Path) -> list[str]:
 
 def final_state(workdir: pathlib.Path) -> dict[str, int]:
   """The digests of the last checkpoint's arrays, by name."""
-  folder = workdir / "checkpoints" / "16" / "meta" / "metadata"
-  meta = json.loads(json.loads(folder.read_text())["text"])
+  newest = workdir / "checkpoints" / saved_steps(workdir)[-1]
+  text = (newest / "meta" / "metadata").read_text()
+  meta = json.loads(json.loads(text)["text"])
   # The window only holds what is still to be logged: stopped in the last
   # evaluation, a run is saved before the last line of metrics.jsonl.
   digests = {

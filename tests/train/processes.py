@@ -19,28 +19,34 @@ def command(workdir, *overrides: str) -> list[str]:
   ]
 
 
-def environment() -> dict[str, str]:
-  """That of a run of its own: one device, no flags of the test session."""
+def environment(platforms: str = "cpu") -> dict[str, str]:
+  """Returns the variables of a child process, without the tests' XLA flags.
+
+  Args:
+    platforms: of JAX, the first is the default.
+  """
   kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-  return {**kept, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+  return {**kept, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platforms}
 
 
-def start(workdir, *overrides: str) -> subprocess.Popen:
+def start(workdir, *overrides: str, platforms: str = "cpu") -> subprocess.Popen:
   """Starts a tiny run as a process; its standard error is a pipe."""
   return subprocess.Popen(
     command(workdir, *overrides),
-    env=environment(),
+    env=environment(platforms),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
   )
 
 
-def run(workdir, *overrides: str) -> subprocess.CompletedProcess:
+def run(
+  workdir, *overrides: str, platforms: str = "cpu"
+) -> subprocess.CompletedProcess:
   """Runs a tiny run to its end."""
   return subprocess.run(
     command(workdir, *overrides),
-    env=environment(),
+    env=environment(platforms),
     capture_output=True,
     text=True,
     check=False,
