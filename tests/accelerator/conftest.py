@@ -1,0 +1,15 @@
+"""Settings of the accelerator tests: they share the device with children."""
+
+import os
+
+# On GPUs JAX would take most of the memory when it starts.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def pytest_collection_modifyitems(items):
+  """Runs the tests with child processes first.
+
+  A TPU belongs to one process at a time, so children must run before this
+  process has used it.
+  """
+  items.sort(key=lambda item: item.path.name != "resume_test.py")
