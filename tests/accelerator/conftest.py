@@ -1,9 +1,13 @@
 """Settings of the accelerator tests: they share the device with children."""
 
 import os
+import signal
 
 # On GPUs JAX would take most of the memory when it starts.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+# At a time limit pytest ends as by Ctrl-C, and writes what it has found.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

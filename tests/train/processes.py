@@ -26,7 +26,10 @@ def environment(platforms: str = "cpu") -> dict[str, str]:
     platforms: of JAX, the first is the default.
   """
   kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-  return {**kept, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platforms}
+  # Packages of an accelerator kit are there.
+  paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+  kept["PYTHONPATH"] = os.pathsep.join(paths)
+  return {**kept, "JAX_PLATFORMS": platforms}
 
 
 def start(workdir, *overrides: str, platforms: str = "cpu") -> subprocess.Popen:
