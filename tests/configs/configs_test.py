@@ -17,7 +17,7 @@ NAMES = sorted(
   if path.stem not in ("__init__", "common")
 )
 # Options behind the colon that a config must take.
-OPTIONS = {"bench": ["quick", "full"], "cifar10_fast": ["long"]}
+OPTIONS = {"bench": ["quick", "full"], "cifar10_fast": ["long", "wide"]}
 # Of the benchmark, which is no run.
 SECTIONS = {"bench": points.SECTIONS}
 
