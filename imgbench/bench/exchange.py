@@ -8,6 +8,7 @@ processes of peers speak it too.
 from collections.abc import Callable
 from collections.abc import Mapping
 import json
+import os
 import pathlib
 import sys
 import traceback
@@ -58,6 +59,22 @@ def serve(handlers: Mapping[str, Handler], argv: list[str]) -> None:
   part = path.with_suffix(".part")
   part.write_text(json.dumps(result))
   part.replace(path)  # It is there as a whole, or not.
+
+
+def converse(handlers: Mapping[str, Handler]) -> None:
+  """Answers requests until there are no more, one line of JSON each.
+
+  Requests come on standard input, results go to standard output. What the
+  handlers and their libraries print goes to standard error instead.
+
+  Args:
+    handlers: as for `serve`.
+  """
+  with os.fdopen(os.dup(1), "w") as results:
+    os.dup2(2, 1)
+    for line in sys.stdin:
+      result = answer(handlers, json.loads(line))
+      print(json.dumps(result), file=results, flush=True)
 
 
 def answer(

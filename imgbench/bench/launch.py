@@ -1,4 +1,8 @@
-"""Fresh processes: each request gets one, and nothing leaks to the next."""
+"""Processes that answer requests.
+
+By default each request gets a fresh process, and nothing leaks to the next.
+`Launcher.converse` starts one that answers several and keeps what it compiled.
+"""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -6,11 +10,13 @@ import dataclasses
 import json
 import os
 import pathlib
+import selectors
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
 
 import imgbench
@@ -20,10 +26,10 @@ WORKER = "imgbench.bench.worker"
 TORCH_PEER = "imgbench.bench.torch_peer"
 # All that a peer's process imports of imgbench: beside an installed package
 # lie others, which are not for its Python.
-_PEER_FILES = (
-  "__init__.py",
+PEER_FILES = (
+  "imgbench/__init__.py",
   *(
-    f"bench/{name}.py"
+    f"imgbench/bench/{name}.py"
     for name in ("__init__", "exchange", "measure", "memory", "torch_peer")
   ),
 )
@@ -39,7 +45,7 @@ class Launcher:
     python: its interpreter.
     root: the folder that holds the package imgbench.
     variables: of the process's environment, beside those of this one.
-    files: of the package, if the process is to find these alone.
+    files: below `root`, if the process is to find these alone.
   """
 
   module: str = WORKER
@@ -62,17 +68,25 @@ class Launcher:
       log = folder / "log"
       killed_before = _killed_for_memory()
       with log.open("wb") as file:
-        code = self._run(json.dumps(request), path, file, timeout_s)
+        program = self._start(
+          folder, str(path), stdout=file, stderr=subprocess.STDOUT
+        )
+        code = _finish(program, json.dumps(request).encode(), timeout_s)
       if path.exists():
         return json.loads(path.read_text())
       if code is None:
-        message = f"ended: it took more than the {timeout_s:g} s that it has"
-        return {"status": exchange.TIMEOUT, "message": message}
+        return _timeout(timeout_s)
       return _failure(code, _tail(log), _killed_for_memory() - killed_before)
 
-  def _run(self, request: str, path, log, timeout_s: float) -> int | None:
-    """The exit code of the process; None: it ran out of time."""
-    paths = [str(self._found_at(path.parent)), os.environ.get("PYTHONPATH", "")]
+  def converse(self) -> "Conversation":
+    """Starts a process whose program ends in `exchange.converse`."""
+    return Conversation(self)
+
+  def _start(
+    self, folder: pathlib.Path, *arguments: str, **streams
+  ) -> subprocess.Popen:
+    """Starts the program; `folder` is for copies of `files`."""
+    paths = [str(self._found_at(folder)), os.environ.get("PYTHONPATH", "")]
     variables = {
       **os.environ,
       "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -80,35 +94,116 @@ class Launcher:
       "PYTHONSAFEPATH": "1",
       **self.variables,
     }
-    program = subprocess.Popen(
-      [self.python, "-m", self.module, str(path)],
+    return subprocess.Popen(
+      [self.python, "-m", self.module, *arguments],
       stdin=subprocess.PIPE,
-      stdout=log,
-      stderr=subprocess.STDOUT,
-      text=True,
       env=variables,
       # Threads and children of libraries end with it.
       start_new_session=True,
+      **streams,
     )
-    try:
-      program.communicate(request, timeout=timeout_s)
-      return program.returncode
-    except subprocess.TimeoutExpired:
-      return None
-    finally:
-      if program.poll() is None:
-        os.killpg(program.pid, signal.SIGKILL)
-        program.wait()
 
   def _found_at(self, folder: pathlib.Path) -> pathlib.Path:
     """Where the process finds imgbench; copies of `files` in `folder`."""
     if not self.files:
       return self.root
     for name in self.files:
-      copy = folder / "imgbench" / name
+      copy = folder / name
       copy.parent.mkdir(parents=True, exist_ok=True)
-      shutil.copy(self.root / "imgbench" / name, copy)
+      shutil.copy(self.root / name, copy)
     return folder
+
+
+class Conversation:
+  """A process that answers one request after another.
+
+  A context: at its end the process is killed.
+
+  Args:
+    launcher: starts it.
+  """
+
+  def __init__(self, launcher: Launcher):
+    self._temporary = tempfile.TemporaryDirectory(prefix="imgbench-")
+    folder = pathlib.Path(self._temporary.name)
+    self._log = folder / "log"
+    self._killed_before = _killed_for_memory()
+    with self._log.open("wb") as file:
+      self._program = launcher._start(
+        folder, stdout=subprocess.PIPE, stderr=file, bufsize=0
+      )
+
+  def __enter__(self) -> "Conversation":
+    return self
+
+  def __exit__(self, *error) -> None:
+    self.close()
+
+  def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Returns the result of a request, a failure among them, see `exchange`.
+
+    A process that takes longer than `timeout_s`, or that has died, is ended;
+    later requests fail too.
+    """
+    try:
+      self._program.stdin.write(json.dumps(request).encode() + b"\n")
+      line = self._read_line(timeout_s)
+    except BrokenPipeError:
+      line = b""
+    if line is None:
+      _kill(self._program)
+      return _timeout(timeout_s)
+    if line.endswith(b"\n"):
+      return json.loads(line)
+    self._program.wait()
+    killed = _killed_for_memory() - self._killed_before
+    return _failure(self._program.returncode, _tail(self._log), killed)
+
+  def _read_line(self, timeout_s: float) -> bytes | None:
+    """A line, torn where the process ended; None: there was no time."""
+    line, output = b"", self._program.stdout
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+      selector.register(output, selectors.EVENT_READ)
+      while not line.endswith(b"\n"):
+        if not selector.select(max(0.0, deadline - time.monotonic())):
+          return None
+        part = os.read(output.fileno(), 1 << 16)
+        if not part:
+          break
+        line += part
+    return line
+
+  def close(self) -> None:
+    """Kills the process."""
+    _kill(self._program)
+    self._program.stdin.close()
+    self._program.stdout.close()
+    self._temporary.cleanup()
+
+
+def _finish(
+  program: subprocess.Popen, request: bytes, timeout_s: float
+) -> int | None:
+  """The exit code of the process; None: it ran out of time."""
+  try:
+    program.communicate(request, timeout=timeout_s)
+    return program.returncode
+  except subprocess.TimeoutExpired:
+    return None
+  finally:
+    _kill(program)
+
+
+def _kill(program: subprocess.Popen) -> None:
+  if program.poll() is None:
+    os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+
+
+def _timeout(seconds: float) -> dict[str, Any]:
+  message = f"ended: it took more than the {seconds:g} s that it has"
+  return {"status": exchange.TIMEOUT, "message": message}
 
 
 def _failure(code: int, tail: str, killed: int) -> dict[str, Any]:
@@ -149,5 +244,10 @@ def peer_launcher(python: Sequence[str] | str = "") -> Launcher:
     python: interpreter of the environment that has them; empty: that of
       IMGBENCH_PEERS_PYTHON, else this one.
   """
+  return Launcher(TORCH_PEER, peer_python(python), files=PEER_FILES)
+
+
+def peer_python(python: Sequence[str] | str = "") -> str:
+  """Returns `python`, else that of IMGBENCH_PEERS_PYTHON, else this one."""
   found = python or os.environ.get("IMGBENCH_PEERS_PYTHON") or sys.executable
-  return Launcher(TORCH_PEER, str(found), files=_PEER_FILES)
+  return str(found)

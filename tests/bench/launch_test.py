@@ -43,7 +43,11 @@ _PROGRAM = """
     time.sleep(60)
 
   names = (say, overflow, exhaust, refuse, fail, kill, leave, wait)
-  exchange.serve({f.__name__: f for f in names}, sys.argv)
+  handlers = {f.__name__: f for f in names}
+  if len(sys.argv) > 1:
+    exchange.serve(handlers, sys.argv)
+  else:
+    exchange.converse(handlers)
 """
 
 
@@ -107,3 +111,23 @@ def test_the_peers_python_is_that_of_the_variable(monkeypatch):
   assert launch.peer_launcher().python == "/somewhere/python"
   monkeypatch.delenv("IMGBENCH_PEERS_PYTHON")
   assert launch.peer_launcher().python == sys.executable
+
+
+def test_one_process_answers_until_it_ends(launcher):
+  with launcher.converse() as process:
+    for word in ("one", "two"):
+      result = process.ask({"kind": "say", "word": word}, 60)
+      assert result["status"] == exchange.OK and result["said"] == word
+    refused = process.ask({"kind": "refuse"}, 60)
+    assert refused["status"] == exchange.REFUSED
+    killed = process.ask({"kind": "kill"}, 60)
+    assert killed["status"] == exchange.CRASHED
+    assert "SIGSEGV" in killed["message"] and "last words" in killed["message"]
+    later = process.ask({"kind": "say", "word": "three"}, 60)
+    assert later["status"] == exchange.CRASHED
+
+
+def test_a_conversation_has_its_time(launcher):
+  with launcher.converse() as process:
+    result = process.ask({"kind": "wait"}, 0.5)
+  assert result["status"] == exchange.TIMEOUT
