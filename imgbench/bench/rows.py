@@ -101,6 +101,7 @@ class Process:
     pair: the same text in the process of another folder that ran right before
       or after this one; None where the folders were measured apart.
     seed: of a training run, for time to accuracy.
+    seconds: of the run, whether or not it reached the target.
     seconds_to_target: None where the run did not reach it.
     final_accuracy: on the evaluation set, when the run ended.
   """
@@ -113,6 +114,7 @@ class Process:
   peak_memory_bytes: int | None = None
   pair: str | None = None
   seed: int | None = None
+  seconds: float | None = None
   seconds_to_target: float | None = None
   final_accuracy: float | None = None
 

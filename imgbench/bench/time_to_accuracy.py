@@ -2,7 +2,7 @@
 
 The training loop is the program's own; it is asked to stop, as by Ctrl-C, when
 the metric that was logged has reached the target. Seconds count training,
-evaluations on the way and logging, not set-up, compiling or saving.
+evaluations and logging, not set-up, compiling or saving.
 """
 
 import ast
@@ -22,6 +22,7 @@ from imgbench import errors
 from imgbench import registry
 from imgbench import timing
 from imgbench import writers
+from imgbench.evaluators import base as evaluators_base
 from imgbench.train import loop
 from imgbench.train import setup
 
@@ -120,26 +121,64 @@ def train(request: Mapping[str, Any]) -> dict[str, Any]:
     request: "config", "seed", "overrides", "metric" and "target".
 
   Returns:
-    "process": "seed", "seconds_to_target" (None where it was not reached) and
-    "final_accuracy", the metric when the run ended.
+    "process", see `run`.
 
   Raises:
     InputError: the config, or a metric that it does not measure.
   """
-  metric, target = request["metric"], request["target"]
   config = load_config(request["config"], request["seed"], request["overrides"])
+  check_metric(config, request["metric"])
+  watch = timing.Stopwatch()
+  with watch.section("setup_s"):
+    parts = setup.build(config)
+  with watch.section("compile_s"):
+    compile_evaluations(parts)
+  found = run(config, parts, watch, request["metric"], request["target"])
+  return {"process": found}
+
+
+def check_metric(config: ml_collections.ConfigDict, metric: str) -> None:
+  """Raises InputError if a metric such as "test/top1_accuracy" has no set."""
   if metric.partition("/")[0] not in config.evaluation.sets:
     raise errors.InputError(
       "time_to_accuracy.metric: expected one of the sets"
       f" {', '.join(sorted(config.evaluation.sets))} before the slash, got"
       f" {metric!r}"
     )
+
+
+def compile_evaluations(parts: setup.Parts) -> None:
+  """Evaluates once, which compiles what the run's own evaluations call."""
+  variables = {"raw": parts.state.variables, "ema": parts.state.ema}
+  evaluators_base.run(parts.evaluators, variables)
+
+
+def run(
+  config: ml_collections.ConfigDict,
+  parts: setup.Parts,
+  watch: timing.Stopwatch,
+  metric: str,
+  target: float,
+) -> dict[str, Any]:
+  """Trains until the target or the end of the run.
+
+  Args:
+    config: of the run.
+    parts: made of it; their state is used up.
+    watch: gets the run's sections.
+    metric: a key of metrics.jsonl, e.g. "test/top1_accuracy".
+    target: the value to be reached.
+
+  Returns:
+    Fields of `rows.Process`: "seed", "seconds", "seconds_to_target" (None where
+    it was not reached) and "final_accuracy", the metric when the run ended.
+
+  Raises:
+    InputError: a metric that the run does not log.
+  """
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     stop = TargetStop(folder / METRICS, metric, target)
-    watch = timing.Stopwatch()
-    with watch.section("setup_s"):
-      parts = setup.build(config)
     with contextlib.suppress(errors.Preempted):  # At the target.
       loop.Run(config, folder, parts, watch, stop).train_and_evaluate()
     value = best_value(folder / METRICS, metric)
@@ -150,12 +189,10 @@ def train(request: Mapping[str, Any]) -> dict[str, Any]:
         f"time_to_accuracy.metric: expected one of {', '.join(known)}, got"
         f" {metric!r}"
       )
-  reached = value >= target
   seconds = sum(map(watch.total, COUNTED))
   return {
-    "process": {
-      "seed": request["seed"],
-      "seconds_to_target": seconds if reached else None,
-      "final_accuracy": value,
-    }
+    "seed": config.seed,
+    "seconds": seconds,
+    "seconds_to_target": seconds if value >= target else None,
+    "final_accuracy": value,
   }

@@ -1,8 +1,12 @@
 """Whole runs until a target, by the program's own loop."""
 
+import contextlib
+
+import jax
 import pytest
 
 from imgbench import errors
+from imgbench import timing
 from imgbench.bench import time_to_accuracy
 
 REQUEST = {
@@ -24,6 +28,29 @@ def test_a_target_out_of_reach():
   found = time_to_accuracy.train({**REQUEST, "target": 1.0})["process"]
   assert found["seconds_to_target"] is None
   assert 0 <= found["final_accuracy"] < 1
+
+
+def test_no_evaluation_compiles_on_the_clock(monkeypatch):
+  sections, compiled_in = [], set()
+  section = timing.Stopwatch.section
+
+  @contextlib.contextmanager
+  def noted(watch, name):
+    with section(watch, name):
+      sections.append(name)
+      yield
+      sections.pop()
+
+  monkeypatch.setattr(timing.Stopwatch, "section", noted)
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: (
+      compiled_in.update(sections[-1:]) if "backend_compile" in event else None
+    )
+  )
+  found = time_to_accuracy.train({**REQUEST, "target": 1.0})["process"]
+  assert found["seconds"] > 0
+  assert "compile_s" in compiled_in
+  assert not compiled_in & {"train_s", "eval_s"}
 
 
 def test_the_target_stops_the_run_when_it_is_logged(tmp_path):
