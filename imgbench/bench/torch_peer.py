@@ -57,7 +57,7 @@ _PRECISIONS = {
 def describe(request: dict[str, Any]) -> dict[str, Any]:
   """Returns {"environment": versions and device}. Raises Refused."""
   del request
-  torch = _import_torch()
+  torch = import_torch()
   versions = {}
   for name in ("torch", "torchvision", "timm"):
     try:
@@ -81,7 +81,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   "platform" of the request is the one that ours ran on: "cpu" or "gpu".
   """
   key, recipe = request["key"], request["recipe"]
-  torch = _import_torch()
+  torch = import_torch()
   device = _device(torch, request["platform"])
   _set_precision(torch, key, device)
   torch.manual_seed(recipe["seed"])
@@ -194,7 +194,7 @@ def _build_model(torch, key, recipe) -> tuple[Any, bool]:
     raise exchange.Refused(
       f"{name}: {library} has no counterpart with recipe.model_settings"
     )
-  _define_operators(torch)
+  define_operators(torch)
   classes = recipe["num_classes"]
   try:
     if library == "torchvision":
@@ -257,7 +257,7 @@ def _keep_compiled(folder: pathlib.Path) -> None:
   os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
 
 
-def _define_operators(torch) -> None:
+def define_operators(torch) -> None:
   """Those that torchvision asks for; its build may be for another PyTorch."""
   for name, signature in (
     ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
@@ -271,7 +271,8 @@ def _define_operators(torch) -> None:
     torch.library.define(f"torchvision::{name}", signature)
 
 
-def _import_torch():
+def import_torch():
+  """Returns the module torch. Raises Refused where there is none."""
   try:
     import torch
   except ImportError as error:

@@ -162,8 +162,8 @@ def _driver() -> str:
   return f"{found[0]}; {version}" if found else version
 
 
-def _refusing(handler: exchange.Handler) -> exchange.Handler:
-  """Bad input is no crash."""
+def refusing(handler: exchange.Handler) -> exchange.Handler:
+  """Returns the handler with bad input refused: it is no crash."""
 
   @functools.wraps(handler)
   def handle(request):
@@ -178,7 +178,7 @@ def _refusing(handler: exchange.Handler) -> exchange.Handler:
 def main(argv: list[str]) -> None:
   """Answers the request on standard input."""
   host_memory.keep()
-  handlers = {name: _refusing(handler) for name, handler in HANDLERS.items()}
+  handlers = {name: refusing(handler) for name, handler in HANDLERS.items()}
   exchange.serve(handlers, argv)
 
 

@@ -1,0 +1,262 @@
+"""Training runs of one config in one process, a seed per request.
+
+python -m experiments.accelerator.cifar_worker, and then `exchange.converse`
+
+The loop is the project's own. What runs have in common is made once: the data
+on the device and all compiled programs. For that the key of a step, which
+`compute.build` writes into the program, becomes an argument here. A run with
+seed k trains as `imgbench.main` does with that seed.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from imgbench import cli
+from imgbench import errors
+from imgbench import host_memory
+from imgbench import parallel
+from imgbench import timing
+from imgbench.bench import exchange
+from imgbench.bench import time_to_accuracy
+from imgbench.bench import worker
+from imgbench.data import order
+from imgbench.train import compute as compute_lib
+from imgbench.train import feeds
+from imgbench.train import setup
+from imgbench.train import step as step_lib
+
+COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+# The clock of the baseline covers its whitening too.
+PREPARE = "prepare_s"
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyedCompute(compute_lib.Compute):
+  """A Compute whose compiled steps serve all seeds.
+
+  Attributes:
+    step_key: uint32, data of the key that this run's steps fold.
+    programs: compiled steps by their number in one call; shared by seeds.
+  """
+
+  step_key: jax.Array
+  programs: dict[int, Any]
+
+  def lower(self, state: Any, data: Any, fed: Any, steps: int = 1):
+    """See `Compute.lower`; the result's `compile` compiles only once."""
+    if steps not in self.programs:
+      lowered = self._spread(steps, state).lower(
+        state, (data, self.step_key), fed
+      )
+      self.programs[steps] = lowered.compile()
+    return _Lowered(self.programs[steps], self.step_key)
+
+  def _spread(self, steps: int, state: Any) -> Any:
+    def body(state, shared, fed):
+      data, key = shared
+      key = jax.random.wrap_key_data(key)
+      step = step_lib.build_device_step(self.train_step, self.sample, key)
+      step = step if steps == 1 else step_lib.scan_steps(step)
+      return step(state, data, fed)
+
+    return self.strategy.spread(
+      body,
+      (
+        parallel.STATE,
+        parallel.REPLICATED,
+        parallel.BATCH if steps == 1 else parallel.BATCHES,
+      ),
+      (parallel.STATE, parallel.REPLICATED),
+      state=state,
+      donate=(0,),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lowered:
+  program: Any
+  step_key: jax.Array
+
+  def compile(self) -> Any:
+    """Returns (state, data, fed) -> (state, losses)."""
+    return lambda state, data, fed: self.program(
+      state, (data, self.step_key), fed
+    )
+
+
+class Trainer:
+  """What all runs of a config share.
+
+  Args:
+    config: of `time_to_accuracy.load_config`.
+
+  Raises:
+    InputError: a bad config, or one that does not keep its data on the device,
+      mixes images or draws numbers in its model.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.config = config
+    self.parts = parts = setup.build(config)
+    compute = parts.compute
+    mixes = config.augment.get("mixup", 0) or config.augment.get("cutmix", 0)
+    if parts.info.streamed or mixes or compute.model.needs_key:
+      raise errors.InputError(
+        "config: expected a data set whose images have one size, without"
+        " mixup and cutmix, and a model without random numbers, got another"
+      )
+    self._programs: dict[int, Any] = {}
+    jit = functools.partial(
+      parts.strategy.jit,
+      out=parts.strategy.state_sharding(compute.state_shapes()),
+    )
+    self._begin = jit(lambda key: compute.create_state(compute.model.init(key)))
+    self._prepare = None
+    if compute.model.prepare is not None:
+      self._images = parts.train_data.image[: setup.PREPARE_EXAMPLES]
+      self._prepare = jit(
+        lambda variables, images: compute.create_state(
+          compute.model.prepare(variables, compute.normalize(images))
+        )
+      )
+    time_to_accuracy.compile_evaluations(parts)
+    self._compiled: list[float] = []
+    jax.monitoring.register_event_duration_secs_listener(self._note)
+
+  def _note(self, event: str, duration_s: float, **_) -> None:
+    if event == COMPILE_EVENT:
+      self._compiled.append(duration_s)
+
+  def run(self, seed: int, metric: str, target: float) -> dict[str, Any]:
+    """Trains from scratch.
+
+    Args:
+      seed: of the run.
+      metric: see `time_to_accuracy.run`.
+      target: accuracy in (0, 1].
+
+    Returns:
+      "seconds" (of the model's preparation, training, evaluations and
+      logging), "accuracy", "times" with the seconds of every section, and
+      "compiled", the number of programs that this run had to compile.
+    """
+    before = len(self._compiled)
+    config = self.config.copy_and_resolve_references()
+    config.seed = seed
+    watch = timing.Stopwatch()
+    with watch.section("setup_s"):
+      parts = self._seeded(seed)
+    if self._prepare is not None:
+      with watch.section(PREPARE):
+        state = self._prepare(parts.state.variables, self._images)
+        parts = dataclasses.replace(parts, state=jax.block_until_ready(state))
+    found = time_to_accuracy.run(config, parts, watch, metric, target)
+    return {
+      "seconds": found["seconds"] + watch.total(PREPARE),
+      "accuracy": found["final_accuracy"],
+      "times": watch.totals(),
+      "compiled": len(self._compiled) - before,
+    }
+
+  def _seeded(self, seed: int) -> setup.Parts:
+    """The parts of a run with a seed, as `compute.build` takes its keys."""
+    parts = self.parts
+    strategy, batch = parts.strategy, parts.global_batch_size
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    step_key = strategy.replicate(jax.random.key_data(step_key))
+    compute = {f.name: getattr(parts.compute, f.name) for f in _FIELDS}
+    compute["init_key"] = init_key
+    return dataclasses.replace(
+      parts,
+      feed=feeds.ResidentFeed(
+        order.ExampleOrder(parts.info.num_examples, seed),
+        batch,
+        strategy.own_rows(batch),
+      ),
+      state=jax.block_until_ready(self._begin(init_key)),
+      compute=KeyedCompute(
+        **compute, step_key=step_key, programs=self._programs
+      ),
+    )
+
+  def write_data(self, path: str, alias: str) -> None:
+    """Writes the pixels and labels of training and of an evaluation set."""
+    data, test = self.parts.train_data, self.parts.evaluators[alias].examples
+    np.savez(
+      path,
+      train_images=np.asarray(data.image),
+      train_labels=np.asarray(data.label),
+      test_images=test.image,
+      test_labels=test.label,
+    )
+
+
+_FIELDS = dataclasses.fields(compute_lib.Compute)
+
+
+class Ours:
+  """The handlers of the process; `begin` comes first."""
+
+  def begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the data, and compiles all by a whole run that does not count.
+
+    Only compiled programs outlive that run.
+
+    Args:
+      request: "config", "overrides", "metric", "target"; "data", a path for
+        `Trainer.write_data`; "warm_up_seed".
+
+    Returns:
+      "environment", "key" with fields of `rows.Key`, "platform", "config" and
+      "warm_up_s".
+    """
+    with timing.timed() as timed:
+      self._metric, self._target = request["metric"], request["target"]
+      config = time_to_accuracy.load_config(
+        request["config"], 0, request["overrides"]
+      )
+      time_to_accuracy.check_metric(config, self._metric)
+      config.logging.tensorboard = False
+      self._trainer = trainer = Trainer(config)
+      trainer.write_data(request["data"], self._metric.partition("/")[0])
+      self.run({"seed": request["warm_up_seed"]})
+    parts = trainer.parts
+    return {
+      **worker.describe({}),
+      "key": {
+        "framework": "imgbench",
+        "name": request["config"],
+        "model": config.model.name,
+        "batch": parts.global_batch_size,
+        "image_size": parts.info.image_shape[0],
+        "dtype": jnp.dtype(parts.compute.model.dtype).name,
+        "strategy": config.parallel.strategy,
+        "devices": parts.strategy.num_devices,
+      },
+      "platform": parts.strategy.platform,
+      "warm_up_s": timed.seconds,
+    }
+
+  def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains with the request's "seed", see `Trainer.run`."""
+    return self._trainer.run(request["seed"], self._metric, self._target)
+
+
+def main() -> None:
+  """Answers requests."""
+  host_memory.keep()
+  cli.keep_compiled("default")
+  ours = Ours()
+  handlers = {"begin": ours.begin, "run": ours.run}
+  exchange.converse({k: worker.refusing(h) for k, h in handlers.items()})
+
+
+if __name__ == "__main__":
+  main()
