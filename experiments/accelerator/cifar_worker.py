@@ -11,6 +11,7 @@ seed k trains as `imgbench.main` does with that seed.
 from collections.abc import Mapping
 import dataclasses
 import functools
+import types
 from typing import Any
 
 import jax
@@ -37,57 +38,51 @@ COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 PREPARE = "prepare_s"
 
 
-@dataclasses.dataclass(frozen=True)
-class KeyedCompute(compute_lib.Compute):
-  """A Compute whose compiled steps serve all seeds.
+class SeededCompute:
+  """What a run asks of its Compute, with steps that serve all seeds.
 
-  Attributes:
+  Args:
+    compute: of the config; its own key is not used.
     step_key: uint32, data of the key that this run's steps fold.
-    programs: compiled steps by their number in one call; shared by seeds.
+    programs: compiled steps by their number in one call; filled here.
   """
 
-  step_key: jax.Array
-  programs: dict[int, Any]
+  def __init__(
+    self,
+    compute: compute_lib.Compute,
+    step_key: jax.Array,
+    programs: dict[int, Any],
+  ):
+    self.schedule = compute.schedule
+    self._compute, self._key, self._programs = compute, step_key, programs
 
-  def lower(self, state: Any, data: Any, fed: Any, steps: int = 1):
-    """See `Compute.lower`; the result's `compile` compiles only once."""
-    if steps not in self.programs:
-      lowered = self._spread(steps, state).lower(
-        state, (data, self.step_key), fed
-      )
-      self.programs[steps] = lowered.compile()
-    return _Lowered(self.programs[steps], self.step_key)
+  def lower(self, state: Any, data: Any, fed: Any, steps: int = 1) -> Any:
+    """See `Compute.lower`; all that can be done with the result is compile."""
+    if steps not in self._programs:
+      lowered = self._spread(state, steps).lower(state, (data, self._key), fed)
+      self._programs[steps] = lowered.compile()
+    program = self._programs[steps]
+    call = lambda state, data, fed: program(state, (data, self._key), fed)
+    return types.SimpleNamespace(compile=lambda: call)
 
-  def _spread(self, steps: int, state: Any) -> Any:
+  def _spread(self, state: Any, steps: int) -> Any:
+    compute = self._compute
+
     def body(state, shared, fed):
       data, key = shared
-      key = jax.random.wrap_key_data(key)
-      step = step_lib.build_device_step(self.train_step, self.sample, key)
+      step = step_lib.build_device_step(
+        compute.train_step, compute.sample, jax.random.wrap_key_data(key)
+      )
       step = step if steps == 1 else step_lib.scan_steps(step)
       return step(state, data, fed)
 
-    return self.strategy.spread(
+    fed = parallel.BATCH if steps == 1 else parallel.BATCHES
+    return compute.strategy.spread(
       body,
-      (
-        parallel.STATE,
-        parallel.REPLICATED,
-        parallel.BATCH if steps == 1 else parallel.BATCHES,
-      ),
+      (parallel.STATE, parallel.REPLICATED, fed),
       (parallel.STATE, parallel.REPLICATED),
       state=state,
       donate=(0,),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Lowered:
-  program: Any
-  step_key: jax.Array
-
-  def compile(self) -> Any:
-    """Returns (state, data, fed) -> (state, losses)."""
-    return lambda state, data, fed: self.program(
-      state, (data, self.step_key), fed
     )
 
 
@@ -166,24 +161,17 @@ class Trainer:
     }
 
   def _seeded(self, seed: int) -> setup.Parts:
-    """The parts of a run with a seed, as `compute.build` takes its keys."""
+    """The parts of a run, with keys made as `compute.build` makes them."""
     parts = self.parts
     strategy, batch = parts.strategy, parts.global_batch_size
+    examples = order.ExampleOrder(parts.info.num_examples, seed)
     init_key, step_key = jax.random.split(jax.random.key(seed))
     step_key = strategy.replicate(jax.random.key_data(step_key))
-    compute = {f.name: getattr(parts.compute, f.name) for f in _FIELDS}
-    compute["init_key"] = init_key
     return dataclasses.replace(
       parts,
-      feed=feeds.ResidentFeed(
-        order.ExampleOrder(parts.info.num_examples, seed),
-        batch,
-        strategy.own_rows(batch),
-      ),
+      feed=feeds.ResidentFeed(examples, batch, strategy.own_rows(batch)),
       state=jax.block_until_ready(self._begin(init_key)),
-      compute=KeyedCompute(
-        **compute, step_key=step_key, programs=self._programs
-      ),
+      compute=SeededCompute(parts.compute, step_key, self._programs),
     )
 
   def write_data(self, path: str, alias: str) -> None:
@@ -196,9 +184,6 @@ class Trainer:
       test_images=test.image,
       test_labels=test.label,
     )
-
-
-_FIELDS = dataclasses.fields(compute_lib.Compute)
 
 
 class Ours:
@@ -214,8 +199,8 @@ class Ours:
         `Trainer.write_data`; "warm_up_seed".
 
     Returns:
-      "environment", "key" with fields of `rows.Key`, "platform", "config" and
-      "warm_up_s".
+      "environment", "key" with fields of `rows.Key`, "warm_up_s", and as
+      "shared" what the baseline needs to know: "platform" and "compile".
     """
     with timing.timed() as timed:
       self._metric, self._target = request["metric"], request["target"]
@@ -240,7 +225,10 @@ class Ours:
         "strategy": config.parallel.strategy,
         "devices": parts.strategy.num_devices,
       },
-      "platform": parts.strategy.platform,
+      "shared": {
+        "platform": parts.strategy.platform,
+        "compile": parts.strategy.platform == "gpu",
+      },
       "warm_up_s": timed.seconds,
     }
 

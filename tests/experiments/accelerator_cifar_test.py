@@ -12,10 +12,12 @@ from configs import common
 from experiments.accelerator import airbench
 from experiments.accelerator import cifar
 from experiments.accelerator import cifar_worker
+from experiments.accelerator import turns
 from imgbench import errors
 from imgbench.bench import exchange
 from imgbench.bench import rows
 from imgbench.bench import time_to_accuracy
+from imgbench.train import loop
 from tests.experiments import scripts
 
 # In the outer form of the script. Eager and on a CPU it needs no PyTorch.
@@ -136,8 +138,8 @@ class Process:
     if request["kind"] == "begin":
       assert request["data"].endswith(".npz")
       self._world.now += 10
-      shared = {"environment": {}, "key": key, "warm_up_s": 10.0}
-      return {**result, **shared, "platform": "cpu"}
+      about = {"environment": {}, "key": key, "warm_up_s": 10.0}
+      return {**result, **about, "shared": {"platform": "cpu"}}
     if request["seed"] == self._failing:
       return {"status": exchange.CRASHED, "message": "it broke"}
     self._world.now += 1
@@ -153,9 +155,9 @@ class World:
     self.folder, self.now, self.started, self.runs = folder, 0.0, [], []
     self._common = {"target": target, "overrides": ("a",)}
 
-  def measurement(self, failing=None):
-    sides = [
-      cifar.Side(name, {"name": name, "framework": framework}, launcher=process)
+  def turns(self, failing=None):
+    ours, baseline = (
+      turns.Side(name, {"name": name, "framework": framework}, process, {})
       for name, framework, process in (
         (cifar.OURS, "imgbench", Process(self, cifar.OURS)),
         (
@@ -164,15 +166,14 @@ class World:
           Process(self, cifar.BASELINE, failing),
         ),
       )
-    ]
-    return cifar.Measurement(
-      self.folder, self._common, sides, clock=lambda: self.now
+    )
+    return turns.Turns(
+      self.folder, self._common, ours, baseline, clock=lambda: self.now
     )
 
   def run(self, runs, budget_s=1000.0, failing=None):
-    found = self.measurement(failing)
-    requests = {cifar.OURS: {}, cifar.BASELINE: {}}
-    early = found.run(runs, self.now + budget_s, requests)
+    found = self.turns(failing)
+    early = found.run(runs, self.now + budget_s)
     written = found.write_rows()
     assert rows.read(self.folder / rows.ROWS) == written
     return early, written
@@ -192,9 +193,9 @@ def test_sides_take_turns(world):
   assert theirs.key.framework == "torch-eager"
   assert [p.pair for p in ours.raw] == [p.pair for p in theirs.raw]
   assert ours.seconds_to_target == pytest.approx(0.51)
-  text = cifar.summary([ours, theirs], 0.8)
+  text = cifar.summary([ours, theirs])
   assert "n=3, median 0.510 s" in text and "3 of 3 reached 0.8" in text
-  assert "median of 3 pairs: 1.000" in text
+  assert "median of 3 pairs' ratios 1.000" in text
 
 
 def test_seconds_are_kept_where_the_target_was_missed(tmp_path):
@@ -206,7 +207,7 @@ def test_seconds_are_kept_where_the_target_was_missed(tmp_path):
 
 def test_the_same_command_does_what_is_missing(world):
   world.run(2)
-  path = world.folder / cifar.RUNS
+  path = world.folder / turns.RUNS
   path.write_text(path.read_text() + '{"side": "img')  # Killed as it wrote.
   world.runs.clear()
   world.run(3)
@@ -226,8 +227,8 @@ def test_no_run_starts_that_does_not_fit(world):
 
 def test_other_settings_are_refused(world):
   world.run(1)
-  with pytest.raises(errors.InputError, match="runs of other settings"):
-    World(world.folder, target=0.9).measurement()
+  with pytest.raises(errors.InputError, match="runs with other settings"):
+    World(world.folder, target=0.9).turns()
 
 
 @pytest.mark.parametrize("failing, done", [(0, 0), (1, 1)])
@@ -248,8 +249,12 @@ def make_config():
   return config
 
 
-def test_runs_share_programs_and_keep_compiling_off_the_clock(tmp_path):
-  trainer = cifar_worker.Trainer(make_config())
+@pytest.fixture(scope="module")
+def trainer():
+  return cifar_worker.Trainer(make_config())
+
+
+def test_runs_share_programs_and_keep_compiling_off_the_clock(trainer):
   first, again, other = (trainer.run(s, METRIC, 1.0) for s in (3, 3, 4))
   assert first["accuracy"] == again["accuracy"]
   assert again["compiled"] == other["compiled"] == 0
@@ -257,22 +262,23 @@ def test_runs_share_programs_and_keep_compiling_off_the_clock(tmp_path):
   counted = (*time_to_accuracy.COUNTED, cifar_worker.PREPARE)
   assert other["seconds"] == pytest.approx(sum(times[k] for k in counted))
   assert set(times) - set(counted) == {"setup_s", "compile_s", "checkpoint_s"}
-  trainer.write_data(str(tmp_path / "pixels.npz"), "val")
-  with np.load(tmp_path / "pixels.npz") as arrays:
-    assert arrays["train_images"].shape == (96, 16, 16, 3)
-    assert arrays["test_labels"].shape == (72,)
 
 
-def test_a_run_is_that_of_its_seed(tmp_path):
+def test_a_run_is_that_of_its_seed(trainer, tmp_path):
   """The program with the key as an argument trains as the one without."""
-  from imgbench.train import loop
-
   config = make_config()
   config.seed = 5
   loop.train_and_evaluate(config, str(tmp_path))
   wanted = time_to_accuracy.best_value(tmp_path / "metrics.jsonl", METRIC)
-  found = cifar_worker.Trainer(make_config()).run(5, METRIC, 1.0)
-  assert found["accuracy"] == pytest.approx(wanted, abs=1 / 72)
+  assert trainer.run(5, METRIC, 1.0)["accuracy"] == wanted
+
+
+def test_the_baseline_gets_the_pixels(trainer, tmp_path):
+  trainer.write_data(str(tmp_path / "pixels.npz"), "val")
+  with np.load(tmp_path / "pixels.npz") as arrays:
+    assert arrays["train_images"].shape == (96, 16, 16, 3)
+    assert arrays["test_images"].dtype == np.uint8
+    assert arrays["test_labels"].shape == (72,)
 
 
 def test_models_whose_keys_are_compiled_in_are_refused():
@@ -316,7 +322,7 @@ def test_without_pytorch_the_program_gives_our_row(tmp_path, script):
   assert ours.environment and ours.key.batch == 24
   assert theirs.status != rows.OK and theirs.message
   assert theirs.message in ended.stdout
-  runs = [json.loads(x) for x in (out / cifar.RUNS).read_text().splitlines()]
+  runs = [json.loads(x) for x in (out / turns.RUNS).read_text().splitlines()]
   assert [r["compiled"] for r in runs] == [0, 0]
 
 
@@ -335,16 +341,15 @@ def test_the_real_script_trains_on_our_pixels(tmp_path):
   script = pathlib.Path(os.environ["IMGBENCH_AIRBENCH"]).resolve()
   values = flags.FlagValues()
   cifar.define_flags(values)
-  values(["cifar", f"--airbench={script}"])
-  _, baseline = cifar.build_sides(values)
+  values(["cifar", f"--airbench={script}", "--tiny"])
+  _, baseline = cifar.build_sides(values, {})
   with baseline.launcher.converse() as process:
     request = {
       "kind": "begin",
-      "script": str(script),
+      **baseline.begin,
       "data": str(tmp_path / "pixels.npz"),
       "platform": "cpu",
       "compile": False,
-      "sizes": cifar.TINY_SIZES,
     }
     begun = process.ask(request, 300)
     assert begun["status"] == exchange.OK, begun["message"]

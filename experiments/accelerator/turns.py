@@ -1,0 +1,228 @@
+"""Two processes that train in turns, one run at a time: A B, B A.
+
+Each run is a line of runs.jsonl as soon as it ends, and a later call continues
+with the runs that are missing.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+import uuid
+
+from imgbench import errors
+from imgbench import timing
+from imgbench import writers
+from imgbench.bench import exchange
+from imgbench.bench import launch
+from imgbench.bench import rows
+from imgbench.bench import summaries
+
+RUNS = "runs.jsonl"
+USED_UP = "the budget was used up"
+
+
+@dataclasses.dataclass
+class Side:
+  """One of the two that are compared.
+
+  Attributes:
+    name: of the side.
+    key: fields of `rows.Key`; what its process says is added.
+    launcher: starts its process.
+    begin: the request that prepares it; its result has "environment", "key",
+      "warm_up_s" and "shared", more of the other side's request.
+    status, message: as of a row; not OK: it does no more runs.
+    run_s: seconds from request to result of this call's runs.
+  """
+
+  name: str
+  key: dict[str, Any]
+  launcher: launch.Launcher
+  begin: dict[str, Any]
+  status: str = exchange.OK
+  message: str = ""
+  process: launch.Conversation | None = None
+  run_s: list[float] = dataclasses.field(default_factory=list)
+
+  @property
+  def works(self) -> bool:
+    return self.status == exchange.OK
+
+  @property
+  def failed(self) -> bool:
+    """Whether something else than the end of the budget stopped it."""
+    return self.status not in (exchange.OK, exchange.TIMEOUT)
+
+  def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Returns a result; what went wrong becomes the side's status."""
+    result = self.process.ask(request, max(timeout_s, 0.1))
+    self.status, self.message = result["status"], result["message"]
+    return result
+
+
+class Turns:
+  """The runs of a folder.
+
+  Args:
+    folder: made if it is not there.
+    common: what runs must have in common to be of one row, "target" among it.
+    ours, baseline: the sides; ours goes first.
+    clock: seconds.
+
+  Raises:
+    InputError: the folder has runs with other settings.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    common: Mapping[str, Any],
+    ours: Side,
+    baseline: Side,
+    clock: Callable[[], float] = timing.clock,
+  ):
+    folder.mkdir(parents=True, exist_ok=True)
+    self._folder, self._target = folder, common["target"]
+    self._ours, self._sides, self._clock = ours, (ours, baseline), clock
+    path = folder / rows.CONFIG
+    wanted = json.loads(json.dumps(common))  # With lists for tuples.
+    if path.exists() and json.loads(path.read_text()) != wanted:
+      raise errors.InputError(
+        f"--out={folder}: has runs with other settings, see {path}; give"
+        " another folder"
+      )
+    writers.write_json(path, wanted)
+    self._session = uuid.uuid4().hex[:8]
+    self._records = writers.read_lines(folder / RUNS)
+    for side in self._sides:
+      for record in self.of(side):
+        side.key |= record["key"]
+
+  def of(self, side: Side) -> list[dict[str, Any]]:
+    """Returns the records of a side's runs."""
+    return [r for r in self._records if r["side"] == side.name]
+
+  def _lacks(self, side: Side, seeds: Sequence[int]) -> bool:
+    """Whether a side that works has not done all of some seeds."""
+    done = {record["seed"] for record in self.of(side)}
+    return side.works and not done.issuperset(seeds)
+
+  def run(self, runs: int, deadline: float) -> str:
+    """Does the runs that are missing, as long as there is time.
+
+    Args:
+      runs: of each side, with the seeds from 0.
+      deadline: of the clock; a process that works at that time is killed.
+
+    Returns:
+      Why it ended early, or "".
+    """
+    if not any(self._lacks(side, range(runs)) for side in self._sides):
+      return ""
+    with contextlib.ExitStack() as stack:
+      self._begin(runs, deadline, stack)
+      return self._take_turns(runs, deadline)
+
+  def _begin(self, runs: int, deadline: float, stack) -> None:
+    """Starts what is needed; ours always, since it has the data."""
+    folder = stack.enter_context(
+      tempfile.TemporaryDirectory(prefix="imgbench-", dir=self._folder)
+    )
+    shared = {"data": str(pathlib.Path(folder).resolve() / "pixels.npz")}
+    environments = {}
+    for side in self._sides:
+      if side is not self._ours and not (
+        self._ours.works and self._lacks(side, range(runs))
+      ):
+        continue
+      side.process = stack.enter_context(side.launcher.converse())
+      left_s = deadline - self._clock()
+      # A baseline that compiles for too long leaves us time for our runs.
+      most_s = left_s if side is self._ours else left_s / 2
+      result = side.ask({"kind": "begin", **side.begin, **shared}, most_s)
+      if side.works:
+        side.key |= result["key"]
+        shared |= result.get("shared", {})
+        environments[side.name] = result["environment"]
+        print(f"{side.name}: ready after {result['warm_up_s']:.1f} s")
+    if environments:
+      ours = environments.pop(self._ours.name)
+      document = {**ours, "baselines": environments}
+      writers.write_json(self._folder / rows.ENVIRONMENT, document)
+
+  def _take_turns(self, runs: int, deadline: float) -> str:
+    for seed in range(runs):
+      for side in self._sides if seed % 2 == 0 else self._sides[::-1]:
+        if not self._ours.works:
+          return USED_UP if not self._ours.failed else self._ours.message
+        if not self._lacks(side, [seed]):
+          continue
+        expected_s = max(side.run_s or self._ours.run_s, default=0.0)
+        started = self._clock()
+        if started + expected_s > deadline:
+          return USED_UP
+        result = side.ask({"kind": "run", "seed": seed}, deadline - started)
+        if side.works:
+          side.run_s.append(self._clock() - started)
+          self._append(side, seed, result)
+        elif not side.failed:
+          return USED_UP
+    return ""
+
+  def _append(self, side: Side, seed: int, result: Mapping[str, Any]) -> None:
+    """Adds a run to runs.jsonl, safe on disk on return."""
+    record = {
+      "side": side.name,
+      "seed": seed,
+      **{k: v for k, v in result.items() if k not in ("status", "message")},
+      "wall_s": side.run_s[-1],
+      "pair": f"{self._session}/{seed}",
+      "key": side.key,
+    }
+    self._records.append(record)
+    line = json.dumps(record, allow_nan=False).encode() + b"\n"
+    with (self._folder / RUNS).open("a+b") as file:
+      file.seek(0)
+      # What a killed process left of a line.
+      file.truncate(file.read().rfind(b"\n") + 1)
+      file.write(line)
+      file.flush()
+      os.fsync(file.fileno())
+
+  def write_rows(self) -> list[rows.Row]:
+    """Writes rows.jsonl, a row for each side, and returns them."""
+    found = [self._row(side) for side in self._sides]
+    lines = [json.dumps(row.as_json(), allow_nan=False) for row in found]
+    writers.write_atomically(self._folder / rows.ROWS, "\n".join([*lines, ""]))
+    return found
+
+  def _row(self, side: Side) -> rows.Row:
+    key = rows.Key(rows.TIME_TO_ACCURACY, target=self._target, **side.key)
+    hit = lambda record: record["accuracy"] >= self._target
+    made = tuple(
+      rows.Process(
+        seed=record["seed"],
+        seconds=record["seconds"],
+        seconds_to_target=record["seconds"] if hit(record) else None,
+        final_accuracy=record["accuracy"],
+        pair=record["pair"],
+      )
+      for record in sorted(self.of(side), key=lambda record: record["seed"])
+    )
+    about = {}
+    if (self._folder / rows.ENVIRONMENT).exists():
+      about["environment"] = rows.environment_digest(self._folder)
+    if made and not side.failed:
+      short = [p.seed for p in made if p.seconds_to_target is None]
+      about["message"] = f"seeds that did not reach it: {short}" * bool(short)
+      return summaries.row(key, made, **about)
+    status = side.status if side.failed else exchange.TIMEOUT
+    about["message"] = side.message or f"{USED_UP} before its first run"
+    return rows.Row(key, status, processes=len(made), raw=made, **about)
