@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 import uuid
 
@@ -132,10 +131,9 @@ class Turns:
 
   def _begin(self, runs: int, deadline: float, stack) -> None:
     """Starts what is needed; ours always, since it has the data."""
-    folder = stack.enter_context(
-      tempfile.TemporaryDirectory(prefix="imgbench-", dir=self._folder)
-    )
-    shared = {"data": str(pathlib.Path(folder).resolve() / "pixels.npz")}
+    pixels = self._folder.resolve() / "pixels.npz"
+    stack.callback(pixels.unlink, missing_ok=True)
+    shared = {"data": str(pixels)}
     environments = {}
     for side in self._sides:
       if side is not self._ours and not (

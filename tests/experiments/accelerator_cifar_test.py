@@ -257,6 +257,7 @@ def trainer():
 def test_runs_share_programs_and_keep_compiling_off_the_clock(trainer):
   first, again, other = (trainer.run(s, METRIC, 1.0) for s in (3, 3, 4))
   assert first["accuracy"] == again["accuracy"]
+  assert first["compiled"] > 0  # Else nothing is counted.
   assert again["compiled"] == other["compiled"] == 0
   times = other["times"]
   counted = (*time_to_accuracy.COUNTED, cifar_worker.PREPARE)
@@ -357,3 +358,4 @@ def test_the_real_script_trains_on_our_pixels(tmp_path):
     found = [process.ask({"kind": "run", "seed": s}, 300) for s in (1, 1)]
   assert found[0]["accuracy"] == found[1]["accuracy"] <= 1
   assert all(result["seconds"] > 0 for result in found)
+  assert [result["compiled"] for result in found] == [0, 0]
