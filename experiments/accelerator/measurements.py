@@ -169,19 +169,25 @@ def _runs(found: Sequence[rows.Row]) -> Iterator[Measurement]:
     if row.status != rows.OK:
       yield Measurement("cifar", name, None, SECONDS, note=_failure(row))
       continue
-    seconds = [s for s in map(_run_seconds, row.raw) if s is not None]
-    accuracies = [p.final_accuracy for p in row.raw]
-    reached = sum(a >= row.key.target for a in accuracies)
+    seconds = [process.seconds for process in row.raw]
+    accuracy = statistics.fmean(p.final_accuracy for p in row.raw)
+    reached = sum(p.seconds_to_target is not None for p in row.raw)
     note = (
-      f"mean accuracy {100 * statistics.fmean(accuracies):.2f}%, {reached} of"
-      f" {len(accuracies)} at {100 * row.key.target:g}%"
+      f"mean accuracy {100 * accuracy:.2f}%, {reached} of {len(seconds)} at"
+      f" {100 * row.key.target:g}%"
     )
-    if seconds:
-      yield _spread("cifar", name, seconds, SECONDS, note)
-
-
-def _run_seconds(process: rows.Process) -> float | None:
-  return getattr(process, "run_s", None) or process.seconds_to_target
+    yield _spread("cifar", name, seconds, SECONDS, note)
+  pairs = [
+    theirs.seconds / mine.seconds
+    for row in found[:1]
+    for mine in row.raw
+    for other in found[1:]
+    for theirs in other.raw
+    if mine.pair == theirs.pair is not None
+  ]
+  if pairs:
+    name = "CIFAR-10, baseline's time over ours"
+    yield _spread("cifar", name, pairs, "ratio", found[1].key.name)
 
 
 def _inputs(work: pathlib.Path) -> Iterator[Measurement]:
@@ -198,7 +204,7 @@ def _inputs(work: pathlib.Path) -> Iterator[Measurement]:
 
 def _failure(row: rows.Row) -> str:
   status = "skipped" if row.status == exchange.REFUSED else row.status
-  return f"{status}: {row.message}"
+  return f"{status}: {row.message.removeprefix('skipped: ')}"
 
 
 def meets_goal(name: str, value: float | None) -> bool | None:

@@ -147,7 +147,7 @@ def _cifar(suite: Suite, seconds: float) -> list[Command]:
       f"--budget_s={seconds:.0f}",
       f"--airbench={suite.airbench}",
       f"--out={relative(suite.cifar)}",
-      *(("--tiny",) if suite.tiny else ()),
+      *(("--tiny", "--runs=2", "--target=0.1") if suite.tiny else ()),
     )
   ]
 
@@ -185,9 +185,9 @@ def _input_imagenet(suite: Suite, seconds: float) -> list[Command]:
 
 def _rest(suite: Suite, seconds: float) -> list[Command]:
   del seconds
-  if suite.tiny:
-    return [_bench(suite, "models=resnet18", "tasks=eval")]
   ours = "frameworks=imgbench"
+  if suite.tiny:
+    return [_bench(suite, "models=resnet18", "tasks=eval", ours)]
   models = f"models={','.join(OTHER_MODELS)}"
   everything = f"models={','.join((*MODELS, *OTHER_MODELS))}"
   found = []
