@@ -19,6 +19,13 @@ PREPARE := .venv-prepare
 # Has PyTorch with timm and torchvision, whose models the benchmark measures.
 BENCH_PEERS := .venv-bench-peers
 PEER_MODELS := $(BENCH_PEERS)/.imgbench-installed
+# Has XLA's compiler for GPUs, without CUDA: programs are compiled for a GPU that
+# is not here. Tests of that also need IMGBENCH_TARGET_CONFIG, the device's
+# description (docs/gpu_programs.md).
+COMPILE_ONLY := .venv-compile-only
+COMPILE_ONLY_PYTHON ?= $(shell .ci/find-python 3.12)
+export IMGBENCH_COMPILE_ONLY_PYTHON := \
+  $(wildcard $(CURDIR)/$(COMPILE_ONLY)/bin/python)
 export IMGBENCH_PREPARE_PYTHON := $(wildcard $(CURDIR)/$(PREPARE)/bin/python)
 PYTEST := $(BIN)/python -m pytest -n 2
 
@@ -35,8 +42,8 @@ HOST := .venv-accelerator-host
 CHECK_DIR := runs/accelerator-check
 
 .PHONY: help demo test test-slow test-all test-peers lint format venv \
-  prepare-venv bench-peers accelerator-kit accelerator-kit-check constraints \
-  clean
+  prepare-venv bench-peers compile-only-venv accelerator-kit \
+  accelerator-kit-check constraints clean
 
 help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
@@ -47,6 +54,7 @@ help:
 	@echo "make format       ruff: mend both"
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
 	@echo "make bench-peers  an environment with PyTorch models ($(BENCH_PEERS))"
+	@echo "make compile-only-venv  XLA's compiler for GPUs ($(COMPILE_ONLY))"
 	@echo "make accelerator-kit        what a host without network lacks ($(KIT))"
 	@echo "make accelerator-kit-check  rehearse the accelerator suite with it"
 	@echo "make venv         only the environment, in $(VENV);"
@@ -90,6 +98,18 @@ $(BENCH_PEERS)/.installed: requirements/bench-peers.txt
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(BENCH_PEERS)/bin/python -m pip install --quiet numpy pillow pyyaml
 	$(BENCH_PEERS)/bin/python -m pip install --quiet --no-deps -r $<
+	@touch $@
+
+compile-only-venv: $(COMPILE_ONLY)/.installed
+
+$(COMPILE_ONLY)/.installed: requirements/compile-only.txt setup.py \
+  requirements/constraints-py312.txt
+	@test -n "$(COMPILE_ONLY_PYTHON)" || { echo "no Python 3.12 was found;" \
+	  "install it or give COMPILE_ONLY_PYTHON=/path/to/python"; exit 2; }
+	$(COMPILE_ONLY_PYTHON) -m venv --clear $(COMPILE_ONLY)
+	$(COMPILE_ONLY)/bin/python -m pip install --quiet \
+	  -c requirements/constraints-py312.txt -e '.[test]'
+	$(COMPILE_ONLY)/bin/python -m pip install --quiet --no-deps -r $<
 	@touch $@
 
 accelerator-kit $(KIT)/kit.json: $(KIT_DATA)/data
@@ -172,5 +192,6 @@ constraints:
 	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) $(HOST) $(KIT) build *.egg-info \
+	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) $(COMPILE_ONLY) $(HOST) $(KIT) \
+	  build *.egg-info \
 	  .pytest_cache .ruff_cache imgbench/data/_turbo*
