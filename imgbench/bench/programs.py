@@ -103,9 +103,24 @@ class Steps:
       (counts,),
     )
 
+  def lower_inference(self) -> jax.stages.Lowered:
+    """The model on normalised images, with parameters in its own type."""
+    size, dtype = self.evaluation_batch_size, self.compute.model.dtype
+    variables = self.compute.state_shapes().variables
+    cast = lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
+    params = jax.tree.map(cast, variables["params"])
+    apply = self.compute.model.apply
+    predict = lambda variables, images: (apply(variables, images, False)[0],)
+    kinds = (parallel.STATE, parallel.BATCH)
+    return self.strategy.spread(predict, kinds, (parallel.BATCH,)).lower(
+      {**variables, "params": params},
+      self._rows((size, *self.image_shape), dtype),
+    )
+
   def training_need(self) -> list[collectives.Collective]:
     """See `need.of_training`."""
-    mixes = self.config.augment.mixup or self.config.augment.cutmix
+    augment = self.config.augment
+    mixes = augment.get("mixup") or augment.get("cutmix")
     return need.of_training(
       self.compute.state_shapes(),
       self.strategy.mesh,
@@ -115,7 +130,13 @@ class Steps:
 
   def evaluation_need(self) -> list[collectives.Collective]:
     """See `need.of_evaluation`."""
-    counts = self.lower_evaluation().out_info[0]
+    return self._forward_need(self.lower_evaluation().out_info[0])
+
+  def inference_need(self) -> list[collectives.Collective]:
+    """That of an evaluation without its counts."""
+    return self._forward_need(())
+
+  def _forward_need(self, counts: Any) -> list[collectives.Collective]:
     return need.of_evaluation(
       self.compute.state_shapes().variables,
       counts,
