@@ -149,13 +149,14 @@ class Program:
         for called in instruction.called:
           rounds = 1
           if instruction.opcode == "while":
-            rounds = self._rounds(instruction)
+            rounds = self.rounds(instruction)
           visit(called, count * rounds)
 
     visit(self.entry, 1)
     return times
 
-  def _rounds(self, loop: Instruction) -> int:
+  def rounds(self, loop: Instruction) -> int:
+    """How often a loop's body runs; 1 if unknown. Raises as `repeats`."""
     known = loop.attribute(r"known_trip_count\W+n\W+(\d+)")
     if known:
       return int(known)
