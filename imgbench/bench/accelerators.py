@@ -23,6 +23,10 @@ class Accelerator:
   link_bytes_per_s: float
 
   @property
+  def is_gpu(self) -> bool:
+    return not self.device_kind.startswith("TPU")
+
+  @property
   def flops_per_s(self) -> float:
     """Of bfloat16 matrix products; a multiply-add is two."""
     return peaks.PEAKS[self.device_kind].flops_per_s[peaks.BFLOAT16]
@@ -41,7 +45,10 @@ class Accelerator:
 # bytes.
 V5E = Accelerator("v5e", "TPU v5 lite", 16e9, 200e9)
 V6E = Accelerator("v6e", "TPU v6 lite", 32e9, 400e9)
-ACCELERATORS = {one.name: one for one in (V5E, V6E)}
+# NVIDIA, H200 GPU, nvidia.com/en-us/data-center/h200: 141 GB, and NVLink of 900
+# GB/s in both directions together.
+H200 = Accelerator("h200", "NVIDIA H200", 141e9, 450e9)
+ACCELERATORS = {one.name: one for one in (V5E, V6E, H200)}
 
 
 def of_topology(topology: str) -> Accelerator:
@@ -49,7 +56,7 @@ def of_topology(topology: str) -> Accelerator:
   name = topology.partition(":")[0]
   if name not in ACCELERATORS:
     raise errors.InputError(
-      f"--topology: expected one of {', '.join(ACCELERATORS)} before the colon"
+      f"--topology: expected one of {', '.join(ACCELERATORS)} before any colon"
       f" (chips whose peak numbers are known), got {topology!r}"
     )
   return ACCELERATORS[name]

@@ -1,10 +1,16 @@
-"""Compiles the project's own steps for TPUs that are not here.
+"""Compiles the project's own steps for TPUs and GPUs that are not here.
 
 python -m imgbench.bench.compile_only --topology=v5e:16x16 \
     --config=configs/imagenet_vit_s16.py --config.parallel.fsdp=8 \
     [--program=train] [--out=FILE.json]
+python -m imgbench.bench.compile_only --topology=h200 --target_config=FILE \
+    --config=configs/imagenet_resnet50.py --config.global_batch_size=256
 
-XLA's compiler for TPUs runs on any Linux machine (pip install 'imgbench[tpu]').
+XLA's compiler for TPUs runs on any Linux machine (pip install 'imgbench[tpu]'),
+and so does the one for GPUs (make compile-only-venv). FILE describes the GPU,
+in the text form of XLA's GpuTargetConfigProto. For GPUs the kernels are counted
+too, with what they move and compute (`kernels`).
+
 Printed of the training step and of the step of an evaluation: memory of each
 device, FLOPs by our table and by XLA, and every collective with its bytes
 against what is needed, and the times that compute units, memory and links need
@@ -13,6 +19,7 @@ compiler.
 """
 
 from collections.abc import Mapping
+import importlib.util
 import os
 import pathlib
 import re
@@ -32,9 +39,15 @@ from imgbench import writers
 from imgbench.bench import accelerators
 from imgbench.bench import collectives
 from imgbench.bench import environment
+from imgbench.bench import kernels
 from imgbench.bench import programs
 
-PROGRAMS = ("train", "eval")
+PROGRAMS = ("train", "eval", "infer")
+# Without a device there is nothing to tune on, and Triton's products need it.
+GPU_OPTIONS = {
+  "xla_gpu_autotune_level": 0,
+  "xla_gpu_enable_triton_gemm": False,
+}
 # libtpu asks nobody which TPU this machine is part of, and complains of none.
 _NO_TPU_HERE = {
   "TPU_SKIP_MDS_QUERY": "1",
@@ -44,19 +57,20 @@ _NO_TPU_HERE = {
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --config (as of imgbench.main), --topology, --program, --out."""
+  """Defines --config (as of imgbench.main), --topology and the others."""
   cli.define_config_flag(flag_values)
   flags.DEFINE_string(
     "topology",
     None,
-    "Chips and their arrangement: v5e:2x4, v5e:16x16, v6e:8x8.",
+    "Chips and their arrangement: v5e:2x4, v5e:16x16, v6e:8x8; or h200.",
     flag_values=flag_values,
   )
+  define_target_flag(flag_values)
   flags.DEFINE_multi_enum(
     "program",
-    list(PROGRAMS),
+    list(PROGRAMS[:2]),
     PROGRAMS,
-    "What to compile; may be given twice.",
+    "What to compile; may be given several times.",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -64,13 +78,30 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def topology_devices(topology: str) -> list:
+def define_target_flag(flag_values: flags.FlagValues) -> None:
+  """Defines --target_config."""
+  flags.DEFINE_string(
+    "target_config",
+    "",
+    "Of a GPU: file with XLA's description of it (GpuTargetConfigProto, text).",
+    flag_values=flag_values,
+  )
+
+
+def topology_devices(topology: str, target_config: str = "") -> list:
   """Returns the devices of a topology, to be compiled for.
 
+  Args:
+    topology: e.g. "v5e:4x4", or "h200" for one GPU.
+    target_config: file that describes the GPU.
+
   Raises:
-    InputError: no compiler for TPUs, or an arrangement that it does not know.
+    InputError: no compiler for the chip, an arrangement that it does not know,
+      or a file that does not describe the GPU.
   """
-  accelerators.of_topology(topology)
+  chip = accelerators.of_topology(topology)
+  if chip.is_gpu:
+    return _gpu_devices(topology, chip, target_config)
   for name, value in _NO_TPU_HERE.items():
     os.environ.setdefault(name, value)
   # Devices of this machine are not looked for.
@@ -99,9 +130,48 @@ def topology_devices(topology: str) -> list:
 
 
 def _has_libtpu() -> bool:
-  import importlib.util
-
   return importlib.util.find_spec("libtpu") is not None
+
+
+def _gpu_devices(topology, chip, target_config) -> list:
+  if topology != chip.name:
+    raise errors.InputError(
+      f"--topology: expected {chip.name}, one GPU, got {topology!r}"
+    )
+  if not target_config:
+    raise errors.InputError(
+      f"--target_config: expected a file that describes {chip.device_kind}"
+      " (XLA's GpuTargetConfigProto as text), got none"
+    )
+  named = f"--target_config={target_config}"
+  try:
+    text = pathlib.Path(target_config).read_text()
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.InputError(f"{named}: cannot be read: {error}") from error
+  jax.config.update("jax_platforms", "cpu")
+  from jax.experimental import topologies
+
+  try:
+    devices = topologies.get_topology_desc(
+      platform="cuda",
+      topology_name="",
+      topology="1x1x1",
+      target_config=text,
+    ).devices
+  except NotImplementedError as error:
+    raise errors.InputError(
+      f"--topology={topology}: the compiler for GPUs is not installed (make"
+      " compile-only-venv makes an environment that has it)"
+    ) from error
+  except jax.errors.JaxRuntimeError as error:
+    why = str(error).splitlines()[0]
+    raise errors.InputError(f"{named}: XLA cannot read it: {why}") from error
+  kind = devices[0].device_kind
+  if not kind.startswith(chip.device_kind):
+    raise errors.InputError(
+      f"{named}: expected a description of {chip.device_kind}, got {kind!r}"
+    )
+  return list(devices)
 
 
 def row(
@@ -112,23 +182,33 @@ def row(
   Args:
     steps: of a config, on devices of a topology.
     program: one of PROGRAMS.
-    chip: what the devices are.
+    chip: what the devices are; of GPUs the kernels are counted too.
   """
   training = program == "train"
-  lowered = steps.lower_training() if training else steps.lower_evaluation()
+  lower, need = {
+    "train": (steps.lower_training, steps.training_need),
+    "eval": (steps.lower_evaluation, steps.evaluation_need),
+    "infer": (steps.lower_inference, steps.inference_need),
+  }[program]
+  lowered, needed = lower(), need()
   with timing.timed() as compiling:
-    compiled = lowered.compile()
-  needed = steps.training_need() if training else steps.evaluation_need()
-  found = collectives.find(compiled.as_text())
+    compiled = lowered.compile(GPU_OPTIONS if chip.is_gpu else None)
+  program_text = compiled.as_text()
+  found = collectives.find(program_text)
   devices = steps.strategy.num_devices
   batch = steps.config.global_batch_size
   flops_per_image = steps.cost.training_flops
   if not training:
     batch = steps.evaluation_batch_size
     flops_per_image = steps.cost.forward_flops
-    if steps.config.evaluation.flip_average:
+    if program == "eval" and steps.config.evaluation.flip_average:
       flops_per_image *= 2
-  xla = compiled.cost_analysis()
+  counted = kernels.summarize(program_text) if chip.is_gpu else {}
+  # XLA counts nothing of a program for a GPU that is not here.
+  xla = compiled.cost_analysis() or {
+    "flops": counted["flops"],
+    "bytes accessed": counted["bytes"],
+  }
   result = {
     "program": program,
     "model": steps.config.model.name,
@@ -146,6 +226,8 @@ def row(
     "sent_bytes": collectives.total_sent(found),
     "needed_sent_bytes": collectives.total_sent(needed),
   }
+  if counted:
+    result["kernels"] = counted
   return result | {"bounds_ms": bounds(result, chip)}
 
 
@@ -226,6 +308,8 @@ def text(row: Mapping[str, Any], chip: accelerators.Accelerator) -> str:
     f"  needed {mib(row['needed_sent_bytes'])}, found {ratio:.2f} of it:",
     *_lines(row["needed"], mib),
   ]
+  if "kernels" in row:
+    lines.append(kernels.text(row["kernels"]))
   times = ", ".join(f"{k} {v:.2f} ms" for k, v in row["bounds_ms"].items())
   return "\n".join([*lines, f"  at the chip's peaks: {times}"])
 
@@ -246,7 +330,7 @@ def main(argv: list[str]) -> None:
   config = values.config
   with cli.one_line_errors():
     chip = accelerators.of_topology(values.topology)
-    devices = topology_devices(values.topology)
+    devices = topology_devices(values.topology, values.target_config)
     startup.log_start(
       config,
       values["config"].config_filename,
