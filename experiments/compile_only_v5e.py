@@ -209,13 +209,13 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
   )
 
 
-def write_table(path: pathlib.Path, text: str) -> None:
+def write_table(path: pathlib.Path, text: str, begin: str = BEGIN) -> None:
   """Puts a table between the marks of a document."""
-  before, _, rest = path.read_text().partition(BEGIN)
+  before, _, rest = path.read_text().partition(begin)
   _, end, after = rest.partition(END)
   if not end:
-    raise ValueError(f"{path}: expected the marks {BEGIN!r} and {END!r}")
-  path.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    raise ValueError(f"{path}: expected the marks {begin!r} and {END!r}")
+  path.write_text(f"{before}{begin}{text}{END}{after}")
 
 
 def main(argv: list[str]) -> None:

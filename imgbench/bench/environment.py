@@ -22,6 +22,7 @@ import imgbench
 PACKAGES = (
   "jax",
   "jaxlib",
+  "jax-cuda13-plugin",
   "flax",
   "optax",
   "orbax-checkpoint",

@@ -1,0 +1,195 @@
+"""Kernels of every benchmarked model compiled for an H200 that is not here.
+
+python -m experiments.compile_only_h200 --target_config=FILE \
+    --out=experiments/results/compile_only_h200.json --doc=docs/gpu_programs.md
+
+Needs the environment of `make compile-only-venv` and FILE, XLA's description of
+the GPU; 20 minutes of one CPU core. Every row is compiled again (--models=...:
+those of some models; --nocompile: none), and the table between two marks of the
+document is written from the file.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import importlib
+import pathlib
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+import ml_collections
+
+from configs import bench
+from experiments import compile_only_v5e
+from imgbench import cli
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import writers
+from imgbench.bench import accelerators
+from imgbench.bench import compile_only
+from imgbench.bench import environment
+from imgbench.bench import kernels
+from imgbench.bench import programs
+
+BEGIN = "<!-- compile_only_h200 -->\n"
+TOPOLOGY = "h200"
+# The convnets that are trained by SGD; the others by AdamW.
+_SGD = ("resnet18", "resnet50", "efficientnet_b0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """The steps of one model.
+
+  Attributes:
+    model: name.
+    recipe: config whose data, augmentation and optimizer are used.
+    global_batch_size: in training and evaluation.
+  """
+
+  model: str
+  recipe: str
+  global_batch_size: int = 256
+
+  def config(self) -> ml_collections.ConfigDict:
+    """The recipe with the model and the batch changed."""
+    config = importlib.import_module(f"configs.{self.recipe}").get_config()
+    settings = {"widths": (64, 256, 256)} if self.model == "whitened" else {}
+    with config.unlocked():
+      if not self.model.startswith("vit"):
+        config.model = dict(dtype="auto", **settings)
+      config.model.name = self.model
+      config.global_batch_size = self.global_batch_size
+      config.evaluation.batch_size = self.global_batch_size
+    return config
+
+
+def cases() -> list[Case]:
+  """What the table shows, in its order."""
+  imagenet = {True: "imagenet_resnet50", False: "imagenet_vit_s16"}
+  return [
+    *(Case(name, imagenet[name in _SGD]) for name in bench.IMAGENET_MODELS),
+    Case("wide_resnet28_10", "cifar10_resnet18"),
+    Case("whitened", "cifar10_fast", 2000),
+  ]
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --out, --doc, --compile, --target_config and --models."""
+  compile_only_v5e.define_flags(flag_values)
+  compile_only.define_target_flag(flag_values)
+  flags.DEFINE_list(
+    "models", [], "To compile; empty: all.", flag_values=flag_values
+  )
+
+
+def compile_rows(
+  path: pathlib.Path, target_config: str, models: Sequence[str]
+) -> None:
+  """Compiles cases; the file is written after each, with the other rows."""
+  unknown = set(models) - {case.model for case in cases()}
+  if unknown:
+    raise errors.InputError(f"--models: unknown {', '.join(sorted(unknown))}")
+  devices = compile_only.topology_devices(TOPOLOGY, target_config)
+  chip = accelerators.of_topology(TOPOLOGY)
+  target = pathlib.Path(target_config).read_bytes()
+  facts = {
+    "topology": TOPOLOGY,
+    "target_config_sha256": hashlib.sha256(target).hexdigest(),
+    "compiler_options": compile_only.GPU_OPTIONS,
+    "roofline_bytes_per_s": kernels.BYTES_PER_S,
+    "roofline_flops_per_s": kernels.FLOPS_PER_S,
+  }
+  for case in cases():
+    if models and case.model not in models:
+      continue
+    kept = [r for r in compile_only_v5e.read(path) if r["model"] != case.model]
+    rows = kept + compiled(case, devices, chip)
+    rows = [row for one in cases() for row in rows if row["model"] == one.model]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writers.write_json(path, {**facts, "rows": rows})
+
+
+def compiled(
+  case: Case, devices: Sequence[Any], chip: accelerators.Accelerator
+) -> list[dict[str, Any]]:
+  """Returns the rows of a case, one for each of compile_only.PROGRAMS."""
+  config = case.config()
+  steps = programs.build(config, devices)
+  facts = dataclasses.asdict(case)
+  facts["config_hash"] = config_utils.config_hash(config)
+  rows = []
+  for program in compile_only.PROGRAMS:
+    logging.info("compiling %s: %s", case.model, program)
+    row = compile_only.row(steps, program, chip)
+    print(compile_only.text(row, chip), flush=True)
+    rows.append(facts | row | {"environment": environment.collect()})
+  return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns the table in Markdown."""
+  head = (
+    "model (parameters)",
+    "step",
+    "batch",
+    "kernels (< 1 MB)",
+    "GB",
+    "TFLOP",
+    "at least, ms",
+    "cuDNN, cuBLAS, other",
+    "layout copies (GB)",
+    "float32 products (GB)",
+    "scatter, sort, while",
+    "host callbacks",
+    "temporary, GB",
+  )
+  lines = [head, ("---",) * 2 + ("---:",) * (len(head) - 2)]
+  lines += map(_cells, rows)
+  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+  found = row["kernels"]
+  libraries = dict.fromkeys(("__cudnn", "__cublas", ""), 0)
+  for op in found["matrix_ops"]:
+    library = op["kind"].partition("$")[0]
+    libraries[library if library in libraries else ""] += op["count"]
+  return (
+    f"{row['model']} ({row['num_params'] / 1e6:.1f} M)",
+    row["program"],
+    f"{row['global_batch_size']:,}",
+    f"{found['count']:,} ({found['small_count']:,})",
+    f"{found['bytes'] / 1e9:.2f}",
+    f"{found['flops'] / 1e12:.2f}",
+    f"{found['roofline_ms']:.2f}",
+    ", ".join(map(str, libraries.values())),
+    f"{found['layout_count']} ({found['layout_bytes'] / 1e9:.2f})",
+    f"{found['float32_matrix_ops']}"
+    f" ({found['float32_operand_bytes'] / 1e9:.2f})",
+    f"{found['scatters']}, {found['sorts']}, {found['whiles']}",
+    str(found["host_callbacks"]),
+    f"{row['memory_bytes']['temporary'] / 1e9:.2f}",
+  )
+
+
+def main(argv: list[str]) -> None:
+  """Compiles and writes."""
+  del argv
+  values = flags.FLAGS
+  cli.show_log()
+  out = pathlib.Path(values.out)
+  with cli.one_line_errors():
+    if values.compile:
+      compile_rows(out, values.target_config, values.models)
+  if values.doc:
+    text = table(compile_only_v5e.read(out))
+    compile_only_v5e.write_table(pathlib.Path(values.doc), text, BEGIN)
+
+
+if __name__ == "__main__":
+  define_flags(flags.FLAGS)
+  app.run(main, flags_parser=lambda argv: cli.parse_flags(argv, ("out",)))
