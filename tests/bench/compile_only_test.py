@@ -41,6 +41,12 @@ def test_rows_of_both_programs():
     assert "all-reduce" in text and "at the chip's peaks" in text
 
 
+def test_inference_tells_no_device_anything():
+  row = compile_only.row(tiny_steps(), "infer", accelerators.V5E)
+  assert row["sent_bytes"] == row["needed_sent_bytes"] == 0
+  assert row["flops_per_device"] > 0
+
+
 def test_bounds_by_hand():
   row = dict(
     flops_per_device=197e12, accessed_bytes_per_device=819e6, sent_bytes=2e9
@@ -81,6 +87,9 @@ def test_imagenet_needs_no_files():
   [
     (["--topology=v4:2x2"], "expected one of v5e, v6e"),
     (["--topology=v5e:3x5"], "cannot compile for it"),
+    (["--topology=h200"], "--target_config: expected a file"),
+    (["--topology=h200:2x4", "--target_config=x"], "expected h200, one GPU"),
+    (["--topology=h200", "--target_config=nowhere"], "cannot be read"),
     ([], "--topology is missing"),
   ],
 )
@@ -97,6 +106,16 @@ def test_a_missing_compiler_is_named():
   result = run("--topology=v5e:2x4")
   assert result.returncode == errors.EXIT_USAGE
   assert "libtpu is not installed" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("jax_plugins") is not None,
+  reason="a compiler for GPUs is installed",
+)
+def test_a_missing_compiler_for_gpus_is_named():
+  result = run("--topology=h200", f"--target_config={__file__}")
+  assert result.returncode == errors.EXIT_USAGE
+  assert "make compile-only-venv" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.skipif(

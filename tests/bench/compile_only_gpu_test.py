@@ -1,0 +1,186 @@
+"""Tests of steps compiled for an H200 that is not here.
+
+They need XLA's compiler for GPUs (`make compile-only-venv`; its interpreter in
+IMGBENCH_COMPILE_ONLY_PYTHON) and XLA's description of the GPU, a file named by
+IMGBENCH_TARGET_CONFIG (docs/gpu_programs.md).
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments import compile_only_h200
+from imgbench import config_utils
+from imgbench import errors
+from imgbench.bench import compile_only
+from imgbench.bench import flops
+from imgbench.train import setup
+from tests.train import processes
+
+DOC = processes.ROOT / "docs/gpu_programs.md"
+ROWS = processes.ROOT / "experiments/results/compile_only_h200.json"
+
+
+@functools.cache
+def python_with_compiler() -> str:
+  """Returns an interpreter that can compile for GPUs; skips without one."""
+  if importlib.util.find_spec("jax_cuda13_plugin"):
+    return sys.executable
+  if other := os.environ.get("IMGBENCH_COMPILE_ONLY_PYTHON"):
+    return other
+  pytest.skip(
+    "no compiler for GPUs: run make compile-only-venv, or set"
+    " IMGBENCH_COMPILE_ONLY_PYTHON to a Python that has it"
+  )
+
+
+def target_config() -> str:
+  """Returns the file that describes an H200; skips without one."""
+  if path := os.environ.get("IMGBENCH_TARGET_CONFIG"):
+    return str(pathlib.Path(path).absolute())
+  pytest.skip(
+    "IMGBENCH_TARGET_CONFIG names no description of an H200"
+    " (docs/gpu_programs.md)"
+  )
+
+
+def run(python, config, *arguments):
+  return subprocess.run(
+    [
+      *(python, "-m", "imgbench.bench.compile_only", "--topology=h200"),
+      f"--config={processes.ROOT / 'configs' / config}.py",
+      *arguments,
+    ],
+    env=processes.environment(),
+    cwd=processes.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def compiled(tmp_path, config, *arguments):
+  """Rows of a config's steps."""
+  out = tmp_path / "rows.json"
+  target = f"--target_config={target_config()}"
+  result = run(
+    python_with_compiler(), config, target, f"--out={out}", *arguments
+  )
+  assert result.returncode == 0, result.stderr
+  return json.loads(out.read_text())["rows"]
+
+
+def counts(row):
+  """kind -> how many convolutions and products of bfloat16."""
+  found = {}
+  for op in row["kernels"]["matrix_ops"]:
+    if op["dtypes"] == "bf16xbf16->bf16":
+      found[op["kind"]] = found.get(op["kind"], 0) + op["count"]
+  return found
+
+
+def test_equal_steps_have_equal_counts(tmp_path):
+  programs = [f"--program={name}" for name in compile_only.PROGRAMS]
+  first, second = (compiled(tmp_path, "tiny", *programs) for _ in range(2))
+  assert [row["program"] for row in first] == list(compile_only.PROGRAMS)
+  for one, other in zip(first, second, strict=True):
+    assert one["kernels"] == other["kernels"]
+    assert one["memory_bytes"] == other["memory_bytes"]
+    assert one["kernels"]["count"] > 0 and one["sent_bytes"] == 0
+
+
+@pytest.mark.slow
+def test_convolutions_of_a_resnet_are_those_of_cudnn(tmp_path):
+  """XLA:CPU's forms, kernels' gradients in parts among them, are not used."""
+  (row,) = compiled(
+    tmp_path,
+    "imagenet_resnet50",
+    "--config.global_batch_size=256",
+    "--program=train",
+  )
+  # 16 of 3x3 and the stem; the images have no gradient. The other 36 are
+  # products, with two gradients each.
+  assert counts(row) == {
+    "__cudnn$convForward": 17,
+    "__cudnn$convBackwardFilter": 17,
+    "__cudnn$convBackwardInput": 16,
+    "__cublas$lt$matmul": 3 * 36,
+  }
+  found = row["kernels"]
+  labels = {op["dim_labels"] for op in found["matrix_ops"]}
+  assert labels == {"", "b01f_o01i->b01f"}  # NHWC
+  # Those of the classifier.
+  assert found["float32_matrix_ops"] <= 3
+  assert found["sorts"] == found["whiles"] == found["host_callbacks"] == 0
+
+
+@pytest.mark.slow
+def test_depthwise_convolutions_are_convolutions(tmp_path):
+  """Not sums of shifted images, as on CPUs."""
+  (row,) = compiled(
+    tmp_path,
+    "imagenet_resnet50",
+    "--config.model.name=efficientnet_b0",
+    "--config.evaluation.batch_size=256",
+    "--program=infer",
+  )
+  found = counts(row)
+  convolutions = sum(n for kind, n in found.items() if "conv" in kind)
+  assert convolutions == 17  # 16 depthwise and the stem
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("hello", "XLA cannot read it"),
+    ("", "expected a description of NVIDIA H200, got ''"),
+  ],
+)
+def test_a_target_that_is_none_is_refused(tmp_path, text, message):
+  path = tmp_path / "target.txtpb"
+  path.write_text(text)
+  result = run(python_with_compiler(), "tiny", f"--target_config={path}")
+  assert result.returncode == errors.EXIT_USAGE
+  assert message in result.stderr.splitlines()[-1]
+
+
+def test_cases_are_distinct_and_their_configs_complete():
+  cases = compile_only_h200.cases()
+  assert len({case.model for case in cases}) == len(cases)
+  for case in cases:
+    config = case.config()
+    config_utils.check_sections(config, setup.SECTIONS)
+    assert config.model.name in flops.COSTS
+    assert config.evaluation.batch_size == case.global_batch_size
+
+
+def test_the_document_shows_the_rows_that_are_kept():
+  rows = compile_only_h200.compile_only_v5e.read(ROWS)
+  cases = compile_only_h200.cases()
+  assert [(row["model"], row["program"]) for row in rows] == [
+    (case.model, name) for case in cases for name in compile_only.PROGRAMS
+  ]
+  shown = DOC.read_text().partition(compile_only_h200.BEGIN)[2]
+  table = shown.partition(compile_only_h200.compile_only_v5e.END)[0]
+  assert table == compile_only_h200.table(rows)
+  for row in rows:
+    found = row["kernels"]
+    assert found["count"] > found["small_count"] > 0
+    assert found["host_callbacks"] == 0
+    # Padding counts as data; borders of few positions are most of it.
+    assert found["flops"] <= 1.05 * row["flops_per_device"]
+    slowest = max(
+      found["bytes"] / row_rate(ROWS, "bytes"),
+      found["flops"] / row_rate(ROWS, "flops"),
+    )
+    assert found["roofline_ms"] >= 1e3 * slowest * (1 - 1e-9)
+
+
+def row_rate(path, name):
+  return json.loads(path.read_text())[f"roofline_{name}_per_s"]
