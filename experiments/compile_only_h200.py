@@ -139,7 +139,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     "kernels (< 1 MB)",
     "GB",
     "TFLOP",
-    "at least, ms",
+    "roofline, ms",
     "cuDNN, cuBLAS, other",
     "layout copies (GB)",
     "float32 products (GB)",
