@@ -38,6 +38,12 @@ BEGIN = "<!-- compile_only_h200 -->\n"
 TOPOLOGY = "h200"
 # The convnets that are trained by SGD; the others by AdamW.
 _SGD = ("resnet18", "resnet50", "efficientnet_b0")
+_HEAD = (
+  *("model (parameters)", "step", "batch", "kernels (< 1 MB)", "GB", "TFLOP"),
+  *("roofline, ms", "cuDNN, cuBLAS, other", "layout copies (GB)"),
+  *("float32 products (GB)", "scatter, sort, while", "host callbacks"),
+  "temporary, GB",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,28 +138,15 @@ def compiled(
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown."""
-  head = (
-    "model (parameters)",
-    "step",
-    "batch",
-    "kernels (< 1 MB)",
-    "GB",
-    "TFLOP",
-    "roofline, ms",
-    "cuDNN, cuBLAS, other",
-    "layout copies (GB)",
-    "float32 products (GB)",
-    "scatter, sort, while",
-    "host callbacks",
-    "temporary, GB",
-  )
-  lines = [head, ("---",) * 2 + ("---:",) * (len(head) - 2)]
-  lines += map(_cells, rows)
+  cells = [_cells(row) for row in rows]
+  marks = ("---",) * 2 + ("---:",) * (len(_HEAD) - 2)
+  lines = (_HEAD, marks, *cells)
   return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
   found = row["kernels"]
+  giga = lambda number: f"{number / 1e9:.2f}"
   libraries = dict.fromkeys(("__cudnn", "__cublas", ""), 0)
   for op in found["matrix_ops"]:
     library = op["kind"].partition("$")[0]
@@ -163,16 +156,15 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     row["program"],
     f"{row['global_batch_size']:,}",
     f"{found['count']:,} ({found['small_count']:,})",
-    f"{found['bytes'] / 1e9:.2f}",
+    giga(found["bytes"]),
     f"{found['flops'] / 1e12:.2f}",
     f"{found['roofline_ms']:.2f}",
     ", ".join(map(str, libraries.values())),
-    f"{found['layout_count']} ({found['layout_bytes'] / 1e9:.2f})",
-    f"{found['float32_matrix_ops']}"
-    f" ({found['float32_operand_bytes'] / 1e9:.2f})",
+    f"{found['layout_count']} ({giga(found['layout_bytes'])})",
+    f"{found['float32_matrix_ops']} ({giga(found['float32_operand_bytes'])})",
     f"{found['scatters']}, {found['sorts']}, {found['whiles']}",
     str(found["host_callbacks"]),
-    f"{row['memory_bytes']['temporary'] / 1e9:.2f}",
+    giga(row["memory_bytes"]["temporary"]),
   )
 
 

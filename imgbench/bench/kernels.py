@@ -252,8 +252,8 @@ def _read_bytes(kind, name: str, body) -> int:
 
 def _written_bytes(instruction, body, types) -> int:
   outputs = hlo.arrays(instruction.type)
-  if _kind(instruction).startswith(("__cu", "__triton")):
-    outputs = outputs[:1]  # The rest is workspace.
+  if _kind(instruction).startswith("__cu") and len(outputs) > 1:
+    outputs = outputs[:-1]  # Libraries return their workspace last.
   written = sum(array.num_bytes for array in outputs)
   for one in body:
     if one.opcode == "dynamic-update-slice" and one.type in outputs:
