@@ -96,9 +96,11 @@ def compile_rows(
   path: pathlib.Path, target_config: str, models: Sequence[str]
 ) -> None:
   """Compiles cases; the file is written after each, with the other rows."""
-  unknown = set(models) - {case.model for case in cases()}
-  if unknown:
-    raise errors.InputError(f"--models: unknown {', '.join(sorted(unknown))}")
+  known = [case.model for case in cases()]
+  if not set(models) <= set(known):
+    raise errors.InputError(
+      f"--models: expected some of {', '.join(known)}, got {','.join(models)}"
+    )
   devices = compile_only.topology_devices(TOPOLOGY, target_config)
   chip = accelerators.of_topology(TOPOLOGY)
   target = pathlib.Path(target_config).read_bytes()
