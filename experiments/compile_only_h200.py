@@ -4,7 +4,7 @@ python -m experiments.compile_only_h200 --target_config=FILE \
     --out=experiments/results/compile_only_h200.json --doc=docs/gpu_programs.md
 
 Needs the environment of `make compile-only-venv` and FILE, XLA's description of
-the GPU; 20 minutes of one CPU core. Every row is compiled again (--models=...:
+the GPU; 9 minutes of 2 CPU cores. Every row is compiled again (--models=...:
 those of some models; --nocompile: none), and the table between two marks of the
 document is written from the file.
 """
