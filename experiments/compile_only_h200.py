@@ -27,6 +27,7 @@ from experiments import compile_only_v5e
 from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import startup
 from imgbench import writers
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
@@ -102,6 +103,7 @@ def compile_rows(
       f"--models: expected some of {', '.join(known)}, got {','.join(models)}"
     )
   devices = compile_only.topology_devices(TOPOLOGY, target_config)
+  startup.log_start()
   chip = accelerators.of_topology(TOPOLOGY)
   target = pathlib.Path(target_config).read_bytes()
   facts = {
