@@ -15,17 +15,17 @@ from typing import Any
 from absl import app
 from absl import flags
 
+from experiments import compile_only_v5e
 from experiments.accelerator import measurements
 from experiments.accelerator import output
 from experiments.accelerator import stages
-from experiments.compile_only_v5e import replace_between_marks
 from imgbench import cli
 from imgbench import errors
 from imgbench.bench import rows
 from imgbench.testbed import grids
 
 FOLDER = stages.ROOT / "experiments" / "results"
-BEGIN, END = "<!-- accelerators: begin -->\n", "<!-- accelerators: end -->\n"
+BEGIN, END = "<!-- accelerators -->\n", compile_only_v5e.END
 NONE = "No accelerator has been measured yet.\n"
 
 
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> None:
       print(output.text(results))
     if values.readme:
       path = pathlib.Path(values.readme)
-      replace_between_marks(path, markdown(read_all()), BEGIN, END)
+      compile_only_v5e.write_table(path, markdown(read_all()), BEGIN)
 
 
 if __name__ == "__main__":
