@@ -246,7 +246,9 @@ def grid(
       goal = f"{bound} {shown(wanted, unit)}{met[meets_goal(name, value)]}"
     range_ = ""
     if one["low"] is not None and (one["n"] or 0) > 1:
-      range_ = f"{shown(one['low'], unit)} to {shown(one['high'], unit)}"
+      bounds = [shown(one[name], unit) for name in ("low", "high")]
+      # Calls per second are shown as seconds per call.
+      range_ = " to ".join(bounds[:: -1 if unit == micro.CALLS else 1])
     title = name if unit != IMAGES else f"{name}, images/s"
     lines.append(
       (

@@ -13,6 +13,8 @@ from imgbench.testbed import grids
 # has none, and its threads stand for one.
 _LINES = re.compile(r"^(Stream|XLA Ops$|tf_XLA)")
 _PLANES = re.compile(r"^/device:(GPU|TPU):|^/host:CPU$")
+# On CPUs it encloses operations, or waits for them.
+_ENCLOSING = "ThunkExecutor"
 _MOST = 15
 
 
@@ -37,6 +39,8 @@ def operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
       if not _LINES.match(line.name or ""):
         continue
       for event in line.events:
+        if event.name.startswith(_ENCLOSING):
+          continue
         name = re.sub(r"[._]\d+", "", event.name)
         seconds, count = found.get(name, (0.0, 0))
         found[name] = seconds + event.duration_ns / 1e9, count + 1

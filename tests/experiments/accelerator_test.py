@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import tarfile
@@ -269,10 +270,9 @@ def test_the_folder_keeps_its_limits(suite, tmp_path):
   write_bench(suite)
   trace = suite.bench / "traces" / "train_resnet50"
   trace.mkdir(parents=True)
-  noise = bytes(range(256)) * 40
-  (trace / "small.txt").write_bytes(noise)
-  large = b"".join(bytes([(i * i * 7919) >> 8 & 255]) for i in range(900_000))
-  (trace / "large.txt").write_bytes(large)
+  noise = random.Random(0).randbytes
+  (trace / "small.txt").write_bytes(noise(10_000))
+  (trace / "large.txt").write_bytes(noise(900_000))
   out = tmp_path / "out"
   output.finish(suite, [], out, output.Limits(8, 100_000))
   names = {path.name for path in out.iterdir()}
