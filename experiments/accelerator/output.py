@@ -114,18 +114,18 @@ def finish(
   left_out = _pack(suite.work, out / RAW, limits.file_bytes, others)
   if traces.is_dir():
     left_out += _pack(traces, out / TRACES, limits.file_bytes)
-  for number, name in enumerate(FILES):
-    path = out / name
-    if not path.exists():
-      continue
-    if number >= limits.files:
-      left_out.append(f"{name}: more than {limits.files} files")
+  dropped = []
+  for path in (out / name for name in FILES if (out / name).exists()):
+    if FILES.index(path.name) >= limits.files:
+      left_out.append(f"{path.name}: more than {limits.files} files")
     elif path.stat().st_size > limits.file_bytes:
-      left_out.append(f"{name}: {path.stat().st_size / 1e6:.1f} MB")
+      left_out.append(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
     else:
       continue
-    path.unlink()
+    dropped.append(path)
   write(suite, records, out, left_out)
+  for path in dropped:
+    path.unlink()
 
 
 def _pack(
