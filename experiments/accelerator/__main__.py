@@ -82,7 +82,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_list(
     "stages",
     [stage.name for stage in stages_lib.STAGES],
-    "Names of the stages to run, in this order.",
+    "Names of the stages to run, in this order. Finished ones that are named"
+    " continue where that is possible: more runs, rows that lack.",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
@@ -343,7 +344,8 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
     out = pathlib.Path(values.out)
     records = lambda: [r for s in stages_lib.STAGES if (r := runner.record(s))]
     try:
-      unfinished = [s for s in wanted if not runner.is_finished(s)]
+      again = values["stages"].present
+      unfinished = [s for s in wanted if again or not runner.is_finished(s)]
       for stage in _with_second_tries(unfinished, runner):
         print(f"{stage.name}: runs", flush=True)
         record = runner.run(stage)

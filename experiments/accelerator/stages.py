@@ -220,8 +220,8 @@ def _needs_imagenet(suite: Suite) -> str:
 
 
 STAGES = (
-  Stage("facts", 0.1, _facts),
-  Stage("correctness", 0.15, _correctness, _needs_device),
+  Stage("facts", 0.2, _facts),
+  Stage("correctness", 0.2, _correctness, _needs_device),
   Stage("metrics", 0.08, _metrics),
   Stage("networks", 0.45, _networks),
   Stage("cifar", 0.25, _cifar, _needs_cifar10),
