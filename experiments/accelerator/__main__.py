@@ -40,6 +40,7 @@ from imgbench import errors
 from imgbench import run_files
 from imgbench import timing
 from imgbench import writers
+from imgbench.bench import environment
 from imgbench.bench import exchange
 
 OK, SKIPPED, FAILED, TIMEOUT = "ok", "skipped", "failed", "timeout"
@@ -314,12 +315,13 @@ def check_settings(suite: stages_lib.Suite) -> None:
   """Raises InputError where the work folder holds another suite's results."""
   path = suite.work / "suite.json"
   new = {k: str(v) for k, v in dataclasses.asdict(suite).items()}
+  new["commit"] = kit_lib.commit(suite.work / "kit") or environment.commit()
   old = run_files.read_json(path)
   changed = [k for k in new if old is not None and old.get(k) != new[k]]
   if changed:
     name = changed[0]
     raise errors.InputError(
-      f"--{name}: expected {old.get(name)!r}, which {suite.work} holds results"
+      f"{name}: expected {old.get(name)!r}, which {suite.work} holds results"
       f" of, got {new[name]!r}; give another --out"
     )
   writers.write_json(path, new)

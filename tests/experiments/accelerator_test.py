@@ -120,7 +120,7 @@ def test_another_suite_in_the_folder_is_refused(suite):
   suite.work.mkdir()
   program.check_settings(suite)
   program.check_settings(suite)
-  with pytest.raises(errors.InputError, match="--tiny: expected 'False'"):
+  with pytest.raises(errors.InputError, match="tiny: expected 'False'"):
     program.check_settings(dataclasses.replace(suite, tiny=True))
 
 
