@@ -77,6 +77,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     row_s=600.0,
     process_s=900.0,  # a process that takes longer is ended
     memory_bytes=0,  # address space that a process may have; 0: no limit
+    stopped_processes=0,  # that make a row of a point that is stopped; 0: none
   )
   # Compiled programs are kept for the processes of a point, so that compiling
   # is measured without and with them; False: each process compiles.
@@ -173,8 +174,9 @@ def _make_accelerator(config: ml_collections.ConfigDict) -> None:
   config.fit_batch = True
   config.timing.update(latency_s=0.5, most_steps=50, round_s=0.7)
   config.sampling.update(
-    processes=2, most_processes=3, relative_width=0.0, row_s=90.0, process_s=240
+    processes=2, most_processes=2, process_s=240.0, stopped_processes=1
   )
+  config.per_model.wide_resnet28_10 = dict(image_sizes=(32,))
 
 
 def _make_rehearsal(config: ml_collections.ConfigDict) -> None:
@@ -186,5 +188,4 @@ def _make_rehearsal(config: ml_collections.ConfigDict) -> None:
   config.timing.update(
     latency_s=0.05, least_steps=2, most_steps=4, round_s=0.05, warmup_steps=1
   )
-  config.sampling.update(processes=2, most_processes=2, row_s=30.0)
   config.micro.update(copy_mib=8, transfer_mib=8, matmul_size=256)

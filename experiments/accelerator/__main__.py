@@ -170,10 +170,13 @@ def describe_host() -> dict[str, Any]:
   command = ["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}"]
   try:
     out = subprocess.run(
-      [*command, "--format=csv,noheader"], capture_output=True, text=True
+      [*command, "--format=csv,noheader"],
+      capture_output=True,
+      text=True,
+      timeout=30,
     )
     lines = out.stdout.splitlines() if out.returncode == 0 else []
-  except OSError:
+  except (OSError, subprocess.TimeoutExpired):
     lines = []
   gpus = [
     dict(zip(_GPU_FIELDS, map(str.strip, line.split(",")), strict=False))
@@ -202,6 +205,8 @@ class Runner:
     self._suite, self._lock, self._clock = suite, lock, clock
     self._budget_s = budget_s
     self._end = clock() + budget_s - _OUTPUT_S * (not suite.tiny)
+    host = run_files.read_json(suite.work / "host.json") or {}
+    self._has_gpus = bool(host.get("gpus"))
     self._records = suite.work / "stages"
     self._logs = suite.work / "logs"
     for folder in (self._records, self._logs):
@@ -259,7 +264,7 @@ class Runner:
         log.write(f"$ python -m {' '.join(command)}\n")
         log.flush()
         code = self._run_command(command, left_s, log)
-        if code is None:
+        if code in (None, errors.EXIT_PREEMPTED):
           return TIMEOUT, f"stopped after {seconds:.0f} s"
         if code:
           log.flush()
@@ -283,31 +288,33 @@ class Runner:
       start_new_session=True,
       pass_fds=(self._lock.fileno(),),
     )
-    stopped = False
     try:
       return program.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-      stopped = True
+      pass  # Stopped below.
     finally:
       if program.poll() is None:
         program.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
           program.wait(timeout=_GRACE_S)
-        except subprocess.TimeoutExpired:
-          os.killpg(program.pid, signal.SIGKILL)
-          program.wait()
-    assert stopped
+      # Its children too, which would keep the device.
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+      program.wait()
     return None
 
   def _variables(self, tests: bool) -> dict[str, str]:
     variables = dict(os.environ)
     if commit := kit_lib.commit(self._suite.work / "kit"):
       variables["IMGBENCH_COMMIT"] = commit
-    # Tests take the CPU alone by default; here they compare with it.
+    # Tests take the CPU alone by default; here they compare with it. Where
+    # there is a GPU, a plugin that fails must not leave us on the CPU.
     platform = self._suite.environment.get("platform")
     names = {"gpu": "cuda,cpu", "tpu": "tpu,cpu", "cpu": "cpu"}
     if tests and platform in names:
       variables["JAX_PLATFORMS"] = names[platform]
+    elif self._has_gpus and not self._suite.tiny:
+      variables["JAX_PLATFORMS"] = names["gpu"]
     return variables
 
 
@@ -357,6 +364,11 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
           flush=True,
         )
         output.write(suite, records(), out)
+        if suite.environment.get("platform") == "cpu" and not suite.tiny:
+          raise errors.InputError(
+            "expected an accelerator, got JAX on a CPU; see"
+            f" {suite.work}/logs/{stage.name}.log, or rehearse with --tiny"
+          )
       if unfinished or not (out / output.RESULTS).exists():
         output.finish(suite, records(), out, limits)
     except KeyboardInterrupt:

@@ -218,6 +218,7 @@ def measure(values: flags.FlagValues) -> None:
   Raises:
     InputError: bad flags, config or data.
     RunError: our side failed, or SIGTERM came; rows are written before.
+    Preempted: the budget was spent before the baseline's first run.
   """
   deadline = timing.clock() + values.budget_s
   common = settings(values)
@@ -238,6 +239,8 @@ def measure(values: flags.FlagValues) -> None:
     early += f"; runs done of {values.runs}: {', '.join(done)}"
     if ours.failed or early.startswith(_STOPPED) or not measured.of(ours):
       raise errors.RunError(f"{early}; the same command continues")
+    if baseline.status == exchange.TIMEOUT and not measured.of(baseline):
+      raise errors.Preempted(f"{early}; the same command continues")
     print(early)
 
 

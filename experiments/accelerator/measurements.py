@@ -196,7 +196,7 @@ def _inputs(work: pathlib.Path) -> Iterator[Measurement]:
     if not path.exists():
       continue
     document = json.loads(path.read_text())
-    values = document["rows"]["share_outside_step"]["values"]
+    values = document["rows"]["share_outside_step_without_checkpoint"]["values"]
     note = f"{document['model']}, batch {document['global_batch_size']}"
     title = f"{name}: share of time outside the step"
     yield _spread(f"input_{name}", title, values, SHARE, note)

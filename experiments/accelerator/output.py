@@ -19,7 +19,6 @@ from absl import logging
 from experiments.accelerator import measurements
 from experiments.accelerator import profiles
 from experiments.accelerator import stages
-from imgbench import errors
 from imgbench import run_files
 from imgbench import writers
 from imgbench.bench import report
@@ -64,7 +63,11 @@ def write(
     left_out: files that are not in it, and why.
   """
   out.mkdir(parents=True, exist_ok=True)
-  found = measurements.collect(suite)
+  try:
+    found = measurements.collect(suite)
+  except Exception as error:  # The next stages are worth more than a table.
+    logging.exception("no measurements")
+    found, left_out = [], [*left_out, f"measurements: {error}"]
   writers.write_json(
     out / RESULTS,
     {
@@ -95,25 +98,19 @@ def finish(
 ) -> None:
   """Writes everything: also the page, the profiles and the archives."""
   write(suite, records, out)
-  page = suite.work / "page"
-  if (out / rows.ROWS).exists():
-    page.mkdir(exist_ok=True)
-    for name in (rows.ROWS, rows.ENVIRONMENT, rows.CONFIG):
-      if (out / name).exists():
-        shutil.copy(out / name, page / name)
-    try:
-      shutil.copy(report.write(page), out / report.PAGE)
-    except errors.InputError as error:
-      logging.warning("no page: %s", error)
-  traces = suite.bench / runner.TRACES
-  if traces.is_dir():
-    text = profiles.markdown(traces)
-    if text:
-      writers.write_atomically(out / PROFILES, text)
+  traces, page = suite.bench / runner.TRACES, suite.work / "page"
   others = {traces, page, suite.work / "kit", suite.work / "lock"}
   left_out = _pack(suite.work, out / RAW, limits.file_bytes, others)
   if traces.is_dir():
     left_out += _pack(traces, out / TRACES, limits.file_bytes)
+  # What has been measured must not depend on how it is shown.
+  for name, make in ((report.PAGE, _page), (PROFILES, _profiles)):
+    try:
+      if (path := make(suite, out)) is not None:
+        shutil.copy(path, out / name)
+    except Exception as error:
+      logging.exception("no %s", name)
+      left_out.append(f"{name}: {error}")
   dropped = []
   for path in (out / name for name in FILES if (out / name).exists()):
     if FILES.index(path.name) >= limits.files:
@@ -126,6 +123,30 @@ def finish(
   write(suite, records, out, left_out)
   for path in dropped:
     path.unlink()
+
+
+def _page(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
+  """The page of the rows in `out`, with the runs on CIFAR-10."""
+  if not (out / rows.ROWS).exists():
+    return None
+  folder = suite.work / "page"
+  folder.mkdir(exist_ok=True)
+  for name in (rows.ROWS, rows.ENVIRONMENT, rows.CONFIG):
+    if (out / name).exists():
+      shutil.copy(out / name, folder / name)
+  return report.write(folder)
+
+
+def _profiles(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
+  """Tables of the traces."""
+  del out
+  traces = suite.bench / runner.TRACES
+  text = profiles.markdown(traces) if traces.is_dir() else ""
+  if not text:
+    return None
+  path = suite.work / PROFILES
+  writers.write_atomically(path, text)
+  return path
 
 
 def _pack(

@@ -9,9 +9,9 @@ import jax
 from imgbench.bench import row_text
 from imgbench.testbed import grids
 
-# Of a device's plane the lines that hold operations one after the other; a CPU
-# has none, and its threads stand for one.
-_LINES = re.compile(r"^(Stream|XLA Ops$|tf_XLA)")
+# Of a device's plane the lines that hold operations one after the other, the
+# first that there are; of a CPU those of its threads.
+_LINES = ("XLA Ops", "Stream", "tf_XLA")
 _PLANES = re.compile(r"^/device:(GPU|TPU):|^/host:CPU$")
 # On CPUs it encloses operations, or waits for them.
 _ENCLOSING = "ThunkExecutor"
@@ -35,8 +35,11 @@ def operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
   devices = [p for p in planes if p.name.startswith("/device")] or planes
   found = {}
   for plane in devices:
-    for line in plane.lines:
-      if not _LINES.match(line.name or ""):
+    lines = list(plane.lines)
+    names = [line.name or "" for line in lines]
+    kinds = [k for k in _LINES if any(name.startswith(k) for name in names)]
+    for line, name in zip(lines, names, strict=True):
+      if not kinds or not name.startswith(kinds[0]):
         continue
       for event in line.events:
         if event.name.startswith(_ENCLOSING):

@@ -24,6 +24,7 @@ from imgbench.bench import rows
 from imgbench.bench import summaries
 
 RUNS = "runs.jsonl"
+RESERVE_S = 20.0  # of the budget, for our runs
 USED_UP = "the budget was used up"
 
 
@@ -142,8 +143,9 @@ class Turns:
         continue
       side.process = stack.enter_context(side.launcher.converse())
       left_s = deadline - self._clock()
-      # A baseline that compiles for too long leaves us time for our runs.
-      most_s = left_s if side is self._ours else left_s / 2
+      # A baseline that compiles for too long leaves us time for some runs.
+      reserve_s = min(RESERVE_S, left_s / 2)
+      most_s = left_s if side is self._ours else left_s - reserve_s
       result = side.ask({"kind": "begin", **side.begin, **shared}, most_s)
       if side.works:
         side.key |= result["key"]

@@ -78,8 +78,9 @@ def commit() -> str:
   names it where there is no repository.
   """
   folder = pathlib.Path(imgbench.__file__).parents[1]
+  unknown = os.environ.get("IMGBENCH_COMMIT", "unknown")
   if not (folder / ".git").exists():
-    return os.environ.get("IMGBENCH_COMMIT", "unknown")
+    return unknown
   git = lambda *args: subprocess.run(
     ["git", "-C", str(folder), *args], capture_output=True, text=True
   )
@@ -87,9 +88,9 @@ def commit() -> str:
     head = git("rev-parse", "--short=12", "HEAD")
     changed = git("status", "--porcelain", "--untracked-files=no")
   except OSError:
-    return "unknown"
+    return unknown
   if head.returncode:
-    return "unknown"
+    return unknown
   return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 

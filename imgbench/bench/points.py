@@ -61,6 +61,7 @@ SAMPLING = {
   "row_s": 0,
   "process_s": 1,
   "memory_bytes": 0,
+  "stopped_processes": 0,
 }
 _MICRO = ("names", "matmul_size", "copy_mib", "transfer_mib")
 _RUNS = ("config", "metric", "target", "runs", "seed", "run_s", "overrides")

@@ -21,6 +21,7 @@ class Sampling:
   row_s: float
   process_s: float
   memory_bytes: int = 0
+  stopped_processes: int = 0
 
   def enough(self, values: Sequence[Sequence[float]], spent_s: float) -> bool:
     """Whether no more processes are needed.

@@ -13,7 +13,8 @@ import statistics
 import tempfile
 from typing import Any
 
-from imgbench import errors
+from absl import logging
+
 from imgbench import timing
 from imgbench.bench import environment
 from imgbench.bench import exchange
@@ -125,21 +126,38 @@ class Runner:
     sampling = self._settings.sampling
     going = [Measuring(key) for key in keys]
     spent_s = 0.0
-    while going and not sampling.enough([m.medians() for m in going], spent_s):
-      request = {
-        "kind": "micro",
-        "keys": [dataclasses.asdict(m.key) for m in going],
-        "plan": dict(self._settings.timing),
-      }
-      result, seconds = self._launch(points_lib.OURS, request)
-      spent_s += seconds
-      results = result.get("results", [result] * len(going))
-      for one, found in zip(going, results, strict=True):
-        self._add(one, found, found)
-      going = [m for m in going if not self._write_if_failed(m)]
+    with self._kept_if_stopped(lambda: going):
+      while going and not sampling.enough(
+        [m.medians() for m in going], spent_s
+      ):
+        request = {
+          "kind": "micro",
+          "keys": [dataclasses.asdict(m.key) for m in going],
+          "plan": dict(self._settings.timing),
+        }
+        result, seconds = self._launch(points_lib.OURS, request)
+        spent_s += seconds
+        results = result.get("results", [result] * len(going))
+        for one, found in zip(going, results, strict=True):
+          self._add(one, found, found)
+        going = [m for m in going if not self._write_if_failed(m)]
     for one in going:
-      facts = {name: one.last[name] for name in ("work", "rate_unit")}
-      self._write_measured(one, summaries.Facts(**facts))
+      self._write_measured(one)
+
+  @contextlib.contextmanager
+  def _kept_if_stopped(
+    self, going: Callable[[], Sequence[Measuring]]
+  ) -> Iterator[None]:
+    """Writes rows of points that a stop leaves with enough processes."""
+    try:
+      yield
+    except KeyboardInterrupt:
+      least = self._settings.sampling.stopped_processes
+      for one in going():
+        count = len(one.processes)
+        if 0 < least <= count and not one.failed:
+          self._write_measured(one, f"stopped after {count} processes")
+      raise
 
   # Steps.
 
@@ -149,6 +167,7 @@ class Runner:
       # A batch that did not fit before is not tried again.
       going = [self._smaller(key) or Measuring(key) for key in keys]
       going = [self._prepared(one, stack) for one in going]
+      stack.enter_context(self._kept_if_stopped(lambda: going))
       while going:
         for one in going:
           self._measure_once(one)
@@ -158,6 +177,9 @@ class Runner:
           smaller = self._finish(one)
           if smaller is not None:
             going.append(self._prepared(smaller, stack))
+        for one in ended:
+          if not one.failed:
+            self._profile(one)
 
   def _prepared(self, one: Measuring, stack: contextlib.ExitStack) -> Measuring:
     if self._settings.compile_cache:
@@ -193,10 +215,7 @@ class Runner:
       if smaller is not None:
         smaller.batch_asked = one.batch_asked or one.key.batch
       return smaller
-    found = facts_lib.of_step(one.key, one.last, self._settings, self.found)
-    self._write_measured(one, found, one.last["message"])
-    if self._settings.profile and one.key.framework == points_lib.OURS:
-      self._profile(one)
+    self._write_measured(one, one.last["message"])
     return None
 
   def _smaller(self, key: rows.Key) -> Measuring | None:
@@ -221,13 +240,14 @@ class Runner:
     return memory and key.task in rows.IMAGE_TASKS
 
   def _profile(self, one: Measuring) -> None:
+    """A trace of a point of ours, if it is wanted; its row stands without."""
+    if not self._settings.profile or one.key.framework != points_lib.OURS:
+      return
     folder = self._folder / TRACES / one.key.text().replace(" ", "_")
     request = self._request(one, str(folder))
     result, _ = self._launch(one.key.framework, request)
     if result["status"] != rows.OK:
-      raise errors.RunError(
-        f"no trace of {one.key.text()}: {result['message']}"
-      )
+      logging.warning("no trace of %s: %s", one.key.text(), result["message"])
 
   # Whole runs.
 
@@ -244,7 +264,7 @@ class Runner:
         return
     short = [p.seed for p in one.processes if p.seconds_to_target is None]
     message = f"seeds that did not reach it: {short}" if short else ""
-    self._write_measured(one, summaries.Facts(), message)
+    self._write_measured(one, message)
 
   # All of them.
 
@@ -285,9 +305,13 @@ class Runner:
     )
     return True
 
-  def _write_measured(
-    self, one: Measuring, facts: summaries.Facts, message: str = ""
-  ) -> None:
+  def _write_measured(self, one: Measuring, message: str = "") -> None:
+    if one.key.task in rows.IMAGE_TASKS:
+      facts = facts_lib.of_step(one.key, one.last, self._settings, self.found)
+    else:
+      names = ("work", "rate_unit")
+      known = {name: one.last.get(name) for name in names}
+      facts = summaries.Facts(**known)
     self._write(
       summaries.row(
         one.key,

@@ -132,8 +132,8 @@ class WholeRun:
     periods = dataclasses.replace(parts.periods, total=steps, checkpoint=0)
     self._parts = dataclasses.replace(parts, periods=periods)
 
-  def seconds(self) -> float:
-    """Seconds that one run spent in its loop."""
+  def seconds(self) -> tuple[float, float]:
+    """Seconds of training and logging, and with the checkpoint too."""
     watch = timing.Stopwatch()
     parts = dataclasses.replace(
       self._parts, state=jax.tree.map(lambda x: x.copy(), self._parts.state)
@@ -143,8 +143,9 @@ class WholeRun:
       stop = interrupts.StopRequest()
       with run_files.locked(folder):
         loop.Run(self._config, folder, parts, watch, stop).train_and_evaluate()
-      times = run_files.read_json(folder / run_files.STATUS)["times"]
-    return times["train_s"] + times["log_s"] + times["checkpoint_s"]
+        times = run_files.read_json(folder / run_files.STATUS)["times"]
+    training_s = times["train_s"] + times["log_s"]
+    return training_s, training_s + times["checkpoint_s"]
 
 
 def measure_steps(
@@ -156,13 +157,15 @@ def measure_steps(
   steps = -(-steps // many) * many
   bare, full = FixedBatch(parts), WithInput(parts, steps)
   whole = WholeRun(parts, config, steps)
-  seconds = {"step": [], "step_with_input": [], "loop": []}
+  names = ("step", "step_with_input", "loop_without_checkpoint", "loop")
+  seconds = {name: [] for name in names}
   for number in range(rounds + 1):
-    times = {
-      "step": timing.measure_round(bare, steps),
-      "step_with_input": timing.measure_round(full, steps),
-      "loop": whole.seconds() / steps,
-    }
+    measured = (
+      timing.measure_round(bare, steps),
+      timing.measure_round(full, steps),
+      *(s / steps for s in whole.seconds()),
+    )
+    times = dict(zip(names, measured, strict=True))
     if number:  # The first round warms up.
       for name, value in times.items():
         seconds[name].append(value)
@@ -176,8 +179,11 @@ def measure_steps(
   rows["input_over_bare"] = record.ratio(
     seconds["step_with_input"], seconds["step"]
   )
-  share = record.ratio(seconds["loop"], seconds["step_with_input"])
-  rows["share_outside_step"] = record.Spread([1 - 1 / r for r in share.values])
+  for name in ("loop", "loop_without_checkpoint"):
+    ratio = record.ratio(seconds[name], seconds["step_with_input"])
+    rows[name.replace("loop", "share_outside_step")] = record.Spread(
+      [1 - 1 / r for r in ratio.values]
+    )
   return rows
 
 
@@ -234,6 +240,7 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   kept = host_memory.keep()
   cli.show_log()
+  cli.keep_compiled("default")  # No compiling is timed in this process.
   config = values.config
   # Only steps are measured here.
   with config.unlocked():

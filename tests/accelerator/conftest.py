@@ -3,6 +3,11 @@
 import os
 import signal
 
+import jax
+import pytest
+
+from tests.accelerator import places
+
 # On GPUs JAX would take most of the memory when it starts.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
@@ -17,3 +22,10 @@ def pytest_collection_modifyitems(items):
   process has used it.
   """
   items.sort(key=lambda item: item.path.name != "resume_test.py")
+
+
+@pytest.fixture(autouse=True)
+def on_the_accelerator(request):
+  """JAX falls back to CPUs in silence where a plugin finds no device."""
+  if request.path.name != "resume_test.py":
+    assert jax.default_backend() == places.first_platform()

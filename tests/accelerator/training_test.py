@@ -68,15 +68,38 @@ def counted(state):
   return [int(x) for x in counts]
 
 
+def flat(tree):
+  """Returns all numbers of a tree in one array."""
+  return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+
+
+def distance(found, expected):
+  """Returns the norm of a difference over that of what is expected."""
+  return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def assert_close(found, expected):
+  """Compares states and losses of two runs.
+
+  On GPUs, whose libraries choose algorithms by timing them, by norm.
+  """
+  if jax.default_backend() != "gpu":
+    shared.assert_same(found, expected)
+    return
+  pairs = (found[0].params, expected[0].params), (found[1], expected[1])
+  for one, two in pairs:
+    assert distance(flat(one), flat(two)) < STEP_TOLERANCE
+
+
 @pytest.mark.parametrize(
   "place, steps_per_call", [("jit", 4), ("pmap", 1)], ids=str
 )
 def test_scans_and_pmap_train_like_single_steps(place, steps_per_call):
-  """Hits are equal; parameters and losses are within `shared.CLOSE`."""
+  """Hits are equal; parameters and losses as `assert_close` has it."""
   single = train("jit")
   found = train(place, steps_per_call=steps_per_call)
   assert counted(found[0]) == counted(single[0])
-  shared.assert_same(found, single)
+  assert_close(found, single)
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 4])
@@ -87,7 +110,7 @@ def test_a_run_repeats(steps_per_call):
   if places.repeats_bits():
     jax.tree.map(np.testing.assert_array_equal, one, two)
   else:
-    shared.assert_same(one, two)
+    assert_close(one, two)
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 4])
@@ -115,12 +138,7 @@ def update_of(place, **settings):
   """
   state, losses = train(place, num_steps=3, **settings)
   update = jax.tree.map(np.subtract, state.params, first_state().params)
-  return np.concatenate([np.ravel(x) for x in jax.tree.leaves(update)]), losses
-
-
-def distance(found, expected):
-  """Returns the norm of a difference over that of what is expected."""
-  return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+  return flat(update), losses
 
 
 @pytest.mark.parametrize("place", ["jit", "pmap"])

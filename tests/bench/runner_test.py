@@ -315,6 +315,47 @@ def test_a_profile_is_made_in_a_process_that_does_not_count(tmp_path):
   assert {r.processes for r in rows.read(tmp_path / rows.ROWS)} == {5}
 
 
+def test_a_trace_that_fails_costs_no_row(tmp_path):
+  answer = lambda request: failure("crashed") if request["profile"] else 0.5
+  make(tmp_path, Processes(answer), [TRAIN, PEER, INFER], profile=True).run()
+  found = rows.read(tmp_path / rows.ROWS)
+  assert {row.key for row in found} == {TRAIN, PEER, INFER}
+  assert {row.status for row in found} == {"ok"}
+
+
+@pytest.mark.parametrize("least, kept", [(0, []), (1, [1, 2]), (2, [2])])
+def test_a_stop_keeps_points_with_enough_processes(tmp_path, least, kept):
+  """Ours has two processes by then, the peer one."""
+
+  def answer(request):
+    if len(processes.requests) == 4:
+      raise KeyboardInterrupt
+    return 0.5
+
+  processes = Processes(answer)
+  sampling = dataclasses.replace(SAMPLING, stopped_processes=least)
+  with pytest.raises(KeyboardInterrupt):
+    make(tmp_path, processes, [TRAIN, PEER], sampling=sampling).run()
+  found = rows.read(tmp_path / rows.ROWS)
+  assert sorted(row.processes for row in found) == kept
+  assert all(row.message.startswith("stopped after") for row in found)
+
+
+def test_a_stop_keeps_microbenchmarks_too(tmp_path):
+  def answer(request):
+    if len(processes.requests) == 2:
+      raise KeyboardInterrupt
+    return 0.5
+
+  processes = Processes(answer)
+  sampling = dataclasses.replace(SAMPLING, stopped_processes=1)
+  with pytest.raises(KeyboardInterrupt):
+    make(tmp_path, processes, [], [MATMUL, COPY], sampling=sampling).run()
+  found = rows.read(tmp_path / rows.ROWS)
+  assert [row.processes for row in found] == [1, 1]
+  assert found[0].rate == 200.0
+
+
 def test_seeds_of_whole_runs_are_one_row(tmp_path):
   key = rows.Key(task="time_to_accuracy", name="tiny", target=0.5)
   section = {

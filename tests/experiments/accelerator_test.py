@@ -147,6 +147,24 @@ def test_bad_flags_end_in_one_line(tmp_path, arguments, words):
   assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+def test_a_cpu_is_no_accelerator(tmp_path):
+  """Without --tiny the suite ends when the first stage shows a CPU."""
+  result = subprocess.run(
+    [
+      *(sys.executable, "-m", "experiments.accelerator"),
+      *(f"--out={tmp_path / 'out'}", "--budget_s=120"),
+    ],
+    cwd=processes.ROOT,
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 2, result.stderr
+  assert "expected an accelerator, got JAX on a CPU" in result.stderr
+  assert "correctness: runs" not in result.stdout
+
+
 # Numbers.
 
 
@@ -231,7 +249,9 @@ def test_numbers_of_the_other_stages_by_hand(suite):
   (suite.work / stages.INPUT.format(name="imagenet")).write_text(
     json.dumps(
       {
-        "rows": {"share_outside_step": spread(0.1, 0.2, 0.4)},
+        "rows": {
+          "share_outside_step_without_checkpoint": spread(0.1, 0.2, 0.4)
+        },
         **{"model": "resnet50", "global_batch_size": 256},
       }
     )
