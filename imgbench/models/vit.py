@@ -66,16 +66,38 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
   Returns:
     The same shape and dtype.
   """
-  logits = jnp.einsum(
-    "bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32
-  )
-  logits *= query.shape[-1] ** -0.5
+  logits = _inner_products(query, key) * query.shape[-1] ** -0.5
   peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
   weights = jnp.exp(logits - peak)
   total = weights.sum(-1, keepdims=True)
-  # In half precision its gradients are products in half precision, too.
   mixed = weights.astype(value.dtype) @ value
   return (mixed.astype(jnp.float32) / total).astype(value.dtype)
+
+
+@jax.custom_vjp
+def _inner_products(query: jax.Array, key: jax.Array) -> jax.Array:
+  """Returns inner products of queries and keys, float32 [B, heads, T, T].
+
+  The gradient is rounded to the dtype of the inputs first: autodiff would
+  multiply it in float32, as the products are summed, and GPUs would then
+  compute two float32 products per block.
+  """
+  return _einsum_of_heads(query, key, preferred_element_type=jnp.float32)
+
+
+_einsum_of_heads = functools.partial(jnp.einsum, "bhqd,bhkd->bhqk")
+
+
+def _inner_products_forward(query, key):
+  return _inner_products(query, key), (query, key)
+
+
+def _inner_products_backward(saved, grad):
+  _, pull = jax.vjp(_einsum_of_heads, *saved)
+  return pull(grad.astype(saved[0].dtype))
+
+
+_inner_products.defvjp(_inner_products_forward, _inner_products_backward)
 
 
 class Block(nn.Module):

@@ -252,16 +252,36 @@ def test_softmax_is_in_float32_and_products_in_half_precision():
   assert len(products) == 1 + 2 * 8 + 1 and len(halves) == 1 + 2 * 7
 
 
-def test_gradients_of_half_precision_are_products_of_half_precision():
+def attention_gradients(dtype, attend=vit.attend):
+  """Gradients of query, key and value, float32, of values rounded to dtype."""
+  rng = np.random.default_rng(0)
+  draw = lambda: jnp.asarray(rng.normal(size=(2, 3, 5, 4)), dtype)
+  weight = jnp.cos(jnp.arange(4.0))[None, None, None]
+  loss = lambda *x: (attend(*x).astype(jnp.float32) * weight).sum()
+  grads = jax.jit(jax.grad(loss, (0, 1, 2)))(draw(), draw(), draw())
+  assert all(grad.dtype == dtype for grad in grads)
+  return [np.asarray(grad, np.float32) for grad in grads]
+
+
+def test_no_gradient_of_half_precision_is_a_product_in_float32():
   array = jax.ShapeDtypeStruct((2, 3, 5, 4), jnp.bfloat16)
   loss = lambda *x: vit.attend(*x).astype(jnp.float32).sum()
   jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(array, array, array)
   products = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
-  halves = [
-    e for e in products if all(v.aval.dtype == "bfloat16" for v in e.invars)
-  ]
-  # Those of the logits alone have a gradient in float32, as their sums are.
-  assert len(products) == 6 and len(halves) == 4
+  dtypes = {v.aval.dtype for e in products for v in e.invars}
+  assert len(products) == 6 and dtypes == {jnp.dtype("bfloat16")}
+
+
+def test_gradients_of_attention():
+  def plain(query, key, value):
+    logits = jnp.einsum("bhqd,bhkd->bhqk", query, key) / 2
+    return jax.nn.softmax(logits) @ value
+
+  expected = attention_gradients(jnp.float32, plain)
+  for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.02)):
+    for got, wanted in zip(attention_gradients(dtype), expected, strict=True):
+      error = np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
+      assert error < tolerance
 
 
 def test_evaluation_is_deterministic_and_each_image_its_own():
