@@ -7,6 +7,7 @@ its parameter counts are those published.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 from typing import Any
 
@@ -33,22 +34,68 @@ class Attention(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     batch, tokens, width = x.shape
-    dense = functools.partial(
-      nn.Dense,
-      width,
-      dtype=self.dtype,
-      kernel_init=nn.initializers.xavier_uniform(),
-    )
+    linear = functools.partial(_Linear, width, self.dtype)
+    names = ("query", "key", "value")
+    parameters = [linear(name=name)(width) for name in names]
+    kernels, biases = zip(*parameters, strict=True)
 
-    # Three kernels and not one of three times the width: a matrix of its own
-    # for each is what initial scales and Muon's updates refer to.
-    def heads(name):
-      y = dense(name=name)(x).reshape(batch, tokens, self.num_heads, -1)
-      return y.transpose(0, 2, 1, 3)
+    heads = (batch, tokens, self.num_heads, width // self.num_heads)
+    qkv = [y.reshape(heads) for y in project(x, kernels, biases)]
+    mixed = attend(*(y.transpose(0, 2, 1, 3) for y in qkv))
+    mixed = mixed.transpose(0, 2, 1, 3).reshape(x.shape)
+    kernel_init = nn.initializers.xavier_uniform()
+    out = nn.Dense(width, dtype=self.dtype, kernel_init=kernel_init, name="out")
+    return out(mixed)
 
-    mixed = attend(heads("query"), heads("key"), heads("value"))
-    mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, width)
-    return dense(name="out")(mixed)
+
+class _Linear(nn.Module):
+  """Returns kernel and bias of a linear layer, to be applied by the caller."""
+
+  features: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
+    kernel_init = nn.initializers.xavier_uniform()
+    shape = (inputs, self.features)
+    kernel = self.param("kernel", kernel_init, shape, jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, shape[1:], jnp.float32)
+    return kernel.astype(self.dtype), bias.astype(self.dtype)
+
+
+def project(
+  x: jax.Array, kernels: Sequence[jax.Array], biases: Sequence[jax.Array]
+) -> Sequence[jax.Array]:
+  """Returns linear maps of the same input.
+
+  One product on NVIDIA GPUs: in the training step of a ViT-S/16 for an H200 it
+  saves 264 of 1,407 kernels. Elsewhere one product per map.
+
+  Args:
+    x: [B, tokens, features].
+    kernels: [features, outputs] each. They are separate parameters, because
+      initial scales and Muon's updates refer to one matrix.
+    biases: [outputs] each.
+
+  Returns:
+    [B, tokens, outputs] for each kernel.
+  """
+  return jax.lax.platform_dependent(
+    x, kernels, biases, cuda=project_joined, default=project_apart
+  )
+
+
+def project_apart(x, kernels, biases):
+  """Returns linear maps by a product each."""
+  pairs = zip(kernels, biases, strict=True)
+  return tuple(x @ kernel + bias[None, None] for kernel, bias in pairs)
+
+
+def project_joined(x, kernels, biases):
+  """Returns linear maps by one product with the joined kernels."""
+  y = x @ jnp.concatenate(kernels, axis=1)
+  y += jnp.concatenate(biases)[None, None]
+  return tuple(jnp.split(y, len(kernels), axis=-1))
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:

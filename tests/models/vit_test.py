@@ -237,7 +237,7 @@ def test_shapes_and_types_at_full_size(dtype):
 
 
 def test_softmax_is_in_float32_and_products_in_half_precision():
-  model = build(dtype=jnp.bfloat16)
+  model = build(depth=1, dtype=jnp.bfloat16)
   variables = jax.eval_shape(model.init, jax.random.key(0))
   images = jax.ShapeDtypeStruct((3, 8, 12, 3), jnp.bfloat16)
   text = str(
@@ -246,10 +246,11 @@ def test_softmax_is_in_float32_and_products_in_half_precision():
   exponentials = [line for line in text.splitlines() if "= exp " in line]
   products = [line for line in text.splitlines() if "dot_general[" in line]
   assert exponentials and all(":f32[" in line for line in exponentials)
-  # Patches, and six in each block; the head's is the only one in float32, the
-  # products of queries and keys are summed in it.
+  # Patches, and nine in the block: query, key and value are there in both
+  # forms. The head is the only product in float32; those of queries and keys
+  # are summed in it.
   halves = [line for line in products if ":bf16[" in line]
-  assert len(products) == 1 + 2 * 8 + 1 and len(halves) == 1 + 2 * 7
+  assert len(products) == 1 + 9 + 1 and len(halves) == 1 + 8
 
 
 def attention_gradients(dtype, attend=vit.attend):
