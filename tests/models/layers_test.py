@@ -143,6 +143,21 @@ def test_gradients_of_a_sharded_batch(monkeypatch, size, kernel_size):
   assert summed == [[], [(collectives.ALL_REDUCE, kernel.size)]]
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gelu(dtype):
+  x = jnp.linspace(-6, 6, 101, dtype=dtype)
+  plain = functools.partial(jax.nn.gelu, approximate=True)
+  gradient = lambda gelu: jax.jit(
+    jax.grad(lambda x: jnp.sum(jnp.cos(gelu(x).astype(jnp.float32))))
+  )(x)
+  np.testing.assert_array_equal(jax.jit(layers.gelu)(x), jax.jit(plain)(x))
+  got = gradient(layers.gelu)
+  assert got.dtype == dtype
+  np.testing.assert_array_equal(got, gradient(plain))
+  _, kept = jax.eval_shape(layers._gelu_forward, x)
+  assert kept.shape == x.shape and kept.dtype == dtype
+
+
 def test_halve_is_a_max_pool():
   x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
   np.testing.assert_array_equal(layers.halve(x), layers.max_pool(x, 2, 2))

@@ -285,6 +285,27 @@ def test_gradients_of_attention():
       assert error < tolerance
 
 
+@pytest.mark.parametrize(
+  ("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.03)]
+)
+def test_forms_of_gpus_agree_with_those_of_cpus(monkeypatch, dtype, tolerance):
+  """Joined query, key and value, and a barrier before GELU's gradient."""
+  model = build(dtype=dtype)
+  variables, images = make_variables(model), make_images(dtype=dtype)
+
+  def results():
+    logits = evaluate(model, variables, images)
+    return [logits, *jax.tree.leaves(gradients(model, variables, images))]
+
+  expected = results()
+  jax.clear_caches()
+  choose = lambda *args, cuda, default: cuda(*args)
+  monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+  for got, wanted in zip(results(), expected, strict=True):
+    error = np.linalg.norm(got - wanted)
+    assert error <= tolerance * max(1.0, np.linalg.norm(wanted))
+
+
 def test_evaluation_is_deterministic_and_each_image_its_own():
   model = build(dropout=0.5, drop_path=0.5)
   variables = make_variables(model)
