@@ -129,8 +129,10 @@ def _vit(
   zero_head=True,
   dropout=0.0,
   drop_path=0.0,
+  attention="auto",
 ) -> Cost:
-  del num_heads, zero_head, dropout, drop_path  # No sizes depend on them.
+  # No sizes depend on them.
+  del num_heads, zero_head, dropout, drop_path, attention
   height, cols, channels = image_shape
   patches = (height // patch_size) * (cols // patch_size)
   cost = _linear(patch_size**2 * channels, width, patches)

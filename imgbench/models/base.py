@@ -28,6 +28,9 @@ class Model:
     prepare: None, or (variables, images float [N, H, W, C]) -> variables, to
       be called once before training with normalised training images.
     needs_key: whether `apply` needs a key when it trains; else it is not used.
+    attention: None, or () -> the form in which attention is computed in this
+      process, e.g. "plain"; raises InputError where the one that was asked for
+      is not possible.
   """
 
   init: Callable[[jax.Array], Variables]
@@ -35,6 +38,7 @@ class Model:
   dtype: Any
   prepare: Callable[[Variables, jax.Array], Variables] | None = None
   needs_key: bool = False
+  attention: Callable[[], str] | None = None
 
 
 def from_module(

@@ -8,6 +8,7 @@ its parameter counts are those published.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -23,13 +24,21 @@ from imgbench.models import tokens
 
 POOLINGS = ("gap", "token")
 POSITIONS = ("sincos2d", "learn")
+AUTO, PLAIN, CUDNN = ATTENTIONS = ("auto", "plain", "cudnn")
+# What "auto" takes where cuDNN can compute attention. It becomes CUDNN once
+# that has been measured to be faster.
+_ON_GPUS = PLAIN
 
 
 class Attention(nn.Module):
-  """Self-attention of several heads; the softmax is in float32."""
+  """Self-attention of several heads; the softmax is in float32.
+
+  `form` is one of ATTENTIONS, see `choose_attention`.
+  """
 
   num_heads: int
   dtype: Any
+  form: str = AUTO
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -41,11 +50,63 @@ class Attention(nn.Module):
 
     heads = (batch, tokens, self.num_heads, width // self.num_heads)
     qkv = [y.reshape(heads) for y in project(x, kernels, biases)]
-    mixed = attend(*(y.transpose(0, 2, 1, 3) for y in qkv))
-    mixed = mixed.transpose(0, 2, 1, 3).reshape(x.shape)
+    if choose_attention(self.form, heads, self.dtype) == CUDNN:
+      mixed = _attend_by_cudnn(*qkv)
+    else:
+      mixed = attend(*(y.transpose(0, 2, 1, 3) for y in qkv))
+      mixed = mixed.transpose(0, 2, 1, 3)
+    mixed = mixed.reshape(x.shape)
     kernel_init = nn.initializers.xavier_uniform()
     out = nn.Dense(width, dtype=self.dtype, kernel_init=kernel_init, name="out")
     return out(mixed)
+
+
+def choose_attention(form: str, shape: Sequence[int], dtype: Any) -> str:
+  """Returns the form in which attention is computed in this process.
+
+  Args:
+    form: one of ATTENTIONS. "auto" chooses by platform, and takes "plain" where
+      cuDNN refuses.
+    shape: [B, tokens, heads, features of a head].
+    dtype: of query, key and value.
+
+  Returns:
+    "plain" or "cudnn".
+
+  Raises:
+    InputError: "cudnn" was asked for and is not possible.
+  """
+  if form == PLAIN or (form == AUTO and _ON_GPUS == PLAIN):
+    return PLAIN
+  why = _why_not_cudnn(shape, dtype)
+  if not why:
+    return CUDNN
+  if form == AUTO:
+    return PLAIN
+  raise errors.InputError(
+    f"attention: expected auto or plain, got {form!r}: {why}"
+  )
+
+
+def _why_not_cudnn(shape, dtype) -> str:
+  """Returns why cuDNN cannot compute attention here; "": it can.
+
+  JAX checks dtype, head size and cuDNN's version when it traces the call.
+  """
+  platform = jax.default_backend()
+  if platform != "gpu":
+    return f"cuDNN needs an NVIDIA GPU, the platform is {platform}"
+  array = jax.ShapeDtypeStruct(tuple(shape), dtype)
+  try:
+    jax.eval_shape(_attend_by_cudnn, array, array, array)
+  except (NotImplementedError, RuntimeError, ValueError) as error:
+    return " ".join(str(error).split())
+  return ""
+
+
+_attend_by_cudnn = functools.partial(
+  jax.nn.dot_product_attention, implementation="cudnn"
+)
 
 
 class _Linear(nn.Module):
@@ -156,6 +217,7 @@ class Block(nn.Module):
   drop_path: float
   norm: Callable
   dtype: Any
+  attention_form: str
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -164,7 +226,10 @@ class Block(nn.Module):
       return layers.drop_path(y, self.drop_path, train)
 
     y = self.norm(name="norm1")(x)
-    x += branch(Attention(self.num_heads, self.dtype, name="attention")(y))
+    attention = Attention(
+      self.num_heads, self.dtype, self.attention_form, name="attention"
+    )
+    x += branch(attention(y))
     y = self.norm(name="norm2")(x)
     mlp = tokens.Mlp(self.mlp_hidden, self.dropout, self.dtype, name="mlp")
     return x + branch(mlp(y, train))
@@ -185,6 +250,7 @@ class VisionTransformer(nn.Module):
   zero_head: bool
   dropout: float
   drop_path: float
+  attention_form: str
   dtype: Any
 
   @nn.compact
@@ -204,6 +270,7 @@ class VisionTransformer(nn.Module):
         drop_path=self.drop_path * index / max(1, self.depth - 1),
         norm=norm,
         dtype=self.dtype,
+        attention_form=self.attention_form,
         name=f"block{index + 1}",
       )(x, train)
     x = norm(name="norm")(x)
@@ -271,6 +338,7 @@ def build_vit(
   zero_head: bool = True,
   dropout: float = 0.0,
   drop_path: float = 0.0,
+  attention: str = AUTO,
 ) -> base.Model:
   """Returns a VisionTransformer.
 
@@ -294,6 +362,8 @@ def build_vit(
       the end of each residual branch, in [0, 1).
     drop_path: share of examples that skip a residual branch of the last block;
       it grows linearly from 0 in the first (Huang et al. 2016).
+    attention: "plain", matrix products and a softmax; "cudnn", one fused
+      kernel on NVIDIA GPUs in half precision; "auto", by platform.
 
   Returns:
     A Model; with `dropout` or `drop_path` it needs a key when it trains.
@@ -305,6 +375,9 @@ def build_vit(
   for key, value in {"depth": depth, "mlp_ratio": mlp_ratio}.items():
     _check(value >= 1, key, "at least 1", value)
   _check(pooling in POOLINGS, "pooling", _one_of(POOLINGS), repr(pooling))
+  _check(
+    attention in ATTENTIONS, "attention", _one_of(ATTENTIONS), repr(attention)
+  )
   base.check_shares(dropout=dropout, drop_path=drop_path)
   module = VisionTransformer(
     num_classes=num_classes,
@@ -319,10 +392,17 @@ def build_vit(
     zero_head=zero_head,
     dropout=dropout,
     drop_path=drop_path,
+    attention_form=attention,
     dtype=dtype,
   )
   needs_key = bool(dropout or drop_path)
-  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
+  model = base.from_module(module, image_shape, dtype, needs_key=needs_key)
+  patches = (image_shape[0] // patch_size) * (image_shape[1] // patch_size)
+  num_tokens = patches + (pooling == "token")
+  heads = (1, num_tokens, num_heads, width // num_heads)
+  return dataclasses.replace(
+    model, attention=lambda: choose_attention(attention, heads, dtype)
+  )
 
 
 vit_ti16 = functools.partial(build_vit, width=192, depth=12, num_heads=3)

@@ -285,6 +285,34 @@ def test_gradients_of_attention():
       assert error < tolerance
 
 
+def test_attention_by_cudnn_is_refused_without_a_gpu(monkeypatch):
+  model = build(attention="cudnn", dtype=jnp.bfloat16)
+  message = "attention: expected auto or plain, got 'cudnn': cuDNN needs an"
+  with pytest.raises(errors.InputError, match=message):
+    jax.eval_shape(model.init, jax.random.key(0))
+  with pytest.raises(errors.InputError, match=message):
+    model.attention()
+  # Nor by JAX, on a GPU without cuDNN; "auto" takes the plain form there.
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  with pytest.raises(errors.InputError, match="cuDNN.* not (detected|found)"):
+    model.attention()
+  monkeypatch.setattr(vit, "_ON_GPUS", vit.CUDNN)
+  assert build(dtype=jnp.bfloat16).attention() == "plain"
+  # Where JAX lowers it, cuDNN is taken for half precision only.
+  monkeypatch.setattr(
+    vit, "_attend_by_cudnn", lambda q, k, v: _half_only(q) + k + v
+  )
+  assert build(dtype=jnp.bfloat16).attention() == "cudnn"
+  assert build(dtype=jnp.float32).attention() == "plain"
+  assert build(attention="plain", dtype=jnp.bfloat16).attention() == "plain"
+
+
+def _half_only(x):
+  if x.dtype != jnp.bfloat16:
+    raise NotImplementedError(f"Q must be bf16,\ngot {x.dtype}")
+  return x
+
+
 @pytest.mark.parametrize(
   ("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.03)]
 )
@@ -437,6 +465,7 @@ def test_what_is_dropped_does_not_depend_on_the_devices():
     ({"patch_size": 0}, "patch_size: .* got 0"),
     ({"pooling": "cls"}, "pooling: expected one of gap, token, got 'cls'"),
     ({"posemb": "rope"}, "posemb: expected one of sincos2d, learn, got 'rope'"),
+    ({"attention": "x"}, "attention: expected one of auto, plain, cudnn"),
     ({"num_heads": 3}, "num_heads: expected a divisor of the width 16, got 3"),
     ({"width": 6}, "width: expected a multiple of 4 for posemb 'sincos2d'"),
     ({"depth": 0}, "depth: expected at least 1, got 0"),
