@@ -22,7 +22,8 @@ def of_step(
 
   Args:
     key: which point.
-    result: of a process that measured it: "params", "bytes_accessed".
+    result: of a process that measured it: "params", "bytes_accessed", and
+      "attention" of our models.
     settings: with platform and kind of the device.
     measured: rows of the folder; microbenchmarks among them are peaks.
   """
@@ -40,6 +41,7 @@ def of_step(
     params=result["params"],
     flops_per_image=flops_per_image(key, settings.recipe),
     bytes_accessed=result["bytes_accessed"],
+    attention=result.get("attention"),
     peak_flops={name: peak for name, peak in named.items() if peak},
     bandwidth=rate(measured, micro.MEMORY_COPY),
   )

@@ -43,12 +43,15 @@ class Work:
     starter: compiled step -> function that starts a step and returns what to
       wait for.
     params: numbers that are trained.
+    attention: form in which the model's attention is computed; None: it has
+      none.
     close: ends what goes on in the background.
   """
 
   lower: Callable[[], jax.stages.Lowered]
   starter: Callable[[Any], Callable[[], Any]]
   params: int
+  attention: str | None = None
   close: Callable[[], None] = lambda: None
 
 
@@ -63,7 +66,10 @@ def build(key: rows.Key, recipe: Mapping[str, Any]) -> Work:
     InputError: what the model, the devices or the data refuse.
   """
   parts = _Parts.build(key, recipe)
-  return {"train": _train, "infer": _infer, "eval": _evaluate}[key.task](parts)
+  tasks = {"train": _train, "infer": _infer, "eval": _evaluate}
+  find_form = parts.compute.model.attention
+  form = find_form() if find_form else None
+  return dataclasses.replace(tasks[key.task](parts), attention=form)
 
 
 def create_strategy(key: rows.Key) -> parallel.Strategy:
@@ -230,7 +236,7 @@ def _train(parts: _Parts) -> Work:
 
     return start
 
-  return Work(lambda: lower(state, first), starter, params, close)
+  return Work(lambda: lower(state, first), starter, params, close=close)
 
 
 def _infer(parts: _Parts) -> Work:

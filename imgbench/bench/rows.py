@@ -142,6 +142,8 @@ class Row:
     flops_share_of_peak: name of a peak -> share of it in [0, 1].
     bytes_accessed: of a step on one device, as the compiler counts them.
     bandwidth_share: of the measured memory bandwidth.
+    attention: form in which the model's attention was computed, "plain" or
+      "cudnn"; None where it has none, of peers and in older rows.
     peak_memory_bytes: largest over processes.
     environment: digest of `environment.json`, see `environment_digest`.
     raw: what each process measured, in the order run.
@@ -175,6 +177,7 @@ class Row:
   flops_share_of_peak: Mapping[str, float] | None = None
   bytes_accessed: float | None = None
   bandwidth_share: float | None = None
+  attention: str | None = None
   peak_memory_bytes: int | None = None
   environment: str = ""
   raw: Sequence[Process] = ()

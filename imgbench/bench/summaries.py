@@ -26,6 +26,7 @@ class Facts:
     peak_flops: name of a peak -> FLOP/s of one device ("datasheet",
       "measured").
     bandwidth: measured bytes per second of one device's memory.
+    attention: form in which the model's attention was computed.
     work: of one call of a microbenchmark: FLOPs, bytes or 1.
     rate_unit: "FLOP/s", "bytes/s" or "calls/s".
   """
@@ -35,6 +36,7 @@ class Facts:
   bytes_accessed: float | None = None
   peak_flops: Mapping[str, float] = dataclasses.field(default_factory=dict)
   bandwidth: float | None = None
+  attention: str | None = None
   work: float | None = None
   rate_unit: str | None = None
 
@@ -66,6 +68,7 @@ def row(
     processes=len(processes),
     raw=tuple(processes),
     params=facts.params,
+    attention=facts.attention,
     peak_memory_bytes=_largest(processes),
     **numbers,
     **about,

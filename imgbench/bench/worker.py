@@ -57,7 +57,8 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
       folder or "".
 
   Returns:
-    "process", fields of `rows.Process`; "params"; "bytes_accessed" or None.
+    "process", fields of `rows.Process`; "params"; "bytes_accessed" or None;
+    "attention", see `rows.Row`.
   """
   key = rows.Key(**request["key"])
   if key.matmul_precision != "default":
@@ -95,6 +96,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
       "peak_memory_bytes": peak,
     },
     "params": work.params,
+    "attention": work.attention,
     "bytes_accessed": model_work.cost(compiled).get("bytes accessed"),
   }
 

@@ -69,10 +69,12 @@ def test_a_point_that_failed_may_be_measured_again(tmp_path, row):
 
 def test_rows_of_older_versions_are_read(row):
   record = row.as_json()
-  for name in ("target", "batch_asked", "bandwidth_share"):
+  for name in ("target", "batch_asked", "bandwidth_share", "attention"):
     del record[name]
   older = rows.from_json(record)
-  assert older.bandwidth_share is None and older.key == row.key
+  assert (
+    older.bandwidth_share is older.attention is None and older.key == row.key
+  )
 
 
 @pytest.mark.parametrize(

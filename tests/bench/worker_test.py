@@ -92,6 +92,22 @@ def test_programs_are_found_again_by_the_next_process(tmp_path):
   assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
+def test_the_form_of_attention_is_told_and_cudnn_is_refused():
+  key = dataclasses.replace(model_work_test.KEY, task="infer", model="vit_ti16")
+  settings = {"depth": 1, "patch_size": 8}
+  recipe = lambda **more: model_work_test.recipe(
+    model_settings={"vit_ti16": settings | more}
+  )
+  found = launch.Launcher()(request(key, recipe=recipe()), 300)
+  assert (found["status"], found["attention"]) == ("ok", "plain")
+  found = launch.Launcher()(request(key, recipe=recipe(attention="cudnn")), 300)
+  assert found["status"] == "refused"
+  assert found["message"] == (
+    "attention: expected auto or plain, got 'cudnn': cuDNN needs an NVIDIA GPU,"
+    " the platform is cpu"
+  )
+
+
 def test_bad_input_and_too_little_memory_are_told(tmp_path):
   worker = launch.Launcher()
   key = dataclasses.replace(model_work_test.KEY, devices=99)
