@@ -4,7 +4,8 @@ Command: python -m imgbench.bench --config=configs/bench.py:quick --out=DIR
 Options (after a colon): `quick`, two small models at 32 pixels; `full`, ten
 models in two dtypes and three batch sizes, with PyTorch where it is installed;
 `accelerator`, what the accelerator suite measures first (docs/accelerator.md);
-`rehearsal`, the same on a CPU in tiny sizes.
+`rehearsal`, the same on a CPU in tiny sizes; `cudnn`, beside `accelerator`:
+ViT-S/16 with attention by cuDNN.
 Without one: ResNet-50 and ViT-S/16 at 224 pixels in batches of 32.
 Hardware and time: any that JAX runs on; `quick` is made for 5 minutes on 2 CPU
 cores, `full` for some hours on an accelerator.
@@ -35,7 +36,12 @@ IMAGENET_MODELS = (
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   options = common.parse_options(
-    arg, quick=False, full=False, accelerator=False, rehearsal=False
+    arg,
+    quick=False,
+    full=False,
+    accelerator=False,
+    rehearsal=False,
+    cudnn=False,
   )
   config = ml_collections.ConfigDict()
   # What is measured: each combination is a point.
@@ -115,6 +121,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     _make_accelerator(config)
   if options.rehearsal:
     _make_rehearsal(config)
+  if options.cudnn:
+    config.models = ("vit_s16",)
+    config.frameworks = ("imgbench",)
+    config.recipe.model_settings.vit_s16 = dict(attention="cudnn")
+    config.micro.names = ()
   return config
 
 

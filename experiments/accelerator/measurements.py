@@ -62,6 +62,9 @@ def collect(suite: stages.Suite) -> list[Measurement]:
     *_tests(suite.work / stages.TESTS),
     *_metrics(suite.work / stages.METRICS),
     *_networks(found),
+    *_networks(
+      rows.read(suite.bench_cudnn / rows.ROWS), ", attention by cuDNN"
+    ),
     *_runs(rows.read(suite.cifar / rows.ROWS)),
     *_inputs(suite.work),
   ]
@@ -134,7 +137,10 @@ def _metrics(path: pathlib.Path) -> Iterator[Measurement]:
   yield _spread("metrics", "metrics alone over the step", alone, SHARE, note)
 
 
-def _networks(found: Sequence[rows.Row]) -> Iterator[Measurement]:
+def _networks(
+  found: Sequence[rows.Row], suffix: str = ""
+) -> Iterator[Measurement]:
+  """Numbers of networks; their names end in `suffix`."""
   ours = {r.key: r for r in found if r.key.framework == "imgbench"}
   for row in found:
     key = row.key
@@ -145,6 +151,7 @@ def _networks(found: Sequence[rows.Row]) -> Iterator[Measurement]:
     if primary and key.dtype == "bfloat16" and key.devices == 1:
       parts = (key.task, key.model, key.framework.replace("imgbench", ""))
       name = " ".join(filter(None, parts))
+    name += suffix
     if row.status != rows.OK:
       yield Measurement("networks", name, None, IMAGES, note=_failure(row))
       continue

@@ -51,6 +51,11 @@ class Suite:
     return self.work / "bench"
 
   @property
+  def bench_cudnn(self) -> pathlib.Path:
+    """Folder of the benchmark's rows with attention by cuDNN."""
+    return self.work / "bench_cudnn"
+
+  @property
   def cifar(self) -> pathlib.Path:
     """Folder of the runs to a target accuracy."""
     return self.work / "cifar"
@@ -133,10 +138,20 @@ def _metrics(suite: Suite, seconds: float) -> list[Command]:
 def _networks(suite: Suite, seconds: float) -> list[Command]:
   del seconds
   # Microbenchmarks have been measured by then, and are left alone.
-  return [
+  found = [
     (*_bench(suite, "tasks=train"), "--profile"),
     _bench(suite, "tasks=infer"),
   ]
+  if suite.environment.get("platform") == "gpu" and not suite.tiny:
+    # Rows of one folder share the settings of their models.
+    found.append(
+      (
+        "imgbench.bench",
+        "--config=configs/bench.py:accelerator,cudnn",
+        f"--out={relative(suite.bench_cudnn)}",
+      )
+    )
+  return found
 
 
 def _cifar(suite: Suite, seconds: float) -> list[Command]:

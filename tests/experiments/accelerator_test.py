@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from configs import bench
 from experiments.accelerator import __main__ as program
 from experiments.accelerator import kit
 from experiments.accelerator import measurements
@@ -19,6 +20,7 @@ from experiments.accelerator import results
 from experiments.accelerator import stages
 from imgbench import errors
 from imgbench import timing
+from imgbench.bench import points
 from imgbench.bench import rows
 from imgbench.bench import summaries
 from tests.train import processes
@@ -226,6 +228,26 @@ def test_numbers_of_networks_by_hand(suite):
   assert mfu.value == pytest.approx(8500 * 24e9 / 989e12)
   refused = found["train vit_s16 torch-compile"]
   assert refused.value is None and refused.note == "skipped: no PyTorch"
+
+
+def test_attention_by_cudnn_is_measured_on_gpus_alone(suite):
+  write_bench(suite)
+  commands = stages._networks(suite, 60.0)
+  assert commands[-1][1] == "--config=configs/bench.py:accelerator,cudnn"
+  config = bench.get_config("accelerator,cudnn")
+  found = points.expand(config, points.Machine("gpu", 1)).all()
+  assert [(k.task, k.model, k.framework) for k in found] == [
+    ("train", "vit_s16", "imgbench"),
+    ("infer", "vit_s16", "imgbench"),
+  ]
+  assert config.recipe.model_settings.vit_s16.attention == "cudnn"
+  suite.bench_cudnn.mkdir()
+  row = step_row("imgbench", (9000.0,), model="vit_s16", attention="cudnn")
+  rows.append(suite.bench_cudnn, row)
+  names = {one.name: one for one in measurements.collect(suite)}
+  assert names["train vit_s16, attention by cuDNN"].value == 9000
+  (suite.bench / rows.ENVIRONMENT).write_text('{"platform": "tpu"}')
+  assert len(stages._networks(suite, 60.0)) == len(commands) - 1
 
 
 def test_numbers_of_the_other_stages_by_hand(suite):
