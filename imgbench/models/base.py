@@ -31,6 +31,8 @@ class Model:
     attention: None, or () -> the form in which attention is computed in this
       process, e.g. "plain"; raises InputError where the one that was asked for
       is not possible.
+    fold: None, or variables -> variables that give the same logits up to
+      rounding at less cost. Only for `apply` without `train`.
   """
 
   init: Callable[[jax.Array], Variables]
@@ -39,6 +41,7 @@ class Model:
   prepare: Callable[[Variables, jax.Array], Variables] | None = None
   needs_key: bool = False
   attention: Callable[[], str] | None = None
+  fold: Callable[[Variables], Variables] | None = None
 
 
 def from_module(
@@ -47,6 +50,7 @@ def from_module(
   dtype: Any,
   prepare: Callable[[Variables, jax.Array], Variables] | None = None,
   needs_key: bool = False,
+  fold: Callable[[Variables], Variables] | None = None,
 ) -> Model:
   """Returns a Model around a Flax module.
 
@@ -56,6 +60,7 @@ def from_module(
     dtype: of the images that `module` is called with.
     prepare: see `Model`.
     needs_key: see `Model`; of Flax's stream "dropout".
+    fold: see `Model`.
   """
 
   def init(key: jax.Array) -> Variables:
@@ -86,7 +91,7 @@ def from_module(
     )
     return logits.astype(jnp.float32), {**state, **updated}
 
-  return Model(init, apply, dtype, prepare, needs_key)
+  return Model(init, apply, dtype, prepare, needs_key, fold)
 
 
 def num_params(variables: Variables) -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
+from imgbench.models import folding
 from imgbench.models import layers
 
 
@@ -91,4 +92,5 @@ def build_cnn(
     dtype=dtype,
     statistics=statistics,
   )
-  return base.from_module(module, image_shape, dtype)
+  fold = functools.partial(folding.fold, convolutions={"stem_norm": "stem"})
+  return base.from_module(module, image_shape, dtype, fold=fold)

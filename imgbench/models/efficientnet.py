@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from imgbench import errors
 from imgbench.models import base
 from imgbench.models import depthwise
+from imgbench.models import folding
 from imgbench.models import layers
 
 STEM_WIDTH = 32
@@ -212,7 +213,14 @@ def build_efficientnet(
     statistics=statistics,
   )
   needs_key = bool(dropout or drop_path)
-  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
+  names = {"depthwise_norm": "depthwise"}
+  return base.from_module(
+    module,
+    image_shape,
+    dtype,
+    needs_key=needs_key,
+    fold=functools.partial(folding.fold, convolutions=names),
+  )
 
 
 efficientnet_b0 = build_efficientnet

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
+from imgbench.models import folding
 from imgbench.models import layers
 
 STEMS = ("imagenet", "cifar")
@@ -155,7 +156,7 @@ def build_resnet(
     dtype=dtype,
     statistics=statistics,
   )
-  return base.from_module(module, image_shape, dtype)
+  return base.from_module(module, image_shape, dtype, fold=folding.fold)
 
 
 def _sized(stage_sizes: Sequence[int], block: type[nn.Module]) -> Callable:

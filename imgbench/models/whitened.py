@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
+from imgbench.models import folding
 from imgbench.models import layers
 
 STEM = "whitening"
@@ -210,4 +211,12 @@ def build_whitened(
     kernel = whitening_kernel(images, stem_size, stem_filters)
     return {**variables, "frozen": {STEM: kernel}}
 
-  return base.from_module(module, image_shape, dtype, prepare)
+  return base.from_module(
+    module,
+    image_shape,
+    dtype,
+    prepare,
+    # Norms have no scale, so that the factor is positive: it commutes with the
+    # max-pool between the first convolution of a stage and its norm.
+    fold=folding.fold,
+  )

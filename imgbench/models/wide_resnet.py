@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
+from imgbench.models import folding
 from imgbench.models import layers
 
 STEM_WIDTH = 16
@@ -124,7 +125,16 @@ def build_wide_resnet(
     statistics=statistics,
   )
   needs_key = dropout > 0
-  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
+  # The first norm of a block and the last one follow a sum, and a ReLU stands
+  # between them and the next convolution.
+  names = {"norm1": None, "norm2": "conv1", "norm": None}
+  return base.from_module(
+    module,
+    image_shape,
+    dtype,
+    needs_key=needs_key,
+    fold=functools.partial(folding.fold, convolutions=names),
+  )
 
 
 wide_resnet28_10 = functools.partial(build_wide_resnet, depth=28, width=10)
