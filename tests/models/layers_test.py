@@ -2,6 +2,7 @@
 
 import functools
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,3 +168,48 @@ def test_halve_is_a_max_pool():
     gradient(lambda x: layers.max_pool(x, 2, 2)),
     rtol=1e-6,
   )
+
+
+def flax_max_pool(x):
+  return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+
+def pooled(pool, x, weight):
+  """Values of a max-pool 3x3 by 2, and the gradient."""
+  y, pull = jax.vjp(pool, x)
+  grad = weight[:, : y.shape[1], : y.shape[2]].astype(y.dtype)
+  return y, pull(grad)[0]
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (7, 6), (9, 5), (2, 1)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_is_that_of_flax(height, width, ties):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(3, height, width, 4)).astype(np.float32)
+  if ties:
+    # As behind a ReLU: most windows have several zeros.
+    x = np.maximum(np.round(x), 0)
+  weight = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+  expected = pooled(flax_max_pool, x, weight)
+  ours = lambda x: layers.max_pool(x, 3, 2, 1)
+  for got in (
+    pooled(ours, x, weight),
+    jax.jit(pooled, static_argnums=0)(ours, x, weight),
+  ):
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+  np.testing.assert_array_equal(ours(x), expected[0])
+  text = str(jax.make_jaxpr(functools.partial(pooled, ours))(x, weight))
+  assert "u8[" in text and "scatter" not in text and "sort" not in text
+
+
+def test_max_pool_of_values_that_are_not_finite():
+  x = np.full((1, 5, 5, 3), -np.inf, np.float32)
+  x[..., 1] = 1.0
+  x[0, 2, 2, 1] = np.nan
+  x[0, 1, 3, 2] = -3.0
+  ours = lambda x: layers.max_pool(x, 3, 2, 1)
+  y, got = pooled(ours, x, jnp.ones_like(x))
+  np.testing.assert_array_equal(y, flax_max_pool(x))
+  assert np.isnan(y[..., 1]).sum() == 1  # the window around (2, 2)
+  assert np.isfinite(got).all()
+  assert got[0, 1, 3, 2] == 4  # in an odd row and an odd column
