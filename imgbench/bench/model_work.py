@@ -242,7 +242,8 @@ def _train(parts: _Parts) -> Work:
 def _infer(parts: _Parts) -> Work:
   variables = parts.variables()
   params = models_base.num_params(variables)
-  # Once, as a server does it; the training step has to do it each time.
+  # Folded and cast once, as a server does it.
+  variables = parts.compute.fold(variables)
   cast = lambda tree: jax.tree.map(lambda x: x.astype(parts.key.dtype), tree)
   variables = {**variables, "params": jax.jit(cast)(variables["params"])}
   apply = parts.compute.model.apply

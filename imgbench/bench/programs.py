@@ -104,9 +104,9 @@ class Steps:
     )
 
   def lower_inference(self) -> jax.stages.Lowered:
-    """The model on normalised images, with parameters in its own type."""
+    """The folded model on normalised images, parameters in its own type."""
     size, dtype = self.evaluation_batch_size, self.compute.model.dtype
-    variables = self.compute.state_shapes().variables
+    variables = self.compute.variable_shapes(self.compute.fold)
     cast = lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
     params = jax.tree.map(cast, variables["params"])
     apply = self.compute.model.apply

@@ -80,7 +80,13 @@ class Compute:
 
   def state_shapes(self) -> state_lib.TrainState:
     """Shapes and types of a state, with the shardings that it gets."""
-    shapes = jax.eval_shape(self._begin, self.init_key)
+    return self._placed(jax.eval_shape(self._begin, self.init_key))
+
+  def variable_shapes(self, fold: Callable) -> dict[str, Any]:
+    """The same for what `fold` returns."""
+    return self._placed(jax.eval_shape(fold, self.state_shapes().variables))
+
+  def _placed(self, shapes):
     return jax.tree.map(
       lambda x, sharding: jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=sharding
@@ -88,6 +94,15 @@ class Compute:
       shapes,
       self.strategy.state_sharding(shapes),
     )
+
+  def fold(self, variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns variables for inference, on the devices: see `Model.fold`."""
+    fold = self.model.fold
+    if fold is None:
+      return variables
+    shapes = jax.eval_shape(fold, variables)
+    sharding = self.strategy.state_sharding(shapes)
+    return self.strategy.jit(fold, out=sharding)(variables)
 
   def begin(self) -> state_lib.TrainState:
     """A state at step 0, on the devices."""

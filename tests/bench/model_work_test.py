@@ -76,6 +76,16 @@ def test_inference_and_evaluation(task, data, dtype):
   assert repeated == (data == "device")
 
 
+@pytest.mark.parametrize("strategy", ["fsdp", "pmap"])
+def test_inference_on_several_devices(strategy):
+  """Norms are folded wherever the variables lie."""
+  key = dataclasses.replace(KEY, task="infer")
+  (expected,) = run(key)[1][0]
+  key = dataclasses.replace(key, strategy=strategy, devices=4)
+  (logits,) = run(key)[1][0]
+  np.testing.assert_allclose(logits.reshape(8, 10), expected, rtol=1e-4)
+
+
 def test_parameters_are_those_of_the_table():
   work, _, compiled = run(KEY)
   expected = flops.cost(
