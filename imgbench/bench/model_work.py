@@ -273,6 +273,8 @@ def _evaluate(parts: _Parts) -> Work:
   def predict_fn(variables, images):
     return apply(variables, normalize(images), False)[0]
 
+  params = models_base.num_params(variables)
+  variables = parts.compute.fold_for_evaluation(variables)
   compiled_pass = evaluators_base.CompiledPass(
     predict_fn,
     parts.strategy,
@@ -298,7 +300,7 @@ def _evaluate(parts: _Parts) -> Work:
   return Work(
     lambda: lower(variables, *first, masks, counts),
     starter,
-    models_base.num_params(variables),
+    params,
   )
 
 

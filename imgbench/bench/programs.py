@@ -65,6 +65,11 @@ class Steps:
     """Images in a batch of an evaluation, of all devices."""
     return self.strategy.round_up(self.config.evaluation.batch_size)
 
+  @property
+  def _evaluated(self) -> dict[str, Any]:
+    """Shapes of the variables that an evaluation computes with."""
+    return self.compute.variable_shapes(self.compute.fold_for_evaluation)
+
   def lower_training(self) -> jax.stages.Lowered:
     """The training step, as the loop compiles it for one step per call."""
     size = self.config.global_batch_size
@@ -96,7 +101,7 @@ class Steps:
     counts = jax.eval_shape(compiled_pass.empty_counts)
     counts = jax.tree.map(lambda x: self._replicated(x.shape, x.dtype), counts)
     return compiled_pass.eval_step().lower(
-      self.compute.state_shapes().variables,
+      self._evaluated,
       self._examples(size, self._rows),
       self._rows((size,), jnp.bool_),
       (None,),
@@ -138,7 +143,7 @@ class Steps:
 
   def _forward_need(self, counts: Any) -> list[collectives.Collective]:
     return need.of_evaluation(
-      self.compute.state_shapes().variables,
+      self._evaluated,
       counts,
       self.strategy.mesh,
       self.compute.model.dtype,

@@ -22,6 +22,8 @@ from imgbench.metrics import outcomes as outcomes_lib
 
 # (variables, images uint8 [B, H, W, C]) -> logits float32 [B, K]
 PredictFn = Callable[[Mapping[str, Any], jax.Array], jax.Array]
+# Variables of the model -> those that a PredictFn takes.
+Fold = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 MetricKey = tuple[str, str]  # (subset, metric)
 # The clause of definitions that tells of `source.Info.synthetic`.
 SYNTHETIC = "the images are drawn by a program"
@@ -167,6 +169,7 @@ class CompiledPass:
     batch_size: rounded up to a multiple of the devices.
     num_classes: K.
     ks: top-k hits are counted for each k.
+    fold: applied to the variables of each request, once per pass.
   """
 
   def __init__(
@@ -176,6 +179,7 @@ class CompiledPass:
     batch_size: int,
     num_classes: int,
     ks: Sequence[int] = (1, outcomes_lib.TOP),
+    fold: Fold = lambda variables: variables,
   ):
     if batch_size < 1:
       raise errors.InputError(
@@ -183,6 +187,7 @@ class CompiledPass:
       )
     self._batch_size = strategy.round_up(batch_size)
     self._strategy = strategy
+    self._fold = fold
     # Wrong k are refused here, before data are read.
     self._empty = lambda: counts_lib.empty(
       num_classes, ks, set_ks=(1, outcomes_lib.TOP)
@@ -267,7 +272,7 @@ class CompiledPass:
   def _begin(self, request: Request) -> "_Measuring":
     masks = (request.allowed, *request.compared_masks)
     return _Measuring(
-      request,
+      dataclasses.replace(request, variables=self._fold(request.variables)),
       self._eval_steps[request.keep_probs],
       self._strategy.replicate(masks),
       self._strategy.replicate(tuple(self._empty() for _ in masks)),

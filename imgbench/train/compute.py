@@ -83,7 +83,7 @@ class Compute:
     return self._placed(jax.eval_shape(self._begin, self.init_key))
 
   def variable_shapes(self, fold: Callable) -> dict[str, Any]:
-    """The same for what `fold` returns."""
+    """The same for what `fold` or `fold_for_evaluation` returns."""
     return self._placed(jax.eval_shape(fold, self.state_shapes().variables))
 
   def _placed(self, shapes):
@@ -103,6 +103,15 @@ class Compute:
     shapes = jax.eval_shape(fold, variables)
     sharding = self.strategy.state_sharding(shapes)
     return self.strategy.jit(fold, out=sharding)(variables)
+
+  def fold_for_evaluation(self, variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns variables for an evaluation: not folded on CPUs.
+
+    Folding changes the last bits of logits, and CPUs are the reference.
+    """
+    if self.strategy.platform == "cpu":
+      return variables
+    return self.fold(variables)
 
   def begin(self) -> state_lib.TrainState:
     """A state at step 0, on the devices."""

@@ -194,6 +194,7 @@ def build(
   apply: Callable,
   normalize: Callable,
   load: Callable[[source.Source], source.Examples],
+  fold: base.Fold,
 ) -> dict[str, base.Evaluator]:
   """Returns the evaluators by alias; reads their splits with `load`.
 
@@ -216,6 +217,7 @@ def build(
         config.evaluation.batch_size,
         split.info.num_classes,
         tuple(config.evaluation.ks),
+        fold,
       )
     is_base = plan.shift is not None and alias == plan.shift.base
     for kind in kinds:

@@ -154,6 +154,7 @@ def build(
     compute.model.apply,
     compute.normalize,
     load,
+    compute.fold_for_evaluation,
   )
   return Parts(
     strategy=strategy,

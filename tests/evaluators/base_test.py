@@ -124,6 +124,25 @@ def test_parameters_share_the_batches_of_a_split(examples):
   assert nll("val") == nll("other") != nll("val_ema")
 
 
+def test_variables_are_folded_once_per_pass(examples):
+  calls = []
+
+  def fold(variables):
+    calls.append(variables)
+    return jax.tree.map(jnp.negative, variables)
+
+  strategy = parallel.create_strategy("jit", 1)
+  split = splits.ResidentSplit(SPLIT.info, examples, strategy)
+  compiled = base.CompiledPass(predict, strategy, 20, 24, fold=fold)
+  found = compiled(split, [base.Request(make_variables())])[0]
+  assert len(calls) == 1
+  plain = base.CompiledPass(predict, strategy, 20, 24)
+  request = base.Request(jax.tree.map(jnp.negative, make_variables()))
+  chex.assert_trees_all_equal(
+    found.outcomes, plain(split, [request])[0].outcomes
+  )
+
+
 def test_multilabel_needs_reviewed_labels():
   info = source.Info("toy", "test", 50, (16, 16, 3), tuple("ab"), "0")
   with pytest.raises(errors.InputError, match="no reviewed label sets"):

@@ -8,6 +8,7 @@ import pytest
 
 from configs import tiny
 from imgbench import errors
+from imgbench.train import compute
 from imgbench.train import evaluation
 from imgbench.train import loop
 from imgbench.train import setup
@@ -88,6 +89,23 @@ def test_probabilities_are_kept_unless_told_otherwise(finished):
     assert "probs" not in predictions
   assert f"{KEY}/all/macro_average_precision" in results
   assert "scenes:v2/all/macro_average_precision" not in results
+
+
+def test_norms_are_folded_on_accelerators_only(tmp_path, monkeypatch):
+  """What GPUs and TPUs evaluate, run on a CPU; averaged parameters too."""
+  config = config_with()
+  config.ema.decay = 0.5
+  probs = []
+  for name in ("plain", "folded"):
+    loop.train_and_evaluate(config, str(tmp_path / name))
+    file = "predictions/scenes_ema-validation.npz"
+    with np.load(tmp_path / name / file) as predictions:
+      probs.append(predictions["probs"])
+    monkeypatch.setattr(
+      compute.Compute, "fold_for_evaluation", compute.Compute.fold
+    )
+  np.testing.assert_allclose(*probs, rtol=1e-4)
+  assert (probs[0] != probs[1]).any()
 
 
 def test_a_base_set_is_predicted_among_the_classes_of_the_other(tmp_path):
