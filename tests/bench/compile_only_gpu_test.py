@@ -52,14 +52,14 @@ def target_config() -> str:
   )
 
 
-def run(python, config, *arguments):
+def run(python, config, *arguments, xla_flags=""):
   return subprocess.run(
     [
       *(python, "-m", "imgbench.bench.compile_only", "--topology=h200"),
       f"--config={processes.ROOT / 'configs' / config}.py",
       *arguments,
     ],
-    env=processes.environment(),
+    env=processes.environment() | {"XLA_FLAGS": xla_flags},
     cwd=processes.ROOT,
     capture_output=True,
     text=True,
@@ -67,12 +67,17 @@ def run(python, config, *arguments):
   )
 
 
-def compiled(tmp_path, config, *arguments):
+def compiled(tmp_path, config, *arguments, **settings):
   """Rows of a config's steps."""
   out = tmp_path / "rows.json"
   target = f"--target_config={target_config()}"
   result = run(
-    python_with_compiler(), config, target, f"--out={out}", *arguments
+    python_with_compiler(),
+    config,
+    target,
+    f"--out={out}",
+    *arguments,
+    **settings,
   )
   assert result.returncode == 0, result.stderr
   return json.loads(out.read_text())["rows"]
@@ -99,13 +104,19 @@ def test_equal_steps_have_equal_counts(tmp_path):
 
 
 @pytest.mark.slow
-def test_convolutions_of_a_resnet_are_those_of_cudnn(tmp_path):
-  """XLA:CPU's forms, kernels' gradients in parts among them, are not used."""
+@pytest.mark.parametrize("xla_flags", ["", "--xla_gpu_deterministic_ops=true"])
+def test_training_step_of_a_resnet(tmp_path, xla_flags):
+  """The step of a run: uint8 images, flip, normalization, update.
+
+  XLA:CPU's forms, kernels' gradients in parts among them, are not used, and the
+  gradient of the max-pool is no scatter.
+  """
   (row,) = compiled(
     tmp_path,
     "imagenet_resnet50",
     "--config.global_batch_size=256",
     "--program=train",
+    xla_flags=xla_flags,
   )
   # 16 of 3x3 and the stem; the images have no gradient. The other 36 are
   # products, with two gradients each.
@@ -121,6 +132,23 @@ def test_convolutions_of_a_resnet_are_those_of_cudnn(tmp_path):
   # Those of the classifier.
   assert found["float32_matrix_ops"] <= 3
   assert found["sorts"] == found["whiles"] == found["host_callbacks"] == 0
+  assert found["scatters"] == 0
+  assert found["bytes"] <= 96.5e9
+
+
+@pytest.mark.slow
+def test_norms_of_a_resnet_are_folded_for_inference(tmp_path):
+  """In evaluations too, whose outcomes and counts come on top."""
+  infer, evaluation = compiled(
+    tmp_path,
+    "imagenet_resnet50",
+    "--config.evaluation.batch_size=256",
+    "--program=infer",
+    "--program=eval",
+  )
+  assert infer["kernels"]["bytes"] <= 15.1e9
+  assert infer["kernels"]["count"] <= 80
+  assert evaluation["kernels"]["bytes"] <= 15.4e9
 
 
 @pytest.mark.slow
