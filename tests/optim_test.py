@@ -70,6 +70,30 @@ def test_schedules_are_the_same_inside_jit():
 
 
 @pytest.mark.parametrize(
+  "points",
+  [
+    [(0, 0.24), (199, 0.0)],
+    [(0, 0.0), (20, 0.3), (199, 0.003)],
+    [(0, 0.0), (7, 0.3), (199, 0.3)],
+    [(0.1 * 197, 0.02), (0.37 * 197, 1.7), (0.9 * 197, 0.1)],
+    [(3.3, 0.1), (11, 0.2), (29.7, 0.9), (61, 0.05), (150, 0.7)],
+    [(50, 0.4)],
+  ],
+)
+def test_straight_lines_have_the_bits_of_interp(points):
+  schedule = optim._interpolated(points)
+  at, values = (jnp.asarray(row, jnp.float32) for row in np.transpose(points))
+  interp = jax.jit(lambda step: jnp.interp(jnp.float32(step), at, values))
+  inside = jax.jit(schedule)
+  text = inside.lower(jnp.int32(0)).as_text()
+  assert "while" not in text
+  for step in range(210):
+    step = jnp.int32(step)
+    expected = interp(step)
+    assert inside(step) == expected and schedule(step) == expected
+
+
+@pytest.mark.parametrize(
   ("name", "settings", "message"),
   [
     ("cosine", {}, "unknown schedule 'cosine'; known: constant"),
