@@ -103,6 +103,7 @@ def use_whitened_muon(config: ml_collections.ConfigDict) -> None:
     momentum=0.7,
     nesterov=True,
     ns_steps=5,
+    ns_dtype="auto",
     normalize_kernels=True,
     other_ratio=1.0,
     other_momentum=0.85,

@@ -1,9 +1,12 @@
 """Tests of schedules and optimizers."""
 
+import hypothesis
+from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from imgbench import errors
@@ -370,6 +373,80 @@ def test_muon_normalizes_kernels_before_the_update():
   assert_close(normalized["head"], plain["head"], rtol=1e-6)
 
 
+def iterate(kernel, steps=5):
+  """Newton-Schulz on one matrix, in float64, with the rows it has."""
+  x = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1])
+  x = x / np.linalg.norm(x)
+  for _ in range(steps):
+    a = x @ x.T
+    x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+  return x.reshape(kernel.shape)
+
+
+@hypothesis.given(
+  shapes=st.lists(
+    st.tuples(st.integers(1, 40), st.integers(1, 40))
+    | st.tuples(st.just(3), st.just(3), st.integers(1, 6), st.integers(1, 30)),
+    min_size=1,
+    max_size=5,
+  ),
+  seed=st.integers(0, 99),
+)
+@hypothesis.settings(max_examples=8)
+def test_batched_iterations_are_those_of_each_matrix(shapes, seed):
+  """Tall and wide matrices, padded to one shape or in several batches."""
+  rng = np.random.default_rng(seed)
+  kernels = [np.float32(rng.normal(size=shape)) for shape in shapes]
+  batched = jax.jit(lambda x: optim._orthogonalize(x, 5, jnp.float32))(kernels)
+  # Singular values are about 1. Small ones grow 400 times on the way, and
+  # rounding errors with them.
+  assert_close(batched, [iterate(kernel) for kernel in kernels], atol=2e-4)
+
+
+def test_batched_updates_are_those_of_optax():
+  params = make_params()
+  grads = [make_grads(params, seed) for seed in range(3)]
+  settings = dict(beta=0.9, nesterov=True)
+  ours = optim._scale_by_muon(5, "bfloat16", **settings)
+  tx = optax.contrib.scale_by_muon(
+    weight_dimension_numbers=optim._matrix_axes, **settings
+  )
+  kernels = lambda tree: {name: tree[name] for name in ("conv", "wide")}
+  state, expected_state = ours.init(kernels(params)), tx.init(kernels(params))
+  for grad in map(kernels, grads):
+    updates, state = ours.update(grad, state)
+    expected, expected_state = tx.update(grad, expected_state)
+  assert_close(state, expected_state, rtol=1e-6)
+  for name in expected:
+    one, other = updates[name]["kernel"], expected[name]["kernel"]
+    assert one.dtype == jnp.float32
+    difference = jnp.linalg.norm(one - other) / jnp.linalg.norm(other)
+    assert 0 < difference < 0.03
+
+
+def test_matrices_share_a_batch_unless_padding_doubles_the_work():
+  shapes = [(288, 64), (576, 64), (576, 256), *3 * [(2304, 256)]]
+  assert len(optim._groups(shapes)) == 1
+  assert optim._groups([(64, 64), (640, 640), (64, 32)]) == [[1, 0], [2]]
+
+
+def test_iterations_are_in_bfloat16_on_accelerators():
+  params = make_params()
+
+  def products(platform, **settings):
+    tx = optim.build_optimizer("muon", schedule=constant(0.5), **settings)
+    traced = jax.jit(tx.update).trace(params, tx.init(params), params)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    lines = [x for x in text.splitlines() if "stablehlo.dot_general" in x]
+    return len(lines), sum("bf16" in line for line in lines)
+
+  assert products("cuda") == products("tpu") == (15, 15)
+  assert products("cuda", ns_dtype="float32") == (15, 0)
+  assert products("cpu", ns_dtype="bfloat16") == (15, 15)
+  assert products("cpu") == products("cpu", ns_dtype="float32")
+  assert products("cpu")[1] == 0
+
+
 @pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
 def test_every_optimizer_lowers_a_loss(name):
   params = make_params()
@@ -403,6 +480,7 @@ def test_every_optimizer_lowers_a_loss(name):
     ("sgd", {"weight_decay": -1.0}, "weight_decay: expected at least 0"),
     ("adamw", {"eps": 0.0}, "eps: expected more than 0"),
     ("muon", {"ns_steps": 0}, "ns_steps: expected at least 1"),
+    ("muon", {"ns_dtype": "half"}, "ns_dtype: expected one of .*float32"),
     ("sgd", {"clip_norm": -1.0}, "clip_norm: expected at least 0"),
   ],
 )

@@ -22,10 +22,12 @@ from imgbench import errors
 from imgbench.bench import compile_only
 from imgbench.bench import flops
 from imgbench.bench import kernels
+from imgbench.parallel import determinism
 from imgbench.train import setup
 from tests.train import processes
 
 DOC = processes.ROOT / "docs/gpu_programs.md"
+MUON_KERNELS = 230
 ROWS = processes.ROOT / "experiments/results/compile_only_h200.json"
 
 
@@ -52,14 +54,14 @@ def target_config() -> str:
   )
 
 
-def run(python, config, *arguments, xla_flags=""):
+def run(python, config, *arguments, **variables):
   return subprocess.run(
     [
       *(python, "-m", "imgbench.bench.compile_only", "--topology=h200"),
       f"--config={processes.ROOT / 'configs' / config}.py",
       *arguments,
     ],
-    env=processes.environment() | {"XLA_FLAGS": xla_flags},
+    env=processes.environment() | variables,
     cwd=processes.ROOT,
     capture_output=True,
     text=True,
@@ -67,7 +69,7 @@ def run(python, config, *arguments, xla_flags=""):
   )
 
 
-def compiled(tmp_path, config, *arguments, **settings):
+def compiled(tmp_path, config, *arguments, **variables):
   """Rows of a config's steps."""
   out = tmp_path / "rows.json"
   target = f"--target_config={target_config()}"
@@ -77,7 +79,7 @@ def compiled(tmp_path, config, *arguments, **settings):
     target,
     f"--out={out}",
     *arguments,
-    **settings,
+    **variables,
   )
   assert result.returncode == 0, result.stderr
   return json.loads(out.read_text())["rows"]
@@ -104,8 +106,8 @@ def test_equal_steps_have_equal_counts(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("xla_flags", ["", "--xla_gpu_deterministic_ops=true"])
-def test_training_step_of_a_resnet(tmp_path, xla_flags):
+@pytest.mark.parametrize("flags", [(), determinism.XLA_FLAGS], ids=len)
+def test_training_step_of_a_resnet(tmp_path, flags):
   """The step of a run: uint8 images, flip, normalization, update.
 
   XLA:CPU's forms, kernels' gradients in parts among them, are not used, and the
@@ -116,7 +118,7 @@ def test_training_step_of_a_resnet(tmp_path, xla_flags):
     "imagenet_resnet50",
     "--config.global_batch_size=256",
     "--program=train",
-    xla_flags=xla_flags,
+    XLA_FLAGS=" ".join(flags),
   )
   # 16 of 3x3 and the stem; the images have no gradient. The other 36 are
   # products, with two gradients each.
@@ -185,6 +187,26 @@ def test_depthwise_convolutions_are_convolutions(tmp_path):
   found = counts(row)
   convolutions = sum(n for kind, n in found.items() if "conv" in kind)
   assert convolutions == 17  # 16 depthwise and the stem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), determinism.XLA_FLAGS], ids=len)
+def test_a_step_of_muon_is_a_few_kernels(tmp_path, flags):
+  """Its schedule has no loop, its iterations are products of one batch."""
+  (row,) = compiled(
+    tmp_path,
+    "cifar10_fast",
+    "--config.global_batch_size=2000",
+    "--config.model.widths=(64, 256, 256)",
+    "--program=train",
+    XLA_FLAGS=" ".join(flags),
+  )
+  found = row["kernels"]
+  assert found["count"] <= MUON_KERNELS
+  assert found["scatters"] == found["sorts"] == found["whiles"] == 0
+  # Five iterations of three products; the others are of the head.
+  assert counts(row)["__cublas$lt$matmul"] == 15
+  assert found["float32_matrix_ops"] <= 3
 
 
 @pytest.mark.parametrize(
