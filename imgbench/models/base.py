@@ -91,7 +91,7 @@ def from_module(
     )
     return logits.astype(jnp.float32), {**state, **updated}
 
-  return Model(init, apply, dtype, prepare, needs_key, fold)
+  return Model(init, apply, dtype, prepare, needs_key, fold=fold)
 
 
 def num_params(variables: Variables) -> int:
