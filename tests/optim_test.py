@@ -215,6 +215,13 @@ def test_clip_norm():
   assert_close(untouched, free, rtol=1e-6)
 
 
+def test_the_norm_of_joined_leaves_is_that_of_all():
+  tree = make_params() | {"large": jnp.full((70, 70), 0.5)}
+  expected = np.sqrt(sum(np.square(x).sum() for x in jax.tree.leaves(tree)))
+  for norm in (optim.global_norm, optim._joined_norm):
+    np.testing.assert_allclose(norm(tree), expected, rtol=1e-6)
+
+
 def twin_sgd(params, grads, rates, decay):
   """Nesterov SGD with the decay in the gradient, in float64, by its steps."""
   velocity = {name: 0.0 for name in params}

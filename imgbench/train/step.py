@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from imgbench import losses
+from imgbench import optim
 from imgbench import parallel
 from imgbench.data import device
 from imgbench.models import base
@@ -98,7 +99,7 @@ def build_train_step(
     with jax.named_scope("optimizer"):
       updates, opt_state = tx.update(grads, state.opt_state, state.params)
       params = optax.apply_updates(state.params, updates)
-      grad_norm = optax.tree.norm(grads)
+      grad_norm = optim.global_norm(grads)
     size = view.global_size(batch["label"].shape[0])
     window = state_lib.Window(
       loss_sum=state.window.loss_sum + loss,
