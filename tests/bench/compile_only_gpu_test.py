@@ -27,7 +27,7 @@ from imgbench.train import setup
 from tests.train import processes
 
 DOC = processes.ROOT / "docs/gpu_programs.md"
-MUON_KERNELS = 203
+MUON_KERNELS = 200
 ROWS = processes.ROOT / "experiments/results/compile_only_h200.json"
 
 
