@@ -223,7 +223,7 @@ class Runner:
     return run_files.read_json(path) or {}
 
   def is_finished(self, stage: stages_lib.Stage) -> bool:
-    """Whether a stage is done, or cannot be done with what there is."""
+    """Returns whether a stage is done, or skipped for a reason that holds."""
     status = self.record(stage).get("status")
     skipped = status == SKIPPED and bool(stage.missing(self._suite))
     return status == OK or skipped
@@ -235,7 +235,7 @@ class Runner:
     if why:
       status, message = SKIPPED, why
     else:
-      # Tiny sizes on a busy machine are no matter of shares.
+      # In a rehearsal only the whole budget limits a stage.
       share = 1.0 if self._suite.tiny else stage.share
       seconds = min(share * self._budget_s, self.left_s)
       if seconds < LEAST_S:
@@ -253,7 +253,7 @@ class Runner:
     return record
 
   def _run_commands(self, stage, seconds: float) -> tuple[str, str]:
-    """All of them, also after one that failed; the first failure is told."""
+    """Runs all commands; returns status and the first failure."""
     end = self._clock() + seconds
     failure = ""
     with (self._logs / f"{stage.name}.log").open("a") as log:
@@ -274,7 +274,7 @@ class Runner:
     return (FAILED, failure) if failure else (OK, "")
 
   def _run_command(self, command, seconds: float, log) -> int | None:
-    """Its exit code; None where it was stopped for want of time."""
+    """Returns the exit code; None if the time limit stopped the command."""
     python = (sys.executable, "-m")
     program = subprocess.Popen(
       # Ends with this process, also where that is killed.
@@ -305,8 +305,6 @@ class Runner:
 
   def _variables(self, tests: bool) -> dict[str, str]:
     variables = dict(os.environ)
-    if commit := kit_lib.commit(self._suite.work / "kit"):
-      variables["IMGBENCH_COMMIT"] = commit
     # Tests take the CPU alone by default; here they compare with it. Where
     # there is a GPU, a plugin that fails must not leave us on the CPU.
     platform = self._suite.environment.get("platform")
@@ -322,7 +320,7 @@ def check_settings(suite: stages_lib.Suite) -> None:
   """Raises InputError where the work folder holds another suite's results."""
   path = suite.work / "suite.json"
   new = {k: str(v) for k, v in dataclasses.asdict(suite).items()}
-  new["commit"] = kit_lib.commit(suite.work / "kit") or environment.commit()
+  new["commit"] = environment.commit()
   old = run_files.read_json(path)
   changed = [k for k in new if old is not None and old.get(k) != new[k]]
   if changed:
@@ -343,6 +341,9 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
   """
   wanted = find_stages(values.stages)
   suite = build_suite(values)
+  # Names the commit in a copy without its repository, here and in commands.
+  if commit := kit_lib.commit(suite.work / "kit"):
+    os.environ.setdefault("IMGBENCH_COMMIT", commit)
   with locked(suite.work) as lock:
     check_settings(suite)
     host = suite.work / "host.json"

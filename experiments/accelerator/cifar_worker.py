@@ -39,7 +39,7 @@ PREPARE = "prepare_s"
 
 
 class SeededCompute:
-  """What a run asks of its Compute, with steps that serve all seeds.
+  """A Compute for one run whose compiled steps serve all seeds.
 
   Args:
     compute: of the config; its own key is not used.
@@ -87,7 +87,7 @@ class SeededCompute:
 
 
 class Trainer:
-  """What all runs of a config share.
+  """Data and compiled programs shared by all runs of a config.
 
   Args:
     config: of `time_to_accuracy.load_config`.

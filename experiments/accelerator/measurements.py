@@ -19,8 +19,7 @@ from imgbench.bench import summaries
 from imgbench.testbed import grids
 
 SECONDS, SHARE, IMAGES = "s", "share", "images/s"
-# (stage, name) -> what is wanted of the full suite; those marked less are upper
-# bounds, the others lower ones.
+# Name of a measurement -> bound and goal of the full suite.
 GOALS = {
   "metrics in the evaluation step": ("<=", 0.005),
   "train resnet50 over PyTorch": (">=", 1.2),
@@ -215,7 +214,7 @@ def _failure(row: rows.Row) -> str:
 
 
 def meets_goal(name: str, value: float | None) -> bool | None:
-  """Whether a number meets its goal; None where there is none."""
+  """Returns whether a number meets its goal; None without a goal."""
   if name not in GOALS or value is None:
     return None
   bound, goal = GOALS[name]

@@ -1,4 +1,4 @@
-"""What a suite leaves in its folder: few files, each of limited size.
+"""Writes the results of a suite: few files, each of limited size.
 
 accelerator.json has the stages, the host and every number; rows.jsonl,
 environment.json and config.json are those of the benchmark; report.html is the
@@ -37,7 +37,7 @@ FILES = (
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Of the folder.
+  """Limits of the results folder.
 
   Attributes:
     files: number of files.

@@ -56,8 +56,8 @@ def check(folder: pathlib.Path, complete: bool = False) -> dict[str, Any]:
     complete: whether every stage has to be ok, or skipped with a reason.
 
   Raises:
-    InputError: a file that is missing or broken, numbers without rows, a stage
-      that is not what it should be.
+    InputError: a missing or broken file, no rows or no numbers, or a stage that
+      is neither ok nor skipped where `complete`.
   """
   path = folder / output.RESULTS
   try:

@@ -1,7 +1,8 @@
 """The stages of the accelerator suite: the commands of each, in order of value.
 
-Every command is a program of this project that runs by itself too. It keeps
-what it has measured when it is stopped, and continues when it is called again.
+Every command is a program of this project that also runs by itself. Benchmark
+rows and CIFAR-10 runs are kept when a command is stopped; the tests and the
+metric and input benchmarks start over.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ Command = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """What the stages are run on.
+  """Settings shared by all stages.
 
   Attributes:
     work: folder for everything the stages write.
@@ -62,7 +63,7 @@ class Suite:
 
   @property
   def environment(self) -> dict:
-    """What the benchmark wrote of the machine; empty before stage facts."""
+    """Returns the benchmark's environment.json; empty before stage facts."""
     return run_files.read_json(self.bench / rows.ENVIRONMENT) or {}
 
 

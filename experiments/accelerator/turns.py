@@ -57,7 +57,7 @@ class Side:
 
   @property
   def failed(self) -> bool:
-    """Whether something else than the end of the budget stopped it."""
+    """Returns whether it stopped for a reason other than the budget."""
     return self.status not in (exchange.OK, exchange.TIMEOUT)
 
   def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Turns:
     return [r for r in self._records if r["side"] == side.name]
 
   def _lacks(self, side: Side, seeds: Sequence[int]) -> bool:
-    """Whether a side that works has not done all of some seeds."""
+    """Returns whether a working side has seeds left to run."""
     done = {record["seed"] for record in self.of(side)}
     return side.works and not done.issuperset(seeds)
 
