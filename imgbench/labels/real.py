@@ -5,7 +5,6 @@ labels of image number n (file ILSVRC2012_val_<n, 8 digits>.JPEG, n from 1) are
 element n - 1 of its list; the snippet published beside the file is one off.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import json
 import os
@@ -101,33 +100,6 @@ def label_codes(
   """
   left_out = np.array([len(labels) == 0 for labels in sets], np.bool_)
   return annotations.set_codes(sets, num_classes), left_out
-
-
-def list_codes(
-  lists: Mapping[str, np.ndarray], file_names: Sequence[str], num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns `label_codes` for the images of a given order.
-
-  Args:
-    lists: file name -> integer array [n], as `read_label_lists` returns; may
-      hold more images than are asked for.
-    file_names: of N images.
-    num_classes: K.
-
-  Returns:
-    int8 [N, K] and bool [N], see `label_codes`.
-
-  Raises:
-    InputError: a file name without a list, or a label outside [0, K).
-  """
-  missing = [name for name in file_names if name not in lists]
-  if missing:
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    raise errors.InputError(
-      f"file_names: expected names of the {len(lists)} label lists, got"
-      f" {', '.join(map(repr, missing[:3]))}{more} without a list"
-    )
-  return label_codes([lists[name] for name in file_names], num_classes)
 
 
 def image_number(file_name: str) -> int:

@@ -93,9 +93,6 @@ def test_label_lists_by_hand(tmp_path):
   lists = real.read_label_lists(path, num_classes=5)
   assert list(lists) == ["b", "a", "c"]
   assert as_lists(lists.values()) == [[1, 4], [], [0]]
-  codes, left_out = real.list_codes(lists, ["c", "a"], 5)
-  assert codes[0].tolist() == [CORRECT, WRONG, WRONG, WRONG, WRONG]
-  assert left_out.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -110,16 +107,6 @@ def test_label_lists_by_hand(tmp_path):
 def test_other_label_lists_are_refused(tmp_path, value, message):
   with pytest.raises(errors.InputError, match=message):
     real.read_label_lists(write(tmp_path, value), num_classes=5)
-
-
-def test_the_first_images_without_a_list_are_named():
-  lists = {"a": np.array([1])}
-  with pytest.raises(
-    errors.InputError, match="the 1 label lists, got 'b' with"
-  ):
-    real.list_codes(lists, ["a", "b"], 3)
-  with pytest.raises(errors.InputError, match="'b', 'c', 'd' and 2 more"):
-    real.list_codes(lists, list("bcadef"), 3)
 
 
 def test_image_numbers():
@@ -197,7 +184,7 @@ def test_published_label_lists():
   assert sizes[0] == 0 and sizes[1] == 1998
   numbers = np.array([real.image_number(name) for name in lists])
   originals = np.load(folder / "labels_val.npy")[numbers - 1]
-  codes, left_out = real.list_codes(lists, list(lists), real.NUM_CLASSES)
+  codes, left_out = real.label_codes(list(lists.values()), real.NUM_CLASSES)
   assert not left_out.any()
   assert np.all(codes[np.arange(3937), originals] == CORRECT)
   subset = set(np.load(folder / "val20k_image_id.npy").tolist())
