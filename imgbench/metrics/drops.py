@@ -74,7 +74,7 @@ def bootstrap_drop(
   """Returns the drop between two sets of images with a bootstrap interval.
 
   Both sets are drawn again, apart from each other: within each class as in
-  `intervals.stratified_bootstrap`, or plainly among all images of the set.
+  `intervals.class_mean`, or plainly among all images of the set.
   Where one of the sets has only hits or only misses (in every class) its
   resamples do not vary. The interval of each set, which is exact at the
   effective sample size for such a set, is then combined as in `drop`.

@@ -11,7 +11,6 @@ from imgbench.metrics import checks
 from imgbench.metrics import resampling
 
 CLOPPER_PEARSON = "clopper_pearson"
-WILSON = "wilson"
 STRATIFIED_BOOTSTRAP = "stratified_bootstrap"
 EFFECTIVE = "clopper_pearson_effective_n"
 NORMAL = "normal"
@@ -94,8 +93,10 @@ def class_mean(
 ) -> tuple[float, float, str]:
   """Returns the interval of the mean over classes of hits / count.
 
-  It is `stratified_bootstrap` but where all classes have only hits or only
-  misses: resamples do not vary then, and the exact interval at the effective
+  A percentile bootstrap: examples are drawn again within each class, which is
+  a binomial draw, with deviations scaled by sqrt(n / (n - 1)), so that the
+  variance is right for small classes too. Where all classes have only hits or
+  only misses resamples do not vary, and the exact interval at the effective
   sample size stands in, as for surveys.
 
   Args:
@@ -108,7 +109,8 @@ def class_mean(
   Returns:
     (low, high, the name of the method).
 
-  Source: Korn and Graubard, Survey Methodology 24 (1998), for the latter.
+  Source: Rao and Wu, JASA 83 (1988), for the scaling; Korn and Graubard, Survey
+    Methodology 24 (1998), for the effective size.
   """
   (found,) = class_means(
     hits,
@@ -172,44 +174,6 @@ def class_means(
       method = EFFECTIVE
     found.append((float(low), float(high), method))
   return found
-
-
-def stratified_bootstrap(
-  hits,
-  count,
-  alpha: float = 0.05,
-  *,
-  num_resamples: int = NUM_RESAMPLES,
-  seed: int = 0,
-) -> tuple[float, float]:
-  """Returns the percentile interval of the mean over classes of hits / count.
-
-  Examples are drawn again within each class, which is a binomial draw.
-  Deviations are scaled by sqrt(n / (n - 1)), so that the variance is right for
-  small classes too. A class of one example, or with only hits or only misses,
-  does not vary; where all are such the interval is a point, and `class_mean`
-  the function to call.
-
-  Args:
-    hits: integer [K], 0 <= hits <= count.
-    count: integer [K], at least 1.
-    alpha: 1 - the coverage, in (0, 1).
-    num_resamples: draws, at least 1.
-    seed: of the draws; the same seed gives the same interval.
-
-  Returns:
-    (low, high), which hold the mean between them.
-
-  Raises:
-    InputError: an empty class, hits outside [0, count], bad alpha, no draws.
-
-  Source: Rao and Wu, JASA 83 (1988), for the scaling.
-  """
-  hits, count = checked_classes(hits, count, alpha)
-  rng = np.random.default_rng(seed)
-  means = resampling.mean_resamples(rng, hits, count, num_resamples)
-  low, high = percentiles(means, np.mean(hits / count), alpha)
-  return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
 
 
 def percentiles(draws: np.ndarray, estimate: float, alpha: float) -> Bounds:

@@ -9,8 +9,6 @@ import numpy as np
 
 from imgbench.metrics import intervals
 
-LOG_SQUARE_AND_ADD = "log_square_and_add"
-
 
 def error_ratio(
   hits_a, n_a, hits_b, n_b, alpha: float = 0.05

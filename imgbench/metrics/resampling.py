@@ -20,7 +20,7 @@ def mean_resamples(
   count: np.ndarray,
   num_resamples: int,
 ) -> np.ndarray:
-  """Returns the means of `intervals.stratified_bootstrap`, one per resample.
+  """Returns the means over classes of hits / count, one per resample.
 
   Classes of equal count have equal weight, so that only the sum of their hits
   matters. Its distribution is computed, and drawn from by its quantiles: some
@@ -115,7 +115,7 @@ def means_of_sets(
 def weights(count: np.ndarray) -> np.ndarray:
   """Returns what one more hit in a class adds to the scaled mean, [K].
 
-  Source: Rao and Wu 1988, see `intervals.stratified_bootstrap`.
+  Source: Rao and Wu 1988, see `intervals.class_mean`.
   """
   return np.sqrt(count / np.maximum(count - 1, 1)) / (count * len(count))
 

@@ -91,18 +91,18 @@ def test_bootstrap_equals_drawing_examples_again():
       rates.append(h / n + (drawn - h / n) * np.sqrt(n / (n - 1)))
     means.append(np.mean(rates))
   expected = np.quantile(means, [0.025, 0.975])
-  got = intervals.stratified_bootstrap(hits, count, num_resamples=4000)
+  *got, _ = intervals.class_mean(hits, count, num_resamples=4000)
   # The standard error of these quantiles is about 0.003.
   np.testing.assert_allclose(got, expected, atol=0.012)
 
 
 def test_bootstrap_is_seeded_and_widens_with_coverage():
   hits, count = np.array([30, 80, 55]), np.array([100, 100, 60])
-  first = intervals.stratified_bootstrap(hits, count)
-  assert first == intervals.stratified_bootstrap(hits, count)
-  assert first != intervals.stratified_bootstrap(hits, count, seed=1)
-  wide = intervals.stratified_bootstrap(hits, count, 0.01)
-  narrow = intervals.stratified_bootstrap(hits, count, 0.3)
+  first = intervals.class_mean(hits, count)
+  assert first == intervals.class_mean(hits, count)
+  assert first != intervals.class_mean(hits, count, seed=1)
+  wide = intervals.class_mean(hits, count, 0.01)
+  narrow = intervals.class_mean(hits, count, 0.3)
   mean = np.mean(hits / count)
   assert wide[0] < first[0] < narrow[0] < mean < narrow[1] < first[1] < wide[1]
 
@@ -111,7 +111,7 @@ def test_bootstrap_of_imagenet_is_small_and_near_the_normal_interval():
   count = np.full(1000, 50)
   hits = np.random.default_rng(0).binomial(count, 0.76)
   tracemalloc.start()
-  got = intervals.stratified_bootstrap(hits, count)
+  *got, _ = intervals.class_mean(hits, count)
   peak_bytes = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak_bytes < 2**21
@@ -130,7 +130,7 @@ def test_bootstrap_of_imagenet_is_small_and_near_the_normal_interval():
   st.integers(1, 20),
 )
 def test_bootstrap_holds_the_mean(hits, alpha, num_resamples):
-  low, high = intervals.stratified_bootstrap(
+  low, high, _ = intervals.class_mean(
     hits, np.full(len(hits), 4), alpha, num_resamples=num_resamples
   )
   assert 0 <= low <= np.mean(np.array(hits) / 4) <= high <= 1
@@ -224,7 +224,7 @@ def test_normal_by_hand():
     (lambda: intervals.clopper_pearson(1, 2, 1.0), "alpha: "),
     (lambda: intervals.normal([1.0, 2.0], 2.0), "alpha: "),
     (
-      lambda: intervals.stratified_bootstrap(np.array([1, 0]), [1, 0]),
+      lambda: intervals.class_mean(np.array([1, 0]), [1, 0]),
       "count: expected at least one example",
     ),
     (lambda: intervals.class_mean([], []), "count: "),
@@ -250,7 +250,7 @@ def test_normal_by_hand():
       r"n: expected a shape that broadcasts with k \[2\], got \[3\]",
     ),
     (
-      lambda: intervals.stratified_bootstrap([1], [2], num_resamples=0),
+      lambda: intervals.class_mean([1], [2], num_resamples=0),
       "num_resamples: expected at least 1, got 0",
     ),
   ],
