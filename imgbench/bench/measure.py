@@ -44,13 +44,11 @@ class Times:
     first_step_s: the first step, waited for.
     latencies_s: of each step, waited for before the next one.
     throughput_s: per step, of each round.
-    steps_per_round: steps of a round.
   """
 
   first_step_s: float
   latencies_s: list[float]
   throughput_s: list[float]
-  steps_per_round: int
 
 
 def measure(
@@ -76,7 +74,7 @@ def measure(
     measure_round(start, wait, steps, plan.in_flight, clock)
     for _ in range(plan.rounds)
   ]
-  return Times(first_step_s, latencies, rounds, steps)
+  return Times(first_step_s, latencies, rounds)
 
 
 def measure_latency(

@@ -42,7 +42,6 @@ MODELS = {
 }
 # Those whose layers have a size of their own for each image size.
 _SIZED = ("vit_", "mlp_mixer")
-OPTIMIZERS = ("sgd", "adamw")
 # What "default" is in JAX: TF32 on GPUs, where they have it, else float32.
 _DEFAULT = {"cuda": "tensorfloat32", "cpu": "float32"}
 _PRECISIONS = {

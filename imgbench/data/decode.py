@@ -49,11 +49,9 @@ class Decoder(Protocol):
   """Decodes, crops and resizes; threads may share one.
 
   Attributes:
-    name: as in `build_decoder`.
     version: what the pixels depend on, beside the file.
   """
 
-  name: str
   version: str
 
   def crop_resize(
@@ -156,8 +154,6 @@ def _check_end(data: bytes, frame: jpeg_frame.Frame) -> None:
 class PillowDecoder:
   """Whatever Pillow can read; the reference, and what others fall back on."""
 
-  name = "pillow"
-
   def __init__(self, exact: bool = False):
     self._exact = exact
     self.version = f"pillow {PIL.__version__}{', exact' * exact}"
@@ -194,8 +190,6 @@ class PillowDecoder:
 
 class _JpegDecoder:
   """JPEGs by libjpeg-turbo; what is not a plain one goes to Pillow."""
-
-  name = ""
 
   def __init__(self, exact: bool = False):
     self._exact = exact
@@ -247,8 +241,6 @@ def _check_problem(problem: str) -> None:
 
 class TurboDecoder(_JpegDecoder):
   """libjpeg-turbo itself: no more than the crop, resized in the same call."""
-
-  name = "turbo"
 
   def _version(self):
     return turbo.version()
@@ -319,7 +311,7 @@ def _scratch(height: int, width: int) -> tuple[bytearray, np.ndarray]:
 class SimpleJpegDecoder(_WholeDecoder):
   """simplejpeg: every warning of libjpeg-turbo can be seen."""
 
-  name = _package = "simplejpeg"
+  _package = "simplejpeg"
   _fast_dct = False
 
   def _version(self):
@@ -368,14 +360,12 @@ class FastSimpleJpegDecoder(SimpleJpegDecoder):
   darker by 1.2. A model trained on these sees other colours in evaluation.
   """
 
-  name = "simplejpeg_fast"
   _fast_dct = True
 
 
 class OpenCvDecoder(_WholeDecoder):
   """OpenCV: says nothing of damage, so only a missing end is seen."""
 
-  name = "opencv"
   _package = "opencv-python-headless"
 
   def _decode(self, data, frame, rows, factor):

@@ -8,30 +8,14 @@ and normalisation happen in the compiled step.
 
 import dataclasses
 import math
-from typing import Protocol
 
 import numpy as np
 
 from imgbench import errors
-from imgbench.data import decode
 from imgbench.data import randaugment
 from imgbench.data import resample
 
 _ATTEMPTS = 10
-
-
-class Transform(Protocol):
-  """Fills a slot of a batch; see the module."""
-
-  size: int
-
-  def __call__(
-    self,
-    decoder: decode.Decoder,
-    data: bytes,
-    out: np.ndarray,
-    rng: np.random.Generator | None,
-  ) -> None: ...
 
 
 def _check(size: int, method: str) -> None:

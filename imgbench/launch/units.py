@@ -33,7 +33,6 @@ DONE = run_files.DONE
 FAILED = run_files.FAILED
 DIVERGED = run_files.DIVERGED
 PREEMPTED = run_files.PREEMPTED
-STATES = (WAITING, RUNNING, DONE, FAILED, DIVERGED, PREEMPTED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +225,7 @@ class Status:
   """How a unit stands.
 
   Attributes:
-    state: one of STATES.
+    state: WAITING, RUNNING, DONE, FAILED, DIVERGED or PREEMPTED.
     step: steps done at the last checkpoint.
     total_steps: of the run; 0 where it never began.
     attempts: how often it was started.

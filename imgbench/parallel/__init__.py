@@ -4,14 +4,11 @@ from imgbench.parallel.strategies import BATCH
 from imgbench.parallel.strategies import BATCHES
 from imgbench.parallel.strategies import REPLICATED
 from imgbench.parallel.strategies import STATE
-from imgbench.parallel.strategies import JitStrategy
-from imgbench.parallel.strategies import PmapStrategy
 from imgbench.parallel.strategies import Strategy
 from imgbench.parallel.strategies import create_strategy
 from imgbench.parallel.strategies import jit_strategy
 from imgbench.parallel.views import WHOLE
 from imgbench.parallel.views import View
-from imgbench.parallel.views import WholeView
 
 __all__ = [
   "BATCH",
@@ -19,11 +16,8 @@ __all__ = [
   "REPLICATED",
   "STATE",
   "WHOLE",
-  "JitStrategy",
-  "PmapStrategy",
   "Strategy",
   "View",
-  "WholeView",
   "create_strategy",
   "jit_strategy",
 ]

@@ -163,7 +163,7 @@ def join(
   if count == 1 or (address, count, index) == (None, None, None):
     return ALONE
   _check(address, count, index, silent_s)
-  _prepare_cpu(count)
+  _prepare_cpu()
   # It would take SIGTERM for itself; who gets the signal tells the others.
   jax.config.update("jax_enable_preemption_service", False)
   try:
@@ -229,7 +229,7 @@ def _check(address, count, index, silent_s) -> None:
     raise errors.InputError(f"--coordinator_address: {error}") from error
 
 
-def _prepare_cpu(count: int) -> None:
+def _prepare_cpu() -> None:
   """Settings of CPU devices; those of accelerators do not look at them.
 
   A device that waits in a collective holds a thread of a pool that all devices

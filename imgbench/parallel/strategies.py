@@ -98,8 +98,6 @@ class JitStrategy(_Strategy):
     mesh: axes "data" and "fsdp".
   """
 
-  name = "jit"
-
   @property
   def num_devices(self) -> int:
     """Of all processes."""
@@ -202,8 +200,6 @@ class PmapStrategy(_Strategy):
   """
 
   num_devices: int
-
-  name = "pmap"
 
   @property
   def view(self) -> views.View:

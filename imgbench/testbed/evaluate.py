@@ -101,7 +101,6 @@ class Evaluator:
     return records.Result(
       model=predictions.model,
       dataset=predictions.dataset,
-      counts=counts,
       outcomes=outcomes,
       rows=tuple(
         records.Row(predictions.model, predictions.dataset, subset, metric, m)

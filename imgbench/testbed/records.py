@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import measurement
 from imgbench.metrics import outcomes as outcomes_lib
 
@@ -94,7 +93,6 @@ class Result:
   Attributes:
     model: its name.
     dataset: name of the data set.
-    counts: NumPy arrays; see `metrics.counts`.
     outcomes: NumPy arrays [N] in the order of the data set; see
       `metrics.outcomes`.
     rows: of the table: for each subset ("all" first) each metric.
@@ -102,6 +100,5 @@ class Result:
 
   model: str
   dataset: str
-  counts: counts_lib.Counts
   outcomes: outcomes_lib.Outcomes
   rows: tuple[Row, ...]
