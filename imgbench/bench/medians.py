@@ -108,16 +108,14 @@ def relative_width(values: Sequence[float]) -> float:
   return (found.high - found.low) / statistics.median(values)
 
 
-def mean_interval(
-  values: Sequence[float], coverage: float = COVERAGE
-) -> Interval | None:
+def mean_interval(values: Sequence[float]) -> Interval | None:
   """Returns Student's interval of the mean; None below two values."""
   if len(values) < 2:
     return None
   mean = statistics.fmean(values)
   error = statistics.stdev(values) / math.sqrt(len(values))
-  half = error * _t_quantile(0.5 + coverage / 2, len(values) - 1)
-  return Interval(mean - half, mean + half, coverage)
+  half = error * _t_quantile(0.5 + COVERAGE / 2, len(values) - 1)
+  return Interval(mean - half, mean + half, COVERAGE)
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> LogRatio:

@@ -17,12 +17,12 @@ _FACTS = (
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def si(value: float, unit: str = "", digits: int = 3) -> str:
-  """E.g. "1.23 TFLOP/s"; `digits` that count."""
+def si(value: float, unit: str = "") -> str:
+  """E.g. "1.23 TFLOP/s"; three digits that count."""
   for scale, prefix in _PREFIXES:
-    if abs(value) >= scale * (1 - 0.5 * 10**-digits):
-      return f"{value / scale:#.{digits}g}".rstrip(".") + f" {prefix}{unit}"
-  return f"{value:.{digits}g} {unit}".rstrip()
+    if abs(value) >= scale * (1 - 0.5e-3):
+      return f"{value / scale:#.3g}".rstrip(".") + f" {prefix}{unit}"
+  return f"{value:.3g} {unit}".rstrip()
 
 
 def tick(value: float) -> str:

@@ -85,29 +85,26 @@ def percent(fraction: float | None, digits: int = 2) -> str:
   return UNDEFINED if fraction is None else f"{100 * fraction:z.{digits}f}"
 
 
-def signed(fraction: float | None, digits: int = 2) -> str:
+def signed(fraction: float | None) -> str:
   """Percentage points with their sign, e.g. "+0.03"; "" for None."""
-  return "" if fraction is None else f"{100 * fraction:+z.{digits}f}"
+  return "" if fraction is None else f"{100 * fraction:+z.2f}"
 
 
 def with_bounds(
-  value: float | None,
-  low: float | None,
-  high: float | None,
-  digits: int = 2,
+  value: float | None, low: float | None, high: float | None
 ) -> str:
   """E.g. "76.13 [75.75, 76.50]", in percent; no brackets without bounds."""
   if value is None or low is None or high is None:
-    return percent(value, digits)
-  bounds = ", ".join(percent(bound, digits) for bound in (low, high))
-  return f"{percent(value, digits)} [{bounds}]"
+    return percent(value)
+  bounds = ", ".join(percent(bound) for bound in (low, high))
+  return f"{percent(value)} [{bounds}]"
 
 
-def measured(entry: measurement.Measurement | None, digits: int = 2) -> str:
+def measured(entry: measurement.Measurement | None) -> str:
   """A measurement and its interval in percent; "" where there is none."""
   if entry is None:
     return ""
-  return with_bounds(entry.value, entry.ci_low, entry.ci_high, digits)
+  return with_bounds(entry.value, entry.ci_low, entry.ci_high)
 
 
 def text(grid: Grid) -> str:

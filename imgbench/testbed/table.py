@@ -123,29 +123,21 @@ class Lookup:
     return None if entry is None else entry.value
 
   def column(
-    self,
-    dataset: str,
-    metric: str,
-    subset: str = summary.ALL,
-    digits: int = 2,
+    self, dataset: str, metric: str, subset: str = summary.ALL
   ) -> Callable[[str], str]:
     """A column for `grids.by_name`: value and interval, in percent."""
     return lambda model: grids.measured(
-      self.get(model, dataset, metric, subset), digits
+      self.get(model, dataset, metric, subset)
     )
 
   def plain_column(
-    self,
-    dataset: str,
-    metric: str,
-    subset: str = summary.ALL,
-    digits: int = 2,
+    self, dataset: str, metric: str, subset: str = summary.ALL
   ) -> Callable[[str], str]:
     """As `column`, without the interval."""
 
     def cell(model: str) -> str:
       entry = self.get(model, dataset, metric, subset)
-      return "" if entry is None else grids.percent(entry.value, digits)
+      return "" if entry is None else grids.percent(entry.value)
 
     return cell
 

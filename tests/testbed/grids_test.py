@@ -63,7 +63,7 @@ def test_numbers_as_people_read_them():
   assert grids.percent(-1e-9) == "0.00"
   assert grids.signed(0.0003) == "+0.03" and grids.signed(-1e-9) == "+0.00"
   assert grids.signed(None) == ""
-  assert grids.with_bounds(0.5, 0.25, 0.75, 1) == "50.0 [25.0, 75.0]"
+  assert grids.with_bounds(0.5, 0.25, 0.75) == "50.00 [25.00, 75.00]"
   assert grids.with_bounds(0.5, None, None) == "50.00"
   assert grids.measured(rows.row("a", "x", 50).value) == "50.00 [39.83, 60.17]"
   assert grids.measured(rows.undefined("a", "x").value) == "undefined"
