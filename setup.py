@@ -58,6 +58,9 @@ setuptools.setup(
     'cykooz-resizer>=4.0; platform_machine != "aarch64"',
     "etils[epath]>=1.10",
     "flax>=0.12",
+    # Checksums of TFRecord files. Without a wheel it may be slow pure Python;
+    # Python 3.12 has wheels from 1.6 on.
+    "google-crc32c>=1.6",
     # tensorflow-datasets imports it and does not declare it.
     "importlib_resources>=6.0",
     "jax>=0.10",

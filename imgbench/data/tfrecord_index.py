@@ -6,6 +6,7 @@ are kept in a sidecar beside the file or, where that folder is read-only, in
 `<user cache>/tfrecord_index`.
 """
 
+from collections.abc import Sequence
 import functools
 import hashlib
 import json
@@ -17,15 +18,16 @@ import tempfile
 import zipfile
 
 from absl import logging
+import google_crc32c
 import numpy as np
 
 from imgbench import errors
 from imgbench.data import cache
-from imgbench.data import crc32c
 
 _VERSION = 1
 _HEADER = 12  # length and its checksum
 _FOOTER = 4  # checksum of the data
+_MASK_DELTA = 0xA282EAD8
 
 
 class Shard:
@@ -69,7 +71,7 @@ class Shard:
       records.append(span[begin - base + _HEADER : end - base - _FOOTER])
       stored.append(span[end - base - _FOOTER : end - base])
     expected = np.frombuffer(b"".join(stored), "<u4")
-    bad = np.flatnonzero(crc32c.masked_crc32c(records) != expected)
+    bad = np.flatnonzero(masked_crc32c(records) != expected)
     if bad.size:
       raise errors.InputError(
         f"{self.path}: damaged at byte {offsets[bad[0]]}: the data of record"
@@ -141,7 +143,7 @@ def build_offsets(path: str | os.PathLike) -> np.ndarray:
 
 def _check_lengths(path, offsets, headers) -> None:
   stored = np.frombuffer(b"".join([h[8:] for h in headers]), "<u4")
-  actual = crc32c.masked_crc32c([header[:8] for header in headers])
+  actual = masked_crc32c([header[:8] for header in headers])
   bad = np.flatnonzero(stored != actual)
   if bad.size:
     raise errors.InputError(
@@ -149,6 +151,16 @@ def _check_lengths(path, offsets, headers) -> None:
       f" {offsets[bad[0]]} (record {bad[0]}) does not match its checksum. Copy"
       " the file anew"
     )
+
+
+def masked_crc32c(strings: Sequence[bytes]) -> np.ndarray:
+  """Returns the checksums as a TFRecord file stores them, uint32 [N].
+
+  Source: TFRecord format, the CRC-32C rotated right by 15 bits plus a constant.
+  """
+  crc = np.array([google_crc32c.value(s) for s in strings], np.uint32)
+  rotated = (crc >> np.uint32(15)) | (crc << np.uint32(17))
+  return rotated + np.uint32(_MASK_DELTA)
 
 
 def load_offsets(path: str | os.PathLike) -> np.ndarray:

@@ -33,6 +33,33 @@ def shard(tmp_path):
   path.parent.chmod(0o755)
 
 
+def test_checksums_of_published_values():
+  # The check value of the CRC catalogue; RFC 3720, appendix B.4.
+  strings = [b"123456789", bytes(32), b"\xff" * 32, bytes(range(32))]
+  stored = tfrecord_index.masked_crc32c(strings)
+  assert stored.dtype == np.uint32
+  # The mask undone: minus a constant, rotated left by 15 bits.
+  rotated = [(int(crc) - 0xA282EAD8) % 2**32 for crc in stored]
+  crc = [(r << 15 | r >> 17) % 2**32 for r in rotated]
+  assert crc == [0xE3069283, 0x8A9136AA, 0x62A8AB43, 0x46DD794E]
+
+
+def test_checksums_of_no_string():
+  stored = tfrecord_index.masked_crc32c([])
+  assert stored.shape == (0,) and stored.dtype == np.uint32
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(
+  st.lists(st.integers(0, 900), min_size=1, max_size=6), st.integers(0, 2**31)
+)
+def test_checksums_equal_the_slow_twin(lengths, seed):
+  rng = np.random.default_rng(seed)
+  strings = [rng.bytes(length) for length in lengths]
+  stored = b"".join(tiny_tfds.masked(string) for string in strings)
+  assert tfrecord_index.masked_crc32c(strings).tobytes() == stored
+
+
 def test_offsets_by_hand(shard):
   # 12 bytes before the data and 4 behind.
   sizes = [16 + len(record) for record in RECORDS]
