@@ -300,7 +300,7 @@ def class_mean_difference_counts(
   """Returns the mean over classes of the difference, with its interval.
 
   A percentile bootstrap: the pairs of each class are drawn again, with
-  deviations scaled as in `intervals.stratified_bootstrap`. Where in every
+  deviations scaled as in `intervals.class_mean`. Where in every
   class all pairs differ alike (above all, without any discordant pair)
   resamples do not vary, and the interval of `paired_difference_counts` at the
   mean rates and the effective sample size stands in.
