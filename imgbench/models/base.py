@@ -1,7 +1,10 @@
 """The boundary of every model: pure functions over plain dicts."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
+import functools
+import inspect
 from typing import Any
 
 from flax import linen as nn
@@ -44,24 +47,91 @@ class Model:
   fold: Callable[[Variables], Variables] | None = None
 
 
-def from_module(
-  module: nn.Module,
-  image_shape: tuple[int, int, int],
-  dtype: Any,
-  prepare: Callable[[Variables, jax.Array], Variables] | None = None,
-  needs_key: bool = False,
-  fold: Callable[[Variables], Variables] | None = None,
-) -> Model:
-  """Returns a Model around a Flax module.
+class Classifier(nn.Module):
+  """A Flax module whose fields are the settings of a model.
+
+  A subclass declares each setting once, as a field with its default, and
+  describes it under "Attributes"; `builder` makes keyword arguments of them.
+  It is called as module(images, train=bool) and returns logits. The methods
+  below are called with the settings alone.
+
+  Attributes:
+    num_classes: K.
+    dtype: of the computation; parameters, statistics and logits are float32.
+  """
+
+  num_classes: int
+  dtype: Any
+
+  # See `Model`: prepare(variables, images), fold(variables) and
+  # attention_form(image_shape), methods of the modules that have them.
+  prepare = fold = attention_form = None
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError for settings out of range, or images that do not fit.
+
+    Args:
+      image_shape: (H, W, C).
+    """
+
+
+def builder(
+  module: type[Classifier],
+  fixed: Mapping[str, Any] | None = None,
+  **defaults,
+) -> Callable[..., Model]:
+  """Returns a function from settings to a Model.
+
+  Its keyword arguments are the fields of the module and `image_shape`.
 
   Args:
-    module: called as module(images, train=bool), returns logits.
-    image_shape: (H, W, C).
-    dtype: of the images that `module` is called with.
-    prepare: see `Model`.
-    needs_key: see `Model`; of Flax's stream "dropout".
-    fold: see `Model`.
+    module: a class.
+    fixed: values of fields that are no settings of the model.
+    **defaults: of the model, where they differ from those of the fields.
   """
+  fixed = fixed or {}
+
+  def build(*, image_shape: tuple[int, int, int], **settings) -> Model:
+    settings = {name: _frozen(value) for name, value in settings.items()}
+    made = module(**{**defaults, **fixed, **settings})
+    return from_module(made, tuple(image_shape))
+
+  hidden = {"parent", "name", *fixed}  # the first two are Flax's
+  parameters = {
+    name: parameter.replace(
+      kind=parameter.KEYWORD_ONLY, default=defaults.get(name, parameter.default)
+    )
+    for name, parameter in inspect.signature(module).parameters.items()
+    if name not in hidden
+  }
+  image_shape = inspect.Parameter("image_shape", inspect.Parameter.KEYWORD_ONLY)
+  # What `registry.call` checks settings by.
+  build.__signature__ = inspect.Signature([image_shape, *parameters.values()])
+  return build
+
+
+def _frozen(value: Any) -> Any:
+  """Lists as tuples, also those in lists: modules are hashable then."""
+  if isinstance(value, list | tuple):
+    return tuple(_frozen(part) for part in value)
+  return value
+
+
+def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
+  """Returns a Model around a module.
+
+  Args:
+    module: with all settings.
+    image_shape: (H, W, C).
+
+  Raises:
+    InputError: what the module refuses.
+  """
+  module.check(image_shape)
+  dtype = module.dtype
+  # Settings of this name drop something in training.
+  needs_key = any(getattr(module, name, 0) for name in ("dropout", "drop_path"))
 
   def init(key: jax.Array) -> Variables:
     images = jnp.zeros((1, *image_shape), dtype)
@@ -91,7 +161,16 @@ def from_module(
     )
     return logits.astype(jnp.float32), {**state, **updated}
 
-  return Model(init, apply, dtype, prepare, needs_key, fold=fold)
+  find_form = module.attention_form
+  return Model(
+    init,
+    apply,
+    dtype,
+    module.prepare,
+    needs_key,
+    attention=find_form and functools.partial(find_form, image_shape),
+    fold=module.fold,
+  )
 
 
 def num_params(variables: Variables) -> int:

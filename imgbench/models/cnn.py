@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 import functools
-from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
@@ -14,19 +12,38 @@ from imgbench.models import folding
 from imgbench.models import layers
 
 
-class SmallCnn(nn.Module):
+class SmallCnn(base.Classifier):
   """A strided stem, then stages of convolution, BatchNorm and max-pool.
 
   The stem halves the resolution in its first layer, so that the model trains
   on a CPU. Each stage has two 3x3 convolutions; max-pools lie between stages.
+
+  Attributes:
+    statistics: see `layers.BatchNorm`.
+    widths: channels of each stage; between stages the resolution is halved.
+    stem_size: side of the stem's kernel, odd.
+    stem_stride: of the stem.
   """
 
-  num_classes: int
-  widths: Sequence[int]
-  stem_size: int
-  stem_stride: int
-  dtype: Any
-  statistics: layers.BatchStatistics
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH
+  widths: Sequence[int] = (24, 48, 96)
+  stem_size: int = 5
+  stem_stride: int = 2
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError: no widths, or images too small for so many stages."""
+    if not self.widths or min(self.widths) < 1:
+      raise errors.InputError(
+        f"model 'cnn': expected widths of at least 1, got {self.widths}"
+      )
+    smallest = self.stem_stride * 2 ** (len(self.widths) - 1)
+    base.check_image_size("cnn", image_shape, smallest)
+
+  @nn.nowrap
+  def fold(self, variables: base.Variables) -> base.Variables:
+    """See `base.Model`."""
+    return folding.fold(variables, {"stem_norm": "stem"})
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -54,43 +71,4 @@ class SmallCnn(nn.Module):
     return layers.Head(self.num_classes, name="head")(layers.global_mean(x))
 
 
-def build_cnn(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
-  widths: Sequence[int] = (24, 48, 96),
-  stem_size: int = 5,
-  stem_stride: int = 2,
-) -> base.Model:
-  """Returns a SmallCnn.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C).
-    dtype: of the computation.
-    statistics: see `layers.BatchNorm`.
-    widths: channels of each stage; between stages the resolution is halved.
-    stem_size: side of the stem's kernel, odd.
-    stem_stride: of the stem.
-
-  Raises:
-    InputError: no widths, or images too small for so many stages.
-  """
-  if not widths or min(widths) < 1:
-    raise errors.InputError(
-      f"model 'cnn': expected widths of at least 1, got {tuple(widths)}"
-    )
-  smallest = stem_stride * 2 ** (len(widths) - 1)
-  base.check_image_size("cnn", image_shape, smallest)
-  module = SmallCnn(
-    num_classes=num_classes,
-    widths=tuple(widths),
-    stem_size=stem_size,
-    stem_stride=stem_stride,
-    dtype=dtype,
-    statistics=statistics,
-  )
-  fold = functools.partial(folding.fold, convolutions={"stem_norm": "stem"})
-  return base.from_module(module, image_shape, dtype, fold=fold)
+build_cnn = base.builder(SmallCnn)

@@ -57,15 +57,43 @@ class Block(nn.Module):
     return x + layers.drop_path(y, self.drop_path, train)
 
 
-class ConvNext(nn.Module):
-  """Patches, stages of blocks with patches between them, mean, norm, head."""
+class ConvNext(base.Classifier):
+  """Patches, stages of blocks with patches between them, mean, norm, head.
 
-  num_classes: int
+  Each stage but the first halves what the stem has divided by 4, and nothing
+  may be left over. Means and variances of norms, pooling, its norm and head are
+  float32.
+
+  Attributes:
+    widths: channels of each stage.
+    stage_sizes: blocks of each stage.
+    scale_init: of the factor of each channel on a block's branch.
+    drop_path: share of examples that skip the last block's branch; it grows
+      linearly from 0 in the first. Above 0 the model needs a key.
+  """
+
   widths: Sequence[int]
   stage_sizes: Sequence[int]
-  scale_init: float
-  drop_path: float
-  dtype: Any
+  scale_init: float = 1e-6
+  drop_path: float = 0.0
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError: a setting out of range, or images that do not fit."""
+    widths, stage_sizes = self.widths, self.stage_sizes
+    if (
+      len(widths) != len(stage_sizes)
+      or not widths
+      or min(*widths, *stage_sizes) < 1
+    ):
+      raise errors.InputError(
+        "convnext: expected as many widths as stage_sizes, of at least 1, got"
+        f" {widths} and {stage_sizes}"
+      )
+    base.check_shares(drop_path=self.drop_path)
+    tokens.check_patches(
+      image_shape, STEM_PATCH * 2 ** (len(widths) - 1), "convnext's strides"
+    )
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -100,58 +128,6 @@ class ConvNext(nn.Module):
     return embed(x).reshape(batch, rows // size, cols // size, width)
 
 
-def build_convnext(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  widths: Sequence[int],
-  stage_sizes: Sequence[int],
-  scale_init: float = 1e-6,
-  drop_path: float = 0.0,
-) -> base.Model:
-  """Returns a ConvNext.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C); each stage but the first halves what the stem has
-      divided by 4, and nothing may be left over.
-    dtype: of the computation; means and variances of norms, pooling, its norm
-      and head are float32.
-    widths: channels of each stage.
-    stage_sizes: blocks of each stage.
-    scale_init: of the factor of each channel on a block's branch.
-    drop_path: share of examples that skip the last block's branch; it grows
-      linearly from 0 in the first. Above 0 the model needs a key.
-
-  Raises:
-    InputError: a setting out of range, or images that do not fit.
-  """
-  if (
-    len(widths) != len(stage_sizes)
-    or not widths
-    or min(*widths, *stage_sizes) < 1
-  ):
-    raise errors.InputError(
-      "convnext: expected as many widths as stage_sizes, of at least 1, got"
-      f" {tuple(widths)} and {tuple(stage_sizes)}"
-    )
-  base.check_shares(drop_path=drop_path)
-  tokens.check_patches(
-    image_shape, STEM_PATCH * 2 ** (len(widths) - 1), "convnext's strides"
-  )
-  module = ConvNext(
-    num_classes=num_classes,
-    widths=tuple(widths),
-    stage_sizes=tuple(stage_sizes),
-    scale_init=scale_init,
-    drop_path=drop_path,
-    dtype=dtype,
-  )
-  needs_key = drop_path > 0
-  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
-
-
-convnext_t = functools.partial(
-  build_convnext, widths=(96, 192, 384, 768), stage_sizes=(3, 3, 9, 3)
+convnext_t = base.builder(
+  ConvNext, widths=(96, 192, 384, 768), stage_sizes=(3, 3, 9, 3)
 )

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
@@ -96,18 +95,56 @@ class Block(nn.Module):
     return x + layers.drop_path(y, self.drop_path, train)
 
 
-class EfficientNet(nn.Module):
-  """Strided stem, stages of blocks, 1x1 convolution, mean, linear head."""
+class EfficientNet(base.Classifier):
+  """Strided stem, stages of blocks, 1x1 convolution, mean, linear head.
 
-  num_classes: int
-  stages: Sequence[Stage]
-  width_factor: float
-  depth_factor: float
-  norm_momentum: float
-  dropout: float
-  drop_path: float
-  dtype: Any
-  statistics: layers.BatchStatistics
+  B0 by default. Norms, means of positions and head are float32.
+
+  Attributes:
+    statistics: see `layers.BatchNorm`.
+    stages: as `Stage`, five numbers each.
+    width_factor: on the channels of B0, which stay multiples of 8.
+    depth_factor: on the blocks of B0's stages, rounded up.
+    norm_momentum: share of the old running statistics kept at each step.
+    dropout: share of features dropped before the head, in [0, 1); 0.2 in the
+      paper.
+    drop_path: share of examples that skip a block; it grows linearly from 0 in
+      the first to nearly this in the last; 0.2 in the paper. With one of the
+      two above 0 the model needs a key.
+  """
+
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH
+  stages: Sequence[Sequence[int]] = STAGES
+  width_factor: float = 1.0
+  depth_factor: float = 1.0
+  norm_momentum: float = 0.9
+  dropout: float = 0.0
+  drop_path: float = 0.0
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError for a setting out of range."""
+    stages = [Stage(*stage) for stage in self.stages]
+    if (
+      not stages
+      or min(map(min, stages)) < 1
+      or any(not stage.size % 2 for stage in stages)
+    ):
+      raise errors.InputError(
+        "efficientnet: expected stages of numbers of at least 1, sizes of"
+        f" kernels odd, got {[tuple(stage) for stage in stages]}"
+      )
+    if min(self.width_factor, self.depth_factor) <= 0:
+      raise errors.InputError(
+        "efficientnet: expected a width_factor and a depth_factor above 0, got"
+        f" {self.width_factor} and {self.depth_factor}"
+      )
+    base.check_shares(dropout=self.dropout, drop_path=self.drop_path)
+
+  @nn.nowrap
+  def fold(self, variables: base.Variables) -> base.Variables:
+    """See `base.Model`."""
+    return folding.fold(variables, {"depthwise_norm": "depthwise"})
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -122,8 +159,9 @@ class EfficientNet(nn.Module):
     wide = functools.partial(widened, factor=self.width_factor)
     x = conv(wide(STEM_WIDTH), stride=2, name="stem_conv")(x)
     x = nn.silu(norm(name="stem_norm")(x))
-    sizes = [math.ceil(s.blocks * self.depth_factor) for s in self.stages]
-    for number, stage in enumerate(self.stages):
+    stages = [Stage(*stage) for stage in self.stages]
+    sizes = [math.ceil(s.blocks * self.depth_factor) for s in stages]
+    for number, stage in enumerate(stages):
       for index in range(sizes[number]):
         before = sum(sizes[:number]) + index
         x = Block(
@@ -138,7 +176,7 @@ class EfficientNet(nn.Module):
           name=f"stage{number + 1}_block{index + 1}",
         )(x, train)
     # Four times the last stage, as torchvision has it.
-    x = conv(4 * wide(self.stages[-1].width), size=1, name="last_conv")(x)
+    x = conv(4 * wide(stages[-1].width), size=1, name="last_conv")(x)
     x = nn.silu(norm(name="last_norm")(x))
     x = layers.global_mean(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -152,75 +190,4 @@ def widened(channels: int, factor: float) -> int:
   return nearest + 8 if nearest < 0.9 * product else nearest
 
 
-def build_efficientnet(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
-  stages: Sequence[Sequence[int]] = STAGES,
-  width_factor: float = 1.0,
-  depth_factor: float = 1.0,
-  norm_momentum: float = 0.9,
-  dropout: float = 0.0,
-  drop_path: float = 0.0,
-) -> base.Model:
-  """Returns an EfficientNet, B0 by default.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C).
-    dtype: of the computation; norms, means of positions and head are float32.
-    statistics: see `layers.BatchNorm`.
-    stages: as `Stage`, five numbers each.
-    width_factor: on the channels of B0, which stay multiples of 8.
-    depth_factor: on the blocks of B0's stages, rounded up.
-    norm_momentum: share of the old running statistics kept at each step.
-    dropout: share of features dropped before the head, in [0, 1); 0.2 in the
-      paper.
-    drop_path: share of examples that skip a block; it grows linearly from 0 in
-      the first to nearly this in the last; 0.2 in the paper. With one of the
-      two above 0 the model needs a key.
-
-  Raises:
-    InputError: a setting out of range.
-  """
-  stages = tuple(Stage(*stage) for stage in stages)
-  if (
-    not stages
-    or min(map(min, stages)) < 1
-    or any(not stage.size % 2 for stage in stages)
-  ):
-    raise errors.InputError(
-      "efficientnet: expected stages of numbers of at least 1, sizes of kernels"
-      f" odd, got {[tuple(stage) for stage in stages]}"
-    )
-  if min(width_factor, depth_factor) <= 0:
-    raise errors.InputError(
-      "efficientnet: expected a width_factor and a depth_factor above 0, got"
-      f" {width_factor} and {depth_factor}"
-    )
-  base.check_shares(dropout=dropout, drop_path=drop_path)
-  module = EfficientNet(
-    num_classes=num_classes,
-    stages=stages,
-    width_factor=width_factor,
-    depth_factor=depth_factor,
-    norm_momentum=norm_momentum,
-    dropout=dropout,
-    drop_path=drop_path,
-    dtype=dtype,
-    statistics=statistics,
-  )
-  needs_key = bool(dropout or drop_path)
-  names = {"depthwise_norm": "depthwise"}
-  return base.from_module(
-    module,
-    image_shape,
-    dtype,
-    needs_key=needs_key,
-    fold=functools.partial(folding.fold, convolutions=names),
-  )
-
-
-efficientnet_b0 = build_efficientnet
+efficientnet_b0 = base.builder(EfficientNet)

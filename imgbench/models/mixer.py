@@ -34,18 +34,42 @@ class Block(nn.Module):
     return x + layers.drop_path(y, self.drop_path, train)
 
 
-class Mixer(nn.Module):
-  """Patches, blocks, norm, mean of the tokens, linear head."""
+class Mixer(base.Classifier):
+  """Patches, blocks, norm, mean of the tokens, linear head.
 
-  num_classes: int
-  patch_size: int
+  The parameters depend on the size of the images. Means and variances of norms,
+  pooling and head are float32.
+
+  Attributes:
+    width: features of a token.
+    depth: number of blocks.
+    token_hidden: hidden width of the MLPs over the tokens.
+    channel_hidden: hidden width of the MLPs over the features.
+    patch_size: side of a patch; must divide H and W.
+    zero_head: whether the head's kernel starts at zero.
+    drop_path: share of examples that skip a residual branch of the last block;
+      it grows linearly from 0 in the first. Above 0 the model needs a key.
+  """
+
   width: int
   depth: int
   token_hidden: int
   channel_hidden: int
-  zero_head: bool
-  drop_path: float
-  dtype: Any
+  patch_size: int = 16
+  zero_head: bool = True
+  drop_path: float = 0.0
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError: a setting out of range, or patches do not fit."""
+    tokens.check_patches(image_shape, self.patch_size)
+    sizes = (self.width, self.depth, self.token_hidden, self.channel_hidden)
+    if min(sizes) < 1:
+      raise errors.InputError(
+        "mixer: expected width, depth, token_hidden and channel_hidden of at"
+        f" least 1, got {sizes}"
+      )
+    base.check_shares(drop_path=self.drop_path)
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -74,64 +98,9 @@ class Mixer(nn.Module):
     return head(x)
 
 
-def build_mixer(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  width: int,
-  depth: int,
-  token_hidden: int,
-  channel_hidden: int,
-  patch_size: int = 16,
-  zero_head: bool = True,
-  drop_path: float = 0.0,
-) -> base.Model:
-  """Returns a Mixer.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C); the parameters depend on it.
-    dtype: of the computation; means and variances of norms, pooling and head
-      are float32.
-    width: features of a token.
-    depth: number of blocks.
-    token_hidden: hidden width of the MLPs over the tokens.
-    channel_hidden: hidden width of the MLPs over the features.
-    patch_size: side of a patch; must divide H and W.
-    zero_head: whether the head's kernel starts at zero.
-    drop_path: share of examples that skip a residual branch of the last block;
-      it grows linearly from 0 in the first. Above 0 the model needs a key.
-
-  Raises:
-    InputError: a setting out of range, or patches that do not fit the images.
-  """
-  tokens.check_patches(image_shape, patch_size)
-  sizes = (width, depth, token_hidden, channel_hidden)
-  if min(sizes) < 1:
-    raise errors.InputError(
-      "mixer: expected width, depth, token_hidden and channel_hidden of at"
-      f" least 1, got {sizes}"
-    )
-  base.check_shares(drop_path=drop_path)
-  module = Mixer(
-    num_classes=num_classes,
-    patch_size=patch_size,
-    width=width,
-    depth=depth,
-    token_hidden=token_hidden,
-    channel_hidden=channel_hidden,
-    zero_head=zero_head,
-    drop_path=drop_path,
-    dtype=dtype,
-  )
-  needs_key = drop_path > 0
-  return base.from_module(module, image_shape, dtype, needs_key=needs_key)
-
-
-mlp_mixer_s16 = functools.partial(
-  build_mixer, width=512, depth=8, token_hidden=256, channel_hidden=2048
+mlp_mixer_s16 = base.builder(
+  Mixer, width=512, depth=8, token_hidden=256, channel_hidden=2048
 )
-mlp_mixer_b16 = functools.partial(
-  build_mixer, width=768, depth=12, token_hidden=384, channel_hidden=3072
+mlp_mixer_b16 = base.builder(
+  Mixer, width=768, depth=12, token_hidden=384, channel_hidden=3072
 )

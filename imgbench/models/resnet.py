@@ -7,11 +7,9 @@ bottleneck blocks stride in their 3x3 convolution ("version 1.5").
 from collections.abc import Callable
 from collections.abc import Sequence
 import functools
-from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
@@ -70,17 +68,42 @@ def _shortcut(block, x: jax.Array) -> jax.Array:
   return block.norm(name="shortcut_norm")(x)
 
 
-class ResNet(nn.Module):
-  """Stem, stages of residual blocks, global mean, linear head."""
+class ResNet(base.Classifier):
+  """Stem, stages of residual blocks, global mean, linear head.
 
-  num_classes: int
+  Attributes:
+    stage_sizes: blocks of each stage.
+    block: BasicBlock or BottleneckBlock.
+    statistics: see `layers.BatchNorm`.
+    stem: "imagenet" (7x7 by 2, max-pool by 2) or "cifar" (3x3 by 1).
+    width: channels of the first stage; each stage doubles them.
+    norm_momentum: share of the old running statistics kept at each step.
+  """
+
   stage_sizes: Sequence[int]
-  block: Any
-  width: int
-  stem: str
-  norm_momentum: float
-  dtype: Any
-  statistics: layers.BatchStatistics
+  block: type[nn.Module]
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH
+  stem: str = "imagenet"
+  width: int = 64
+  norm_momentum: float = 0.9
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError: unknown stem or bad width."""
+    if self.stem not in STEMS:
+      raise errors.InputError(
+        f"resnet: expected stem to be one of {', '.join(STEMS)}, got"
+        f" {self.stem!r}"
+      )
+    if self.width < 1:
+      raise errors.InputError(
+        f"resnet: expected a width of at least 1, got {self.width}"
+      )
+
+  @nn.nowrap
+  def fold(self, variables: base.Variables) -> base.Variables:
+    """See `base.Model`."""
+    return folding.fold(variables)
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -110,83 +133,14 @@ class ResNet(nn.Module):
     return layers.Head(self.num_classes, name="head")(layers.global_mean(x))
 
 
-def build_resnet(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
-  stage_sizes: Sequence[int],
-  block: type[nn.Module],
-  stem: str = "imagenet",
-  width: int = 64,
-  norm_momentum: float = 0.9,
-) -> base.Model:
-  """Returns a ResNet.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C).
-    dtype: of the computation.
-    statistics: see `layers.BatchNorm`.
-    stage_sizes: blocks of each stage.
-    block: BasicBlock or BottleneckBlock.
-    stem: "imagenet" (7x7 by 2, max-pool by 2) or "cifar" (3x3 by 1).
-    width: channels of the first stage; each stage doubles them.
-    norm_momentum: share of the old running statistics kept at each step.
-
-  Raises:
-    InputError: unknown stem or bad width.
-  """
-  if stem not in STEMS:
-    raise errors.InputError(
-      f"resnet: expected stem to be one of {', '.join(STEMS)}, got {stem!r}"
-    )
-  if width < 1:
-    raise errors.InputError(
-      f"resnet: expected a width of at least 1, got {width}"
-    )
-  module = ResNet(
-    num_classes=num_classes,
-    stage_sizes=tuple(stage_sizes),
-    block=block,
-    width=width,
-    stem=stem,
-    norm_momentum=norm_momentum,
-    dtype=dtype,
-    statistics=statistics,
+def _sized(block: type[nn.Module], *stage_sizes: int):
+  return base.builder(
+    ResNet, fixed={"block": block, "stage_sizes": stage_sizes}
   )
-  return base.from_module(module, image_shape, dtype, fold=folding.fold)
 
 
-def _sized(stage_sizes: Sequence[int], block: type[nn.Module]) -> Callable:
-  def build(
-    *,
-    num_classes,
-    image_shape,
-    dtype=jnp.float32,
-    statistics=layers.WHOLE_BATCH,
-    stem="imagenet",
-    width=64,
-    norm_momentum=0.9,
-  ) -> base.Model:
-    return build_resnet(
-      num_classes=num_classes,
-      image_shape=image_shape,
-      dtype=dtype,
-      statistics=statistics,
-      stage_sizes=stage_sizes,
-      block=block,
-      stem=stem,
-      width=width,
-      norm_momentum=norm_momentum,
-    )
-
-  return build
-
-
-resnet18 = _sized((2, 2, 2, 2), BasicBlock)
-resnet34 = _sized((3, 4, 6, 3), BasicBlock)
-resnet50 = _sized((3, 4, 6, 3), BottleneckBlock)
-resnet101 = _sized((3, 4, 23, 3), BottleneckBlock)
-resnet152 = _sized((3, 8, 36, 3), BottleneckBlock)
+resnet18 = _sized(BasicBlock, 2, 2, 2, 2)
+resnet34 = _sized(BasicBlock, 3, 4, 6, 3)
+resnet50 = _sized(BottleneckBlock, 3, 4, 6, 3)
+resnet101 = _sized(BottleneckBlock, 3, 4, 23, 3)
+resnet152 = _sized(BottleneckBlock, 3, 8, 36, 3)

@@ -8,7 +8,6 @@ its parameter counts are those published.
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import dataclasses
 import functools
 from typing import Any
 
@@ -235,23 +234,81 @@ class Block(nn.Module):
     return x + branch(mlp(y, train))
 
 
-class VisionTransformer(nn.Module):
-  """Patches, positions, blocks, norm, pooling, linear head; see `build_vit`."""
+class VisionTransformer(base.Classifier):
+  """Patches, positions, blocks, norm, pooling, linear head.
 
-  num_classes: int
-  patch_size: int
+  The sums of the residual branches are in `dtype` too; means and variances of
+  norms, softmax, pooling and head are float32. With `dropout` or `drop_path`
+  the model needs a key.
+
+  Attributes:
+    width: F, features of a token.
+    depth: number of blocks.
+    num_heads: of the attention; must divide `width`.
+    mlp_ratio: hidden width of the MLPs over `width`.
+    patch_size: side of a patch; must divide H and W.
+    pooling: "gap", mean over all patches, or "token", a class token.
+    posemb: "sincos2d", fixed (a class token has none), or "learn", trained,
+      one for each patch and the class token.
+    pre_logits: whether a linear layer and tanh stand before the head.
+    zero_head: whether the head's kernel starts at zero.
+    dropout: share of features dropped after the positions, in the MLPs and at
+      the end of each residual branch, in [0, 1).
+    drop_path: share of examples that skip a residual branch of the last block;
+      it grows linearly from 0 in the first (Huang et al. 2016).
+    attention: "plain", matrix products and a softmax; "cudnn", one fused
+      kernel on NVIDIA GPUs in half precision; "auto", by platform.
+  """
+
   width: int
   depth: int
   num_heads: int
-  mlp_ratio: int
-  pooling: str
-  posemb: str
-  pre_logits: bool
-  zero_head: bool
-  dropout: float
-  drop_path: float
-  attention_form: str
-  dtype: Any
+  mlp_ratio: int = 4
+  patch_size: int = 16
+  pooling: str = "gap"
+  posemb: str = "sincos2d"
+  pre_logits: bool = False
+  zero_head: bool = True
+  dropout: float = 0.0
+  drop_path: float = 0.0
+  attention: str = AUTO
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError: a setting out of range, or patches do not fit."""
+    width, num_heads = self.width, self.num_heads
+    tokens.check_patches(image_shape, self.patch_size)
+    _check(
+      num_heads >= 1 and width >= 1 and not width % num_heads,
+      "num_heads",
+      f"a divisor of the width {width}",
+      num_heads,
+    )
+    for key, names in (
+      ("posemb", POSITIONS),
+      ("pooling", POOLINGS),
+      ("attention", ATTENTIONS),
+    ):
+      value = getattr(self, key)
+      _check(value in names, key, f"one of {', '.join(names)}", repr(value))
+    _check(
+      self.posemb != "sincos2d" or not width % 4,
+      "width",
+      "a multiple of 4 for posemb 'sincos2d'",
+      width,
+    )
+    for key in ("depth", "mlp_ratio"):
+      value = getattr(self, key)
+      _check(value >= 1, key, "at least 1", value)
+    base.check_shares(dropout=self.dropout, drop_path=self.drop_path)
+
+  @nn.nowrap
+  def attention_form(self, image_shape: tuple[int, int, int]) -> str:
+    """See `base.Model`."""
+    rows, cols = (side // self.patch_size for side in image_shape[:2])
+    num_tokens = rows * cols + (self.pooling == "token")
+    heads = (1, num_tokens, self.num_heads, self.width // self.num_heads)
+    return choose_attention(self.attention, heads, self.dtype)
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -270,7 +327,7 @@ class VisionTransformer(nn.Module):
         drop_path=self.drop_path * index / max(1, self.depth - 1),
         norm=norm,
         dtype=self.dtype,
-        attention_form=self.attention_form,
+        attention_form=self.attention,
         name=f"block{index + 1}",
       )(x, train)
     x = norm(name="norm")(x)
@@ -322,114 +379,10 @@ def sincos2d(rows: int, cols: int, width: int) -> np.ndarray:
   return np.concatenate(waves, axis=1).astype(np.float32)
 
 
-def build_vit(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  width: int,
-  depth: int,
-  num_heads: int,
-  mlp_ratio: int = 4,
-  patch_size: int = 16,
-  pooling: str = "gap",
-  posemb: str = "sincos2d",
-  pre_logits: bool = False,
-  zero_head: bool = True,
-  dropout: float = 0.0,
-  drop_path: float = 0.0,
-  attention: str = AUTO,
-) -> base.Model:
-  """Returns a VisionTransformer.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C).
-    dtype: of the computation, the sums of the residual branches included;
-      parameters, means and variances of norms, softmax, pooling and head are
-      float32.
-    width: F, features of a token.
-    depth: number of blocks.
-    num_heads: of the attention; must divide `width`.
-    mlp_ratio: hidden width of the MLPs over `width`.
-    patch_size: side of a patch; must divide H and W.
-    pooling: "gap", mean over all patches, or "token", a class token.
-    posemb: "sincos2d", fixed (a class token has none), or "learn", trained,
-      one for each patch and the class token.
-    pre_logits: whether a linear layer and tanh stand before the head.
-    zero_head: whether the head's kernel starts at zero.
-    dropout: share of features dropped after the positions, in the MLPs and at
-      the end of each residual branch, in [0, 1).
-    drop_path: share of examples that skip a residual branch of the last block;
-      it grows linearly from 0 in the first (Huang et al. 2016).
-    attention: "plain", matrix products and a softmax; "cudnn", one fused
-      kernel on NVIDIA GPUs in half precision; "auto", by platform.
-
-  Returns:
-    A Model; with `dropout` or `drop_path` it needs a key when it trains.
-
-  Raises:
-    InputError: a setting out of range, or patches that do not fit the images.
-  """
-  _check_shape(image_shape, patch_size, width, num_heads, posemb)
-  for key, value in {"depth": depth, "mlp_ratio": mlp_ratio}.items():
-    _check(value >= 1, key, "at least 1", value)
-  _check(pooling in POOLINGS, "pooling", _one_of(POOLINGS), repr(pooling))
-  _check(
-    attention in ATTENTIONS, "attention", _one_of(ATTENTIONS), repr(attention)
-  )
-  base.check_shares(dropout=dropout, drop_path=drop_path)
-  module = VisionTransformer(
-    num_classes=num_classes,
-    patch_size=patch_size,
-    width=width,
-    depth=depth,
-    num_heads=num_heads,
-    mlp_ratio=mlp_ratio,
-    pooling=pooling,
-    posemb=posemb,
-    pre_logits=pre_logits,
-    zero_head=zero_head,
-    dropout=dropout,
-    drop_path=drop_path,
-    attention_form=attention,
-    dtype=dtype,
-  )
-  needs_key = bool(dropout or drop_path)
-  model = base.from_module(module, image_shape, dtype, needs_key=needs_key)
-  patches = (image_shape[0] // patch_size) * (image_shape[1] // patch_size)
-  num_tokens = patches + (pooling == "token")
-  heads = (1, num_tokens, num_heads, width // num_heads)
-  return dataclasses.replace(
-    model, attention=lambda: choose_attention(attention, heads, dtype)
-  )
-
-
-vit_ti16 = functools.partial(build_vit, width=192, depth=12, num_heads=3)
-vit_s16 = functools.partial(build_vit, width=384, depth=12, num_heads=6)
-vit_b16 = functools.partial(build_vit, width=768, depth=12, num_heads=12)
-vit_l16 = functools.partial(build_vit, width=1024, depth=24, num_heads=16)
-
-
-def _check_shape(image_shape, patch_size, width, num_heads, posemb) -> None:
-  tokens.check_patches(image_shape, patch_size)
-  _check(
-    num_heads >= 1 and width >= 1 and not width % num_heads,
-    "num_heads",
-    f"a divisor of the width {width}",
-    num_heads,
-  )
-  _check(posemb in POSITIONS, "posemb", _one_of(POSITIONS), repr(posemb))
-  _check(
-    posemb != "sincos2d" or not width % 4,
-    "width",
-    "a multiple of 4 for posemb 'sincos2d'",
-    width,
-  )
-
-
-def _one_of(names: tuple[str, ...]) -> str:
-  return f"one of {', '.join(names)}"
+vit_ti16 = base.builder(VisionTransformer, width=192, depth=12, num_heads=3)
+vit_s16 = base.builder(VisionTransformer, width=384, depth=12, num_heads=6)
+vit_b16 = base.builder(VisionTransformer, width=768, depth=12, num_heads=12)
+vit_l16 = base.builder(VisionTransformer, width=1024, depth=24, num_heads=16)
 
 
 def _check(holds: bool, key: str, expected: str, value: Any) -> None:

@@ -8,7 +8,6 @@ scales, GELU, and logits that are scaled down.
 
 from collections.abc import Sequence
 import functools
-from typing import Any
 
 from flax import linen as nn
 import jax
@@ -22,25 +21,77 @@ from imgbench.models import layers
 STEM = "whitening"
 
 
-class WhitenedConvNet(nn.Module):
+class WhitenedConvNet(base.Classifier):
   """Whitening stem, then stages of conv, max-pool and convs.
 
   The stem has a positive and a negative copy of each whitening filter, so
-  that the activation behind it loses nothing.
+  that the activation behind it loses nothing. Call `prepare` before training.
+
+  Attributes:
+    statistics: see `layers.BatchNorm`.
+    widths: channels of each stage; each stage halves the resolution.
+    depth: 3x3 convolutions in a stage.
+    stem_size: side of the whitened patches.
+    stem_stride: of the stem.
+    stem_filters: whitening directions that are kept, those of the largest
+      variance; 0 keeps all stem_size * stem_size * C.
+    stem_bias: whether a trained bias follows the frozen kernel.
+    activation: see `layers.activation`.
+    logit_scale: factor on the logits.
+    norm_momentum: share of the old running statistics kept at each step.
   """
 
-  num_classes: int
-  widths: Sequence[int]
-  depth: int
-  stem_size: int
-  stem_stride: int
-  stem_filters: int
-  stem_bias: bool
-  activation: str
-  logit_scale: float
-  norm_momentum: float
-  dtype: Any
-  statistics: layers.BatchStatistics
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH
+  widths: Sequence[int] = (48, 96)
+  depth: int = 2
+  stem_size: int = 4
+  stem_stride: int = 2
+  stem_filters: int = 0
+  stem_bias: bool = False
+  activation: str = "gelu"
+  logit_scale: float = 1 / 9
+  norm_momentum: float = 0.6
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError: bad settings, or images too small for the stages."""
+    if not self.widths or min(self.widths) < 1 or self.depth < 1:
+      raise errors.InputError(
+        "model 'whitened': expected widths and a depth of at least 1, got"
+        f" {self.widths} and {self.depth}"
+      )
+    layers.activation(self.activation)
+    size, channels = self.stem_size, image_shape[-1]
+    patch_length = size * size * channels
+    if not 0 <= self.stem_filters <= patch_length:
+      raise errors.InputError(
+        f"model 'whitened': expected 0 to {patch_length} stem_filters for"
+        f" patches of {size}x{size}x{channels}, got {self.stem_filters}"
+      )
+    smallest = size - 1 + self.stem_stride * 2 ** len(self.widths)
+    base.check_image_size("whitened", image_shape, smallest)
+
+  @nn.nowrap
+  def prepare(
+    self, variables: base.Variables, images: jax.Array
+  ) -> base.Variables:
+    """See `base.Model`."""
+    filters = self._num_filters(images.shape[-1])
+    kernel = whitening_kernel(images, self.stem_size, filters)
+    return {**variables, "frozen": {STEM: kernel}}
+
+  @nn.nowrap
+  def fold(self, variables: base.Variables) -> base.Variables:
+    """See `base.Model`.
+
+    Norms have no scale, so that the factor is positive: it commutes with the
+    max-pool between the first convolution of a stage and its norm.
+    """
+    return folding.fold(variables)
+
+  @nn.nowrap
+  def _num_filters(self, channels: int) -> int:
+    return self.stem_filters or self.stem_size**2 * channels
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -70,7 +121,7 @@ class WhitenedConvNet(nn.Module):
 
   def _stem(self, x: jax.Array) -> jax.Array:
     size, channels = self.stem_size, x.shape[-1]
-    shape = (size, size, channels, 2 * self.stem_filters)
+    shape = (size, size, channels, 2 * self._num_filters(channels))
     kernel = self.variable(
       "frozen",
       STEM,
@@ -139,84 +190,4 @@ def _patches(image: jax.Array, size: int) -> jax.Array:
   return jnp.concatenate(shifted, axis=-1).reshape(rows * cols, -1)
 
 
-def build_whitened(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
-  widths: Sequence[int] = (48, 96),
-  depth: int = 2,
-  stem_size: int = 4,
-  stem_stride: int = 2,
-  stem_filters: int = 0,
-  stem_bias: bool = False,
-  activation: str = "gelu",
-  logit_scale: float = 1 / 9,
-  norm_momentum: float = 0.6,
-) -> base.Model:
-  """Returns a WhitenedConvNet; call its `prepare` before training.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C).
-    dtype: of the computation.
-    statistics: see `layers.BatchNorm`.
-    widths: channels of each stage; each stage halves the resolution.
-    depth: 3x3 convolutions in a stage.
-    stem_size: side of the whitened patches.
-    stem_stride: of the stem.
-    stem_filters: whitening directions that are kept, those of the largest
-      variance; 0 keeps all stem_size * stem_size * C.
-    stem_bias: whether a trained bias follows the frozen kernel.
-    activation: see `layers.activation`.
-    logit_scale: factor on the logits.
-    norm_momentum: share of the old running statistics kept at each step.
-
-  Raises:
-    InputError: bad settings, or images too small for so many stages.
-  """
-  if not widths or min(widths) < 1 or depth < 1:
-    raise errors.InputError(
-      "model 'whitened': expected widths and a depth of at least 1, got"
-      f" {tuple(widths)} and {depth}"
-    )
-  layers.activation(activation)
-  patch_length = stem_size * stem_size * image_shape[-1]
-  if not 0 <= stem_filters <= patch_length:
-    raise errors.InputError(
-      f"model 'whitened': expected 0 to {patch_length} stem_filters for"
-      f" patches of {stem_size}x{stem_size}x{image_shape[-1]}, got"
-      f" {stem_filters}"
-    )
-  stem_filters = stem_filters or patch_length
-  smallest = stem_size - 1 + stem_stride * 2 ** len(widths)
-  base.check_image_size("whitened", image_shape, smallest)
-  module = WhitenedConvNet(
-    num_classes=num_classes,
-    widths=tuple(widths),
-    depth=depth,
-    stem_size=stem_size,
-    stem_stride=stem_stride,
-    stem_filters=stem_filters,
-    stem_bias=stem_bias,
-    activation=activation,
-    logit_scale=logit_scale,
-    norm_momentum=norm_momentum,
-    dtype=dtype,
-    statistics=statistics,
-  )
-
-  def prepare(variables, images):
-    kernel = whitening_kernel(images, stem_size, stem_filters)
-    return {**variables, "frozen": {STEM: kernel}}
-
-  return base.from_module(
-    module,
-    image_shape,
-    dtype,
-    prepare,
-    # Norms have no scale, so that the factor is positive: it commutes with the
-    # max-pool between the first convolution of a stage and its norm.
-    fold=folding.fold,
-  )
+build_whitened = base.builder(WhitenedConvNet)

@@ -6,11 +6,9 @@ is projected behind the first of them.
 
 from collections.abc import Callable
 import functools
-from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench.models import base
@@ -41,16 +39,48 @@ class Block(nn.Module):
     return x + self.conv(self.width, name="conv2")(y)
 
 
-class WideResNet(nn.Module):
-  """3x3 stem, three stages of blocks, norm, mean, linear head."""
+class WideResNet(base.Classifier):
+  """3x3 stem, three stages of blocks, norm, mean, linear head.
 
-  num_classes: int
-  stage_size: int
+  Attributes:
+    depth: convolutions on the longest way, 6 n + 4 for n blocks a stage; the
+      projections of three shortcuts count.
+    width: k, the channels of the first stage over 16; each stage doubles them.
+    statistics: see `layers.BatchNorm`.
+    dropout: share of features dropped between a block's convolutions, in
+      [0, 1). Above 0 the model needs a key.
+    norm_momentum: share of the old running statistics kept at each step.
+  """
+
+  depth: int
   width: int
-  dropout: float
-  norm_momentum: float
-  dtype: Any
-  statistics: layers.BatchStatistics
+  statistics: layers.BatchStatistics = layers.WHOLE_BATCH
+  dropout: float = 0.0
+  norm_momentum: float = 0.9
+
+  @nn.nowrap
+  def check(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises InputError for a setting out of range."""
+    if self.depth < 10 or (self.depth - 4) % 6:
+      raise errors.InputError(
+        f"wide_resnet: expected a depth of 6 n + 4 (10, 16, 22, 28 ...), got"
+        f" {self.depth}"
+      )
+    if self.width < 1:
+      raise errors.InputError(
+        f"wide_resnet: expected a width of at least 1, got {self.width}"
+      )
+    base.check_shares(dropout=self.dropout)
+
+  @nn.nowrap
+  def fold(self, variables: base.Variables) -> base.Variables:
+    """See `base.Model`.
+
+    The first norm of a block and the last one follow a sum, and a ReLU stands
+    between them and the next convolution.
+    """
+    names = {"norm1": None, "norm2": "conv1", "norm": None}
+    return folding.fold(variables, names)
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -64,9 +94,9 @@ class WideResNet(nn.Module):
     )
     x = conv(STEM_WIDTH, name="stem_conv")(x)
     for stage in range(3):
-      for index in range(self.stage_size):
+      for index in range((self.depth - 4) // 6):
         x = Block(
-          width=self.width * 2**stage,
+          width=STEM_WIDTH * self.width * 2**stage,
           stride=2 if stage and not index else 1,
           dropout=self.dropout,
           conv=conv,
@@ -77,64 +107,4 @@ class WideResNet(nn.Module):
     return layers.Head(self.num_classes, name="head")(layers.global_mean(x))
 
 
-def build_wide_resnet(
-  *,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  dtype: Any = jnp.float32,
-  statistics: layers.BatchStatistics = layers.WHOLE_BATCH,
-  depth: int,
-  width: int,
-  dropout: float = 0.0,
-  norm_momentum: float = 0.9,
-) -> base.Model:
-  """Returns a WideResNet.
-
-  Args:
-    num_classes: K.
-    image_shape: (H, W, C).
-    dtype: of the computation.
-    statistics: see `layers.BatchNorm`.
-    depth: convolutions on the longest way, 6 n + 4 for n blocks a stage; the
-      projections of three shortcuts count.
-    width: k, the channels of the first stage over 16; each stage doubles them.
-    dropout: share of features dropped between a block's convolutions, in
-      [0, 1). Above 0 the model needs a key.
-    norm_momentum: share of the old running statistics kept at each step.
-
-  Raises:
-    InputError: a setting out of range.
-  """
-  if depth < 10 or (depth - 4) % 6:
-    raise errors.InputError(
-      f"wide_resnet: expected a depth of 6 n + 4 (10, 16, 22, 28 ...), got"
-      f" {depth}"
-    )
-  if width < 1:
-    raise errors.InputError(
-      f"wide_resnet: expected a width of at least 1, got {width}"
-    )
-  base.check_shares(dropout=dropout)
-  module = WideResNet(
-    num_classes=num_classes,
-    stage_size=(depth - 4) // 6,
-    width=STEM_WIDTH * width,
-    dropout=dropout,
-    norm_momentum=norm_momentum,
-    dtype=dtype,
-    statistics=statistics,
-  )
-  needs_key = dropout > 0
-  # The first norm of a block and the last one follow a sum, and a ReLU stands
-  # between them and the next convolution.
-  names = {"norm1": None, "norm2": "conv1", "norm": None}
-  return base.from_module(
-    module,
-    image_shape,
-    dtype,
-    needs_key=needs_key,
-    fold=functools.partial(folding.fold, convolutions=names),
-  )
-
-
-wide_resnet28_10 = functools.partial(build_wide_resnet, depth=28, width=10)
+wide_resnet28_10 = base.builder(WideResNet, depth=28, width=10)
