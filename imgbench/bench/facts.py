@@ -4,12 +4,16 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
-from imgbench.bench import flops
+import jax.numpy as jnp
+
+from imgbench import errors
+from imgbench import models
 from imgbench.bench import micro
 from imgbench.bench import peaks
 from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import summaries
+from imgbench.models import flops
 
 
 def of_step(
@@ -64,14 +68,23 @@ def rate(found: Iterable[rows.Row], name: str, **fields) -> float | None:
 
 
 def flops_per_image(key: rows.Key, recipe: Mapping[str, Any]) -> float | None:
-  """Returns analytic FLOPs of a point; None of a model without a table."""
-  if key.model not in flops.COSTS:
+  """Returns analytic FLOPs of a point.
+
+  None of a model that is not one of ours, or that `flops` cannot count.
+  """
+  if key.model not in models.BUILDERS:
     return None
-  cost = flops.cost(
+  shape = (key.image_size, key.image_size, 3)
+  model = models.build_model(
     key.model,
-    image_shape=(key.image_size, key.image_size, 3),
     num_classes=recipe["num_classes"],
+    image_shape=shape,
+    dtype=jnp.float32,
     **recipe["model_settings"].get(key.model, {}),
   )
+  try:
+    cost = flops.count_cost(model, shape)
+  except errors.InputError:
+    return None
   train = key.task == "train"
   return float(cost.training_flops if train else cost.forward_flops)

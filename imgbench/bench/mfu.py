@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from imgbench import config_utils
-from imgbench.bench import flops
+from imgbench import errors
 from imgbench.bench import peaks
+from imgbench.models import flops
 from imgbench.train import loop
 from imgbench.train import setup
 
@@ -21,7 +21,7 @@ def count_flops(
   model's dtype take at JAX's default precision, times the devices in use.
 
   Args:
-    config: of the run; section model is read.
+    config: of the run; the log names its model.
     parts: of the run.
 
   Returns:
@@ -42,18 +42,11 @@ def count_flops(
         precision,
       )
     return None
-  settings = config_utils.arguments(config.model)
-  name = settings.pop("name")
-  del settings["dtype"]
-  if name not in flops.COSTS:
-    logging.info("no MFU: imgbench.bench.flops has no model %r", name)
+  try:
+    cost = flops.count_cost(parts.compute.model, parts.image_shape)
+  except errors.InputError as error:
+    logging.info("no MFU of model %r: %s", config.model.name, error)
     return None
-  cost = flops.cost(
-    name,
-    image_shape=parts.image_shape,
-    num_classes=parts.info.num_classes,
-    **settings,
-  )
   return loop.Flops(
     per_image=cost.training_flops,
     peak_per_s=peak * parts.strategy.num_devices,

@@ -1,6 +1,7 @@
 """A config's own steps, lowered without its data: real shapes, no images."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -11,11 +12,11 @@ from imgbench import config_utils
 from imgbench import errors
 from imgbench import parallel
 from imgbench.bench import collectives
-from imgbench.bench import flops
 from imgbench.bench import need
 from imgbench.data import device
 from imgbench.data import source
 from imgbench.evaluators import base
+from imgbench.models import flops
 from imgbench.train import compute as compute_lib
 from imgbench.train import evaluation
 from imgbench.train import setup
@@ -49,16 +50,10 @@ class Steps:
   def strategy(self) -> parallel.Strategy:
     return self.compute.strategy
 
-  @property
+  @functools.cached_property
   def cost(self) -> flops.Cost:
     """Parameters and multiply-adds of the model. Raises InputError."""
-    section = config_utils.arguments(self.config.model)
-    section.pop("dtype")
-    return flops.cost(
-      image_shape=self.image_shape,
-      num_classes=self.info.num_classes,
-      **section,
-    )
+    return flops.count_cost(self.compute.model, self.image_shape)
 
   @property
   def evaluation_batch_size(self) -> int:

@@ -36,6 +36,8 @@ class Model:
       is not possible.
     fold: None, or variables -> variables that give the same logits up to
       rounding at less cost. Only for `apply` without `train`.
+    definition: None, or () -> the same model in a form that does not depend on
+      the platform; FLOPs are counted in it.
   """
 
   init: Callable[[jax.Array], Variables]
@@ -45,6 +47,7 @@ class Model:
   needs_key: bool = False
   attention: Callable[[], str] | None = None
   fold: Callable[[Variables], Variables] | None = None
+  definition: Callable[[], "Model"] | None = None
 
 
 class Classifier(nn.Module):
@@ -74,6 +77,11 @@ class Classifier(nn.Module):
     Args:
       image_shape: (H, W, C).
     """
+
+  @nn.nowrap
+  def plain(self) -> "Classifier":
+    """Returns the module in a form that does not depend on the platform."""
+    return self
 
 
 def builder(
@@ -170,6 +178,7 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
     needs_key,
     attention=find_form and functools.partial(find_form, image_shape),
     fold=module.fold,
+    definition=lambda: from_module(module.plain(), image_shape),
   )
 
 

@@ -194,6 +194,8 @@ def _convolve_backward(stride, padding, saved, grad):
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
+# Its name in a jaxpr, by which `flops` knows a convolution in either form.
+CONVOLUTION = _convolve.__name__
 
 # XLA:CPU sums a kernel's gradient over all positions of a batch in one matrix
 # product that falls out of its caches: a sum over parts of about this many

@@ -310,6 +310,11 @@ class VisionTransformer(base.Classifier):
     heads = (1, num_tokens, self.num_heads, self.width // self.num_heads)
     return choose_attention(self.attention, heads, self.dtype)
 
+  @nn.nowrap
+  def plain(self) -> "VisionTransformer":
+    """See `base.Classifier`."""
+    return self.clone(attention=PLAIN)
+
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
     norm = functools.partial(tokens.LayerNorm, dtype=self.dtype)

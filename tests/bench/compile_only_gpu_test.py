@@ -19,8 +19,8 @@ from experiments import compile_only_h200
 from experiments import compile_only_v5e
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import models
 from imgbench.bench import compile_only
-from imgbench.bench import flops
 from imgbench.bench import kernels
 from imgbench.parallel import determinism
 from imgbench.train import setup
@@ -231,7 +231,7 @@ def test_cases_are_distinct_and_their_configs_complete():
   for case in cases:
     config = case.config()
     config_utils.check_sections(config, setup.SECTIONS)
-    assert config.model.name in flops.COSTS
+    assert config.model.name in models.BUILDERS
     assert config.evaluation.batch_size == case.global_batch_size
 
 

@@ -9,7 +9,6 @@ import pytest
 from configs import bench
 from imgbench import config_utils
 from imgbench import errors
-from imgbench.bench import flops
 from imgbench.bench import model_work
 from imgbench.bench import rows
 
@@ -86,12 +85,10 @@ def test_inference_on_several_devices(strategy):
   np.testing.assert_allclose(logits.reshape(8, 10), expected, rtol=1e-4)
 
 
-def test_parameters_are_those_of_the_table():
+def test_parameters_by_hand():
   work, _, compiled = run(KEY)
-  expected = flops.cost(
-    "cnn", image_shape=(16, 16, 3), num_classes=10, **SETTINGS
-  )
-  assert work.params == expected.params
+  # Stem and two layers of 8 channels, a norm each, and the head.
+  assert work.params == 9 * (3 + 8 + 8) * 8 + 3 * 2 * 8 + 8 * 10 + 10
   assert model_work.cost(compiled)["bytes accessed"] > 0
 
 

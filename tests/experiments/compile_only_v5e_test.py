@@ -4,9 +4,9 @@ import pytest
 
 from experiments import compile_only_v5e
 from imgbench import config_utils
+from imgbench import models
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
-from imgbench.bench import flops
 from imgbench.train import setup
 from tests.train import processes
 
@@ -41,7 +41,7 @@ def test_cases_are_distinct_and_their_configs_complete():
   for case in cases:
     config = case.config()
     config_utils.check_sections(config, setup.SECTIONS)
-    assert config.model.name in flops.COSTS
+    assert config.model.name in models.BUILDERS
     assert not case.global_batch_size % compile_only_v5e.chips(case.topology)
 
 

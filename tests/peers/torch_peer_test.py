@@ -3,13 +3,16 @@
 import dataclasses
 import os
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from imgbench import models
 from imgbench.bench import exchange
-from imgbench.bench import flops
 from imgbench.bench import launch
 from imgbench.bench import rows
 from imgbench.bench import torch_peer
+from imgbench.models import base
 from tests.bench import model_work_test
 from tests.bench import worker_test
 
@@ -58,9 +61,12 @@ def test_peers_are_the_same_models(model):
   key = dataclasses.replace(KEY, model=model, task="infer", image_size=64)
   result = measure(key)
   assert result["status"] == "ok", result["message"]
-  ours = flops.cost(model, image_shape=(64, 64, 3), num_classes=10).params
+  ours = models.build_model(
+    model, num_classes=10, image_shape=(64, 64, 3), dtype=jnp.float32
+  )
+  variables = jax.eval_shape(ours.init, jax.random.key(0))
   positions = (64 // 16) ** 2 * 384 if model == "vit_s16" else 0
-  assert result["params"] == ours + positions
+  assert result["params"] == base.num_params(variables) + positions
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""Parameters and multiply-adds of a model, counted in its own program.
+
+A multiply-add (MAC) counts once, as in the tables of torchvision and timm,
+which call it a FLOP; hardware counts two FLOPs. Convolutions and matrix
+products are counted, norms, activations, biases and pooling are not. Padding
+counts as if it were image, as in those tables.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import math
+
+import jax
+from jax.extend import core
+from jax.extend.core import primitives
+
+from imgbench import errors
+from imgbench.models import base
+from imgbench.models import layers
+
+FLOPS_PER_MAC = 2
+# Forward, and backward for the inputs and for the weights of each layer. The
+# first layer's inputs need no gradient; that is below 3% in any of the models.
+TRAINING_PASSES = 3
+
+# Primitives that run their program once.
+_CALLS = (
+  primitives.jit_p,
+  primitives.remat_p,
+  primitives.custom_jvp_call_p,
+  primitives.custom_vjp_call_p,
+)
+# Prefixes of the names of primitives whose program combines two numbers.
+_COMBINERS = ("reduce", "scatter", "select_and_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """Size of a model, and of one forward pass of one image.
+
+  Attributes:
+    params: numbers that are trained.
+    macs: multiply-adds.
+  """
+
+  params: int
+  macs: int
+
+  @property
+  def training_flops(self) -> int:
+    """FLOPs of one image in a training step."""
+    return FLOPS_PER_MAC * TRAINING_PASSES * self.macs
+
+  @property
+  def forward_flops(self) -> int:
+    """FLOPs of one image in a forward pass."""
+    return FLOPS_PER_MAC * self.macs
+
+
+def count_cost(model: base.Model, image_shape: tuple[int, int, int]) -> Cost:
+  """Returns the cost of a model; traces it and computes nothing.
+
+  Args:
+    model: counted by its definition, so that every platform has one number.
+    image_shape: (H, W, C) that the model was built for.
+
+  Raises:
+    InputError: see `count_macs`.
+  """
+  model = model.definition() if model.definition else model
+  variables = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+  images = jax.ShapeDtypeStruct((1, *image_shape), model.dtype)
+  forward = lambda variables, images: model.apply(variables, images, False)
+  macs = count_macs(forward, variables, images)
+  return Cost(base.num_params(variables), macs)
+
+
+def count_macs(function: Callable, *args) -> int:
+  """Returns the multiply-adds of `function(*args)`.
+
+  The body of a scan counts as often as it runs. Of a choice by platform the
+  default counts. A convolution of `layers` counts as one where it is computed
+  as a product.
+
+  Args:
+    function: of JAX.
+    *args: arrays, or their shapes and dtypes.
+
+  Raises:
+    InputError: control flow that shapes do not decide, such as a while loop.
+  """
+  return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+  return sum(map(_count_equation, jaxpr.eqns))
+
+
+def _count_equation(equation: core.JaxprEqn) -> int:
+  primitive, params = equation.primitive, equation.params
+  programs = list(core.jaxprs_in_params(params))
+  if primitive is primitives.dot_general_p:
+    (contracted, _), _ = params["dimension_numbers"]
+    return _count_products(equation, 0, contracted)
+  if primitive is primitives.conv_general_dilated_p:
+    # All axes of the kernel but that of output channels; the one of input
+    # channels is as long as a group.
+    summed = params["dimension_numbers"].rhs_spec[1:]
+    return _count_products(equation, 1, summed)
+  if primitive is primitives.custom_vjp_call_p and (
+    programs[0].debug_info.func_name == layers.CONVOLUTION
+  ):
+    return _count_products(equation, -1, (0, 1, 2))
+  if primitive is primitives.scan_p:
+    return params["length"] * _count(programs[0])
+  if primitive is primitives.cond_p:
+    platforms = params.get("branches_platforms") or ()
+    if None in platforms:
+      return _count(programs[platforms.index(None)])
+  if primitive in _CALLS:
+    return sum(map(_count, programs))
+  if programs and not primitive.name.startswith(_COMBINERS):
+    raise errors.InputError(
+      "FLOPs: expected a function of matrix products, convolutions and scans,"
+      f" got one with the primitive {primitive.name!r}"
+    )
+  return 0
+
+
+def _count_products(equation: core.JaxprEqn, operand: int, axes) -> int:
+  """Each element of the result is a sum over axes of an operand."""
+  shape = equation.invars[operand].aval.shape
+  size = equation.outvars[0].aval.size
+  return size * math.prod(shape[axis] for axis in axes)
