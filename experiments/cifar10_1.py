@@ -23,21 +23,21 @@ from typing import NamedTuple
 
 from absl import flags
 
-from imgbench.testbed import cifar
-from imgbench.testbed import cifar_published
-from imgbench.testbed import clone
-from imgbench.testbed import comparison
-from imgbench.testbed import error_ratios
-from imgbench.testbed import evaluate
-from imgbench.testbed import fits
-from imgbench.testbed import grids
-from imgbench.testbed import program
-from imgbench.testbed import published
-from imgbench.testbed import ranks
-from imgbench.testbed import records
-from imgbench.testbed import scatters
-from imgbench.testbed import shifts
-from imgbench.testbed import table
+from imgbench.papers import cifar_published
+from imgbench.papers import comparison
+from imgbench.papers import error_ratios
+from imgbench.papers import evaluate
+from imgbench.papers import fits
+from imgbench.papers import main_table
+from imgbench.papers import program
+from imgbench.papers import published
+from imgbench.papers import ranks
+from imgbench.papers import records
+from imgbench.papers import scatters
+from imgbench.papers import shifts
+from imgbench.papers.readers import cifar
+from imgbench.papers.readers import clone
+from imgbench.tables import grids
 
 _METRIC = "top1_accuracy"
 _FLAGS = (program.OUT, program.PUBLISHED, program.PREDICTIONS)
@@ -60,7 +60,7 @@ def compute(found: clone.Collection) -> Numbers:
     evaluator = evaluate.Evaluator(dataset, ks=(1,))
     for predictions in found.predictions[name]:
       rows += evaluator.rows_of(predictions)
-  rows = table.ordered(rows, cifar.KNOWN)
+  rows = main_table.ordered(rows, cifar.KNOWN)
   pairs = shifts.pairs(found.datasets, [cifar.TEST])
   axes = [(_METRIC, _METRIC)]
   return Numbers(
@@ -78,7 +78,7 @@ def grid_of(
   compared: Sequence[comparison.Compared],
 ) -> grids.Grid:
   """Returns the paper's table of models for a version of CIFAR-10.1."""
-  lookup = table.Lookup(numbers.rows)
+  lookup = main_table.Lookup(numbers.rows)
   drop = _of_model(numbers.drops, dataset)
   ratio = _of_model(numbers.ratios, dataset)
   change = _of_model(numbers.changes, dataset)
@@ -201,8 +201,8 @@ def write(
   own: frozenset[str],
 ) -> None:
   """Adds all files but the comparison."""
-  table.write(output, numbers.rows)
-  table.write_grids(output, tables)
+  main_table.write(output, numbers.rows)
+  main_table.write_grids(output, tables)
   output.csv("drops.csv", shifts.COLUMNS, numbers.drops)
   error_ratios.write(output, numbers.ratios)
   output.csv("ranks.csv", ranks.COLUMNS, numbers.changes)

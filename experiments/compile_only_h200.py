@@ -26,14 +26,14 @@ from configs import bench
 from experiments import compile_only_v5e
 from imgbench import cli
 from imgbench import config_utils
+from imgbench import environment
 from imgbench import errors
 from imgbench import startup
 from imgbench import writers
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
-from imgbench.bench import environment
-from imgbench.bench import kernels
-from imgbench.bench import programs
+from imgbench.bench.hlo import kernels
+from imgbench.bench.hlo import programs
 
 BEGIN = "<!-- compile_only_h200 -->\n"
 TOPOLOGY = "h200"

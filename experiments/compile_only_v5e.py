@@ -26,12 +26,12 @@ import ml_collections
 
 from imgbench import cli
 from imgbench import config_utils
+from imgbench import environment
 from imgbench import startup
 from imgbench import writers
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
-from imgbench.bench import environment
-from imgbench.bench import programs
+from imgbench.bench.hlo import programs
 
 BEGIN, END = "<!-- compile_only_v5e -->\n", "<!-- end -->\n"
 FITS, TOO_LARGE = "fits", "does not fit"

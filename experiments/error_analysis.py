@@ -26,17 +26,17 @@ import re
 from absl import flags
 
 from imgbench import errors
-from imgbench.testbed import clone
-from imgbench.testbed import comparison
-from imgbench.testbed import datasets
-from imgbench.testbed import grids
-from imgbench.testbed import mistakes
-from imgbench.testbed import mistakes_grids
-from imgbench.testbed import mistakes_tables as tables
-from imgbench.testbed import own
-from imgbench.testbed import program
-from imgbench.testbed import records
-from imgbench.testbed import table
+from imgbench.papers import comparison
+from imgbench.papers import main_table
+from imgbench.papers import program
+from imgbench.papers import records
+from imgbench.papers.mistakes import counted as tables
+from imgbench.papers.mistakes import grids as mistakes_grids
+from imgbench.papers.mistakes import reviewed as mistakes
+from imgbench.papers.readers import clone
+from imgbench.papers.readers import datasets
+from imgbench.papers.readers import own
+from imgbench.tables import grids
 
 _NAME = re.compile(r"[\w.-]+")  # of files, too
 
@@ -203,8 +203,8 @@ def main(values: flags.FlagValues, output: program.Output) -> None:
   pairs = all_pairs(inputs)
   made += [p.grid(values.top) for p in pairs]
   print("\n".join(map(grids.text, made)))
-  table.write(output, rows)
-  table.write_grids(output, made)
+  main_table.write(output, rows)
+  main_table.write_grids(output, made)
   output.csv("overlap.csv", tables.Overlap._fields, overlaps)
   pair_rows = [row for p in pairs for row in p.rows()]
   output.csv("pairs.csv", mistakes_grids.PAIR_COLUMNS, pair_rows)
@@ -255,7 +255,7 @@ def draw(
   top: int,
 ) -> None:
   """Adds all figures."""
-  from imgbench.testbed import mistakes_figures
+  from imgbench.papers.mistakes import figures as mistakes_figures
 
   output.figure(
     "categories", mistakes_figures.kinds(inputs.reviewed, inputs.categories)

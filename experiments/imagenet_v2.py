@@ -19,18 +19,18 @@ from collections.abc import Sequence
 from absl import flags
 
 from imgbench.metrics import summary
-from imgbench.testbed import clone
-from imgbench.testbed import comparison
-from imgbench.testbed import datasets
-from imgbench.testbed import evaluate
-from imgbench.testbed import fits
-from imgbench.testbed import grids
-from imgbench.testbed import program
-from imgbench.testbed import ranks
-from imgbench.testbed import records
-from imgbench.testbed import scatters
-from imgbench.testbed import shifts
-from imgbench.testbed import table
+from imgbench.papers import comparison
+from imgbench.papers import evaluate
+from imgbench.papers import fits
+from imgbench.papers import main_table
+from imgbench.papers import program
+from imgbench.papers import ranks
+from imgbench.papers import records
+from imgbench.papers import scatters
+from imgbench.papers import shifts
+from imgbench.papers.readers import clone
+from imgbench.papers.readers import datasets
+from imgbench.tables import grids
 
 TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
 METRICS = (TOP1, TOP5)
@@ -57,7 +57,7 @@ def main(values: flags.FlagValues, output: program.Output) -> None:
   output.inputs(collection.files)
   for note in collection.notes:
     output.note(note)
-  rows = table.ordered(
+  rows = main_table.ordered(
     evaluate.evaluate_all(collection.datasets, collection.predictions),
     datasets.KNOWN,
   )
@@ -88,7 +88,7 @@ class Numbers:
   def __init__(self, rows: list[records.Row], collection: clone.Collection):
     same = tuple(zip(METRICS, METRICS, strict=True))
     self.rows = rows
-    self.lookup = table.Lookup(rows)
+    self.lookup = main_table.Lookup(rows)
     self.own = collection.own
     self.pairs = shifts.pairs(collection.datasets, BASES)
     self.main_pairs = [p for p in self.pairs if p[0] == self.pairs[0][0]]
@@ -122,8 +122,8 @@ def report(
   others = [pair_grid(found, pair, TOP5, compared) for pair in found.main_pairs]
   others += [lines]
   others += [subsets_grid(found, pair, TOP1) for pair in found.main_pairs]
-  table.write(output, found.rows)
-  table.write_grids(output, [*main_tables, *others])
+  main_table.write(output, found.rows)
+  main_table.write_grids(output, [*main_tables, *others])
   output.csv("drops.csv", shifts.COLUMNS, found.drops)
   output.csv("ranks.csv", ranks.COLUMNS, found.ranks)
   fits.write(output, found.lines)

@@ -27,18 +27,18 @@ from absl import flags
 
 from imgbench import errors
 from imgbench.metrics import summary
-from imgbench.testbed import annotations_pickle
-from imgbench.testbed import clone
-from imgbench.testbed import comparison
-from imgbench.testbed import grids
-from imgbench.testbed import multilabel_output
-from imgbench.testbed import paired_table
-from imgbench.testbed import people
-from imgbench.testbed import program
-from imgbench.testbed import published as published_lib
-from imgbench.testbed import review_statistics
-from imgbench.testbed import reviews as reviews_lib
-from imgbench.testbed import sections
+from imgbench.papers import comparison
+from imgbench.papers import paired_table
+from imgbench.papers import program
+from imgbench.papers import published as published_lib
+from imgbench.papers import review_statistics
+from imgbench.papers import sections
+from imgbench.papers.machine_accuracy import output as multilabel_output
+from imgbench.papers.readers import annotations_pickle
+from imgbench.papers.readers import clone
+from imgbench.papers.readers import people
+from imgbench.papers.readers import reviews as reviews_lib
+from imgbench.tables import grids
 
 _PICKLES = (".pickle", ".pkl")
 

@@ -21,18 +21,18 @@ import pathlib
 from absl import flags
 
 from imgbench.metrics import summary
-from imgbench.testbed import clone
-from imgbench.testbed import comparison
-from imgbench.testbed import datasets
-from imgbench.testbed import evaluate
-from imgbench.testbed import fits
-from imgbench.testbed import grids
-from imgbench.testbed import program
-from imgbench.testbed import ranks
-from imgbench.testbed import real_sets
-from imgbench.testbed import records
-from imgbench.testbed import scatters
-from imgbench.testbed import table
+from imgbench.papers import comparison
+from imgbench.papers import evaluate
+from imgbench.papers import fits
+from imgbench.papers import main_table
+from imgbench.papers import program
+from imgbench.papers import ranks
+from imgbench.papers import records
+from imgbench.papers import scatters
+from imgbench.papers.readers import clone
+from imgbench.papers.readers import datasets
+from imgbench.papers.readers import real_sets
+from imgbench.tables import grids
 
 DATASETS = (datasets.VALIDATION, datasets.VALIDATION_20K)
 TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
@@ -75,7 +75,7 @@ def main(values: flags.FlagValues, output: program.Output) -> None:
   ]
   for note in (*collection.notes, *notes):
     output.note(note)
-  rows = table.ordered(
+  rows = main_table.ordered(
     evaluate.evaluate_all(
       collection.datasets, collection.predictions, label_sets
     ),
@@ -97,7 +97,7 @@ def report(
   names = [n for n in DATASETS if any(row.dataset == n for row in rows)]
   pairs = [(name, name) for name in names]
   lines = fits.lines(rows, pairs, AXES, own)
-  lookup = table.Lookup(rows)
+  lookup = main_table.Lookup(rows)
   main_tables = [main_grid(lookup, name, compared) for name in names]
   main_tables.append(
     fits.grid(
@@ -116,8 +116,8 @@ def report(
     for name in names
     for metric in (REAL, CLASS_MEAN, REAL_TOP5)
   ]
-  table.write(output, rows)
-  table.write_grids(output, [*main_tables, *others])
+  main_table.write(output, rows)
+  main_table.write_grids(output, [*main_tables, *others])
   output.csv("ranks.csv", ranks.COLUMNS, ranks.changes(rows, pairs, AXES, own))
   fits.write(output, lines)
   for name in names:
@@ -127,7 +127,7 @@ def report(
 
 
 def main_grid(
-  lookup: table.Lookup,
+  lookup: main_table.Lookup,
   dataset: str,
   compared: Sequence[comparison.Compared],
 ) -> grids.Grid:
@@ -154,7 +154,7 @@ def main_grid(
 
 
 def subsets_grid(
-  lookup: table.Lookup, dataset: str, metric: str, subsets: Sequence[str]
+  lookup: main_table.Lookup, dataset: str, metric: str, subsets: Sequence[str]
 ) -> grids.Grid:
   """One accuracy for each subset of classes."""
   return grids.by_name(

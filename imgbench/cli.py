@@ -13,11 +13,11 @@ from absl import logging
 import jax
 from ml_collections import config_flags
 
+from imgbench import cache
 from imgbench import config_utils
+from imgbench import environment
 from imgbench import errors
 from imgbench import registry
-from imgbench.bench import environment
-from imgbench.data import cache
 from imgbench.parallel import processes
 
 

@@ -54,9 +54,9 @@ def main(argv: list[str]) -> None:
   del argv
   from imgbench import host_memory
   from imgbench import startup
-  from imgbench.bench import mfu
-  from imgbench.report import tables
+  from imgbench.report import terminal
   from imgbench.train import loop
+  from imgbench.train import mfu
   from imgbench.train import profiling
 
   config, show_traceback = flags.FLAGS.config, flags.FLAGS.traceback
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     )
     group.close()
   if group.first:
-    print(tables.terminal_table(results, config.evaluation.alpha))
+    print(terminal.terminal_table(results, config.evaluation.alpha))
 
 
 def run() -> None:

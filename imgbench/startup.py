@@ -9,7 +9,7 @@ from absl import logging
 import ml_collections
 
 from imgbench import config_utils
-from imgbench.bench import environment as environment_lib
+from imgbench import environment as environment_lib
 
 # NVIDIA's driver lists the GPUs of the machine here, one folder each.
 GPUS = pathlib.Path("/proc/driver/nvidia/gpus")

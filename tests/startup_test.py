@@ -10,9 +10,9 @@ import pytest
 
 from configs import tiny
 from imgbench import config_utils
+from imgbench import environment
 from imgbench import errors
 from imgbench import startup
-from imgbench.bench import environment
 from tests.train import processes
 
 GPU = {
@@ -67,7 +67,7 @@ def test_without_devices_the_line_has_versions_and_commit():
   line = startup.describe(environment.software())
   assert line.startswith("jax ") and f"commit {environment.commit()}" in line
   code = (
-    "from imgbench import startup; from imgbench.bench import environment\n"
+    "from imgbench import startup; from imgbench import environment\n"
     "startup.log_start(environment=environment.software())\n"
     "from jax._src import xla_bridge; assert not xla_bridge._backends"
   )

@@ -36,11 +36,11 @@ from experiments.accelerator import kit as kit_lib
 from experiments.accelerator import output
 from experiments.accelerator import stages as stages_lib
 from imgbench import cli
+from imgbench import environment
 from imgbench import errors
 from imgbench import run_files
 from imgbench import timing
 from imgbench import writers
-from imgbench.bench import environment
 from imgbench.bench import exchange
 
 OK, SKIPPED, FAILED, TIMEOUT = "ok", "skipped", "failed", "timeout"
@@ -278,7 +278,7 @@ class Runner:
     python = (sys.executable, "-m")
     program = subprocess.Popen(
       # Ends with this process, also where that is killed.
-      [*python, "imgbench.launch.child", str(os.getpid()), "-"]
+      [*python, "imgbench.launch.local.child", str(os.getpid()), "-"]
       + [*python, *command],
       cwd=stages_lib.ROOT,
       env=self._variables(tests=command[0] == "pytest"),

@@ -28,8 +28,8 @@ from imgbench import cli
 from imgbench import errors
 from imgbench import timing
 from imgbench.bench import exchange
-from imgbench.bench import launch
 from imgbench.bench import medians
+from imgbench.bench import processes
 from imgbench.bench import rows
 from imgbench.bench import time_to_accuracy
 
@@ -133,7 +133,7 @@ def build_sides(
   ours = turns.Side(
     OURS,
     {"framework": OURS, "name": values.config},
-    launch.Launcher(
+    processes.Launcher(
       module="experiments.accelerator.cifar_worker",
       root=_ROOT,
       # The baseline needs memory of the same GPU.
@@ -146,11 +146,11 @@ def build_sides(
   baseline = turns.Side(
     BASELINE,
     {"framework": "torch-compile", "name": BASELINE},
-    launch.Launcher(
+    processes.Launcher(
       module="experiments.accelerator.airbench",
-      python=launch.peer_python(values.airbench_python),
+      python=processes.peer_python(values.airbench_python),
       root=_ROOT,
-      files=(*launch.PEER_FILES, *files),
+      files=(*processes.PEER_FILES, *files),
     ),
     {
       "script": str(pathlib.Path(values.airbench).resolve()),

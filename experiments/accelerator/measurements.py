@@ -10,13 +10,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from experiments.accelerator import stages
+from imgbench import peaks
 from imgbench.bench import exchange
 from imgbench.bench import micro
-from imgbench.bench import peaks
 from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench import summaries
-from imgbench.testbed import grids
+from imgbench.tables import grids
 
 SECONDS, SHARE, IMAGES = "s", "share", "images/s"
 # Name of a measurement -> bound and goal of the full suite.

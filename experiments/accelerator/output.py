@@ -21,16 +21,16 @@ from experiments.accelerator import profiles
 from experiments.accelerator import stages
 from imgbench import run_files
 from imgbench import writers
-from imgbench.bench import report
 from imgbench.bench import rows
 from imgbench.bench import runner
-from imgbench.testbed import grids
+from imgbench.bench.pages import html_report
+from imgbench.tables import grids
 
 RESULTS, PROFILES = "accelerator.json", "profiles.md"
 RAW, TRACES = "raw.tar.xz", "traces.tar.xz"
 # Most wanted first: where fewer files are allowed the last ones are left out.
 FILES = (
-  *(RESULTS, rows.ROWS, rows.ENVIRONMENT, rows.CONFIG, report.PAGE, RAW),
+  *(RESULTS, rows.ROWS, rows.ENVIRONMENT, rows.CONFIG, html_report.PAGE, RAW),
   *(PROFILES, TRACES),
 )
 
@@ -104,7 +104,7 @@ def finish(
   if traces.is_dir():
     left_out += _pack(traces, out / TRACES, limits.file_bytes)
   # What has been measured must not depend on how it is shown.
-  for name, make in ((report.PAGE, _page), (PROFILES, _profiles)):
+  for name, make in ((html_report.PAGE, _page), (PROFILES, _profiles)):
     try:
       if (path := make(suite, out)) is not None:
         shutil.copy(path, out / name)
@@ -134,7 +134,7 @@ def _page(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
   for name in (rows.ROWS, rows.ENVIRONMENT, rows.CONFIG):
     if (out / name).exists():
       shutil.copy(out / name, folder / name)
-  return report.write(folder)
+  return html_report.write(folder)
 
 
 def _profiles(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:

@@ -7,7 +7,7 @@ import re
 import jax
 
 from imgbench.bench import row_text
-from imgbench.testbed import grids
+from imgbench.tables import grids
 
 # Of a device's plane the lines that hold operations one after the other, the
 # first that there are; of a CPU those of its threads.

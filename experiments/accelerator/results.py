@@ -22,7 +22,7 @@ from experiments.accelerator import stages
 from imgbench import cli
 from imgbench import errors
 from imgbench.bench import rows
-from imgbench.testbed import grids
+from imgbench.tables import grids
 
 FOLDER = stages.ROOT / "experiments" / "results"
 BEGIN, END = "<!-- accelerators -->\n", compile_only_v5e.END

@@ -19,7 +19,7 @@ from imgbench import errors
 from imgbench import timing
 from imgbench import writers
 from imgbench.bench import exchange
-from imgbench.bench import launch
+from imgbench.bench import processes
 from imgbench.bench import rows
 from imgbench.bench import summaries
 
@@ -44,11 +44,11 @@ class Side:
 
   name: str
   key: dict[str, Any]
-  launcher: launch.Launcher
+  launcher: processes.Launcher
   begin: dict[str, Any]
   status: str = exchange.OK
   message: str = ""
-  process: launch.Conversation | None = None
+  process: processes.Conversation | None = None
   run_s: list[float] = dataclasses.field(default_factory=list)
 
   @property

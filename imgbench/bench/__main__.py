@@ -30,8 +30,8 @@ from imgbench import run_files
 from imgbench import startup
 from imgbench import writers
 from imgbench.bench import exchange
-from imgbench.bench import launch
 from imgbench.bench import points as points_lib
+from imgbench.bench import processes
 from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench import run_settings
@@ -73,7 +73,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def describe_machine(launcher: launch.Launcher) -> dict[str, Any]:
+def describe_machine(launcher: processes.Launcher) -> dict[str, Any]:
   """Returns the environment as a process of its own sees it.
 
   This process must not take the accelerator that the others measure.
@@ -87,7 +87,7 @@ def describe_machine(launcher: launch.Launcher) -> dict[str, Any]:
   return result["environment"]
 
 
-def describe_peers(config, launcher: launch.Launcher) -> dict[str, Any]:
+def describe_peers(config, launcher: processes.Launcher) -> dict[str, Any]:
   """Returns what is known of PyTorch; empty where no point needs it."""
   asked = [
     f for f in points_lib.check(config)["frameworks"] if f != points_lib.OURS
@@ -152,7 +152,7 @@ def run_benchmark(
     InputError: what does not fit, before anything is measured.
   """
   points_lib.check(config)
-  ours, theirs = launch.Launcher(), launch.peer_launcher()
+  ours, theirs = processes.Launcher(), processes.peer_launcher()
   environment = describe_machine(ours)
   how = points_lib.how(config)
   startup.log_start(how, config_file, environment=environment)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from imgbench import errors
-from imgbench.bench import peaks
+from imgbench import peaks
 
 
 @dataclasses.dataclass(frozen=True)

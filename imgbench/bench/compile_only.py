@@ -32,15 +32,15 @@ import jax
 
 from imgbench import cli
 from imgbench import config_utils
+from imgbench import environment
 from imgbench import errors
 from imgbench import startup
 from imgbench import timing
 from imgbench import writers
 from imgbench.bench import accelerators
-from imgbench.bench import collectives
-from imgbench.bench import environment
-from imgbench.bench import kernels
-from imgbench.bench import programs
+from imgbench.bench.hlo import collectives
+from imgbench.bench.hlo import kernels
+from imgbench.bench.hlo import programs
 
 PROGRAMS = ("train", "eval", "infer")
 # Without a device there is nothing to tune on, and Triton's products need it.

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from imgbench import errors
 from imgbench import models
+from imgbench import peaks
 from imgbench.bench import micro
-from imgbench.bench import peaks
 from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import summaries

@@ -26,9 +26,9 @@ from imgbench import errors
 from imgbench import startup
 from imgbench import writers
 from imgbench.bench import exchange
-from imgbench.bench import launch
 from imgbench.bench import medians
 from imgbench.bench import points as points_lib
+from imgbench.bench import processes
 from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import runner
@@ -213,12 +213,12 @@ def _steps_only(config):
   return config
 
 
-def _launcher(root: pathlib.Path) -> launch.Launcher:
+def _launcher(root: pathlib.Path) -> processes.Launcher:
   # Without it the current folder comes first on the path, whatever `root` is.
-  return launch.Launcher(root=root, variables={"PYTHONSAFEPATH": "1"})
+  return processes.Launcher(root=root, variables={"PYTHONSAFEPATH": "1"})
 
 
-def _environment(launcher: launch.Launcher) -> dict[str, Any]:
+def _environment(launcher: processes.Launcher) -> dict[str, Any]:
   result = launcher({"kind": "environment"}, _DESCRIBE_S)
   if result["status"] != exchange.OK:
     raise errors.RunError(

@@ -15,15 +15,15 @@ from typing import Any
 
 from absl import logging
 
+from imgbench import cache
+from imgbench import environment
 from imgbench import timing
-from imgbench.bench import environment
 from imgbench.bench import exchange
 from imgbench.bench import facts as facts_lib
 from imgbench.bench import points as points_lib
 from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import summaries
-from imgbench.data import cache
 
 TRACES = "traces"
 # Statuses that another try, or an installation, may mend.

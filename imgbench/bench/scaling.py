@@ -14,10 +14,10 @@ The training step of the config on one batch that is on the devices already
   device over the time of all and their number.
 Measured in turn, round by round, each round against one device in the same
 round. Beside the times stand what devices send by the compiled program and what
-they need to (imgbench.bench.need), and the program's memory.
+they need to (imgbench.bench.hlo.need), and the program's memory.
 
 collectives_ms is the time of the same collectives one after the other with
-nothing beside them (imgbench.bench.replay): what they add to a step at most,
+nothing beside them (imgbench.bench.hlo.replay): what they add to a step at most,
 where the compiler lets them run beside other work less.
 
 CPU devices share the cores of the machine: with more devices than cores each
@@ -41,16 +41,16 @@ import numpy as np
 
 from imgbench import cli
 from imgbench import config_utils
+from imgbench import environment
 from imgbench import errors
 from imgbench import host_memory
 from imgbench import startup
 from imgbench import timing
-from imgbench.bench import collectives
 from imgbench.bench import compile_only
-from imgbench.bench import environment
-from imgbench.bench import programs
 from imgbench.bench import record
-from imgbench.bench import replay
+from imgbench.bench.hlo import collectives
+from imgbench.bench.hlo import programs
+from imgbench.bench.hlo import replay
 
 STRATEGIES = ("jit", "fsdp", "pmap")
 WEAK, STRONG = "weak", "strong"

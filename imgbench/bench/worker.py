@@ -19,10 +19,10 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from imgbench import environment
 from imgbench import errors
 from imgbench import host_memory
 from imgbench import timing
-from imgbench.bench import environment
 from imgbench.bench import exchange
 from imgbench.bench import measure
 from imgbench.bench import memory

@@ -23,10 +23,10 @@ def build_source(
     InputError: unknown split or option, missing or foreign folder.
   """
   if name == "scenes":
-    from imgbench.data import scenes
+    from imgbench.data import scene_source
 
     return registry.call(
-      "data set 'scenes'", scenes.ScenesSource, split=split, **options
+      "data set 'scenes'", scene_source.ScenesSource, split=split, **options
     )
   from imgbench.data import encoded
   from imgbench.data import tfds

@@ -11,8 +11,8 @@ import os
 import numpy as np
 import tensorflow_datasets
 
+from imgbench import cache
 from imgbench import errors
-from imgbench.data import cache
 from imgbench.data import records
 from imgbench.data import source
 from imgbench.data import tfds_folder

@@ -17,8 +17,8 @@ from absl import logging
 import numpy as np
 import tensorflow_datasets
 
+from imgbench import cache
 from imgbench import errors
-from imgbench.data import cache
 from imgbench.data import image_decode
 from imgbench.data import records
 from imgbench.data import source

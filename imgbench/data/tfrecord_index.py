@@ -21,8 +21,8 @@ from absl import logging
 import google_crc32c
 import numpy as np
 
+from imgbench import cache
 from imgbench import errors
-from imgbench.data import cache
 
 _VERSION = 1
 _HEADER = 12  # length and its checksum

@@ -51,7 +51,7 @@ def executor_module(name: str):
     raise errors.InputError(
       f"--executor={name}: unknown; {registry.near_names(name, EXECUTORS)}"
     )
-  return importlib.import_module(f"imgbench.launch.{name}")
+  return importlib.import_module(f"imgbench.launch.{name}.executor")
 
 
 def define_flags(

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import functools
 
 from imgbench import writers
-from imgbench.report import entries
 from imgbench.report import html_sets
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import pictures
 from imgbench.report import selection
-from imgbench.report import text
+from imgbench.tables import entries
+from imgbench.tables import text
 
 MAX_CHARTED = 4  # accuracies in the charts of subsets; the table has all
 MAX_SUBSETS = 5  # in a chart where they are told apart by colour

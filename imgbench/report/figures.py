@@ -8,8 +8,8 @@ import numpy as np
 
 from imgbench.report import inputs
 from imgbench.report import selection
-from imgbench.report import text
-from imgbench.report import themes
+from imgbench.tables import text
+from imgbench.tables import themes
 
 _WIDTH = 10.0  # inches of every full-width figure
 _COLUMNS = 6  # of the mistakes

@@ -7,8 +7,8 @@ from matplotlib import ticker
 import numpy as np
 
 from imgbench.report import probabilities
-from imgbench.report import text
-from imgbench.report import themes
+from imgbench.tables import text
+from imgbench.tables import themes
 
 _WIDTH = 10.0  # inches, as all figures of a page
 _COLUMNS = 4  # of classes

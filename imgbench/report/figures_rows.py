@@ -7,11 +7,11 @@ import dataclasses
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
-from imgbench.report import entries
 from imgbench.report import inputs
 from imgbench.report import selection
-from imgbench.report import text
-from imgbench.report import themes
+from imgbench.tables import entries
+from imgbench.tables import text
+from imgbench.tables import themes
 
 _WIDTH = 10.0  # inches, as all figures of a page
 

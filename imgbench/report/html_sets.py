@@ -4,10 +4,10 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from imgbench.report import entries
 from imgbench.report import html_tables
 from imgbench.report import selection
-from imgbench.report import text
+from imgbench.tables import entries
+from imgbench.tables import text
 
 # (heading, rows): what the lines below a heading show; "" is no heading.
 Group = tuple[str, Sequence[entries.Row]]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import json
 
-from imgbench.report import entries
 from imgbench.report import inputs
 from imgbench.report import selection
-from imgbench.report import text
+from imgbench.tables import entries
+from imgbench.tables import text
 
 UNREVIEWED = (
   "Never reviewed: top-1 predictions whose label no reviewer has judged for the"

@@ -13,8 +13,8 @@ import numpy as np
 from imgbench import errors
 from imgbench import paths
 from imgbench import writers
-from imgbench.report import entries
 from imgbench.report import probabilities
+from imgbench.tables import entries
 
 _CLASS_NUMBERS = (
   "precision",

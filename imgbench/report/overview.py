@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import re
 
 from imgbench import paths
-from imgbench.report import entries
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import selection
-from imgbench.report import text
+from imgbench.tables import entries
+from imgbench.tables import text
 
 _CONFIG_FLAG = re.compile(r"--?config[= ]'?([^\s']+)")
 _MAX_WARNINGS = 8  # shown at once; the others are folded

@@ -15,7 +15,7 @@ from imgbench.report import overview
 from imgbench.report import pictures
 from imgbench.report import recommendations
 from imgbench.report import selection
-from imgbench.report import text
+from imgbench.tables import text
 
 MAX_MATRIX = 40  # classes up to which a confusion matrix can be read
 MAX_PAIRS = 25

@@ -15,8 +15,8 @@ from imgbench.report import figures
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import selection
-from imgbench.report import text
-from imgbench.report import themes
+from imgbench.tables import text
+from imgbench.tables import themes
 
 ImageLookup = Callable[[str, np.ndarray], np.ndarray]
 MAX_MISTAKES = 18

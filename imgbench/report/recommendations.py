@@ -8,13 +8,13 @@ under distribution shift. A run shows what it has of them.
 from collections.abc import Sequence
 import functools
 
-from imgbench.report import entries
 from imgbench.report import html_sets
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import pictures
 from imgbench.report import selection
-from imgbench.report import text
+from imgbench.tables import entries
+from imgbench.tables import text
 
 TITLE = "Beyond top-1 accuracy"
 

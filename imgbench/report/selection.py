@@ -6,10 +6,10 @@ import hashlib
 
 import numpy as np
 
-from imgbench.report import entries
 from imgbench.report import inputs
 from imgbench.report import probabilities
-from imgbench.report import text
+from imgbench.tables import entries
+from imgbench.tables import text
 
 # Beside the accuracies in the first table of results.
 _MAIN = ("nll", "ece", "macro_f1", "macro_average_precision")

@@ -12,11 +12,11 @@ import jax
 import ml_collections
 
 from imgbench import config_utils
+from imgbench import environment
 from imgbench import errors
 from imgbench import paths
 from imgbench import run_files
 from imgbench import timing
-from imgbench.bench import environment
 from imgbench.evaluators import base as evaluators_base
 from imgbench.parallel import determinism
 from imgbench.parallel import processes

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgbench.bench import collectives
-from imgbench.bench import hlo
-from imgbench.bench import replay
+from imgbench.bench.hlo import collectives
+from imgbench.bench.hlo import parser
+from imgbench.bench.hlo import replay
 
 P = jax.sharding.PartitionSpec
 D = 8
@@ -150,12 +150,12 @@ def test_what_is_no_program_is_refused():
 
 
 def test_types():
-  assert hlo.parse_type("bf16[2,3]{1,0:T(8,128)(2,1)S(1)}").num_bytes == 12
-  assert hlo.parse_type("pred[]").num_bytes == 1
-  assert hlo.parse_type("s4[3]").num_bytes == 2
-  assert hlo.parse_type("token[]") is None
-  nested = hlo.parse_type("((f32[2], /*index=1*/s32[]), u32[4]{0})")
-  assert [a.shape for a in hlo.arrays(nested)] == [(2,), (), (4,)]
+  assert parser.parse_type("bf16[2,3]{1,0:T(8,128)(2,1)S(1)}").num_bytes == 12
+  assert parser.parse_type("pred[]").num_bytes == 1
+  assert parser.parse_type("s4[3]").num_bytes == 2
+  assert parser.parse_type("token[]") is None
+  nested = parser.parse_type("((f32[2], /*index=1*/s32[]), u32[4]{0})")
+  assert [a.shape for a in parser.arrays(nested)] == [(2,), (), (4,)]
 
 
 def test_collectives_run_by_themselves():

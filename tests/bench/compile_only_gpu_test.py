@@ -21,7 +21,7 @@ from imgbench import config_utils
 from imgbench import errors
 from imgbench import models
 from imgbench.bench import compile_only
-from imgbench.bench import kernels
+from imgbench.bench.hlo import kernels
 from imgbench.parallel import determinism
 from imgbench.train import setup
 from tests.train import processes

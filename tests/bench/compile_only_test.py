@@ -11,10 +11,10 @@ import pytest
 from configs import tiny
 from imgbench import errors
 from imgbench.bench import accelerators
-from imgbench.bench import collectives
 from imgbench.bench import compile_only
-from imgbench.bench import hlo
-from imgbench.bench import programs
+from imgbench.bench.hlo import collectives
+from imgbench.bench.hlo import parser
+from imgbench.bench.hlo import programs
 from tests.train import processes
 
 
@@ -57,7 +57,7 @@ def test_bounds_by_hand():
 
 def test_collectives_alike_are_one_row():
   one = lambda kind, size, source: collectives.Collective(
-    kind, (hlo.Array("f32", (size,)),), 8, 1, False, source
+    kind, (parser.Array("f32", (size,)),), 8, 1, False, source
   )
   rows = compile_only.grouped(
     [

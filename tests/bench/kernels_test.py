@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from imgbench.bench import hlo
-from imgbench.bench import kernels
+from imgbench.bench.hlo import kernels
+from imgbench.bench.hlo import parser
 
 # Written by hand in the forms of XLA:GPU: fusions that slice, update in place
 # and scatter, library calls with workspace, a loop of three rounds.
@@ -32,7 +32,7 @@ EXPECTED = {
 
 
 def test_every_kernel_is_counted_with_its_bytes_and_flops():
-  found = kernels.find(hlo.parse(TEXT))
+  found = kernels.find(parser.parse(TEXT))
   counted = {one.name: (one.num_bytes, one.flops, one.times) for one in found}
   assert len(found) == len(counted)
   assert counted == EXPECTED

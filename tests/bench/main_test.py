@@ -10,7 +10,7 @@ import pytest
 from configs import bench
 from imgbench import errors
 from imgbench.bench import __main__ as program
-from imgbench.bench import launch
+from imgbench.bench import processes
 from imgbench.bench import rows
 from tests.bench import model_work_test
 
@@ -106,7 +106,7 @@ def test_bad_input_ends_in_one_line_before_anything_starts(tmp_path):
     *(sys.executable, "-m", "imgbench.bench", "--config=configs/bench.py"),
     *(f"--out={tmp_path / 'out'}", "--config.models=resnet18,resnet55"),
   ]
-  root = launch.Launcher().root
+  root = processes.Launcher().root
   ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
   assert ended.returncode == errors.EXIT_USAGE
   (line,) = [x for x in ended.stderr.splitlines() if "error" in x]

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from imgbench.bench import collectives
-from imgbench.bench import need
+from imgbench.bench.hlo import collectives
+from imgbench.bench.hlo import need
 from imgbench.parallel import placement
 from imgbench.train import state as state_lib
 

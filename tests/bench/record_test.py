@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from imgbench.bench import environment
+from imgbench import environment
 from imgbench.bench import record
 
 

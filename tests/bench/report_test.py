@@ -10,13 +10,13 @@ from PIL import Image
 import pytest
 
 from imgbench import errors
-from imgbench.bench import report
-from imgbench.bench import report_roofline
-from imgbench.bench import report_selection as select
-from imgbench.bench import report_tables as tables
 from imgbench.bench import row_text
 from imgbench.bench import rows
-from imgbench.report import themes
+from imgbench.bench.pages import html_report
+from imgbench.bench.pages import roofline
+from imgbench.bench.pages import row_tables as tables
+from imgbench.bench.pages import selection as select
+from imgbench.tables import themes
 from tests.bench import row_samples
 from tests.report import page_test
 from tests.train import processes
@@ -29,7 +29,7 @@ def whole(tmp_path_factory):
   folder = tmp_path_factory.mktemp("bench")
   machine = row_samples.Machine()
   row_samples.write(folder, row_samples.all_rows(machine), machine)
-  return folder, report.write(folder).read_text()
+  return folder, html_report.write(folder).read_text()
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def small_figures(monkeypatch):
 def written(folder, made):
   machine = row_samples.Machine()
   row_samples.write(folder, made, machine)
-  return page_test.Parser(report.write(folder).read_text())
+  return page_test.Parser(html_report.write(folder).read_text())
 
 
 def test_page_loads_nothing_and_runs_nothing(whole):
@@ -85,7 +85,7 @@ def test_figures_lie_beside_the_page(whole):
 
 
 def test_markdown_is_for_a_readme(whole):
-  text = (whole[0] / report.MARKDOWN).read_text()
+  text = (whole[0] / html_report.MARKDOWN).read_text()
   assert text.startswith("# 4 × Chip X\n") and "JAX: 0.11.2" in text
   tables_found = re.findall(r"(?:^\|.*\|$\n)+", text, re.MULTILINE)
   assert len(tables_found) == 7
@@ -98,7 +98,7 @@ def test_markdown_is_for_a_readme(whole):
 
 def test_a_page_is_the_same_every_time(whole, tmp_path):
   folder, page = whole
-  assert report.write(folder).read_text() == page
+  assert html_report.write(folder).read_text() == page
 
 
 def test_only_what_is_there_has_a_section(tmp_path, small_figures):
@@ -111,7 +111,7 @@ def test_only_what_is_there_has_a_section(tmp_path, small_figures):
   page = written(tmp_path / "failed", [failed])
   assert "0 of 1 measured" in page.text and HOSTILE in page.text
   assert not page.loads
-  markdown = (tmp_path / "failed" / report.MARKDOWN).read_text()
+  markdown = (tmp_path / "failed" / html_report.MARKDOWN).read_text()
   assert r"</script> \| $" in markdown
 
 
@@ -136,7 +136,7 @@ def test_rows_that_know_little_are_drawn(tmp_path, small_figures):
 def test_folders_without_an_environment_have_a_page(tmp_path, small_figures):
   row = row_samples.Machine().image_row(row_samples.key())
   rows.append(tmp_path, row)
-  page = page_test.Parser(report.write(tmp_path).read_text())
+  page = page_test.Parser(html_report.write(tmp_path).read_text())
   assert tmp_path.name in page.text
 
 
@@ -200,8 +200,8 @@ def test_machines_of_many_devices_have_figures(tmp_path, small_figures):
 
 def test_the_roof_is_what_shares_are_of():
   machine = row_samples.Machine()
-  found = report_roofline.shown(list(row_samples.all_rows(machine)))
-  roof = report_roofline.roof(found)
+  found = roofline.shown(list(row_samples.all_rows(machine)))
+  roof = roofline.roof(found)
   assert roof.bandwidth == pytest.approx(3.4e12)
   expected = {"datasheet": 9.9e14, "measured": 0.8 * 9.9e14}
   assert roof.peaks == pytest.approx(expected)
@@ -209,7 +209,7 @@ def test_the_roof_is_what_shares_are_of():
 
 def test_figures_of_many_rows_show_one_batch():
   made = list(row_samples.image_rows(row_samples.Machine()))
-  assert {r.key.batch for r in report_roofline.shown(made)} == {256}
+  assert {r.key.batch for r in roofline.shown(made)} == {256}
   half = row_samples.key(dtype="float32", matmul_precision="highest")
   made.append(row_samples.Machine().image_row(half))
   shown = select.ours_in_first_precision(select.compiled(made))
@@ -247,7 +247,7 @@ def test_the_program_says_where_the_page_is(tmp_path):
   )
   done = run(str(tmp_path / "rows"))
   assert done.returncode == 0, done.stderr
-  assert done.stdout.strip() == str(tmp_path / "rows" / report.PAGE)
+  assert done.stdout.strip() == str(tmp_path / "rows" / html_report.PAGE)
   bad = run()
   assert bad.returncode == 2 and "expected one folder" in bad.stderr
 
@@ -255,4 +255,4 @@ def test_the_program_says_where_the_page_is(tmp_path):
 def test_folders_without_rows_are_refused(tmp_path):
   (tmp_path / rows.ENVIRONMENT).write_text(json.dumps({}))
   with pytest.raises(errors.InputError, match=r"no rows\.jsonl"):
-    report.write(tmp_path)
+    html_report.write(tmp_path)

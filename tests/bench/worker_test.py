@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from imgbench import timing
-from imgbench.bench import launch
 from imgbench.bench import measure
 from imgbench.bench import micro
+from imgbench.bench import processes
 from imgbench.bench import rows
 from tests.bench import model_work_test
 
@@ -68,7 +68,7 @@ def test_a_synthetic_point_needs_no_reader_of_data_sets(tmp_path, task):
     input=json.dumps(request(key)),
     text=True,
     check=True,
-    cwd=launch.Launcher().root,
+    cwd=processes.Launcher().root,
   )
   result = json.loads(path.read_text())
   assert result["status"] == "ok", result["message"]
@@ -83,7 +83,7 @@ def test_programs_are_found_again_by_the_next_process(tmp_path):
     begin_cache=str(tmp_path / "begin"),
     profile=str(tmp_path / "trace"),
   )
-  found = [launch.Launcher()(asked, 300) for _ in range(2)]
+  found = [processes.Launcher()(asked, 300) for _ in range(2)]
   assert [r["process"]["compile_cached"] for r in found] == [False, True]
   # The step's folder holds the step alone.
   programs = [p.name for p in (tmp_path / "step").glob("*-cache")]
@@ -98,9 +98,11 @@ def test_the_form_of_attention_is_told_and_cudnn_is_refused():
   recipe = lambda **more: model_work_test.recipe(
     model_settings={"vit_ti16": settings | more}
   )
-  found = launch.Launcher()(request(key, recipe=recipe()), 300)
+  found = processes.Launcher()(request(key, recipe=recipe()), 300)
   assert (found["status"], found["attention"]) == ("ok", "plain")
-  found = launch.Launcher()(request(key, recipe=recipe(attention="cudnn")), 300)
+  found = processes.Launcher()(
+    request(key, recipe=recipe(attention="cudnn")), 300
+  )
   assert found["status"] == "refused"
   assert found["message"] == (
     "attention: expected auto or plain, got 'cudnn': cuDNN needs an NVIDIA GPU,"
@@ -109,7 +111,7 @@ def test_the_form_of_attention_is_told_and_cudnn_is_refused():
 
 
 def test_bad_input_and_too_little_memory_are_told(tmp_path):
-  worker = launch.Launcher()
+  worker = processes.Launcher()
   key = dataclasses.replace(model_work_test.KEY, devices=99)
   refused = worker(request(key), 300)
   assert refused["status"] == "refused"
@@ -124,11 +126,11 @@ def test_bad_input_and_too_little_memory_are_told(tmp_path):
 
 
 def test_the_environment_says_what_numbers_depend_on():
-  found = launch.Launcher()({"kind": "environment"}, 300)["environment"]
+  found = processes.Launcher()({"kind": "environment"}, 300)["environment"]
   assert found["platform"] == "cpu"
   assert found["driver"] and found["host"]
   assert found["versions"]["jax"] == jax.__version__
-  assert pathlib.Path(launch.Launcher().root, "imgbench").is_dir()
+  assert pathlib.Path(processes.Launcher().root, "imgbench").is_dir()
 
 
 @pytest.mark.parametrize("name", micro.NAMES)

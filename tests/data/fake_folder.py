@@ -19,13 +19,11 @@ import time
 
 import pytest
 
-from imgbench.data import fake_imagenet
-from imgbench.data import fake_imagenet_plan
+from imgbench.prepare.fake_imagenet import __main__ as fake_imagenet
+from imgbench.prepare.fake_imagenet import plan
 from tests.train import processes
 
-PLAN = fake_imagenet_plan.Plan(
-  image_size=(64, 48), train_per_class=2, oddities=True
-)
+PLAN = plan.Plan(image_size=(64, 48), train_per_class=2, oddities=True)
 SETS = (
   "imagenet2012",
   "imagenet2012_multilabel",
@@ -90,7 +88,7 @@ def _key() -> str:
   """Names the folder by all that its contents depend on."""
   digest = hashlib.sha256()
   sources = pathlib.Path(fake_imagenet.__file__).parent
-  for path in sorted(sources.glob("fake_imagenet*.py")):
+  for path in sorted(sources.glob("*.py")):
     digest.update(path.read_bytes())
   version = importlib.metadata.version("tensorflow-datasets")
   digest.update(f"{_VERSION} {PLAN} {SETS} {version}".encode())

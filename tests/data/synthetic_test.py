@@ -6,8 +6,8 @@ import pytest
 
 from imgbench import data
 from imgbench import errors
-from imgbench.data import prepare_files
 from imgbench.data import synthetic
+from imgbench.prepare import files
 from tests.data import pipeline_test
 from tests.data import tiny_tfds
 
@@ -46,7 +46,7 @@ def test_a_marked_folder_is_synthetic(tmp_path, kind):
 def drawn(folder, name="imagenet_a", given=()):
   """What was drawn of the files that a set is prepared from."""
   builder = types.SimpleNamespace(url_infos={})
-  inputs = prepare_files.Inputs(folder, dict(given))
+  inputs = files.Inputs(folder, dict(given))
   return inputs.drawn(name, builder)
 
 

@@ -7,19 +7,19 @@ import re
 from absl import flags
 import pytest
 
-from imgbench.testbed import comparison
-from imgbench.testbed import error_ratios
-from imgbench.testbed import fits
-from imgbench.testbed import hard_images
-from imgbench.testbed import mistakes_grids
-from imgbench.testbed import mistakes_tables
-from imgbench.testbed import multilabel_tables
-from imgbench.testbed import own
-from imgbench.testbed import paired_table
-from imgbench.testbed import ranks
-from imgbench.testbed import review_statistics
-from imgbench.testbed import shifts
-from imgbench.testbed import table
+from imgbench.papers import comparison
+from imgbench.papers import error_ratios
+from imgbench.papers import fits
+from imgbench.papers import hard_images
+from imgbench.papers import main_table
+from imgbench.papers import paired_table
+from imgbench.papers import ranks
+from imgbench.papers import review_statistics
+from imgbench.papers import shifts
+from imgbench.papers.machine_accuracy import results
+from imgbench.papers.mistakes import counted
+from imgbench.papers.mistakes import grids
+from imgbench.papers.readers import own
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = ROOT.joinpath("docs/papers.md").read_text()
@@ -30,21 +30,21 @@ SCRIPTS = sorted(
   if "program.run(" in path.read_text()
 )
 COLUMNS = {
-  "table.csv": table.COLUMNS,
+  "table.csv": main_table.COLUMNS,
   "drops.csv": shifts.COLUMNS,
   "ratios.csv": error_ratios.COLUMNS,
   "ranks.csv": ranks.COLUMNS,
   "fits.csv": fits.COLUMNS,
   "comparison.csv": comparison.COLUMNS,
   "paired.csv": paired_table.COLUMNS,
-  "robustness.csv": multilabel_tables.ROBUSTNESS_COLUMNS,
-  "summary.csv": multilabel_tables.SUMMARY_COLUMNS,
+  "robustness.csv": results.ROBUSTNESS_COLUMNS,
+  "summary.csv": results.SUMMARY_COLUMNS,
   "statistics.csv": review_statistics.COLUMNS,
   "mistakes.csv": hard_images.IMAGE_COLUMNS,
   "mistakes_by_subset.csv": hard_images.COUNT_COLUMNS,
   "hardest_classes.csv": hard_images.CLASS_COLUMNS,
-  "overlap.csv": mistakes_tables.Overlap._fields,
-  "pairs.csv": mistakes_grids.PAIR_COLUMNS,
+  "overlap.csv": counted.Overlap._fields,
+  "pairs.csv": grids.PAIR_COLUMNS,
 }
 
 

@@ -8,13 +8,15 @@ import pytest
 
 from imgbench import errors
 from imgbench import parallel
-from imgbench.data import scenes
+from imgbench.data import scene_source
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import classification
 from imgbench.evaluators import splits
 
-SPLIT = scenes.ScenesSource("validation", image_size=16, validation_examples=50)
+SPLIT = scene_source.ScenesSource(
+  "validation", image_size=16, validation_examples=50
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from imgbench.metrics import drops
 from imgbench.metrics import ratios
 from tests.data import shared_files
 from tests.experiments import scripts
-from tests.testbed import cifar_files
+from tests.papers import cifar_files
 
 
 def rows(path):

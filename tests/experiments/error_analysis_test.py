@@ -8,7 +8,7 @@ from experiments import error_analysis
 from imgbench import errors
 from tests.data import shared_files
 from tests.experiments import scripts
-from tests.testbed import mistakes_files
+from tests.papers import mistakes_files
 
 
 def rows(path):

@@ -9,15 +9,15 @@ from PIL import Image
 import pytest
 
 from experiments import multilabel
+from experiments.benchmarks.paper_scripts import clone
 from imgbench import errors
-from imgbench.bench import testbed_clone
 from imgbench.labels import classes
-from imgbench.testbed import datasets
-from imgbench.testbed import program
+from imgbench.papers import program
+from imgbench.papers.readers import datasets
 from tests.data import shared_files
 from tests.experiments import scripts
-from tests.testbed import clones
-from tests.testbed import human_files
+from tests.papers import clones
+from tests.papers import human_files
 
 VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
 MODELS = human_files.MODELS
@@ -59,15 +59,15 @@ def _ranking(model, first, labels):
 @pytest.fixture(name="repo", scope="module")
 def small_clone(tmp_path_factory):
   folder = tmp_path_factory.mktemp("clone")
-  testbed_clone.write_class_info(folder)
+  clone.write_class_info(folder)
   for name, ids, labels, first in (
     (VAL, VAL_IDS, VAL_LABELS, 0),
     (V2, V2_IDS, V2_LABELS, 7),
   ):
-    testbed_clone.write_dataset(folder, name, ids, labels)
+    clone.write_dataset(folder, name, ids, labels)
     for model in MODELS:
       ranking = _ranking(model, first, labels)
-      testbed_clone.write_predictions(folder, name, model, ranking)
+      clone.write_predictions(folder, name, model, ranking)
   return folder
 
 
@@ -191,7 +191,7 @@ def test_four_definitions_like_counting_image_by_image(with_json):
 def test_every_class_with_an_image_defines_tfds(tmp_path):
   """Two images of each class, three of a tenth of them."""
   labels = np.repeat(np.arange(1000), np.where(np.arange(1000) % 10, 2, 3))
-  ids = testbed_clone.image_ids(VAL, len(labels))
+  ids = clone.image_ids(VAL, len(labels))
   rng = np.random.default_rng(0)
   rankings = {m: clones.ranking_of(labels, 0.7, i) for i, m in enumerate("ab")}
   repo = clones.write(tmp_path / "clone", {VAL: (labels, rankings)})
@@ -390,10 +390,10 @@ def test_sets_of_equal_images_are_compared_once(repo, tmp_path, capsys):
   shutil.copytree(repo, folder)
   ids, labels = VAL_IDS[:-1], VAL_LABELS[:-1]
   name = datasets.VALIDATION_20K
-  testbed_clone.write_dataset(folder, name, ids, labels)
+  clone.write_dataset(folder, name, ids, labels)
   for model in MODELS:
     ranking = _ranking(model, 0, labels)
-    testbed_clone.write_predictions(folder, name, model, ranking)
+    clone.write_predictions(folder, name, model, ranking)
   path = human_files.write_json(tmp_path / "h.json")
   args = (f"--repo={folder}", f"--annotations={path}")
   scripts.main(multilabel, tmp_path / "out", *args)

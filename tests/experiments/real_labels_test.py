@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from experiments import real_labels
+from experiments.benchmarks.paper_scripts import clone
 from imgbench import errors
-from imgbench.bench import testbed_clone
-from imgbench.testbed import program
+from imgbench.papers import program
 from tests.data import shared_files
 from tests.experiments import scripts
-from tests.testbed import clones
+from tests.papers import clones
 
 VAL = clones.VALIDATION
 REAL, CLASS_MEAN = "real_accuracy", "real_accuracy.class_mean"
@@ -47,7 +47,7 @@ def small_inputs(tmp_path_factory):
   )
   sets = [[7]] * 50_000
   by_image = {}
-  for i, name in enumerate(testbed_clone.image_ids(VAL, len(labels))):
+  for i, name in enumerate(clone.image_ids(VAL, len(labels))):
     of_image = [int(labels[i])]
     if i % 2:
       of_image.append(int(good[i, 0] + 1) % 1000)

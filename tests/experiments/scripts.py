@@ -7,7 +7,7 @@ import sys
 
 from absl import flags
 
-from imgbench.testbed import program
+from imgbench.papers import program
 from tests.train import processes
 
 

@@ -5,11 +5,17 @@ import subprocess
 import sys
 
 from imgbench import errors
-from imgbench.launch import slots
+from imgbench.launch.local import slots
 
 
 def child(launcher: int, cores: str, code: str) -> subprocess.CompletedProcess:
-  head = [sys.executable, "-m", "imgbench.launch.child", str(launcher), cores]
+  head = [
+    sys.executable,
+    "-m",
+    "imgbench.launch.local.child",
+    str(launcher),
+    cores,
+  ]
   return subprocess.run(
     [*head, sys.executable, "-c", code], capture_output=True, text=True
   )

@@ -14,8 +14,8 @@ import pytest
 
 from imgbench import errors
 from imgbench.launch import locks
-from imgbench.launch import slots
 from imgbench.launch import units
+from imgbench.launch.local import slots
 from tests.launch import sweeps
 from tests.train import processes
 

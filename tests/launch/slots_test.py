@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import pytest
 
 from imgbench import errors
-from imgbench.launch import slots
+from imgbench.launch.local import slots
 
 
 def devices(tmp_path, *names: str):

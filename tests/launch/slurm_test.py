@@ -8,9 +8,9 @@ from etils import epath
 import pytest
 
 from imgbench import errors
-from imgbench.launch import slurm
-from imgbench.launch import slurm_script
 from imgbench.launch import units
+from imgbench.launch.slurm import executor
+from imgbench.launch.slurm import script as slurm_script
 
 GOLDEN = pathlib.Path(__file__).with_name("slurm_golden.txt")
 FLAGS = dict(
@@ -158,16 +158,16 @@ def test_flags_that_cannot_be_meant_are_refused(given, said):
 def test_where_there_is_no_slurm_it_says_so(tmp_path, monkeypatch):
   monkeypatch.setenv("PATH", str(tmp_path))
   with pytest.raises(errors.InputError, match="sbatch, .* not found: .* login"):
-    slurm.check(sweep_in(tmp_path), flags_of())
+    executor.check(sweep_in(tmp_path), flags_of())
 
 
 def test_bucket_as_folder_of_the_sweep_is_refused(tmp_path, monkeypatch):
   for name in ("sbatch", "squeue", "scontrol", "scancel"):
     (tmp_path / name).touch(mode=0o755)
   monkeypatch.setenv("PATH", str(tmp_path))
-  slurm.check(sweep_in(tmp_path), flags_of())
+  executor.check(sweep_in(tmp_path), flags_of())
   with pytest.raises(errors.InputError, match="all nodes .* share"):
-    slurm.check(sweep_in("gs://bucket/sweep"), flags_of())
+    executor.check(sweep_in("gs://bucket/sweep"), flags_of())
 
 
 def test_cancel_has_done_its_work_where_runs_are_not_done(
@@ -180,29 +180,29 @@ def test_cancel_has_done_its_work_where_runs_are_not_done(
   squeue.chmod(0o755)
   monkeypatch.setenv("PATH", str(squeue.parent))
   sweep = units.write(sweep_in(tmp_path / "sweep"))
-  assert slurm.cancel(sweep, flags_of()) == errors.EXIT_DONE
+  assert executor.cancel(sweep, flags_of()) == errors.EXIT_DONE
   said = capsys.readouterr().out
   assert "0 jobs were cancelled" in said and "2 waiting" in said
-  assert slurm.status(sweep, flags_of()) == errors.EXIT_FAILED
+  assert executor.status(sweep, flags_of()) == errors.EXIT_FAILED
 
 
 def test_queue_is_read():
   text = "12_0|RUNNING|None\n12_3|PENDING|Nodes required, are DOWN\n\n"
-  assert slurm.read_queue(text) == {
-    "12_0": slurm.Job("RUNNING", "None"),
-    "12_3": slurm.Job("PENDING", "Nodes required, are DOWN"),
+  assert executor.read_queue(text) == {
+    "12_0": executor.Job("RUNNING", "None"),
+    "12_3": executor.Job("PENDING", "Nodes required, are DOWN"),
   }
-  assert slurm.read_queue("") == {}
+  assert executor.read_queue("") == {}
 
 
 def test_notes_of_a_script_are_read(tmp_path):
   unit = units.Unit("one", {}, epath.Path(tmp_path))
-  assert slurm.read_notes(unit) == []
+  assert executor.read_notes(unit) == []
   (tmp_path / slurm_script.NOTES).write_text(
     "2026-01-02T03:04:05.678+00:00 12_3 start node[1-2]\n"
     "2026-01-02T03:05:05.678+00:00 12_3 end 75\n2026-01-0"
   )
-  first, last = slurm.read_notes(unit)
+  first, last = executor.read_notes(unit)
   assert (first.job, first.event, first.text) == ("12_3", "start", "node[1-2]")
   assert (last.event, last.text) == ("end", "75")
   assert units.seconds_between(first.time, last.time) == 60

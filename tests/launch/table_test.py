@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from imgbench import errors
-from imgbench.launch import gather
-from imgbench.launch import groups as groups_lib
-from imgbench.launch import table
-from imgbench.launch import table_figure
 from imgbench.launch import units
+from imgbench.launch.table import __main__ as table
+from imgbench.launch.table import figure as table_figure
+from imgbench.launch.table import gather
+from imgbench.launch.table import groups as groups_lib
 from imgbench.metrics import intervals
 from tests.launch import written_sweep as written
 

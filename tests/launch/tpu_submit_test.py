@@ -12,8 +12,8 @@ import time
 import pytest
 
 from imgbench import errors
-from imgbench.launch import tpu_commands
 from imgbench.launch import units
+from imgbench.launch.tpu import commands
 from tests.launch import sweeps
 
 pytestmark = pytest.mark.slow
@@ -273,5 +273,5 @@ def test_the_printed_program_does_the_same(cloud, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert set(sweeps.states(folder).values()) == {units.DONE}
-  assert (tmp_path / tpu_commands.ARCHIVE).exists()
+  assert (tmp_path / commands.ARCHIVE).exists()
   assert not _left(cloud)

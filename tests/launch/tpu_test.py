@@ -17,17 +17,17 @@ import pytest
 
 from imgbench import errors
 from imgbench.launch import locks
-from imgbench.launch import tpu
-from imgbench.launch import tpu_commands
 from imgbench.launch import units
+from imgbench.launch.tpu import commands
+from imgbench.launch.tpu import executor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-WORKER = ROOT / tpu_commands.WORKER
+WORKER = ROOT / commands.WORKER
 GOLDEN = pathlib.Path(__file__).with_name("tpu_golden.sh")
 DOCS = ROOT / "docs" / "launch.md"
 BUCKET = "gs://my-bucket/sweeps/peaks"
 NEEDED = ("--project=my-project", "--zone=us-west4-a")
-PLACE = tpu_commands.Place(
+PLACE = commands.Place(
   project="my-project",
   zone="us-west4-a",
   accelerator_type="v5litepod-16",
@@ -53,20 +53,20 @@ def _sweep(sweep_dir=BUCKET, config="configs/scenes.py:long"):
 
 def _values(*args):
   values = flags.FlagValues()
-  tpu.define_flags(values)
+  executor.define_flags(values)
   values(["launch", *args])
   return values
 
 
 def _script():
   sweep = _sweep()
-  names = tpu_commands.slice_names("imgbench", sweep, 2)
-  packing = tpu_commands.pack(
+  names = commands.slice_names("imgbench", sweep, 2)
+  packing = commands.pack(
     pathlib.Path("/home/me/imgbench"),
     pathlib.Path("configs/scenes.py"),
-    tpu_commands.ARCHIVE,
+    commands.ARCHIVE,
   )
-  return tpu_commands.script(
+  return commands.script(
     PLACE, sweep, sweep.units, names, packing, "20260801T120000"
   )
 
@@ -87,8 +87,8 @@ def test_a_command_reaches_the_run_as_it_is():
   command = PLACE.run("slice", _sweep(), unit, 3)
   (text,) = [a for a in command if a.startswith("--command=")]
   words = shlex.split(text.removeprefix("--command="))
-  assert words[:3] == ["bash", f"imgbench-code/{tpu_commands.WORKER}", "run"]
-  assert words[3] == tpu_commands.run_name(unit, 3)
+  assert words[:3] == ["bash", f"imgbench-code/{commands.WORKER}", "run"]
+  assert words[3] == commands.run_name(unit, 3)
   assert words[4:] == _sweep().command(unit, python=".venv/bin/python")
 
 
@@ -153,7 +153,7 @@ def test_gcloud_documents_every_flag(source):
 
 
 def test_the_documented_software_is_found():
-  of = tpu_commands.runtime_version
+  of = commands.runtime_version
   assert of("v5litepod-256") == "v2-alpha-tpuv5-lite"
   assert of("v4-8") == "tpu-ubuntu2204-base"
   with pytest.raises(errors.InputError, match="did you mean v5litepod"):
@@ -175,26 +175,26 @@ def test_the_documented_software_is_found():
 )
 def test_bad_input_is_refused(args, sweep, text):
   with pytest.raises(errors.InputError, match=text):
-    tpu.check(_sweep(**sweep), _values(*args))
+    executor.check(_sweep(**sweep), _values(*args))
 
 
 def test_submitting_needs_gcloud_and_printing_does_not(monkeypatch):
   monkeypatch.setenv("PATH", "/nowhere")
   monkeypatch.chdir(ROOT)
   with pytest.raises(errors.InputError, match="gcloud not found"):
-    tpu.check(_sweep(), _values(*NEEDED, "--submit"))
-  tpu.check(_sweep(), _values(*NEEDED))
+    executor.check(_sweep(), _values(*NEEDED, "--submit"))
+  executor.check(_sweep(), _values(*NEEDED))
 
 
 def test_without_submit_the_commands_are_printed(tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(ROOT)
   sweep = _sweep(str(tmp_path))
-  assert tpu.run(sweep, _values(*NEEDED, "--slices=9")) == errors.EXIT_DONE
+  assert executor.run(sweep, _values(*NEEDED, "--slices=9")) == errors.EXIT_DONE
   text = capsys.readouterr().out
   # No more slices than runs; the service's own account; no Spot.
   assert text.count("queued-resources create") == 3
   assert "--spot" not in text and "--service-account" not in text
-  assert not (tmp_path / tpu.SLICES).exists()
+  assert not (tmp_path / executor.SLICES).exists()
 
 
 def test_with_nothing_to_do_a_program_that_does_nothing_is_printed(
@@ -205,7 +205,7 @@ def test_with_nothing_to_do_a_program_that_does_nothing_is_printed(
   for unit in sweep.units:
     unit.workdir.mkdir()
     (unit.workdir / "status.json").write_text('{"state": "done"}')
-  assert tpu.run(sweep, _values(*NEEDED)) == errors.EXIT_DONE
+  assert executor.run(sweep, _values(*NEEDED)) == errors.EXIT_DONE
   lines = capsys.readouterr().out.splitlines()
   assert all(line.startswith("#") for line in lines if line)
   assert lines[-1] == "# 3 runs: 3 done"
@@ -217,7 +217,7 @@ def test_runs_that_are_driven_from_another_machine_are_told_of(tmp_path):
   units.record_start(sweep.units[1], process=process)
   text = "unit1 is driven from the machine elsewhere, process"
   with pytest.raises(errors.InputError, match=text):
-    tpu.run(sweep, _values(*NEEDED))
+    executor.run(sweep, _values(*NEEDED))
 
 
 # What a VM does, for real.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imgbench import parallel
-from imgbench.bench import collectives
+from imgbench.bench.hlo import collectives
 from imgbench.models import layers
 
 

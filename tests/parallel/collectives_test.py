@@ -1,7 +1,7 @@
 """Tests that a compiled step tells other devices what it has to, no more.
 
 For 8 CPU devices, and, where libtpu is installed, for 8 TPU chips that are not
-here. What is needed is counted by hand in `imgbench.bench.need`.
+here. What is needed is counted by hand in `imgbench.bench.hlo.need`.
 """
 
 import importlib.util
@@ -11,9 +11,9 @@ import pytest
 
 from configs import tiny
 from imgbench import errors
-from imgbench.bench import collectives
 from imgbench.bench import compile_only
-from imgbench.bench import programs
+from imgbench.bench.hlo import collectives
+from imgbench.bench.hlo import programs
 from imgbench.models import layers
 from imgbench.parallel import placement
 

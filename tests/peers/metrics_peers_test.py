@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from imgbench.bench import metrics_peers
+from experiments.benchmarks.metric_kernels import peers
 from imgbench.labels import annotations
 from imgbench.metrics import confusion
 from imgbench.metrics import counts as counts_lib
@@ -20,7 +20,7 @@ def problem(size=1201):
   logits = rng.permuted(np.tile(np.arange(K) / 4, (size, 1)), axis=1)
   # An eighth between the quarters, so that nothing ties.
   logits[np.arange(size), labels] += 1.125
-  return metrics_peers.Problem(
+  return peers.Problem(
     logits=logits.astype(np.float32),
     labels=labels,
     codes=rng.integers(0, 4, (size, K)).astype(np.int8),
@@ -96,44 +96,44 @@ def imgbench(given):
 
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", metrics_peers.PEERS)
+@pytest.mark.parametrize("name", peers.PEERS)
 def test_peer_computes_the_numbers(name):
-  if metrics_peers.available()[name] is None:
+  if peers.available()[name] is None:
     pytest.skip(f"{name} is not installed")
   given = problem()
-  compute = metrics_peers.PEERS[name].build(given)
+  compute = peers.PEERS[name].build(given)
   expected = twin(given)
   # Twice: nothing may be left over from the first time.
   for _ in range(2):
-    assert metrics_peers.differences(compute(), expected) == []
+    assert peers.differences(compute(), expected) == []
 
 
 def test_imgbench_computes_the_numbers():
   given = problem()
-  assert metrics_peers.differences(imgbench(given), twin(given)) == []
+  assert peers.differences(imgbench(given), twin(given)) == []
 
 
 def test_differences_are_named():
   expected = {"count": np.array([1, 2]), "top1_accuracy": 0.5}
   same = {"count": [1, 2], "top1_accuracy": np.float32(0.5)}
-  assert metrics_peers.differences(same, expected) == []
+  assert peers.differences(same, expected) == []
   close = {"count": [1, 2], "top1_accuracy": 0.5 + 1e-7}
-  assert metrics_peers.differences(close, expected) == []
+  assert peers.differences(close, expected) == []
   for other, names in (
     ({"count": [1, 3], "top1_accuracy": 0.5}, ["count"]),
     ({"count": [1, 2], "top1_accuracy": 0.5 + 1e-5}, ["top1_accuracy"]),
     ({"count": [[1, 2]], "top1_accuracy": np.nan}, ["count", "top1_accuracy"]),
     ({"count": [1, 2]}, ["top1_accuracy"]),
   ):
-    assert metrics_peers.differences(other, expected) == names
+    assert peers.differences(other, expected) == names
   by_name = {"subset_accuracy": {"dog": 0.5, "object": 0.25}}
   other = {"subset_accuracy": {"object": 0.25, "dog": 0.5}}
-  assert metrics_peers.differences(other, by_name) == []
+  assert peers.differences(other, by_name) == []
 
 
 def test_absent_peers_are_named():
-  versions = metrics_peers.available()
-  assert set(versions) == set(metrics_peers.PEERS)
+  versions = peers.available()
+  assert set(versions) == set(peers.PEERS)
   assert versions["pytorch"] == versions["pytorch-blocks"]
   for version in versions.values():
     assert version is None or version[0].isdigit()

@@ -9,7 +9,7 @@ import pytest
 
 from imgbench import models
 from imgbench.bench import exchange
-from imgbench.bench import launch
+from imgbench.bench import processes
 from imgbench.bench import rows
 from imgbench.bench import torch_peer
 from imgbench.models import base
@@ -29,7 +29,7 @@ KEY = dataclasses.replace(
 
 def measure(key: rows.Key, **changes) -> dict:
   request = worker_test.request(key, **changes)
-  result = launch.peer_launcher()(request, 600)
+  result = processes.peer_launcher()(request, 600)
   if (
     result["status"] == exchange.REFUSED
     and "cannot be imported" in (result["message"])

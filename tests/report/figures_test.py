@@ -1,7 +1,7 @@
 """Tests of the training curves: which panels there are."""
 
 from imgbench.report import figures
-from imgbench.report import themes
+from imgbench.tables import themes
 from tests.report import samples
 
 

@@ -10,10 +10,10 @@ import pytest
 from imgbench import report
 from imgbench.evaluators import shift
 from imgbench.metrics import drops
-from imgbench.report import entries
 from imgbench.report import recommendations
-from imgbench.report import text
-from imgbench.report import themes
+from imgbench.tables import entries
+from imgbench.tables import text
+from imgbench.tables import themes
 from tests import written
 from tests.report import imagenet_samples
 from tests.report import samples

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from imgbench.report import entries
 from imgbench.report import inputs
 from imgbench.report import probabilities
 from imgbench.report import selection
+from imgbench.tables import entries
 
 MATRIX = np.array([[5, 2, 0], [2, 4, 3], [0, 0, 0]])
 

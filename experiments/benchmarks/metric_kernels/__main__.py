@@ -1,0 +1,364 @@
+"""What measuring costs: the metric kernels against the floor and other tools.
+
+python -m imgbench.bench.metrics --out=experiments/results/metrics_cpu.json
+
+Top-1, top-5, multi-label hits, counts by class, subsets and the confusion
+matrix of float32 logits [N, K] that are on the device, in turn, round by round
+in one process, so that ratios hold on a machine whose speed drifts:
+- floor: one maximum of each row by XLA, which reads the logits once;
+- whole: all of it in one call;
+- streamed: the same in batches, the last one padded, by `metrics.stream`;
+  one_by_one without handing several of them to the device together;
+- peers: PyTorch, torcheval, torchmetrics and scikit-learn as far as they are
+  installed (requirements/peers.txt), on the same numbers. All results are
+  compared before anything is timed.
+Then a ResNet's evaluation step with and without the counts, and the counts
+alone on logits of that batch, whose share of the step is the surer number
+where the machine is noisy.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import functools
+import pathlib
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.metric_kernels import peers
+from imgbench import cli
+from imgbench import environment
+from imgbench import errors
+from imgbench import models
+from imgbench import startup
+from imgbench import timing
+from imgbench.bench import record
+from imgbench.metrics import confusion
+from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.metrics import stream
+
+FLOOR = "floor"
+_WARM_S = 0.2
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the sizes, how much is measured and where rows go."""
+  integers = {
+    "examples": (50_000, "Rows of logits, N."),
+    "classes": (1000, "Classes, K."),
+    "rounds": (9, "Rounds that count."),
+    "batch": (256, "Batch size of the streamed pass."),
+    "step_batch": (16, "Batch size of the evaluation step; 0: not measured."),
+    "step_rounds": (9, "Rounds of the evaluation step."),
+  }
+  for name, (default, text) in integers.items():
+    least = 0 if name == "step_batch" else 1
+    flags.DEFINE_integer(name, default, text, least, flag_values=flag_values)
+  flags.DEFINE_string(
+    "model", "resnet50", "Of the evaluation step.", flag_values=flag_values
+  )
+  flags.DEFINE_enum(
+    "step_dtype",
+    "float32",
+    ["float32", "bfloat16"],
+    "Activations of the evaluation step.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "peers", True, "Measure those installed.", flag_values=flag_values
+  )
+  flags.DEFINE_string(
+    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
+  )
+
+
+def draw(examples: int, classes: int, seed: int = 0) -> peers.Problem:
+  """Returns random scores without ties, about half of them right on top.
+
+  Raises:
+    InputError: fewer examples than classes.
+  """
+  if examples < classes:
+    raise errors.InputError(
+      f"examples: expected at least as many as classes, {classes}, got"
+      f" {examples}"
+    )
+  rng = np.random.default_rng(seed)
+  labels = rng.permutation(np.arange(examples) % classes).astype(np.int32)
+  logits = rng.standard_normal((examples, classes), np.float32)
+  logits[np.arange(examples), labels] += 3.2
+  # A label set as in imagenet2012_multilabel: few reviewed, most not.
+  codes = np.zeros((examples, classes), np.int8)
+  rows = np.repeat(np.arange(examples), 8)
+  columns = rng.integers(0, classes, rows.size)
+  codes[rows, columns] = rng.integers(1, 4, rows.size)
+  codes[np.arange(examples), labels] = 3
+  thirds = np.arange(classes) * 3 // max(classes, 1)
+  return peers.Problem(
+    logits=logits,
+    labels=labels,
+    codes=codes,
+    left_out=rng.random(examples) < 0.05,
+    subsets={
+      name: thirds == i for i, name in enumerate(("dog", "organism", "object"))
+    },
+  )
+
+
+def count(state, logits, labels, codes, left_out, mask):
+  """What is compiled: the counts of a batch, and its top-1 predictions."""
+  outcomes = outcomes_lib.outcomes(logits, labels, codes)
+  counts = counts_lib.update(state, outcomes, labels, mask, left_out=left_out)
+  return counts, outcomes.top1
+
+
+compiled_count = jax.jit(count, donate_argnums=0)
+
+
+def build_whole(
+  problem: peers.Problem,
+) -> Callable[[], peers.Result]:
+  """All examples in one call."""
+  arrays = _on_device(problem)
+  mask = jax.device_put(np.ones(len(problem.labels), bool))
+
+  def run():
+    state = counts_lib.empty(problem.num_classes)
+    counts, top1 = compiled_count(state, *arrays, mask)
+    return _result(problem, *jax.device_get((counts, top1)))
+
+  return run
+
+
+def build_streamed(
+  problem: peers.Problem, batch: int, group: int = stream.GROUP
+) -> Callable[[], peers.Result]:
+  """In batches, the last one padded with examples that do not count."""
+  n = len(problem.labels)
+  batches = []
+  for start in range(0, n, batch):
+    index = np.minimum(np.arange(start, start + batch), n - 1)
+    mask = np.arange(start, start + batch) < n
+    arrays = (problem.logits, problem.labels, problem.codes, problem.left_out)
+    batches.append(jax.device_put([*(a[index] for a in arrays), mask]))
+
+  def run():
+    counting = stream.Stream(problem.num_classes, keep="top1", group=group)
+    for logits, labels, codes, left_out, mask in batches:
+      counting.add(
+        logits, labels, mask=mask, label_codes=codes, left_out=left_out
+      )
+    return _result(problem, *counting.result())
+
+  return run
+
+
+def build_floor(problem: peers.Problem) -> Callable[[], Any]:
+  """One maximum of each row by XLA."""
+  logits = jax.device_put(problem.logits)
+  maximum = jax.jit(lambda x: jnp.max(x, axis=1))
+  return lambda: jax.block_until_ready(maximum(logits))
+
+
+def _on_device(problem: peers.Problem) -> list[jax.Array]:
+  return jax.device_put(
+    [problem.logits, problem.labels, problem.codes, problem.left_out]
+  )
+
+
+def _result(problem, counts, top1) -> peers.Result:
+  """What every tool has to come to, made on the host from the counts."""
+  hits, n = counts.top_hits(1), counts.count
+  return {
+    "top1_accuracy": hits.sum() / n.sum(),
+    "top5_accuracy": counts.top_hits(5).sum() / n.sum(),
+    "class_accuracy": hits / n,
+    "count": n,
+    "reviewed_count": counts.reviewed_count,
+    "lenient_hits": counts.lenient_hits,
+    "subset_accuracy": {
+      name: hits[mask].sum() / n[mask].sum()
+      for name, mask in problem.subsets.items()
+    },
+    "confusion": confusion.confusion_matrix(
+      problem.labels, top1, problem.num_classes
+    ),
+  }
+
+
+def measure_tools(
+  tools: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, record.Spread]:
+  """Returns milliseconds of all, interleaved, and their ratios to the floor."""
+  seconds = {name: [] for name in tools}
+  for number in range(rounds + 1):
+    # In another order each time, so that no tool is always behind the same.
+    for name, run in _rotated(tools, number):
+      _warm_up(run)
+      took = timing.measure_round(lambda unused, run=run: run(), 1)
+      if number:  # The first round warms up.
+        seconds[name].append(took)
+    logging.info("round %d of %d", number, rounds)
+  rows = {
+    f"{name}_ms": record.Spread([1e3 * v for v in values])
+    for name, values in seconds.items()
+  }
+  for name, values in seconds.items():
+    if name != FLOOR:
+      rows[f"{name}_over_floor"] = record.ratio(values, seconds[FLOOR])
+    if name not in (FLOOR, "whole"):
+      rows[f"{name}_over_whole"] = record.ratio(values, seconds["whole"])
+  return rows
+
+
+def _warm_up(run: Callable[[], Any]) -> None:
+  """Calls it until its memory is warm again.
+
+  Behind a tool that takes seconds the system may have taken pages for unused,
+  and the first calls of the next one are several times slower.
+  """
+  started = timing.clock()
+  run()
+  while timing.clock() - started < _WARM_S:
+    run()
+
+
+def _rotated(tools: Mapping, number: int) -> list[tuple[str, Any]]:
+  items = list(tools.items())
+  cut = number % len(items)
+  return items[cut:] + items[:cut]
+
+
+def measure_eval_step(
+  name: str, batch: int, rounds: int, dtype: str = "float32"
+) -> dict[str, record.Spread]:
+  """Rows of a model's forward pass, alone and with metrics in the step.
+
+  `counts` is what the benchmark above counts; `outcomes` is all that the
+  evaluators keep of an example, the first five probabilities included.
+  """
+  classes, shape = 1000, (224, 224, 3)
+  model = models.build_model(
+    name, num_classes=classes, image_shape=shape, dtype=jnp.dtype(dtype)
+  )
+  variables = jax.jit(model.init)(jax.random.key(0))
+  images = jax.random.normal(jax.random.key(1), (batch, *shape), dtype)
+  problem = draw(max(batch, classes), classes)
+  arrays = [x[:batch] for x in _on_device(problem)]
+  logits, labels, codes, left_out = arrays
+  mask = jnp.ones(batch, bool)
+
+  def outcomes_of(logits, state):
+    outcomes = outcomes_lib.outcomes(logits, labels, codes)
+    counts = counts_lib.update(state, outcomes, labels, mask, left_out=left_out)
+    return counts, outcomes
+
+  def counts_of(logits, state):
+    counts, outcomes = outcomes_of(logits, state)
+    return counts, outcomes.top1
+
+  forward = lambda v, x: model.apply(v, x, False)[0]
+  empty = counts_lib.empty(classes)
+  # Variables are arguments: as constants they would be part of each program.
+  steps = {
+    "forward": jax.jit(forward),
+    "forward_with_counts": jax.jit(
+      lambda v, x: counts_of(forward(v, x), empty)
+    ),
+    "forward_with_outcomes": jax.jit(
+      lambda v, x: outcomes_of(forward(v, x), empty)
+    ),
+  }
+  alone = {
+    "counts_alone": jax.jit(lambda x: counts_of(x, empty)),
+    "outcomes_alone": jax.jit(lambda x: outcomes_of(x, empty)),
+  }
+  seconds = {n: [] for n in (*steps, *alone)}
+  # Of several steps in a row on an accelerator the dispatch is hidden.
+  step_times = 1 if jax.default_backend() == "cpu" else 10
+  for number in range(rounds + 1):
+    for key, step in _rotated({**steps, **alone}, number):
+      arguments, times = ((variables, images), step_times)
+      if key in alone:
+        arguments, times = (logits,), 20
+      jax.block_until_ready(step(*arguments))
+      call = lambda unused, f=step, a=arguments: f(*a)
+      took = timing.measure_round(call, times)
+      if number:
+        seconds[key].append(took)
+    logging.info("evaluation step: round %d of %d", number, rounds)
+  rows = {
+    f"{key}_ms": record.Spread([1e3 * v for v in values])
+    for key, values in seconds.items()
+  }
+  bare = seconds.pop("forward")
+  for key, values in seconds.items():
+    rows[f"{key}_over_forward"] = record.ratio(values, bare)
+  return rows
+
+
+def build_tools(
+  problem: peers.Problem, batch: int, with_peers: bool
+) -> dict[str, Callable[[], Any]]:
+  """Returns what is timed, by name; all but the floor agree on the result."""
+  tools = {
+    FLOOR: build_floor(problem),
+    "whole": build_whole(problem),
+    "streamed": build_streamed(problem, batch),
+    "streamed_one_by_one": build_streamed(problem, batch, group=1),
+  }
+  if with_peers:
+    for name, version in peers.available().items():
+      if version is None:
+        logging.warning("%s is not installed: left out", name)
+      else:
+        tools[name] = peers.PEERS[name].build(problem)
+  expected = tools["whole"]()
+  for name, run in tools.items():
+    different = [] if name == FLOOR else peers.differences(run(), expected)
+    if different:
+      raise errors.RunError(f"{name} comes to another {', '.join(different)}")
+  return tools
+
+
+def main(argv: list[str]) -> None:
+  """Measures, prints and writes the rows."""
+  del argv
+  values = flags.FLAGS
+  cli.show_log()
+  cli.keep_compiled("default")
+  startup.log_start()
+  with cli.one_line_errors():
+    rows = {}
+    if values.step_batch:
+      rows = measure_eval_step(
+        values.model,
+        values.step_batch,
+        values.step_rounds,
+        values.step_dtype,
+      )
+    problem = draw(values.examples, values.classes)
+    tools = build_tools(problem, values.batch, values.peers)
+    rows = measure_tools(tools, values.rounds) | rows
+  facts = {
+    name: values[name].value
+    for name in (
+      *("examples", "classes", "batch", "step_batch", "step_dtype", "model"),
+    )
+  }
+  facts["peers"] = peers.available()
+  for name, spread in rows.items():
+    print(f"{name:36} {spread.text()}")
+  if values.out:
+    record.write(pathlib.Path(values.out), rows, facts, environment.collect())
+
+
+if __name__ == "__main__":
+  define_flags(flags.FLAGS)
+  app.run(main, flags_parser=functools.partial(cli.parse_flags, required=()))

@@ -1,0 +1,169 @@
+"""What the scripts of the papers cost on collections of the full size.
+
+python -m imgbench.bench.testbed --out=experiments/results/testbed_cpu.json
+
+Writes a clone of made-up predictions (67 models for 5 data sets: 6.7 million
+rows) with made-up labels to a temporary folder and runs the scripts on it, in
+turn, as processes of their own, each from the start of Python to its last
+file. Rows: seconds, processor seconds (which other work on the machine moves
+less) and peak memory of each script, and the seconds of its first run, which
+compiles what later ones read from a cache.
+"""
+
+from collections.abc import Sequence
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+from absl import app
+from absl import flags
+from absl import logging
+
+from experiments.benchmarks.paper_scripts import clone
+from imgbench import cli
+from imgbench import environment
+from imgbench import errors
+from imgbench import startup
+from imgbench import timing
+from imgbench.bench import record
+
+# Script -> flags beside --repo and --out.
+SCRIPTS = {
+  "imagenet_v2": {},
+  "real_labels": {"real": "real.json"},
+  "multilabel": {"annotations": "annotations.json"},
+}
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the size of the clone, how much is measured, where rows go."""
+  integers = {
+    "models": (67, "Models in the clone."),
+    "per_class": (50, "Images of a class in the validation set."),
+    "rounds": (5, "Runs of each script that count."),
+  }
+  for name, (default, text) in integers.items():
+    flags.DEFINE_integer(name, default, text, 1, flag_values=flag_values)
+  flags.DEFINE_multi_enum(
+    "script", list(SCRIPTS), list(SCRIPTS), "Those run.", flag_values
+  )
+  flags.DEFINE_bool(
+    "files",
+    True,
+    "Scripts write all their files; else they only print their tables.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
+  )
+
+
+def measure(
+  folder: pathlib.Path, scripts: Sequence[str], rounds: int, files: bool
+) -> dict[str, record.Spread]:
+  """Returns the rows of some scripts on the clone in a folder.
+
+  Args:
+    folder: as `testbed_clone.write` leaves it.
+    scripts: keys of SCRIPTS.
+    rounds: runs of each that count, behind a first one.
+    files: whether they write files and figures, not only print.
+
+  Raises:
+    RunError: a script failed.
+  """
+  rows: dict[str, list[float]] = {}
+  add = lambda name, value: rows.setdefault(name, []).append(value)
+  for number in range(rounds + 1):
+    for script in scripts:
+      cost = _run(script, folder, files)
+      if number:
+        add(f"{script}_s", cost.seconds)
+        add(f"{script}_cpu_s", cost.cpu_seconds)
+        add(f"{script}_peak_memory_bytes", cost.peak_memory_bytes)
+      else:
+        add(f"{script}_first_s", cost.seconds)
+      logging.info(
+        "round %d of %d: %s took %.1f s, of processors %.1f s, and %.0f MB",
+        *(number, rounds, script, cost.seconds, cost.cpu_seconds),
+        cost.peak_memory_bytes / 1e6,
+      )
+  return {name: record.Spread(values) for name, values in rows.items()}
+
+
+class _Cost(NamedTuple):
+  """Of one run; `cpu_seconds` are those of all its threads."""
+
+  seconds: float
+  cpu_seconds: float
+  peak_memory_bytes: int
+
+
+def _run(script: str, folder: pathlib.Path, files: bool) -> _Cost:
+  arguments = {"repo": folder}
+  if files:
+    arguments["out"] = folder / "out" / script
+  arguments |= {name: folder / file for name, file in SCRIPTS[script].items()}
+  command = [
+    *(sys.executable, "-m", f"experiments.{script}"),
+    *(f"--{name}={value}" for name, value in arguments.items()),
+  ]
+  # A cache of its own, so that the first run is a first one.
+  variables = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+  with (folder / "log.txt").open("w+") as log:
+    started = timing.clock()
+    process = subprocess.Popen(
+      command, stdout=log, stderr=subprocess.STDOUT, env=variables
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = timing.clock() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+      log.seek(0)
+      raise errors.RunError(
+        f"{' '.join(command)} ended with {process.returncode}:"
+        f" {log.read()[-1000:].strip()}"
+      )
+  # Linux counts kilobytes, macOS bytes.
+  unit = 1 if sys.platform == "darwin" else 1024
+  cpu_seconds = usage.ru_utime + usage.ru_stime
+  return _Cost(seconds, cpu_seconds, usage.ru_maxrss * unit)
+
+
+def main(argv: list[str]) -> None:
+  """Measures, prints and writes the rows."""
+  del argv
+  values = flags.FLAGS
+  cli.show_log()
+  # The devices are for the scripts that are measured.
+  startup.log_start(environment=environment.software())
+  with cli.one_line_errors(), tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    with timing.timed() as writing:
+      clone.write(folder, values.models, values.per_class)
+    logging.info("the clone was written in %.1f s", writing.seconds)
+    images = clone.sizes(values.per_class)
+    rows = measure(folder, values.script, values.rounds, values.files)
+  facts = {
+    "models": values.models,
+    "files_written": values.files,
+    "images": images,
+    "rows_of_predictions": values.models * sum(images.values()),
+  }
+  for name, spread in rows.items():
+    print(f"{name:36} {spread.text()}")
+  if values.out:
+    record.write(pathlib.Path(values.out), rows, facts, environment.collect())
+
+
+def run() -> None:
+  """The program."""
+  define_flags(flags.FLAGS)
+  app.run(main, flags_parser=lambda argv: cli.parse_flags(argv, required=()))
+
+
+if __name__ == "__main__":
+  run()

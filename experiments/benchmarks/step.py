@@ -1,0 +1,282 @@
+"""What a training step costs, and what is spent around it.
+
+python -m imgbench.bench.step --config=configs/cifar10_fast.py \
+    --config.data.data_dir=DIR --out=experiments/results/step_cifar10_fast.json
+
+Measured in turn, round by round in one process, so that ratios hold on a
+machine whose speed drifts:
+- step: on one fixed batch that is on the device (no input path);
+- step_with_input: with gather, augmentation and normalisation on the device
+  (of a streamed data set the images are decoded before);
+- loop: a whole run of that many steps as `imgbench.main` makes it, with its
+  order of examples, logging (as the config says), finite check, status and one
+  checkpoint at the end; without set-up, compiling, evaluation and report.
+Then, in processes of their own: from the start of the program to the end of
+its first step, without compiled programs from before and with them.
+"""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+
+from imgbench import cli
+from imgbench import config_utils
+from imgbench import environment
+from imgbench import errors
+from imgbench import host_memory
+from imgbench import parallel
+from imgbench import run_files
+from imgbench import startup
+from imgbench import timing
+from imgbench.bench import record
+from imgbench.train import interrupts
+from imgbench.train import loop
+from imgbench.train import setup
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines --config (as of imgbench.main) and how much is measured."""
+  cli.define_config_flag(flag_values)
+  flags.DEFINE_integer(
+    "rounds", 7, "Rounds that count.", 1, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "steps", 20, "Steps per round.", 1, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "starts",
+    3,
+    "Programs started to time their first step; 0: none.",
+    0,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
+  )
+
+
+class FixedBatch:
+  """The train step alone, again and again on one batch."""
+
+  def __init__(self, parts: setup.Parts):
+    fed = parts.feed.at(0, 1)
+    if parts.train_data is None:  # Images are decoded on the host.
+      images, label = fed["image"], fed["label"]
+    else:
+      images = parts.train_data.image
+      label = parts.train_data.label[fed["index"]]
+    key = jax.random.key(0)
+    sample = lambda *args: parts.strategy.as_batch(parts.compute.sample(*args))
+    image = parts.strategy.jit(sample, out=parts.strategy.batch)(
+      images, fed["index"], fed["epoch"], key
+    )
+    label = parts.strategy.shard_batch(label)
+    self._batch = {"image": image, "label": label}
+    self._state = jax.tree.map(lambda x: x.copy(), parts.state)
+    self._step = (
+      parts.strategy.spread(
+        parts.compute.train_step,
+        (parallel.STATE, parallel.BATCH),
+        (parallel.STATE, parallel.REPLICATED),
+        state=self._state,
+        donate=(0,),
+      )
+      .lower(self._state, self._batch)
+      .compile()
+    )
+
+  def __call__(self, unused: int) -> jax.Array:
+    self._state, loss = self._step(self._state, self._batch)
+    return loss
+
+
+class WithInput:
+  """The device step, called bare with batches that are on the devices.
+
+  They hold the order of the examples, or their decoded images where the data
+  set is streamed: the host's part of the input counts in the loop alone.
+  """
+
+  def __init__(self, parts: setup.Parts, steps: int):
+    self._data = parts.train_data
+    self._orders = [
+      parts.strategy.shard_batch(parts.feed.at(step, 1))
+      for step in range(steps)
+    ]
+    self._state = jax.tree.map(lambda x: x.copy(), parts.state)
+    self._step = parts.compute.lower(
+      self._state, self._data, self._orders[0]
+    ).compile()
+
+  def __call__(self, index: int) -> jax.Array:
+    self._state, loss = self._step(self._state, self._data, self._orders[index])
+    return loss
+
+
+class WholeRun:
+  """Runs of the training loop, each in a workdir of its own."""
+
+  def __init__(self, parts: setup.Parts, config, steps: int):
+    self._config = config.copy_and_resolve_references()
+    with self._config.unlocked():
+      self._config.steps.total = f"{steps} steps"
+      self._config.logging.report = False
+      self._config.checkpoint.every = "never"
+    periods = dataclasses.replace(parts.periods, total=steps, checkpoint=0)
+    self._parts = dataclasses.replace(parts, periods=periods)
+
+  def seconds(self) -> tuple[float, float]:
+    """Seconds of training and logging, and with the checkpoint too."""
+    watch = timing.Stopwatch()
+    parts = dataclasses.replace(
+      self._parts, state=jax.tree.map(lambda x: x.copy(), self._parts.state)
+    )
+    with tempfile.TemporaryDirectory() as name:
+      folder = pathlib.Path(name)
+      stop = interrupts.StopRequest()
+      with run_files.locked(folder):
+        loop.Run(self._config, folder, parts, watch, stop).train_and_evaluate()
+        times = run_files.read_json(folder / run_files.STATUS)["times"]
+    training_s = times["train_s"] + times["log_s"]
+    return training_s, training_s + times["checkpoint_s"]
+
+
+def measure_steps(
+  parts: setup.Parts, config, rounds: int, steps: int
+) -> dict[str, record.Spread]:
+  """Returns milliseconds and images per second of the three, and ratios."""
+  # Whole dispatches, as in training.
+  many = parts.steps_per_dispatch
+  steps = -(-steps // many) * many
+  bare, full = FixedBatch(parts), WithInput(parts, steps)
+  whole = WholeRun(parts, config, steps)
+  names = ("step", "step_with_input", "loop_without_checkpoint", "loop")
+  seconds = {name: [] for name in names}
+  for number in range(rounds + 1):
+    measured = (
+      timing.measure_round(bare, steps),
+      timing.measure_round(full, steps),
+      *(s / steps for s in whole.seconds()),
+    )
+    times = dict(zip(names, measured, strict=True))
+    if number:  # The first round warms up.
+      for name, value in times.items():
+        seconds[name].append(value)
+    logging.info("round %d of %d: %s", number, rounds, times)
+  rows = {}
+  for name, values in seconds.items():
+    rows[f"{name}_ms"] = record.Spread([1e3 * v for v in values])
+    rows[f"{name}_images_per_s"] = record.Spread(
+      [parts.global_batch_size / v for v in values]
+    )
+  rows["input_over_bare"] = record.ratio(
+    seconds["step_with_input"], seconds["step"]
+  )
+  for name in ("loop", "loop_without_checkpoint"):
+    ratio = record.ratio(seconds[name], seconds["step_with_input"])
+    rows[name.replace("loop", "share_outside_step")] = record.Spread(
+      [1 - 1 / r for r in ratio.values]
+    )
+  return rows
+
+
+def measure_starts(arguments: list[str], starts: int) -> dict:
+  """Seconds from starting the program to the end of its first step."""
+  rows = {"cold_start_to_first_step_s": [], "start_to_first_step_s": []}
+  for _ in range(starts):
+    with tempfile.TemporaryDirectory() as folder:
+      # The first one compiles into an empty cache that the second one reads.
+      for number, seconds in enumerate(rows.values()):
+        command = [
+          *(sys.executable, "-m", "imgbench.main", *arguments),
+          f"--workdir={folder}/{number}",
+          f"--compilation_cache={folder}/cache",
+          "--config.steps.total=2 steps",
+          "--config.logging.every=1 steps",
+          "--config.steps.per_dispatch=1",
+        ]
+        seconds.append(_seconds_to_first_step(command))
+  return {name: record.Spread(values) for name, values in rows.items()}
+
+
+def _seconds_to_first_step(command: list[str]) -> float:
+  started = timing.clock()
+  log = []
+  with subprocess.Popen(
+    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+  ) as program:
+    for line in program.stderr:
+      log.append(line)
+      if "step 1/2" in line:
+        seconds = timing.clock() - started
+        program.kill()
+        return seconds
+  raise errors.RunError(
+    f"{' '.join(command)} took no step: {''.join(log[-3:]).strip()}"
+  )
+
+
+def _config_arguments(argv: list[str]) -> list[str]:
+  """Those of --config and --config.*, to be given to other programs."""
+  kept, names_config = [], False
+  for arg in argv:
+    is_config = arg.lstrip("-").startswith("config")
+    if is_config or names_config:
+      kept.append(arg)
+    names_config = is_config and "=" not in arg
+  return kept
+
+
+def main(argv: list[str]) -> None:
+  """Measures, prints and writes the rows."""
+  del argv
+  values = flags.FLAGS
+  kept = host_memory.keep()
+  cli.show_log()
+  cli.keep_compiled("default")  # No compiling is timed in this process.
+  config = values.config
+  # Only steps are measured here.
+  with config.unlocked():
+    config.evaluation.sets = {}
+    config.evaluation.shift = {}
+    config.evaluation.class_masks = {}
+    config.checkpoint.best = ""
+  with cli.one_line_errors():
+    startup.log_start(config, values["config"].config_filename)
+    with timing.timed() as built:
+      parts = setup.build(config)
+    rows = measure_steps(parts, config, values.rounds, values.steps)
+    if values.starts:
+      rows |= measure_starts(_config_arguments(sys.argv[1:]), values.starts)
+  facts = {
+    "keeps_memory": kept,
+    "config": values["config"].config_filename,
+    "config_hash": config_utils.config_hash(config),
+    "seed": config.seed,
+    "global_batch_size": parts.global_batch_size,
+    "image_shape": list(parts.info.image_shape),
+    "model": config.model.name,
+    "dtype": config.model.dtype,
+    "strategy": config.parallel.strategy,
+    "num_params": parts.num_params,
+    "devices_used": parts.strategy.num_devices,
+    "steps_per_dispatch": parts.steps_per_dispatch,
+    "steps_per_round": values.steps,
+    "setup_s": built.seconds,
+  }
+  for name, spread in rows.items():
+    print(f"{name:32} {spread.text()}")
+  if values.out:
+    record.write(pathlib.Path(values.out), rows, facts, environment.collect())
+
+
+if __name__ == "__main__":
+  define_flags(flags.FLAGS)
+  app.run(main, flags_parser=cli.parse_flags)

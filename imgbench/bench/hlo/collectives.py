@@ -1,0 +1,180 @@
+"""What the devices of a compiled program tell each other, read from its text.
+
+XLA writes one collective in many ways: alone or as a pair of start and done, in
+a tuple with others, wrapped in an asynchronous computation, and on TPUs as
+copies in several fusions (start, parts that run beside other work, done), and a
+reduce-scatter as a fusion of all-reduce and slice. Each is found once here.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+import math
+import re
+
+from imgbench.bench.hlo import parser
+
+ALL_REDUCE = "all-reduce"
+ALL_GATHER = "all-gather"
+REDUCE_SCATTER = "reduce-scatter"
+ALL_TO_ALL = "all-to-all"
+PERMUTE = "collective-permute"
+BROADCAST = "collective-broadcast"
+KINDS = (
+  ALL_REDUCE,
+  ALL_GATHER,
+  REDUCE_SCATTER,
+  "ragged-all-to-all",
+  ALL_TO_ALL,
+  PERMUTE,
+  BROADCAST,
+)
+# Axes and their sizes, maybe an order of the devices, the axes of a group.
+_MESH = r"mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? *\{([^}]*)\}"
+# Where a device hands over this share (n - 1) / n of the bytes, times this.
+_RING_PASSES = {ALL_REDUCE: 2, PERMUTE: None, BROADCAST: None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+  """One collective of a program.
+
+  Attributes:
+    kind: one of KINDS.
+    arrays: whole: what is reduced, or what was gathered; of a permutation and
+      an all-to-all what a device gets.
+    group_size: devices that take part in a group.
+    times: in one call of the program.
+    asynchronous: whether other work may go on meanwhile.
+    source: op_name of the program, e.g. "jit(step)/transpose(...)".
+  """
+
+  kind: str
+  arrays: tuple[parser.Array, ...]
+  group_size: int
+  times: int
+  asynchronous: bool
+  source: str
+
+  @property
+  def elements(self) -> int:
+    """Numbers, in one call of the program."""
+    return self.times * sum(array.elements for array in self.arrays)
+
+  @property
+  def num_bytes(self) -> int:
+    """Of `arrays`, in one call of the program."""
+    return self.times * sum(array.num_bytes for array in self.arrays)
+
+  @property
+  def sent_bytes(self) -> float:
+    """That each device has to send at least, in one call of the program.
+
+    n devices reduce b bytes by sending 2 b (n - 1) / n each (Patarasuk and
+    Yuan 2009), and gather, scatter or exchange them with half of that.
+    """
+    passes = _RING_PASSES.get(self.kind, 1)
+    if passes is None:
+      return float(self.num_bytes)
+    return passes * self.num_bytes * (self.group_size - 1) / self.group_size
+
+  @property
+  def dtypes(self) -> str:
+    return "+".join(sorted({array.dtype for array in self.arrays}))
+
+
+def find(text: str) -> list[Collective]:
+  """Returns the collectives of a program's text, in its order.
+
+  Those among groups of one device, which move nothing, are left out.
+
+  Raises:
+    ValueError: what is no program, or one that cannot be counted.
+  """
+  program = parser.parse(text)
+  repeats = program.repeats()
+  pieces = {
+    name
+    for name, computation in program.computations.items()
+    if "async" in name
+    or any("AsyncCollective" in one.rest for one in computation)
+  }
+  found = {}
+  for name, times in repeats.items():
+    for instruction in program.computations.get(name, ()):
+      kind = _kind(instruction)
+      if kind is None:
+        continue
+      key = instruction.name
+      channel = instruction.attribute(r"channel_id=(\d+)")
+      if name in pieces and channel is not None:
+        # Copies of one collective: its start, what runs beside it, its end.
+        # Elsewhere several may have the same channel.
+        key = f"{kind} of channel {channel}"
+        if key in found:
+          found[key] = dataclasses.replace(found[key], asynchronous=True)
+          continue
+      one = _collective(instruction, kind, times, program.num_devices)
+      if one.group_size > 1:
+        found[key] = one
+  return list(found.values())
+
+
+def _kind(instruction: parser.Instruction) -> str | None:
+  opcode = instruction.opcode.removesuffix("-start")
+  if opcode not in KINDS:
+    return None
+  # XLA:TPU's reduce-scatter.
+  if instruction.computation.startswith("all-reduce-scatter"):
+    return REDUCE_SCATTER
+  return opcode
+
+
+def _collective(instruction, kind, times, num_devices) -> Collective:
+  parsed = instruction.type
+  # Of an asynchronous computation it is the caller that starts.
+  start = instruction.opcode.endswith("-start")
+  if start and isinstance(parsed, list) and kind != ALL_REDUCE:
+    parsed = parsed[1]  # Operands, results, and what the device notes.
+  size = group_size(instruction.rest, num_devices)
+  found = tuple(parser.arrays(parsed))
+  if kind == REDUCE_SCATTER and instruction.opcode != ALL_REDUCE:
+    found = tuple(
+      dataclasses.replace(array, shape=(size, *array.shape)) for array in found
+    )
+  return Collective(
+    kind=kind,
+    arrays=found,
+    group_size=size,
+    times=times,
+    asynchronous=start or "async" in instruction.computation,
+    source=instruction.attribute(r'op_name="([^"]*)"') or "",
+  )
+
+
+def group_size(attributes: str, num_devices: int) -> int:
+  """Returns how many devices take part in each group of a collective.
+
+  Args:
+    attributes: with replica_groups, written as {{0,1},{2,3}}, as [2,2]<=[4], as
+      mesh['data'=2,'fsdp'=2] {'fsdp'}, or as {} for all; or with
+      source_target_pairs.
+    num_devices: of the program.
+  """
+  if "source_target_pairs=" in attributes:
+    return num_devices
+  groups = attributes.partition("replica_groups=")[2]
+  if match := re.match(r"\{\{([\d, ]*)\}", groups):
+    return len(match[1].split(","))
+  if match := re.match(r"\[\d+,(\d+)\]<=", groups):
+    return int(match[1])
+  if match := re.match(_MESH, groups):
+    sizes = dict(re.findall(r"'([^']+)'=(\d+)", match[1]))
+    # An axis may be taken in part: 'fsdp':(2)4 is 4 of it.
+    used = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", match[2])
+    return math.prod(int(part or sizes[name]) for name, part in used)
+  return num_devices
+
+
+def total_sent(found: Iterable[Collective]) -> float:
+  """Bytes that each device sends at least in one call of the program."""
+  return sum(one.sent_bytes for one in found)

@@ -1,0 +1,226 @@
+"""`scenes`: a miniature ImageNet that the package draws itself, with NumPy.
+
+Synthetic: no picture shows anything real, and reports have to say so. There
+are 24 classes: six look-alike dogs, six other organisms, twelve objects. A
+scene shows one main thing and often others, so that it has a set of right
+labels, one of which is its original label. As in ImageNet, some pictures are
+problematic and some labels unclear (`scenes_plan` has the shares). Examples
+have the fields of TFDS's imagenet2012_multilabel.
+"""
+
+import hashlib
+import itertools
+import json
+import types
+
+import numpy as np
+
+from imgbench import errors
+from imgbench.data import source
+from imgbench.labels import annotations
+from imgbench.scenes import classes
+from imgbench.scenes import domains
+from imgbench.scenes import drawing
+from imgbench.scenes import plan as scenes_plan
+from imgbench.scenes import randomness
+
+_BLOCK_PIXELS = 4096 * 48 * 48  # drawn at once: 110 MB of canvas
+_MIN_SIZE, _MAX_SIZE = 16, 256
+
+
+class ScenesSource:
+  """A split of `scenes`; see `source.Source`.
+
+  Attributes:
+    info: what is known of the split.
+  """
+
+  def __init__(
+    self,
+    split: str,
+    train_examples: int = 16_000,
+    validation_examples: int = 2_000,
+    v2_examples: int = 2_000,
+    image_size: int = 48,
+    seed: int = 0,
+  ):
+    """Names a split; nothing is drawn yet.
+
+    Example i of a split depends on the seed and the image size alone, not on
+    the number of examples, nor on the slice that it is read through. Of each
+    24 examples from a multiple of 24 on, every class is the original label of
+    one.
+
+    Args:
+      split: "train", "validation", "v2" (the same classes under a mild shift:
+        other backgrounds, smaller and more things, less light), or slices
+        and sums of them in TFDS's notation.
+      train_examples: number of examples of train, at least 1.
+      validation_examples: the same of validation.
+      v2_examples: the same of v2.
+      image_size: side in pixels, 16 to 256.
+      seed: 0 to 2**63 - 1.
+
+    Raises:
+      InputError: unknown or empty split, option out of range.
+    """
+    sizes = {
+      "train": train_examples,
+      "validation": validation_examples,
+      "v2": v2_examples,
+    }
+    for name, number in sizes.items():
+      _check_integer(f"{name}_examples", number, 1, 10**8)
+    _check_integer("image_size", image_size, _MIN_SIZE, _MAX_SIZE)
+    _check_integer("seed", seed, 0, 2**63 - 1)
+    self._size, self._seed = int(image_size), int(seed)
+    self._parts = _split_parts(split, sizes)
+    self.info = source.Info(
+      name="scenes",
+      split=split,
+      num_examples=sum(stop - start for _, start, stop in self._parts),
+      image_shape=(self._size, self._size, 3),
+      class_names=classes.CLASS_NAMES,
+      fingerprint=_fingerprint(self._seed, self._size, self._parts),
+      subsets=classes.subsets(),
+      label_set=source.REVIEWED,
+      synthetic=True,
+    )
+
+  def __len__(self) -> int:
+    return self.info.num_examples
+
+  def __getitem__(self, index: int) -> dict:
+    """Draws one example, with the fields and types that TFDS would give."""
+    position = index + len(self) if index < 0 else index
+    if not 0 <= position < len(self):
+      raise IndexError(
+        f"{self.info.key}: expected an index in [0, {len(self)}), got {index}"
+      )
+    split, i = self._locate(position)
+    plan, images = self._draw(split, i, 1)
+    codes = plan.label_codes[0]
+    labels = {
+      field: np.flatnonzero(codes == code).astype(np.int64)
+      for field, code in annotations.FIELD_CODES.items()
+    }
+    return {
+      "image": images[0],
+      "original_label": np.int64(plan.original_label[0]),
+      **labels,
+      "is_problematic": np.bool_(plan.is_problematic[0]),
+      "file_name": _file_name(split, i).encode(),
+    }
+
+  def load(self, progress: source.Progress | None = None) -> source.Examples:
+    """Draws all examples; 16,000 of 48 pixels take some seconds.
+
+    Args:
+      progress: called with (examples done, examples in all) now and then.
+    """
+    n, k = len(self), self.info.num_classes
+    images = np.empty((n, *self.info.image_shape), np.uint8)
+    label = np.empty(n, np.int32)
+    codes = np.empty((n, k), np.int8)
+    problematic = np.empty(n, np.bool_)
+    names, done = [], 0
+    block = max(_BLOCK_PIXELS // self._size**2, 1)
+    for split, start, stop in self._parts:
+      for first in range(start, stop, block):
+        count = min(block, stop - first)
+        rows = slice(done, done + count)
+        plan, images[rows] = self._draw(split, first, count)
+        label[rows] = plan.original_label
+        codes[rows] = plan.label_codes
+        problematic[rows] = plan.is_problematic
+        names += [_file_name(split, i) for i in range(first, first + count)]
+        done += count
+        if progress is not None:
+          progress(done, n)
+    return source.check_examples(
+      source.Examples(images, label, np.array(names), codes, problematic),
+      self.info,
+    )
+
+  def _locate(self, position) -> tuple[str, int]:
+    """Returns the split, and the example in it, at a position of the source."""
+    for split, start, stop in self._parts:
+      if position < stop - start:
+        return split, start + position
+      position -= stop - start
+    raise AssertionError("position past the end")
+
+  def _draw(self, split, start, count):
+    """Returns the plan and the uint8 [count, S, S, 3] pictures."""
+    domain = domains.DOMAINS[split]
+    words = lambda purpose, width: randomness.random_words(
+      self._seed, domain.stream, purpose, start, count, width
+    )
+    plan = scenes_plan.make_plan(self._seed, domain, start, count)
+    images = drawing.draw(
+      plan,
+      self._size,
+      words(randomness.TEXTURE, drawing.TEXTURE_WORDS),
+      words(randomness.NOISE, drawing.noise_words(self._size)),
+    )
+    return plan, images
+
+
+def _check_integer(name, value, low, high):
+  integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  if not integer or not low <= value <= high:
+    raise errors.InputError(
+      f"scenes: expected data.{name} to be an integer from {low} to {high},"
+      f" got {value!r}"
+    )
+
+
+def _split_parts(split, sizes) -> list[tuple[str, int, int]]:
+  """Returns (split, start, stop) for each slice that `split` is the sum of."""
+  if split in sizes:
+    return [(split, 0, sizes[split])]
+  known = f"one of {', '.join(sizes)}, or slices such as 'train[:90%]'"
+  if "[" not in split and "+" not in split:
+    raise errors.InputError(f"scenes: expected {known}, got split {split!r}")
+  # Imported here, as it takes longer than drawing a small split.
+  from tensorflow_datasets.core import splits
+
+  infos = {
+    name: types.SimpleNamespace(num_examples=n, shard_lengths=[n])
+    for name, n in sizes.items()
+  }
+  try:
+    slices = splits.AbstractSplit.from_spec(split).to_absolute(infos)
+  except (ValueError, AssertionError, NotImplementedError) as e:
+    reason = str(e).splitlines()[0]
+    raise errors.InputError(
+      f"scenes: expected {known}, got split {split!r} ({reason})"
+    ) from e
+  parts = [
+    (s.splitname, *slice(s.from_, s.to).indices(sizes[s.splitname])[:2])
+    for s in slices
+  ]
+  parts = [part for part in parts if part[2] > part[1]]
+  if not parts:
+    raise errors.InputError(
+      f"scenes: expected at least one example, got split {split!r}, which has"
+      " none; widen the slice"
+    )
+  for (name, _, stop), (next_name, start, _) in itertools.pairwise(
+    sorted(parts)
+  ):
+    if name == next_name and start < stop:
+      raise errors.InputError(
+        f"scenes: expected slices that do not overlap, got split {split!r}"
+        f" with example {start} of {name} twice"
+      )
+  return parts
+
+
+def _fingerprint(seed, size, parts) -> str:
+  what = [drawing.VERSION, seed, size, parts]
+  return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def _file_name(split, index) -> str:
+  return f"scenes_{split}_{index:08d}.png"

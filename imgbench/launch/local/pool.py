@@ -1,0 +1,234 @@
+"""Processes of runs, some at a time, each on its slot of the machine."""
+
+import collections
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import BinaryIO
+
+from imgbench import errors
+from imgbench import paths
+from imgbench import timing
+from imgbench.launch import board as board_lib
+from imgbench.launch import locks
+from imgbench.launch import units
+from imgbench.launch.local import slots as slots_lib
+
+# How long runs may take to save when their launcher has failed, or is gone.
+SAVE_S = 120.0
+_POLL_S = 0.1
+_READ_BYTES = 65536  # of a log's end
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@dataclasses.dataclass
+class _Running:
+  unit: units.Unit
+  slot: slots_lib.Slot
+  process: subprocess.Popen
+  log: "_Log"
+
+
+class Pool:
+  """Runs units in slots until all have ended, or a signal comes.
+
+  Args:
+    sweep: whose units.
+    slots: each takes a run at a time.
+    retries: for each unit.
+    board: is told what happens.
+  """
+
+  def __init__(
+    self,
+    sweep: units.Sweep,
+    slots: Sequence[slots_lib.Slot],
+    retries: int,
+    board: board_lib.Board,
+  ):
+    self._sweep = sweep
+    self._free = list(slots)
+    self._retries = retries
+    self._board = board
+    self._queue: collections.deque[units.Unit] = collections.deque()
+    self._running: list[_Running] = []
+    self._failures = collections.Counter()
+    self._came: list[str] = []  # signals
+    self._obeyed = 0
+
+  @property
+  def stopped(self) -> bool:
+    """Whether a signal came."""
+    return bool(self._came)
+
+  def run(self, todo: Sequence[units.Unit]) -> None:
+    """Runs the units; returns when all that were started have ended."""
+    self._queue.extend(todo)
+    with self._caught_signals():
+      try:
+        while self._queue or self._running:
+          self._obey()
+          self._start_some()
+          self._reap()
+          self._board.update()
+          time.sleep(_POLL_S if self._running else 0)
+      finally:
+        self._end_all()
+
+  @contextlib.contextmanager
+  def _caught_signals(self) -> Iterator[None]:
+    handle = lambda number, _: self._came.append(signal.Signals(number).name)
+    before = {
+      name: signal.signal(getattr(signal, name), handle) for name in _SIGNALS
+    }
+    try:
+      yield
+    finally:
+      for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+  def _obey(self) -> None:
+    """Does what new signals ask for: first to save and stop, then to end."""
+    if len(self._came) == self._obeyed:
+      return
+    first, self._obeyed = not self._obeyed, len(self._came)
+    self._queue.clear()
+    for running in self._running:
+      number = signal.SIGTERM if first else signal.SIGKILL
+      running.process.send_signal(number)
+    does = "save and stop" if first else "are killed"
+    more = "; a second signal kills them" if first else ""
+    self._board.say(f"{self._came[-1]}: {len(self._running)} runs {does}{more}")
+
+  def _start_some(self) -> None:
+    while self._queue and self._free and not self._came:
+      self._start(self._queue.popleft(), self._free.pop(0))
+
+  def _start(self, unit: units.Unit, slot: slots_lib.Slot) -> None:
+    launcher = locks.process_facts(os.getpid())
+    # Until it has a process of its own; and it is no scheduler's any more.
+    ours = dict(launcher=launcher, process=launcher, job="")
+    units.record_start(unit, **ours, devices=slot.text())
+    command = self._sweep.command(unit)
+    cores = ",".join(map(str, slot.cores)) or "-"
+    bound = [
+      sys.executable,
+      "-m",
+      "imgbench.launch.local.child",
+      str(os.getpid()),
+    ]
+    log = _Log(unit, f"{units.now()} on {slot.text()}: {shlex.join(command)}")
+    try:
+      process = _popen([*bound, cores, *command], log.file, slot)
+    except OSError as error:  # Of this machine's processes or memory.
+      log.close()
+      units.record_end(unit, errors.EXIT_FAILED, f"not started: {error}")
+      self._free.append(slot)
+      self._board.changed(unit)
+      return
+    units.record(unit, process=locks.process_facts(process.pid))
+    self._running.append(_Running(unit, slot, process, log))
+    self._board.changed(unit)
+
+  def _reap(self) -> None:
+    for running in list(self._running):
+      if running.process.poll() is not None:
+        self._running.remove(running)
+        self._ended(running)
+
+  def _ended(self, running: _Running) -> None:
+    unit, code = running.unit, running.process.returncode
+    message = _message(code, running.log.close())
+    state = units.record_end(unit, code, message)
+    self._free.append(running.slot)
+    again = state in (units.FAILED, units.PREEMPTED) and not self._came
+    again &= code != errors.EXIT_USAGE
+    if again and self._failures[unit.name] < self._retries:
+      self._failures[unit.name] += 1
+      self._queue.append(unit)
+    self._board.changed(unit)
+
+  def _end_all(self) -> None:
+    """After an error of our own: nothing is left behind."""
+    for running in self._running:
+      running.process.terminate()
+    deadline = timing.clock() + SAVE_S
+    for running in list(self._running):
+      try:
+        running.process.wait(max(0.0, deadline - timing.clock()))
+      except subprocess.TimeoutExpired:
+        running.process.kill()
+        running.process.wait()
+    if self._running:
+      self._came.append("SIGTERM")  # No retries.
+    self._reap()
+
+
+def _popen(command: Sequence[str], log: BinaryIO, slot: slots_lib.Slot):
+  variables = {slots_lib.VISIBLE: ",".join(slot.gpus)} if slot.gpus else {}
+  return subprocess.Popen(
+    command,
+    stdin=subprocess.DEVNULL,
+    stdout=log,
+    stderr=subprocess.STDOUT,
+    env={**os.environ, **variables},
+    # Ctrl-C in the terminal is for this process, which tells the runs.
+    start_new_session=True,
+  )
+
+
+def _message(code: int, log: str) -> str:
+  """Why a run did not end well, by its exit code and log."""
+  if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
+    return ""
+  if code == -signal.SIGKILL:
+    return "ended by SIGKILL, as the system does where memory runs out"
+  if code < 0:
+    return f"ended by {signal.Signals(-code).name}"
+  lines = log.split()
+  last = log.strip().splitlines()[-1] if lines else f"ended with code {code}"
+  return units.last_error(log) or last.strip()
+
+
+class _Log:
+  """The log of an attempt: appended to log.txt in the unit's folder.
+
+  A bucket's files cannot be appended to: there it is written at the end.
+
+  Args:
+    unit: whose folder.
+    headline: what the attempt begins with.
+  """
+
+  def __init__(self, unit: units.Unit, headline: str):
+    self._path = unit.workdir / units.LOG
+    self._remote = paths.is_bucket(self._path)
+    self.file: BinaryIO = (
+      tempfile.TemporaryFile()  # noqa: SIM115
+      if self._remote
+      else open(self._path, "a+b")  # noqa: SIM115
+    )
+    self.file.seek(0, os.SEEK_END)
+    self.file.write(f"=== {headline}\n".encode())
+    self.file.flush()
+    self._begin = self.file.tell()
+
+  def close(self) -> str:
+    """Closes it, and returns the end of what the run wrote."""
+    with self.file:
+      end = self.file.seek(0, os.SEEK_END)
+      self.file.seek(max(self._begin, end - _READ_BYTES))
+      text = self.file.read().decode(errors="replace")
+      if self._remote:
+        self.file.seek(0)
+        before = self._path.read_bytes() if self._path.exists() else b""
+        self._path.write_bytes(before + self.file.read())
+    return text

@@ -1,0 +1,362 @@
+"""Executor "slurm": the runs of a sweep as jobs of a SLURM cluster.
+
+The runs that are not done are submitted as an array, and the launcher ends. A
+run may have several nodes and processes, which find each other by themselves.
+Told to stop, by a time limit that comes near or to make room, a run saves and
+goes back to the queue. `status` asks the scheduler, `cancel` tells it; the same
+command submits only what is neither done nor in the queue.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+from absl import flags
+
+from imgbench import errors
+from imgbench import writers
+from imgbench.launch import board
+from imgbench.launch import locks
+from imgbench.launch import units
+from imgbench.launch.slurm import script
+
+_TOOLS = ("sbatch", "squeue", "scontrol", "scancel")
+_ASK_S = 60.0  # a busy controller takes its time
+_MAX_ARRAY = 1001  # where the cluster does not say: SLURM's default
+_MANY = 100  # jobs in a command line
+_LOG_BYTES = 65536
+# States of jobs that are in the queue and do not run.
+_QUEUED = (
+  *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"),
+  "SPECIAL_EXIT",
+)
+_OPEN = (units.WAITING, units.RUNNING, units.PREEMPTED)
+_STOPPED = ("CANCELLED", "PREEMPTED", "REVOKED")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A task of an array, as the scheduler has it.
+
+  Attributes:
+    state: in SLURM's words, e.g. "PENDING".
+    reason: why it waits, likewise; "None" if for nothing.
+  """
+
+  state: str
+  reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+  """A line that the batch script has written beside a run.
+
+  Attributes:
+    time: as of `units.now`.
+    job: task of an array, e.g. "12_3".
+    event: "start" or "end".
+    text: nodes, or the exit code of srun.
+  """
+
+  time: str
+  job: str
+  event: str
+  text: str
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines what each run asks for, as sbatch names it, and --jobs."""
+  text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
+  number = functools.partial(flags.DEFINE_integer, flag_values=flag_values)
+  number("nodes", 1, "Nodes of each run.")
+  number(
+    "ntasks_per_node",
+    None,
+    "Processes of a run on each node; default: 1, or one for each GPU where a"
+    " run has several nodes.",
+  )
+  number("gpus_per_node", 0, "GPUs of a run on each node.")
+  number(
+    "cpus_per_task",
+    None,
+    "CPU cores of each process; default: the cluster's, often 1, which is too"
+    " few to decode images.",
+  )
+  text("time", "", "Time limit of an attempt, e.g. 8:00:00; default: theirs.")
+  text("partition", "", "Partition, or several with commas; default: theirs.")
+  text("account", "", "Account that is charged; default: yours.")
+  flags.DEFINE_bool(
+    "requeue",
+    True,
+    "Runs that are stopped, by the time limit or to make room for others, go"
+    " back to the queue, and on from where they saved.",
+    flag_values=flag_values,
+  )
+  text(
+    "signal",
+    "TERM@120",
+    "What tells a run to save, and how many seconds before the time limit.",
+  )
+  number("jobs", None, "Runs at a time; default: as many as there is room for.")
+  text("sbatch_args", "", 'More options of sbatch: "--qos=low --mem=64G".')
+
+
+def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
+  """Raises InputError where SLURM is absent or the flags do not fit."""
+  missing = [name for name in _TOOLS if shutil.which(name) is None]
+  if missing:
+    raise errors.InputError(
+      f"--executor=slurm: {', '.join(missing)} not found: start this on a login"
+      " node of a SLURM cluster, or take --executor=local"
+    )
+  if "://" in os.fspath(sweep.sweep_dir):
+    raise errors.InputError(
+      f"--sweep_dir={sweep.sweep_dir}: expected a folder that all nodes of the"
+      " cluster share, for its scripts and logs; not a bucket"
+    )
+  script.resources(values)
+
+
+def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
+  """Submits what is neither done nor in the queue; returns 0.
+
+  Raises:
+    RunError: the scheduler does not answer, or takes no job.
+  """
+  queue = _refresh(sweep)
+  todo = [unit for unit in units.pending(sweep) if _job_of(unit) not in queue]
+  asked = script.resources(values)
+  most = _max_array() if todo else 1
+  for first in range(0, len(todo), most):
+    _submit(sweep, todo[first : first + most], asked)
+  print(board.table(sweep))
+  print(
+    f"{len(todo)} runs were submitted; how they stand: python -m"
+    f" imgbench.launch status --sweep_dir={sweep.sweep_dir}"
+  )
+  return errors.EXIT_DONE
+
+
+def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
+  """Prints the table; returns the exit code."""
+  del values
+  with locks.locked(sweep.sweep_dir):
+    _refresh(sweep)
+  statuses = {unit.name: units.status(unit) for unit in sweep.units}
+  print(board.table(sweep, statuses))
+  done = all(s.state == units.DONE for s in statuses.values())
+  return errors.EXIT_DONE if done else errors.EXIT_FAILED
+
+
+def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
+  """Takes all jobs out of the queue and prints the table; returns 0.
+
+  Those that run save first, for which SLURM gives them KillWait seconds.
+  """
+  with locks.locked(sweep.sweep_dir):
+    queue = _refresh(sweep)
+    jobs = [job for unit in sweep.units if (job := _job_of(unit)) in queue]
+    for first in range(0, len(jobs), _MANY):
+      _ask("scancel", *jobs[first : first + _MANY])
+  print(f"{len(jobs)} jobs were cancelled; those that run save and end")
+  status(sweep, values)
+  return errors.EXIT_DONE
+
+
+# Submitting.
+
+
+def _submit(
+  sweep: units.Sweep,
+  chosen: Sequence[units.Unit],
+  asked: script.Resources,
+) -> None:
+  """Writes a script, gives it to sbatch and records the jobs."""
+  folder = pathlib.Path(os.path.abspath(sweep.sweep_dir), script.FOLDER)
+  folder.mkdir(exist_ok=True)
+  path = folder / f"{_next_number(folder):03d}.sh"
+  writers.write_atomically(path, script.text(sweep, chosen, asked, os.getcwd()))
+  for unit in chosen:
+    unit.workdir.mkdir(parents=True, exist_ok=True)
+  array = _ask("sbatch", "--parsable", str(path)).strip().partition(";")[0]
+  for index, unit in enumerate(chosen):
+    before = units.status(unit).attempts - len(_starts(read_notes(unit)))
+    units.record(
+      unit,
+      state=units.PREEMPTED if _has_begun(unit) else units.WAITING,
+      message="in the queue",
+      job=f"{array}_{index}",
+      process=None,  # as another executor would have it
+      other_attempts=max(before, 0),
+    )
+
+
+def _next_number(folder: pathlib.Path) -> int:
+  return 1 + max((int(p.stem) for p in folder.glob("[0-9]*.sh")), default=0)
+
+
+def _has_begun(unit: units.Unit) -> bool:
+  return units.status(unit).step > 0
+
+
+def _job_of(unit: units.Unit) -> str:
+  return units.launch_facts(unit).get("job", "")
+
+
+def _max_array() -> int:
+  """The most tasks of an array that the cluster takes."""
+  found = re.search(
+    r"^MaxArraySize\s*=\s*([0-9]+)", _ask("scontrol", "show", "config"), re.M
+  )
+  return max(int(found[1]), 1) if found else _MAX_ARRAY
+
+
+# How the jobs stand.
+
+
+def _refresh(sweep: units.Sweep) -> Mapping[str, Job]:
+  """Brings each launch.json up to date; returns the queue."""
+  queue = read_queue(
+    _ask(
+      *("squeue", "--noheader", "--array", "--format=%i|%T|%r"),
+      f"--name={script.job_name(sweep)}",
+    )
+  )
+  for unit in sweep.units:
+    facts = units.launch_facts(unit)
+    job = facts.get("job", "")
+    if job in queue:
+      units.record(unit, **_queued_facts(unit, facts, queue[job]))
+    elif job and facts.get("state") in _OPEN:
+      _record_end(unit, facts)
+  return queue
+
+
+def read_queue(text: str) -> dict[str, Job]:
+  """Returns the jobs in what `squeue --format='%i|%T|%r'` prints, by id."""
+  rows = [line.strip().split("|", 2) for line in text.splitlines() if line]
+  return {row[0]: Job(*row[1:]) for row in rows if len(row) == 3}
+
+
+def read_notes(unit: units.Unit) -> list[Note]:
+  """Returns what the batch scripts have noted beside a run."""
+  try:
+    text = (unit.workdir / script.NOTES).read_text()
+  except FileNotFoundError:
+    return []
+  rows = [line.split(" ", 3) for line in text.splitlines()]
+  return [Note(*row) for row in rows if len(row) == 4]
+
+
+def _starts(notes: Iterable[Note]) -> list[Note]:
+  return [note for note in notes if note.event == "start"]
+
+
+def _attempt_facts(unit: units.Unit, facts: Mapping) -> dict:
+  """How often it was started and when, by the notes."""
+  starts = _starts(read_notes(unit))
+  known = {"attempts": facts.get("other_attempts", 0) + len(starts)}
+  return {**known, **({"started_at": starts[-1].time} if starts else {})}
+
+
+def _queued_facts(unit: units.Unit, facts: Mapping, job: Job) -> dict:
+  """Of a job that is in the queue, whether it runs or not."""
+  known = _attempt_facts(unit, facts)
+  if job.state in _QUEUED:
+    state = units.PREEMPTED if _has_begun(unit) else units.WAITING
+    return {**known, "state": state, "message": f"in the queue: {job.reason}"}
+  message = "" if job.state == "RUNNING" else job.state.lower()
+  started = {"ended_at": "", "exit_code": None}
+  return {**known, **started, "state": units.RUNNING, "message": message}
+
+
+def _record_end(unit: units.Unit, facts: Mapping) -> None:
+  """Of a job that was in the queue and is there no more."""
+  notes = [n for n in read_notes(unit) if n.job == facts["job"]]
+  known = _attempt_facts(unit, facts)
+  if notes and notes[-1].event == "end":
+    code = int(notes[-1].text)
+    # A shell's way to tell of a signal.
+    code = 128 - code if code > 128 else code
+    state = units.record_end(unit, code, _message(unit, code))
+    known["ended_at"] = notes[-1].time
+  else:
+    state, message = _unseen_end(unit, facts["job"], bool(notes))
+    known |= dict(state=state, message=message, exit_code=None)
+    known["ended_at"] = units.now() if notes else ""
+  if state in _OPEN:
+    known["job"] = ""  # It waits for a new one.
+  units.record(unit, **known)
+
+
+def _unseen_end(unit: units.Unit, job: str, begun: bool) -> tuple[str, str]:
+  """State and message where the script could not write how it ended."""
+  state = _final_state(job)
+  # Of a task that is cancelled before it begins, the controller keeps nothing.
+  if state in _STOPPED or not (state or begun):
+    waits = units.PREEMPTED if begun or _has_begun(unit) else units.WAITING
+    return waits, f"SLURM: {state.lower() or 'cancelled before it began'}"
+  known = state.lower() if state else "no longer knows the job"
+  return units.FAILED, f"SLURM: {known}"
+
+
+def _final_state(job: str) -> str:
+  """In SLURM's words; "" where neither controller nor accounting know it."""
+  try:
+    text = _ask("scontrol", "--oneliner", "show", "job", job)
+    found = re.search(r"\bJobState=([A-Z_]+)", text)
+  except errors.RunError:
+    found = None
+  if not found and shutil.which("sacct"):
+    try:
+      text = _ask(
+        *("sacct", "--noheader", "--allocations", "--parsable2"),
+        *("--format=State", f"--jobs={job}"),
+      )
+      found = re.search(r"^([A-Z_]+)", text, re.M)
+    except errors.RunError:
+      found = None  # There is no accounting.
+  return found[1] if found else ""
+
+
+def _message(unit: units.Unit, code: int) -> str:
+  """Why its last attempt did not end well, by exit code and log."""
+  if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
+    return ""
+  path = pathlib.Path(os.fspath(unit.workdir), units.LOG)
+  try:
+    with path.open("rb") as file:
+      file.seek(max(0, path.stat().st_size - _LOG_BYTES))
+      log = file.read().decode(errors="replace")
+  except FileNotFoundError:
+    log = ""
+  log = log.rpartition(script.HEADLINE)[2]
+  last = log.strip().splitlines()[-1:] or [f"ended with code {code}"]
+  return units.last_error(log) or last[0]
+
+
+def _ask(*command: str) -> str:
+  """Returns what a command of SLURM prints.
+
+  Raises:
+    RunError: it ends with an error, or not at all.
+  """
+  try:
+    done = subprocess.run(
+      command, capture_output=True, text=True, check=False, timeout=_ASK_S
+    )
+  except subprocess.TimeoutExpired as error:
+    raise errors.RunError(
+      f"{command[0]} did not answer within {_ASK_S:g} s"
+    ) from error
+  if done.returncode:
+    said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    raise errors.RunError(f"{command[0]}: {said}")
+  return done.stdout

@@ -1,0 +1,254 @@
+"""The figure of a sweep: each metric against each value that is swept."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+from typing import Any
+
+from matplotlib import axes as mpl_axes
+from matplotlib import colors
+from matplotlib import figure as mpl_figure
+from matplotlib import lines as lines_lib
+from matplotlib import ticker
+import numpy as np
+
+from imgbench.launch.table import gather
+from imgbench.launch.table import groups as groups_lib
+from imgbench.launch.table import text as table_text
+from imgbench.tables import text
+from imgbench.tables import themes
+
+_WIDTH, _HEIGHT = 4.0, 3.0  # inches of a panel
+_LEGEND_LINE = 0.18  # inches
+_MAX_LEGEND = 8  # lines that a legend can name
+# From this ratio of largest to smallest on, values may be spread by factors.
+_LOG_RATIO = 8.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+  """Where the values of a swept key stand.
+
+  Attributes:
+    key: dotted config key.
+    places: value, as of `groups.as_key`, -> position.
+    labels: of the positions.
+    kind: "linear", "log" or "names", positions 0, 1, ...
+  """
+
+  key: str
+  places: Mapping[str, float]
+  labels: tuple[str, ...]
+  kind: str
+
+  def of(self, group: groups_lib.Group) -> float:
+    """Returns the position of a group."""
+    return self.places[groups_lib.as_key(group.values[self.key])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """Groups that differ in one key: a line of a panel.
+
+  Attributes:
+    values: of the other keys.
+    groups: those with a value of the axis, from left to right.
+  """
+
+  values: Mapping[str, Any]
+  groups: tuple[groups_lib.Group, ...]
+
+
+def axis(key: str, values: Sequence[Any]) -> Axis:
+  """Returns the axis for the values of a key; log where they are spread so."""
+  unique = {groups_lib.as_key(value): value for value in values}
+  number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
+  labels = tuple(map(table_text.value_text, unique.values()))
+  if not all(map(number, unique.values())):
+    places = {name: float(i) for i, name in enumerate(unique)}
+    return Axis(key, places, labels, "names")
+  kind = "log" if is_spread_by_factors(list(unique.values())) else "linear"
+  return Axis(key, {k: float(v) for k, v in unique.items()}, labels, kind)
+
+
+def is_spread_by_factors(values: Sequence[float]) -> bool:
+  """Whether factors between neighbours are more alike than differences."""
+  values = np.unique(np.asarray(values, float))
+  if values.size < 2 or values[0] <= 0 or values[-1] < _LOG_RATIO * values[0]:
+    return False
+  uneven = lambda steps: np.std(steps) / np.mean(steps)
+  factors, differences = np.diff(np.log(values)), np.diff(values)
+  return values.size == 2 or bool(uneven(factors) < uneven(differences))
+
+
+def figure(
+  runs: Sequence[gather.Run],
+  groups: Sequence[groups_lib.Group],
+  metrics: Sequence[str],
+  seed_keys: Sequence[str],
+) -> themes.Draw | None:
+  """Returns what draws the figure; None where nothing is swept or measured.
+
+  A panel for each metric (down) and swept key (across): means over seeds with
+  their standard errors, single runs as small dots, and crosses below where a
+  run left no value. Where seeds alone are swept they are the axis.
+
+  Args:
+    runs: of the sweep.
+    groups: of the same.
+    metrics: as in results.json.
+    seed_keys: config keys whose values are repetitions.
+  """
+  keys = [k for k in groups_lib.swept_keys(runs) if k not in seed_keys]
+  if not keys:
+    keys = [k for k in seed_keys if k in groups_lib.swept_keys(runs)][:1]
+    groups = [
+      groups_lib.Group({k: r.value(k) for k in keys}, (r,)) for r in runs
+    ]
+  measured = [m for m in metrics if any(g.mean(m) is not None for g in groups)]
+  if not keys or not measured:
+    return None
+  return functools.partial(_figure, groups=groups, metrics=measured, keys=keys)
+
+
+def _figure(theme: themes.Theme, groups, metrics, keys) -> mpl_figure.Figure:
+  places = [axis(key, [group.values[key] for group in groups]) for key in keys]
+  columns = [lines(groups, place) for place in places]
+  named = max(map(len, columns))
+  above = _LEGEND_LINE * (named + 1 if named <= _MAX_LEGEND else 1)
+  size = (_WIDTH * len(keys) + 0.6, _HEIGHT * len(metrics) + 0.2 + above)
+  drawn = mpl_figure.Figure(figsize=size, layout="constrained")
+  panels = drawn.subplots(
+    len(metrics), len(keys), squeeze=False, sharex="col", sharey="row"
+  )
+  names = table_text.short_keys(keys)
+  lost = any(
+    _value(run, m) is None for g in groups for run in g.runs for m in metrics
+  )
+  for column, place, all_lines in zip(panels.T, places, columns, strict=True):
+    for panel, metric in zip(column, metrics, strict=True):
+      _panel(panel, theme, place, all_lines, metric)
+    _legend(column[0], theme, all_lines, names, lost and place is places[0])
+    column[-1].set_xlabel(themes.plain(place.key))
+  for panel, metric in zip(panels[:, 0], metrics, strict=True):
+    panel.set_ylabel(themes.plain(table_text.metric_title(metric, metrics)))
+  return drawn
+
+
+def lines(groups: Sequence[groups_lib.Group], place: Axis) -> list[Line]:
+  """Returns the groups by the values of the keys that no axis shows."""
+  found: dict[str, list[groups_lib.Group]] = {}
+  for group in groups:
+    others = {k: v for k, v in group.values.items() if k != place.key}
+    found.setdefault(groups_lib.as_key(others), []).append(group)
+  return [
+    Line(
+      {k: v for k, v in members[0].values.items() if k != place.key},
+      tuple(sorted(members, key=place.of)),
+    )
+    for members in found.values()
+  ]
+
+
+def _panel(
+  panel: mpl_axes.Axes,
+  theme: themes.Theme,
+  place: Axis,
+  all_lines: Sequence[Line],
+  metric: str,
+) -> None:
+  panel.grid(axis="y")
+  panel.margins(0.08, 0.12)
+  _set_scale(panel, place)
+  shifts = _shifts(place, len(all_lines))
+  colors_ = _colors(theme, len(all_lines))
+  for line, color, shift in zip(all_lines, colors_, shifts, strict=True):
+    _draw_line(panel, place, line, metric, color, shift)
+    lost = [
+      place.of(group) + shift
+      for group in line.groups
+      for run in group.runs
+      if _value(run, metric) is None
+    ]
+    panel.plot(
+      *(lost, np.full(len(lost), 0.04), "x"),
+      **dict(color=theme.muted, markersize=5),
+      transform=panel.get_xaxis_transform(),
+    )
+
+
+def _shifts(place: Axis, count: int) -> np.ndarray:
+  """Beside each other over a name, so that no line hides another."""
+  width = 0.5 if place.kind == "names" and count > 1 else 0.0
+  return np.linspace(-width / 2, width / 2, count)
+
+
+def _legend(panel, theme, all_lines, names, any_lost: bool) -> None:
+  """Above a column of panels: their lines, where they can be told apart."""
+  handles = []
+  if 1 < len(all_lines) <= _MAX_LEGEND:
+    colors_ = _colors(theme, len(all_lines))
+    for line, color in zip(all_lines, colors_, strict=True):
+      label = ", ".join(
+        f"{names[k]}={table_text.value_text(v)}" for k, v in line.values.items()
+      )
+      handle = dict(color=color, marker="o", label=themes.plain(label))
+      handles.append(lines_lib.Line2D([], [], **handle))
+  if any_lost:
+    cross = dict(color=theme.muted, marker="x", linestyle="none")
+    handles.append(lines_lib.Line2D([], [], label="no result", **cross))
+  if handles:
+    panel.legend(
+      handles=handles,
+      loc="lower left",
+      bbox_to_anchor=(0, 1.02),
+      borderaxespad=0,
+      fontsize=8,
+    )
+
+
+def _colors(theme: themes.Theme, count: int) -> list[str]:
+  if count <= len(theme.series):
+    return list(theme.series[:count])
+  ramp = theme.colormap()(np.linspace(0.3, 1.0, count))
+  return [colors.to_hex(color) for color in ramp]
+
+
+def _set_scale(panel, place: Axis) -> None:
+  positions = list(place.places.values())
+  if place.kind == "log":
+    panel.set_xscale("log")
+  if place.kind == "names":
+    panel.set_xlim(-0.5, len(positions) - 0.5)
+  if place.kind == "names" or len(positions) <= 6:
+    labels = [themes.plain(text.short(label, 16)) for label in place.labels]
+    panel.set_xticks(positions, labels)
+    panel.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _draw_line(panel, place: Axis, line: Line, metric, color, shift) -> None:
+  scale = 100 if text.unit(gather.metric_parts(metric)[2]) else 1
+  means, single = [], []
+  for group in line.groups:
+    x = place.of(group) + shift
+    found = [_value(run, metric) for run in group.runs]
+    single += [(x, scale * value) for value in found if value is not None]
+    mean = group.mean(metric)
+    if mean is not None:
+      means.append((x, scale * mean.mean, scale * (mean.sem or 0.0)))
+  if not means:
+    return
+  # Names have no order that a line could follow.
+  joined = "none" if place.kind == "names" else "-"
+  panel.errorbar(
+    *zip(*means, strict=True),
+    **dict(color=color, linestyle=joined, marker="o", markersize=5, capsize=3),
+  )
+  if len(single) > len(means):
+    panel.plot(*zip(*single, strict=True), ".", color=color, alpha=0.5, ms=4)
+
+
+def _value(run: gather.Run, metric: str) -> float | None:
+  entry = run.final.get(metric) if run.done else None
+  return None if entry is None else entry.value

@@ -1,0 +1,263 @@
+"""The runs of a sweep as rows: what was asked for, how it stands, what came."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import fnmatch
+from typing import Any
+
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import registry
+from imgbench import run_files
+from imgbench import writers
+from imgbench.launch import units
+from imgbench.metrics import intervals
+from imgbench.metrics import measurement
+from imgbench.tables import text
+from imgbench.train import evaluation
+
+METRICS = "metrics.jsonl"
+# Of what a smaller value is the better one.
+_LOWER = ("nll", "brier", "ece", "classwise_ece", "non_finite")
+_PROPORTION = {
+  "clopper_pearson": intervals.clopper_pearson,
+  "wilson": intervals.wilson,
+}
+_ALPHA = 0.05  # of runs that have not begun
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+  """The best value of a metric that a run has logged on its way.
+
+  Attributes:
+    value: rates are fractions.
+    step: at which it was; of equal ones the last.
+    ci_low: lower end of its interval, which knows nothing of the choice, or
+      None where only an evaluation of the last step has one.
+    ci_high: upper end, or None.
+  """
+
+  value: float
+  step: int
+  ci_low: float | None = None
+  ci_high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One row: a unit of a sweep and what its folder holds.
+
+  Attributes:
+    unit: of the sweep.
+    status: how it stands.
+    final: metric as in results.json -> measurement; of a run that is done.
+    best: the same metrics -> best so far.
+    train_s: seconds of training, over all attempts, or None.
+    total_s: seconds of all it did, or None; of a run that is done.
+    images_per_s: training images by seconds of training, between the first and
+      the last logged step; of the first where it is the only one; or None.
+    config: the resolved config, dotted key -> value.
+    alpha: intervals cover 1 - alpha.
+  """
+
+  unit: units.Unit
+  status: units.Status
+  final: Mapping[str, measurement.Measurement]
+  best: Mapping[str, Best]
+  train_s: float | None
+  total_s: float | None
+  images_per_s: float | None
+  config: Mapping[str, Any]
+  alpha: float
+
+  @property
+  def done(self) -> bool:
+    return self.status.state == units.DONE
+
+  def value(self, key: str) -> Any:
+    """Returns the value of a dotted config key; of a section a dict."""
+    if key in self.config:
+      return self.config[key]
+    inside = f"{key}."
+    return {
+      name.removeprefix(inside): value
+      for name, value in self.config.items()
+      if name.startswith(inside)
+    }
+
+
+def metric_parts(metric: str) -> tuple[str, str, str]:
+  """Returns data set, subset and name of a metric as in results.json.
+
+  Args:
+    metric: e.g. "cifar10:test/all/nll"; the name of a data set may hold a slash
+      itself.
+  """
+  dataset, subset, name = metric.rsplit("/", 2)
+  return dataset, subset, name
+
+
+def lower_is_better(metric: str) -> bool:
+  """Whether a smaller value of a metric, e.g. "nll", is the better one."""
+  name = metric.rpartition("/")[2]
+  base = name.partition(".")[0]
+  return base in _LOWER or "error" in base or text.is_drop(name)
+
+
+def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[Run]:
+  """Returns a row for each unit, in the order of the sweep.
+
+  Args:
+    sweep: as of `units.read`.
+    patterns: names of metrics as in results.json; with * for any text.
+
+  Raises:
+    InputError: a pattern that fits no metric of a finished run, or is no name
+      of a metric where none is finished yet; or a file that is not what a run
+      writes.
+  """
+  results = [
+    run_files.read_json(unit.workdir / run_files.RESULTS) or {}
+    for unit in sweep.units
+  ]
+  known = list(dict.fromkeys(name for found in results for name in found))
+  metrics = _metrics(patterns, known)
+  return [
+    _read_run(sweep, unit, found, metrics)
+    for unit, found in zip(sweep.units, results, strict=True)
+  ]
+
+
+def _metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
+  """The metrics that patterns name; the patterns where none is known yet."""
+  if not known:
+    return [_name(pattern) for pattern in patterns if "*" not in pattern]
+  found = []
+  for pattern in patterns:
+    fitting = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
+    if not fitting:
+      raise errors.InputError(
+        f"--metrics={pattern}: not in results.json of a finished run;"
+        f" {registry.near_names(pattern, known)}"
+      )
+    found += fitting
+  return list(dict.fromkeys(found))
+
+
+def _name(metric: str) -> str:
+  """The name of a metric that no run has had yet."""
+  if metric.count("/") < 2:
+    raise errors.InputError(
+      f"--metrics={metric}: expected a name as in results.json, e.g."
+      " cifar10:test/all/nll, or */all/nll"
+    )
+  return metric
+
+
+def _read_run(
+  sweep: units.Sweep,
+  unit: units.Unit,
+  results: Mapping[str, Mapping],
+  metrics: Sequence[str],
+) -> Run:
+  said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+  config = run_files.read_json(unit.workdir / run_files.CONFIG)
+  flat = config_utils.flatten(config) if config else _planned(sweep, unit)
+  status = units.status(unit)
+  records = writers.read_lines(unit.workdir / METRICS)
+  alpha = flat.get("evaluation.alpha", _ALPHA)
+  final = {}
+  if status.state == units.DONE:
+    final = {m: _measured(unit, m, results) for m in metrics if m in results}
+  train_s, images_per_s = _speed(records, flat.get("global_batch_size"))
+  times = said.get("times")
+  return Run(
+    unit=unit,
+    status=status,
+    final=final,
+    best=dict(_bests(config or {}, records, metrics, final, alpha)),
+    train_s=train_s,
+    total_s=sum(times.values()) if times else None,
+    images_per_s=images_per_s,
+    config=flat,
+    alpha=alpha,
+  )
+
+
+def _planned(sweep: units.Sweep, unit: units.Unit) -> dict[str, Any]:
+  """The config of a run that has not begun."""
+  return {**config_utils.flatten(sweep.base), **unit.overrides}
+
+
+def _measured(unit, metric: str, results) -> measurement.Measurement:
+  try:
+    return measurement.from_json(results[metric])
+  except (TypeError, ValueError) as error:
+    raise errors.InputError(
+      f"{unit.workdir / run_files.RESULTS}: {metric}: {error}"
+    ) from error
+
+
+def _speed(records: Sequence[Mapping], batch_size: int | None):
+  """Seconds of training up to the last logged step, and images in each.
+
+  Those of the run itself: what checkpoint.init_from takes over are steps, but
+  no seconds.
+  """
+  timed = [record for record in records if record.get("time/train_s")]
+  if not timed:
+    return None, None
+  first, last = timed[0], timed[-1]
+  train_s = last["time/train_s"]
+  since_s = train_s - first["time/train_s"]
+  if since_s <= 0:
+    return train_s, last.get("train/images_per_s")
+  if batch_size is None:
+    return train_s, None
+  return train_s, (last["step"] - first["step"]) * batch_size / since_s
+
+
+# The best value on the way.
+
+
+def _bests(config, records, metrics, final, alpha) -> Iterator:
+  """Pairs of a metric and its Best."""
+  aliases = {key: alias for alias, key in _datasets(config)}
+  for metric in metrics:
+    dataset, subset, name = metric_parts(metric)
+    # What is logged on the way is of the whole set.
+    if subset != "all" or dataset not in aliases:
+      continue
+    logged = f"{aliases[dataset]}/{name}"
+    found = [r for r in records if r.get(logged) is not None]
+    if not found:
+      continue
+    sign = -1 if lower_is_better(name) else 1
+    top = max(found, key=lambda r: (sign * r[logged], r["step"]))
+    last = found[-1]["step"]
+    yield metric, _best(top["step"], top[logged], last, final, metric, alpha)
+
+
+def _best(step, value, last_step, final, metric, alpha) -> Best:
+  """With the interval that an evaluation at that step would have given."""
+  entry = final.get(metric)
+  if entry is None or entry.ci_low is None:
+    return Best(value, step)
+  if step == last_step:
+    return Best(value, step, entry.ci_low, entry.ci_high)
+  make, hits = _PROPORTION.get(entry.ci_method), value * entry.n
+  if make is None or entry.correct is None or abs(hits - round(hits)) > 1e-3:
+    return Best(value, step)
+  low, high = make(round(hits), entry.n, alpha)
+  return Best(value, step, float(low), float(high))
+
+
+def _datasets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+  """Alias of metrics.jsonl and data set of results.json, of each set."""
+  for alias, entry in config.get("evaluation", {}).get("sets", {}).items():
+    name = entry.get("name") or config["data"]["name"]
+    yield alias, f"{name}:{entry['split']}"
+    yield f"{alias}{evaluation.EMA}", f"{name}+ema:{entry['split']}"

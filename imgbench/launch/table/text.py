@@ -1,0 +1,270 @@
+"""Rows of a sweep as text: for people in percent, as CSV in fractions."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import csv
+import io
+from typing import Any
+
+from imgbench.launch.table import gather
+from imgbench.launch.table import groups as groups_lib
+from imgbench.report import inputs
+from imgbench.tables import grids
+from imgbench.tables import text
+
+_UNIT = {"%": ", %", " points": ", points", "": ""}
+
+
+def metrics_of(runs: Iterable[gather.Run]) -> list[str]:
+  """Returns the metrics that any run has, in the order of the runs."""
+  named = ((*run.final, *run.best) for run in runs)
+  return list(dict.fromkeys(metric for names in named for metric in names))
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+  """Returns config key -> its last part, or all of it where that is unclear."""
+  last = [key.rpartition(".")[2] for key in keys]
+  return {
+    key: name if last.count(name) == 1 else key
+    for key, name in zip(keys, last, strict=True)
+  }
+
+
+def value_text(value: Any) -> str:
+  """Returns a config value for people: "0.1", "(16, 32)", "adam"."""
+  if isinstance(value, (list, tuple)):
+    return f"({', '.join(map(value_text, value))})"
+  return str(value)
+
+
+def metric_title(metric: str, metrics: Sequence[str]) -> str:
+  """Returns e.g. "top-1 accuracy, %"; with its data set where it is unclear.
+
+  Args:
+    metric: as in results.json.
+    metrics: those beside it.
+  """
+  dataset, subset, name = gather.metric_parts(metric)
+  others = [gather.metric_parts(other) for other in metrics]
+  parts = [text.metric_label(name)]
+  if len({other[0] for other in others}) > 1:
+    parts.append(dataset)
+  if len({other[1] for other in others}) > 1:
+    parts.append(subset)
+  return " ".join(parts) + _UNIT[text.unit(name)]
+
+
+# For people.
+
+
+def runs_grid(runs: Sequence[gather.Run]) -> grids.Grid:
+  """Returns a row for each run: what is swept, status, metrics, time, speed."""
+  keys, metrics = groups_lib.swept_keys(runs), metrics_of(runs)
+  columns: list[tuple[str, Callable[[gather.Run], str]]] = [
+    (name, lambda run, key=key: value_text(run.value(key)))
+    for key, name in short_keys(keys).items()
+  ] or [("run", lambda run: run.unit.name)]
+  num_left = len(columns) + 1
+  columns.append(("status", _state))
+  for metric in metrics:
+    title = metric_title(metric, metrics)
+    columns.append((title, lambda run, m=metric: _final(run, m)))
+    if _best_differs(runs, metric):
+      columns.append(("best (step)", lambda run, m=metric: _best(run, m)))
+  columns.append(("training", lambda run: _duration(run.train_s)))
+  columns.append(("images/s", lambda run: _whole(run.images_per_s)))
+  return grids.Grid(
+    _caption(runs, keys),
+    tuple(header for header, _ in columns),
+    tuple(tuple(cell(run) for _, cell in columns) for run in runs),
+    num_left,
+  )
+
+
+def _caption(runs, keys) -> str:
+  coverages = sorted({inputs.coverage(run.alpha) for run in runs})
+  text_ = f"Runs with {' and '.join(coverages)} intervals"
+  fixed = {
+    key: value_text(run.value(key))
+    for run in runs
+    for key in run.unit.overrides
+    if key not in keys
+  }
+  if fixed:
+    text_ += f", all with {', '.join(f'{k}={v}' for k, v in fixed.items())}"
+  return text_
+
+
+def groups_grid(
+  groups: Sequence[groups_lib.Group], metrics: Sequence[str]
+) -> grids.Grid:
+  """Returns a row for each group: means and standard errors over its runs."""
+  keys = short_keys(list(groups[0].values))
+  columns: list[tuple[str, Callable[[groups_lib.Group], str]]] = [
+    (name, lambda group, key=key: value_text(group.values[key]))
+    for key, name in keys.items()
+  ] or [("runs", lambda group: "all")]
+  num_left = len(columns)
+  columns.append(("done", _done))
+  for metric in metrics:
+    title = metric_title(metric, metrics)
+    columns.append((title, lambda g, m=metric: _mean(m, g.mean(m))))
+    if _best_differs([run for group in groups for run in group.runs], metric):
+      columns.append(
+        ("best", lambda g, m=metric: _mean(m, g.mean(m, best=True)))
+      )
+  columns.append(("images/s", _mean_speed))
+  return grids.Grid(
+    "Means over runs that are done, with standard errors where there are two"
+    " or more",
+    tuple(header for header, _ in columns),
+    tuple(tuple(cell(group) for _, cell in columns) for group in groups),
+    num_left,
+  )
+
+
+def _best_differs(runs: Iterable[gather.Run], metric: str) -> bool:
+  """Whether a best value is anything but the final one."""
+  pairs = [(run.final.get(metric), run.best.get(metric)) for run in runs]
+  return any(
+    best is not None and (final is None or final.value != best.value)
+    for final, best in pairs
+  )
+
+
+def _state(run: gather.Run) -> str:
+  status = run.status
+  if run.done or not status.total_steps:
+    return status.state
+  return f"{status.state} at {status.step}/{status.total_steps}"
+
+
+def _final(run: gather.Run, metric: str) -> str:
+  entry = run.final.get(metric)
+  if entry is None:
+    return ""
+  return _with_bounds(metric, entry.value, entry.ci_low, entry.ci_high)
+
+
+def _best(run: gather.Run, metric: str) -> str:
+  best = run.best.get(metric)
+  if best is None:
+    return ""
+  bounds = _with_bounds(metric, best.value, best.ci_low, best.ci_high)
+  return f"{bounds} ({best.step})"
+
+
+def _with_bounds(metric: str, value, low, high) -> str:
+  name = gather.metric_parts(metric)[2]
+  number = text.number(name, value)
+  if value is None or low is None:
+    return number
+  return f"{number} [{text.number(name, low)}, {text.number(name, high)}]"
+
+
+def _done(group: groups_lib.Group) -> str:
+  return f"{sum(run.done for run in group.runs)} of {len(group.runs)}"
+
+
+def _mean(metric: str, mean: groups_lib.Mean | None) -> str:
+  if mean is None:
+    return ""
+  name = gather.metric_parts(metric)[2]
+  number = text.number(name, mean.mean)
+  return (
+    number if mean.sem is None else f"{number} ± {text.number(name, mean.sem)}"
+  )
+
+
+def _mean_speed(group: groups_lib.Group) -> str:
+  found = [run.images_per_s for run in group.runs if run.done]
+  mean = groups_lib.mean_of([speed for speed in found if speed is not None])
+  return "" if mean is None else _whole(mean.mean)
+
+
+def _duration(seconds: float | None) -> str:
+  return "" if seconds is None else text.duration(seconds)
+
+
+def _whole(number: float | None) -> str:
+  return "" if number is None else f"{number:,.0f}"
+
+
+# CSV.
+
+
+def runs_csv(runs: Sequence[gather.Run]) -> str:
+  """Returns a line for each run with all of it; empty cells: not known."""
+  metrics = metrics_of(runs)
+  keys = list(dict.fromkeys(key for run in runs for key in run.unit.overrides))
+  return _csv([_csv_row(run, keys, metrics) for run in runs])
+
+
+def _csv_row(run: gather.Run, keys, metrics) -> dict[str, Any]:
+  status = run.status
+  row = {"run": run.unit.name}
+  row |= {key: value_text(run.value(key)) for key in keys}
+  row |= {
+    name: getattr(status, name)
+    for name in ("state", "step", "total_steps", "attempts", "exit_code")
+  }
+  for metric in metrics:
+    row |= _csv_metric(metric, run)
+  return row | {
+    "train_s": run.train_s,
+    "total_s": run.total_s,
+    "images_per_s": run.images_per_s,
+    "started_at": status.started_at,
+    "ended_at": status.ended_at,
+    "message": status.message,
+  }
+
+
+def _csv_metric(metric: str, run: gather.Run) -> dict[str, Any]:
+  final, best = run.final.get(metric), run.best.get(metric)
+  part = lambda entry, name: None if entry is None else getattr(entry, name)
+  return {
+    metric: part(final, "value"),
+    f"{metric}.ci_low": part(final, "ci_low"),
+    f"{metric}.ci_high": part(final, "ci_high"),
+    f"{metric}.n": part(final, "n"),
+    f"{metric}.best": part(best, "value"),
+    f"{metric}.best_ci_low": part(best, "ci_low"),
+    f"{metric}.best_ci_high": part(best, "ci_high"),
+    f"{metric}.best_step": part(best, "step"),
+  }
+
+
+def groups_csv(
+  groups: Sequence[groups_lib.Group], metrics: Sequence[str]
+) -> str:
+  """Returns a line for each group and metric, final and best."""
+  rows = []
+  for group in groups:
+    values = {key: value_text(value) for key, value in group.values.items()}
+    for metric in metrics:
+      for kind in ("final", "best"):
+        mean = group.mean(metric, best=kind == "best")
+        rows.append(
+          {
+            **values,
+            "metric": metric,
+            "value": kind,
+            "runs": len(group.runs),
+            "n": mean.n if mean else 0,
+            "mean": mean.mean if mean else None,
+            "sem": mean.sem if mean else None,
+          }
+        )
+  return _csv(rows)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+  text_ = io.StringIO()
+  if rows:
+    writer = csv.DictWriter(text_, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+  return text_.getvalue()

@@ -1,0 +1,257 @@
+"""The commands that get TPU slices, run on them and give them back.
+
+Written after `gcloud COMMAND --help` of Google Cloud SDK 528.0.0, which a test
+asks for every flag, and the pages "Manage queued resources", "TPU software
+versions" and "Run JAX code on TPU slices" of docs.cloud.google.com/tpu.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+import shlex
+
+from imgbench import errors
+from imgbench import registry
+from imgbench.launch import units
+
+CODE = "imgbench-code"  # folder in the home of a TPU VM
+ARCHIVE = f"{CODE}.tar.gz"
+WORKER = "imgbench/launch/tpu/worker.sh"
+# Of a copy of the code: what is installed, and what runs.
+_PARTS = ("imgbench", "configs", "requirements", "setup.py", "README.md")
+_RUNTIMES = {
+  "v2": "tpu-ubuntu2204-base",
+  "v3": "tpu-ubuntu2204-base",
+  "v4": "tpu-ubuntu2204-base",
+  "v5litepod": "v2-alpha-tpuv5-lite",
+  "v5p": "v2-alpha-tpuv5",
+  "v6e": "v2-alpha-tpuv6e",
+}
+_ALIVE = "-o ServerAliveInterval=30"
+_TPUS = ("gcloud", "compute", "tpus")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+Command = list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where slices are asked for, and which.
+
+  Attributes:
+    project: Google Cloud project.
+    zone: e.g. "us-west4-a".
+    accelerator_type: e.g. "v5litepod-16", 16 chips.
+    runtime_version: software of the VMs.
+    spot: cheaper, and taken away when others need them.
+    service_account: e-mail of what the VMs act as; "": the default one.
+    data: BUCKET or BUCKET/FOLDER that is mounted; "": none.
+    create_args: more options of `queued-resources create`.
+  """
+
+  project: str
+  zone: str
+  accelerator_type: str
+  runtime_version: str
+  spot: bool = False
+  service_account: str = ""
+  data: str = ""
+  create_args: tuple[str, ...] = ()
+
+  def _where(self) -> Command:
+    return [f"--project={self.project}", f"--zone={self.zone}"]
+
+  def _queued(self, verb: str, name: str) -> Command:
+    return [*_TPUS, "queued-resources", verb, name, *self._where()]
+
+  def create(self, name: str) -> Command:
+    """Asks for a slice; it comes when there is room."""
+    command = [
+      *self._queued("create", name),
+      f"--node-id={name}",
+      f"--accelerator-type={self.accelerator_type}",
+      f"--runtime-version={self.runtime_version}",
+    ]
+    if self.spot:
+      command.append("--spot")
+    if self.service_account:
+      command.append(f"--service-account={self.service_account}")
+    return [*command, *self.create_args]
+
+  def state(self, name: str) -> Command:
+    """Prints the state of a request: ACTIVE, FAILED, ..."""
+    return [*self._queued("describe", name), "--format=value(state.state)"]
+
+  def node_state(self, name: str) -> Command:
+    """Prints the state of the VMs: READY, PREEMPTED, ..."""
+    verb = [*_TPUS, "tpu-vm", "describe", name]
+    return [*verb, *self._where(), "--format=value(state)"]
+
+  def delete(self, name: str) -> Command:
+    """Gives a slice back, or takes the request out of the queue."""
+    return [*self._queued("delete", name), "--force", "--quiet"]
+
+  def copy(self, archive: str, name: str) -> Command:
+    """Copies a file to the home on all VMs of a slice."""
+    command = [*_TPUS, "tpu-vm", "scp", archive, f"{name}:", "--worker=all"]
+    return [*command, *self._where()]
+
+  def ssh(self, name: str, text: str) -> Command:
+    """Runs a command of the shell on all VMs of a slice at once.
+
+    It ends with 0 if all do, else with the code of the first that does not. A
+    VM that is gone without a word is noticed in a minute or two.
+    """
+    command = [*_TPUS, "tpu-vm", "ssh", name, "--worker=all", *self._where()]
+    return [*command, f"--ssh-flag={_ALIVE}", f"--command={text}"]
+
+  def setup(self, name: str) -> Command:
+    """Unpacks the code on all VMs, installs it and mounts the data."""
+    worker = f"{CODE}/{WORKER}"
+    steps = [
+      f"if test -e {worker}; then bash {worker} stop; fi",
+      f"rm -rf {CODE}/imgbench {CODE}/configs",
+      f"mkdir -p {CODE}",
+      f"tar -xzf {ARCHIVE} -C {CODE}",
+      shlex.join(["bash", worker, "setup", *filter(None, [self.data])]),
+    ]
+    return self.ssh(name, " && ".join(steps))
+
+  def run(
+    self, name: str, sweep: units.Sweep, unit: units.Unit, attempt: int | str
+  ) -> Command:
+    """Runs a unit on all VMs of a slice."""
+    command = sweep.command(unit, python=".venv/bin/python")
+    asked = ["bash", f"{CODE}/{WORKER}", "run", run_name(unit, attempt)]
+    return self.ssh(name, shlex.join([*asked, *command]))
+
+  def stop(self, name: str) -> Command:
+    """Lets what runs on a slice save and end."""
+    return self.ssh(name, f"bash {CODE}/{WORKER} stop")
+
+
+def runtime_version(accelerator_type: str) -> str:
+  """Returns the software that the documentation has for JAX on a TPU.
+
+  Raises:
+    InputError: a type that is not known here.
+  """
+  generation, dash, size = accelerator_type.rpartition("-")
+  if not dash or not size.isdigit() or generation not in _RUNTIMES:
+    near = registry.near_names(generation, _RUNTIMES)
+    raise errors.InputError(
+      f"--accelerator_type={accelerator_type}: expected e.g. v5litepod-16;"
+      f" {near} Newer ones need --runtime_version"
+    )
+  return _RUNTIMES[generation]
+
+
+def slice_names(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
+  """Returns names of slices: the same for the same sweep.
+
+  Raises:
+    InputError: a prefix that Google Cloud would not take.
+  """
+  if not _NAME.fullmatch(prefix):
+    raise errors.InputError(
+      f"--name_prefix={prefix}: expected a small letter, and behind it at most"
+      " 30 small letters, digits and hyphens"
+    )
+  text = os.fspath(sweep.sweep_dir)
+  digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+  return [f"{prefix}-{digest}-{i}" for i in range(count)]
+
+
+def run_name(unit: units.Unit, attempt: int | str) -> str:
+  """Returns what a VM calls an attempt at a unit."""
+  digest = hashlib.sha256(unit.name.encode()).hexdigest()[:12]
+  return f"{digest}.{attempt}"
+
+
+def code_root(config: str) -> tuple[pathlib.Path, pathlib.Path]:
+  """Returns the checkout, and the place of a config file in it.
+
+  Args:
+    config: the file, without options.
+
+  Raises:
+    InputError: imgbench is no checkout, or the config lies elsewhere.
+  """
+  root = pathlib.Path(__file__).resolve().parents[3]
+  if not (root / "setup.py").is_file():
+    raise errors.InputError(
+      f"--executor=tpu copies a checkout of imgbench to the VMs; {root} is none"
+    )
+  path = pathlib.Path(config).resolve()
+  if not path.is_relative_to(root):
+    raise errors.InputError(
+      f"--config={config}: expected a file in {root}, which is copied to the"
+      " VMs"
+    )
+  return root, path.relative_to(root)
+
+
+def pack(root: pathlib.Path, config: pathlib.Path, archive: str) -> Command:
+  """Packs what the VMs need of a checkout.
+
+  Args:
+    root: of the checkout.
+    config: the config file, relative to it.
+    archive: the file to write.
+  """
+  parts = list(dict.fromkeys([*_PARTS, config.parts[0]]))
+  left_out = ["--exclude=__pycache__", "--exclude=*.so"]
+  return ["tar", "-czf", archive, *left_out, "-C", str(root), *parts]
+
+
+def script(
+  place: Place,
+  sweep: units.Sweep,
+  todo: Sequence[units.Unit],
+  names: Sequence[str],
+  packing: Command,
+  attempt: str,
+) -> str:
+  """Returns all commands as a program for bash.
+
+  Slices work side by side, each on its share of the units, one after another.
+
+  Args:
+    place: where and which slices.
+    sweep: the sweep.
+    todo: its units that are to run.
+    names: of the slices.
+    packing: as of `pack`.
+    attempt: at all units, another one each time.
+  """
+  lines = ["#!/bin/bash", f"# {len(todo)} runs on {len(names)} slices.", ""]
+  lines += ["# The code, for all slices.", f"{shlex.join(packing)} || exit 1"]
+  for i, name in enumerate(names):
+    lines += ["", f"# Slice {name}.", "("]
+    lines += [
+      f"  {line}"
+      for line in _of_slice(place, sweep, todo[i :: len(names)], name, attempt)
+    ]
+    lines.append(") &")
+  return "\n".join([*lines, "wait", ""])
+
+
+def _of_slice(place, sweep, todo, name: str, attempt: str) -> list[str]:
+  lines = [
+    f"{shlex.join(place.create(name))} || exit 1",
+    f"until state=$({shlex.join(place.state(name))}) &&",
+    '    [ "$state" = ACTIVE ]; do',
+    '  case "$state" in FAILED | SUSPENDED) break ;; esac',
+    "  sleep 30",
+    "done",
+    f"{shlex.join(place.copy(ARCHIVE, name))} &&",
+    f"{shlex.join(place.setup(name))} &&",
+    "{",
+  ]
+  for unit in todo:
+    command = place.run(name, sweep, unit, attempt)
+    lines += [f"  # {unit.name}", f"  {shlex.join(command)}"]
+  return [*lines, "}", shlex.join(place.delete(name))]

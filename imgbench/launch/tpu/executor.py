@@ -1,0 +1,288 @@
+"""Executor "tpu": the runs of a sweep on slices of Cloud TPUs.
+
+Without --submit it prints the commands, as a program for bash. With it, it
+gives them itself: asks for slices as queued resources, sets them up, lets each
+take one unit after another, asks again for slices that are taken away, and
+gives all back at the end. A slice for many units, not one for each: to wait for
+it, to install and to compile happens once. Runs do not hang on the connection;
+their folders have to be on a bucket, or where all VMs and this machine see
+them.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import tempfile
+import textwrap
+import time
+from typing import Any
+
+from absl import flags
+from absl import logging
+
+from imgbench import errors
+from imgbench import run_files
+from imgbench import timing
+from imgbench import writers
+from imgbench.launch import board
+from imgbench.launch import locks
+from imgbench.launch import units
+from imgbench.launch.tpu import commands
+from imgbench.launch.tpu import slices as tpu_slices
+
+SLICES = "tpu.json"
+_SAVE_S = 600.0  # for a launcher to stop its runs and give slices back
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines where slices are asked for, which, how many, and --submit."""
+  text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
+  number = functools.partial(flags.DEFINE_integer, flag_values=flag_values)
+  yes = functools.partial(flags.DEFINE_bool, flag_values=flag_values)
+  yes("submit", False, "Give the commands; without it they are printed.")
+  text("project", None, "Google Cloud project.")
+  text("zone", None, "Zone with TPUs, e.g. us-west4-a.")
+  text("accelerator_type", "v5litepod-16", "Which slices; 16: so many chips.")
+  text(
+    "runtime_version",
+    "",
+    "Software of the VMs; default: the documented one for JAX.",
+  )
+  number("slices", 1, "Slices, each of which takes one run at a time.")
+  yes("spot", False, "Cheaper slices that may be taken away; runs go on.")
+  text("name_prefix", "imgbench", "What names of slices begin with.")
+  text("service_account", "", "E-mail of what the VMs act as.")
+  text(
+    "data_bucket",
+    "",
+    "gs://BUCKET or a folder in it, mounted read-only at /mnt/data on the VMs:"
+    " --config.data.data_dir=/mnt/data.",
+  )
+  text(
+    "create_args",
+    "",
+    'More options of "gcloud compute tpus queued-resources create".',
+  )
+  number(
+    "retries",
+    2,
+    "How often a run that ends without a word (killed, connection lost) is"
+    " started again from its last checkpoint.",
+  )
+  flags.DEFINE_float(
+    "poll_s",
+    30.0,
+    "Seconds between two looks at a request for a slice.",
+    lower_bound=0.1,
+    flag_values=flag_values,
+  )
+
+
+def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
+  """Raises InputError where flags are missing or do not fit, or no gcloud."""
+  folder = os.fspath(sweep.sweep_dir)
+  if not folder.startswith("gs://") and not os.path.isabs(folder):
+    raise errors.InputError(
+      f"--sweep_dir={folder}: expected gs://BUCKET/FOLDER, or an absolute path"
+      " that all VMs and this machine see"
+    )
+  if values.slices < 1 or values.retries < 0:
+    raise errors.InputError(
+      f"--slices={values.slices} --retries={values.retries}: expected at least"
+      " 1 slice, and 0 or more retries"
+    )
+  _place(values)
+  commands.slice_names(values.name_prefix, sweep, values.slices)
+  commands.code_root(sweep.config.partition(":")[0])
+  if values.submit and shutil.which("gcloud") is None:
+    raise errors.InputError(
+      "--executor=tpu --submit: gcloud not found; install the Google Cloud CLI,"
+      " or leave --submit away to see the commands"
+    )
+
+
+def _place(values: flags.FlagValues) -> commands.Place:
+  for name in ("project", "zone"):
+    if not values[name].value:
+      raise errors.InputError(f"--{name} is missing: Google Cloud needs it")
+  data = values.data_bucket
+  if data and not data.removeprefix("gs://").strip("/"):
+    raise errors.InputError(f"--data_bucket={data}: expected gs://BUCKET")
+  try:
+    more = tuple(shlex.split(values.create_args))
+  except ValueError as error:
+    raise errors.InputError(
+      f"--create_args={values.create_args}: {error}"
+    ) from error
+  version = values.runtime_version
+  return commands.Place(
+    project=values.project,
+    zone=values.zone,
+    accelerator_type=values.accelerator_type,
+    runtime_version=version
+    or commands.runtime_version(values.accelerator_type),
+    spot=values.spot,
+    service_account=values.service_account,
+    data=data.removeprefix("gs://").strip("/"),
+    create_args=more,
+  )
+
+
+def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
+  """Prints the commands, or gives them; returns the exit code.
+
+  Raises:
+    InputError: runs are driven from another machine.
+    RunError: no slice could be had or set up.
+    Preempted: stopped by a signal, with runs that are not done.
+  """
+  _check_here(sweep)
+  todo = units.pending(sweep)
+  if not todo:
+    table = board.table(sweep)
+    # What is printed without --submit is a program for bash.
+    print(table if values.submit else textwrap.indent(table, "# "))
+    return _exit_code(sweep)
+  names = commands.slice_names(
+    values.name_prefix, sweep, min(values.slices, len(todo))
+  )
+  file, _, options = sweep.config.partition(":")
+  root, config = commands.code_root(file)
+  there = f"{config}:{options}" if options else str(config)
+  moved = dataclasses.replace(sweep, config=there)
+  place = _place(values)
+  if not values.submit:
+    packing = commands.pack(root, config, commands.ARCHIVE)
+    # For VMs to tell a run from one that an earlier print asked for.
+    attempt = re.sub(r"\W", "", units.now())
+    print(commands.script(place, moved, todo, names, packing, attempt), end="")
+    return errors.EXIT_DONE
+  with tempfile.TemporaryDirectory() as folder:
+    archive = str(pathlib.Path(folder, commands.ARCHIVE))
+    packed = tpu_slices.call(commands.pack(root, config, archive))
+    if packed.code:
+      raise errors.RunError(f"tar: {packed.text.strip()}")
+    return _submit(moved, place, todo, names, archive, values)
+
+
+def _check_here(sweep: units.Sweep) -> None:
+  """Whether a launcher elsewhere still lives cannot be seen."""
+  for unit in sweep.units:
+    process = units.launch_facts(unit).get("process")
+    runs = units.status(unit).state == units.RUNNING and process is not None
+    if runs and not locks.is_here(process):
+      raise errors.InputError(
+        f"{unit.name} is driven from the machine {process['host']}, process"
+        f" {process['pid']}; give this command there. If that machine is gone,"
+        f" give its slices back by gcloud and remove {units.LAUNCH} in the"
+        " folder of the run, see docs/launch.md"
+      )
+
+
+def _submit(sweep, place, todo, names, archive: str, values) -> int:
+  stop = tpu_slices.Stop()
+  writers.write_json(
+    sweep.sweep_dir / SLICES,
+    {
+      "project": place.project,
+      "zone": place.zone,
+      "slices": names,
+      "launcher": locks.process_facts(os.getpid()),
+    },
+  )
+  slices = [
+    tpu_slices.Slice(
+      *(name, place, sweep, archive, stop),
+      retries=values.retries,
+      poll_s=values.poll_s,
+    )
+    for name in names
+  ]
+  problems = tpu_slices.run(slices, tpu_slices.Todo(todo), stop)
+  print(board.table(sweep))
+  code = _exit_code(sweep)
+  if code == errors.EXIT_DONE:
+    return code
+  if problems:
+    raise errors.RunError("; ".join(problems))
+  if stop.came:
+    raise errors.Preempted("stopped; the same command goes on")
+  return code
+
+
+def _exit_code(sweep: units.Sweep) -> int:
+  states = {units.status(unit).state for unit in sweep.units}
+  return errors.EXIT_DONE if states <= {units.DONE} else errors.EXIT_FAILED
+
+
+def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
+  """Prints the table and the slices; returns the exit code.
+
+  Raises:
+    RunError: Google Cloud does not say how the slices stand.
+  """
+  del values
+  print(board.table(sweep))
+  known = run_files.read_json(sweep.sweep_dir / SLICES)
+  if known and shutil.which("gcloud"):
+    for name in known["slices"]:
+      state = tpu_slices.state_of(_known_place(known), name)
+      print(f"{name}: {state or 'not there'}")
+  return _exit_code(sweep)
+
+
+def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
+  """Stops the launcher, or what it left: runs save, slices are given back.
+
+  Raises:
+    InputError: the launcher works on another machine, or there is no gcloud.
+    RunError: it does not end, or a slice cannot be given back.
+  """
+  del values
+  known = run_files.read_json(sweep.sweep_dir / SLICES)
+  if known is None:
+    print("nothing was submitted")
+    return errors.EXIT_DONE
+  if shutil.which("gcloud") is None:
+    raise errors.InputError("gcloud not found: cancel where it is installed")
+  _stop_launcher(known["launcher"])
+  place = _known_place(known)
+  for name in known["slices"]:
+    stopped = tpu_slices.call(place.stop(name))
+    if stopped.code:
+      logging.info("%s: nothing to stop there", name)
+    tpu_slices.must(place.delete(name), f"{name}: delete", unknown=True)
+  for unit in sweep.units:
+    # Another executor may take it.
+    if units.launch_facts(unit).get("job") in known["slices"]:
+      units.record(unit, job="")
+  print(f"{len(known['slices'])} slices are given back")
+  return errors.EXIT_DONE
+
+
+def _known_place(known: Mapping[str, Any]) -> commands.Place:
+  return commands.Place(known["project"], known["zone"], "", "")
+
+
+def _stop_launcher(process: Mapping[str, Any]) -> None:
+  """Lets the process that drives the slices end, if it is there."""
+  if not locks.is_alive(process):
+    return
+  if not locks.is_here(process):
+    raise errors.InputError(
+      f"the slices are driven from the machine {process['host']}, process"
+      f" {process['pid']}; give this command there. If that machine is gone,"
+      " give its slices back by gcloud, see docs/launch.md"
+    )
+  os.kill(process["pid"], signal.SIGTERM)
+  deadline = timing.clock() + _SAVE_S
+  while locks.is_alive(process):
+    if timing.clock() > deadline:
+      raise errors.RunError(f"process {process['pid']} does not end")
+    time.sleep(0.2)

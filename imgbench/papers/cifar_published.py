@@ -1,0 +1,77 @@
+"""Published figures on CIFAR-10.1 that are of several models together.
+
+`published` gives such a figure the name of its quantity as field and no data
+set; here is what the names mean.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import re
+
+from imgbench.papers import comparison
+from imgbench.papers import published
+
+NUM_PUBLIC = 30  # models of the public collection
+
+_QUANTITIES = "|".join(published.CIFAR_QUANTITIES)
+_DIFFERENCE = re.compile(rf"({_QUANTITIES}) difference")
+_EXTREME = re.compile(rf"(lowest|smallest|highest|largest) ({_QUANTITIES})")
+_WITH_CUTOUT = "_cutout16"
+
+
+def of_several(
+  figures: Iterable[published.Published],
+  ours: comparison.Ours,
+  models: Sequence[str],
+) -> dict[published.Key, float | None]:
+  """Returns our numbers for the figures that are of several models.
+
+  These are differences between two models ("A minus B", or a model trained
+  with Cutout and the same without it), the lowest and the highest of some
+  ("A|B|C") or of "all 30", and how many there are.
+
+  Args:
+    figures: published ones, of any kind.
+    ours: what single models have.
+    models: the public ones that are there. Figures of all 30 are only found
+      where this is so many.
+  """
+  found = {}
+  for figure in figures:
+    if not figure.key.dataset:
+      value = _value(figure.key, ours, sorted(models))
+      if value is not None:
+        found[figure.key] = value
+  return found
+
+
+def _value(key: published.Key, ours, models: Sequence[str]) -> float | None:
+  chosen = _chosen(key.model, models)
+  if chosen is None:
+    return None
+  if key.field == "count":
+    return len(chosen)
+  difference = _DIFFERENCE.fullmatch(key.field)
+  extreme = _EXTREME.fullmatch(key.field)
+  if not difference and not extreme:
+    return None
+  quantity = difference.group(1) if difference else extreme.group(2)
+  dataset, field = published.CIFAR_QUANTITIES[quantity]
+  values = [
+    ours.get(published.Key(model, dataset, key.subset, key.metric, field))
+    for model in chosen
+  ]
+  if not values or None in values:
+    return None
+  if extreme:
+    least = extreme.group(1) in ("lowest", "smallest")
+    return min(values) if least else max(values)
+  return values[0] - values[1] if len(values) == 2 else None
+
+
+def _chosen(text: str, models: Sequence[str]) -> Sequence[str] | None:
+  if text == f"all {NUM_PUBLIC}":
+    return models if len(models) == NUM_PUBLIC else None
+  if text.endswith(_WITH_CUTOUT):
+    return [text, text.removesuffix(_WITH_CUTOUT)]
+  return re.split(r" minus |\|", text)

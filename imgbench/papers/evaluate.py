@@ -1,0 +1,199 @@
+"""Predictions of a data set to rows of a table, by the compiled kernels."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent import futures
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgbench import errors
+from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import measurement
+from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.metrics import summary
+from imgbench.papers import records
+
+
+class Evaluator:
+  """Evaluates any number of classifiers on one data set.
+
+  Args:
+    dataset: the images.
+    label_sets: of the same images in the same order, or None for none. With
+      them the result has the accuracies against them, too.
+    alpha: intervals cover 1 - alpha.
+    ks: the k of top-k accuracy, 1 or more of them.
+
+  Raises:
+    InputError: label sets of other images.
+  """
+
+  def __init__(
+    self,
+    dataset: records.Dataset,
+    label_sets: records.LabelSets | None = None,
+    alpha: float = 0.05,
+    ks: Sequence[int] = (1, outcomes_lib.TOP),
+  ):
+    self._ks = tuple(ks)
+    self._dataset = dataset
+    self._label_sets = label_sets
+    self._measure = measurement.Measurer(alpha)
+    self._labels = jnp.asarray(dataset.labels)
+    self._masks = {
+      summary.ALL: np.ones(dataset.num_classes, bool),
+      **dataset.subsets,
+    }
+    self._sets = {}
+    if label_sets is None:
+      return
+    wanted = (len(dataset), dataset.num_classes)
+    if label_sets.codes.shape != wanted:
+      raise errors.InputError(
+        f"{label_sets.path}: expected label sets {list(wanted)} for"
+        f" {dataset.name}, got {list(label_sets.codes.shape)}"
+      )
+    self._sets = {
+      "label_codes": jnp.asarray(label_sets.codes),
+      "left_out": jnp.asarray(label_sets.left_out),
+    }
+    if label_sets.in_imagenet_m is not None:
+      self._sets["in_imagenet_m"] = jnp.asarray(label_sets.in_imagenet_m)
+
+  def __call__(self, predictions: records.Predictions) -> records.Result:
+    """Returns the result of one classifier.
+
+    Its rows are, for "all" and each subset, the top-k accuracies, then those
+    of the label sets (`summary.set_accuracies`). Top-k of predictions that name
+    fewer than k classes is undefined, and says so.
+
+    Raises:
+      InputError: predictions that are not of this data set, or classes that
+        are out of range or twice in a row.
+    """
+    wanted = self._dataset.name, len(self._dataset)
+    found = predictions.dataset, len(predictions.ranking)
+    if found != wanted:
+      raise errors.InputError(
+        f"{predictions.path}: expected predictions of {wanted[0]}, {wanted[1]}"
+        f" images, got {found[0]}, {found[1]}"
+      )
+    try:
+      outcomes_lib.check_ranking(predictions.ranking, self._dataset.num_classes)
+    except errors.InputError as error:
+      raise errors.InputError(f"{predictions.path}: {error}") from error
+    width = min(predictions.ranking.shape[1], self._dataset.num_classes)
+    ks = tuple(k for k in self._ks if k <= width)
+    counts, outcomes = jax.tree.map(
+      np.asarray,
+      _count(
+        jnp.asarray(predictions.ranking),
+        self._labels,
+        num_classes=self._dataset.num_classes,
+        ks=ks,
+        **self._sets,
+      ),
+    )
+    return records.Result(
+      model=predictions.model,
+      dataset=predictions.dataset,
+      outcomes=outcomes,
+      rows=tuple(
+        records.Row(predictions.model, predictions.dataset, subset, metric, m)
+        for subset, found in self._measurements(counts).items()
+        for metric, m in found.items()
+      ),
+    )
+
+  def rows_of(
+    self, predictions: records.Predictions
+  ) -> tuple[records.Row, ...]:
+    """Returns the rows alone, so that the outcomes can be freed."""
+    return self(predictions).rows
+
+  def _measurements(
+    self, counts: counts_lib.Counts
+  ) -> dict[str, dict[str, measurement.Measurement]]:
+    """Returns subset -> metric -> measurement."""
+    kind = self._label_sets.kind if self._label_sets else None
+    of_sets = summary.set_accuracies(
+      self._measure, counts, self._masks, kind, "in_imagenet_m" in self._sets
+    )
+    return {
+      subset: summary.label_accuracies(self._measure, counts, mask)
+      | of_sets[subset]
+      | self._too_narrow(counts, mask, kind)
+      for subset, mask in self._masks.items()
+    }
+
+  def _too_narrow(
+    self, counts: counts_lib.Counts, mask: np.ndarray, kind: str | None
+  ) -> dict[str, measurement.Measurement]:
+    """Returns what predictions that name few classes leave undefined."""
+    rows = {}
+    for k in sorted(set(self._ks) - set(counts.ks)):
+      metrics = [f"top{k}_accuracy"]
+      metrics += [f"real_top{k}_accuracy"] * (kind == summary.REAL)
+      for metric in metrics:
+        rows[metric] = self._measure.undefined(
+          int(counts.count[mask].sum()),
+          f"share of examples with a right class among the {k} highest scores",
+          f"the predictions name fewer than {k} classes for an image",
+        )
+    return rows
+
+
+def evaluate_all(
+  datasets: Mapping[str, records.Dataset],
+  predictions: Mapping[str, Sequence[records.Predictions]],
+  label_sets: Mapping[str, records.LabelSets] | None = None,
+  alpha: float = 0.05,
+) -> list[records.Row]:
+  """Returns the rows of many classifiers on several data sets, in threads.
+
+  Args:
+    datasets: by name.
+    predictions: by name of the data set.
+    label_sets: by name of the data set, for those that have any.
+    alpha: intervals cover 1 - alpha.
+
+  Raises:
+    InputError: see `Evaluator`.
+  """
+  rows = []
+  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    for name, dataset in datasets.items():
+      evaluator = Evaluator(dataset, (label_sets or {}).get(name), alpha)
+      for result in pool.map(evaluator.rows_of, predictions[name]):
+        rows += result
+  return rows
+
+
+@functools.partial(jax.jit, static_argnames=("num_classes", "ks"))
+def _count(
+  ranking,
+  labels,
+  label_codes=None,
+  left_out=None,
+  in_imagenet_m=None,
+  *,
+  num_classes: int,
+  ks: tuple[int, ...],
+):
+  """Returns the counts and outcomes of int16 [N, k] classes."""
+  outcomes = outcomes_lib.from_ranking(
+    ranking, labels, num_classes, label_codes
+  )
+  counts = counts_lib.update(
+    counts_lib.empty(num_classes, ks, set_ks=ks),
+    outcomes,
+    labels,
+    jnp.ones(labels.shape, bool),
+    left_out=left_out,
+    in_imagenet_m=in_imagenet_m,
+  )
+  return counts, outcomes

@@ -1,0 +1,341 @@
+"""The line that accuracies on one data set follow on another."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from imgbench import errors
+from imgbench.papers import program
+from imgbench.papers import records
+from imgbench.tables import grids
+
+PLAIN, PROBIT = "plain", "probit"
+SCALES = (PLAIN, PROBIT)
+ALL_MODELS, WITHOUT_FISHER = "all", "without_fisher_vectors"
+
+COLUMNS = (
+  "base",
+  "base_metric",
+  "dataset",
+  "metric",
+  "subset",
+  "scale",
+  "models",
+  "n",
+  "slope",
+  "slope_low",
+  "slope_high",
+  "intercept",
+  "intercept_low",
+  "intercept_high",
+  "r",
+)
+
+_FEWEST = 3  # models, for an interval: through two a line always fits
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+  """Least squares of y on x over models, on a scale.
+
+  Attributes:
+    scale: PLAIN, or PROBIT: both accuracies through the normal quantile.
+    n: models.
+    slope: of the line.
+    intercept: of the line, a fraction, or a normal quantile in PROBIT.
+    r: Pearson's correlation on the scale; None where y does not vary.
+    draws: float64 [R, 2], slope and intercept of bootstrap resamples of the
+      models; R is 0 for fewer than three models.
+  """
+
+  scale: str
+  n: int
+  slope: float
+  intercept: float
+  r: float | None
+  draws: np.ndarray
+
+  @property
+  def slope_bounds(self) -> tuple[float | None, float | None]:
+    """95% percentile interval of the bootstrap; None for few models."""
+    return _bounds(self.draws[:, 0])
+
+  @property
+  def intercept_bounds(self) -> tuple[float | None, float | None]:
+    """As `slope_bounds`."""
+    return _bounds(self.draws[:, 1])
+
+  def predict(self, x) -> np.ndarray:
+    """Returns y, fractions, at x, fractions in (0, 1) of any shape."""
+    scaled = to_scale(x, self.scale)
+    return from_scale(self.slope * scaled + self.intercept, self.scale)
+
+  def band(self, x) -> tuple[np.ndarray, np.ndarray]:
+    """Returns 95% bootstrap bounds of the line at x [G]: (low, high) [G].
+
+    Raises:
+      ValueError: too few models for a bootstrap.
+    """
+    if not len(self.draws):
+      raise ValueError(f"expected {_FEWEST} models or more, got {self.n}")
+    slope, intercept = self.draws.T[:, :, None]
+    lines = slope * to_scale(x, self.scale) + intercept
+    low, high = np.quantile(lines, [0.025, 0.975], axis=0)
+    return from_scale(low, self.scale), from_scale(high, self.scale)
+
+
+def to_scale(values, scale: str) -> np.ndarray:
+  """Returns fractions on a scale; 0 and 1 are infinite in PROBIT."""
+  from scipy import special
+
+  values = np.asarray(values, np.float64)
+  return special.ndtri(values) if _checked(scale) == PROBIT else values
+
+
+def from_scale(values, scale: str) -> np.ndarray:
+  """The inverse of `to_scale`."""
+  from scipy import special
+
+  values = np.asarray(values, np.float64)
+  return special.ndtr(values) if _checked(scale) == PROBIT else values
+
+
+def _checked(scale: str) -> str:
+  if scale not in SCALES:
+    raise errors.InputError(f"scale: expected one of {SCALES}, got {scale!r}")
+  return scale
+
+
+def fit(
+  x, y, scale: str = PLAIN, num_resamples: int = 1000, seed: int = 0
+) -> Fit:
+  """Returns the least-squares line of y on x with a bootstrap over models.
+
+  Args:
+    x: float [M], accuracies on the base data set, fractions.
+    y: float [M], of the same models on the other.
+    scale: one of SCALES.
+    num_resamples: draws of M models with replacement; those in which x does
+      not vary have no line and are left out.
+    seed: of the draws.
+
+  Raises:
+    InputError: fewer than two models, x that does not vary, values outside
+      [0, 1], in PROBIT an accuracy of 0 or 1.
+
+  Source: Recht et al. 2019, figure 1 and appendix D; the probit scale is that
+    of Taori et al. 2020. Intervals: Efron and Tibshirani 1993 (pairs).
+  """
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+    raise errors.InputError(
+      "expected accuracies of the same two models or more, got shapes"
+      f" {list(x.shape)} and {list(y.shape)}"
+    )
+  if not np.all((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)):
+    raise errors.InputError("expected accuracies in [0, 1], got others")
+  x, y = to_scale(x, scale), to_scale(y, scale)
+  if not (np.isfinite(x).all() and np.isfinite(y).all()):
+    raise errors.InputError(
+      "an accuracy of 0 or 100% has no place on the probit scale"
+    )
+  if np.ptp(x) == 0:
+    raise errors.InputError("all models have the same accuracy on the base set")
+  slope, intercept = _lines(x, y)
+  r = None if np.ptp(y) == 0 else float(np.corrcoef(x, y)[0, 1])
+  draws = np.zeros((0, 2))
+  if len(x) >= _FEWEST:
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(0, len(x), (num_resamples, len(x)))
+    chosen = chosen[np.ptp(x[chosen], axis=1) > 0]
+    draws = np.stack(_lines(x[chosen], y[chosen]), axis=1)
+  return Fit(scale, len(x), float(slope), float(intercept), r, draws)
+
+
+def _lines(x, y):
+  """Slopes and intercepts along the last axis."""
+  mean_x, mean_y = x.mean(-1, keepdims=True), y.mean(-1, keepdims=True)
+  slope = np.sum((x - mean_x) * (y - mean_y), -1) / np.sum(
+    (x - mean_x) ** 2, -1
+  )
+  return slope, mean_y[..., 0] - slope * mean_x[..., 0]
+
+
+def _bounds(draws: np.ndarray) -> tuple[float | None, float | None]:
+  if not len(draws):
+    return None, None
+  low, high = np.quantile(draws, [0.025, 0.975])
+  return float(low), float(high)
+
+
+def is_fisher_vector(model: str) -> bool:
+  """Whether it is one of the public Fisher-vector models, fv_4k to fv_64k.
+
+  They are no neural networks and lie far from the others.
+  """
+  return model.startswith("fv_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """A fit and what of: a row of fits.csv; without a fit, `reason` says why.
+
+  x is `base_metric` on `base`, y is `metric` on `dataset`.
+  """
+
+  base: str
+  base_metric: str
+  dataset: str
+  metric: str
+  subset: str
+  scale: str
+  models: str
+  n: int
+  fit: Fit | None
+  reason: str = ""
+
+  @property
+  def name(self) -> str:
+    """What it is, for the manifest."""
+    return (
+      f"fit of {self.dataset}/{self.subset}/{self.metric} on"
+      f" {self.base}/{self.subset}/{self.base_metric}, {self.scale},"
+      f" {self.models}"
+    )
+
+  def cells(self) -> tuple[Any, ...]:
+    """The row, in the order of COLUMNS."""
+    what = (self.base, self.base_metric, self.dataset, self.metric)
+    what += (self.subset, self.scale, self.models, self.n)
+    if self.fit is None:
+      return *what, *[None] * 7
+    f = self.fit
+    return (
+      *what,
+      f.slope,
+      *f.slope_bounds,
+      f.intercept,
+      *f.intercept_bounds,
+      f.r,
+    )
+
+
+def lines(
+  rows: Sequence[records.Row],
+  pairs: Sequence[tuple[str, str]],
+  metrics: Sequence[tuple[str, str]],
+  leave_out: frozenset[str] = frozenset(),
+) -> list[Line]:
+  """Returns all fits: pairs x subsets x metrics x scales x choices of models.
+
+  Fits without Fisher vectors are made where there are such models.
+
+  Args:
+    rows: of the table.
+    pairs: (base, dataset).
+    metrics: (metric on the base, metric on the data set), often equal.
+    leave_out: models that no fit holds: one's own, which must not move the
+      line that they are compared with.
+  """
+  values: dict[tuple[str, str, str], dict[str, float]] = {}
+  for row in rows:
+    if row.value.value is not None and row.model not in leave_out:
+      key = row.dataset, row.subset, row.metric
+      values.setdefault(key, {})[row.model] = row.value.value
+  subsets = dict.fromkeys(row.subset for row in rows)
+  found = []
+  for base, dataset in pairs:
+    for subset in subsets:
+      for base_metric, metric in metrics:
+        x = values.get((base, subset, base_metric), {})
+        y = values.get((dataset, subset, metric), {})
+        what = (base, base_metric, dataset, metric, subset)
+        found += _lines_of(what, x, y)
+  return found
+
+
+def _lines_of(
+  what: tuple[str, ...], x: Mapping[str, float], y: Mapping[str, float]
+) -> list[Line]:
+  models = sorted(set(x) & set(y))
+  choices = {ALL_MODELS: models}
+  networks = [model for model in models if not is_fisher_vector(model)]
+  if networks != models:
+    choices[WITHOUT_FISHER] = networks
+  found = []
+  for scale in SCALES:
+    for name, chosen in choices.items():
+      made, reason = None, ""
+      try:
+        made = fit([x[m] for m in chosen], [y[m] for m in chosen], scale)
+      except errors.InputError as error:
+        reason = str(error)
+      found.append(Line(*what, scale, name, len(chosen), made, reason))
+  return found
+
+
+def best(lines: Iterable[Line], **what: str) -> Line | None:
+  """Returns the line of some attributes, without Fisher vectors if it can be.
+
+  Args:
+    lines: of `lines`.
+    what: attributes of `Line`, enough to tell all but the choice of models.
+  """
+  found = [
+    line
+    for line in lines
+    if all(getattr(line, name) == value for name, value in what.items())
+  ]
+  return max(
+    found, key=lambda line: line.models == WITHOUT_FISHER, default=None
+  )
+
+
+def grid(
+  lines: Iterable[Line], titles: Mapping[str, str], caption: str
+) -> grids.Grid:
+  """Returns the fits for people; intercepts of PLAIN in percentage points."""
+  rows = []
+  for line in lines:
+    y = titles.get(line.dataset, line.dataset)
+    x = titles.get(line.base, line.base)
+    axes = (f"{y} on {x}", line.metric)
+    if line.base == line.dataset:
+      axes = (y, f"{line.metric} on {line.base_metric}")
+    models = line.models.replace("_", " ")
+    what = (*axes, line.subset, line.scale, models, str(line.n))
+    rows.append((*what, *_numbers(line)))
+  header = ("line of", "metric", "subset", "scale", "models", "n")
+  return grids.Grid(
+    caption, (*header, "slope", "intercept", "r"), tuple(rows), num_left=5
+  )
+
+
+def _numbers(line: Line) -> tuple[str, str, str]:
+  f = line.fit
+  if f is None:
+    return grids.UNDEFINED, grids.UNDEFINED, grids.UNDEFINED
+  slope = _with_bounds(f.slope, f.slope_bounds, 3)
+  scale, digits = (100, 1) if f.scale == PLAIN else (1, 3)
+  bounds = [b if b is None else scale * b for b in f.intercept_bounds]
+  intercept = _with_bounds(scale * f.intercept, bounds, digits)
+  return slope, intercept, "" if f.r is None else f"{f.r:.4f}"
+
+
+def _with_bounds(value: float, bounds, digits: int) -> str:
+  if None in bounds:
+    return f"{value:z.{digits}f}"
+  low, high = (f"{bound:z.{digits}f}" for bound in bounds)
+  return f"{value:z.{digits}f} [{low}, {high}]"
+
+
+def write(output: program.Output, lines: Sequence[Line]) -> None:
+  """Adds fits.csv, and why fits are not defined, to the output."""
+  output.csv("fits.csv", COLUMNS, (line.cells() for line in lines))
+  for line in lines:
+    if line.fit is None:
+      output.undefined(line.name, line.reason)

@@ -1,0 +1,233 @@
+"""Images that all models, all people or both get wrong, and hard classes."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from imgbench.labels import annotations
+from imgbench.labels import classes
+from imgbench.papers import records
+from imgbench.papers.readers import people
+from imgbench.tables import grids
+
+MODELS, PEOPLE, BOTH = "all_models", "all_people", "models_and_people"
+
+IMAGE_COLUMNS = (
+  "dataset",
+  "image_id",
+  "wnid",
+  "class_name",
+  "accepted",
+  "wrong_by",
+  "models",
+  "models_wrong",
+  "people",
+  "people_wrong",
+  "most_named",
+  "named_by",
+)
+COUNT_COLUMNS = ("dataset", "subset", "wrong_by", "images", "n", "share")
+CLASS_COLUMNS = (
+  "dataset",
+  "class_index",
+  "wnid",
+  "class_name",
+  "images",
+  "models_accuracy",
+  "people_accuracy",
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answers:
+  """What models, and people if there are any, say of a data set.
+
+  Attributes:
+    dataset: the N images.
+    codes: int8 [N, K], reviewed labels.
+    models_named: integer [M, N], the class that each model names, -1 for none.
+    models_right: bool [M, N].
+    people_right: bool [P, N]; P may be 0.
+    tells_states: whether correct and unclear labels are told apart.
+  """
+
+  dataset: records.Dataset
+  codes: np.ndarray
+  models_named: np.ndarray
+  models_right: np.ndarray
+  people_right: np.ndarray
+  tells_states: bool = True
+
+  def wrong_by(self) -> dict[str, np.ndarray]:
+    """MODELS, PEOPLE, BOTH -> bool [N]: all of them are wrong.
+
+    Without models, or without people, what would speak of them is left out.
+    """
+    size = len(self.dataset)
+    found = {
+      name: ~right.any(axis=0)
+      for name, right in (
+        (MODELS, self.models_right.reshape(-1, size)),
+        (PEOPLE, self.people_right.reshape(-1, size)),
+      )
+      if len(right)
+    }
+    if len(found) == 2:
+      found[BOTH] = found[MODELS] & found[PEOPLE]
+    return found
+
+
+def image_rows(answers: Answers) -> list[tuple[Any, ...]]:
+  """Returns a row of IMAGE_COLUMNS for each image that a whole group misses.
+
+  `accepted` are the correct labels, behind them the unclear ones in brackets;
+  `most_named` is what most models name, ties going to the lowest class. Those
+  that models and people miss come first, then by image id.
+  """
+  dataset, wrong = answers.dataset, answers.wrong_by()
+  if not wrong:
+    return []
+  places = np.flatnonzero(np.any(list(wrong.values()), axis=0))
+  table = classes.imagenet_classes()
+  num_models, num_people = len(answers.models_right), len(answers.people_right)
+  most_named = np.full(len(dataset), -1)
+  if num_models:
+    most_named = people.majority(
+      list(answers.models_named), dataset.num_classes
+    )
+  order = [BOTH, MODELS, PEOPLE]
+  rows = []
+  for place in places:
+    label, named = dataset.labels[place], most_named[place]
+    groups = [name for name in order if name in wrong and wrong[name][place]]
+    votes = int((answers.models_named[:, place] == named).sum())
+    rows.append(
+      (
+        dataset.name,
+        str(dataset.image_ids[place]),
+        table.wnids[label],
+        dataset.class_names[label],
+        _accepted(answers, place),
+        groups[0],
+        num_models,
+        num_models - int(answers.models_right[:, place].sum()),
+        num_people,
+        num_people - int(answers.people_right[:, place].sum()),
+        dataset.class_names[named] if named >= 0 else None,
+        votes if named >= 0 else None,
+      )
+    )
+  return sorted(rows, key=lambda row: (order.index(row[5]), row[1]))
+
+
+def _accepted(answers: Answers, place: int) -> str:
+  codes, names = answers.codes[place], answers.dataset.class_names
+  style = "({})" if answers.tells_states else "{}"
+  parts = [names[i] for i in np.flatnonzero(codes == annotations.CORRECT)]
+  unclear = np.flatnonzero(codes == annotations.UNCLEAR)
+  return "; ".join(parts + [style.format(names[i]) for i in unclear])
+
+
+def count_rows(
+  answers: Answers, subsets: Mapping[str, np.ndarray]
+) -> list[tuple[Any, ...]]:
+  """Returns rows of COUNT_COLUMNS: how many images a whole group misses.
+
+  Args:
+    answers: to count in.
+    subsets: name -> bool [N]; one without images has no share.
+  """
+  return [
+    (
+      answers.dataset.name,
+      subset,
+      name,
+      int((wrong & mask).sum()),
+      int(mask.sum()),
+      float((wrong & mask).sum() / mask.sum()) if mask.any() else None,
+    )
+    for subset, mask in subsets.items()
+    for name, wrong in answers.wrong_by().items()
+  ]
+
+
+def class_rows(answers: Answers) -> list[tuple[Any, ...]]:
+  """Returns a row of CLASS_COLUMNS for each class with images, hardest first.
+
+  An accuracy is the share of (model, image) or (person, image) that is right,
+  over the images whose original label is the class. Classes are hard if models
+  are rarely right, or people where there is no model.
+  """
+  dataset = answers.dataset
+  count = np.bincount(dataset.labels, minlength=dataset.num_classes)
+  accuracies = []
+  for right in (answers.models_right, answers.people_right):
+    hits = np.bincount(
+      dataset.labels, right.sum(axis=0), minlength=dataset.num_classes
+    )
+    with np.errstate(invalid="ignore"):
+      accuracies.append(hits / (count * len(right)) if len(right) else None)
+  models, persons = accuracies
+  key = models if models is not None else persons
+  if key is None:
+    return []
+  wnids = classes.imagenet_classes().wnids
+  return [
+    (
+      dataset.name,
+      int(i),
+      wnids[i],
+      dataset.class_names[i],
+      int(count[i]),
+      None if models is None else float(models[i]),
+      None if persons is None else float(persons[i]),
+    )
+    for i in sorted(np.flatnonzero(count), key=lambda i: (key[i], i))
+  ]
+
+
+def count_grid(rows: Sequence[tuple[Any, ...]], metric: str) -> grids.Grid:
+  """Returns the counts for people."""
+  return grids.Grid(
+    f"Images that all models, all people or both get wrong ({metric})",
+    ("data set", "subset", "wrong by", "images", "of", "%"),
+    tuple(
+      (
+        dataset,
+        subset,
+        wrong_by.replace("_", " "),
+        f"{images:,}",
+        f"{n:,}",
+        grids.percent(share),
+      )
+      for dataset, subset, wrong_by, images, n, share in rows
+    ),
+    num_left=3,
+  )
+
+
+def class_grid(
+  rows: Sequence[tuple[Any, ...]], metric: str, limit: int = 10
+) -> grids.Grid:
+  """Returns the hardest classes of each data set for people."""
+  chosen: dict[str, list[tuple[Any, ...]]] = {}
+  for row in rows:
+    chosen.setdefault(row[0], []).append(row)
+  shown = lambda share: "" if share is None else grids.percent(share, 1)
+  lines = [
+    (dataset, name, wnid, f"{images:,}", shown(models), shown(persons))
+    for found in chosen.values()
+    for dataset, _, wnid, name, images, models, persons in found[:limit]
+  ]
+  header = ("data set", "class", "wnid", "images", "models", "people")
+  # Without people their column is empty.
+  width = len(header) if any(line[-1] for line in lines) else len(header) - 1
+  return grids.Grid(
+    f"Hardest classes: share of right answers in percent ({metric})",
+    header[:width],
+    tuple(line[:width] for line in lines),
+    num_left=3,
+  )

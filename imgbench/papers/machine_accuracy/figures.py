@@ -1,0 +1,192 @@
+"""Scatter plots of multi-label accuracy, and of people beside models."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from imgbench.papers import figures
+from imgbench.papers import fits
+from imgbench.papers import main_table
+from imgbench.papers import sections
+from imgbench.papers.machine_accuracy import results
+from imgbench.papers.readers import datasets as datasets_lib
+from imgbench.papers.readers import people
+
+_GROUPS = {
+  people.MODEL: "public models",
+  people.ENSEMBLE: "majority",
+  people.PERSON: "people",
+  sections.OWN: "own model",
+}
+# Models that were trained on more than ImageNet's training set, as the paper's
+# notebook names them.
+_MORE_DATA = (
+  "FixResNeXt101_32x48d_v2",
+  "instagram-48d",
+  "instagram_model_48d",
+)
+# The paper's figures show classifiers above this accuracy on ImageNet; weaker
+# ones would press all others into a corner.
+SHOWN_FROM = 0.7
+_EXTRA = "trained on more data"
+_FISHER = "Fisher vectors"
+_SUBSET_TITLES = {
+  "all": "All images",
+  "object": "Objects",
+  "organism": "Organisms",
+  "dog": "Dogs",
+  "organism_not_dog": "Organisms that are no dogs",
+  "not_dog": "Without dogs",
+  sections.FAST: "Fast images (median under 60 s)",
+}
+
+
+def _group(section: sections.Section, name: str) -> str:
+  if section.kinds[name] == people.MODEL:
+    if name in _MORE_DATA:
+      return _EXTRA
+    if fits.is_fisher_vector(name):
+      return _FISHER
+  return _GROUPS[section.kinds[name]]
+
+
+def _points(section, lookup, of_x, of_y, subset="all", named=()):
+  """Points of all classifiers; `of_x` and `of_y` are (data set, metric)."""
+  found = []
+  for name in section.kinds:
+    x, y = (lookup.get(name, *what, subset) for what in (of_x, of_y))
+    if x is None or y is None or x.value is None or y.value is None:
+      continue
+    label = name.removeprefix("human_")
+    group = _group(section, name)
+    write = section.kinds[name] in (sections.OWN, *named)
+    found.append(figures.Point(label, x, y, group, write))
+  order = [
+    _GROUPS[people.MODEL],
+    _FISHER,
+    _EXTRA,
+    _GROUPS[people.ENSEMBLE],
+    _GROUPS[people.PERSON],
+    _GROUPS[sections.OWN],
+  ]
+  return sorted(found, key=lambda p: (order.index(p.group), p.name))
+
+
+def against_top(
+  section: sections.Section, lines: Sequence[fits.Line], dataset: str
+) -> figures.Draw | None:
+  """Returns what draws multi-label accuracy against top-1 and top-5.
+
+  There is a row of two panels for each definition in which two classifiers or
+  more have a value; None if there is no such definition.
+  """
+  lookup = main_table.Lookup(section.rows)
+  panels, without = [], False
+  for definition, metric in results.METRICS.items():
+    for base, title in (
+      (results.TOP1, "top-1"),
+      (results.TOP5, "top-5"),
+    ):
+      axes = ((dataset, base), (dataset, metric))
+      points = _points(section, lookup, *axes)
+      if len(points) < 2:
+        continue
+      fitted = _line(lines, *axes, models=fits.WITHOUT_FISHER)
+      without = without or fitted is not None
+      panels.append(
+        figures.Panel(
+          title=f"{definition} against {title}",
+          x_label=f"{title} accuracy",
+          y_label=f"multi-label accuracy, {definition}",
+          points=points,
+          fit=fitted or _line(lines, *axes),
+        )
+      )
+  if not panels:
+    return None
+  label = "linear fit" + (" without Fisher vectors" if without else "")
+  return figures.scatter(panels, fit_label=label)
+
+
+def _line(lines, x, y, subset="all", models=fits.ALL_MODELS):
+  """The plain fit through a choice of models, None if there is none."""
+  for line in lines:
+    if (
+      (line.base, line.base_metric) == x
+      and (line.dataset, line.metric) == y
+      and (line.subset, line.scale) == (subset, fits.PLAIN)
+      and line.models == models
+    ):
+      return line.fit
+  return None
+
+
+class PeoplePoints(NamedTuple):
+  """Classifiers of a panel, those that are shown and those too weak for it."""
+
+  shown: list[figures.Point]
+  weak: list[figures.Point]
+
+
+def people_points(
+  section: sections.Section, metric: str, subsets: Sequence[str]
+) -> dict[str, PeoplePoints]:
+  """Returns the classifiers with values on ImageNet and ImageNetV2, by subset.
+
+  Those below 70% on ImageNet are weak, unless all are. A subset without
+  classifiers is left out.
+  """
+  lookup = main_table.Lookup(section.rows)
+  found = {}
+  for subset in subsets:
+    axes = _people_axes(metric)
+    points = _points(section, lookup, *axes, subset, named=(people.PERSON,))
+    strong = [p for p in points if p.x.value >= SHOWN_FROM] or points
+    if points:
+      weak = [p for p in points if p not in strong]
+      found[subset] = PeoplePoints(strong, weak)
+  return found
+
+
+def _people_axes(metric: str):
+  return (
+    (datasets_lib.VALIDATION, metric),
+    (datasets_lib.MATCHED_FREQUENCY, metric),
+  )
+
+
+def people_panels(
+  found: Mapping[str, PeoplePoints], lines: Sequence[fits.Line], metric: str
+) -> figures.Draw | None:
+  """Returns what draws ImageNetV2 against ImageNet, a panel for each subset.
+
+  The line is through all models, also those that are not shown. None where no
+  subset has a classifier with both values.
+  """
+  panels = [
+    figures.Panel(
+      title=_SUBSET_TITLES[subset],
+      x_label="ImageNet, multi-label accuracy",
+      y_label="ImageNetV2, multi-label accuracy",
+      points=points.shown,
+      fit=_line(lines, *_people_axes(metric), subset),
+    )
+    for subset, points in found.items()
+  ]
+  if not panels:
+    return None
+  return figures.scatter(panels, fit_label=_people_fit(found.values()))
+
+
+def _people_fit(found: Iterable[PeoplePoints]) -> str:
+  """What the legend calls the line, with what it is through unseen."""
+  numbers = [len(points.weak) for points in found]
+  low, high = min(numbers), max(numbers)
+  if not high:
+    return "linear fit of the models"
+  several = str(high) if low == high else f"{low} to {high}"
+  return (
+    "linear fit of the models, with those below"
+    f" {SHOWN_FROM:.0%} ({several} not shown)"
+  )

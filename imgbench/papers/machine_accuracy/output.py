@@ -1,0 +1,289 @@
+"""What `experiments.multilabel` prints and writes of a section."""
+
+from collections.abc import Sequence
+import pathlib
+
+from imgbench import errors
+from imgbench.metrics import summary
+from imgbench.papers import comparison
+from imgbench.papers import fits
+from imgbench.papers import hard_images
+from imgbench.papers import main_table
+from imgbench.papers import program
+from imgbench.papers import ranks
+from imgbench.papers import sections
+from imgbench.papers import shifts
+from imgbench.papers.machine_accuracy import results
+from imgbench.papers.readers import datasets as datasets_lib
+from imgbench.papers.readers import people
+from imgbench.tables import grids
+
+_BASES = (datasets_lib.VALIDATION, datasets_lib.VALIDATION_20K)
+_MOST_PICTURES = 24
+
+
+class Part:
+  """A section with the drops, ranks and lines of its rows.
+
+  Attributes:
+    section: what was computed.
+    of_people: whether it is of the images that people labelled.
+    prefix: of the names of its files; "people_" for those images, unless there
+      is no other section.
+    metric: the definition that pairs, mistakes and people's figures use.
+    drops: from the validation set to the others.
+    ranks: on both, among the models that fits are through.
+    lines: multi-label accuracy on top-1 and top-5, and of one data set on
+      another.
+  """
+
+  def __init__(
+    self,
+    section: sections.Section,
+    metric: str,
+    of_people: bool = False,
+    prefix: str = "",
+  ):
+    self.section, self.metric = section, metric
+    self.of_people, self.prefix = of_people, prefix
+    rows = section.rows
+    pairs = shifts.pairs(section.datasets, _BASES)
+    shares = [m for m in results.SHARES if not of_people or m != results.TOP5]
+    outside = frozenset(section.kinds) - section.fitted
+    same = [(m, m) for m in shares]
+    self.drops = shifts.compute(rows, pairs, shares)
+    self.ranks = ranks.changes(rows, pairs, same, outside)
+    self.lines = fits.lines(rows, pairs, same, outside)
+    if not of_people:
+      self.lines += fits.lines(
+        rows,
+        [(name, name) for name in section.images],
+        [
+          (base, metric)
+          for base in (results.TOP1, results.TOP5)
+          for metric in results.METRICS.values()
+          if results.is_defined(rows, metric)
+        ],
+        outside,
+      )
+
+  def plain_lines(self) -> list[fits.Line]:
+    """Returns the plain fits of one data set on another, of all models."""
+    return [
+      line
+      for line in self.lines
+      if (line.scale, line.models) == (fits.PLAIN, fits.ALL_MODELS)
+      and line.base == datasets_lib.VALIDATION != line.dataset
+    ]
+
+  def notes(self) -> list[str]:
+    """Returns what a reader of the numbers should know."""
+    undefined = results.undefined_notes(self.section.rows)
+    where = "images that people labelled: " if self.of_people else ""
+    return [*self.section.notes, *(where + note for note in undefined)]
+
+
+def report(
+  output: program.Output,
+  part: Part,
+  compared: Sequence[comparison.Compared],
+) -> None:
+  """Prints the main tables of a section and adds its tables and figures."""
+  section, rows = part.section, part.section.rows
+  if part.of_people:
+    tables = _people_tables(part, compared)
+    printed = tables[:1]
+  else:
+    found = results.summary_rows(rows, section.names(people.MODEL))
+    output.csv("summary.csv", results.SUMMARY_COLUMNS, found)
+    tables = []
+    for name in section.shown:
+      tables.append(results.reviewed_grid(rows, name, compared))
+      tables.append(results.summary_grid(found, name))
+    printed = tables[:]
+  lines = [
+    line
+    for line in part.lines
+    if line.subset == summary.ALL
+    and {line.base, line.dataset} <= {*section.shown}
+  ]
+  shown = [
+    line
+    for line in lines
+    if line.scale == fits.PLAIN and line.metric in (part.metric, results.TOP1)
+  ]
+  for grid in (*printed, _lines_grid(shown)):
+    print(grids.text(grid))
+  main_table.write_grids(
+    output, [*tables, _lines_grid(lines)], f"{part.prefix}table"
+  )
+  _write_tables(output, part)
+  _figures(output, part)
+
+
+def _lines_grid(lines: Sequence[fits.Line]) -> grids.Grid:
+  return fits.grid(
+    lines,
+    datasets_lib.SHORT_TITLES,
+    "Lines that accuracies follow, with 95% bootstrap intervals; intercepts in"
+    " percentage points, on the probit scale in normal quantiles",
+  )
+
+
+def _people_tables(part: Part, compared) -> list[grids.Grid]:
+  section = part.section
+  subsets = dict.fromkeys(row.subset for row in section.rows)
+  return [
+    results.side_by_side(
+      section.rows, section.kinds, part.metric, subset, compared
+    )
+    for subset in subsets
+  ]
+
+
+def _write_tables(output: program.Output, part: Part) -> None:
+  prefix, rows = part.prefix, part.section.rows
+  output.csv(f"{prefix}table.csv", main_table.COLUMNS, main_table.cells(rows))
+  for what, reason in results.undefined(rows).items():
+    output.undefined(f"{prefix}table.csv: {what}", reason)
+  output.csv(f"{prefix}drops.csv", shifts.COLUMNS, part.drops)
+  output.csv(f"{prefix}ranks.csv", ranks.COLUMNS, part.ranks)
+  cells = [line.cells() for line in part.lines]
+  output.csv(f"{prefix}fits.csv", fits.COLUMNS, cells)
+  for line in part.lines:
+    if line.fit is None:
+      output.undefined(f"{prefix}fits.csv: {line.name}", line.reason)
+  output.csv(
+    f"{prefix}robustness.csv",
+    results.ROBUSTNESS_COLUMNS,
+    results.robustness_rows(rows, part.lines),
+  )
+
+
+def _figures(output: program.Output, part: Part) -> None:
+  if not output.wanted:
+    return
+  from imgbench.papers.machine_accuracy import figures
+
+  if part.of_people:
+    _people_figures(output, part)
+    return
+  for dataset in part.section.shown:
+    draw = figures.against_top(part.section, part.lines, dataset)
+    if draw is not None:
+      output.figure(f"multilabel-{dataset}", draw)
+
+
+def _people_figures(output: program.Output, part: Part) -> None:
+  from imgbench.papers.machine_accuracy import figures
+
+  subsets = list(dict.fromkeys(row.subset for row in part.section.rows))
+  main = ("all", "object", "not_dog", sections.FAST)
+  for name, chosen in (
+    ("people", [s for s in main if s in subsets]),
+    ("people_more_subsets", [s for s in subsets if s not in main]),
+  ):
+    found = figures.people_points(part.section, part.metric, chosen)
+    draw = figures.people_panels(found, part.lines, part.metric)
+    if draw is None:
+      continue
+    output.figure(name, draw)
+    hidden = [f"{s}: {len(f.weak)}" for s, f in found.items() if f.weak]
+    if hidden:
+      output.note(
+        f"{name}: classifiers below {figures.SHOWN_FROM:.0%} on"
+        f" ImageNet are not shown ({', '.join(hidden)}); the line includes the"
+        " models among them"
+      )
+
+
+def mistakes(
+  output: program.Output, parts: Sequence[Part], folders: Sequence[str]
+) -> None:
+  """Adds what everybody gets wrong, and pictures of it where there are any.
+
+  Raises:
+    InputError: one of the folders is none.
+  """
+  paths = [pathlib.Path(folder) for folder in folders]
+  for path in paths:
+    if not path.is_dir():
+      raise errors.InputError(f"--images={path}: expected a folder")
+  for part in parts:
+    images, counts, by_class, pictures = [], [], [], {}
+    for name in part.section.shown:
+      subsets = part.section.subsets[name]
+      answers = part.section.answers(name, part.metric)
+      found = hard_images.image_rows(answers)
+      images += found
+      counts += hard_images.count_rows(answers, subsets)
+      by_class += hard_images.class_rows(answers)
+      pictures[name] = (answers, found)
+    prefix = part.prefix
+    output.csv(f"{prefix}mistakes.csv", hard_images.IMAGE_COLUMNS, images)
+    output.csv(
+      f"{prefix}mistakes_by_subset.csv", hard_images.COUNT_COLUMNS, counts
+    )
+    output.csv(
+      f"{prefix}hardest_classes.csv", hard_images.CLASS_COLUMNS, by_class
+    )
+    print(grids.text(hard_images.count_grid(counts, part.metric)))
+    print(grids.text(hard_images.class_grid(by_class, part.metric)))
+    if paths:
+      for name, (answers, found) in pictures.items():
+        _contact_sheet(
+          output, f"{prefix}mistakes-{name}", answers, found, paths
+        )
+
+
+def _contact_sheet(output, file_name, answers, rows, folders) -> None:
+  from imgbench.papers import contact_sheet
+
+  labels = dict(
+    zip(answers.dataset.image_ids.tolist(), answers.dataset.labels, strict=True)
+  )
+  chosen, absent = [], 0
+  for row in rows:
+    entry = dict(zip(hard_images.IMAGE_COLUMNS, row, strict=True))
+    image = entry["image_id"]
+    path = contact_sheet.find(folders, image, int(labels[image]))
+    if path is None:
+      absent += 1
+    elif len(chosen) < _MOST_PICTURES:
+      chosen.append((path, _lines(entry)))
+  if absent:
+    output.note(
+      f"{file_name}: {absent:,} of {len(rows):,} images are in none of the"
+      " folders of --images"
+    )
+  if not chosen or not output.wanted:
+    return
+  pictures = [_picture(output, file_name, path, text) for path, text in chosen]
+  title = f"Wrong for all, {len(pictures)} of {len(rows):,} images"
+  output.figure(
+    file_name, contact_sheet.draw(title, pictures), photographs=True
+  )
+
+
+def _picture(output, file_name, path, text):
+  """A picture of the sheet; one that cannot be read is noted."""
+  from imgbench.papers import contact_sheet
+
+  image = None
+  try:
+    image = contact_sheet.read(path)
+    output.inputs([path])
+  except errors.InputError as error:
+    output.note(f"{file_name}: {error}; an empty frame stands for it")
+  return contact_sheet.Picture(image, text)
+
+
+def _lines(entry) -> tuple[str, ...]:
+  lines = [f"label: {entry['class_name']}", f"right: {entry['accepted']}"]
+  if entry["most_named"] is not None:
+    lines.append(
+      f"{entry['named_by']} of {entry['models']} models: {entry['most_named']}"
+    )
+  if entry["people"]:
+    lines.append(f"{entry['people_wrong']} of {entry['people']} people wrong")
+  return tuple(lines)

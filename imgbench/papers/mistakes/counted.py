@@ -1,0 +1,227 @@
+"""Reviewed mistakes counted: by category and severity, by pair of classes."""
+
+import collections
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import itertools
+import re
+from typing import NamedTuple
+
+from imgbench import errors
+from imgbench.metrics import measurement
+from imgbench.metrics import summary
+from imgbench.papers import records
+from imgbench.papers.mistakes import reviewed as mistakes_lib
+from imgbench.papers.readers import datasets
+
+ALL = "all"
+# The paper's analysis knows two severities: borderline ones are minor there.
+MINOR_OR_BORDERLINE = "Minor or Borderline"
+GROUPS: Mapping[str, tuple[str, ...]] = {
+  **{severity: (severity,) for severity in mistakes_lib.SEVERITIES},
+  MINOR_OR_BORDERLINE: ("Minor", "Borderline"),
+  ALL: mistakes_lib.SEVERITIES,
+}
+_MEASURE = measurement.Measurer(alpha=0.05)
+
+
+def metric(category: str, severity: str, reviewed: str = "") -> str:
+  """Returns the name of a share in table.csv.
+
+  Args:
+    category: of the mistakes, or ALL.
+    severity: of GROUPS.
+    reviewed: model whose mistakes another one repeats; "": the share of a
+      model's own mistakes that is of this kind.
+
+  Returns:
+    E.g. "mistakes.fine_grained_error.major", "repeated_mistakes.vit3b.all.all".
+  """
+  parts = ("repeated_mistakes", reviewed) if reviewed else ("mistakes",)
+  words = (re.sub("[^a-z0-9]+", "_", x.lower()) for x in (category, severity))
+  return ".".join((*parts, *words))
+
+
+class Images:
+  """Original labels and subsets of the images that mistakes were made on.
+
+  Args:
+    dataset: ImageNet's validation set or its annotated part; None: not known,
+      then there is no subset but "all".
+  """
+
+  def __init__(self, dataset: records.Dataset | None):
+    self.dataset = dataset
+    self._places = {}
+    if dataset is not None:
+      names = dataset.image_ids.tolist()
+      self._places = {name: place for place, name in enumerate(names)}
+
+  def check(self, reviewed: mistakes_lib.Reviewed) -> None:
+    """Raises InputError unless all are wrong predictions of these images.
+
+    A prediction that is the original label is none: where it occurs, classes
+    are counted in another order, or files do not belong together.
+    """
+    if self.dataset is None:
+      return
+    for mistake in reviewed.mistakes:
+      if mistake.image not in self._places:
+        raise errors.InputError(
+          f"{reviewed.path}: {mistake.image} is not an image of"
+          f" {self.dataset.path}"
+        )
+      if mistake.prediction == self._label(mistake):
+        raise errors.InputError(
+          f"{reviewed.path}: expected wrong predictions, {mistake.prediction}"
+          f" is the label of {mistake.image} in {self.dataset.path}"
+        )
+
+  def by_subset(
+    self, mistakes: Iterable[mistakes_lib.Mistake]
+  ) -> dict[str, list[mistakes_lib.Mistake]]:
+    """Returns the mistakes of "all" and of each subset by original label."""
+    mistakes = list(mistakes)
+    found = {summary.ALL: mistakes}
+    if self.dataset is not None:
+      for name, mask in self.dataset.subsets.items():
+        found[name] = [m for m in mistakes if mask[self._label(m)]]
+    return found
+
+  def pairs(
+    self, mistakes: Iterable[mistakes_lib.Mistake]
+  ) -> tuple[mistakes_lib.Pair, ...]:
+    """Returns how often (original label, prediction) occurs; needs a set."""
+    return mistakes_lib.most_frequent(
+      collections.Counter((self._label(m), m.prediction) for m in mistakes)
+    )
+
+  def repeated(
+    self,
+    mistakes: Iterable[mistakes_lib.Mistake],
+    predictions: records.Predictions,
+  ) -> list[mistakes_lib.Mistake]:
+    """Returns those mistakes that a model repeats; needs a set.
+
+    That is, where its top-1 prediction for the image is the same wrong class:
+    of these the reviewers' judgement holds, too. Its other mistakes were not
+    reviewed.
+    """
+    top1 = predictions.ranking[:, 0]
+    return [m for m in mistakes if top1[self._places[m.image]] == m.prediction]
+
+  def _label(self, mistake: mistakes_lib.Mistake) -> int:
+    return int(self.dataset.labels[self._places[mistake.image]])
+
+
+def shares(
+  model: str,
+  by_subset: Mapping[str, Sequence[mistakes_lib.Mistake]],
+  categories: Sequence[str],
+) -> list[records.Row]:
+  """Returns which share of the mistakes in a subset is of each kind.
+
+  Args:
+    model: that made them.
+    by_subset: mistakes.
+    categories: in the order of the table; ALL follows.
+  """
+  text = "share of the reviewed mistakes that is of this category and severity"
+  return [
+    records.Row(
+      model,
+      datasets.VALIDATION_20K,
+      subset,
+      metric(*kind),
+      _MEASURE.proportion(count, len(found), text),
+    )
+    for subset, found in by_subset.items()
+    for kind, count in counts(found, categories).items()
+  ]
+
+
+def repeated_shares(
+  model: str,
+  reviewed: str,
+  by_subset: Mapping[str, Sequence[mistakes_lib.Mistake]],
+  again: Mapping[str, Sequence[mistakes_lib.Mistake]],
+  categories: Sequence[str],
+) -> list[records.Row]:
+  """Returns which share of the mistakes of each kind a model repeats.
+
+  Args:
+    model: that repeats them.
+    reviewed: model that made them.
+    by_subset: mistakes of the latter.
+    again: those of them that the former repeats.
+    categories: in the order of the table; ALL follows.
+  """
+  text = (
+    "share of the reviewed mistakes of this category and severity for which"
+    " the model predicts the same wrong class"
+  )
+  rows = []
+  for subset, mistakes in by_subset.items():
+    repeated = counts(again[subset], categories)
+    for kind, count in counts(mistakes, categories).items():
+      share = _MEASURE.proportion(repeated[kind], count, text)
+      what = (model, datasets.VALIDATION_20K, subset, metric(*kind, reviewed))
+      rows.append(records.Row(*what, share))
+  return rows
+
+
+def counts(
+  mistakes: Iterable[mistakes_lib.Mistake], categories: Sequence[str]
+) -> dict[tuple[str, str], int]:
+  """Returns (category, severity) -> number, with sums over either."""
+  single = collections.Counter((m.category, m.severity) for m in mistakes)
+  found = {}
+  for category in (*categories, ALL):
+    rows = categories if category == ALL else [category]
+    for severity, members in GROUPS.items():
+      kinds = itertools.product(rows, members)
+      found[category, severity] = sum(single[kind] for kind in kinds)
+  return found
+
+
+class Overlap(NamedTuple):
+  """What the mistakes of two models have in common, as numbers of images.
+
+  Attributes:
+    model: name of a model.
+    other: name of the other.
+    images: both are wrong.
+    same_prediction: both say the same class.
+    same_category: of those, reviewed to be of the same category.
+    same_severity: of those with the same prediction, of the same severity.
+  """
+
+  model: str
+  other: str
+  images: int
+  same_prediction: int
+  same_category: int
+  same_severity: int
+
+
+def overlaps(reviewed: Sequence[mistakes_lib.Reviewed]) -> list[Overlap]:
+  """Returns what any two models have in common."""
+  return [
+    _overlap(first, second)
+    for first, second in itertools.combinations(reviewed, 2)
+  ]
+
+
+def _overlap(first, second) -> Overlap:
+  others = {m.image: m for m in second.mistakes}
+  both = [(m, others[m.image]) for m in first.mistakes if m.image in others]
+  same = [(a, b) for a, b in both if a.prediction == b.prediction]
+  return Overlap(
+    first.model,
+    second.model,
+    len(both),
+    len(same),
+    sum(a.category == b.category for a, b in same),
+    sum(a.severity == b.severity for a, b in same),
+  )

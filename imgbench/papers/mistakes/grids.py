@@ -1,0 +1,132 @@
+"""Tables of reviewed mistakes for people, and pairs of confused classes."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+from imgbench.labels import classes
+from imgbench.papers import records
+from imgbench.papers.mistakes import counted as tables
+from imgbench.papers.mistakes import reviewed as mistakes
+from imgbench.tables import grids
+
+PAIR_COLUMNS = (
+  "source",
+  "order",
+  "first_wnid",
+  "first",
+  "second_wnid",
+  "second",
+  "count",
+)
+EITHER_WAY, BY_LABEL = "either_way", "label_then_prediction"
+
+
+def kind_grid(
+  caption: str,
+  rows: Sequence[records.Row],
+  categories: Sequence[str],
+  reviewed: str = "",
+) -> grids.Grid:
+  """Returns a table category x severity of all images."""
+  found = {row.metric: row.value for row in rows if row.subset == tables.ALL}
+  return grids.by_name(
+    caption,
+    (*categories, tables.ALL),
+    {
+      severity: lambda category, severity=severity: _counted(
+        found[tables.metric(category, severity, reviewed)]
+      )
+      for severity in tables.GROUPS
+    },
+    "category",
+  )
+
+
+def _counted(share) -> str:
+  """E.g. "87 (23.0)": a number of images and the percentage that it is."""
+  if share.value is None:
+    return "-"
+  return f"{share.correct} ({grids.percent(share.value, 1)})"
+
+
+def subset_grid(
+  model: str, rows: Sequence[records.Row], categories: Sequence[str]
+) -> grids.Grid:
+  """Returns a table subset x category, of all severities."""
+  found = {(row.subset, row.metric): row.value for row in rows}
+  share = lambda subset, category: found[
+    subset, tables.metric(category, tables.ALL)
+  ]
+  return grids.by_name(
+    f"{model}: mistakes by subset of the original label and by category, in"
+    " brackets the percentage of the subset's mistakes",
+    dict.fromkeys(row.subset for row in rows),
+    {
+      "mistakes": lambda subset: str(share(subset, tables.ALL).n),
+      **{
+        category: lambda subset, category=category: _counted(
+          share(subset, category)
+        )
+        for category in categories
+      },
+    },
+    "subset",
+  )
+
+
+def overlap_grid(found: Sequence[tables.Overlap]) -> grids.Grid:
+  """Returns what two models' mistakes have in common."""
+  return grids.Grid(
+    "Images that both models get wrong, with the same prediction, and of those"
+    " the same reviewed category and severity",
+    tuple(name.replace("_", " ") for name in tables.Overlap._fields),
+    tuple(tuple(map(str, entry)) for entry in found),
+    num_left=2,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Confused classes of one source, the most frequent first.
+
+  Attributes:
+    source: name of the file of confusions, or of a model.
+    order: EITHER_WAY, or BY_LABEL: which class stands first.
+    found: the pairs.
+  """
+
+  source: str
+  order: str
+  found: tuple[mistakes.Pair, ...]
+
+  def rows(self) -> list[tuple[Any, ...]]:
+    """The rows of pairs.csv."""
+    wnids, names = classes.imagenet_classes().wnids, classes.short_names()
+    return [
+      (self.source, self.order, wnids[a], names[a], wnids[b], names[b], count)
+      for a, b, count in self.found
+    ]
+
+  def grid(self, top: int) -> grids.Grid:
+    """Returns the first `top` pairs by their names."""
+    header = ("class", "class")
+    caption = "Classes that ViT-3B confused most often, either way"
+    if self.order == BY_LABEL:
+      header = ("original label", "prediction")
+      caption = f"Most frequent mistakes of {self.source}"
+    names = classes.short_names()
+    rows = [(names[a], names[b], str(n)) for a, b, n in self.found[:top]]
+    return grids.Grid(caption, (*header, "mistakes"), tuple(rows), num_left=2)
+
+  def draw(self, top: int):
+    """Returns what draws the first `top` pairs."""
+    # Matplotlib takes long to load.
+    from imgbench.papers.mistakes import figures
+
+    arrow, x_label = "–", "mistakes of ViT-3B, either way"
+    if self.order == BY_LABEL:
+      arrow = "→"
+      x_label = f"mistakes of {self.source} (original label → prediction)"
+    names = classes.short_names()
+    return figures.pairs(self.found[:top], names, arrow, x_label)

@@ -1,0 +1,200 @@
+"""Paired comparisons of classifiers on the same images: paired.csv."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import itertools
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from imgbench import errors
+from imgbench import registry
+from imgbench.metrics import paired
+from imgbench.tables import grids
+
+
+class Comparison(NamedTuple):
+  """A row of paired.csv; the difference is accuracy of a minus that of b.
+
+  `p_exact` and `p_mid` are McNemar's; `.._holm` are adjusted for the number of
+  rows of the table.
+  """
+
+  model_a: str
+  model_b: str
+  dataset: str
+  subset: str
+  metric: str
+  n: int
+  both: int
+  only_a: int
+  only_b: int
+  neither: int
+  difference: float
+  ci_low: float
+  ci_high: float
+  p_exact: float
+  p_mid: float
+  p_exact_holm: float
+  p_mid_holm: float
+
+
+COLUMNS = Comparison._fields
+
+
+class Hits(NamedTuple):
+  """Who is right on which images of a data set.
+
+  Attributes:
+    dataset: its name.
+    metric: what a hit is.
+    by_name: classifier -> bool [N].
+    subsets: name -> bool [N], the images to compare on.
+  """
+
+  dataset: str
+  metric: str
+  by_name: Mapping[str, np.ndarray]
+  subsets: Mapping[str, np.ndarray]
+
+
+def parse_pair(text: str, known: Iterable[str]) -> tuple[str, str]:
+  """Returns the two classifiers of "A,B".
+
+  Raises:
+    InputError: not two different names, an unknown one, or one with a comma.
+  """
+  known = list(known)
+  for name in known:
+    if "," in name and name in text:
+      raise errors.InputError(
+        f"--pair={text}: expected names without commas, got {name!r}; give the"
+        " model another name"
+      )
+  names = tuple(part.strip() for part in text.split(","))
+  if len(names) != 2 or names[0] == names[1]:
+    raise errors.InputError(
+      f"--pair={text}: expected two different names with a comma between"
+    )
+  for name in names:
+    if name not in known:
+      near = registry.near_names(name, known)
+      raise errors.InputError(f"--pair={text}: no classifier {name}; {near}")
+  return names
+
+
+def compare(
+  tables: Sequence[Hits],
+  pairs: Sequence[tuple[str, str]] | None = None,
+  alpha: float = 0.05,
+) -> list[Comparison]:
+  """Returns the comparisons, adjusted over all of them.
+
+  Args:
+    tables: of the data sets.
+    pairs: to compare; None: all of them, in the order of names. A pair is left
+      out of a table that lacks one of the two, as is a subset without images.
+    alpha: intervals cover 1 - alpha.
+  """
+  rows = [
+    row
+    for table in tables
+    for subset, mask in table.subsets.items()
+    if mask.any()
+    for row in _rows(table, subset, mask, pairs, alpha)
+  ]
+  adjusted = (
+    paired.holm([getattr(row, name) for row in rows])
+    for name in ("p_exact", "p_mid")
+  )
+  return [
+    row._replace(p_exact_holm=float(exact), p_mid_holm=float(mid))
+    for row, exact, mid in zip(rows, *adjusted, strict=True)
+  ]
+
+
+def _rows(table: Hits, subset: str, mask, pairs, alpha) -> list[Comparison]:
+  names = sorted(table.by_name)
+  if pairs is None:
+    pairs = itertools.combinations(names, 2)
+  place = {name: i for i, name in enumerate(names)}
+  chosen = [(a, b) for a, b in pairs if a in place and b in place]
+  if not chosen:
+    return []
+  hits = np.stack([table.by_name[name][mask] for name in names])
+  n = hits.shape[1]
+  # Exact: products of 0 and 1, sums far below 2**53.
+  together = hits.astype(np.float64)
+  together = np.rint(together @ together.T).astype(np.int64)
+  a, b = np.array([[place[x], place[y]] for x, y in chosen]).T
+  both = together[a, b]
+  only_a, only_b = together[a, a] - both, together[b, b] - both
+  neither = n - both - only_a - only_b
+  difference = paired.paired_difference_counts(
+    both, only_a, only_b, neither, alpha
+  )
+  p_values = paired.mcnemar_counts(only_a, only_b)
+  return [
+    Comparison(
+      *pair,
+      table.dataset,
+      subset,
+      table.metric,
+      n,
+      *map(int, counts),
+      *map(float, numbers),
+      1.0,
+      1.0,
+    )
+    for pair, counts, numbers in zip(
+      chosen,
+      zip(both, only_a, only_b, neither, strict=True),
+      zip(*difference, *p_values, strict=True),
+      strict=True,
+    )
+  ]
+
+
+def cells(rows: Iterable[Comparison]) -> Iterator[tuple[Any, ...]]:
+  """Yields the cells of paired.csv; p-values keep six digits, however small."""
+  for row in rows:
+    yield *row[:-4], *(f"{p:.6g}" for p in row[-4:])
+
+
+def grid(rows: Sequence[Comparison]) -> grids.Grid:
+  """Returns comparisons for people, differences in percentage points."""
+  return grids.Grid(
+    "Paired comparisons: difference of accuracies in percentage points with"
+    " 95% intervals, McNemar's p-values, adjusted (Holm) over the whole table",
+    (
+      "a",
+      "b",
+      "data set",
+      "n",
+      "only a right",
+      "only b right",
+      "a - b",
+      "p exact",
+      "p mid",
+      "p exact, Holm",
+    ),
+    tuple(
+      (
+        row.model_a,
+        row.model_b,
+        row.dataset,
+        f"{row.n:,}",
+        f"{row.only_a:,}",
+        f"{row.only_b:,}",
+        grids.with_bounds(row.difference, row.ci_low, row.ci_high),
+        f"{row.p_exact:.2g}",
+        f"{row.p_mid:.2g}",
+        f"{row.p_exact_holm:.2g}",
+      )
+      for row in rows
+    ),
+    num_left=3,
+  )

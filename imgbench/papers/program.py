@@ -1,0 +1,298 @@
+"""What the scripts of `experiments` share: flags, output, manifest."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent import futures
+import contextlib
+import csv
+import functools
+import hashlib
+import io
+import math
+import os
+import pathlib
+import sys
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+import numpy as np
+
+from imgbench import cli
+from imgbench import environment
+from imgbench import errors
+from imgbench import writers
+
+MANIFEST = "manifest.json"
+OUT, PUBLISHED = "out", "published"
+PREDICTIONS, ALLOW_REVERSED = "predictions", "allow_reversed"
+COMMON = (OUT, PUBLISHED, PREDICTIONS, ALLOW_REVERSED)
+
+# Of `environment.collect`: no clock, so that equal runs write equal bytes.
+_FACTS = (
+  "command",
+  "imgbench",
+  "commit",
+  "python",
+  "versions",
+  "platform",
+  "device_kind",
+  "processor",
+)
+
+
+def define_common_flags(
+  flag_values: flags.FlagValues, names: Sequence[str] = COMMON
+) -> None:
+  """Defines those of --out, --published, --predictions, --allow_reversed.
+
+  Args:
+    flag_values: to define them in.
+    names: the ones that the script heeds, of COMMON.
+  """
+  several = functools.partial(
+    flags.DEFINE_multi_string, default=[], flag_values=flag_values
+  )
+  if OUT in names:
+    flags.DEFINE_string(
+      OUT,
+      None,
+      "Folder for tables, figures and manifest.json; without it the main table"
+      " is printed and nothing written. Files there of other names stay.",
+      flag_values=flag_values,
+    )
+  if PUBLISHED in names:
+    several(
+      PUBLISHED,
+      help="CSV file of published figures to put beside ours; repeatable.",
+    )
+  if PREDICTIONS in names:
+    several(
+      PREDICTIONS,
+      help="MODEL@DATASET=FILE: predictions of one's own model (.npy, .npz,"
+      " .csv, .jsonl); repeatable.",
+    )
+  if ALLOW_REVERSED in names:
+    several(
+      ALLOW_REVERSED,
+      help="Model whose files with the worst class first are read from last"
+      " column to first; without it they are left out; repeatable.",
+    )
+
+
+class Output:
+  """What a script writes into --out, all of it at the end.
+
+  A run that fails leaves the folder as it was. Equal input gives equal bytes.
+
+  Args:
+    out: folder, made if needed; None: nothing is written.
+
+  Raises:
+    InputError: the folder cannot be made.
+  """
+
+  def __init__(self, out: pathlib.Path | None):
+    self._out = out
+    self._files: dict[str, bytes] = {}
+    self._inputs: dict[str, pathlib.Path] = {}
+    self._notes: list[str] = []
+    self._undefined: dict[str, str] = {}
+    self._ending: list[str] = []
+    if out is not None:
+      with _refused(out):
+        out.mkdir(parents=True, exist_ok=True)
+
+  @property
+  def wanted(self) -> bool:
+    """Whether files are written: costly ones need not be made otherwise."""
+    return self._out is not None
+
+  def text(self, name: str, text: str) -> None:
+    """Adds a text file; `name` with its ending."""
+    self._add(name, text.encode())
+
+  def csv(
+    self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+  ) -> None:
+    """Adds a CSV file: `name` with its ending, see `csv_text`."""
+    self.text(name, csv_text(columns, rows))
+
+  def figure(
+    self, name: str, draw: Callable, photographs: bool = False
+  ) -> None:
+    """Adds NAME.png and NAME.pdf.
+
+    Args:
+      name: without an ending.
+      draw: `themes.Theme` -> matplotlib Figure; not called if nothing is
+        written.
+      photographs: keep all colours in the PNG, see `themes.render`.
+    """
+    if not self.wanted:
+      return
+    # Matplotlib takes a third of a second, which tables alone do not need.
+    from imgbench.tables import themes
+
+    self._add(
+      f"{name}.png", themes.render(draw, themes.LIGHT, photographs=photographs)
+    )
+    self._add(f"{name}.pdf", themes.render_pdf(draw, themes.LIGHT))
+
+  def note(self, text: str) -> None:
+    """Says a thing in one line on standard error, and keeps it."""
+    print(f"note: {text}", file=sys.stderr)
+    self._notes.append(text)
+
+  def inputs(self, paths: Iterable[pathlib.Path]) -> None:
+    """Adds files that were read; the manifest has their SHA-256."""
+    self._inputs |= {str(path): pathlib.Path(path) for path in paths}
+
+  def undefined(self, what: str, reason: str) -> None:
+    """Keeps why a row has no value."""
+    self._undefined[what] = reason
+
+  def end_with(self, text: str) -> None:
+    """Has `close` print a text at the end of all."""
+    self._ending.append(text)
+
+  def close(self) -> None:
+    """Writes all files, the manifest last.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    if self._out is not None:
+      self._write(self._out)
+      print(f"wrote {len(self._files) + 1} files to {self._out}")
+    for text in self._ending:
+      print(text)
+
+  def _write(self, out: pathlib.Path) -> None:
+    facts = environment.collect()
+    manifest = {
+      **{name: facts[name] for name in _FACTS},
+      "inputs": _digests(self._inputs),
+      "notes": self._notes,
+      "undefined": self._undefined,
+      "files": sorted(self._files),
+    }
+    with _refused(out):
+      for name, data in self._files.items():
+        writers.write_atomically(out / name, data)
+      writers.write_json(out / MANIFEST, manifest)
+
+  def _add(self, name: str, data: bytes) -> None:
+    if name in self._files or name == MANIFEST:
+      raise ValueError(f"{name}: written twice")
+    self._files[name] = data
+
+
+@contextlib.contextmanager
+def _refused(out: pathlib.Path) -> Iterator[None]:
+  """Makes an error of the file system one about --out."""
+  try:
+    yield
+  except OSError as error:
+    raise errors.InputError(
+      f"--out={out}: cannot be written: {error.strerror}"
+    ) from error
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+  """Returns a CSV file: fractions with 8 decimals, None as an empty cell.
+
+  Args:
+    columns: the header.
+    rows: each as long as the header: texts, whole numbers, None, and floats,
+      which must be finite.
+
+  Raises:
+    ValueError: a row of another length, a number that is not finite.
+  """
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(columns)
+  for row in rows:
+    if len(row) != len(columns):
+      raise ValueError(f"expected {len(columns)} cells, got {row}")
+    writer.writerow(map(_cell, row))
+  return text.getvalue()
+
+
+def _cell(value) -> str:
+  if value is None:
+    return ""
+  if isinstance(value, float | np.floating):
+    if not math.isfinite(value):
+      raise ValueError(f"expected a finite number or None, got {value}")
+    return f"{value:z.8f}"
+  return str(value)
+
+
+def _digests(paths: dict[str, pathlib.Path]) -> dict[str, str]:
+  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    return dict(
+      sorted(zip(paths, pool.map(_sha256, paths.values()), strict=True))
+    )
+
+
+def _sha256(path: pathlib.Path) -> str:
+  try:
+    with path.open("rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  except OSError as error:
+    raise errors.InputError(
+      f"{path}: cannot be read: {error.strerror}"
+    ) from error
+
+
+def run(
+  define_flags: Callable[[flags.FlagValues], None],
+  main: Callable[[flags.FlagValues, Output], None],
+  required: tuple[str, ...] = (),
+) -> None:
+  """The program of a script: parses flags, runs `main`, writes the output.
+
+  Exit codes: 0 done, 1 failed, 2 bad input, said in one line.
+
+  Args:
+    define_flags: defines the script's flags, the common ones among them.
+    main: called with the flags and where to write to.
+    required: flags that must have a value.
+  """
+  values = flags.FLAGS
+  before = set(values)
+  define_flags(values)
+  for name in sorted(set(values) - before):
+    # --help lists them, whichever module has defined them.
+    values.register_key_flag_for_module(sys.argv[0], values[name])
+
+  def guarded(argv: list[str]) -> int:
+    del argv
+    if not values["verbosity"].present:
+      # Libraries tell much that is nothing to a reader of tables.
+      logging.set_verbosity(logging.WARNING)
+    told = io.StringIO()
+    with cli.one_line_errors(), contextlib.redirect_stdout(told):
+      output = Output(pathlib.Path(values.out) if values.out else None)
+      main(values, output)
+      output.close()
+    _print(told.getvalue())
+    return errors.EXIT_DONE
+
+  parse = functools.partial(cli.parse_flags, required=required)
+  app.run(guarded, flags_parser=parse)
+
+
+def _print(text: str) -> None:
+  """Prints, once all is written, and says nothing if nobody reads it all."""
+  try:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+  except BrokenPipeError:  # such as `| head`
+    # Python would flush it again as it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

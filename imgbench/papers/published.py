@@ -1,0 +1,402 @@
+"""Published figures, read from CSV files of several layouts.
+
+A file is recognised by its header. Lines before it that begin with "#" are
+comments. Besides the layouts of _LAYOUTS, which are those of files that others
+have published, there is the long form, of which our own table.csv is one:
+
+  model,dataset,subset,metric,value[,ci_low,ci_high][,rank][,n,correct]
+
+with fractions, or value_percent, ci_low_percent and ci_high_percent. An empty
+cell is no figure; n and correct are not compared. What a figure is worth is
+half a unit of its last digit.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import csv
+import dataclasses
+import decimal
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from imgbench import errors
+from imgbench.papers import main_table
+from imgbench.papers.readers import cifar
+from imgbench.papers.readers import datasets
+
+VALUE, CI_LOW, CI_HIGH, RANK = "value", "ci_low", "ci_high", "rank"
+DROP, ERROR_RATIO = "drop", "error_ratio"
+SLOPE, INTERCEPT, R = "slope", "intercept", "r"
+FIT = "linear fit"  # stands for the model of a figure that is of all of them
+
+# Fields that are printed as they are; all others are in percent.
+_PLAIN = (RANK, ERROR_RATIO, SLOPE, R, "count")
+
+_VAL, _MF = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
+_TOP1, _TOP5 = "top1_accuracy", "top5_accuracy"
+_ICML = "multilabel_accuracy.icml2020"
+
+
+class Key(NamedTuple):
+  """What a figure is of.
+
+  `field` is that of a row of the table, or "rank", "drop", "error_ratio",
+  "slope", "intercept", "r". For a fit, `dataset` is the one on the y axis.
+  """
+
+  model: str
+  dataset: str
+  subset: str
+  metric: str
+  field: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """A published figure.
+
+  Attributes:
+    source: name of the file.
+    key: what it is of.
+    text: as printed.
+    number: it; percent, or a plain number for ranks, ratios and slopes.
+    half_unit: how far the true number may be from it, in the same unit.
+    not_counted: why it may differ without being wrong; empty: it may not.
+  """
+
+  source: str
+  key: Key
+  text: str
+  number: float
+  half_unit: float
+  not_counted: str = ""
+
+
+class _Target(NamedTuple):
+  """What a column holds."""
+
+  dataset: str
+  metric: str
+  field: str = VALUE
+  not_counted: str = ""  # As of Published, for all figures of the column.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+  """How a file is laid out that has one column for each figure.
+
+  Attributes:
+    columns: its header.
+    targets: what the columns with figures hold.
+    model: column with the name of the model; None: figures of a fit.
+    float32: numbers are float32, printed in full.
+    not_counted: row -> why its figures may differ; empty: they may not.
+  """
+
+  columns: tuple[str, ...]
+  targets: Mapping[str, _Target]
+  model: str | None = "model"
+  float32: bool = False
+  not_counted: Callable[[Mapping[str, str]], str] = lambda row: ""
+
+
+# Names of subsets in the files of Shankar et al. 2020 -> ours.
+_SUBSETS = {"objects": "object", "no_dogs": "not_dog"}
+
+_LAYOUTS = (
+  _Layout(  # Recht et al. 2019, main table.
+    (
+      "model",
+      "val_top1",
+      "val_low",
+      "val_high",
+      "matched_frequency_top1",
+      "mf_low",
+      "mf_high",
+      "val_rank_of_67",
+      "accuracies_confirmed_by_a_second_public_text",
+    ),
+    {
+      "val_top1": _Target(_VAL, _TOP1),
+      "val_low": _Target(_VAL, _TOP1, CI_LOW),
+      "val_high": _Target(_VAL, _TOP1, CI_HIGH),
+      "matched_frequency_top1": _Target(_MF, _TOP1),
+      "mf_low": _Target(_MF, _TOP1, CI_LOW),
+      "mf_high": _Target(_MF, _TOP1, CI_HIGH),
+      "val_rank_of_67": _Target(_VAL, _TOP1, RANK),
+    },
+  ),
+  _Layout(  # modestyachts/imagenet-testbed.
+    ("model", "val", "imagenetv2-matched-frequency"),
+    {
+      "val": _Target(_VAL, _TOP1),
+      "imagenetv2-matched-frequency": _Target(_MF, _TOP1),
+    },
+    float32=True,
+  ),
+  _Layout(  # huggingface/pytorch-image-models, the same weights.
+    (
+      "model",
+      "timm_model",
+      "img_size",
+      "same_preprocessing",
+      "timm_val_top1",
+      "timm_val_top5",
+      "timm_real_top1",
+      "timm_real_top5",
+      "timm_v2mf_top1",
+      "timm_v2mf_top5",
+    ),
+    {
+      "timm_val_top1": _Target(_VAL, _TOP1),
+      "timm_val_top5": _Target(_VAL, _TOP5),
+      "timm_real_top1": _Target(_VAL, "real_accuracy"),
+      "timm_real_top5": _Target(_VAL, "real_top5_accuracy"),
+      # timm reads ImageNetV2 from other JPEG files.
+      "timm_v2mf_top1": _Target(_MF, _TOP1, not_counted="other JPEG files"),
+      "timm_v2mf_top5": _Target(_MF, _TOP5, not_counted="other JPEG files"),
+    },
+    not_counted=lambda row: (
+      "" if row["same_preprocessing"] == "yes" else "other preprocessing"
+    ),
+  ),
+  _Layout(  # Shankar et al. 2020, people and models on the people's images.
+    ("subset", "classifier", "kind", "val", "v2"),
+    {"val": _Target(_VAL, _ICML), "v2": _Target(_MF, _ICML)},
+    model="classifier",
+  ),
+  _Layout(  # The same, the lines through the models; MatchedFrequency is y.
+    ("subset", "slope", "intercept", "r"),
+    {field: _Target(_MF, _ICML, field) for field in (SLOPE, INTERCEPT, R)},
+    model=None,
+  ),
+)
+
+_LONG = ("model", "dataset", "subset", "metric")
+_LONG_FIGURES = {
+  f"{field}{unit}": field
+  for field in (VALUE, CI_LOW, CI_HIGH)
+  for unit in ("", "_percent")
+} | {RANK: RANK}
+_LONG_OTHERS = ("n", "correct")
+
+_CIFAR = (
+  "source",
+  "section",
+  "model",
+  "name_in_source",
+  "quantity",
+  "published",
+  "as_stated",
+  "computed",
+  "difference",
+  "tolerance",
+  "agrees",
+  "note",
+)
+# Names of quantities there -> (data set, field).
+CIFAR_QUANTITIES = {
+  "original_acc": (cifar.TEST, VALUE),
+  "v4_acc": (cifar.V4, VALUE),
+  "v4_gap": (cifar.V4, DROP),
+  "v4_error_ratio": (cifar.V4, ERROR_RATIO),
+  "slope": (cifar.V4, SLOPE),
+  "intercept": (cifar.V4, INTERCEPT),
+}
+
+
+def is_plain(field: str) -> bool:
+  """Whether figures of a field are plain numbers and not in percent."""
+  # E.g. "lowest v4_error_ratio", of several models together.
+  return field in _PLAIN or field.endswith((ERROR_RATIO, "count"))
+
+
+def read(path: pathlib.Path) -> list[Published]:
+  """Returns the figures of a file, in its order.
+
+  Args:
+    path: CSV of one of the known layouts.
+
+  Raises:
+    InputError: no CSV, an unknown header, a cell without a number or with one
+      that cannot be (a share above the whole, half a rank), a line of another
+      length, no figure, two figures of the same thing.
+  """
+  (_, header), *numbered = _cells(path)
+  header = tuple(header)
+  reader = _reader(path, header)
+  found = []
+  for number, cells in numbered:
+    where = f"{path}: line {number}"
+    if len(cells) != len(header):
+      raise errors.InputError(
+        f"{where}: expected {len(header)} cells as in the header, got"
+        f" {len(cells)}"
+      )
+    row = dict(zip(header, cells, strict=True))
+    found += [
+      dataclasses.replace(figure, source=pathlib.Path(path).name)
+      for figure in reader(where, row)
+    ]
+  _check_distinct(path, found, header)
+  return found
+
+
+def _cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+  """Returns lines with their numbers, the header first, without comments."""
+  try:
+    lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.InputError(f"{path}: cannot be read: {error}") from error
+  skipped = 0
+  while skipped < len(lines) and lines[skipped].startswith("#"):
+    skipped += 1
+  rows = csv.reader(lines[skipped:])
+  try:
+    found = [(skipped + rows.line_num, cells) for cells in rows]
+  except csv.Error as error:
+    where = f"{path}: line {skipped + rows.line_num}"
+    raise errors.InputError(f"{where}: expected CSV, got {error}") from error
+  return found or [(1, [])]
+
+
+def _reader(path, header: tuple[str, ...]):
+  """Returns what makes figures of a line: (where, row) -> figures."""
+  if header == _CIFAR:
+    return _cifar_figures
+  for layout in _LAYOUTS:
+    if header == layout.columns:
+      return lambda where, row: _layout_figures(layout, where, row)
+  known = {*_LONG, *_LONG_FIGURES, *_LONG_OTHERS}
+  if (
+    header[: len(_LONG)] == _LONG
+    and set(header) <= known
+    and set(header) & set(_LONG_FIGURES)
+    and len(set(header)) == len(header)
+  ):
+    return _long_figures
+  layouts = [layout.columns for layout in _LAYOUTS] + [
+    _CIFAR,
+    main_table.COLUMNS,
+  ]
+  texts = "; ".join(",".join(columns) for columns in layouts)
+  raise errors.InputError(
+    f"{path}: expected one of the headers {texts} (value_percent,"
+    " ci_low_percent and ci_high_percent for percent), got"
+    f" {','.join(header) or 'no line'}"
+  )
+
+
+def _layout_figures(
+  layout: _Layout, where: str, row: Mapping[str, str]
+) -> Iterator[Published]:
+  model = FIT if layout.model is None else _named(where, row, layout.model)
+  subset = row.get("subset", "all")
+  for column, target in layout.targets.items():
+    if row[column]:
+      key = Key(
+        model,
+        target.dataset,
+        _SUBSETS.get(subset, subset),
+        target.metric,
+        target.field,
+      )
+      number = _figure(f"{where}: {column}", row[column], target.field, 100)
+      half = _half_unit(row[column], target.field)
+      if layout.float32:
+        half = float(np.spacing(np.float32(number)))
+      why = target.not_counted or layout.not_counted(row)
+      yield Published("", key, row[column], number, half, why)
+
+
+def _long_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
+  for column, field in _LONG_FIGURES.items():
+    if row.get(column):
+      what = (_named(where, row, name) for name in _LONG)
+      whole = 100 if column.endswith("_percent") else 1
+      number = _figure(f"{where}: {column}", row[column], field, whole)
+      half = _half_unit(row[column], field)
+      scale = 1 if field == RANK else 100 // whole
+      yield Published(
+        "", Key(*what, field), row[column], scale * number, scale * half
+      )
+
+
+def _cifar_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
+  """Figures with a tolerance; one without it is a loose statement.
+
+  A quantity of several models together keeps its name as the field.
+  """
+  try:
+    number = _number(where, row["published"])
+  except (
+    errors.InputError
+  ):  # "98.4 / 95.5 / 2.9", of a model that is not there.
+    return
+  quantity = row["quantity"]
+  dataset, field = CIFAR_QUANTITIES.get(quantity, ("", quantity))
+  model = FIT if field in (SLOPE, INTERCEPT) else _named(where, row, "model")
+  tolerance = row["tolerance"]
+  yield Published(
+    "",
+    Key(model, dataset, "all", _TOP1, field),
+    row["as_stated"],
+    number,
+    _number(f"{where}: tolerance", tolerance) if tolerance else 0.0,
+    "" if tolerance else "loose statement",
+  )
+
+
+def _named(where: str, row: Mapping[str, str], column: str) -> str:
+  if not row[column]:
+    raise errors.InputError(f"{where}: {column}: expected a name, got nothing")
+  return row[column]
+
+
+def _figure(where: str, text: str, field: str, whole: int) -> float:
+  """Returns a number, a share out of `whole` (1 or 100) if it is one."""
+  number = _number(where, text)
+  if field == RANK and (number < 1 or number != int(number)):
+    raise errors.InputError(f"{where}: expected a rank from 1 on, got {text!r}")
+  if field in (VALUE, CI_LOW, CI_HIGH) and not 0 <= number <= whole:
+    kind = "percent" if whole == 100 else "a fraction (else add _percent)"
+    raise errors.InputError(
+      f"{where}: expected {kind} in [0, {whole}], got {text!r}"
+    )
+  return number
+
+
+def _number(where: str, text: str) -> float:
+  try:
+    number = decimal.Decimal(text)
+  except decimal.InvalidOperation:
+    number = decimal.Decimal("nan")
+  if not number.is_finite() or abs(number.adjusted()) > 300:
+    raise errors.InputError(f"{where}: expected a number, got {text!r}")
+  return float(number)
+
+
+def _half_unit(text: str, field: str) -> float:
+  """Half a unit of the last digit of a printed number; 0 of a rank."""
+  if field == RANK:
+    return 0.0
+  exponent = decimal.Decimal(text).as_tuple().exponent
+  return float(decimal.Decimal(5).scaleb(exponent - 1))
+
+
+def _check_distinct(path, found: Sequence[Published], header) -> None:
+  if not found:
+    raise errors.InputError(f"{path}: expected figures, got none")
+  if header == _CIFAR:  # The same figure from several texts.
+    return
+  seen = set()
+  for figure in found:
+    if figure.key in seen:
+      raise errors.InputError(
+        f"{path}: expected one figure of {'/'.join(figure.key)}, got two"
+      )
+    seen.add(figure.key)

@@ -1,0 +1,375 @@
+"""Public predictions of many models, read from a clone of their repository.
+
+The layout is that of modestyachts/ImageNetV2: data/datasets/<dataset>.json,
+data/predictions/<dataset>/<model>.npy and data/metadata/class_info.json.
+"""
+
+from collections.abc import Callable
+from collections.abc import Collection as Names
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent import futures
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+
+from imgbench import errors
+from imgbench import registry
+from imgbench.metrics import outcomes
+from imgbench.papers import records
+from imgbench.papers.readers import datasets as datasets_lib
+from imgbench.papers.readers import lfs
+from imgbench.papers.readers import own as own_lib
+from imgbench.papers.readers import predictions as predictions_lib
+
+URL = "https://github.com/modestyachts/ImageNetV2"
+
+_DATASETS = pathlib.Path("data", "datasets")
+_PREDICTIONS = pathlib.Path("data", "predictions")
+_CLASS_INFO = pathlib.Path("data", "metadata", "class_info.json")
+_SUFFIX = "_model"
+# A model of one's own that is right this many times as often as by guessing,
+# or less, most likely has its rows in another order.
+_GUESSING = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Collection:
+  """Data sets and the predictions of many models for them.
+
+  Attributes:
+    datasets: by name, in the order of `datasets.KNOWN`; those that are there.
+    predictions: of each of these data sets, sorted by the name of the model.
+    own: names of the models that were given by flags.
+    notes: what a reader of the numbers should know, a line each.
+    files: all that were read.
+  """
+
+  datasets: Mapping[str, records.Dataset]
+  predictions: Mapping[str, tuple[records.Predictions, ...]]
+  own: frozenset[str]
+  notes: tuple[str, ...]
+  files: tuple[pathlib.Path, ...]
+
+
+def read(
+  repo: str | os.PathLike[str],
+  *,
+  datasets: Sequence[str] = datasets_lib.KNOWN,
+  own: Sequence[str] = (),
+  allow_reversed: Sequence[str] = (),
+) -> Collection:
+  """Returns what a clone holds of some data sets, and models of one's own.
+
+  A data set counts as there if its list of images is, and predictions of it in
+  the clone or in `own`. A file whose last column is right far more often than
+  its first is left out, with a note.
+
+  Args:
+    repo: folder of the clone.
+    datasets: names in `datasets.KNOWN`, of which at least one must be there.
+    own: texts MODEL@DATASET=FILE, see `own`.
+    allow_reversed: models of which such files are read from the last column to
+      the first; their other files stay as they are.
+
+  Raises:
+    InputError: no such clone or an incomplete one, none of the data sets, two
+      files of one model, a file that is refused (see `datasets`, `predictions`
+      and `own`), or a flag that names an unknown data set or model.
+  """
+  repo = pathlib.Path(repo)
+  for name in datasets:
+    if name not in datasets_lib.KNOWN:
+      raise errors.InputError(
+        f"unknown data set {name!r}; known: {', '.join(datasets_lib.KNOWN)}"
+      )
+  specs = [own_lib.parse(text) for text in own]
+  allow_reversed = tuple(dict.fromkeys(allow_reversed))
+  public = _public_files(repo, datasets)
+  read_sets = _read_datasets(repo, datasets, public, specs)
+  _check_models(public, specs, allow_reversed)
+  jobs = [
+    (name, model, path)
+    for name in read_sets
+    for model, path in public.get(name, {}).items()
+  ]
+  found = _in_threads(
+    lambda job: _read_file(job[2], read_sets[job[0]], job[1]), jobs
+  )
+  found += [own_lib.read(spec, read_sets) for spec in specs]
+  notes = _notes_of_folders(repo, datasets, public, read_sets)
+  kept = _oriented(found, read_sets, allow_reversed, notes)
+  own_models = frozenset(spec.model for spec in specs)
+  by_set = {
+    name: tuple(
+      sorted((p for p in kept if p.dataset == name), key=lambda p: p.model)
+    )
+    for name in read_sets
+  }
+  notes += notes_of_missing(found, read_sets)
+  notes += notes_of_own(kept, read_sets, own_models)
+  files = [repo / _CLASS_INFO, *(d.path for d in read_sets.values())]
+  files += [p.path for p in found]
+  # A file of one's own may serve two data sets.
+  files = tuple(dict.fromkeys(files))
+  return Collection(read_sets, by_set, own_models, tuple(notes), files)
+
+
+def _public_files(
+  repo: pathlib.Path, datasets: Iterable[str]
+) -> dict[str, dict[str, pathlib.Path]]:
+  """Returns data set -> model -> file, of the folders that are there."""
+  if not (repo / _PREDICTIONS).is_dir() or not (repo / _DATASETS).is_dir():
+    what = "which lacks one" if repo.is_dir() else "which is no folder"
+    raise errors.InputError(
+      f"--repo={repo}: expected a folder with {_DATASETS} and {_PREDICTIONS},"
+      f" {what}; clone it by: git clone --depth=1 {URL}"
+    )
+  return {
+    name: _models_of(repo / _PREDICTIONS / name)
+    for name in datasets_lib.KNOWN
+    if name in datasets and (repo / _PREDICTIONS / name).is_dir()
+  }
+
+
+def _models_of(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  models: dict[str, pathlib.Path] = {}
+  for path in sorted(folder.glob("[!.]*.npy")):
+    model = path.stem.removesuffix(_SUFFIX)
+    if not model:
+      raise errors.InputError(f"{path}: expected the name of a model")
+    if model in models:
+      raise errors.InputError(
+        f"{folder}: expected one file of model {model}, got"
+        f" {models[model].name} and {path.name} (a trailing {_SUFFIX} is no"
+        " part of a name); move one away"
+      )
+    models[model] = path
+  return models
+
+
+def _read_datasets(
+  repo: pathlib.Path,
+  names: Names[str],
+  public: Mapping[str, Mapping[str, pathlib.Path]],
+  specs: Sequence[own_lib.Spec],
+) -> dict[str, records.Dataset]:
+  wanted = {name for name, models in public.items() if models}
+  for spec in specs:
+    own_lib.check_dataset(spec, names)
+    wanted.add(spec.dataset)
+  if not wanted:
+    raise errors.InputError(
+      f"--repo={repo}: expected predictions (.npy) in {_PREDICTIONS} of at"
+      f" least one of {', '.join(names)}, got none; clone it by: git clone"
+      f" --depth=1 {URL}"
+    )
+  _refuse_pointer(repo / _CLASS_INFO)
+  datasets_lib.check_class_info(repo / _CLASS_INFO)
+  found = {}
+  for name in datasets_lib.KNOWN:
+    if name in wanted:
+      path = repo / _DATASETS / f"{name}.json"
+      _refuse_pointer(path)
+      found[name] = datasets_lib.read(path)
+  return found
+
+
+def _refuse_pointer(path: pathlib.Path) -> None:
+  """Raises InputError for what Git LFS leaves where it fetched no data."""
+  try:
+    is_pointer = lfs.is_pointer(path)
+  except OSError as error:
+    raise errors.InputError(
+      f"{path}: cannot be read: {error.strerror}; it is part of {URL}"
+    ) from error
+  if is_pointer:
+    raise errors.InputError(
+      f"{path}: expected data, got a pointer of Git LFS; run `git lfs pull` in"
+      " the clone"
+    )
+
+
+def _check_models(
+  public: Mapping[str, Mapping[str, pathlib.Path]],
+  specs: Sequence[own_lib.Spec],
+  allow_reversed: Iterable[str],
+) -> None:
+  """Raises InputError for names that clash, or that nothing has."""
+  models = {model for files in public.values() for model in files}
+  _check_own(models, specs)
+  models |= {spec.model for spec in specs}
+  for model in allow_reversed:
+    if model not in models:
+      raise errors.InputError(
+        f"--allow_reversed={model}: no such model;"
+        f" {registry.near_names(model, models)}"
+      )
+
+
+def _check_own(models: Names[str], specs: Sequence[own_lib.Spec]) -> None:
+  spelled, seen = {}, set()
+  for spec in specs:
+    name = spec.model.removesuffix(_SUFFIX)
+    if name in models or spec.model in models:
+      raise errors.InputError(
+        f"{spec.flag}: the clone has a model"
+        f" {name if name in models else spec.model} already (a trailing"
+        f" {_SUFFIX} is no part of a name); give yours another name"
+      )
+    if spelled.setdefault(name, spec.model) != spec.model:
+      raise errors.InputError(
+        f"{spec.flag}: expected one spelling of a model, got {spelled[name]}"
+        f" before (a trailing {_SUFFIX} is no part of a name)"
+      )
+    if (spec.model, spec.dataset) in seen:
+      raise errors.InputError(
+        f"{spec.flag}: expected one file of {spec.model} for {spec.dataset},"
+        " got two"
+      )
+    seen.add((spec.model, spec.dataset))
+
+
+def _read_file(
+  path: pathlib.Path, dataset: records.Dataset, model: str
+) -> records.Predictions:
+  _refuse_pointer(path)
+  return predictions_lib.read_ranking(path, dataset, model)
+
+
+def _in_threads(function: Callable, jobs: Sequence) -> list:
+  """Returns the results in order; of several errors the first one is raised."""
+  # More threads than processors would only hold more files in memory.
+  workers = min(len(os.sched_getaffinity(0)), 8)
+  with futures.ThreadPoolExecutor(workers) as pool:
+    pending = [pool.submit(function, job) for job in jobs]
+    try:
+      return [future.result() for future in pending]
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
+
+
+def _oriented(
+  found: Iterable[records.Predictions],
+  datasets: Mapping[str, records.Dataset],
+  allow_reversed: Names[str],
+  notes: list[str],
+) -> list[records.Predictions]:
+  """Returns those best first, turned where that is allowed; adds notes."""
+  kept, turned = [], set()
+  for p in found:
+    dataset = datasets[p.dataset]
+    if predictions_lib.seems_reversed(p, dataset):
+      first, last = predictions_lib.end_hits(p, dataset)
+      what = (
+        f"{p.dataset}: {p.path.name} is stored worst first (its first column is"
+        f" right for {first} images, its last for {last})"
+      )
+      if p.model not in allow_reversed:
+        notes.append(
+          f"{what} and is left out; --allow_reversed={p.model} reads its"
+          " columns from last to first"
+        )
+        continue
+      notes.append(
+        f"{what}: its columns are read from last to first, as"
+        f" --allow_reversed={p.model} allows"
+      )
+      p = predictions_lib.reversed_columns(p)
+      turned.add(p.model)
+    kept.append(_trimmed(p))
+  notes += [
+    f"--allow_reversed={model}: none of its files is stored worst first"
+    for model in allow_reversed
+    if model not in turned
+  ]
+  return kept
+
+
+def _trimmed(p: records.Predictions) -> records.Predictions:
+  """Returns the first 5 columns, all that any number is of."""
+  if p.ranking.shape[1] <= outcomes.TOP:
+    return p
+  ranking = np.ascontiguousarray(p.ranking[:, : outcomes.TOP])
+  return dataclasses.replace(p, ranking=ranking)
+
+
+def _notes_of_folders(repo, datasets, public, read_sets) -> list[str]:
+  folders = {
+    path.name for path in (repo / _PREDICTIONS).iterdir() if path.is_dir()
+  }
+  notes = []
+  others = folders - {*datasets_lib.KNOWN}
+  if others:
+    word = _counted(others, "other folder", "other folders")
+    notes.append(f"{_PREDICTIONS} has {word}: not read")
+  absent = [name for name in datasets if name not in read_sets]
+  if absent:
+    notes.append(f"no predictions of {', '.join(absent)} in {_PREDICTIONS}")
+  for name, models in public.items():
+    files = [p for p in (repo / _PREDICTIONS / name).iterdir() if p.is_file()]
+    strange = [p for p in files if p not in models.values()]
+    strange = [p.name for p in strange if not p.name.startswith(".")]
+    if strange:
+      files = _counted(strange, "file that does", "files that do")
+      notes.append(f"{_PREDICTIONS / name}: {files} not end in .npy: not read")
+  return notes
+
+
+def notes_of_missing(
+  found: Iterable[records.Predictions], datasets: Iterable[str]
+) -> list[str]:
+  """A line for each data set that has no file of some of the models."""
+  found = list(found)
+  models = {p.model for p in found}
+  notes = []
+  for name in datasets:
+    lacking = sorted(models - {p.model for p in found if p.dataset == name})
+    if lacking:
+      more = f" and {len(lacking) - 8} more" if len(lacking) > 8 else ""
+      notes.append(
+        f"{name}: no predictions of {_counted(lacking, 'model', 'models')}:"
+        f" {', '.join(lacking[:8])}{more}"
+      )
+  return notes
+
+
+def notes_of_own(
+  found: Iterable[records.Predictions],
+  datasets: Mapping[str, records.Dataset],
+  own_models: Names[str],
+) -> list[str]:
+  """Lines about one's own models: no predictions, or too few right ones."""
+  notes = []
+  for p in found:
+    if p.model not in own_models:
+      continue
+    dataset = datasets[p.dataset]
+    size = len(dataset)
+    none = int((p.ranking[:, 0] == outcomes.NO_PREDICTION).sum())
+    if none:
+      notes.append(
+        f"{p.model} on {p.dataset}: no prediction for {none} of {size} images"
+        " (scores that are not finite); they count as wrong"
+      )
+    hits, last = predictions_lib.end_hits(p, dataset)
+    if predictions_lib.seems_reversed(p, dataset):
+      notes.append(
+        f"{p.model} on {p.dataset}: the first class of its rows is right for"
+        f" {hits} of {size} images, the last one for {last}; is it stored worst"
+        " first?"
+      )
+    elif hits * dataset.num_classes <= _GUESSING * size:
+      notes.append(
+        f"{p.model} on {p.dataset}: right for {hits} of {size} images, as by"
+        f" guessing; are its rows those of {dataset.path.name}?"
+      )
+  return notes
+
+
+def _counted(things: Names, one: str, several: str) -> str:
+  return f"{len(things)} {one if len(things) == 1 else several}"

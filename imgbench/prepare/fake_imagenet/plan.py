@@ -1,0 +1,128 @@
+"""Which pictures a fake ImageNet has, and what they are called."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from imgbench import errors
+from imgbench.labels import classes
+from imgbench.prepare.fake_imagenet import drawing
+
+# In ImageNet these training images are no RGB JPEGs; TFDS converts them.
+_TRAIN_ODDITIES = {
+  "n01739381": (1309, "cmyk"),
+  "n03062245": (4620, "cmyk"),
+  "n02105855": (2933, "png"),
+}
+_VALIDATION_ODDITIES = ("cmyk", "grey", "png")  # of the first images
+_SET_NUMBERS = {"train": 0, "validation": 1, "v2": 2, "a": 3, "r": 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What to draw.
+
+  Attributes:
+    image_size: (width, height) of most pictures, in pixels, at least 16.
+    train_per_class, shift_per_class: pictures of a class in the training set
+      and in each of the shifted sets, from 1; the validation set has one, and
+      a second one of every twentieth class, which shows nothing.
+    num_classes: how many of the 1,000 have pictures, spread evenly.
+    seed: of everything drawn.
+    oddities: whether some files are CMYK or grey JPEGs or PNGs named JPEG.
+  """
+
+  image_size: tuple[int, int] = (500, 375)
+  train_per_class: int = 1
+  shift_per_class: int = 1
+  num_classes: int = 1000
+  seed: int = 0
+  oddities: bool = False
+
+  def __post_init__(self):
+    """Raises InputError where a number is out of range."""
+    for name, low, high in (
+      ("train_per_class", 1, 10_000),
+      ("shift_per_class", 1, 10_000),
+      ("num_classes", 1, 1000),
+      ("seed", 0, 2**31),
+    ):
+      if not low <= getattr(self, name) <= high:
+        raise errors.InputError(
+          f"{name}: expected {low} to {high}, got {getattr(self, name)}"
+        )
+    if not all(16 <= side <= 4096 for side in self.image_size):
+      width, height = self.image_size
+      raise errors.InputError(
+        f"image_size: expected sides of 16 to 4096, got {width}x{height}"
+      )
+
+  @functools.cached_property
+  def labels(self) -> tuple[int, ...]:
+    """The classes that have pictures, ascending."""
+    evenly = np.arange(self.num_classes) * 1000 // self.num_classes
+    return tuple(evenly.tolist())
+
+  def train_pictures(self, label: int) -> list[tuple[str, str]]:
+    """Returns file name and kind of a class's training pictures."""
+    wnid = classes.imagenet_classes().wnids[label]
+    pictures = [(i + 1, "rgb") for i in range(self.train_per_class)]
+    if self.oddities:
+      pictures[0] = _TRAIN_ODDITIES.get(wnid, pictures[0])
+    return [(f"{wnid}_{number}.JPEG", kind) for number, kind in pictures]
+
+  @functools.cached_property
+  def problematic(self) -> frozenset[int]:
+    """Image numbers of the validation set's second pictures of a class."""
+    seen = {}
+    for number in self.validation_pictures:
+      seen.setdefault(validation_labels()[number - 1], []).append(number)
+    return frozenset(n for numbers in seen.values() for n in numbers[1:])
+
+  @functools.cached_property
+  def validation_pictures(self) -> dict[int, tuple[int, str]]:
+    """Image number -> (class, kind), by number: ImageNet's first of each class.
+
+    Of every twentieth class also the second. A picture is of the class that its
+    number has in ImageNet.
+    """
+    wanted = {k: 2 if i % 20 == 0 else 1 for i, k in enumerate(self.labels)}
+    labels = {}
+    for number, label in enumerate(validation_labels(), 1):
+      if wanted.get(label, 0):
+        wanted[label] -= 1
+        labels[number] = label
+    kinds = ["rgb"] * len(labels)
+    if self.oddities:
+      kinds = [*_VALIDATION_ODDITIES, *kinds]
+    return {n: (labels[n], k) for n, k in zip(labels, kinds, strict=False)}
+
+  def encoded(
+    self, files: str, label: int, number: int, strength=1.0, kind="rgb"
+  ) -> bytes:
+    """Returns picture `number` of a class, as the bytes of a file.
+
+    Args:
+      files: "train", "validation", "v2", "a" or "r".
+      label: class index.
+      number: pictures of other numbers differ.
+      strength, kind: see `drawing.encoded`.
+    """
+    seed = (self.seed, _SET_NUMBERS[files], label, number)
+    return drawing.encoded(label, self.image_size, seed, strength, kind)
+
+
+@functools.cache
+def validation_labels() -> tuple[int, ...]:
+  """Returns the class index of image number i + 1, for all 50,000 images."""
+  import tensorflow_datasets
+
+  path = tensorflow_datasets.core.tfds_path(
+    "datasets/imagenet2012/validation_labels.txt"
+  )
+  return tuple(classes.index_of(w) for w in path.read_text().split())
+
+
+def validation_name(number: int) -> str:
+  return f"ILSVRC2012_val_{number:08d}.JPEG"

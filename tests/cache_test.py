@@ -1,0 +1,110 @@
+"""Arrays in a cache folder come back whole or not at all."""
+
+import errno
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from imgbench import cache
+
+
+def _arrays():
+  return {
+    "image": np.arange(2 * 3 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 3),
+    "label": np.array([1, 0], np.int32),
+    "image_id": np.array(["a", "bee"]),
+  }
+
+
+def test_round_trip_is_read_only(tmp_path):
+  cache.write_arrays(tmp_path / "deep" / "key", _arrays())
+  arrays = cache.read_arrays(tmp_path / "deep" / "key")
+  for name, expected in _arrays().items():
+    np.testing.assert_array_equal(arrays[name], expected)
+    assert arrays[name].dtype == expected.dtype
+    assert type(arrays[name]) is np.ndarray
+    assert not arrays[name].flags.writeable
+  assert [path.name for path in (tmp_path / "deep").iterdir()] == ["key"]
+
+
+def test_nothing_there_is_none(tmp_path):
+  assert cache.read_arrays(tmp_path / "key") is None
+
+
+def test_written_over(tmp_path):
+  cache.write_arrays(tmp_path / "key", {"old": np.zeros(3)})
+  cache.write_arrays(tmp_path / "key", _arrays())
+  assert set(cache.read_arrays(tmp_path / "key")) == set(_arrays())
+
+
+def _flip_last_bit(path):
+  data = bytearray(path.read_bytes())
+  data[-1] ^= 1
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda folder: _flip_last_bit(folder / "image.npy"),
+    lambda folder: _flip_last_bit(folder / "label.npy"),
+    lambda folder: _flip_last_bit(folder / "image_id.npy"),
+    lambda folder: os.truncate(folder / "image.npy", 150),
+    lambda folder: os.truncate(folder / "image.npy", 20),
+    lambda folder: os.truncate(folder / "image.npy", 0),
+    lambda folder: (folder / "label.npy").unlink(),
+    lambda folder: os.truncate(folder / "manifest.json", 30),
+    lambda folder: np.save(folder / "label.npy", np.array([1, 0], np.int64)),
+  ],
+)
+def test_damage_is_never_trusted(tmp_path, damage, caplog):
+  folder = tmp_path / "key"
+  cache.write_arrays(folder, _arrays())
+  damage(folder)
+  assert cache.read_arrays(folder) is None
+  assert "is damaged, made anew" in caplog.text
+  cache.write_arrays(folder, _arrays())
+  assert cache.read_arrays(folder) is not None
+
+
+def test_full_disk_leaves_nothing_behind(tmp_path):
+  class Unwritable(np.ndarray):
+    """Fails while it is written, as a full disk does."""
+
+    def tofile(self, *args, **kwargs):
+      raise OSError(errno.ENOSPC, "No space left on device")
+
+  bad = np.zeros(4, np.uint8).view(Unwritable)
+  with pytest.raises(OSError, match="No space"):
+    cache.write_arrays(tmp_path / "key", {"good": np.zeros(3), "bad": bad})
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_would_fill_the_disk_is_not_written(tmp_path):
+  huge = np.broadcast_to(np.uint8(0), (2**50,))
+  with pytest.raises(OSError, match="too much for"):
+    cache.write_arrays(tmp_path / "key", {"huge": huge})
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_writer_is_cleared_after_an_hour(tmp_path):
+  old, new = tmp_path / ".key.old", tmp_path / ".key.new"
+  for path in (old, new):
+    path.mkdir()
+  os.utime(old, (0, 0))
+  cache.write_arrays(tmp_path / "key", _arrays())
+  assert not old.exists()
+  assert new.exists()
+
+
+def test_where_the_cache_lies(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/someone")
+  monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+  assert cache.user_cache_dir("a") == pathlib.Path("/caches/imgbench/a")
+  monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+  home = pathlib.Path("/home/someone/.cache/imgbench")
+  assert cache.user_cache_dir() == home
+  monkeypatch.delenv("XDG_CACHE_HOME")
+  assert cache.user_cache_dir() == home

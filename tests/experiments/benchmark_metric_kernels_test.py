@@ -1,0 +1,65 @@
+"""The metric benchmark on small logits: rows are there, results compared."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from experiments.benchmarks.metric_kernels import __main__ as metrics
+from experiments.benchmarks.metric_kernels import peers
+from imgbench import errors
+from tests.train import processes
+
+ROWS = (
+  "floor_ms",
+  "whole_ms",
+  "streamed_ms",
+  "whole_over_floor",
+  "streamed_over_whole",
+  "streamed_one_by_one_over_whole",
+  "forward_ms",
+  "forward_with_counts_over_forward",
+  "counts_alone_over_forward",
+  "outcomes_alone_over_forward",
+)
+
+
+@pytest.mark.slow
+def test_prints_and_writes_every_row(tmp_path):
+  out = tmp_path / "metrics.json"
+  result = subprocess.run(
+    [
+      *(sys.executable, "-m", "imgbench.bench.metrics", "--nopeers"),
+      *("--examples=1100", "--batch=64", "--rounds=2", f"--out={out}"),
+      *("--model=resnet18", "--step_batch=1", "--step_rounds=2"),
+    ],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+  written = json.loads(out.read_text())
+  for name in ROWS:
+    assert name in result.stdout
+    assert written["rows"][name]["n"] == 2
+    assert written["rows"][name]["median"] > 0
+  assert written["examples"] == 1100 and written["environment"]["commit"]
+
+
+def test_a_tool_that_comes_to_other_numbers_is_refused(monkeypatch):
+  def wrong(problem):
+    right = metrics.build_whole(problem)
+    return lambda: {**right(), "top1_accuracy": 0.0}
+
+  peer = peers.Peer("numpy", wrong, "off")
+  monkeypatch.setattr(peers, "PEERS", {"wrong": peer})
+  problem = metrics.draw(40, 10)
+  with pytest.raises(errors.RunError, match="wrong comes to another top1"):
+    metrics.build_tools(problem, 8, with_peers=True)
+
+
+def test_fewer_examples_than_classes_are_refused():
+  with pytest.raises(errors.InputError, match="examples: .*as classes, 10"):
+    metrics.draw(9, 10)

@@ -1,0 +1,324 @@
+"""Tests of reading human_accuracy.pickle, above all of what is refused."""
+
+import collections
+import os
+import pickle
+import resource
+
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.papers.readers import annotations_pickle
+from imgbench.papers.readers import datasets
+from imgbench.papers.readers import people
+from tests.papers import human_files
+
+PROTOCOLS = (2, 3, 4, 5)
+
+
+class _Touch:
+  """Creates a file when it is unpickled as usual."""
+
+  def __init__(self, path):
+    self._command = f"touch {path}"
+
+  def __reduce__(self):
+    return os.system, (self._command,)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_malicious_pickle_is_refused_untouched(tmp_path, protocol):
+  victim = tmp_path / "victim"
+  value = human_files.content() | {"annot_data": _Touch(victim)}
+  path = human_files.write_pickle(tmp_path / "bad.pickle", protocol, value)
+  with pytest.raises(errors.InputError, match=r"bad\.pickle: .*system"):
+    annotations_pickle.load(path)
+  assert not victim.exists()
+  # The same bytes do create it where they are believed.
+  pickle.loads(path.read_bytes())
+  assert victim.exists()
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    b"cbuiltins\neval\n(S'open(%r, \"w\")'\ntR.",
+    b"c__builtin__\neval\n(S'open(%r, \"w\")'\ntR.",
+    b"(S'touch %s'\nios\nsystem\n.",
+    b"cos\nsystem\n(S'touch %s'\ntR.",
+    b"cbuiltins\ngetattr\n(cos\n\nS'system'\ntR(S'touch %s'\ntR.",
+    b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93(\x8c\x041==1tR.",
+    b"\x80\x04\x8c\x02os\x8c\x0bpath.isfile\x93.",
+    b"\x80\x02ccollections\nOrderedDict.__init__\n.",
+  ],
+)
+def test_every_way_to_name_a_function_is_refused(tmp_path, text):
+  victim = tmp_path / "victim"
+  text = text.replace(b"%r", repr(str(victim)).encode())
+  path = tmp_path / "bad.pickle"
+  path.write_bytes(text.replace(b"%s", str(victim).encode()))
+  with pytest.raises(errors.InputError, match="expected a pickle of plain"):
+    annotations_pickle.load(path)
+  assert not victim.exists()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+  "value",
+  [
+    np.float64(1.5),
+    np.str_("n01440764"),
+    np.bool_(True),
+    np.arange(3),
+    collections.Counter("ab"),
+    collections.defaultdict(np.zeros),
+    range(3),
+    len,
+    errors.InputError("x"),
+    pickle.PickleBuffer,
+  ],
+  ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_plain_data_is_refused(tmp_path, value, protocol):
+  path = tmp_path / "x.pickle"
+  path.write_bytes(pickle.dumps({"a": value}, protocol))
+  with pytest.raises(errors.InputError, match="it names .*nothing of it was"):
+    annotations_pickle.load(path)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_plain_data_is_read(tmp_path, protocol):
+  value = {
+    "containers": [(), [1], {2}, frozenset({3}), {"a": {(): None}}],
+    "numbers": [1, -(2**70), 1.5, True, 2 + 0.0],
+    "text": "ä",
+    "ordered": collections.OrderedDict(b=1, a=2),
+    "default": collections.defaultdict(list, a=[1]),
+    "defaults": collections.defaultdict(dict, {"x": {}}),
+  }
+  path = tmp_path / "x.pickle"
+  path.write_bytes(pickle.dumps(value, protocol))
+  found = annotations_pickle.load(path)
+  assert found == value
+  assert list(found["ordered"]) == ["b", "a"]
+
+
+def test_types_of_the_interpreter_cannot_be_changed(tmp_path):
+  """BUILD sets attributes of what it is given, also of a class."""
+  path = tmp_path / "x.pickle"
+  path.write_bytes(b"\x80\x02ccollections\ndefaultdict\n}X\x01\0\0\0aK\x01sb.")
+  with pytest.raises(errors.InputError):
+    annotations_pickle.load(path)
+  assert not hasattr(collections.defaultdict, "a")
+
+
+@pytest.mark.parametrize(
+  "data", [b"", b"hello", b"\x80\x05\x95", b"\x80\x09.", b"]" * 9, b"h\x05."]
+)
+def test_what_is_no_pickle_is_refused(tmp_path, data):
+  path = tmp_path / "x.pickle"
+  path.write_bytes(data)
+  with pytest.raises(errors.InputError, match=r"x\.pickle: expected a pickle"):
+    annotations_pickle.load(path)
+  with pytest.raises(errors.InputError, match="No such file"):
+    annotations_pickle.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    b"\x80\x02Nr\xff\xff\xff\x03.",
+    b"\x80\x02Nr\x09\x00\x00\x00.",
+    b"Np99999999999999\n.",
+    b"Nq\x05.",
+  ],
+)
+def test_few_bytes_do_not_take_all_memory(tmp_path, data):
+  path = tmp_path / "x.pickle"
+  path.write_bytes(data)
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  with pytest.raises(errors.InputError, match=r"in place \d+ of its memo"):
+    annotations_pickle.load(path)
+  taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+  assert taken < 100_000  # KiB
+
+
+@pytest.mark.parametrize(
+  ("data", "match"),
+  [
+    (b"P1\n.", "it has persistent ids"),
+    (b"\x80\x02K\x01Q.", "it has persistent ids"),
+    (b"\x80\x02\x82\x01.", "it names extensions"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
+    (b"\x80\x04\x8c\x04a\nb\n\x8c\x01c\x93.", "it names a b .c, which is no"),
+  ],
+)
+def test_errors_are_one_line(tmp_path, data, match):
+  path = tmp_path / "x.pickle"
+  path.write_bytes(data)
+  with pytest.raises(errors.InputError, match=match) as raised:
+    annotations_pickle.load(path)
+  assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_read(tmp_path, protocol):
+  path = human_files.write_pickle(tmp_path / "h.pickle", protocol)
+  reviews, study = annotations_pickle.read(path)
+  assert reviews.labels[human_files.VALIDATION[2]] == {
+    "wrong": (12,),
+    "unclear": (11,),
+    "correct": (10,),
+  }
+  assert set(human_files.MORE) <= set(reviews.labels)
+  assert reviews.problematic == {
+    human_files.VALIDATION[human_files.PROBLEMATIC],
+    human_files.VERSION_2[human_files.PROBLEMATIC],
+  }
+  assert reviews.imagenet_m is None and reviews.tells_states
+  assert reviews.notes == ()
+  assert study.notes == ("fv_4k: left out, has labels of 1 of the 12 images",)
+  assert study.kinds == {
+    "alexnet": people.MODEL,
+    "human_a": people.PERSON,
+    "human_b": people.PERSON,
+    "human_c": people.PERSON,
+    "human_majority": people.ENSEMBLE,
+    "resnet50": people.MODEL,
+    "vgg16": people.MODEL,
+  }
+  images = study.image_sets[datasets.VALIDATION]
+  assert images.image_ids == human_files.VALIDATION[:6]
+  np.testing.assert_array_equal(images.labels, human_files.CLASSES[:6])
+  images = study.image_sets[datasets.MATCHED_FREQUENCY]
+  assert images.image_ids == human_files.VERSION_2[:6]
+  np.testing.assert_array_equal(
+    study.named[datasets.VALIDATION]["human_b"],
+    [153, 162, 10, 700, 701, 702],
+  )
+  np.testing.assert_array_equal(
+    study.seconds[datasets.VALIDATION], [20, 90, 20, 90, 20, 90]
+  )
+
+
+def test_labels_that_people_were_graded_by_come_first(tmp_path):
+  value = human_files.content()
+  image = human_files.VALIDATION[0]
+  value["image_labels"][image] = {"correct": [human_files.wnid(5)]}
+  path = human_files.write_pickle(tmp_path / "h.pickle", value=value)
+  reviews, _ = annotations_pickle.read(path)
+  assert reviews.labels[image] == {"correct": (5,)}
+
+
+def test_other_subsets_are_noted(tmp_path):
+  value = human_files.content()
+  value["split_wnids"][("object",)].discard(human_files.wnid(700))
+  del value["split_wnids"][("organism", "dog")]
+  path = human_files.write_pickle(tmp_path / "h.pickle", value=value)
+  reviews, _ = annotations_pickle.read(path)
+  assert len(reviews.notes) == 2
+  assert f"1 classes, such as {human_files.wnid(700)}" in reviews.notes[0]
+
+
+def test_initial_labels_of_another_structure_are_left_out(tmp_path):
+  value = human_files.content()
+  value["initial_annots"] = {"x": ["n01440764"]}
+  path = human_files.write_pickle(tmp_path / "h.pickle", value=value)
+  reviews, _ = annotations_pickle.read(path)
+  assert set(reviews.labels) == set(value["image_labels"])
+  assert "initial_annots['x']: expected an object" in reviews.notes[0]
+
+
+def test_images_of_no_known_set_are_noted(tmp_path):
+  value = human_files.content()
+  value["all_candidates"] = list(human_files.VERSION_2[1:])
+  path = human_files.write_pickle(tmp_path / "h.pickle", value=value)
+  _, study = annotations_pickle.read(path)
+  assert "1 labelled images are neither" in study.notes[-1]
+
+
+def _broken(change):
+  value = human_files.content()
+  change(value)
+  return value
+
+
+@pytest.mark.parametrize(
+  ("change", "match"),
+  [
+    (lambda v: v.pop("wnid_map"), "found no wnid_map"),
+    (lambda v: v.update(image_map=[1]), "image_map: expected a dictionary"),
+    (lambda v: v["labeled_images"].append("x"), "expected images of image_map"),
+    (
+      lambda v: v["labeled_images"].append(human_files.VALIDATION[0]),
+      "expected every image once, got 15 entries for 14 images",
+    ),
+    (lambda v: v["labeled_images"].append(3), "expected text, got int"),
+    (lambda v: v["labeled_images"].append([3]), "expected text, got list"),
+    (
+      lambda v: v["labeled_images"].clear(),
+      "labeled_images: expected labelled images, got none$",
+    ),
+    (
+      lambda v: [e.update(problematic=True) for e in v["image_map"].values()],
+      "got none but the 14 that image_map calls problematic",
+    ),
+    (lambda v: v.update(all_candidates=[[1]]), "all_candidates: .*got list"),
+    (lambda v: v.update(all_candidates={1: 2}), "all_candidates: .*got int"),
+    (
+      lambda v: v["split_wnids"].update({("object",): None}),
+      r"split_wnids\[\('object',\)\]: expected WordNet ids, got NoneType",
+    ),
+    (
+      lambda v: v["split_wnids"].update({("object",): [[1]]}),
+      "split_wnids.*expected text, got list",
+    ),
+    (
+      lambda v: v["split_wnids"].update({("object",): [1, 2]}),
+      "split_wnids.*expected text, got int",
+    ),
+    (
+      lambda v: v["wnid_map"].update({human_files.VALIDATION[0]: ["n0"]}),
+      r"wnid_map\['ILSVRC2012_val_00000001.JPEG'\]",
+    ),
+    (
+      lambda v: v["image_map"][human_files.VALIDATION[0]].update(id="y"),
+      "got 'y'",
+    ),
+    (
+      lambda v: v["image_map"][human_files.VALIDATION[0]].update(
+        problematic="no"
+      ),
+      "expected a boolean, got str",
+    ),
+    (
+      lambda v: v["wnid_map"].update({human_files.VALIDATION[0]: "n0"}),
+      r"wnid_map\['ILSVRC2012_val_00000001.JPEG'\].*'n0'",
+    ),
+    (
+      lambda v: v["image_labels"][human_files.VALIDATION[0]].update(
+        correct=["n0"]
+      ),
+      r"image_labels\['ILSVRC2012_val_00000001.JPEG'\]\['correct'\].*'n0'",
+    ),
+    (lambda v: v["annot_data"].update(human_a=[]), "expected a dictionary"),
+    (lambda v: v["annot_data"].clear(), "expected a person or a model"),
+    (
+      lambda v: v["annot_data"]["vgg16"].update(
+        {human_files.VALIDATION[0]: {"name": 1}}
+      ),
+      "expected the key label",
+    ),
+  ],
+)
+def test_other_structures_are_refused(tmp_path, change, match):
+  path = human_files.write_pickle(tmp_path / "h.pickle", value=_broken(change))
+  with pytest.raises(errors.InputError, match=match):
+    annotations_pickle.read(path)
+
+
+def test_another_pickle_is_refused(tmp_path):
+  path = human_files.write_pickle(tmp_path / "h.pickle", value=[1])
+  with pytest.raises(errors.InputError, match="expected a dictionary, got lis"):
+    annotations_pickle.read(path)

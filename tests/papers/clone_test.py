@@ -1,0 +1,213 @@
+"""Tests of reading a clone: names, orientation, what is absent or refused."""
+
+import re
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks.paper_scripts import clone as testbed_clone
+from imgbench import errors
+from imgbench.papers.readers import clone
+from imgbench.papers.readers import datasets
+from tests.data import shared_files
+from tests.papers import clones
+
+VALIDATION, V2 = clones.VALIDATION, clones.MATCHED_FREQUENCY
+
+
+def put(repo, dataset, model, ranking):
+  return testbed_clone.write_predictions(repo, dataset, model, ranking)
+
+
+def ranking(repo, dataset, model):
+  return np.load(repo / "data/predictions" / dataset / f"{model}.npy")
+
+
+def test_what_is_there_is_read(tmp_path):
+  repo = clones.small(tmp_path)
+  found = clone.read(repo)
+  # The order of the tables, not of the folder.
+  assert list(found.datasets) == [VALIDATION, V2] == list(found.predictions)
+  for name, of_models in found.predictions.items():
+    assert [p.model for p in of_models] == ["good", "poor"]
+    for p in of_models:
+      assert p.dataset == name and p.ranking.dtype == np.int16
+      np.testing.assert_array_equal(p.ranking, ranking(repo, name, p.model))
+  assert found.own == frozenset()
+  assert {path.name for path in found.files} == {
+    "class_info.json",
+    f"{VALIDATION}.json",
+    f"{V2}.json",
+    "good.npy",
+    "poor.npy",
+  }
+  assert len(found.files) == 7 == len({*found.files})
+  (note,) = found.notes
+  assert note == (
+    "no predictions of imagenet-annotatedval20k-0, imagenetv2-a-44,"
+    " imagenetv2-c-12 in data/predictions"
+  )
+
+
+def test_only_the_data_sets_that_are_asked_for(tmp_path):
+  repo = clones.small(tmp_path)
+  found = clone.read(repo, datasets=[V2])
+  assert list(found.datasets) == [V2] == list(found.predictions)
+  assert found.notes == ()
+  with pytest.raises(errors.InputError, match="'v2'; known: imagenet-val"):
+    clone.read(repo, datasets=["v2"])
+  with pytest.raises(errors.InputError, match="one of imagenetv2-a-44, got no"):
+    clone.read(repo, datasets=[datasets.THRESHOLD])
+
+
+def test_other_folders_and_files_are_counted(tmp_path):
+  repo = clones.small(tmp_path)
+  folder = repo / "data/predictions"
+  for i in range(3):
+    (folder / f"imagenetv2-b-{i}").mkdir()
+  (folder / V2 / "notes.txt").write_text("")
+  (folder / V2 / "._good.npy").write_bytes(b"left by another system")
+  notes = clone.read(repo).notes
+  assert notes[0] == "data/predictions has 3 other folders: not read"
+  assert notes[2].endswith(f"{V2}: 1 file that does not end in .npy: not read")
+
+
+def test_the_suffix_is_no_part_of_a_name(tmp_path):
+  repo = clones.small(tmp_path)
+  folder = repo / "data/predictions" / V2
+  (folder / "poor.npy").rename(folder / "poor_model.npy")
+  found = clone.read(repo)
+  assert [p.model for p in found.predictions[V2]] == ["good", "poor"]
+  assert found.predictions[V2][1].path.name == "poor_model.npy"
+  assert len(found.notes) == 1  # The model has both data sets.
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+  repo = clones.small(tmp_path)
+  put(repo, V2, "good_model", ranking(repo, V2, "good"))
+  with pytest.raises(
+    errors.InputError,
+    match=f"{V2}: expected one file of model good, got good.npy and good_model",
+  ):
+    clone.read(repo)
+  put(repo, V2, "_model", ranking(repo, V2, "good"))
+  with pytest.raises(errors.InputError, match="_model.npy: expected the name"):
+    clone.read(repo)
+
+
+def test_models_that_lack_a_data_set_are_told(tmp_path):
+  repo = clones.small(tmp_path)
+  for i in range(10):
+    put(repo, VALIDATION, f"more{i}", ranking(repo, VALIDATION, "poor"))
+  (repo / "data/predictions" / VALIDATION / "good.npy").unlink()
+  notes = clone.read(repo).notes
+  assert notes[1:] == (
+    f"{VALIDATION}: no predictions of 1 model: good",
+    f"{V2}: no predictions of 10 models: more0, more1, more2, more3, more4,"
+    " more5, more6, more7 and 2 more",
+  )
+
+
+def turned_clone(folder):
+  """With a model "upset" that is worst first in V2 only."""
+  repo = clones.small(folder)
+  for name, step in ((VALIDATION, 1), (V2, -1)):
+    put(repo, name, "upset", ranking(repo, name, "good")[:, ::step])
+  return repo
+
+
+def test_a_file_that_is_worst_first_is_left_out(tmp_path):
+  found = clone.read(turned_clone(tmp_path))
+  assert [p.model for p in found.predictions[V2]] == ["good", "poor"]
+  assert len(found.predictions[VALIDATION]) == 3
+  (note,) = found.notes[1:]
+  assert re.fullmatch(
+    rf"{V2}: upset.npy is stored worst first \(its first column is right for"
+    r" \d+ images, its last for \d+\) and is left out;"
+    " --allow_reversed=upset reads its columns from last to first",
+    note,
+  )
+
+
+def test_allowed_files_are_turned_and_only_those(tmp_path):
+  repo = turned_clone(tmp_path)
+  # Unless named, another model stays out.
+  put(repo, V2, "upset2", ranking(repo, V2, "upset"))
+  found = clone.read(repo, allow_reversed=["upset", "good", "upset"])
+  for name in (VALIDATION, V2):
+    by_model = {p.model: p.ranking for p in found.predictions[name]}
+    assert list(by_model) == ["good", "poor", "upset"]
+    np.testing.assert_array_equal(by_model["upset"], by_model["good"])
+    np.testing.assert_array_equal(by_model["good"], ranking(repo, name, "good"))
+  notes = "\n".join(found.notes)
+  assert "upset.npy is stored worst first" in notes
+  assert "as --allow_reversed=upset allows" in notes
+  assert "upset2.npy is stored worst first" in notes
+  assert "--allow_reversed=good: none of its files is stored worst" in notes
+
+
+def test_an_unknown_model_in_allow_reversed_is_refused(tmp_path):
+  repo = turned_clone(tmp_path)
+  with pytest.raises(
+    errors.InputError, match="--allow_reversed=upsett: .*did you mean upset?"
+  ):
+    clone.read(repo, allow_reversed=["upsett"])
+
+
+def test_a_refused_file_ends_the_reading(tmp_path):
+  repo = clones.small(tmp_path)
+  put(repo, V2, "long", ranking(repo, VALIDATION, "good")[:-1])
+  with pytest.raises(errors.InputError, match="long.npy: expected 400 rows"):
+    clone.read(repo)
+
+
+@pytest.mark.parametrize(
+  "part",
+  [
+    f"data/predictions/{V2}/good.npy",
+    f"data/datasets/{V2}.json",
+    "data/metadata/class_info.json",
+  ],
+)
+def test_pointers_of_git_lfs_are_told_from_data(tmp_path, part):
+  repo = clones.small(tmp_path)
+  (repo / part).write_text(
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 400128\n"
+  )
+  with pytest.raises(errors.InputError, match=f"{part}: .*`git lfs pull`"):
+    clone.read(repo)
+
+
+@pytest.mark.parametrize(
+  "part", [f"data/datasets/{V2}.json", "data/metadata/class_info.json"]
+)
+def test_a_file_that_the_clone_lacks_is_named(tmp_path, part):
+  repo = clones.small(tmp_path)
+  (repo / part).unlink()
+  with pytest.raises(errors.InputError, match=f"{part}: cannot be read: No su"):
+    clone.read(repo)
+
+
+def test_folders_that_are_no_clone_are_told_what_to_clone(tmp_path):
+  hint = "git clone --depth=1 https://github.com/modestyachts/ImageNetV2"
+  with pytest.raises(errors.InputError, match=f"which lacks one; .*{hint}"):
+    clone.read(tmp_path)
+  with pytest.raises(errors.InputError, match="absent: .*which is no folder"):
+    clone.read(tmp_path / "absent")
+  repo = clones.write(tmp_path, {V2: (clones.labels_of(4), {})})
+  with pytest.raises(errors.InputError, match=f"got none; clone it by: {hint}"):
+    clone.read(repo)
+
+
+def test_real_clone():
+  found = clone.read(shared_files.shared_path("data", "ImageNetV2"))
+  top1 = {
+    (p.model, name): 100 * np.mean(p.ranking[:, 0] == dataset.labels)
+    for name, dataset in found.datasets.items()
+    for p in found.predictions[name]
+  }
+  assert len(top1) == 80 and len(found.notes) == 1  # None is worst first.
+  assert round(top1["resnet50", VALIDATION], 2) == 76.13
+  assert round(top1["resnet50", V2], 2) == 63.33
+  assert round(top1["pnasnet_large_tf", VALIDATION], 2) == 82.86
+  assert round(top1["pnasnet_large_tf", V2], 2) == 72.19

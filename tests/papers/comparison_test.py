@@ -1,0 +1,142 @@
+"""Tests of published figures beside ours."""
+
+import pytest
+
+from imgbench.papers import comparison
+from imgbench.papers import fits
+from imgbench.papers import program
+from imgbench.papers import published
+from imgbench.papers import ranks
+from imgbench.papers import shifts
+from tests.papers import rows
+
+TOP1 = "top1_accuracy"
+
+
+def figure(number, half, model="a", field="value", why="", dataset="x"):
+  key = published.Key(model, dataset, "all", TOP1, field)
+  return published.Published("f.csv", key, str(number), number, half, why)
+
+
+def test_verdicts():
+  ours = comparison.ours(rows.of(x={"a": 76, "b": 40}))
+  figures = [
+    figure(76.05, 0.05),
+    figure(76.06, 0.05),
+    figure(40.5, 0.05, "b", why="other preprocessing"),
+    figure(40.0, 0.05, "b", why="other preprocessing"),
+    figure(50.0, 0.05, "c"),
+  ]
+  compared = comparison.compare(figures, ours)
+  assert [c.verdict for c in compared] == [
+    comparison.AGREES,  # At the very edge.
+    comparison.DIFFERS,
+    comparison.NOT_COUNTED,
+    comparison.AGREES,
+    comparison.ABSENT,
+  ]
+  assert compared[1].ours == 76 and compared[4].ours is None
+  assert compared[1].difference == pytest.approx(-0.06)
+  lines = comparison.verdict(compared).splitlines()
+  assert lines[1].endswith("value: published 76.06, ours 76.0000 (-0.0600)")
+  assert lines[-1] == (
+    "1 of 3 published figures differ by more than the printed precision,"
+    " 1 absent, 1 not counted"
+  )
+  grid = comparison.summarized(compared)
+  assert grid.rows == (
+    ("f.csv", "x", TOP1, "value", "2", "1", "1", "1", "0.055", "0.060"),
+  )
+
+
+def test_all_kinds_of_numbers():
+  found = rows.of(x={"a": 70, "b": 80, "c": 90}, y={"a": 60, "b": 75, "c": 80})
+  pair = [("x", "y")]
+  line = fits.lines(found, pair, [(TOP1, TOP1)])[0]
+  ours = comparison.ours(
+    found,
+    shifts.compute(found, pair, [TOP1]),
+    ranks.by_set(found, [TOP1]),
+    [line],
+  )
+  figures = [
+    figure(70.0, 0.05),
+    figure(60.02, 0.01, field="ci_low"),
+    figure(3, 0, field="rank"),
+    figure(3, 0, field="rank", dataset="y"),
+    figure(2, 0, field="rank", model="c"),
+    figure(10.0, 0.05, field="drop", dataset="y"),
+    figure(1.0, 0.05, published.FIT, "slope", dataset="y"),
+    figure(-8.3, 0.05, published.FIT, "intercept", dataset="y"),
+    figure(0.961, 0.0005, published.FIT, "r", dataset="y"),
+  ]
+  compared = comparison.compare(figures, ours)
+  assert [c.verdict for c in compared] == [
+    *[comparison.AGREES] * 4,
+    comparison.DIFFERS,
+    *[comparison.AGREES] * 4,
+  ]
+  cells = list(comparison.cells(compared))
+  assert all(len(row) == len(comparison.COLUMNS) for row in cells)
+  assert [row[6] for row in cells[:4]] == ["percent"] * 2 + ["plain"] * 2
+
+
+def test_columns_take_the_first_source():
+  ours = comparison.ours(rows.of(x={"a": 76, "b": 40}))
+  figures = [figure(76.05, 0.05), figure(77.0, 0.5), figure(50.0, 1, "c")]
+  compared = comparison.compare(figures, ours)
+  printed, difference = comparison.columns(compared, "x", TOP1)
+  assert [printed(m) for m in "abc"] == ["76.05", "", "50"]
+  assert [difference(m) for m in "abc"] == ["-0.05", "", ""]
+  nothing, _ = comparison.columns(compared, "y", TOP1)
+  assert nothing("a") == ""
+
+
+def test_many_differences_are_cut():
+  names = [f"m{i:02}" for i in range(25)]
+  ours = comparison.ours(rows.of(x=dict.fromkeys(names, 50)))
+  figures = [figure(51.0 + i, 0.5, name) for i, name in enumerate(names)]
+  lines = comparison.verdict(comparison.compare(figures, ours)).splitlines()
+  assert len(lines) == 23 and lines[1].startswith("  m24 x all")
+  assert lines[21] == "  and 5 more, in comparison.csv"
+  assert lines[22].startswith("25 of 25 published figures differ")
+
+
+def test_ranks_need_all_models_of_their_set(capsys):
+  output = program.Output(None)
+  models = [f"m{i}" for i in range(67)]
+  found = rows.of(x=dict.fromkeys(models, 50), y=dict.fromkeys(models[1:], 50))
+  on_sets = ranks.by_set(found, [TOP1])
+  figures = [figure(1, 0, field="rank", dataset=name) for name in "xyz"]
+  kept = comparison.comparable_ranks(output, figures, on_sets)
+  assert list(kept) == [("x", "all", TOP1)]
+  assert capsys.readouterr().err.splitlines() == [
+    f"note: {name}: published ranks are among 67 models and {n} are here: ranks"
+    " are not compared"
+    for name, n in (("y", 66), ("z", 0))
+  ]
+  figures = [
+    figure(1, 0, model="m1", field="rank", dataset=name) for name in "xy"
+  ]
+  ours = comparison.ours(found, ranks=kept)
+  compared = comparison.compare(figures, ours)
+  assert [c.verdict for c in compared] == [comparison.AGREES, comparison.ABSENT]
+  comparison.comparable_ranks(output, [figure(3, 0)], on_sets)
+  assert capsys.readouterr().err == ""
+
+
+def test_files_of_published_figures_are_inputs(tmp_path, capsys):
+  path = tmp_path / "figures.csv"
+  path.write_text("model,dataset,subset,metric,value\na,x,all,m,0.5\n")
+  output = program.Output(tmp_path / "out")
+  figures = comparison.read(output, [str(path)])
+  comparison.write(output, comparison.compare(figures, {}))
+  output.close()
+  assert str(path) in (tmp_path / "out" / program.MANIFEST).read_text()
+  text = (tmp_path / "out" / "comparison.csv").read_text()
+  assert text.splitlines()[1] == (
+    "figures.csv,a,x,all,m,value,percent,0.5,,,5.00000000,absent,"
+  )
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert last.startswith("0 of 0 published figures differ")
+  assert last.endswith("precision, 1 absent")

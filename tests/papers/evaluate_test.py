@@ -1,0 +1,123 @@
+"""Tests of predictions to rows: by hand, in threads, of few classes."""
+
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.labels import real
+from imgbench.metrics import intervals
+from imgbench.metrics import summary
+from imgbench.papers import evaluate
+from imgbench.papers import records
+
+LABELS = np.array([0, 0, 1, 2], np.int32)
+# The label is at place 0, 1, 0 and nowhere.
+RANKING = np.array([[0, 1, 2], [3, 0, 1], [1, 0, 3], [3, 1, 0]], np.int16)
+SUBSETS = {"even": np.array([True, False, True, False])}
+
+
+def dataset(name="x"):
+  return records.Dataset(
+    name=name,
+    image_ids=np.array(["a", "b", "c", "d"]),
+    labels=LABELS,
+    class_names=tuple("klmn"),
+    subsets=SUBSETS,
+    path=f"{name}.json",
+  )
+
+
+def predictions(ranking=RANKING, model="a", dataset="x"):
+  return records.Predictions(model, dataset, ranking, f"{model}.npy")
+
+
+def real_labels(*sets):
+  codes, left_out = real.label_codes([np.array(s, int) for s in sets], 4)
+  return records.LabelSets(summary.REAL, codes, left_out, None, "real.json")
+
+
+def numbers(rows):
+  return {
+    (row.subset, row.metric): (row.value.correct, row.value.n) for row in rows
+  }
+
+
+def test_rows_by_hand():
+  evaluator = evaluate.Evaluator(dataset(), ks=(1, 3))
+  result = evaluator(predictions())
+  assert numbers(result.rows) == {
+    ("all", "top1_accuracy"): (2, 4),
+    ("all", "top3_accuracy"): (3, 4),
+    ("even", "top1_accuracy"): (1, 3),
+    ("even", "top3_accuracy"): (2, 3),
+  }
+  first = result.rows[0]
+  assert first[:2] == ("a", "x")
+  bounds = (first.value.ci_low, first.value.ci_high)
+  np.testing.assert_allclose(bounds, intervals.clopper_pearson(2, 4))
+  assert result.outcomes.label_rank.tolist()[:3] == [0, 1, 0]
+  assert evaluator.rows_of(predictions()) == result.rows
+
+
+def test_real_labels_by_hand():
+  sets = real_labels([1], [3, 0], [], [2])
+  evaluator = evaluate.Evaluator(dataset(), sets, ks=(1,))
+  assert numbers(evaluator.rows_of(predictions())) == {
+    ("all", "top1_accuracy"): (2, 4),
+    ("all", "real_accuracy"): (1, 3),
+    ("all", "real_accuracy.class_mean"): (None, 3),
+    ("even", "top1_accuracy"): (1, 3),
+    ("even", "real_accuracy"): (1, 3),
+    ("even", "real_accuracy.class_mean"): (None, 3),
+  }
+  values = {
+    row.subset: row.value.value
+    for row in evaluator.rows_of(predictions())
+    if row.metric == "real_accuracy.class_mean"
+  }
+  # Class 1 has no image left; of classes 0 and 2 are 1 of 2 and 0 of 1 right.
+  assert values == {"all": None, "even": 0.25}
+
+
+def test_predictions_of_few_classes_leave_values_undefined():
+  narrow = predictions(RANKING[:, :1])
+  sets = real_labels([1], [3, 0], [1], [2])
+  for row in evaluate.Evaluator(dataset(), sets).rows_of(narrow):
+    wanted = row.metric in ("top5_accuracy", "real_top5_accuracy")
+    assert ("fewer than 5" in row.value.definition) == wanted
+    assert wanted == (row.value.value is None) or row.subset == "all"
+
+
+def test_all_results_whatever_the_threads():
+  datasets = {name: dataset(name) for name in "xy"}
+  given = {
+    name: [
+      predictions(np.roll(RANKING, shift, axis=1), str(shift), name)
+      for shift in range(3)
+    ]
+    for name in datasets
+  }
+  sets = {"y": real_labels([1], [3], [1], [2])}
+  rows = evaluate.evaluate_all(datasets, given, sets)
+  wanted = [
+    row
+    for name, of_set in given.items()
+    for p in of_set
+    for row in evaluate.Evaluator(datasets[name], sets.get(name)).rows_of(p)
+  ]
+  assert rows == wanted
+  assert {row.dataset for row in rows if "real" in row.metric} == {"y"}
+
+
+def test_what_does_not_fit_is_refused():
+  evaluator = evaluate.Evaluator(dataset())
+  for given, message in (
+    (predictions(dataset="y"), "expected predictions of x, 4 images, got y"),
+    (predictions(RANKING[:3]), "of x, 4 images, got x, 3"),
+    (predictions(RANKING + 1), "a.npy: "),
+    (predictions(RANKING * 0), "a.npy: "),
+  ):
+    with pytest.raises(errors.InputError, match=message):
+      evaluator(given)
+  with pytest.raises(errors.InputError, match=r"real.json: .* \[4, 4\] for x"):
+    evaluate.Evaluator(dataset(), real_labels([1]))

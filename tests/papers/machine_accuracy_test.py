@@ -1,0 +1,120 @@
+"""Tests of the tables of multi-label accuracy."""
+
+import numpy as np
+import pytest
+
+from imgbench.papers import fits
+from imgbench.papers.machine_accuracy import results
+from imgbench.papers.readers import datasets
+from imgbench.papers.readers import people
+from imgbench.tables import grids
+from tests.papers import rows as rows_lib
+
+VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
+STRICT = results.METRICS["icml2020"]
+
+
+def _rows(**hits):
+  """Rows of {model: (validation, version 2)} in the strict definition."""
+  return [
+    rows_lib.row(model, dataset, correct, metric=STRICT)
+    for model, pair in hits.items()
+    for dataset, correct in zip((VAL, V2), pair, strict=True)
+  ]
+
+
+def test_undefined_for_all_is_one_entry():
+  rows = [
+    rows_lib.undefined("a", VAL, STRICT),
+    rows_lib.undefined("b", VAL, STRICT),
+    rows_lib.row("a", VAL, 1),
+    rows_lib.undefined("b", VAL),
+  ]
+  found = results.undefined(rows)
+  assert set(found) == {
+    f"all classifiers/{VAL}/all/{STRICT}",
+    f"b/{VAL}/all/top1_accuracy",
+  }
+  assert all("undefined: no example" in reason for reason in found.values())
+  assert results.undefined_notes(rows) == [
+    f"{VAL}: {STRICT} is not defined: no example"
+  ]
+  assert not results.is_defined(rows, STRICT)
+  assert results.is_defined(rows, "top1_accuracy")
+
+
+def test_summary_of_some_models():
+  rows = _rows(a=(70, 60), b=(90, 50), c=(80, 40), mine=(99, 99))
+  rows.append(rows_lib.row("a", VAL, 3, metric=STRICT, subset="dog"))
+  rows.append(rows_lib.undefined("c", VAL))
+  found = results.summary_rows(rows, ["a", "b", "c"])
+  assert found == [
+    (VAL, STRICT, 3, 0.9, "b", 0.8, 0.7, "a"),
+    (V2, STRICT, 3, 0.6, "a", 0.5, 0.4, "c"),
+  ]
+  grid = results.summary_grid(found, VAL)
+  assert grid.rows == (
+    (STRICT, "90.00 b", "95", "80.00", "85", "70.00 a", "64"),
+  )
+  assert results.summary_rows([], ["a"]) == []
+
+
+def test_reviewed_grid_says_how_far_unreviewed_predictions_may_move_it():
+  rows = _rows(a=(70, 60), b=(90, 50))
+  for model, unreviewed in (("a", 5), ("b", 0)):
+    for name, correct in (
+      ("unreviewed", unreviewed),
+      ("bound_high", 90 + unreviewed),
+    ):
+      for metric in (STRICT, results.METRICS["lenient_mean"]):
+        rows.append(
+          rows_lib.row(model, VAL, correct, metric=f"{metric}.{name}")
+        )
+  grid = results.reviewed_grid(rows, VAL, [])
+  assert [row[0] for row in grid.rows] == ["b", "a"]
+  by_name = dict(zip(grid.header, grid.rows[1], strict=True))
+  assert by_name["icml2020"].startswith("70.00 [")
+  assert by_name["up to"] == "95.00"
+  assert by_name["never reviewed"] == "5 (5.00%)"
+  assert "unreviewed" not in grid.header and "tfds" not in grid.header
+  grids.text(grid)
+
+
+def test_side_by_side():
+  rows = _rows(human_a=(97, 96), net=(88, 77), third=(50, 50))
+  rows.append(rows_lib.row("net", V2, 4, metric=f"{STRICT}.unreviewed"))
+  rows.append(rows_lib.row("net", V2, 81, metric=f"{STRICT}.bound_high"))
+  kinds = {
+    "human_a": people.PERSON,
+    "net": people.MODEL,
+    "third": people.MODEL,
+  }
+  grid = results.side_by_side(rows, kinds, STRICT, "all", [])
+  assert grid.header == (
+    "classifier",
+    "kind",
+    "ImageNet",
+    "ImageNetV2",
+    "up to",
+    "never reviewed",
+    "drop",
+  )
+  assert [row[0] for row in grid.rows] == ["human_a", "net", "third"]
+  assert grid.rows[0][-1] == "+1.00" and grid.rows[1][-3:] == (
+    "81.00",
+    "4",
+    "+11.00",
+  )
+  assert "n = 100 and 100" in grid.caption
+
+
+def test_robustness_is_the_distance_from_the_line():
+  rows = _rows(a=(50, 40), b=(60, 52), c=(80, 75), human_a=(95, 96))
+  lines = fits.lines(
+    rows, [(VAL, V2)], [(STRICT, STRICT)], frozenset(["human_a"])
+  )
+  found = results.robustness_rows(rows, lines)
+  assert [row[0] for row in found] == ["a", "b", "c", "human_a"]
+  slope, intercept = np.polyfit([0.5, 0.6, 0.8], [0.4, 0.52, 0.75], 1)
+  expected = slope * 0.95 + intercept
+  assert found[-1][5:] == pytest.approx((0.95, 0.96, expected, 0.96 - expected))

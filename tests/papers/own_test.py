@@ -1,0 +1,342 @@
+"""Tests of one's own predictions: flags, images, scores, and a clone."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks.paper_scripts import clone as testbed_clone
+from imgbench import errors
+from imgbench import run_files
+from imgbench.labels import classes
+from imgbench.papers.readers import clone
+from imgbench.papers.readers import datasets
+from imgbench.papers.readers import own
+from tests import written
+from tests.papers import clones
+from tests.papers import own_samples
+
+VALIDATION, V2 = clones.VALIDATION, clones.MATCHED_FREQUENCY
+N = 20
+
+
+@pytest.fixture
+def dataset(tmp_path):
+  return clones.dataset(tmp_path, V2, N)
+
+
+@pytest.fixture
+def ranking(dataset):
+  return clones.ranking_of(dataset.labels.astype(np.int64), 0.7)
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("mine@imagenetv2-b-33=a.npy", ("mine", V2, "a.npy")),
+    (
+      "vit b/16=x@imagenetv2-b-33=d@e=f/a.npz",
+      ("vit b/16=x", V2, "d@e=f/a.npz"),
+    ),
+  ],
+)
+def test_flags_are_taken_apart(text, expected):
+  spec = own.parse(text)
+  assert (spec.model, spec.dataset, str(spec.path)) == expected
+  assert spec.flag == f"--predictions={text}"
+
+
+def test_the_home_folder_is_known():
+  assert own.parse("a@b=~/c.npy").path == pathlib.Path.home() / "c.npy"
+
+
+@pytest.mark.parametrize(
+  "text",
+  ["", "mine", "mine@v2", "mine=a.npy", "@v2=a.npy", "mine@=a.npy", "m@v2=",
+   " mine@v2=a.npy", "mi\nne@v2=a.npy"],
+)  # fmt: skip
+def test_flags_of_another_form_are_refused(text):
+  with pytest.raises(errors.InputError, match="expected MODEL@DATASET=FILE"):
+    own.parse(text)
+
+
+def test_unknown_data_sets_and_kinds_are_refused(dataset):
+  spec = own.Spec("mine", "imagenet_v2", pathlib.Path("a.npy"))
+  with pytest.raises(
+    errors.InputError,
+    match="mine@imagenet_v2=a.npy: unknown data set .*known here: imagenetv2-b",
+  ):
+    own.read(spec, {dataset.name: dataset})
+  for name in ("a.txt", "a"):
+    with pytest.raises(
+      errors.InputError, match="ends in .npy, .npz, .csv, .js"
+    ):
+      own_samples.read(pathlib.Path(name), dataset)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.csv", "a.jsonl"])
+def test_absent_files_are_named(tmp_path, dataset, name):
+  with pytest.raises(errors.InputError, match=rf"{name}: .*No such file"):
+    own_samples.read(tmp_path / name, dataset)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 12])
+def test_npy_of_ids(tmp_path, dataset, k):
+  ranking = clones.ranking_of(dataset.labels.astype(np.int64), 0.7, k=k)
+  np.save(tmp_path / "a.npy", ranking)
+  np.testing.assert_array_equal(
+    own_samples.read(tmp_path / "a.npy", dataset), ranking
+  )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_npy_of_scores_is_ranked(tmp_path, dataset, dtype):
+  rng = np.random.default_rng(0)
+  scores = rng.permuted(np.tile(np.arange(1000), (N, 1)), axis=1).astype(dtype)
+  np.save(tmp_path / "a.npy", scores)
+  wanted = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+  np.testing.assert_array_equal(
+    own_samples.read(tmp_path / "a.npy", dataset), wanted
+  )
+
+
+def test_ties_and_rows_that_are_not_finite(tmp_path, dataset):
+  scores = np.zeros((N, 1000), np.float64)
+  scores[1, 7] = np.nan
+  scores[2] = -np.inf
+  scores[2, 30] = 1.0
+  scores[3, 9] = 1e300  # Infinite in float32.
+  scores[4, 9] = 1.0
+  np.save(tmp_path / "a.npy", scores)
+  found = own_samples.read(tmp_path / "a.npy", dataset)
+  assert found[:5].tolist() == [
+    [0, 1, 2, 3, 4],
+    [-1] * 5,
+    [30, -1, -1, -1, -1],
+    [-1] * 5,
+    [9, 0, 1, 2, 3],
+  ]
+
+
+def test_many_scores_are_ranked_batch_by_batch(tmp_path, monkeypatch):
+  monkeypatch.setattr(own, "_ROWS_AT_ONCE", 8)
+  dataset = clones.dataset(tmp_path, V2, N)
+  scores = np.random.default_rng(0).standard_normal((N, 1000), np.float32)
+  np.save(tmp_path / "a.npy", scores)
+  wanted = np.argsort(-scores, axis=1)[:, :5]
+  np.testing.assert_array_equal(
+    own_samples.read(tmp_path / "a.npy", dataset), wanted
+  )
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda r: r[:-1], "expected 20 rows, .* got 19"),
+    (lambda r: np.where(r == r[0, 0], 1000, r), r"\[0, 1000\), got 1000"),
+    (lambda r: np.where(r == r[0, 0], -1, r), r"\[0, 1000\), got -1"),
+    (lambda r: np.repeat(r[:, :1], 2, axis=1), "different classes, .* row 0"),
+    (
+      lambda r: r.astype(float),
+      r"\[20, k\] or scores .*\[20, 1000\].*64 .20, 5",
+    ),
+    (lambda r: np.zeros((N, 999)), r"got float64 \[20, 999\]"),
+    (lambda r: np.zeros((N - 1, 1000)), r"got float64 \[19, 1000\]"),
+    (lambda r: np.zeros((N, 1000), int), "different classes"),
+  ],
+)
+def test_npy_files_of_other_arrays_are_refused(
+  tmp_path, dataset, ranking, change, message
+):
+  np.save(tmp_path / "a.npy", change(ranking))
+  with pytest.raises(errors.InputError, match=rf"a.npy: .*{message}"):
+    own_samples.read(tmp_path / "a.npy", dataset)
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "jsonl"])
+def test_files_with_image_ids_may_be_in_any_order(
+  tmp_path, dataset, ranking, kind
+):
+  order = np.random.default_rng(1).permutation(N)
+  path = own_samples.write(
+    kind, tmp_path, dataset.image_ids[order], ranking[order]
+  )
+  np.testing.assert_array_equal(own_samples.read(path, dataset), ranking)
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "jsonl"])
+def test_images_missing_doubled_or_unknown_are_refused(
+  tmp_path, dataset, ranking, kind
+):
+  ids = dataset.image_ids.tolist()
+  for change, message in (
+    (
+      ids[:-2],
+      rf"all 20 images of {V2}, got 18; missing: {ids[-2]}, {ids[-1]}",
+    ),
+    ([*ids, ids[3]], f"every image once, got {ids[3]} twice, .* in row 20"),
+    ([*ids[:-1], ids[0]], f"every image once, got {ids[0]} twice"),
+    ([*ids[:-1], "dog.jpg"], f"{V2}.json such as {ids[0]}, got 1 others: dog"),
+    ([*ids, "dog.jpg"], "got 1 others: dog.jpg"),
+  ):
+    path = own_samples.write(
+      kind, tmp_path, change, np.resize(ranking, (len(change), 5))
+    )
+    with pytest.raises(errors.InputError, match=message) as raised:
+      own_samples.read(path, dataset)
+    assert str(path) in str(raised.value)
+
+
+def test_other_validation_images_are_left_aside(tmp_path):
+  count = 30
+  part = clones.dataset(tmp_path, datasets.VALIDATION_20K, N)
+  ranking = clones.ranking_of(clones.labels_of(count), 0.5)
+  ids = testbed_clone.image_ids(VALIDATION, count)
+  path = own_samples.write("csv", tmp_path, ids, ranking)
+  np.testing.assert_array_equal(own_samples.read(path, part), ranking[:N])
+  ids[-1] = "ILSVRC2012_val_00050001.JPEG"  # There are 50,000.
+  path = own_samples.write("csv", tmp_path, ids, ranking)
+  with pytest.raises(errors.InputError, match="got 10 others: ILSVRC2012_val"):
+    own_samples.read(path, part)
+
+
+def test_predictions_of_an_evaluation_are_read(tmp_path):
+  """The very files that the evaluation program writes, by TFDS's names."""
+  dataset = clones.dataset(tmp_path, V2, N)
+  probs = np.random.default_rng(0).dirichlet(np.ones(1000), N)
+  probs[3] = np.nan
+  order = np.random.default_rng(1).permutation(N)
+  evaluation, examples = written.evaluation(
+    "imagenet_v2:test",
+    classes.short_names(),
+    probs[order],
+    dataset.labels[order],
+    keep=False,
+  )
+  names = [
+    f"{k}/{i}.jpeg"
+    for i, k in zip(dataset.image_ids, dataset.labels, strict=True)
+  ]
+  examples = type(examples)(
+    image=examples.image,
+    label=examples.label,
+    image_id=np.array(names)[order],
+  )
+  written.write(tmp_path / "run", (evaluation, examples))
+  (path,) = (tmp_path / "run" / run_files.PREDICTIONS).glob("*.npz")
+  found = own_samples.read(path, dataset)
+  wanted = np.argsort(-probs, axis=1)[:, :5]
+  wanted[3] = -1
+  np.testing.assert_array_equal(found, wanted)
+
+
+def test_names_that_do_not_tell_the_image_are_refused(
+  tmp_path, dataset, ranking
+):
+  ids = [f"{k}/{i}.jpeg" for i, k in enumerate(dataset.labels)]
+  path = own_samples.write("npz", tmp_path, ids, ranking)
+  with pytest.raises(
+    errors.InputError,
+    match="got 20 others: .* and 17 more; these names are of a release",
+  ):
+    own_samples.read(path, dataset)
+  folders = (dataset.labels + 1) % 1000
+  ids = [
+    f"{k}/{i}.jpeg" for i, k in zip(dataset.image_ids, folders, strict=True)
+  ]
+  path = own_samples.write("npz", tmp_path, ids, ranking)
+  with pytest.raises(
+    errors.InputError, match=f"in the folder of its class, {dataset.labels[0]}"
+  ):
+    own_samples.read(path, dataset)
+
+
+def put(folder, labels, name="mine.csv", accuracy=0.6, k=7):
+  ranking = clones.ranking_of(labels, accuracy, 5, k)
+  ids = testbed_clone.image_ids(V2, len(labels))
+  return own_samples.write_csv(folder / name, ids, ranking.tolist()), ranking
+
+
+def test_they_stand_among_the_models_of_a_clone(tmp_path):
+  repo = clones.small(tmp_path)
+  path, ranking = put(tmp_path, clones.labels_of(400, 1))
+  found = clone.read(repo, own=[f"mine@{V2}={path}"])
+  assert [p.model for p in found.predictions[V2]] == ["good", "mine", "poor"]
+  # No number is of more than five columns.
+  np.testing.assert_array_equal(
+    found.predictions[V2][1].ranking, ranking[:, :5]
+  )
+  assert found.own == {"mine"} and path in found.files
+  assert found.notes[1:] == (f"{VALIDATION}: no predictions of 1 model: mine",)
+
+
+def test_a_file_that_serves_two_data_sets_is_named_once(tmp_path):
+  labels = clones.labels_of(400)
+  ranking = clones.ranking_of(labels, 0.5)
+  sets = {datasets.VALIDATION_20K: (labels[:300], {}), VALIDATION: (labels, {})}
+  repo = clones.write(tmp_path, sets)
+  ids = testbed_clone.image_ids(VALIDATION, 400)
+  path = own_samples.write("npz", tmp_path, ids, ranking)
+  found = clone.read(repo, own=[f"mine@{name}={path}" for name in sets])
+  assert list(found.datasets) == [VALIDATION, datasets.VALIDATION_20K]
+  assert found.files.count(path) == 1 and len(found.files) == 4
+  np.testing.assert_array_equal(
+    found.predictions[datasets.VALIDATION_20K][0].ranking, ranking[:300]
+  )
+
+
+def test_they_may_be_the_only_ones_of_a_data_set(tmp_path):
+  repo = clones.write(tmp_path, {V2: (clones.labels_of(400, 1), {})})
+  path, _ = put(tmp_path, clones.labels_of(400, 1))
+  found = clone.read(repo, own=[f"mine@{V2}={path}"])
+  assert [p.model for p in found.predictions[V2]] == ["mine"]
+  assert list(found.datasets) == [V2]
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["good@{}={}"], "the clone has a model good already"),
+    (
+      ["good_model@{}={}"],
+      r"the clone has a model good already \(a trailing _m",
+    ),
+    (["mine@{}={}", "mine@{}={}"], "one file of mine for .*, got two"),
+    (
+      ["mine@{}={}", f"mine_model@{VALIDATION}={{1}}"],
+      "expected one spelling of a model, got mine before",
+    ),
+    (["mine@imagenetv2-x={1}"], "unknown data set 'imagenetv2-x'; known here"),
+    (["mine@imagenetv2-a-44={1}"], "imagenetv2-a-44.json: cannot be read"),
+    (["mine={1}"], "expected MODEL@DATASET=FILE"),
+  ],
+)
+def test_flags_that_clash_with_a_clone_are_refused(tmp_path, flags, message):
+  repo = clones.small(tmp_path)
+  path, _ = put(tmp_path, clones.labels_of(400, 1))
+  with pytest.raises(errors.InputError, match=message):
+    clone.read(repo, own=[flag.format(V2, path) for flag in flags])
+
+
+def test_worst_first_and_strange_files_are_noted(tmp_path):
+  repo = clones.small(tmp_path)
+  labels = clones.labels_of(400, 1)
+  _, ranking = put(tmp_path, labels, accuracy=0.9)
+  np.save(tmp_path / "turned.npy", ranking[:, ::-1])
+  np.save(tmp_path / "moved.npy", np.roll(ranking, 7, axis=0))
+  scores = np.zeros((400, 1000), np.float32)
+  scores[np.arange(400), labels] = 1.0
+  scores[:3, 0] = np.nan
+  np.save(tmp_path / "nan.npy", scores)
+  flags = [f"{m}@{V2}={tmp_path}/{m}.npy" for m in ("turned", "moved", "nan")]
+  found = clone.read(repo, own=flags)
+  models = [p.model for p in found.predictions[V2]]
+  assert models == ["good", "moved", "nan", "poor"]
+  notes = "\n".join(found.notes)
+  assert f"{V2}: turned.npy is stored worst first" in notes
+  assert f"moved on {V2}: right for 0 of 400 images, as by guessing" in notes
+  assert f"nan on {V2}: no prediction for 3 of 400 images" in notes
+  found = clone.read(repo, own=flags, allow_reversed=["turned"])
+  np.testing.assert_array_equal(
+    found.predictions[V2][-1].ranking, ranking[:, :5]
+  )

@@ -1,0 +1,129 @@
+"""Tests of what a script writes."""
+
+import hashlib
+import json
+
+from absl import flags
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.papers import figures
+from imgbench.papers import program
+from tests.papers import rows
+
+POINT = figures.Point(
+  "a", rows.row("a", "x", 70).value, rows.row("a", "y", 60).value, "models"
+)
+
+
+def draw():
+  return figures.scatter([figures.Panel("all", "x", "y", [POINT])])
+
+
+def write(out, source):
+  output = program.Output(out)
+  output.csv("table.csv", ("name", "value"), [("a", 0.5), ("b", None)])
+  output.text("table.md", "text\n")
+  output.figure("scatter", draw())
+  output.inputs([source])
+  output.undefined("b", "no example")
+  output.note("one thing")
+  output.end_with("the end")
+  output.close()
+
+
+def test_numbers_have_one_form():
+  rows = [("a,b", 1, 0.1, np.float32(0.5), np.int64(7), None, -1e-12)]
+  text = program.csv_text(list("sifgjnz"), rows)
+  assert text == (
+    's,i,f,g,j,n,z\n"a,b",1,0.10000000,0.50000000,7,,0.00000000\n'
+  )
+  with pytest.raises(ValueError, match="finite"):
+    program.csv_text(["x"], [[float("nan")]])
+  with pytest.raises(ValueError, match="2 cells"):
+    program.csv_text(["x", "y"], [[1]])
+
+
+def test_files_and_manifest(tmp_path, capsys):
+  source = tmp_path / "input.npy"
+  source.write_bytes(b"1234")
+  out = tmp_path / "new" / "out"
+  out.mkdir(parents=True)
+  (out / "other.txt").write_text("mine")
+  (out / "table.csv").write_text("old")
+  write(out, source)
+  manifest = json.loads((out / program.MANIFEST).read_text())
+  assert manifest["inputs"] == {
+    str(source): hashlib.sha256(b"1234").hexdigest()
+  }
+  assert manifest["notes"] == ["one thing"]
+  assert manifest["undefined"] == {"b": "no example"}
+  assert manifest["files"] == [
+    "scatter.pdf",
+    "scatter.png",
+    "table.csv",
+    "table.md",
+  ]
+  assert manifest["versions"]["numpy"] == np.__version__
+  assert "started_at" not in manifest
+  assert (out / "table.csv").read_text() == "name,value\na,0.50000000\nb,\n"
+  assert (out / "other.txt").read_text() == "mine"
+  assert (out / "scatter.pdf").read_bytes().startswith(b"%PDF")
+  printed = capsys.readouterr()
+  assert printed.err == "note: one thing\n"
+  assert printed.out == f"wrote 5 files to {out}\nthe end\n"
+
+
+def test_the_same_bytes_again(tmp_path):
+  (tmp_path / "input").write_bytes(b"1")
+  for name in ("a", "b"):
+    write(tmp_path / name, tmp_path / "input")
+  for path in (tmp_path / "a").iterdir():
+    assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path
+
+
+def test_nothing_is_written_before_the_end_or_without_out(tmp_path, capsys):
+  output = program.Output(tmp_path)
+  output.text("table.md", "text")
+  assert not list(tmp_path.iterdir())
+  output = program.Output(None)
+  output.figure("scatter", None)  # Not even drawn.
+  output.text("table.md", "text")
+  assert not output.wanted
+  output.end_with("the end")
+  output.close()
+  assert capsys.readouterr().out == "the end\n"
+
+
+def test_a_file_is_written_once(tmp_path):
+  output = program.Output(tmp_path)
+  output.text("table.md", "text")
+  for name in ("table.md", program.MANIFEST):
+    with pytest.raises(ValueError, match="twice"):
+      output.text(name, "text")
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(errors.InputError, match="--out=.*cannot be written"):
+    program.Output(tmp_path / "file" / "out")
+  output = program.Output(tmp_path / "out")
+  output.inputs([tmp_path / "gone"])
+  with pytest.raises(errors.InputError, match="gone: cannot be read"):
+    output.close()
+  output = program.Output(tmp_path / "out2")
+  output.text("table.md", "")
+  (tmp_path / "out2" / "table.md").mkdir()
+  with pytest.raises(errors.InputError, match="--out=.*cannot be written"):
+    output.close()
+
+
+def test_only_the_flags_that_are_heeded():
+  values = flags.FlagValues()
+  program.define_common_flags(values, (program.OUT, program.PUBLISHED))
+  assert set(values) == {"out", "published"}
+  values = flags.FlagValues()
+  program.define_common_flags(values)
+  values(["x", "--predictions=a", "--predictions=b"])
+  assert values.predictions == ["a", "b"] and values.allow_reversed == []

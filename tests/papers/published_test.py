@@ -1,0 +1,182 @@
+"""Tests of reading published figures."""
+
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.papers import main_table
+from imgbench.papers import published
+from imgbench.papers.readers import datasets
+from tests.data import shared_files
+
+VAL, MF = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
+PAPER = (
+  "model,val_top1,val_low,val_high,matched_frequency_top1,mf_low,mf_high,"
+  "val_rank_of_67,accuracies_confirmed_by_a_second_public_text\n"
+)
+TIMM = (
+  "model,timm_model,img_size,same_preprocessing,timm_val_top1,timm_val_top5,"
+  "timm_real_top1,timm_real_top5,timm_v2mf_top1,timm_v2mf_top5\n"
+)
+CIFAR = (
+  "source,section,model,name_in_source,quantity,published,as_stated,computed,"
+  "difference,tolerance,agrees,note\n"
+)
+
+
+def read(folder, text):
+  path = folder / "figures.csv"
+  path.write_text(text)
+  return published.read(path)
+
+
+def short(figures):
+  return [(*figure.key, figure.number, figure.half_unit) for figure in figures]
+
+
+def test_the_papers_main_table(tmp_path):
+  got = read(tmp_path, PAPER + "alexnet,56.5,56.1,57.0,44,43.0,,64,yes\n")
+  top1 = "top1_accuracy"
+  assert short(got) == [
+    ("alexnet", VAL, "all", top1, "value", 56.5, 0.05),
+    ("alexnet", VAL, "all", top1, "ci_low", 56.1, 0.05),
+    ("alexnet", VAL, "all", top1, "ci_high", 57.0, 0.05),
+    ("alexnet", MF, "all", top1, "value", 44.0, 0.5),
+    ("alexnet", MF, "all", top1, "ci_low", 43.0, 0.05),
+    ("alexnet", VAL, "all", top1, "rank", 64.0, 0.0),
+  ]
+  assert {figure.source for figure in got} == {"figures.csv"}
+  assert not any(figure.not_counted for figure in got)
+
+
+def test_float32_in_full(tmp_path):
+  text = "model,val,imagenetv2-matched-frequency\na,82.5060043334961,72\n"
+  first, second = read(tmp_path, text)
+  assert abs(first.number - 82.506) <= first.half_unit < 1e-5
+  assert second.half_unit == np.spacing(np.float32(72))
+
+
+def test_rows_that_may_differ(tmp_path):
+  text = (
+    TIMM + "a,a.tv,224,yes,70.1,,80.1,,60.1,\nb,b.tv,224,no,70.1,,80.1,,60.1,\n"
+  )
+  got = read(tmp_path, text)
+  assert [figure.not_counted for figure in got] == [
+    *("", "", "other JPEG files"),
+    *("other preprocessing", "other preprocessing", "other JPEG files"),
+  ]
+  assert got[1].key.metric == "real_accuracy"
+
+
+def test_people_and_their_line(tmp_path):
+  text = "# a comment\nsubset,classifier,kind,val,v2\nno_dogs,me,human,9.10,8\n"
+  first, second = read(tmp_path, text)
+  metric = "multilabel_accuracy.icml2020"
+  assert first.key == ("me", VAL, "not_dog", metric, "value")
+  assert (second.key.dataset, second.half_unit) == (MF, 0.5)
+  text = "subset,slope,intercept,r\nobjects,1.05,-12.16,0.9937\n"
+  slope, intercept, r = read(tmp_path, text)
+  assert slope.key == (published.FIT, MF, "object", metric, "slope")
+  assert published.is_plain("slope") and published.is_plain(r.key.field)
+  assert not published.is_plain(intercept.key.field)
+  assert (intercept.number, intercept.half_unit) == (-12.16, 0.005)
+
+
+def test_tolerances_of_cifar(tmp_path):
+  text = (
+    f"{CIFAR}s,t,a,A,v4_gap,4,about 4%,,,,,\n"
+    "s,t,a,A,v4_error_ratio,3,3x,,,0.5,,\n"
+    "s,u,a,A,v4_error_ratio,3.1,3.1x,,,0.05,,\n"
+    "s,t,a|b,A,lowest v4_error_ratio,1.7,1.7x,,,0.05,,\n"
+    "s,t,(none),A,gap,98.4 / 95.5,no,,,,,\n"
+  )
+  loose, ratio, again, lowest = read(tmp_path, text)
+  assert loose.key[1:] == ("cifar10.1-v4", "all", "top1_accuracy", "drop")
+  assert loose.not_counted == "loose statement" and not ratio.not_counted
+  assert (ratio.number, ratio.half_unit, ratio.text) == (3.0, 0.5, "3x")
+  assert again.key == ratio.key
+  assert lowest.key.dataset == "" and published.is_plain(lowest.key.field)
+  assert published.is_plain("count")
+  assert not published.is_plain("v4_acc difference")
+
+
+def test_the_long_form_and_our_own_table(tmp_path):
+  text = ",".join(main_table.COLUMNS) + "\na,x,all,m,4,3,0.75000000,0.5,\n"
+  assert short(read(tmp_path, text)) == [
+    ("a", "x", "all", "m", "value", 75.0, pytest.approx(5e-7)),
+    ("a", "x", "all", "m", "ci_low", 50.0, pytest.approx(5.0)),
+  ]
+  text = "model,dataset,subset,metric,value_percent,rank\na,x,all,m,75.1,3\n"
+  assert short(read(tmp_path, text)) == [
+    ("a", "x", "all", "m", "value", 75.1, 0.05),
+    ("a", "x", "all", "m", "rank", 3.0, 0.0),
+  ]
+
+
+LONG = "model,dataset,subset,metric,value\n"
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "expected one of the headers .*got no line"),
+    ("model,top1\na,1\n", "expected one of the headers .*got model,top1"),
+    ("model,dataset,subset,metric,n\na,x,all,m,1\n", "one of the headers"),
+    (LONG, "expected figures, got none"),
+    (LONG + "a,x,all,m,high\n", "line 2: value: expected a number, got 'high'"),
+    (LONG + "a,x,all,m,nan\n", "line 2: value: expected a number, got 'nan'"),
+    ("# c\n" + LONG + "a,x,all,m\n", "line 3: expected 5 cells .* got 4"),
+    (LONG + ",x,all,m,1\n", "line 2: model: expected a name"),
+    (LONG + "a,x,all,m,1\na,x,all,m,0\n", "one figure of a/x/all/m/value, got"),
+    (
+      LONG + f"{'a' * 140_000},x,all,m,1\n",
+      "line 2: expected CSV, got field la",
+    ),
+    (
+      LONG + "a,x,all,m,63.3\n",
+      r"a fraction .else add _percent. in .0, 1., go",
+    ),
+    (LONG + "a,x,all,m,-0.1\n", "a fraction .* got '-0.1'"),
+    (LONG + "a,x,all,m,1e999\n", "expected a number, got '1e999'"),
+    (
+      LONG.replace("value", "value_percent") + "a,x,all,m,100.1\n",
+      r"value_percent: expected percent in \[0, 100\], got '100.1'",
+    ),
+    (
+      LONG.replace("value", "ci_low") + "a,x,all,m,2\n",
+      "ci_low: expected a fraction",
+    ),
+    (
+      LONG.replace("value", "rank") + "a,x,all,m,1.5\n",
+      "rank: expected a rank from 1 on, got '1.5'",
+    ),
+    (LONG.replace("value", "rank") + "a,x,all,m,0\n", "rank from 1 on"),
+    (PAPER + "a,563,,,,,,,\n", "val_top1: expected percent"),
+  ],
+)
+def test_bad_files_are_refused(tmp_path, text, message):
+  with pytest.raises(errors.InputError, match=f"figures.csv: .*{message}"):
+    read(tmp_path, text)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+  with pytest.raises(errors.InputError, match="no.csv: cannot be read"):
+    published.read(tmp_path / "no.csv")
+  (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+  with pytest.raises(errors.InputError, match="binary.csv: cannot be read"):
+    published.read(tmp_path / "binary.csv")
+
+
+@pytest.mark.parametrize(
+  ("name", "count"),
+  [
+    ("imagenet/published/imagenetv2_paper_rows.csv", 56),
+    ("imagenet/published/imagenet_testbed_top1.csv", 58),
+    ("imagenet/published/timm_same_weights.csv", 156),
+    ("imagenet/published/human_accuracy_icml2020.csv", 76),
+    ("imagenet/published/human_accuracy_icml2020_fits.csv", 12),
+    ("CIFAR-10.1/published.csv", 56),
+  ],
+)
+def test_shared_files_are_known(name, count):
+  assert len(published.read(shared_files.shared_path("data", name))) == count

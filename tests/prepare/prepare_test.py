@@ -1,0 +1,399 @@
+"""Tests of preparing data sets: what is refused, what is made, what is kept.
+
+Those that run TFDS's builders need TensorFlow, or the folder that tests with
+it have left on this machine (see `fake_folder`); they skip without either.
+"""
+
+import collections
+import importlib.util
+import io
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow_datasets
+
+from imgbench import data
+from imgbench import errors
+from imgbench.data import synthetic
+from imgbench.labels import classes
+from imgbench.prepare import __main__ as prepare
+from imgbench.prepare import files as prepare_files
+from imgbench.prepare.fake_imagenet import __main__ as fake_imagenet
+from imgbench.prepare.fake_imagenet import plan as fake_imagenet_plan
+from tests.data import fake_folder
+from tests.train import processes
+
+WNIDS = classes.imagenet_classes().wnids
+VALIDATION_LABELS = fake_imagenet_plan.validation_labels()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> pathlib.Path:
+  """A manual_dir of a few small pictures."""
+  folder = tmp_path_factory.mktemp("small")
+  plan = fake_imagenet_plan.Plan(image_size=(32, 24), num_classes=5)
+  fake_imagenet.write(folder, plan)
+  return folder
+
+
+@pytest.fixture
+def manual(small, tmp_path) -> pathlib.Path:
+  """A copy of it to break."""
+  return pathlib.Path(shutil.copytree(small, tmp_path / "manual"))
+
+
+def refused(names, tmp_path, manual_dir="", tensorflow=True, **options) -> str:
+  """The error of a preparation that must not have written anything.
+
+  All is checked before TensorFlow is imported: that it is there is pretended.
+  """
+  find_spec = importlib.util.find_spec
+  pretended = lambda name, *args: (
+    tensorflow if name == "tensorflow" else find_spec(name, *args)
+  )
+  with (
+    pytest.MonkeyPatch.context() as patch,
+    pytest.raises(errors.InputError) as caught,
+  ):
+    patch.setattr(importlib.util, "find_spec", pretended)
+    list(prepare.prepare(names, tmp_path / "data", manual_dir, **options))
+  assert "\n" not in str(caught.value)
+  assert not list((tmp_path / "data").glob("*"))
+  return str(caught.value)
+
+
+# What is refused.
+
+
+def test_missing_tars_are_named_with_their_sizes(tmp_path):
+  text = refused(["imagenet2012"], tmp_path)
+  assert "ILSVRC2012_img_train.tar (147,897,477,120 bytes)" in text
+  assert "ILSVRC2012_img_val.tar (6,744,924,160 bytes)" in text
+  assert "no --manual_dir" in text and "image-net.org" in text
+
+
+@pytest.mark.parametrize(
+  "name", ["imagenet2012_multilabel", "imagenet2012_subset/1pct"]
+)
+def test_a_missing_validation_tar_says_where_it_has_to_lie(
+  name, tmp_path, manual
+):
+  (manual / "ILSVRC2012_img_val.tar").rename(manual / "val.tar.part")
+  text = refused([name], tmp_path, manual, skip_checksums=True)
+  assert f"{name}: expected ILSVRC2012_img_val.tar (6,744,924,160" in text
+  assert f"in {manual}" in text and "1percent.txt" in text  # what is there
+  text = refused([name], tmp_path, tmp_path / "nowhere")
+  assert f"no folder {tmp_path / 'nowhere'}" in text
+
+
+def test_without_the_train_tar_another_set_is_proposed(tmp_path, manual):
+  (manual / "ILSVRC2012_img_train.tar").unlink()
+  text = refused(["imagenet2012"], tmp_path, manual, skip_checksums=True)
+  assert "imagenet2012_real needs the validation images alone" in text
+
+
+def test_files_of_another_size_are_refused(tmp_path, manual):
+  text = refused(["imagenet2012"], tmp_path, manual)
+  size = (manual / "ILSVRC2012_img_train.tar").stat().st_size
+  assert f"expected 147,897,477,120 bytes, got {size:,}" in text
+  assert "--skip_checksums" in text
+
+
+def test_everything_is_checked_before_anything_is_prepared(tmp_path, manual):
+  (manual / "ILSVRC2012_img_val.tar").unlink()
+  names = ["imagenet_a", "imagenet2012_real"]
+  text = refused(names, tmp_path, manual, skip_checksums=True)
+  assert text.startswith("imagenet2012_real: expected ILSVRC2012_img_val.tar")
+
+
+def test_a_truncated_tar(tmp_path, manual):
+  path = manual / "ILSVRC2012_img_train.tar"
+  path.write_bytes(path.read_bytes()[:-12_000])
+  text = refused(["imagenet2012"], tmp_path, manual, skip_checksums=True)
+  assert text.startswith(f"{path}: expected a whole tar file")
+
+
+def test_annotations_given_by_hand(tmp_path, manual):
+  path = manual / "human_accuracy_v3.0.0.json"
+  moved = path.rename(tmp_path / "mine.json")
+  names = ["imagenet2012_multilabel"]
+  inputs = prepare_files.Inputs(manual, {path.name: moved}, True)
+  inputs.check(names[0], tensorflow_datasets.builder(names[0]))
+  moved.write_text("{}")
+  text = refused(
+    names, tmp_path, manual, annotations=moved, skip_checksums=True
+  )
+  assert text.startswith(f"{moved}: expected the keys")
+  text = refused(names, tmp_path, manual, annotations=tmp_path / "no.json")
+  assert "there is no such file; expected human_accuracy_v3.0.0.json" in text
+  text = refused(["imagenet_a"], tmp_path, manual, annotations=moved)
+  assert "expected imagenet2012_multilabel in --dataset" in text
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("imagenet2012_reel", "did you mean imagenet2012_real"),
+    ("imagenet_v2", "such as imagenet_v2/matched-frequency or imagenet_v2/thr"),
+    ("imagenet_v2/mf", "BuilderConfig mf not found"),
+  ],
+)
+def test_unknown_names(tmp_path, name, message):
+  assert message in refused([name], tmp_path)
+
+
+def test_other_sets_of_files_fetched_by_hand(tmp_path):
+  """TFDS's own words, on one line."""
+  text = refused(["resisc45"], tmp_path)
+  assert text.startswith("resisc45: expected files in --manual_dir, which is")
+  assert "please extract it to the manual_dir" in text
+
+
+def test_a_full_disk(tmp_path, small, monkeypatch):
+  monkeypatch.setattr(
+    shutil, "disk_usage", lambda path: types.SimpleNamespace(free=50_000)
+  )
+  text = refused(["imagenet2012"], tmp_path, small, skip_checksums=True)
+  assert text.endswith("got 0.0 GB; choose another folder or fewer data sets")
+
+
+def test_without_tensorflow_one_line_names_the_extra(tmp_path):
+  text = refused(["imagenet2012"], tmp_path, tensorflow=None)
+  assert 'pip install "imgbench[prepare]"' in text
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "-m", "imgbench.data.prepare", *arguments],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_program_ends_in_one_line(tmp_path):
+  result = run(f"--data_dir={tmp_path}", "--dataset=imagenet_v2")
+  assert result.returncode == errors.EXIT_USAGE
+  assert result.stderr.startswith("imgbench: error: --dataset=imagenet_v2: exp")
+  assert result.stderr.count("\n") == 1
+
+
+# What TFDS makes of the fake files.
+
+
+def read(name: str, split: str) -> list[dict]:
+  """All examples, images encoded, by TFDS and without TensorFlow."""
+  builder = tensorflow_datasets.builder(name, data_dir=fake_folder.prepared())
+  skip = {"image": tensorflow_datasets.decode.SkipDecoding()}
+  source = builder.as_data_source(split, decoders=skip)
+  return [source[i] for i in range(len(source))]
+
+
+def labels_of(examples, field: str = "label") -> collections.Counter:
+  return collections.Counter(int(example[field]) for example in examples)
+
+
+def image_number(example) -> int:
+  return int(example["file_name"][len("ILSVRC2012_val_") :][:8])
+
+
+@pytest.mark.parametrize(
+  ("name", "split", "field"),
+  [
+    ("imagenet2012", "validation", "label"),
+    ("imagenet2012_real", "validation", "original_label"),
+    ("imagenet2012_subset/1pct", "validation", "label"),
+    ("imagenet_v2/matched-frequency", "test", "label"),
+    ("imagenet_v2/threshold-0.7", "test", "label"),
+    ("imagenet_v2/topimages", "test", "label"),
+  ],
+)
+def test_sets_with_an_image_of_each_class(name, split, field):
+  examples = read(name, split)
+  expected = dict.fromkeys(range(1000), 1)
+  if split == "validation":
+    # A second one, which is problematic, of every twentieth class.
+    expected |= dict.fromkeys(range(0, 1000, 20), 2)
+  assert labels_of(examples, field) == expected
+  if split == "validation":
+    for example in examples:
+      assert VALIDATION_LABELS[image_number(example) - 1] == example[field]
+
+
+@pytest.mark.parametrize("name", fake_folder.SETS)
+def test_prepared_sets_are_marked_and_stay_those_of_tfds(name):
+  (folder,) = (fake_folder.prepared() / name).glob("*.*.*")
+  files = synthetic.read(folder)
+  marked = synthetic.read(fake_folder.manual_dir())
+  assert files and files.items() <= marked.items()
+  assert set(files) == set(prepare_files.KNOWN[name].names)
+  builder = tensorflow_datasets.builder_from_directory(folder)
+  assert builder.info.splits.total_num_examples > 0
+  split = "test" if "test" in builder.info.splits else "validation"
+  assert data.build_source(
+    name, split, str(fake_folder.prepared())
+  ).info.synthetic
+
+
+def test_train_has_its_images_and_files():
+  examples = read("imagenet2012", "train")
+  assert labels_of(examples) == dict.fromkeys(range(1000), 2)
+  for example in examples:
+    assert (
+      example["file_name"].decode().split("_")[0] == WNIDS[example["label"]]
+    )
+
+
+@pytest.mark.parametrize("percent", [1, 10])
+def test_subset_has_the_images_of_its_list(percent):
+  names = {
+    example["file_name"].decode()
+    for example in read(f"imagenet2012_subset/{percent}pct", "train")
+  }
+  listed = (fake_folder.manual_dir() / f"{percent}percent.txt").read_text()
+  assert names == set(listed.split())
+
+
+@pytest.mark.parametrize(
+  ("name", "first"), [("imagenet_a", 0), ("imagenet_r", 2)]
+)
+def test_sets_with_200_classes(name, first):
+  expected = dict.fromkeys(range(first, 1000, 5), 1)
+  assert labels_of(read(name, "test")) == expected
+
+
+def test_multilabel_has_the_reviews_of_its_file():
+  path = fake_folder.manual_dir() / "human_accuracy_v3.0.0.json"
+  content = json.loads(path.read_text())
+  by_split = {
+    "validation": [n for n in content["initial_annots"] if n.startswith("ILS")],
+    "imagenet_m": content["imagenet_m"],
+  }
+  for split, names in by_split.items():
+    examples = read("imagenet2012_multilabel", split)
+    assert {e["file_name"].decode() for e in examples} == set(names)
+    for example in examples:
+      name = example["file_name"].decode()
+      review = content["initial_annots"][name]
+      for key in ("correct", "wrong", "unclear"):
+        found = [WNIDS[label] for label in example[f"{key}_multi_labels"]]
+        assert found == review.get(key, [])
+      assert example["is_problematic"] == (
+        name in content["problematic_images"]
+      )
+
+
+def test_real_has_the_labels_of_its_file():
+  lists = json.loads((fake_folder.manual_dir() / "real.json").read_text())
+  for example in read("imagenet2012_real", "validation"):
+    expected = lists[image_number(example) - 1]
+    assert np.asarray(example["real_label"]).tolist() == expected
+
+
+def test_tfds_converts_the_oddities_of_the_training_set_alone():
+  train = {
+    example["file_name"].decode(): Image.open(io.BytesIO(example["image"]))
+    for example in read("imagenet2012", "train")
+  }
+  for name in ("n01739381_1309.JPEG", "n02105855_2933.JPEG"):
+    assert (train[name].format, train[name].mode) == ("JPEG", "RGB")
+  validation = read("imagenet2012", "validation")
+  images = [
+    Image.open(io.BytesIO(example["image"]))
+    for example in sorted(validation, key=image_number)
+  ]
+  assert [(image.format, image.mode) for image in images[:3]] == [
+    ("JPEG", "CMYK"),
+    ("JPEG", "L"),
+    ("PNG", "RGB"),
+  ]
+
+
+def test_what_is_there_is_not_prepared_again(monkeypatch):
+  """Nor is TensorFlow or the files it was made from needed."""
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  folder = fake_folder.prepared()
+  before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+  lines = list(prepare.prepare(fake_folder.SETS, folder))
+  assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+  assert lines[0] == (
+    f"{folder}/imagenet2012/5.1.0: train 2,000 (as published: 1,281,167),"
+    " validation 1,050 (as published: 50,000); was there"
+  )
+  assert len(lines) == len(fake_folder.SETS)
+
+
+def test_a_set_that_lacks_a_shard_is_not_taken_as_finished(tmp_path):
+  source = fake_folder.prepared() / "imagenet_a"
+  shutil.copytree(source, tmp_path / "imagenet_a")
+  (shard,) = (tmp_path / "imagenet_a").rglob("*.array_record*")
+  shard.unlink()
+  with pytest.raises(errors.InputError, match=f"delete it .* rm -r {tmp_path}"):
+    list(prepare.prepare(["imagenet_a"], tmp_path))
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(tmp_path):
+  manual = fake_folder.manual_dir()
+  arguments = (
+    "--dataset=imagenet_r,imagenet2012",
+    f"--manual_dir={manual}",
+    f"--data_dir={tmp_path}",
+    "--skip_checksums",
+  )
+  program = subprocess.Popen(
+    fake_folder.prepare_command(*arguments),
+    env=processes.environment(),
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  work = tmp_path / ".imgbench_prepare"
+  pattern = "imagenet2012/data/imagenet2012/incomplete.*"
+  while program.poll() is None and not list(work.glob(pattern)):
+    time.sleep(0.002)
+  program.send_signal(signal.SIGKILL)
+  assert program.wait() == -signal.SIGKILL
+  assert list(work.glob(pattern)) and not (tmp_path / "imagenet2012").exists()
+  result = fake_folder.run_prepare(*arguments)
+  assert result.returncode == 0, result.stderr
+  first, second = result.stdout.splitlines()
+  assert first.endswith("test 200 (as published: 30,000); was there")
+  assert second.startswith(f"{tmp_path}/imagenet2012/5.1.0: train 2,000")
+  assert not work.exists()
+
+
+@pytest.mark.slow
+def test_a_failure_keeps_the_sets_before_it(tmp_path):
+  """And reviews given by hand, under any name, are taken."""
+  given = fake_folder.manual_dir()
+  manual = tmp_path / "manual"
+  manual.mkdir()
+  (manual / "ILSVRC2012_img_val.tar").symlink_to(
+    given / "ILSVRC2012_img_val.tar"
+  )
+  shutil.copy(given / "human_accuracy_v3.0.0.json", tmp_path / "mine.json")
+  (manual / "imagenet-a.tar").write_text("this is no tar")
+  result = fake_folder.run_prepare(
+    "--dataset=imagenet2012_multilabel,imagenet_a",
+    f"--manual_dir={manual}",
+    f"--data_dir={tmp_path / 'data'}",
+    f"--annotations={tmp_path / 'mine.json'}",
+    "--skip_checksums",
+  )
+  assert result.returncode == errors.EXIT_FAILED, result.stderr
+  assert result.stdout.startswith(f"{tmp_path}/data/imagenet2012_multilabel/3")
+  last = result.stderr.splitlines()[-1]
+  assert last.startswith("imgbench: error: imagenet_a: TFDS ended with Extract")
+  assert last.endswith("the same command starts it anew")
+  left = sorted(path.name for path in (tmp_path / "data").iterdir())
+  assert left == ["imagenet2012_multilabel"]
