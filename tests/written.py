@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from imgbench import run_files
 from imgbench.data import source
 from imgbench.evaluators import base
+from imgbench.evaluators import result_files
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import outcomes as outcomes_lib
 from imgbench.metrics import summary
@@ -46,7 +46,7 @@ def write(workdir, *evaluations):
   """Writes the results of pairs (Evaluation, Examples) and returns them."""
   workdir.mkdir(parents=True, exist_ok=True)
   named = {pair[0].info.split: pair for pair in evaluations}
-  return run_files.write_results(
+  return result_files.write_results(
     workdir,
     {alias: pair[0] for alias, pair in named.items()},
     {alias: pair[1] for alias, pair in named.items()},

@@ -8,6 +8,7 @@ examples has no rate at all: NaN in arrays, None in an `OperatingPoint`.
 
 import dataclasses
 import functools
+import heapq
 
 import numpy as np
 
@@ -397,3 +398,48 @@ def cost(point: OperatingPoint) -> str:
   if point.precision is not None:
     text += f" (precision {point.precision:.3f})"
   return text
+
+
+def thinned_steps(x: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
+  """Chooses points of a step curve that show its shape.
+
+  The curve has the height y[i] between x[i - 1] and x[i]. Beginning with both
+  ends, the point farthest from the steps through those chosen is added until
+  there are `limit`, or none lies off the steps. No point is moved.
+
+  Args:
+    x: float [P], increasing.
+    y: float [P].
+    limit: at least 2.
+
+  Returns:
+    int64, ascending indices: all of [0, P) if they are at most `limit`.
+  """
+  if len(x) <= limit:
+    return np.arange(len(x))
+  kept, segments = [0, len(x) - 1], []
+
+  def push(left, right):
+    between = np.arange(left + 1, right)
+    if between.size:
+      far = _from_step(x, y, left, right, between)
+      best = int(np.argmax(far))
+      heapq.heappush(segments, (-far[best], left, right, left + 1 + best))
+
+  push(0, len(x) - 1)
+  while segments and len(kept) < limit:
+    far, left, right, best = heapq.heappop(segments)
+    if far == 0:
+      break
+    kept.append(best)
+    push(left, best)
+    push(best, right)
+  return np.sort(np.array(kept))
+
+
+def _from_step(x, y, left, right, between) -> np.ndarray:
+  """Distances of points from the step that joins two points of a curve."""
+  low, high = sorted((y[left], y[right]))
+  beyond = np.maximum(np.maximum(low - y[between], y[between] - high), 0)
+  to_rise = np.hypot(x[between] - x[left], beyond)
+  return np.minimum(np.abs(y[between] - y[right]), to_rise)

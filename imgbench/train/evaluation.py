@@ -14,6 +14,7 @@ from imgbench import errors
 from imgbench import evaluators
 from imgbench import parallel
 from imgbench import registry
+from imgbench import run_files
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import classification
@@ -47,7 +48,6 @@ _SET_KEYS = (
   *_SOURCE_KEYS,
 )
 # Evaluations of the moving average of the parameters, behind the alias.
-EMA = "_ema"
 _FLIPPED = "logits averaged over an image and its mirror"
 
 BuildSource = Callable[[Any, str], source.Source]
@@ -221,7 +221,8 @@ def build(
       )
     is_base = plan.shift is not None and alias == plan.shift.base
     for kind in kinds:
-      built[alias + (EMA if kind == "ema" else "")] = plan.types[alias](
+      name = alias + (run_files.EMA if kind == "ema" else "")
+      built[name] = plan.types[alias](
         split,
         compiled_pass=compiled_pass,
         protocol=plan.protocol,
@@ -273,7 +274,7 @@ def trained_shares(
   """
   shares = {}
   for alias, evaluator in evaluators_by_alias.items():
-    found = plan.sources[alias.removesuffix(EMA)]
+    found = plan.sources[alias.removesuffix(run_files.EMA)]
     if found.info.name != train_source.info.name:
       shares[alias] = 0.0
     elif train_ids is None:

@@ -7,9 +7,9 @@ import jax
 
 from imgbench import paths
 from imgbench import report
-from imgbench import run_files
 from imgbench import writers
 from imgbench.evaluators import base
+from imgbench.evaluators import result_files
 from imgbench.metrics import confusion
 from imgbench.metrics import diagnostics
 from imgbench.train import setup
@@ -51,7 +51,7 @@ def write(
   """Writes all files of the end of a run; returns what results.json holds."""
   evaluations = parts.plan.with_drops(evaluations)
   examples = {alias: e.examples for alias, e in parts.evaluators.items()}
-  results = run_files.write_results(
+  results = result_files.write_results(
     folder, evaluations, examples, _warnings(folder, evaluations, parts)
   )
   if with_report:

@@ -11,6 +11,7 @@ from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
 from imgbench import parallel
+from imgbench import run_files
 from imgbench.data import device
 from imgbench.data import order
 from imgbench.data import source
@@ -238,7 +239,7 @@ def _check_values(config) -> None:
   alias, _, metric = best.partition("/")
   known = list(config.evaluation.sets)
   if config.ema.decay:
-    known += [name + evaluation.EMA for name in known]
+    known += [name + run_files.EMA for name in known]
   if best and (alias not in known or metric not in BEST_METRICS):
     raise errors.InputError(
       "checkpoint.best: expected a metric of one of the evaluation sets"
@@ -277,7 +278,7 @@ def _periods(config, num_examples: int) -> Periods:
         f"evaluation.sets.{alias}.every",
       )
       for alias, entry in config.evaluation.sets.items()
-      for suffix in (("", evaluation.EMA) if config.ema.decay else ("",))
+      for suffix in (("", run_files.EMA) if config.ema.decay else ("",))
     },
   )
 

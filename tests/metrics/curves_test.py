@@ -376,3 +376,43 @@ def test_a_point_without_rates():
 def test_bad_arguments_are_named(call, message):
   with pytest.raises(errors.InputError, match=message):
     call(SCORES, POSITIVE)
+
+
+def steps_area(x, y):
+  return float(np.sum(np.diff(x, prepend=0) * y))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thinning_keeps_points_ends_and_shape(seed):
+  rng = np.random.default_rng(seed)
+  positive = rng.random(40_000) < 0.1
+  scores = rng.normal(size=40_000) + (0.5 + seed) * positive
+  order = np.argsort(-scores)
+  hits = np.cumsum(positive[order])
+  first = np.flatnonzero(positive[order])
+  x, y = hits[first] / hits[-1], hits[first] / (first + 1)
+  kept = curves.thinned_steps(x, y, 200)
+  assert len(kept) == 200 and np.all(np.diff(kept) > 0)
+  assert kept[0] == 0 and kept[-1] == len(x) - 1
+  assert abs(steps_area(x[kept], y[kept]) - steps_area(x, y)) < 2e-3
+  # Every point lies near the steps: above or below them, or beside a rise.
+  after = np.searchsorted(x[kept], x)
+  before = np.maximum(after - 1, 0)
+  rise = np.hypot(
+    x - x[kept][before],
+    np.maximum(
+      y - np.maximum(y[kept][before], y[kept][after]),
+      np.minimum(y[kept][before], y[kept][after]) - y,
+    ).clip(0),
+  )
+  assert np.minimum(np.abs(y - y[kept][after]), rise).max() < 0.02
+
+
+def test_few_points_and_level_curves_are_not_thinned_wrongly():
+  x = np.arange(1, 301) / 300
+  np.testing.assert_array_equal(
+    curves.thinned_steps(x[:7], x[:7], 200), np.arange(7)
+  )
+  np.testing.assert_array_equal(
+    curves.thinned_steps(x, np.ones(300), 200), [0, 299]
+  )

@@ -16,7 +16,6 @@ from imgbench.launch import units
 from imgbench.metrics import intervals
 from imgbench.metrics import measurement
 from imgbench.tables import text
-from imgbench.train import evaluation
 
 METRICS = "metrics.jsonl"
 # Of what a smaller value is the better one.
@@ -260,4 +259,4 @@ def _datasets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   for alias, entry in config.get("evaluation", {}).get("sets", {}).items():
     name = entry.get("name") or config["data"]["name"]
     yield alias, f"{name}:{entry['split']}"
-    yield f"{alias}{evaluation.EMA}", f"{name}+ema:{entry['split']}"
+    yield f"{alias}{run_files.EMA}", f"{name}+ema:{entry['split']}"

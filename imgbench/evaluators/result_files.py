@@ -1,0 +1,180 @@
+"""Files of an evaluation: results, predictions, confusion, curves."""
+
+from collections.abc import Mapping
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from imgbench import paths
+from imgbench import run_files
+from imgbench import writers
+from imgbench.data import source
+from imgbench.evaluators import base
+from imgbench.metrics import calibration
+from imgbench.metrics import confusion
+from imgbench.metrics import curves
+
+# Precision-recall curves that are kept: of the classes hardest to tell.
+MAX_CURVES = 8
+MAX_CURVE_POINTS = 200
+
+
+def write_results(
+  workdir: paths.Folder,
+  evaluations: Mapping[str, base.Evaluation],
+  examples: Mapping[str, source.Examples],
+  warnings: list[dict[str, Any]],
+) -> dict[str, Any]:
+  """Writes all that an evaluation leaves, results.json last.
+
+  Args:
+    workdir: the run's folder.
+    evaluations: by alias, e.g. "val".
+    examples: the evaluated splits under the same aliases.
+    warnings: rows of warnings.json.
+
+  Returns:
+    What results.json holds.
+  """
+  results, tables, matrices = {}, [], {}
+  reliability, of_classes = {}, {}
+  (workdir / run_files.PREDICTIONS).mkdir(exist_ok=True)
+  for alias, evaluation in evaluations.items():
+    info, key = evaluation.info, writers.file_key(evaluation.info.key)
+    for (subset, metric), value in evaluation.measurements.items():
+      results[f"{info.key}/{subset}/{metric}"] = value.as_json()
+    labels = examples[alias].label
+    top1 = evaluation.outcomes.top1
+    matrices[key] = confusion.confusion_matrix(labels, top1, info.num_classes)
+    matrices[f"{key}.class_names"] = np.array(info.class_names)
+    ranking = _ranking(evaluation, labels)
+    tables.append((info, _class_rows(evaluation, labels, ranking)))
+    bins = _reliability(evaluation.outcomes, labels)
+    if bins is not None:
+      reliability[info.key] = bins
+    if ranking is not None:
+      of_classes[info.key] = _hardest_curves(evaluation, labels, ranking)
+    _write_predictions(
+      workdir / run_files.PREDICTIONS / f"{key}.npz",
+      examples[alias],
+      evaluation,
+    )
+  _write_npz(workdir / run_files.CONFUSION, **matrices)
+  writers.write_atomically(
+    workdir / run_files.PER_CLASS, _per_class_csv(tables)
+  )
+  writers.write_json(workdir / run_files.CALIBRATION, reliability)
+  writers.write_json(workdir / run_files.CURVES, of_classes)
+  writers.write_json(workdir / run_files.WARNINGS, warnings)
+  writers.write_json(workdir / run_files.RESULTS, results)
+  return results
+
+
+def _ranking(
+  evaluation: base.Evaluation, labels: np.ndarray
+) -> curves.RankingByClass | None:
+  """Of the probabilities in finite rows; None where there are none."""
+  finite = np.asarray(evaluation.outcomes.finite)
+  if evaluation.probs is None or not finite.any():
+    return None
+  return curves.ranking_by_class(evaluation.probs, labels, finite)
+
+
+def _class_rows(evaluation, labels, ranking) -> list[dict[str, Any]]:
+  num_classes = evaluation.info.num_classes
+  rows = confusion.per_class_rows(
+    confusion.per_class_of(labels, evaluation.outcomes.top1, num_classes),
+    evaluation.alpha,
+  )
+  for name in ("average_precision", "roc_auc"):
+    values = [None] * num_classes
+    if ranking is not None:
+      values = confusion.none_for_nan(getattr(ranking, name))
+    for row, value in zip(rows, values, strict=True):
+      row[name] = value
+  return rows
+
+
+def _reliability(outcomes, labels) -> dict[str, Any] | None:
+  """An entry of calibration.json; None where no probability is known."""
+  confidence = np.asarray(outcomes.top5_prob)[:, 0]
+  # Of predictions that came as a ranking only the order is known.
+  known = np.asarray(outcomes.finite) & np.isfinite(confidence)
+  if not known.any():
+    return None
+  bins = calibration.reliability(
+    confidence, np.asarray(outcomes.top1) == labels, mask=known
+  )
+  return {
+    "binning": calibration.EQUAL_WIDTH,
+    "edges": bins.edges.tolist(),
+    "count": bins.count.tolist(),
+    "confidence": confusion.none_for_nan(bins.confidence),
+    "accuracy": confusion.none_for_nan(bins.accuracy),
+    "ece": calibration.ece(bins),
+  }
+
+
+def _hardest_curves(evaluation, labels, ranking) -> list[dict[str, Any]]:
+  """An entry of curves.json: the classes of lowest average precision."""
+  finite = np.asarray(evaluation.outcomes.finite)
+  order = np.argsort(ranking.average_precision, kind="stable")
+  defined = order[~np.isnan(ranking.average_precision[order])]
+  found = []
+  for k in defined[:MAX_CURVES].tolist():
+    curve = curves.precision_recall_curve(
+      evaluation.probs[finite, k], labels[finite] == k
+    )
+    # Thresholds that only add false alarms lie straight below the one before.
+    first = np.flatnonzero(np.diff(curve.true_positives, prepend=0))
+    recall, precision = curve.recall[first], curve.precision[first]
+    kept = curves.thinned_steps(recall, precision, MAX_CURVE_POINTS)
+    found.append(
+      {
+        "class_index": k,
+        "class_name": evaluation.info.class_names[k],
+        "average_precision": float(ranking.average_precision[k]),
+        "positives": curve.positives,
+        "recall": recall[kept].tolist(),
+        "precision": precision[kept].tolist(),
+      }
+    )
+  return found
+
+
+def _write_predictions(path, examples, evaluation) -> None:
+  arrays = {
+    "image_id": examples.image_id,
+    "label": examples.label,
+    "top5": evaluation.outcomes.top5,
+    "top5_prob": evaluation.outcomes.top5_prob,
+  }
+  if evaluation.probs is not None:
+    arrays["probs"] = evaluation.probs
+  _write_npz(path, **arrays)
+
+
+def _write_npz(path: paths.Folder, **arrays: np.ndarray) -> None:
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  writers.write_atomically(path, buffer.getvalue())
+
+
+def _per_class_csv(tables) -> str:
+  text = io.StringIO()
+  columns = None
+  for info, rows in tables:
+    for index, row in enumerate(rows):
+      row = {
+        "dataset": info.key,
+        "class_index": index,
+        "class_name": info.class_names[index],
+        **row,
+      }
+      if columns is None:
+        columns = csv.DictWriter(text, list(row), lineterminator="\n")
+        columns.writeheader()
+      columns.writerow({k: "" if v is None else v for k, v in row.items()})
+  return text.getvalue()
