@@ -94,5 +94,5 @@ setuptools.setup(
       *("hypothesis", "pytest>=8", "pytest-xdist", "ruff"),
     ],
   },
-  entry_points={"console_scripts": ["imgbench=imgbench.main:run"]},
+  entry_points={"console_scripts": ["imgbench=imgbench.commands:main"]},
 )

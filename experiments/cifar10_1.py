@@ -18,11 +18,13 @@ Source: arXiv 1806.00451.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import pathlib
 from typing import NamedTuple
 
 from absl import flags
 
+from imgbench import commands
 from imgbench.papers import cifar_published
 from imgbench.papers import comparison
 from imgbench.papers import error_ratios
@@ -121,6 +123,9 @@ def _of_model(found: Sequence, dataset: str):
   return column
 
 
+REQUIRED = ("repo", "labels")
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --repo and --labels, and the common flags."""
   flags.DEFINE_string(
@@ -139,7 +144,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   program.define_common_flags(flag_values, _FLAGS)
 
 
-def main(values: flags.FlagValues, output: program.Output) -> None:
+def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   """Prints the tables and adds the files to the output."""
   figures = comparison.read(output, values.published)
   found = cifar.read(
@@ -216,5 +221,8 @@ def write(
     )
 
 
+main = functools.partial(program.run, reproduce)
+
+
 if __name__ == "__main__":
-  program.run(define_flags, main, required=("repo", "labels"))
+  commands.start("paper cifar10-1")

@@ -17,7 +17,6 @@ import importlib
 import pathlib
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import ml_collections
@@ -25,6 +24,7 @@ import ml_collections
 from configs import bench
 from experiments import compile_only_v5e
 from imgbench import cli
+from imgbench import commands
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
@@ -82,6 +82,9 @@ def cases() -> list[Case]:
     Case("wide_resnet28_10", "cifar10_resnet18"),
     Case("whitened", "cifar10_fast", 2000),
   ]
+
+
+REQUIRED = ("out",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -187,5 +190,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=lambda argv: cli.parse_flags(argv, ("out",)))
+  commands.start("compile-only h200")

@@ -18,13 +18,13 @@ import json
 import pathlib
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
 import ml_collections
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import startup
@@ -81,6 +81,9 @@ def cases() -> list[Case]:
   ]
   middle = [Case(model, "v5e:8x8", 4096) for model in models]
   return [*first, *cut, *small, *middle]
+
+
+REQUIRED = ("out",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -233,5 +236,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=lambda argv: cli.parse_flags(argv, ("out",)))
+  commands.start("compile-only v5e")

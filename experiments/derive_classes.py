@@ -17,12 +17,12 @@ import importlib.util
 import io
 import pathlib
 import re
-import sys
 from typing import NamedTuple
 
-from absl import app
 from absl import flags
 
+from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 
 ORGANISM = "n00004475"
@@ -211,6 +211,9 @@ def write_table(
   return f"{output}: {words}"
 
 
+REQUIRED = ("wordnet",)
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "wordnet", None, "Folder with data.noun.", flag_values=flag_values
@@ -228,25 +231,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(argv) -> int:
-  if len(argv) > 1:
-    raise app.UsageError(f"expected flags only, got {argv[1]!r}")
+  del argv
   args = flags.FLAGS
-  try:
-    if not args.wordnet:
-      raise errors.InputError("--wordnet=FOLDER is missing; see --help")
+  with cli.one_line_errors():
     wnids = pathlib.Path(args.wnids) if args.wnids else tfds_wnids_path()
     wordnet, output = pathlib.Path(args.wordnet), pathlib.Path(args.output)
     print(write_table(wordnet, wnids, output))
-  except errors.InputError as error:
-    print(f"imgbench: error: {error}", file=sys.stderr)
-    return errors.EXIT_USAGE
   return errors.EXIT_DONE
 
 
-def run() -> None:
-  define_flags(flags.FLAGS)
-  app.run(main)
-
-
 if __name__ == "__main__":
-  run()
+  commands.start("derive-classes")

@@ -20,11 +20,13 @@ Source: arXiv 2205.04596.
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 import re
 
 from absl import flags
 
+from imgbench import commands
 from imgbench import errors
 from imgbench.papers import comparison
 from imgbench.papers import main_table
@@ -144,6 +146,9 @@ def all_pairs(inputs: Inputs) -> list[mistakes_grids.Pairs]:
   return found
 
 
+REQUIRED = ()
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines what is to be read, and the common flags."""
   flags.DEFINE_string(
@@ -184,7 +189,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def main(values: flags.FlagValues, output: program.Output) -> None:
+def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   """Prints the tables and adds the files to the output."""
   inputs = read(values)
   figures = comparison.read(output, values.published)
@@ -264,5 +269,8 @@ def draw(
     output.figure(f"pairs_{p.source}", p.draw(top))
 
 
+main = functools.partial(program.run, reproduce)
+
+
 if __name__ == "__main__":
-  program.run(define_flags, main)
+  commands.start("paper error-analysis")

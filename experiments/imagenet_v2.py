@@ -15,9 +15,11 @@ Source: arXiv 1902.10811.
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+import functools
 
 from absl import flags
 
+from imgbench import commands
 from imgbench.metrics import summary
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
@@ -37,6 +39,9 @@ METRICS = (TOP1, TOP5)
 BASES = (datasets.VALIDATION, datasets.VALIDATION_20K)
 
 
+REQUIRED = ("repo",)
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --repo and the common flags."""
   flags.DEFINE_string(
@@ -48,7 +53,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   program.define_common_flags(flag_values)
 
 
-def main(values: flags.FlagValues, output: program.Output) -> None:
+def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   """Prints the tables and adds the files to the output."""
   collection = clone.read(
     values.repo, own=values.predictions, allow_reversed=values.allow_reversed
@@ -217,5 +222,8 @@ def subsets_grid(
   )
 
 
+main = functools.partial(program.run, reproduce)
+
+
 if __name__ == "__main__":
-  program.run(define_flags, main, required=("repo",))
+  commands.start("paper imagenet-v2")

@@ -21,10 +21,12 @@ Source: Shankar et al. 2020; "imagenet_m" is of Vasudevan et al. 2022.
 """
 
 from collections.abc import Sequence
+import functools
 import pathlib
 
 from absl import flags
 
+from imgbench import commands
 from imgbench import errors
 from imgbench.metrics import summary
 from imgbench.papers import comparison
@@ -41,6 +43,9 @@ from imgbench.papers.readers import reviews as reviews_lib
 from imgbench.tables import grids
 
 _PICKLES = (".pickle", ".pkl")
+
+
+REQUIRED = ()
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -75,7 +80,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   program.define_common_flags(flag_values)
 
 
-def main(values: flags.FlagValues, output: program.Output) -> None:
+def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   """Prints the tables and adds the files to the output."""
   reviews, study = read_labels(values)
   output.inputs([reviews.path])
@@ -233,5 +238,8 @@ def _statistics(output, reviews, collection, study) -> None:
   print(grids.text(review_statistics.grid(rows)))
 
 
+main = functools.partial(program.run, reproduce)
+
+
 if __name__ == "__main__":
-  program.run(define_flags, main)
+  commands.start("paper multilabel")

@@ -16,10 +16,12 @@ Source: arXiv 2006.07159.
 """
 
 from collections.abc import Sequence
+import functools
 import pathlib
 
 from absl import flags
 
+from imgbench import commands
 from imgbench.metrics import summary
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
@@ -41,6 +43,9 @@ CLASS_MEAN = "real_accuracy.class_mean"
 AXES = ((TOP1, REAL), (TOP5, REAL_TOP5))
 
 
+REQUIRED = ("repo", "real")
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --repo, --real and the common flags."""
   flags.DEFINE_string(
@@ -58,7 +63,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   program.define_common_flags(flag_values)
 
 
-def main(values: flags.FlagValues, output: program.Output) -> None:
+def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   """Prints the tables and adds the files to the output."""
   collection = clone.read(
     values.repo,
@@ -175,5 +180,8 @@ def _short(metric: str) -> str:
   return grids.metric_title(metric).removesuffix(" accuracy")
 
 
+main = functools.partial(program.run, reproduce)
+
+
 if __name__ == "__main__":
-  program.run(define_flags, main, required=("repo", "real"))
+  commands.start("paper real-labels")

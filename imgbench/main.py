@@ -8,12 +8,12 @@ overridden with --config.section.key=value. Exit codes: 0 done, 1 failed, 2 bad
 input, 75 stopped after saving.
 """
 
-import functools
-
-from absl import app
 from absl import flags
 
 from imgbench import cli
+from imgbench import commands
+
+REQUIRED = ("config", "workdir")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -80,12 +80,5 @@ def main(argv: list[str]) -> None:
     print(terminal.terminal_table(results, config.evaluation.alpha))
 
 
-def run() -> None:
-  """The console script `imgbench`."""
-  define_flags(flags.FLAGS)
-  parse = functools.partial(cli.parse_flags, required=("config", "workdir"))
-  app.run(main, flags_parser=parse)
-
-
 if __name__ == "__main__":
-  run()
+  commands.start("train")

@@ -19,11 +19,11 @@ import io
 import pathlib
 import textwrap
 
-from absl import app
 from absl import flags
 import numpy as np
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench import paths
 from imgbench import registry
@@ -333,6 +333,9 @@ def csv_text(
   return text.getvalue()
 
 
+REQUIRED = ("workdir", "dataset", "class")
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --workdir, --dataset, --class, the three rules, --alpha, --csv."""
   text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
@@ -383,13 +386,5 @@ def _write(path: str, text: str) -> None:
     ) from error
 
 
-def run() -> None:
-  """The program."""
-  define_flags(flags.FLAGS)
-  required = ("workdir", "dataset", "class")
-  parse = functools.partial(cli.parse_flags, required=required)
-  app.run(main, flags_parser=parse)
-
-
 if __name__ == "__main__":
-  run()
+  commands.start("operating-points")

@@ -102,7 +102,7 @@ def test_runs_anywhere_and_prints_the_table(tmp_path):
   """From another folder, with a config that imports its neighbours."""
   result = subprocess.run(
     [
-      *(sys.executable, "-c", "import imgbench.main as m; m.run()"),
+      *(sys.executable, "-c", "from imgbench import commands as c; c.main()"),
       TINY,
       f"--workdir={tmp_path / 'run'}",
       "--config.steps.total=2 steps",

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import importlib.metadata
 import json
 import os
@@ -28,7 +27,6 @@ import time
 from typing import Any
 from typing import TextIO
 
-from absl import app
 from absl import flags
 import jax
 
@@ -36,6 +34,7 @@ from experiments.accelerator import kit as kit_lib
 from experiments.accelerator import output
 from experiments.accelerator import stages as stages_lib
 from imgbench import cli
+from imgbench import commands
 from imgbench import environment
 from imgbench import errors
 from imgbench import run_files
@@ -61,6 +60,9 @@ _GPU_FIELDS = (
   *("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem"),
   *("power.limit", "temperature.gpu", "persistence_mode", "ecc.mode.current"),
 )
+
+
+REQUIRED = ("out",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -410,8 +412,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(
-    lambda argv: sys.exit(main(argv)),
-    flags_parser=functools.partial(cli.parse_flags, required=("out",)),
-  )
+  commands.start("accelerator")

@@ -18,13 +18,13 @@ import signal
 import statistics
 from typing import Any
 
-from absl import app
 from absl import flags
 
 from experiments.accelerator import airbench
 from experiments.accelerator import turns
 import imgbench
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench import timing
 from imgbench.bench import exchange
@@ -53,6 +53,9 @@ _STOPPED = "ended by SIGTERM"
 
 class Stopped(Exception):
   """SIGTERM came."""
+
+
+REQUIRED = ("out",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -258,5 +261,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=lambda argv: cli.parse_flags(argv, ("out",)))
+  commands.start("accelerator cifar")

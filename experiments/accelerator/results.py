@@ -7,12 +7,10 @@ Exit codes: 0 done, 2 a folder that does not hold what it should.
 """
 
 from collections.abc import Sequence
-import functools
 import json
 import pathlib
 from typing import Any
 
-from absl import app
 from absl import flags
 
 from experiments import compile_only_v5e
@@ -20,6 +18,7 @@ from experiments.accelerator import measurements
 from experiments.accelerator import output
 from experiments.accelerator import stages
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench.bench import rows
 from imgbench.tables import grids
@@ -27,6 +26,9 @@ from imgbench.tables import grids
 FOLDER = stages.ROOT / "experiments" / "results"
 BEGIN, END = "<!-- accelerators -->\n", compile_only_v5e.END
 NONE = "No accelerator has been measured yet.\n"
+
+
+REQUIRED = ()
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -131,5 +133,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=functools.partial(cli.parse_flags, required=()))
+  commands.start("accelerator results")

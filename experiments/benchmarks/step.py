@@ -21,12 +21,12 @@ import subprocess
 import sys
 import tempfile
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
@@ -39,6 +39,8 @@ from imgbench.bench import record
 from imgbench.train import interrupts
 from imgbench.train import loop
 from imgbench.train import setup
+
+REQUIRED = ("config",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -278,5 +280,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=cli.parse_flags)
+  commands.start("bench step")

@@ -10,20 +10,19 @@ compares those of two folders. Exit codes: 0 done, 1 failed, 2 bad input, 75
 stopped.
 """
 
-import functools
 import pathlib
 import shlex
 import signal
 import sys
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
 import tqdm
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import run_files
@@ -44,6 +43,9 @@ _MACHINE = (
   *("driver", "keeps_memory", "versions", "python", "xla_flags"),
   *("imgbench", "commit"),
 )
+
+
+REQUIRED = ("config", "out")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -263,8 +265,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(
-    main,
-    flags_parser=functools.partial(cli.parse_flags, required=("config", "out")),
-  )
+  commands.start("bench")

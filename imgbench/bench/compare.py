@@ -22,15 +22,14 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import pathlib
-import sys
 import tempfile
 from typing import Any
 
-from absl import app
 from absl import flags
 import jax
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench import writers
 from imgbench.bench import comparison
@@ -239,12 +238,6 @@ def _measured(values, stack: contextlib.ExitStack) -> Sequence[pathlib.Path]:
   return paired.measure(values.config, values.paired, pathlib.Path(out))
 
 
-def run() -> None:
-  """The program."""
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=parse_flags)
-
-
 def parse_flags(argv: list[str]) -> list[str]:
   """Returns the program's name and the folders; bad flags end with 2."""
   if any(arg.lstrip("-").partition("=")[0] == "paired" for arg in argv[1:]):
@@ -256,4 +249,4 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-  sys.exit(run())
+  commands.start("bench compare")

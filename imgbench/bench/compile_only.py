@@ -25,12 +25,12 @@ import pathlib
 import re
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
@@ -54,6 +54,9 @@ _NO_TPU_HERE = {
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_ACCELERATOR_TYPE": "v5litepod-8",
 }
+
+
+REQUIRED = ("config", "topology")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -358,8 +361,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(
-    main,
-    flags_parser=lambda argv: cli.parse_flags(argv, ("config", "topology")),
-  )
+  commands.start("bench compile-only")

@@ -17,8 +17,8 @@ round. Beside the times stand what devices send by the compiled program and what
 they need to (imgbench.bench.hlo.need), and the program's memory.
 
 collectives_ms is the time of the same collectives one after the other with
-nothing beside them (imgbench.bench.hlo.replay): what they add to a step at most,
-where the compiler lets them run beside other work less.
+nothing beside them (imgbench.bench.hlo.replay): what they add to a step at
+most, where the compiler lets them run beside other work less.
 
 CPU devices share the cores of the machine: with more devices than cores each
 step is the same work on the same cores, and weak efficiency falls to cores /
@@ -32,7 +32,6 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
@@ -40,6 +39,7 @@ import ml_collections
 import numpy as np
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
@@ -81,6 +81,9 @@ class Case:
     """Equal for cases that are one program; one device is under jit."""
     strategy = self.strategy if self.devices > 1 else "jit"
     return strategy, self.devices, self.global_batch_size
+
+
+REQUIRED = ("config",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -350,5 +353,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=cli.parse_flags)
+  commands.start("bench scaling")

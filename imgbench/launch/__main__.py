@@ -24,12 +24,12 @@ import shlex
 import signal
 import sys
 
-from absl import app
 from absl import flags
 import jax
 from ml_collections import config_flags
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench import registry
 from imgbench.launch import locks
@@ -55,22 +55,25 @@ def executor_module(name: str):
 
 
 def define_flags(
-  flag_values: flags.FlagValues, action: str = RUN, executor: str = "local"
+  flag_values: flags.FlagValues, action: str = "", executor: str = "local"
 ) -> None:
   """Defines the flags of an action.
 
   Args:
     flag_values: where.
-    action: RUN or one of ACTIONS.
+    action: RUN or one of ACTIONS; empty: as the command line says, with the
+      executor.
     executor: whose flags are defined with them.
   """
+  if not action:
+    action, argv = split_action(sys.argv)
+    try:
+      executor = _executor(argv, action)
+    except (errors.InputError, flags.Error) as error:
+      cli.fail(str(error), errors.EXIT_USAGE)
   text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
   text("sweep_dir", None, "Folder of the sweep, with one folder for each run.")
-  before = set(flag_values)
   executor_module(executor).define_flags(flag_values)
-  # Else --help tells of this module's flags alone.
-  for name in sorted(set(flag_values) - before):
-    flags.declare_key_flag(name, flag_values=flag_values)
   if action != RUN:
     return
   cli.define_config_flag(flag_values)
@@ -163,9 +166,23 @@ def _is_busy(unit: units.Unit) -> bool:
   return queued and bool(status.job)
 
 
-def main(argv: list[str], action: str = RUN) -> int:
-  """Does what the flags ask for; returns the exit code."""
-  del argv
+def split_action(argv: list[str]) -> tuple[str, list[str]]:
+  """Returns the action of a command line, and the line without it."""
+  if argv[1:2] and argv[1] in ACTIONS:
+    return argv[1], [argv[0], *argv[2:]]
+  return RUN, argv
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags of an action; returns the program's name and it."""
+  action, argv = split_action(argv)
+  required = ("config", "sweep_dir") if action == RUN else ("sweep_dir",)
+  return [*cli.parse_flags(argv, required=required), action]
+
+
+def main(argv: list[str]) -> int:
+  """Does what action and flags ask for; returns the exit code."""
+  action = argv[1]
   values = flags.FLAGS
   cli.show_log()
   # The accelerators are for the runs.
@@ -201,27 +218,5 @@ def _executor(argv: list[str], action: str) -> str:
   return units.read(sweep_dir).executor if sweep_dir else "local"
 
 
-def run(argv: list[str]) -> None:
-  """The program.
-
-  Args:
-    argv: as sys.argv.
-  """
-  action = argv[1] if argv[1:2] and argv[1] in ACTIONS else RUN
-  if action != RUN:
-    argv = [argv[0], *argv[2:]]
-  try:
-    executor = _executor(argv, action)
-    define_flags(flags.FLAGS, action, executor)
-  except (errors.InputError, flags.Error) as error:
-    cli.fail(str(error), errors.EXIT_USAGE)
-  required = ("config", "sweep_dir") if action == RUN else ("sweep_dir",)
-  app.run(
-    functools.partial(main, action=action),
-    argv=argv,
-    flags_parser=functools.partial(cli.parse_flags, required=required),
-  )
-
-
 if __name__ == "__main__":
-  run(sys.argv)
+  commands.start("sweep")

@@ -16,7 +16,6 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import numpy as np
@@ -250,42 +249,28 @@ def _sha256(path: pathlib.Path) -> str:
     ) from error
 
 
-def run(
-  define_flags: Callable[[flags.FlagValues], None],
-  main: Callable[[flags.FlagValues, Output], None],
-  required: tuple[str, ...] = (),
-) -> None:
-  """The program of a script: parses flags, runs `main`, writes the output.
-
-  Exit codes: 0 done, 1 failed, 2 bad input, said in one line.
+def run(reproduce: Callable[[flags.FlagValues, Output], None], argv) -> int:
+  """Runs a script, writes its files and prints its tables.
 
   Args:
-    define_flags: defines the script's flags, the common ones among them.
-    main: called with the flags and where to write to.
-    required: flags that must have a value.
+    reproduce: called with the flags and where to write to.
+    argv: what is not a flag, the program's name.
+
+  Returns:
+    The exit code.
   """
+  del argv
   values = flags.FLAGS
-  before = set(values)
-  define_flags(values)
-  for name in sorted(set(values) - before):
-    # --help lists them, whichever module has defined them.
-    values.register_key_flag_for_module(sys.argv[0], values[name])
-
-  def guarded(argv: list[str]) -> int:
-    del argv
-    if not values["verbosity"].present:
-      # Libraries tell much that is nothing to a reader of tables.
-      logging.set_verbosity(logging.WARNING)
-    told = io.StringIO()
-    with cli.one_line_errors(), contextlib.redirect_stdout(told):
-      output = Output(pathlib.Path(values.out) if values.out else None)
-      main(values, output)
-      output.close()
-    _print(told.getvalue())
-    return errors.EXIT_DONE
-
-  parse = functools.partial(cli.parse_flags, required=required)
-  app.run(guarded, flags_parser=parse)
+  if not values["verbosity"].present:
+    # Libraries tell much that is nothing to a reader of tables.
+    logging.set_verbosity(logging.WARNING)
+  told = io.StringIO()
+  with cli.one_line_errors(), contextlib.redirect_stdout(told):
+    output = Output(pathlib.Path(values.out) if values.out else None)
+    reproduce(values, output)
+    output.close()
+  _print(told.getvalue())
+  return errors.EXIT_DONE
 
 
 def _print(text: str) -> None:

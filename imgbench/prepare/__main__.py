@@ -12,17 +12,16 @@ TensorFlow: pip install "imgbench[prepare]".
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import importlib.util
 import os
 import pathlib
 import shutil
 
-from absl import app
 from absl import flags
 from absl import logging
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench import registry
 from imgbench.data import tfds_folder
@@ -196,6 +195,9 @@ def _given(annotations, names: Sequence[str]) -> Mapping[str, pathlib.Path]:
   return {files.ANNOTATIONS: path}
 
 
+REQUIRED = ("dataset", "data_dir")
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --dataset, --data_dir, --manual_dir, --annotations and the rest."""
   for name, text in (
@@ -241,12 +243,5 @@ def main(argv: list[str]) -> None:
       ) from None
 
 
-def run() -> None:
-  """The program."""
-  define_flags(flags.FLAGS)
-  parse = functools.partial(cli.parse_flags, required=("dataset", "data_dir"))
-  app.run(main, flags_parser=parse)
-
-
 if __name__ == "__main__":
-  run()
+  commands.start("prepare")

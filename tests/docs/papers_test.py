@@ -27,7 +27,7 @@ TEXT = ROOT.joinpath("docs/papers.md").read_text()
 SCRIPTS = sorted(
   path.stem
   for path in ROOT.joinpath("experiments").glob("*.py")
-  if "program.run(" in path.read_text()
+  if "program.run, reproduce" in path.read_text()
 )
 COLUMNS = {
   "table.csv": main_table.COLUMNS,

@@ -12,7 +12,7 @@ from tests.train import processes
 
 
 def main(module, out, *args):
-  """Runs a script's main and writes its files.
+  """Runs a script and writes its files.
 
   Args:
     module: of `experiments`.
@@ -23,7 +23,7 @@ def main(module, out, *args):
   module.define_flags(values)
   values([module.__name__, *map(str, args)])
   output = program.Output(None if out is None else pathlib.Path(out))
-  module.main(values, output)
+  module.reproduce(values, output)
   output.close()
 
 

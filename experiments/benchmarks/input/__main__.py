@@ -42,7 +42,6 @@ import tempfile
 import time
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
@@ -52,6 +51,7 @@ from experiments.benchmarks.input import ours
 from experiments.benchmarks.input import peers as input_peers
 from experiments.benchmarks.input import rounds as input_rounds
 from imgbench import cli
+from imgbench import commands
 from imgbench import environment
 from imgbench import errors
 from imgbench import startup
@@ -77,6 +77,9 @@ _DECODED = 150  # images of one round of the decoders
 # Ours less theirs, mean of absolute values over a batch of centre crops. Boxes
 # of whole pixels and resizing without antialias make more of it than decoders.
 _MOST_DIFFERENT = 12.0
+
+
+REQUIRED = ("data_dir",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -394,8 +397,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(
-    main,
-    flags_parser=functools.partial(cli.parse_flags, required=("data_dir",)),
-  )
+  commands.start("bench input")

@@ -19,11 +19,9 @@ where the machine is noisy.
 
 from collections.abc import Callable
 from collections.abc import Mapping
-import functools
 import pathlib
 from typing import Any
 
-from absl import app
 from absl import flags
 from absl import logging
 import jax
@@ -32,6 +30,7 @@ import numpy as np
 
 from experiments.benchmarks.metric_kernels import peers
 from imgbench import cli
+from imgbench import commands
 from imgbench import environment
 from imgbench import errors
 from imgbench import models
@@ -45,6 +44,9 @@ from imgbench.metrics import stream
 
 FLOOR = "floor"
 _WARM_S = 0.2
+
+
+REQUIRED = ()
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -360,5 +362,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=functools.partial(cli.parse_flags, required=()))
+  commands.start("bench metrics")

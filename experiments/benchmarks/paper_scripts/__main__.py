@@ -18,12 +18,12 @@ import sys
 import tempfile
 from typing import NamedTuple
 
-from absl import app
 from absl import flags
 from absl import logging
 
 from experiments.benchmarks.paper_scripts import clone
 from imgbench import cli
+from imgbench import commands
 from imgbench import environment
 from imgbench import errors
 from imgbench import startup
@@ -36,6 +36,9 @@ SCRIPTS = {
   "real_labels": {"real": "real.json"},
   "multilabel": {"annotations": "annotations.json"},
 }
+
+
+REQUIRED = ()
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -159,11 +162,5 @@ def main(argv: list[str]) -> None:
     record.write(pathlib.Path(values.out), rows, facts, environment.collect())
 
 
-def run() -> None:
-  """The program."""
-  define_flags(flags.FLAGS)
-  app.run(main, flags_parser=lambda argv: cli.parse_flags(argv, required=()))
-
-
 if __name__ == "__main__":
-  run()
+  commands.start("bench papers")

@@ -12,12 +12,12 @@ import functools
 from importlib import resources
 import pathlib
 import string
-import sys
 
-from absl import app
+from absl import flags
 
 import imgbench
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench import writers
 from imgbench.bench import compare
@@ -344,6 +344,14 @@ def _setup(folder: rows.Folder) -> str:
   return "\n".join(parts)
 
 
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """There are none; the folder is a positional argument."""
+  del flag_values
+
+
+parse_flags = compare.parse_flags
+
+
 def main(argv: list[str]) -> int:
   """Writes the page and prints where it is."""
   with cli.one_line_errors():
@@ -355,10 +363,5 @@ def main(argv: list[str]) -> int:
   return errors.EXIT_DONE
 
 
-def run() -> None:
-  """The program."""
-  app.run(main, flags_parser=compare.parse_flags)
-
-
 if __name__ == "__main__":
-  sys.exit(run())
+  commands.start("bench report")

@@ -17,10 +17,10 @@ import logging as python_logging
 import sys
 import time
 
-from absl import app
 from absl import flags
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench import paths
 from imgbench import writers
@@ -135,6 +135,9 @@ def _latex(table: Table) -> str:
   )
 
 
+REQUIRED = ("sweep_dir",)
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --sweep_dir, --metrics, --seed_keys, --out, --watch."""
   text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
@@ -202,12 +205,5 @@ def main(argv: list[str]) -> int:
   return errors.EXIT_DONE
 
 
-def run() -> None:
-  """The program."""
-  define_flags(flags.FLAGS)
-  parse = functools.partial(cli.parse_flags, required=("sweep_dir",))
-  app.run(main, flags_parser=parse)
-
-
 if __name__ == "__main__":
-  run()
+  commands.start("sweep table")

@@ -18,10 +18,10 @@ import pathlib
 import re
 import tarfile
 
-from absl import app
 from absl import flags
 
 from imgbench import cli
+from imgbench import commands
 from imgbench import errors
 from imgbench.data import synthetic
 from imgbench.labels import classes
@@ -216,6 +216,9 @@ def write(
     part.rename(out / name)
 
 
+REQUIRED = ("out",)
+
+
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --out, what is drawn, and how much of it."""
   flags.DEFINE_string(
@@ -277,12 +280,5 @@ def main(argv: list[str]) -> None:
     print(f"{path.stat().st_size:>12,}  {path}")
 
 
-def run() -> None:
-  """The program."""
-  define_flags(flags.FLAGS)
-  parse = functools.partial(cli.parse_flags, required=("out",))
-  app.run(main, flags_parser=parse)
-
-
 if __name__ == "__main__":
-  run()
+  commands.start("fake-imagenet")

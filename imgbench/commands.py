@@ -1,0 +1,229 @@
+"""The command table: each program has a name, a module and one line of help.
+
+`imgbench NAME ...` and `python -m MODULE ...` start a program by `start`. A
+program's module has
+
+  define_flags(flag_values)   defines its flags
+  main(argv) -> code or None  runs it; argv holds what is not a flag
+  REQUIRED                    names of the flags that must have a value
+
+and, where it takes more than flags, `parse_flags(argv)` in place of REQUIRED.
+This module imports neither JAX nor NumPy, so that the help appears at once.
+"""
+
+import dataclasses
+import functools
+import importlib
+import sys
+
+from absl import app
+from absl import flags
+
+from imgbench import errors
+from imgbench import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A program.
+
+  Attributes:
+    name: as the command line has it, one or two words.
+    module: its module.
+    help: what it does, in one line.
+  """
+
+  name: str
+  module: str
+  help: str
+
+
+DEFAULT = "train"
+COMMANDS = {
+  command.name: command
+  for command in (
+    Command(DEFAULT, "imgbench.main", "Train a model and evaluate it."),
+    Command(
+      "report", "imgbench.report.__main__", "Write a run's report again."
+    ),
+    Command(
+      "operating-points",
+      "imgbench.operating_points",
+      "Precision and recall of a class at a threshold.",
+    ),
+    Command(
+      "bench", "imgbench.bench.__main__", "Benchmark models on this machine."
+    ),
+    Command(
+      "bench report",
+      "imgbench.bench.pages.html_report",
+      "Write the page of a benchmark's rows.",
+    ),
+    Command(
+      "bench compare",
+      "imgbench.bench.compare",
+      "Compare two benchmarks and find regressions.",
+    ),
+    Command(
+      "bench scaling",
+      "imgbench.bench.scaling",
+      "Weak and strong scaling over devices.",
+    ),
+    Command(
+      "bench compile-only",
+      "imgbench.bench.compile_only",
+      "Compile a config for an absent accelerator.",
+    ),
+    Command(
+      "bench input",
+      "experiments.benchmarks.input.__main__",
+      "Speed of the input path beside other loaders.",
+    ),
+    Command(
+      "bench metrics",
+      "experiments.benchmarks.metric_kernels.__main__",
+      "Speed of the metric kernels beside other libraries.",
+    ),
+    Command(
+      "bench step",
+      "experiments.benchmarks.step",
+      "Speed of a config's training step and start.",
+    ),
+    Command(
+      "bench papers",
+      "experiments.benchmarks.paper_scripts.__main__",
+      "Time and memory of the paper scripts.",
+    ),
+    Command("sweep", "imgbench.launch.__main__", "Run a sweep of a config."),
+    Command(
+      "sweep table",
+      "imgbench.launch.table.__main__",
+      "Table of a sweep's runs.",
+    ),
+    Command(
+      "prepare", "imgbench.prepare.__main__", "Prepare data sets with TFDS."
+    ),
+    Command(
+      "fake-imagenet",
+      "imgbench.prepare.fake_imagenet.__main__",
+      "Write small synthetic files laid out as ImageNet's.",
+    ),
+    Command(
+      "paper cifar10-1",
+      "experiments.cifar10_1",
+      "Tables of Do CIFAR-10 classifiers generalize to CIFAR-10?",
+    ),
+    Command(
+      "paper imagenet-v2",
+      "experiments.imagenet_v2",
+      "Tables of Do ImageNet classifiers generalize to ImageNet?",
+    ),
+    Command(
+      "paper multilabel",
+      "experiments.multilabel",
+      "Tables of Evaluating machine accuracy on ImageNet.",
+    ),
+    Command(
+      "paper real-labels",
+      "experiments.real_labels",
+      "Tables of Are we done with ImageNet?",
+    ),
+    Command(
+      "paper error-analysis",
+      "experiments.error_analysis",
+      "Tables of When does dough become a bagel?",
+    ),
+    Command(
+      "accelerator",
+      "experiments.accelerator.__main__",
+      "Run the accelerator suite.",
+    ),
+    Command(
+      "accelerator cifar",
+      "experiments.accelerator.cifar",
+      "Time to accuracy on CIFAR-10 beside airbench.",
+    ),
+    Command(
+      "accelerator results",
+      "experiments.accelerator.results",
+      "Check the suite's results and list them in the README.",
+    ),
+    Command(
+      "compile-only h200",
+      "experiments.compile_only_h200",
+      "Kernels and bytes of steps compiled for an H200.",
+    ),
+    Command(
+      "compile-only v5e",
+      "experiments.compile_only_v5e",
+      "Bytes that steps compiled for TPU v5e pods send.",
+    ),
+    Command("size", "experiments.benchmarks.size", "Code lines per folder."),
+    Command(
+      "derive-classes",
+      "experiments.derive_classes",
+      "Derive the table of ImageNet's classes from WordNet.",
+    ),
+  )
+}
+
+
+def start(name: str) -> None:
+  """Runs a program on `sys.argv` and ends the process with its exit code."""
+  module = _module(COMMANDS[name].module)
+  from imgbench import cli
+
+  before = set(flags.FLAGS)
+  module.define_flags(flags.FLAGS)
+  for flag in sorted(set(flags.FLAGS) - before):
+    # --help lists the flags of this module alone, whoever defined them.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
+  parse = getattr(module, "parse_flags", None) or functools.partial(
+    cli.parse_flags, required=module.REQUIRED
+  )
+  app.run(module.main, flags_parser=parse)
+
+
+def _module(name: str):
+  """Returns the module, which may be the one that Python runs as a program."""
+  spec = getattr(sys.modules["__main__"], "__spec__", None)
+  if spec is not None and spec.name == name:
+    return sys.modules["__main__"]
+  return importlib.import_module(name)
+
+
+def main() -> None:
+  """The console script `imgbench`: NAME and its flags; without NAME, train."""
+  words = sys.argv[1:3]
+  if words[:1] in (["--help"], ["-h"], ["help"]):
+    print(usage())
+    return
+  for count in (2, 1):
+    name = " ".join(words[:count])
+    if name in COMMANDS:
+      # Logs and results name the command as the user typed it.
+      sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[1 + len(name.split()) :]]
+      start(name)
+      return
+  if words and not words[0].startswith("-"):
+    near = registry.near_names(words[0], COMMANDS)
+    print(
+      f"imgbench: error: {words[0]}: unknown command; {near}", file=sys.stderr
+    )
+    sys.exit(errors.EXIT_USAGE)
+  start(DEFAULT)
+
+
+def usage() -> str:
+  """Returns the command table for people to read."""
+  width = max(map(len, COMMANDS))
+  lines = [f"  {c.name:{width}}  {c.help}" for c in COMMANDS.values()]
+  return "\n".join(
+    [
+      "usage: imgbench COMMAND [flags]; without COMMAND: train",
+      "",
+      *lines,
+      "",
+      "imgbench COMMAND --help lists the flags of a command.",
+    ]
+  )

@@ -1,0 +1,149 @@
+"""Tests of the command table: what starts, by which names, how soon."""
+
+import ast
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+
+from absl import flags
+import pytest
+
+import imgbench
+from imgbench import commands
+from imgbench import errors
+from tests.train import processes
+
+ROOT = pathlib.Path(imgbench.__file__).parents[1]
+# Started by other programs, or without imgbench in the environment.
+WORKERS = {
+  "experiments.accelerator.airbench",
+  "experiments.accelerator.cifar_worker",
+  "experiments.accelerator.kit",
+  "experiments.benchmarks.input.ours",
+  "imgbench.bench.torch_peer",
+  "imgbench.bench.worker",
+  "imgbench.launch.local.child",
+}
+
+
+def imgbench_command(*args: str) -> subprocess.CompletedProcess:
+  """Runs the console script."""
+  return subprocess.run(
+    [
+      *(sys.executable, "-c", "from imgbench import commands as c; c.main()"),
+      *args,
+    ],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=ROOT,
+  )
+
+
+def started_by(path: pathlib.Path) -> list[str]:
+  """Names of commands that a file starts when Python runs it."""
+  return [
+    node.args[0].value
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Call)
+    and ast.unparse(node.func) == "commands.start"
+    and isinstance(node.args[0], ast.Constant)
+  ]
+
+
+def module_path(name: str) -> pathlib.Path:
+  """The file that `python -m name` runs."""
+  path = ROOT / name.replace(".", "/")
+  if path.is_dir():
+    return path / "__main__.py"
+  return path.with_suffix(".py")
+
+
+@pytest.mark.parametrize("name", sorted(commands.COMMANDS))
+def test_every_command_has_its_parts(name, monkeypatch):
+  command = commands.COMMANDS[name]
+  monkeypatch.setattr(sys, "argv", [name])
+  module = importlib.import_module(command.module)
+  values = flags.FlagValues()
+  module.define_flags(values)
+  assert callable(module.main)
+  if not hasattr(module, "parse_flags"):
+    assert set(module.REQUIRED) <= set(values)
+  assert started_by(module_path(command.module)) == [name]
+  assert len(command.help) <= 60
+
+
+def test_every_program_is_in_the_table():
+  """Only workers have entry code of their own."""
+  found = set()
+  for folder in ("imgbench", "experiments"):
+    for path in ROOT.joinpath(folder).rglob("*.py"):
+      if '__name__ == "__main__"' in path.read_text() and not started_by(path):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found.add(".".join(parts))
+  assert found == WORKERS
+
+
+def test_documented_modules_start_a_command():
+  texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile"]
+  texts += sorted(ROOT.joinpath("docs").glob("*.md"))
+  texts += sorted(ROOT.joinpath("configs").glob("*.py"))
+  names = set()
+  for path in texts:
+    # The tests' own programs are not the product's.
+    pattern = r"-m ((?:imgbench|experiments)[\w.]*)"
+    names |= {
+      found.rstrip(".") for found in re.findall(pattern, path.read_text())
+    }
+  assert len(names) > 20
+  for name in sorted(names):
+    assert len(started_by(module_path(name))) == 1, name
+
+
+def test_help_lists_the_commands_and_imports_little():
+  code = (
+    "import sys\nfrom imgbench import commands\n"
+    "sys.argv = ['imgbench', '--help']\ncommands.main()\n"
+    "assert not {'jax', 'numpy'} & set(sys.modules)"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env=processes.environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  listed = re.findall(r"^  (\S+(?: \S+)?)  ", done.stdout, re.MULTILINE)
+  assert listed == list(commands.COMMANDS)
+
+
+def test_a_command_of_two_words_gets_its_own_flags():
+  done = imgbench_command("bench", "compare", "--help")
+  assert "--tolerance:" in done.stdout
+  assert "--workdir:" not in done.stdout
+
+
+def test_positional_arguments_reach_the_command():
+  folder = ROOT / "experiments/results/cpu_2_cores/bench_quick"
+  done = imgbench_command("bench", "compare", str(folder), str(folder))
+  assert done.returncode == errors.EXIT_DONE, done.stderr
+  done = imgbench_command("bench", "compare", str(folder))
+  assert done.returncode == errors.EXIT_USAGE
+
+
+@pytest.mark.parametrize("args", [["trian"], ["paper", "v2"]])
+def test_unknown_commands_are_refused_in_one_line(args):
+  done = imgbench_command(*args)
+  assert done.returncode == errors.EXIT_USAGE
+  assert len(done.stderr.splitlines()) == 1
+  assert args[0] in done.stderr
+
+
+def test_without_a_name_it_trains():
+  done = imgbench_command("--config=configs/tiny.py")
+  assert done.returncode == errors.EXIT_USAGE
+  assert "--workdir" in done.stderr
