@@ -9,71 +9,108 @@ import sys
 import pytest
 
 import imgbench
+from imgbench import commands
 from tests.train import processes
 
 ROOT = pathlib.Path(imgbench.__file__).parent
+REPOSITORY = ROOT.parent
+# Modules that start a program under the path that it had before it moved.
+MOVED = {
+  "imgbench/bench/input.py",
+  "imgbench/bench/metrics.py",
+  "imgbench/bench/report.py",
+  "imgbench/bench/step.py",
+  "imgbench/bench/testbed.py",
+  "imgbench/data/fake_imagenet.py",
+  "imgbench/data/prepare.py",
+  "imgbench/labels/derive_classes.py",
+}
+FILES = [
+  path
+  for folder in ("imgbench", "experiments")
+  for path in sorted(REPOSITORY.joinpath(folder).rglob("*.py"))
+  if str(path.relative_to(REPOSITORY)) not in MOVED
+]
 MODULES = sorted(
   module.name
   for module in pkgutil.walk_packages([str(ROOT)], "imgbench.")
   # The latter is a library that ctypes loads.
   if not module.name.endswith(("__main__", "_turbo"))
 )
-# Package or module -> what of the project it may import.
-LEAVES = {"errors", "registry"}
-ALLOWED = {
-  "metrics": LEAVES | {"metrics", "labels"},
-  "labels": LEAVES | {"labels"},
-  "losses": LEAVES,
-  "models": LEAVES | {"models"},
-  "optim": LEAVES,
-  "parallel": LEAVES | {"parallel", "timing"},
-  # Its programs, prepare and fake_imagenet, parse flags.
-  "data": LEAVES | {"data", "labels", "cli", "parallel"},
-  "evaluators": LEAVES | {"evaluators", "metrics", "parallel", "data"},
-  "report": LEAVES | {"report", "cli", "paths", "writers", "run_files"},
-  # Of bench it is the environment, see below.
-  "testbed": LEAVES
-  | {"testbed", "metrics", "labels", "report", "cli", "writers", "bench"},
-  "timing": set(),
-  "bench/environment": set(),
-}
+# Packages and top-level modules, the lowest first: each imports itself and
+# those of the lines above.
+LAYERS = (
+  {"errors", "timing", "host_memory", "environment", "cache", "losses"},
+  {"living", "peaks", "registry", "paths"},
+  {"config_utils", "labels", "models", "optim", "parallel", "writers"},
+  {"bucket_lock", "checkpoints", "cli", "metrics", "scenes"},
+  {"commands", "data", "run_files", "tables"},
+  {"evaluators", "papers", "prepare", "report"},
+  {"train"},
+  {"startup"},
+  {"bench", "launch", "main", "operating_points"},
+  {"experiments"},
+)
+
+
+def part(module: str) -> str:
+  """The package or top-level module that a module belongs to."""
+  names = module.split(".")
+  return names[0] if names[0] != "imgbench" or not names[1:] else names[1]
 
 
 def imported(path: pathlib.Path) -> set[str]:
-  """First parts, below imgbench, of what a file imports."""
+  """Parts of the project that a file imports, inside functions too."""
   found = set()
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.ImportFrom) and node.module:
       if node.module == "imgbench":
         found |= {alias.name for alias in node.names}
-      elif node.module.startswith("imgbench."):
-        found.add(node.module.split(".")[1])
+      else:
+        found.add(part(node.module))
     elif isinstance(node, ast.Import):
-      names = [a.name for a in node.names if a.name.startswith("imgbench")]
-      found |= {(name.split(".") + [name])[1] for name in names}
-  return found - {"imgbench"}
+      found |= {part(alias.name) for alias in node.names}
+  return found & set().union(*LAYERS)
 
 
-@pytest.mark.parametrize("part", sorted(ALLOWED))
-def test_imports_point_one_way(part):
-  path = ROOT / part
-  files = path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
-  for file in files:
-    assert imported(file) <= ALLOWED[part], file
+def own_part(path: pathlib.Path) -> str:
+  names = path.relative_to(REPOSITORY).with_suffix("").parts
+  return part(".".join(names))
 
 
-def test_nothing_imports_the_programs():
-  """But the environment, which every run writes down, and what main needs."""
-  for file in ROOT.rglob("*.py"):
-    if file.parent.name == "bench":
-      continue
-    for node in ast.walk(ast.parse(file.read_text())):
-      if isinstance(node, ast.ImportFrom) and node.module == "imgbench.bench":
-        allowed = ["mfu"] if file.name == "main.py" else ["environment"]
-        assert [alias.name for alias in node.names] == allowed, file
-    programs = {"main", "experiments"}
-    programs |= set() if file.parent.name == "launch" else {"launch"}
-    assert not imported(file) & programs, file
+def test_every_part_is_in_one_layer():
+  listed = [name for layer in LAYERS for name in layer]
+  assert len(listed) == len(set(listed))
+  # The package's own __init__ holds its version.
+  assert {own_part(path) for path in FILES} - {"__init__"} == set(listed)
+
+
+@pytest.mark.parametrize("level", range(len(LAYERS)))
+def test_layers_import_only_lower_ones(level):
+  below = set().union(*LAYERS[:level])
+  for path in FILES:
+    own = own_part(path)
+    if own in LAYERS[level]:
+      assert imported(path) <= below | {own}, path
+
+
+def test_no_module_has_the_name_of_another_package():
+  packages = {
+    path.parent.name: path.parent for path in FILES if path.stem == "__init__"
+  }
+  for path in FILES:
+    assert path.stem not in packages, (path, packages[path.stem])
+
+
+def test_moved_modules_only_start_their_program():
+  """`python -m` of the old path keeps working."""
+  for name in MOVED:
+    tree = ast.parse(REPOSITORY.joinpath(name).read_text())
+    (_, imports, guarded) = tree.body
+    assert ast.unparse(imports) == "from imgbench import commands"
+    (call,) = guarded.body
+    assert ast.unparse(call.value.func) == "commands.start"
+    assert call.value.args[0].value in commands.COMMANDS
 
 
 def test_all_modules_import_together_without_tensorflow():
