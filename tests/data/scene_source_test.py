@@ -15,6 +15,7 @@ from imgbench.scenes import classes
 from imgbench.scenes import domains
 from imgbench.scenes import drawing
 from imgbench.scenes import plan as scenes_plan
+from tests.labels import codes
 
 SMALL = {"train_examples": 60, "validation_examples": 48, "v2_examples": 48}
 
@@ -67,7 +68,7 @@ def test_each_example_is_its_row_of_load(validation, examples):
     example = validation[i]
     np.testing.assert_array_equal(example["image"], examples.image[i])
     np.testing.assert_array_equal(
-      annotations.label_codes(example, classes.NUM_CLASSES),
+      codes.label_codes(example, classes.NUM_CLASSES),
       examples.label_codes[i],
     )
     assert example["original_label"] == examples.label[i]

@@ -6,11 +6,11 @@ import math
 import jax
 import numpy as np
 
-from imgbench.labels import annotations
 from imgbench.labels import real
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
+from tests.labels import codes
 
 K = 6
 
@@ -74,7 +74,7 @@ def kernel_counts(examples, logits):
     count(
       logits,
       np.array([e["original_label"] for e in examples], np.int32),
-      np.stack([annotations.label_codes(e, K) for e in examples]),
+      np.stack([codes.label_codes(e, K) for e in examples]),
       np.array([e["is_problematic"] for e in examples]),
     )
   )

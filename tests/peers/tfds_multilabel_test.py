@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from imgbench.labels import annotations
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
+from tests.labels import codes
 
 # The documented code has it as a constant.
 K = 1000
@@ -85,7 +85,7 @@ def test_documented_code_gives_the_class_mean():
     outcomes_lib.outcomes(
       np.eye(K, dtype=np.float32)[predicted],
       labels,
-      np.stack([annotations.label_codes(e, K) for e in examples]),
+      np.stack([codes.label_codes(e, K) for e in examples]),
     ),
     labels,
     np.ones(len(labels), bool),
