@@ -28,7 +28,7 @@ setuptools.setup(
     "imgbench": [
       "*/*.html",
       "*/*.css",
-      "launch/tpu/worker.sh",
+      "launch/tpu_worker.sh",
       "data/turbo.c",  # what is loaded is compared with it
       "labels/*.csv",
       # WordNet's notice has to travel with what is made of it.

@@ -19,8 +19,10 @@ import pathlib
 import re
 from typing import NamedTuple
 
+from absl import app
 from absl import flags
 
+import imgbench
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
@@ -29,7 +31,9 @@ ORGANISM = "n00004475"
 DOG = "n02084071"
 EXPECTED_COUNTS = {"organism": 410, "object": 590, "dog": 118}
 NUM_CLASSES = 1000
-TABLE = pathlib.Path(__file__).with_name("imagenet_classes.csv")
+TABLE = pathlib.Path(imgbench.__file__).with_name("labels") / (
+  "imagenet_classes.csv"
+)
 COLUMNS = ("index", "wnid", "names", "is_organism", "is_dog")
 
 _UPWARD_POINTERS = {"@", "@i"}  # hypernym, instance hypernym
@@ -211,9 +215,6 @@ def write_table(
   return f"{output}: {words}"
 
 
-REQUIRED = ("wordnet",)
-
-
 def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "wordnet", None, "Folder with data.noun.", flag_values=flag_values
@@ -230,10 +231,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
+# Bad flags end with code 1.
+parse_flags = app.parse_flags_with_usage
+
+
 def main(argv) -> int:
-  del argv
+  if len(argv) > 1:
+    raise app.UsageError(f"expected flags only, got {argv[1]!r}")
   args = flags.FLAGS
   with cli.one_line_errors():
+    if not args.wordnet:
+      raise errors.InputError("--wordnet=FOLDER is missing; see --help")
     wnids = pathlib.Path(args.wnids) if args.wnids else tfds_wnids_path()
     wordnet, output = pathlib.Path(args.wordnet), pathlib.Path(args.output)
     print(write_table(wordnet, wnids, output))

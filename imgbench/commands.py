@@ -4,21 +4,27 @@
 program's module has
 
   define_flags(flag_values)   defines its flags
-  main(argv) -> code or None  runs it; argv holds what is not a flag
+  main(argv) -> code or None  runs it; argv: program name, positional arguments
   REQUIRED                    names of the flags that must have a value
 
-and, where it takes more than flags, `parse_flags(argv)` in place of REQUIRED.
-This module imports neither JAX nor NumPy, so that the help appears at once.
+and, where it takes more than flags, `parse_flags(argv)` in place of REQUIRED
+and `define_flags_for(flag_values, argv)`, whose flags depend on the command
+line. Modules of `experiments` are found in the checkout that imgbench is
+installed from. This module imports neither JAX nor NumPy, so that the help
+appears at once.
 """
 
 import dataclasses
 import functools
 import importlib
+import os
+import pathlib
 import sys
 
 from absl import app
 from absl import flags
 
+import imgbench
 from imgbench import errors
 from imgbench import registry
 
@@ -173,8 +179,13 @@ def start(name: str) -> None:
   module = _module(COMMANDS[name].module)
   from imgbench import cli
 
+  # absl's --help begins with it.
+  sys.modules["__main__"].__doc__ = module.__doc__
   before = set(flags.FLAGS)
-  module.define_flags(flags.FLAGS)
+  if hasattr(module, "define_flags_for"):
+    module.define_flags_for(flags.FLAGS, sys.argv)
+  else:
+    module.define_flags(flags.FLAGS)
   for flag in sorted(set(flags.FLAGS) - before):
     # --help lists the flags of this module alone, whoever defined them.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
@@ -189,7 +200,26 @@ def _module(name: str):
   spec = getattr(sys.modules["__main__"], "__spec__", None)
   if spec is not None and spec.name == name:
     return sys.modules["__main__"]
+  if name.startswith("experiments."):
+    _find_experiments()
   return importlib.import_module(name)
+
+
+def _find_experiments() -> None:
+  """Lets this process and its children import the checkout's experiments."""
+  root = str(pathlib.Path(imgbench.__file__).parents[1])
+  if not pathlib.Path(root, "experiments").is_dir():
+    print(
+      "imgbench: error: this command needs a checkout of imgbench, which has"
+      " the folder experiments/; install it with pip install -e",
+      file=sys.stderr,
+    )
+    sys.exit(errors.EXIT_USAGE)
+  if root not in sys.path:
+    sys.path.append(root)
+  known = os.environ.get("PYTHONPATH", "")
+  if root not in known.split(os.pathsep):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [known, root]))
 
 
 def main() -> None:
@@ -215,7 +245,7 @@ def main() -> None:
 
 
 def usage() -> str:
-  """Returns the command table for people to read."""
+  """Returns the command table as text."""
   width = max(map(len, COMMANDS))
   lines = [f"  {c.name:{width}}  {c.help}" for c in COMMANDS.values()]
   return "\n".join(

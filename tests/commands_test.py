@@ -43,6 +43,31 @@ def imgbench_command(*args: str) -> subprocess.CompletedProcess:
   )
 
 
+def installed_command(folder, *args: str) -> subprocess.CompletedProcess:
+  """Runs the console script where Python finds imgbench and nothing else."""
+  code = (
+    "import importlib.util as util, sys\n"
+    "path, *sys.argv = sys.argv[1:]\n"
+    "spec = util.spec_from_file_location('imgbench', path + '/__init__.py',"
+    " submodule_search_locations=[path])\n"
+    "sys.modules['imgbench'] = module = util.module_from_spec(spec)\n"
+    "spec.loader.exec_module(module)\n"
+    "from imgbench import commands\n"
+    "commands.main()"
+  )
+  package = str(pathlib.Path(imgbench.__file__).parent)
+  environment = processes.environment()
+  environment.pop("PYTHONPATH", None)
+  return subprocess.run(
+    [sys.executable, "-P", "-c", code, package, "imgbench", *args],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=folder,
+  )
+
+
 def started_by(path: pathlib.Path) -> list[str]:
   """Names of commands that a file starts when Python runs it."""
   return [
@@ -147,3 +172,26 @@ def test_without_a_name_it_trains():
   done = imgbench_command("--config=configs/tiny.py")
   assert done.returncode == errors.EXIT_USAGE
   assert "--workdir" in done.stderr
+
+
+def test_commands_of_experiments_start_in_any_folder(tmp_path):
+  done = installed_command(tmp_path, "size", "--base=HEAD")
+  assert done.returncode == errors.EXIT_DONE, done.stderr
+  assert "imgbench/models" in done.stdout
+
+
+def test_help_begins_with_the_programs_own_description():
+  for name, module in (
+    (["-m", "imgbench.data.prepare"], "imgbench.prepare.__main__"),
+    (["-m", "experiments.benchmarks.size"], "experiments.benchmarks.size"),
+  ):
+    done = subprocess.run(
+      [sys.executable, *name, "--help"],
+      env=processes.environment(),
+      capture_output=True,
+      text=True,
+      check=False,
+      cwd=ROOT,
+    )
+    first = importlib.import_module(module).__doc__.splitlines()[0]
+    assert first in done.stdout

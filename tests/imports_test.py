@@ -32,20 +32,28 @@ FILES = [
   if str(path.relative_to(REPOSITORY)) not in MOVED
 ]
 MODULES = sorted(
-  module.name
-  for module in pkgutil.walk_packages([str(ROOT)], "imgbench.")
-  # The latter is a library that ctypes loads.
-  if not module.name.endswith(("__main__", "_turbo"))
+  {
+    module.name
+    for module in pkgutil.walk_packages([str(ROOT)], "imgbench.")
+    # The latter is a library that ctypes loads.
+    if not module.name.endswith(("__main__", "_turbo"))
+  }
+  | {command.module for command in commands.COMMANDS.values()}
 )
 # Packages and top-level modules, the lowest first: each imports itself and
-# those of the lines above.
+# those of the lines above. `commands` names programs by strings.
 LAYERS = (
   {"errors", "timing", "host_memory", "environment", "cache", "losses"},
   {"living", "peaks", "registry", "paths"},
-  {"config_utils", "labels", "models", "optim", "parallel", "writers"},
-  {"bucket_lock", "checkpoints", "cli", "metrics", "scenes"},
-  {"commands", "data", "run_files", "tables"},
-  {"evaluators", "papers", "prepare", "report"},
+  {"labels"},
+  {"config_utils", "metrics", "models", "optim", "parallel", "scenes"},
+  {"writers"},
+  {"bucket_lock", "checkpoints", "data", "tables"},
+  {"run_files"},
+  {"evaluators"},
+  {"cli"},
+  {"commands"},
+  {"papers", "prepare", "report"},
   {"train"},
   {"startup"},
   {"bench", "launch", "main", "operating_points"},

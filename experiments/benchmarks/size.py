@@ -2,8 +2,8 @@
 
 python -m experiments.benchmarks.size [--base=COMMIT] [--depth=2]
 
-Counted are the lines of `imgbench`, `experiments` and `configs` that are
-neither blank nor comments, docstrings or imports.
+Counts the lines of `imgbench`, `experiments` and `configs` that are neither
+blank nor comments, docstrings or imports.
 """
 
 import ast
@@ -77,13 +77,13 @@ def count_by_folder(
   return counts
 
 
-def _now() -> Iterable[tuple[str, str]]:
+def _read_files() -> Iterable[tuple[str, str]]:
   for folder in FOLDERS:
     for path in sorted(ROOT.joinpath(folder).rglob("*.py")):
       yield str(path.relative_to(ROOT)), path.read_text()
 
 
-def _at(commit: str) -> Iterable[tuple[str, str]]:
+def _read_files_at(commit: str) -> Iterable[tuple[str, str]]:
   names = _git("ls-tree", "-r", "--name-only", commit, *FOLDERS).splitlines()
   for name in names:
     if name.endswith(".py"):
@@ -118,8 +118,8 @@ def main(argv: list[str]) -> int:
   del argv
   values = flags.FLAGS
   with cli.one_line_errors():
-    base = count_by_folder(_at(values.base), values.depth)
-  now = count_by_folder(_now(), values.depth)
+    base = count_by_folder(_read_files_at(values.base), values.depth)
+  now = count_by_folder(_read_files(), values.depth)
   columns = {values.base: base, "now": now}
   body = [
     (name, *(f"{count[name]:,}" for count in columns.values()))

@@ -4,7 +4,7 @@ Synthetic: no picture shows anything real, and reports have to say so. There
 are 24 classes: six look-alike dogs, six other organisms, twelve objects. A
 scene shows one main thing and often others, so that it has a set of right
 labels, one of which is its original label. As in ImageNet, some pictures are
-problematic and some labels unclear (`scenes_plan` has the shares). Examples
+problematic and some labels unclear (`scenes.plan` has the shares). Examples
 have the fields of TFDS's imagenet2012_multilabel.
 """
 

@@ -22,7 +22,6 @@ import functools
 import importlib
 import shlex
 import signal
-import sys
 
 from absl import flags
 import jax
@@ -55,22 +54,15 @@ def executor_module(name: str):
 
 
 def define_flags(
-  flag_values: flags.FlagValues, action: str = "", executor: str = "local"
+  flag_values: flags.FlagValues, action: str = RUN, executor: str = "local"
 ) -> None:
   """Defines the flags of an action.
 
   Args:
     flag_values: where.
-    action: RUN or one of ACTIONS; empty: as the command line says, with the
-      executor.
+    action: RUN or one of ACTIONS.
     executor: whose flags are defined with them.
   """
-  if not action:
-    action, argv = split_action(sys.argv)
-    try:
-      executor = _executor(argv, action)
-    except (errors.InputError, flags.Error) as error:
-      cli.fail(str(error), errors.EXIT_USAGE)
   text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
   text("sweep_dir", None, "Folder of the sweep, with one folder for each run.")
   executor_module(executor).define_flags(flag_values)
@@ -166,6 +158,15 @@ def _is_busy(unit: units.Unit) -> bool:
   return queued and bool(status.job)
 
 
+def define_flags_for(flag_values: flags.FlagValues, argv: list[str]) -> None:
+  """Defines the flags of the action and the executor of a command line."""
+  action, argv = split_action(argv)
+  try:
+    define_flags(flag_values, action, _executor(argv, action))
+  except (errors.InputError, flags.Error) as error:
+    cli.fail(str(error), errors.EXIT_USAGE)
+
+
 def split_action(argv: list[str]) -> tuple[str, list[str]]:
   """Returns the action of a command line, and the line without it."""
   if argv[1:2] and argv[1] in ACTIONS:
@@ -174,7 +175,7 @@ def split_action(argv: list[str]) -> tuple[str, list[str]]:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the flags of an action; returns the program's name and it."""
+  """Parses the flags of an action; returns [program, action]."""
   action, argv = split_action(argv)
   required = ("config", "sweep_dir") if action == RUN else ("sweep_dir",)
   return [*cli.parse_flags(argv, required=required), action]

@@ -120,7 +120,7 @@ def builder(
 
 
 def _frozen(value: Any) -> Any:
-  """Lists as tuples, also those in lists: modules are hashable then."""
+  """Converts lists to tuples, recursively, so that modules hash."""
   if isinstance(value, list | tuple):
     return tuple(_frozen(part) for part in value)
   return value

@@ -128,7 +128,7 @@ def _count_equation(equation: core.JaxprEqn) -> int:
 
 
 def _count_products(equation: core.JaxprEqn, operand: int, axes) -> int:
-  """Each element of the result is a sum over axes of an operand."""
+  """Returns the output's size times the length of the summed axes."""
   shape = equation.invars[operand].aval.shape
   size = equation.outvars[0].aval.size
   return size * math.prod(shape[axis] for axis in axes)

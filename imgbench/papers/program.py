@@ -254,7 +254,7 @@ def run(reproduce: Callable[[flags.FlagValues, Output], None], argv) -> int:
 
   Args:
     reproduce: called with the flags and where to write to.
-    argv: what is not a flag, the program's name.
+    argv: unused.
 
   Returns:
     The exit code.

@@ -1,4 +1,4 @@
-"""What the testbed passes around: data sets, predictions, rows of tables."""
+"""Data sets, predictions and rows of tables of the papers."""
 
 from collections.abc import Mapping
 import dataclasses

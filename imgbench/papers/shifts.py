@@ -1,4 +1,4 @@
-"""Drops of accuracy from one data set of the testbed to another."""
+"""Drops of accuracy from one data set to another."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping

@@ -14,7 +14,7 @@ class Domain:
     extra_radius: of further things, as a share of the main one's.
     tilt: largest tan(angle / 2) of a thing's turn.
     clutter: number of stones, sticks and the like.
-    backgrounds: probability of each kind of `scenes_draw.BACKGROUNDS`.
+    backgrounds: probability of each kind of `drawing.BACKGROUNDS`.
     light: factor on the whole picture.
     tint: largest change of red against blue.
     noise: amplitude of pixel noise, in [0, 1].

@@ -29,7 +29,7 @@ def draw(plan, size: int, texture, noise) -> np.ndarray:
   """Returns the pictures of a plan.
 
   Args:
-    plan: `scenes_plan.Plan` of B scenes.
+    plan: `plan.Plan` of B scenes.
     size: side of a picture in pixels.
     texture: uint64 [B, TEXTURE_WORDS], random.
     noise: uint64 [B, noise_words(size)], random.

@@ -1,6 +1,6 @@
 """Drawings of the objects of `scenes`, each in the frame [-1, 1]^2.
 
-See `scenes_organisms` for the arguments. What lies about in a scene without
+See `organisms` for the arguments. What lies about in a scene without
 being one of its classes (stones, sticks, leaves) is drawn here as well.
 """
 

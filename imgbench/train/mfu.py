@@ -1,4 +1,4 @@
-"""What the MFU (model FLOPs utilization) of a training run is computed from."""
+"""FLOPs and peak for the MFU (model FLOPs utilization) of a run."""
 
 from absl import logging
 import jax

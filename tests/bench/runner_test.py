@@ -51,7 +51,7 @@ def failure(status: str) -> dict:
 
 
 class Processes:
-  """Stands for `launch.Launcher`: every process takes a second.
+  """Stands for `processes.Launcher`: every process takes a second.
 
   Args:
     answer: request -> result of a step in seconds, or a whole result.

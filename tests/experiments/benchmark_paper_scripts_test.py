@@ -1,4 +1,4 @@
-"""The testbed benchmark on a small clone, and the clone that it makes."""
+"""The benchmark of the paper scripts on a small clone, and that clone."""
 
 import json
 import subprocess

@@ -211,3 +211,8 @@ def test_shipped_notice_is_the_one_of_wordnet():
     head = [line for line in file if line.startswith("  ")]
   lines = [line.strip().partition(" ")[2] for line in head]
   assert notice.splitlines() == lines
+
+
+def test_the_table_is_the_one_that_is_shipped():
+  assert derive_classes.TABLE.is_file()
+  assert derive_classes.TABLE.with_name("WORDNET_LICENSE").is_file()

@@ -70,7 +70,7 @@ def measure(
   """Returns the rows of some scripts on the clone in a folder.
 
   Args:
-    folder: as `testbed_clone.write` leaves it.
+    folder: as `clone.write` leaves it.
     scripts: keys of SCRIPTS.
     rounds: runs of each that count, behind a first one.
     files: whether they write files and figures, not only print.

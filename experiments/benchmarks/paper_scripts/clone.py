@@ -1,7 +1,7 @@
 """Folders laid out as the public collections, with made-up contents.
 
-For the benchmark of the testbed, and for tests, which must run without the
-real files.
+For the benchmark of the paper scripts, and for tests, which must run without
+the real files.
 """
 
 from collections.abc import Mapping

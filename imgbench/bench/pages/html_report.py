@@ -345,7 +345,7 @@ def _setup(folder: rows.Folder) -> str:
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """There are none; the folder is a positional argument."""
+  """Defines no flags; the folder is positional."""
   del flag_values
 
 

@@ -19,7 +19,8 @@ from imgbench.launch import units
 
 CODE = "imgbench-code"  # folder in the home of a TPU VM
 ARCHIVE = f"{CODE}.tar.gz"
-WORKER = "imgbench/launch/tpu/worker.sh"
+# Not moved into launch/tpu: slices that are set up know this path.
+WORKER = "imgbench/launch/tpu_worker.sh"
 # Of a copy of the code: what is installed, and what runs.
 _PARTS = ("imgbench", "configs", "requirements", "setup.py", "README.md")
 _RUNTIMES = {

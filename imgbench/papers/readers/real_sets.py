@@ -1,4 +1,4 @@
-"""ReaL label sets for the data sets of the testbed."""
+"""ReaL label sets for the papers' data sets."""
 
 from collections.abc import Mapping
 import pathlib

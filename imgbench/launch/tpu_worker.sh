@@ -1,14 +1,14 @@
 #!/bin/bash
 # What a TPU VM does for the launcher; it lies in the code that was copied there.
 #
-#   worker.sh setup [BUCKET[/FOLDER]]
+#   tpu_worker.sh setup [BUCKET[/FOLDER]]
 #       installs Python 3.12 and imgbench, and mounts the data, read-only
-#   worker.sh run NAME COMMAND...
+#   tpu_worker.sh run NAME COMMAND...
 #       runs a command apart from the connection that asks for it, shows what it
 #       says and ends with its exit code; asked again for the same NAME (gcloud
 #       repeats what a broken connection had asked for), it follows that run or
 #       gives its exit code; a run of another name is stopped first
-#   worker.sh stop
+#   tpu_worker.sh stop
 #       lets the command that runs save and end
 set -u -o pipefail
 
