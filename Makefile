@@ -41,7 +41,15 @@ KIT_DATA := build/accelerator-kit
 HOST := .venv-accelerator-host
 CHECK_DIR := runs/accelerator-check
 
+# The commit that a refactoring must equal, and a folder for its outputs; without
+# one they are made each time. tests/freeze/__init__.py says what is compared.
+BASE ?= 4d93de7
+KEEP ?=
+FREEZE := $(BIN)/python -m tests.freeze --base=$(BASE) \
+  $(if $(KEEP),--keep=$(KEEP))
+
 .PHONY: help demo test test-slow test-all test-peers lint format venv \
+  freeze freeze-fast \
   prepare-venv bench-peers compile-only-venv accelerator-kit \
   accelerator-kit-check constraints clean
 
@@ -50,6 +58,9 @@ help:
 	@echo "make test         fast tests"
 	@echo "make test-all     fast and long tests"
 	@echo "make test-peers   comparisons with other libraries (installs them)"
+	@echo "make freeze       compare behavior with commit BASE=$(BASE), an hour;"
+	@echo "                  KEEP=DIR keeps the base's outputs for the next time"
+	@echo "make freeze-fast  only programs and tables, minutes"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make format       ruff: mend both"
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
@@ -178,6 +189,12 @@ $(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
 	@touch $@
 
 test-all: test test-slow
+
+freeze: $(STAMP)
+	$(FREEZE)
+
+freeze-fast: $(STAMP)
+	$(FREEZE) --fast
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

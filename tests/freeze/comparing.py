@@ -1,0 +1,250 @@
+"""Whether two folders of outputs hold the same, times aside."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import gzip
+from html import parser
+import io
+import json
+import pathlib
+import re
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tests.train import processes
+
+# Keys of what no two runs share: times, rates, processes, the commit.
+_STILL = re.compile(
+  r"(^|_)(s|ms|at)$|(^|_)images_per_s|^(commit|command|process|launcher)$"
+)
+# Files with times or names of processes in them, whose numbers are elsewhere,
+# and of checkpoints all but what they say of their arrays.
+_LEFT_OUT = re.compile(
+  r"(^|/)(events\.out\.|\.lock$|launcher\.json$|log\.txt$)"
+  r"|(^|/)checkpoints/(?!.*/meta/metadata$)"
+)
+_SHOWN = 8  # differences of an item
+_LONGEST = 200  # characters of a value that is shown
+
+Rows = Iterator[tuple[str, Any]]
+
+
+class Found(NamedTuple):
+  """How many values were compared, and a line for each that differs."""
+
+  count: int
+  differences: list[str]
+
+  def lines(self) -> list[str]:
+    """Returns the first differences."""
+    more = len(self.differences) - _SHOWN
+    lines = [f"  {line}" for line in self.differences[:_SHOWN]]
+    return lines + ([f"  and {more} more"] if more > 0 else [])
+
+
+def still(value: Any, key: str = "") -> Any:
+  """Returns a JSON value with what depends on the clock set to constants."""
+  if _STILL.search(key) or processes.is_time(key):
+    return _constant(value)
+  if isinstance(value, dict):
+    return {k: still(v, k) for k, v in value.items()}
+  return [still(v) for v in value] if isinstance(value, list) else value
+
+
+def _constant(value: Any) -> Any:
+  """Returns a value of the same type: that it is there is compared."""
+  if isinstance(value, str):
+    return "2026-01-01T00:00:00+00:00" if value else ""
+  if isinstance(value, int | float):
+    return type(value)(1)
+  if isinstance(value, dict):
+    return {k: _constant(v) for k, v in value.items()}
+  return [_constant(v) for v in value] if isinstance(value, list) else value
+
+
+def still_times(folder: pathlib.Path) -> None:
+  """Sets times in the JSON files of runs to constants.
+
+  What is then made from them, such as a report or a table, has no times either.
+  """
+  for name, path in _files(folder).items():
+    text = path.read_text() if ".json" in name else ""
+    texts = text.splitlines() if name.endswith(".jsonl") else [text]
+    if name.endswith((".json", ".jsonl")):
+      values = [still(json.loads(text)) for text in texts]
+      indent = 2 if name.endswith(".json") else None
+      path.write_text(
+        "".join(f"{json.dumps(value, indent=indent)}\n" for value in values)
+      )
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Returns the files that are compared, by their names in the folder."""
+  found = {
+    path.relative_to(folder).as_posix(): path
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
+  return {n: path for n, path in found.items() if not _LEFT_OUT.search(n)}
+
+
+def compare_folders(
+  before: pathlib.Path, after: pathlib.Path, paths: Mapping[str, str]
+) -> Found:
+  """Returns how the files of two folders differ.
+
+  Args:
+    before: outputs of the base.
+    after: those of the other tree, under the same names.
+    paths: text -> what stands for it, of paths in either.
+  """
+  one, other = _files(before), _files(after)
+  count, differences = 0, []
+  for name in one | other:
+    if name not in one or name not in other:
+      where = "base" if name in one else "new tree"
+      differences.append(f"{name}: only in the {where}")
+      continue
+    data = one[name].read_bytes(), other[name].read_bytes()
+    found = compare_bytes(name, *data, paths)
+    count += found.count
+    differences += found.differences
+  return Found(count, differences)
+
+
+def compare_bytes(
+  name: str, before: bytes, after: bytes, paths: Mapping[str, str]
+) -> Found:
+  """Returns how two files of one name differ: keys, their order, and values."""
+  suffix = pathlib.PurePath(name).suffix or pathlib.PurePath(name).name
+  read = _READERS.get(suffix, _bytes)
+  if before == after and suffix in (".gz", ".npz"):
+    return Found(1, [])
+  one, other = (dict(read(_named(data, paths))) for data in (before, after))
+  show = lambda rows, key: str(rows.get(key, "absent")).strip()[:_LONGEST]
+  differences = [
+    f"{name}: {key}: {show(one, key)} -> {show(other, key)}"
+    for key in one | other
+    if key not in one or key not in other or one[key] != other[key]
+  ]
+  if [k for k in one if k in other] != [k for k in other if k in one]:
+    differences.append(f"{name}: keys in another order")
+  return Found(len(one), differences)
+
+
+def _named(data: bytes, paths: Mapping[str, str]) -> bytes:
+  for text, other in paths.items():
+    data = data.replace(text.encode(), other.encode())
+  return data
+
+
+def _bytes(data: bytes) -> Rows:
+  yield "bytes", data
+
+
+def _json(data: bytes) -> Rows:
+  yield from _leaves(still(json.loads(data)))
+
+
+def _json_lines(data: bytes) -> Rows:
+  for number, line in enumerate(data.splitlines()):
+    yield from _leaves(still(json.loads(line)), f"line {number + 1}")
+
+
+def _metadata(data: bytes) -> Rows:
+  """Of a checkpoint: step, position and the digest of each array."""
+  yield from _leaves(still(json.loads(json.loads(data)["text"])))
+
+
+def _leaves(value: Any, path: str = "") -> Rows:
+  """Yields (path, text of the value); 1 and 1.0 differ, as in the file."""
+  if isinstance(value, list):
+    value = dict(enumerate(value))
+  if not isinstance(value, dict) or not value:
+    yield path, json.dumps(value)
+    return
+  for key, child in value.items():
+    yield from _leaves(child, f"{path}/{key}")
+
+
+def _lines(data: bytes) -> Rows:
+  for number, line in enumerate(data.decode().splitlines(keepends=True)):
+    yield f"line {number + 1}", line
+
+
+def _html(data: bytes) -> Rows:
+  reader = _Text()
+  reader.feed(data.decode())
+  yield from enumerate(reader.texts)
+
+
+class _Text(parser.HTMLParser):
+  """Collects the text of a page."""
+
+  def __init__(self):
+    super().__init__()
+    self.texts = []
+    self._hidden = False
+
+  def handle_starttag(self, tag, attrs):
+    self._hidden = tag in ("style", "script")
+
+  def handle_endtag(self, tag):
+    self._hidden = False
+
+  def handle_data(self, data):
+    if data.strip() and not self._hidden:
+      self.texts.append(" ".join(data.split()))
+
+
+def _arrays(data: bytes) -> Rows:
+  with np.load(io.BytesIO(data)) as arrays:
+    for name in arrays.files:
+      yield (
+        name,
+        (arrays[name].shape, arrays[name].dtype, arrays[name].tobytes()),
+      )
+  yield "bytes", data
+
+
+def _picture(data: bytes) -> Rows:
+  yield "size", Image.open(io.BytesIO(data)).size
+
+
+def _stablehlo(data: bytes) -> Rows:
+  yield from _lines(stablehlo(gzip.decompress(data).decode()).encode())
+
+
+def stablehlo(text: str) -> str:
+  """Returns a program with functions and the module named by numbers.
+
+  Their names are those of Python functions. Targets of custom calls, which
+  also begin with @, stay; what results are called in Python is left out.
+  """
+  text = re.sub(r'jax\.result_info = "(?:[^"\\]|\\.)*"', "", text)
+  numbers = {}
+
+  def rename(match):
+    if match["call"]:
+      return match[0]
+    return f"@{numbers.setdefault(match['name'], len(numbers))}"
+
+  symbol = r'(?P<call>custom_call )?@(?P<name>"[^"]*"|[\w.$-]+)'
+  return re.sub(symbol, rename, text)
+
+
+_READERS: Mapping[str, Callable[[bytes], Rows]] = {
+  ".json": _json,
+  ".jsonl": _json_lines,
+  "metadata": _metadata,
+  ".html": _html,
+  ".npz": _arrays,
+  ".png": _picture,
+  ".pdf": lambda data: iter([("is there", bool(data))]),
+  ".gz": _stablehlo,
+  **dict.fromkeys((".out", ".csv", ".txt", ".md", ".tex"), _lines),
+}
