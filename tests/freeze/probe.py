@@ -25,7 +25,7 @@ import numpy as np
 
 IMPORTS = {
   "common": ("configs.common",),
-  "programs": ("imgbench.bench.programs",),
+  "programs": ("imgbench.bench.hlo.programs", "imgbench.bench.programs"),
 }
 _SGD = dict(name="sgd", momentum=0.9, nesterov=True, weight_decay=5e-5)
 _ADAMW = {
