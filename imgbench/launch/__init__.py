@@ -1,7 +1,8 @@
 """Sweeps: many runs from one config, here, on SLURM or on TPU pods.
 
 `hyper` makes lists of points, `points` checks and names them, `units` keeps
-what a sweep is and how its runs stand. An executor is a module with
+what a sweep is and how its runs stand. An executor is a package (`local`,
+`slurm`, `tpu`) with a module `executor`, which has
 
   define_flags(flag_values)           its flags, with those of no other
   check(sweep, flag_values)           InputError, before anything is written
