@@ -195,7 +195,9 @@ def test_a_run_that_is_ended_before_it_has_a_handler_goes_on(cloud, tmp_path):
 
 def test_stopped_runs_save_and_slices_are_given_back(cloud, tmp_path):
   folder = tmp_path / "sweep"
-  with _launched(folder, *FLAGS, *LONG, "--slices=2") as process:
+  # Neither ends by itself before the other has saved, however slow that is.
+  endless = (*LONG, "--config.steps.total=1000000 steps", "--slices=2")
+  with _launched(folder, *FLAGS, *endless) as process:
     _until(lambda: len(_begun(folder)) == 2)
     process.send_signal(signal.SIGTERM)
     code, _, err = _ended(process)
