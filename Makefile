@@ -190,8 +190,8 @@ $(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
 
 test-all: test test-slow
 
-freeze: $(STAMP)
-	$(FREEZE)
+freeze: $(STAMP) $(PREPARE)/.installed
+	IMGBENCH_PREPARE_PYTHON=$(CURDIR)/$(PREPARE)/bin/python $(FREEZE)
 
 freeze-fast: $(STAMP)
 	$(FREEZE) --fast

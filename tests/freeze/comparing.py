@@ -9,11 +9,14 @@ import io
 import json
 import pathlib
 import re
+import tempfile
 from typing import Any
 from typing import NamedTuple
 
+from array_record.python import array_record_module
 import numpy as np
 from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
 
 from tests.train import processes
 
@@ -121,6 +124,7 @@ def compare_bytes(
 ) -> Found:
   """Returns how two files of one name differ: keys, their order, and values."""
   suffix = pathlib.PurePath(name).suffix or pathlib.PurePath(name).name
+  suffix = suffix.partition("-")[0]  # of shards: .array_record-00000-of-00001
   read = _READERS.get(suffix, _bytes)
   if before == after and suffix in (".gz", ".npz"):
     return Found(1, [])
@@ -211,6 +215,19 @@ def _arrays(data: bytes) -> Rows:
   yield "bytes", data
 
 
+def _records(data: bytes) -> Rows:
+  """Examples of ArrayRecord; the order of their features differs by run."""
+  with tempfile.NamedTemporaryFile(suffix=".array_record") as file:
+    file.write(data)
+    file.flush()
+    reader = array_record_module.ArrayRecordReader(file.name)
+    for number, record in enumerate(reader.read_all()):
+      features = tf_example_pb2.Example.FromString(record).features.feature
+      for key in sorted(features):
+        yield (number, key), features[key].SerializeToString()
+    reader.close()
+
+
 def _picture(data: bytes) -> Rows:
   yield "size", Image.open(io.BytesIO(data)).size
 
@@ -243,6 +260,7 @@ _READERS: Mapping[str, Callable[[bytes], Rows]] = {
   "metadata": _metadata,
   ".html": _html,
   ".npz": _arrays,
+  ".array_record": _records,
   ".png": _picture,
   ".pdf": lambda data: iter([("is there", bool(data))]),
   ".gz": _stablehlo,
