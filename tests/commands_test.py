@@ -30,16 +30,9 @@ WORKERS = {
 
 def imgbench_command(*args: str) -> subprocess.CompletedProcess:
   """Runs the console script."""
-  return subprocess.run(
-    [
-      *(sys.executable, "-c", "from imgbench import commands as c; c.main()"),
-      *args,
-    ],
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
-    cwd=ROOT,
+  return processes.run_python(
+    *("-c", "from imgbench import commands as c; c.main()"),
+    *args,
   )
 
 
@@ -134,13 +127,7 @@ def test_help_lists_the_commands_and_imports_little():
     "sys.argv = ['imgbench', '--help']\ncommands.main()\n"
     "assert not {'jax', 'numpy'} & set(sys.modules)"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", code],
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  done = processes.run_python("-c", code)
   assert done.returncode == 0, done.stderr
   listed = re.findall(r"^  (\S+(?: \S+)?)  ", done.stdout, re.MULTILINE)
   assert listed == list(commands.COMMANDS)
@@ -185,13 +172,6 @@ def test_help_begins_with_the_programs_own_description():
     (["-m", "imgbench.data.prepare"], "imgbench.prepare.__main__"),
     (["-m", "experiments.benchmarks.size"], "experiments.benchmarks.size"),
   ):
-    done = subprocess.run(
-      [sys.executable, *name, "--help"],
-      env=processes.environment(),
-      capture_output=True,
-      text=True,
-      check=False,
-      cwd=ROOT,
-    )
+    done = processes.run_python(*name, "--help")
     first = importlib.import_module(module).__doc__.splitlines()[0]
     assert first in done.stdout

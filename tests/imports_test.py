@@ -3,8 +3,6 @@
 import ast
 import pathlib
 import pkgutil
-import subprocess
-import sys
 
 import pytest
 
@@ -128,11 +126,5 @@ def test_all_modules_import_together_without_tensorflow():
     "  importlib.import_module(name)\n"
     "assert 'tensorflow' not in sys.modules"
   )
-  result = subprocess.run(
-    [sys.executable, "-c", code],
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  result = processes.run_python("-c", code)
   assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""What a training step costs, and what is spent around it.
+"""Benchmark of a training step and of the time spent around it.
 
 python -m imgbench.bench.step --config=configs/cifar10_fast.py \
     --config.data.data_dir=DIR --out=experiments/results/step_cifar10_fast.json
@@ -28,7 +28,6 @@ import jax
 from imgbench import cli
 from imgbench import commands
 from imgbench import config_utils
-from imgbench import environment
 from imgbench import errors
 from imgbench import host_memory
 from imgbench import parallel
@@ -59,9 +58,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     0,
     flag_values=flag_values,
   )
-  flags.DEFINE_string(
-    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
-  )
+  record.define_out_flag(flag_values)
 
 
 class FixedBatch:
@@ -273,10 +270,7 @@ def main(argv: list[str]) -> None:
     "steps_per_round": values.steps,
     "setup_s": built.seconds,
   }
-  for name, spread in rows.items():
-    print(f"{name:32} {spread.text()}")
-  if values.out:
-    record.write(pathlib.Path(values.out), rows, facts, environment.collect())
+  record.publish(rows, facts, values.out)
 
 
 if __name__ == "__main__":

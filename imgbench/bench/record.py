@@ -7,6 +7,9 @@ import pathlib
 import statistics
 from typing import Any
 
+from absl import flags
+
+from imgbench import environment
 from imgbench import writers
 
 
@@ -52,11 +55,29 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
   return Spread([a / b for a, b in zip(above, below, strict=True)])
 
 
+def define_out_flag(flag_values: flags.FlagValues) -> None:
+  """Defines --out."""
+  flags.DEFINE_string(
+    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
+  )
+
+
+def publish(
+  rows: Mapping[str, Spread], facts: Mapping[str, Any], out: str
+) -> None:
+  """Prints rows and, unless `out` is empty, writes them there."""
+  width = max(map(len, rows))
+  for name, spread in rows.items():
+    print(f"{name:{width}} {spread.text()}")
+  if out:
+    write(pathlib.Path(out), rows, facts, environment.collect())
+
+
 def write(
   path: pathlib.Path,
   rows: Mapping[str, Spread],
   facts: Mapping[str, Any],
-  environment: Mapping[str, Any],
+  machine: Mapping[str, Any],
 ) -> None:
   """Writes rows, what they are rows of, and the environment as one JSON."""
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +86,6 @@ def write(
     {
       **facts,
       "rows": {name: spread.as_json() for name, spread in rows.items()},
-      "environment": dict(environment),
+      "environment": dict(machine),
     },
   )

@@ -110,9 +110,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "steps", 10, "Steps per round.", 1, flag_values=flag_values
   )
-  flags.DEFINE_string(
-    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
-  )
+  record.define_out_flag(flag_values)
 
 
 class Stepping:

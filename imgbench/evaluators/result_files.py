@@ -75,7 +75,7 @@ def write_results(
 def _ranking(
   evaluation: base.Evaluation, labels: np.ndarray
 ) -> curves.RankingByClass | None:
-  """Of the probabilities in finite rows; None where there are none."""
+  """Returns the ranking of finite rows; None without probabilities."""
   finite = np.asarray(evaluation.outcomes.finite)
   if evaluation.probs is None or not finite.any():
     return None

@@ -5,7 +5,7 @@ python -m imgbench.data.prepare --dataset=imagenet2012,imagenet_v2/topimages \
 
 Any image classification set of TFDS by name. Everything is checked before
 anything is written. A set appears in DATA when it is whole; stopped at any
-time, the same command goes on with the sets that are not there. Needs
+time, the same command continues with the sets that are missing. Needs
 TensorFlow: pip install "imgbench[prepare]".
 """
 

@@ -1,8 +1,6 @@
 """The metric benchmark on small logits: rows are there, results compared."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -28,16 +26,10 @@ ROWS = (
 @pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
   out = tmp_path / "metrics.json"
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "imgbench.bench.metrics", "--nopeers"),
-      *("--examples=1100", "--batch=64", "--rounds=2", f"--out={out}"),
-      *("--model=resnet18", "--step_batch=1", "--step_rounds=2"),
-    ],
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
+  result = processes.run_python(
+    *("-m", "imgbench.bench.metrics", "--nopeers"),
+    *("--examples=1100", "--batch=64", "--rounds=2", f"--out={out}"),
+    *("--model=resnet18", "--step_batch=1", "--step_rounds=2"),
   )
   assert result.returncode == 0, result.stderr
   written = json.loads(out.read_text())

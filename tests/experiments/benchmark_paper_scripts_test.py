@@ -1,8 +1,6 @@
 """The benchmark of the paper scripts on a small clone, and that clone."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,16 +17,10 @@ from tests.train import processes
 @pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
   out = tmp_path / "testbed.json"
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "imgbench.bench.testbed", "--rounds=1"),
-      *("--models=3", "--per_class=1", "--script=imagenet_v2", "--nofiles"),
-      f"--out={out}",
-    ],
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
+  result = processes.run_python(
+    *("-m", "imgbench.bench.testbed", "--rounds=1"),
+    *("--models=3", "--per_class=1", "--script=imagenet_v2", "--nofiles"),
+    f"--out={out}",
   )
   assert result.returncode == 0, result.stderr
   written = json.loads(out.read_text())

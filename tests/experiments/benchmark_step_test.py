@@ -1,8 +1,6 @@
 """The step benchmark on a tiny config: all rows are there and sane."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -25,16 +23,10 @@ ROWS = (
 @pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
   out = tmp_path / "step.json"
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "imgbench.bench.step"),
-      f"--config={processes.ROOT / 'configs/tiny.py'}",
-      *("--rounds=2", "--steps=3", "--starts=1", f"--out={out}"),
-    ],
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
+  result = processes.run_python(
+    *("-m", "imgbench.bench.step"),
+    f"--config={processes.ROOT / 'configs/tiny.py'}",
+    *("--rounds=2", "--steps=3", "--starts=1", f"--out={out}"),
   )
   assert result.returncode == 0, result.stderr
   written = json.loads(out.read_text())

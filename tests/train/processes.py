@@ -32,6 +32,18 @@ def environment(platforms: str = "cpu") -> dict[str, str]:
   return {**kept, "JAX_PLATFORMS": platforms}
 
 
+def run_python(*args: str) -> subprocess.CompletedProcess:
+  """Runs Python with arguments and returns the completed process."""
+  return subprocess.run(
+    [sys.executable, *args],
+    env=environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=ROOT,
+  )
+
+
 def start(workdir, *overrides: str, platforms: str = "cpu") -> subprocess.Popen:
   """Starts a tiny run as a process; its standard error is a pipe."""
   return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What the input path costs: images per second, start, memory, waiting.
+"""Benchmark of the input path: images per second, start, memory, waiting.
 
 python -m imgbench.bench.input --data_dir=DIR \
     --out=experiments/results/input_cpu.json
@@ -35,7 +35,6 @@ import functools
 import io
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -52,7 +51,6 @@ from experiments.benchmarks.input import peers as input_peers
 from experiments.benchmarks.input import rounds as input_rounds
 from imgbench import cli
 from imgbench import commands
-from imgbench import environment
 from imgbench import errors
 from imgbench import startup
 from imgbench import timing
@@ -89,8 +87,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "dataset": ("imagenet2012", "Name of the set."),
     "split": ("train", "In TFDS's language."),
     "decoder": ("auto", "Of imgbench; see data.decode."),
-    "out": ("", "JSON file of the rows; empty: none."),
   }
+  record.define_out_flag(flag_values)
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
   integers = {
@@ -382,18 +380,15 @@ def main(argv: list[str]) -> None:
   settings = {name: values[name].value for name in _SETTINGS}
   with cli.one_line_errors():
     rows = measure_all(settings, values.rounds, values.starts, values.peers)
-  for name, spread in rows.items():
-    print(f"{name:44} {spread.text()}")
-  if values.out:
-    facts = {
-      # A folder's name says nothing, and not to everyone.
-      **{name: v for name, v in settings.items() if name != "data_dir"},
-      "decoder_version": decode.build_decoder(values.decoder).version,
-      "cores": len(os.sched_getaffinity(0)),
-      "peers": input_peers.available(),
-      "peers_do": {n: peer.text for n, peer in input_peers.PEERS.items()},
-    }
-    record.write(pathlib.Path(values.out), rows, facts, environment.collect())
+  facts = {
+    # A folder's name says nothing, and not to everyone.
+    **{name: v for name, v in settings.items() if name != "data_dir"},
+    "decoder_version": decode.build_decoder(values.decoder).version,
+    "cores": len(os.sched_getaffinity(0)),
+    "peers": input_peers.available(),
+    "peers_do": {n: peer.text for n, peer in input_peers.PEERS.items()},
+  }
+  record.publish(rows, facts, values.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What measuring costs: the metric kernels against the floor and other tools.
+"""Benchmark of the metric kernels beside the floor and other tools.
 
 python -m imgbench.bench.metrics --out=experiments/results/metrics_cpu.json
 
@@ -19,7 +19,6 @@ where the machine is noisy.
 
 from collections.abc import Callable
 from collections.abc import Mapping
-import pathlib
 from typing import Any
 
 from absl import flags
@@ -31,7 +30,6 @@ import numpy as np
 from experiments.benchmarks.metric_kernels import peers
 from imgbench import cli
 from imgbench import commands
-from imgbench import environment
 from imgbench import errors
 from imgbench import models
 from imgbench import startup
@@ -75,9 +73,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "peers", True, "Measure those installed.", flag_values=flag_values
   )
-  flags.DEFINE_string(
-    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
-  )
+  record.define_out_flag(flag_values)
 
 
 def draw(examples: int, classes: int, seed: int = 0) -> peers.Problem:
@@ -114,7 +110,7 @@ def draw(examples: int, classes: int, seed: int = 0) -> peers.Problem:
 
 
 def count(state, logits, labels, codes, left_out, mask):
-  """What is compiled: the counts of a batch, and its top-1 predictions."""
+  """Counts of a batch and its top-1 predictions, compiled as one program."""
   outcomes = outcomes_lib.outcomes(logits, labels, codes)
   counts = counts_lib.update(state, outcomes, labels, mask, left_out=left_out)
   return counts, outcomes.top1
@@ -175,7 +171,7 @@ def _on_device(problem: peers.Problem) -> list[jax.Array]:
 
 
 def _result(problem, counts, top1) -> peers.Result:
-  """What every tool has to come to, made on the host from the counts."""
+  """Result that every tool must reach, computed on the host from counts."""
   hits, n = counts.top_hits(1), counts.count
   return {
     "top1_accuracy": hits.sum() / n.sum(),
@@ -355,10 +351,7 @@ def main(argv: list[str]) -> None:
     )
   }
   facts["peers"] = peers.available()
-  for name, spread in rows.items():
-    print(f"{name:36} {spread.text()}")
-  if values.out:
-    record.write(pathlib.Path(values.out), rows, facts, environment.collect())
+  record.publish(rows, facts, values.out)
 
 
 if __name__ == "__main__":

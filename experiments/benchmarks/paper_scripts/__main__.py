@@ -1,4 +1,4 @@
-"""What the scripts of the papers cost on collections of the full size.
+"""Benchmark of the paper scripts on collections of the full size.
 
 python -m imgbench.bench.testbed --out=experiments/results/testbed_cpu.json
 
@@ -59,9 +59,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "Scripts write all their files; else they only print their tables.",
     flag_values=flag_values,
   )
-  flags.DEFINE_string(
-    "out", "", "JSON file of the rows; empty: none.", flag_values=flag_values
-  )
+  record.define_out_flag(flag_values)
 
 
 def measure(
@@ -98,7 +96,7 @@ def measure(
 
 
 class _Cost(NamedTuple):
-  """Of one run; `cpu_seconds` are those of all its threads."""
+  """Cost of one run; `cpu_seconds` sums over its threads."""
 
   seconds: float
   cpu_seconds: float
@@ -156,10 +154,7 @@ def main(argv: list[str]) -> None:
     "images": images,
     "rows_of_predictions": values.models * sum(images.values()),
   }
-  for name, spread in rows.items():
-    print(f"{name:36} {spread.text()}")
-  if values.out:
-    record.write(pathlib.Path(values.out), rows, facts, environment.collect())
+  record.publish(rows, facts, values.out)
 
 
 if __name__ == "__main__":

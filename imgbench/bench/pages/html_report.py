@@ -88,7 +88,7 @@ def markdown(folder: rows.Folder) -> str:
 
 
 def coverage(found: Sequence[rows.Row]) -> str:
-  """What the intervals cover: "93.75%", or "at least" the lowest."""
+  """Returns the intervals' coverage: "93.75%", or "at least" the lowest."""
   levels = {r.interval_coverage for r in found if r.interval_coverage}
   if not levels:
     return "95%"
