@@ -39,7 +39,8 @@ from imgbench.papers import scatters
 from imgbench.papers import shifts
 from imgbench.papers.readers import cifar
 from imgbench.papers.readers import clone
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 _METRIC = "top1_accuracy"
 _FLAGS = (program.OUT, program.PUBLISHED, program.PREDICTIONS)
@@ -78,7 +79,7 @@ def grid_of(
   numbers: Numbers,
   dataset: str,
   compared: Sequence[comparison.Compared],
-) -> grids.Grid:
+) -> table.Table:
   """Returns the paper's table of models for a version of CIFAR-10.1."""
   lookup = main_table.Lookup(numbers.rows)
   drop = _of_model(numbers.drops, dataset)
@@ -98,14 +99,14 @@ def grid_of(
     compared, dataset, _METRIC, field=published.DROP
   )
   columns += [
-    ("drop", drop(lambda d: grids.with_bounds(d.drop, d.ci_low, d.ci_high))),
+    ("drop", drop(lambda d: formats.with_bounds(d.drop, d.ci_low, d.ci_high))),
     ("published", printed),
     ("diff.", difference),
     ("error ratio", ratio(lambda r: r.text())),
     ("new rank", change(lambda c: str(c.rank_dataset))),
     ("change", change(lambda c: f"{c.change:+d}" if c.change else "0")),
   ]
-  return grids.by_name(
+  return table.by_name(
     f"{cifar.TITLES[dataset]}: top-1 accuracy and its drop in percent with 95%"
     f" intervals, error rate over that on {cifar.TITLES[cifar.TEST]}, ranks",
     lookup.best_first(cifar.TEST, _METRIC),
@@ -171,7 +172,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
       " in percentage points, on the probit scale in normal quantiles",
     )
   )
-  print("\n".join(map(grids.text, tables)))
+  print("\n".join(map(table.Table.text, tables)))
   write(output, numbers, tables, found.own)
   if figures:
     comparison.write(output, compared)
@@ -202,7 +203,7 @@ def ours(
 def write(
   output: program.Output,
   numbers: Numbers,
-  tables: Sequence[grids.Grid],
+  tables: Sequence[table.Table],
   own: frozenset[str],
 ) -> None:
   """Adds all files but the comparison."""

@@ -38,7 +38,7 @@ from imgbench.papers.mistakes import reviewed as mistakes
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import own
-from imgbench.tables import grids
+from imgbench.tables import table
 
 _NAME = re.compile(r"[\w.-]+")  # of files, too
 
@@ -207,7 +207,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     made.append(mistakes_grids.overlap_grid(overlaps))
   pairs = all_pairs(inputs)
   made += [p.grid(values.top) for p in pairs]
-  print("\n".join(map(grids.text, made)))
+  print("\n".join(map(table.Table.text, made)))
   main_table.write(output, rows)
   main_table.write_grids(output, made)
   output.csv("overlap.csv", tables.Overlap._fields, overlaps)
@@ -220,7 +220,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     comparison.write(output, compared)
 
 
-def count(inputs: Inputs) -> tuple[list[records.Row], list[grids.Grid]]:
+def count(inputs: Inputs) -> tuple[list[records.Row], list[table.Table]]:
   """Returns the rows of table.csv, and tables of them for people."""
   categories, images = inputs.categories, inputs.images
   rows, made = [], []

@@ -32,7 +32,8 @@ from imgbench.papers import scatters
 from imgbench.papers import shifts
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
 METRICS = (TOP1, TOP5)
@@ -123,7 +124,7 @@ def report(
     " percentage points, on the probit scale in normal quantiles",
   )
   for grid in (*main_tables, lines):
-    print(grids.text(grid))
+    print(grid.text())
   others = [pair_grid(found, pair, TOP5, compared) for pair in found.main_pairs]
   others += [lines]
   others += [subsets_grid(found, pair, TOP1) for pair in found.main_pairs]
@@ -144,7 +145,7 @@ def pair_grid(
   pair: tuple[str, str],
   metric: str,
   compared: Sequence[comparison.Compared],
-) -> grids.Grid:
+) -> table.Table:
   """Accuracy on two sets, the drop and both ranks, the best model first."""
   base, dataset = pair
   drop = _column(found.drops, pair, metric)
@@ -158,7 +159,7 @@ def pair_grid(
       ("diff.", difference),
     ]
   columns += [
-    ("drop", drop(lambda d: grids.with_bounds(d.drop, d.ci_low, d.ci_high))),
+    ("drop", drop(lambda d: formats.with_bounds(d.drop, d.ci_low, d.ci_high))),
     ("new rank", place(lambda row: str(row.rank_dataset))),
     ("change", place(lambda r: f"{r.change:+d}" if r.change else "0")),
   ]
@@ -167,8 +168,8 @@ def pair_grid(
     for model in found.lookup.best_first(base, metric)
     if any(found.lookup.get(model, name, metric) for name in pair)
   ]
-  return grids.by_name(
-    f"{grids.metric_title(metric)} in percent with 95% intervals,"
+  return table.by_name(
+    f"{formats.metric_title(metric)} in percent with 95% intervals,"
     f" {datasets.TITLES[base]} and {datasets.TITLES[dataset]}",
     models,
     columns,
@@ -177,7 +178,7 @@ def pair_grid(
 
 def _column(
   rows: Iterable, pair: tuple[str, str], metric: str
-) -> Callable[[Callable], grids.Cell]:
+) -> Callable[[Callable], table.Cell]:
   """Returns what makes a column of a function of a model's drop or ranks."""
   wanted = (*pair, metric, summary.ALL)
   of_model = {
@@ -190,11 +191,11 @@ def _column(
   )
 
 
-def sets_grid(found: Numbers, metric: str) -> grids.Grid:
+def sets_grid(found: Numbers, metric: str) -> table.Table:
   """Accuracy on each set, where there is none to compare with another."""
   names = list(dict.fromkeys(row.dataset for row in found.rows))
-  return grids.by_name(
-    f"{grids.metric_title(metric)} in percent with 95% intervals",
+  return table.by_name(
+    f"{formats.metric_title(metric)} in percent with 95% intervals",
     found.lookup.best_first(names[0], metric),
     {
       datasets.SHORT_TITLES[name]: found.lookup.column(name, metric)
@@ -205,17 +206,17 @@ def sets_grid(found: Numbers, metric: str) -> grids.Grid:
 
 def subsets_grid(
   found: Numbers, pair: tuple[str, str], metric: str
-) -> grids.Grid:
+) -> table.Table:
   """Accuracy on two sets for each subset of classes."""
   subsets = dict.fromkeys(row.subset for row in found.rows)
   both = lambda subset: (
     lambda model: " / ".join(
-      grids.percent(found.lookup.value(model, name, metric, subset))
+      formats.percent(found.lookup.value(model, name, metric, subset))
       for name in pair
     )
   )
-  return grids.by_name(
-    f"{grids.metric_title(metric)} in percent by subset of classes,"
+  return table.by_name(
+    f"{formats.metric_title(metric)} in percent by subset of classes,"
     f" {datasets.TITLES[pair[0]]} / {datasets.TITLES[pair[1]]}",
     found.lookup.best_first(pair[0], metric),
     {subset.replace("_", " "): both(subset) for subset in subsets},

@@ -40,7 +40,6 @@ from imgbench.papers.readers import annotations_pickle
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import people
 from imgbench.papers.readers import reviews as reviews_lib
-from imgbench.tables import grids
 
 _PICKLES = (".pickle", ".pkl")
 
@@ -218,7 +217,7 @@ def _pairs(
       grid = paired_table.grid(
         [row for row in rows if row.subset == summary.ALL]
       )
-      print(grids.text(grid))
+      print(grid.text())
 
 
 def _statistics(output, reviews, collection, study) -> None:
@@ -235,7 +234,7 @@ def _statistics(output, reviews, collection, study) -> None:
     }
   rows = review_statistics.rows(reviews, image_sets)
   output.csv("statistics.csv", review_statistics.COLUMNS, rows)
-  print(grids.text(review_statistics.grid(rows)))
+  print(review_statistics.grid(rows).text())
 
 
 main = functools.partial(program.run, reproduce)

@@ -34,7 +34,8 @@ from imgbench.papers import scatters
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import real_sets
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 DATASETS = (datasets.VALIDATION, datasets.VALIDATION_20K)
 TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
@@ -114,7 +115,7 @@ def report(
     )
   )
   for grid in main_tables:
-    print(grids.text(grid))
+    print(grid.text())
   subsets = list(dict.fromkeys(row.subset for row in rows))
   others = [
     subsets_grid(lookup, name, metric, subsets)
@@ -135,7 +136,7 @@ def main_grid(
   lookup: main_table.Lookup,
   dataset: str,
   compared: Sequence[comparison.Compared],
-) -> grids.Grid:
+) -> table.Table:
   """All accuracies on one set, the best model by ReaL accuracy first."""
   columns = []
   for metric in (TOP1, REAL, CLASS_MEAN, TOP5, REAL_TOP5):
@@ -150,7 +151,7 @@ def main_grid(
     for model in lookup.best_first(dataset, REAL)
     if lookup.get(model, dataset, REAL)
   ]
-  return grids.by_name(
+  return table.by_name(
     "ReaL accuracy in percent with 95% intervals beside accuracy against the"
     f" original label, {datasets.TITLES[dataset]}",
     models,
@@ -160,10 +161,10 @@ def main_grid(
 
 def subsets_grid(
   lookup: main_table.Lookup, dataset: str, metric: str, subsets: Sequence[str]
-) -> grids.Grid:
+) -> table.Table:
   """One accuracy for each subset of classes."""
-  return grids.by_name(
-    f"{grids.metric_title(metric)} in percent by subset of classes,"
+  return table.by_name(
+    f"{formats.metric_title(metric)} in percent by subset of classes,"
     f" {datasets.TITLES[dataset]}",
     lookup.best_first(dataset, metric),
     {
@@ -177,7 +178,7 @@ def _short(metric: str) -> str:
   """A header: "ReaL top-5", "ReaL by class"."""
   if metric == CLASS_MEAN:
     return "ReaL, class mean"
-  return grids.metric_title(metric).removesuffix(" accuracy")
+  return formats.metric_title(metric).removesuffix(" accuracy")
 
 
 main = functools.partial(program.run, reproduce)

@@ -4,7 +4,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from imgbench import registry
 
+LOSSES = registry.Registry("loss")
+
+
+@LOSSES.register("softmax")
 def softmax_cross_entropy(
   logits: jax.Array,
   label: jax.Array,
@@ -42,6 +47,7 @@ def softmax_cross_entropy(
   )
 
 
+@LOSSES.register("sigmoid")
 def sigmoid_cross_entropy(
   logits: jax.Array,
   label: jax.Array,

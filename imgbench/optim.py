@@ -15,6 +15,8 @@ import optax.contrib
 from imgbench import errors
 from imgbench import registry
 
+SCHEDULES = registry.Registry("schedule")
+OPTIMIZERS = registry.Registry("optimizer")
 NS_DTYPES = ("auto", "float32", "bfloat16")
 SMALL = 4096
 _NS_COEFFS = (3.4445, -4.7750, 2.0315)  # optax's, see `muon`
@@ -52,17 +54,13 @@ def build_schedule(
   """
   _check(peak > 0, "peak", "more than 0", peak)
   _check(total_steps >= 1, "total_steps", "at least 1", total_steps)
-  function = registry.build(
-    "schedule",
-    SCHEDULES,
-    name,
-    peak=peak,
-    total_steps=total_steps,
-    **settings,
+  function = SCHEDULES.build(
+    name, peak=peak, total_steps=total_steps, **settings
   )
   return Schedule(function, peak)
 
 
+@SCHEDULES.register("constant")
 def constant(
   *, peak: float, total_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
@@ -71,6 +69,7 @@ def constant(
   return _interpolated([(0, 0.0), (warmup_steps, peak), (total_steps, peak)])
 
 
+@SCHEDULES.register("warmup_cosine")
 def warmup_cosine(
   *, peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0
 ) -> optax.Schedule:
@@ -93,6 +92,7 @@ def warmup_cosine(
   return schedule
 
 
+@SCHEDULES.register("piecewise_linear")
 def piecewise_linear(
   *,
   peak: float,
@@ -127,13 +127,6 @@ def piecewise_linear(
   return _interpolated([(a * total_steps, b * peak) for a, b in points])
 
 
-SCHEDULES = {
-  "constant": constant,
-  "warmup_cosine": warmup_cosine,
-  "piecewise_linear": piecewise_linear,
-}
-
-
 def build_optimizer(
   name: str, *, schedule: Schedule, clip_norm: float = 0.0, **settings
 ) -> optax.GradientTransformation:
@@ -150,14 +143,13 @@ def build_optimizer(
     InputError: unknown name or setting, or a value out of range.
   """
   _check(clip_norm >= 0, "clip_norm", "at least 0", clip_norm)
-  tx = registry.build(
-    "optimizer", OPTIMIZERS, name, schedule=schedule, **settings
-  )
+  tx = OPTIMIZERS.build(name, schedule=schedule, **settings)
   if not clip_norm:
     return tx
   return optax.chain(_clip_by_global_norm(clip_norm), tx)
 
 
+@OPTIMIZERS.register("sgd")
 def sgd(
   *,
   schedule: optax.Schedule,
@@ -179,6 +171,7 @@ def sgd(
   )
 
 
+@OPTIMIZERS.register("adamw")
 def adamw(
   *,
   schedule: Schedule,
@@ -214,6 +207,7 @@ def adamw(
   )
 
 
+@OPTIMIZERS.register("muon")
 def muon(
   *,
   schedule: Schedule,
@@ -283,9 +277,6 @@ def muon(
     return partition(lambda _: rate).update(updates, state, params)
 
   return optax.GradientTransformation(partition(schedule).init, update)
-
-
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw, "muon": muon}
 
 
 def decay_mask(params: Any) -> Any:

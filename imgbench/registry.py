@@ -1,35 +1,65 @@
-"""Builders by name: unknown names and settings are answered with the known."""
+"""Entries by name: errors about unknown names and settings list the known."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 import difflib
 import inspect
 from typing import Any
+from typing import Generic
+from typing import TypeVar
 
 from imgbench import errors
 
+Entry = TypeVar("Entry")
 
-def build(
-  kind: str, builders: Mapping[str, Callable], name: str, /, **settings
-) -> Any:
-  """Returns `builders[name](**settings)`.
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+  """Entries of one kind by name, in the order in which they were registered.
 
   Args:
-    kind: what is built, e.g. "model"; named in errors.
-    builders: name -> function with explicit keyword arguments.
-    name: one of the builders.
-    **settings: arguments of the builder.
-
-  Raises:
-    InputError: unknown name, unknown or missing setting, or what the builder
-      itself refuses.
+    kind: what an entry is or builds, e.g. "model"; named in errors.
   """
-  if name not in builders:
-    raise errors.InputError(
-      f"unknown {kind} {name!r}; known: {', '.join(sorted(builders))}"
-    )
-  return call(f"{kind} {name!r}", builders[name], **settings)
+
+  def __init__(self, kind: str):
+    self._kind = kind
+    self._entries: dict[str, Entry] = {}
+
+  def register(self, name: str, entry: Entry | None = None):
+    """Registers an entry; without one, returns a decorator that does.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    if entry is None:
+      return lambda decorated: self.register(name, decorated)
+    if name in self._entries:
+      raise ValueError(f"{self._kind} {name!r} is registered already")
+    self._entries[name] = entry
+    return entry
+
+  def build(self, name: str, /, **settings) -> Any:
+    """Returns what the builder of this name returns for keyword arguments.
+
+    Raises:
+      InputError: unknown name, unknown or missing setting, or what the builder
+        itself refuses.
+    """
+    if name not in self._entries:
+      raise errors.InputError(
+        f"unknown {self._kind} {name!r}; known: {', '.join(sorted(self))}"
+      )
+    return call(f"{self._kind} {name!r}", self._entries[name], **settings)
+
+  def __getitem__(self, name: str) -> Entry:
+    return self._entries[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._entries)
+
+  def __len__(self) -> int:
+    return len(self._entries)
 
 
 def call(what: str, function: Callable, /, **settings) -> Any:

@@ -41,10 +41,18 @@ MODULES = sorted(
 # Packages and top-level modules, the lowest first: each imports itself and
 # those of the lines above. `commands` names programs by strings.
 LAYERS = (
-  {"errors", "timing", "host_memory", "environment", "cache", "losses"},
+  {"errors", "timing", "host_memory", "environment", "cache"},
   {"living", "peaks", "registry", "paths"},
-  {"labels"},
-  {"config_utils", "metrics", "models", "optim", "parallel", "scenes"},
+  {"labels", "losses"},
+  {
+    "config_utils",
+    "losses",
+    "metrics",
+    "models",
+    "optim",
+    "parallel",
+    "scenes",
+  },
   {"writers"},
   {"bucket_lock", "checkpoints", "data", "tables"},
   {"run_files"},

@@ -14,13 +14,14 @@ def build_any(*, size, **settings):
   return size, settings
 
 
-BUILDERS = {"thing": build_thing, "any": build_any}
+BUILDERS = registry.Registry("part")
+BUILDERS.register("thing", build_thing)
+BUILDERS.register("any", build_any)
 
 
 def test_settings_are_arguments():
-  build = lambda name, **kw: registry.build("part", BUILDERS, name, **kw)
-  assert build("thing", size=3) == (3, 0.1)
-  assert build("any", size=3, what=1) == (3, {"what": 1})
+  assert BUILDERS.build("thing", size=3) == (3, 0.1)
+  assert BUILDERS.build("any", size=3, what=1) == (3, {"what": 1})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,15 @@ def test_settings_are_arguments():
 )
 def test_errors_say_what_is_known(name, settings, message):
   with pytest.raises(errors.InputError, match=message):
-    registry.build("part", BUILDERS, name, **settings)
+    BUILDERS.build(name, **settings)
+
+
+def test_a_name_is_registered_once():
+  parts = registry.Registry("part")
+  assert parts.register("thing")(build_thing) is build_thing
+  assert dict(parts) == {"thing": build_thing}
+  with pytest.raises(ValueError):
+    parts.register("thing", build_any)
 
 
 def test_near_names():

@@ -16,7 +16,7 @@ from imgbench.bench import micro
 from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench import summaries
-from imgbench.tables import grids
+from imgbench.tables import table
 
 SECONDS, SHARE, IMAGES = "s", "share", "images/s"
 # Name of a measurement -> bound and goal of the full suite.
@@ -234,7 +234,7 @@ def shown(value: float, unit: str) -> str:
 
 def grid(
   caption: str, found: Sequence[dict[str, Any]], goals: bool = True
-) -> grids.Grid:
+) -> table.Table:
   """Returns the table of measurements, as JSON has them.
 
   Args:
@@ -264,4 +264,4 @@ def grid(
       )
     )
   header = ("quantity", "note", "median", "range", "n", "goal")
-  return grids.Grid(caption, header, tuple(lines), num_left=2)
+  return table.of_cells(caption, header, tuple(lines), num_left=2)

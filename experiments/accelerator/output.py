@@ -24,7 +24,7 @@ from imgbench import writers
 from imgbench.bench import rows
 from imgbench.bench import runner
 from imgbench.bench.pages import html_report
-from imgbench.tables import grids
+from imgbench.tables import table
 
 RESULTS, PROFILES = "accelerator.json", "profiles.md"
 RAW, TRACES = "raw.tar.xz", "traces.tar.xz"
@@ -184,9 +184,9 @@ def text(results: dict[str, Any]) -> str:
     for r in results["stages"]
   )
   header = ("stage", "status", "time", "message")
-  ended = grids.Grid("Stages", header, stage_rows, num_left=len(header))
+  ended = table.of_cells("Stages", header, stage_rows, num_left=len(header))
   device = results["environment"].get("device_kind", "unknown device")
   numbers = measurements.grid(
     f"Measured on {device}", results["measurements"], not results["tiny"]
   )
-  return f"{grids.text(ended)}\n{grids.text(numbers)}"
+  return f"{ended.text()}\n{numbers.text()}"

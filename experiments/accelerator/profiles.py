@@ -7,7 +7,7 @@ import re
 import jax
 
 from imgbench.bench import row_text
-from imgbench.tables import grids
+from imgbench.tables import table
 
 # Of a device's plane the lines that hold operations one after the other, the
 # first that there are; of a CPU those of its threads.
@@ -72,5 +72,5 @@ def markdown(folder: pathlib.Path) -> str:
     header = ("operation", "share", "time", "events")
     caption = f"{name}: {row_text.seconds(total)} in five steps"
     if lines:
-      tables.append(grids.markdown(grids.Grid(caption, header, lines)))
+      tables.append(table.of_cells(caption, header, lines).markdown())
   return "\n".join(tables)

@@ -21,7 +21,6 @@ from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench.bench import rows
-from imgbench.tables import grids
 
 FOLDER = stages.ROOT / "experiments" / "results"
 BEGIN, END = "<!-- accelerators -->\n", compile_only_v5e.END
@@ -107,7 +106,7 @@ def _device(results: dict[str, Any]) -> str:
     if one["value"] is not None
     and (one["stage"] != "facts" or one["name"].startswith("matmul"))
   ]
-  return grids.markdown(measurements.grid(caption, main, not results["tiny"]))
+  return measurements.grid(caption, main, not results["tiny"]).markdown()
 
 
 def read_all(folder: pathlib.Path = FOLDER) -> list[dict[str, Any]]:

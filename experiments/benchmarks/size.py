@@ -20,7 +20,7 @@ import imgbench
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
-from imgbench.tables import grids
+from imgbench.tables import table
 
 ROOT = pathlib.Path(imgbench.__file__).parents[1]
 FOLDERS = ("imgbench", "experiments", "configs")
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> int:
   ]
   body.append(("all", *(f"{c.total():,}" for c in columns.values())))
   title = "Code lines (no blank lines, comments, docstrings, imports)"
-  print(grids.text(grids.Grid(title, ("folder", *columns), body)))
+  print(table.of_cells(title, ("folder", *columns), body).text())
   return errors.EXIT_DONE
 
 

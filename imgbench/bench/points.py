@@ -14,6 +14,7 @@ import ml_collections
 
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import losses
 from imgbench import models
 from imgbench import parallel
 from imgbench import registry
@@ -297,7 +298,7 @@ def _check_fits(key: rows.Key, recipe) -> None:
 def _check_recipe(recipe, lists) -> None:
   _check_least("recipe.num_classes", recipe.num_classes, 2)
   loss = compute_lib.loss_name(recipe)
-  _check_name("recipe.loss.name", loss, compute_lib.LOSSES)
+  _check_name("recipe.loss.name", loss, losses.LOSSES)
   for name in recipe.tfds:
     _check_name(f"recipe.tfds.{name}", name, _TFDS)
   for model in recipe.model_settings:

@@ -3,6 +3,19 @@
 from imgbench import registry
 from imgbench.data import source
 
+# Data sets that are not prepared by TFDS.
+SOURCES = registry.Registry("data set")
+
+
+@SOURCES.register("scenes")
+def build_scenes(split: str, **options) -> source.Source:
+  """Returns a split of drawn images; see `scene_source.ScenesSource`."""
+  from imgbench.data import scene_source
+
+  return registry.call(
+    "data set 'scenes'", scene_source.ScenesSource, split=split, **options
+  )
+
 
 def build_source(
   name: str, split: str, data_dir: str = "", **options
@@ -13,8 +26,8 @@ def build_source(
   until they are used.
 
   Args:
-    name: "scenes" (drawn by the package), or a TFDS image classification set
-      prepared under `data_dir`, e.g. "cifar10".
+    name: of SOURCES ("scenes" is drawn by the package), or a TFDS image
+      classification set prepared under `data_dir`, e.g. "cifar10".
     split: e.g. "train" or "train[:90%]".
     data_dir: folder with prepared TFDS data sets; not used by "scenes".
     **options: of the data set, e.g. the sizes of "scenes".
@@ -22,12 +35,8 @@ def build_source(
   Raises:
     InputError: unknown split or option, missing or foreign folder.
   """
-  if name == "scenes":
-    from imgbench.data import scene_source
-
-    return registry.call(
-      "data set 'scenes'", scene_source.ScenesSource, split=split, **options
-    )
+  if name in SOURCES:
+    return SOURCES.build(name, split=split, **options)
   from imgbench.data import encoded
   from imgbench.data import tfds
   from imgbench.data import tfds_folder

@@ -1,9 +1,9 @@
 """Evaluators by the name that `config.evaluation.sets.*.type` gives."""
 
+from imgbench import registry
 from imgbench.evaluators import classification
 
-EVALUATORS = {
-  "classification": classification.ClassificationEvaluator,
-  "multilabel": classification.MultilabelEvaluator,
-  "real": classification.RealEvaluator,
-}
+EVALUATORS = registry.Registry("evaluator")
+EVALUATORS.register("classification", classification.ClassificationEvaluator)
+EVALUATORS.register("multilabel", classification.MultilabelEvaluator)
+EVALUATORS.register("real", classification.RealEvaluator)

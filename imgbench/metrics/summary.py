@@ -13,25 +13,9 @@ from imgbench.metrics import curves
 from imgbench.metrics import measurement
 from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.metrics import specs
 
 ALL = "all"
-
-_RULES = "(ties go to the lowest class, scores not finite are wrong)"
-_BINNINGS = {
-  "ece": calibration.EQUAL_WIDTH,
-  "ece.equal_mass": calibration.EQUAL_MASS,
-}
-_RATES = {
-  "precision": "right predictions of a class over its predictions",
-  "recall": "right predictions of a class over its examples",
-  "f1": "twice the right predictions of a class over its predictions plus its"
-  " examples",
-}
-_MEANS = {
-  "macro": ", plain mean over classes",
-  "weighted": ", mean over classes weighted by their numbers of examples",
-  "micro": ", sums over all classes divided once",
-}
 
 
 # What the label sets of the examples are, if there are any.
@@ -97,7 +81,7 @@ def summarize(
     rows["non_finite"] = measure.value(
       counts.count[mask].sum(),
       counts.non_finite[mask].sum(),
-      "number of examples whose scores are not finite",
+      specs.METRICS["non_finite"].definition,
     )
     if subset == ALL:
       table = confusion.per_class_of(labels, outcomes.top1, num_classes)
@@ -119,13 +103,10 @@ def label_accuracies(
   n = _total(counts.count, mask)
   rows = {}
   for k in counts.ks:
-    place = (
-      "has the highest score" if k == 1 else f"is among the {k} highest scores"
-    )
-    text = f"share of examples whose label {place} {_RULES}"
     # All of K classes are always right where scores are finite.
     if k == 1 or k < counts.num_classes:
       hits = counts.top_hits(k)
+      text = specs.top_k_accuracy(k).definition
       rows[f"top{k}_accuracy"] = measure.proportion(_total(hits, mask), n, text)
   return rows
 
@@ -137,8 +118,7 @@ def _class_mean_accuracies(measure, counts, masks):
     counts.top_hits(1),
     counts.count,
     masks,
-    "mean over classes of the share of their examples whose label has the"
-    f" highest score {_RULES}",
+    specs.METRICS["top1_accuracy.class_mean"].definition,
   )
   return {s: {"top1_accuracy.class_mean": m} for s, m in values.items()}
 
@@ -222,25 +202,19 @@ def _probabilities(measure, outcomes, labels, mask):
   rows = {
     "nll": measure.mean(
       nll,
-      "mean negative natural logarithm of the label's probability over examples"
-      " with finite scores",
+      specs.METRICS["nll"].definition,
       "a label has probability 0",
     ),
     "brier": measure.mean(
       outcomes.brier[here].astype(np.float64),
-      "mean over examples with finite scores of the squared differences between"
-      " probabilities and label, summed over classes (0 to 2)",
+      specs.METRICS["brier"].definition,
       "a score is not finite",
     ),
   }
   hit = outcomes.top1[here] == labels[here]
   confidence = outcomes.top5_prob[here, 0]
-  for metric, binning in _BINNINGS.items():
-    text = (
-      "mean over examples with finite scores of |accuracy - mean confidence|"
-      f" in {calibration.NUM_BINS} bins of {binning.replace('_', ' ')} of the"
-      " top-1 probability"
-    )
+  for metric, binning in specs.BINNINGS.items():
+    text = specs.METRICS[metric].definition
     bins = calibration.reliability(confidence, hit, binning=binning)
     rows[metric] = (
       measure.value(len(hit), calibration.ece(bins), text)
@@ -257,13 +231,6 @@ def _class_rankings(measure, probs, labels, finite):
     return {}
   ranking = curves.ranking_by_class(probs, labels, finite)
   calibrated = calibration.classwise_ece(probs, labels, mask=finite)
-  texts = {
-    "macro_average_precision": "area under the precision-recall curve (average"
-    " precision, not interpolated)",
-    "macro_roc_auc": "area under the ROC curve",
-    "classwise_ece": "mean over examples of |frequency - mean probability| in"
-    f" {calibration.NUM_BINS} bins of equal width",
-  }
   by_class = {
     "macro_average_precision": ranking.average_precision,
     "macro_roc_auc": ranking.roc_auc,
@@ -273,9 +240,9 @@ def _class_rankings(measure, probs, labels, finite):
   for name, values in by_class.items():
     defined = values[~np.isnan(values)]
     text = (
-      f"mean over {len(defined)} of {len(values)} classes of the {texts[name]}"
-      " of the class's probability, class against rest, over examples with"
-      " finite scores"
+      f"mean over {len(defined)} of {len(values)} classes of the"
+      f" {specs.METRICS[name].definition} of the class's probability, class"
+      " against rest, over examples with finite scores"
     )
     rows[name] = (
       measure.value(n, defined.mean(), text)
@@ -296,10 +263,10 @@ def _per_class_means(measure, table: confusion.PerClass):
   }
   present = table.n > 0
   rows = {}
-  for mean, mean_text in _MEANS.items():
-    for rate, rate_text in _RATES.items():
+  for mean in specs.MEANS:
+    for rate in specs.RATES:
       name = f"{mean}_{rate}"
-      text = rate_text + mean_text
+      text = specs.METRICS[name].definition
       if mean != "micro":
         text += _left_out(getattr(table, rate), table.n)
       if np.isnan(values[name]):
@@ -314,10 +281,7 @@ def _per_class_means(measure, table: confusion.PerClass):
         rows[name] = measure.value(n, values[name], text)
   rows["balanced_accuracy"] = rows["macro_recall"]
   kappa = confusion.cohen_kappa(table)
-  text = (
-    "Cohen's kappa: (accuracy - chance) / (1 - chance), chance being the"
-    " agreement of labels and predictions drawn apart"
-  )
+  text = specs.METRICS["cohen_kappa"].definition
   rows["cohen_kappa"] = (
     measure.undefined(n, text, "agreement by chance is certain")
     if np.isnan(kappa)

@@ -15,24 +15,23 @@ from imgbench.models import vit
 from imgbench.models import whitened
 from imgbench.models import wide_resnet
 
-BUILDERS = {
-  "cnn": cnn.build_cnn,
-  "whitened": whitened.build_whitened,
-  "resnet18": resnet.resnet18,
-  "resnet34": resnet.resnet34,
-  "resnet50": resnet.resnet50,
-  "resnet101": resnet.resnet101,
-  "resnet152": resnet.resnet152,
-  "wide_resnet28_10": wide_resnet.wide_resnet28_10,
-  "convnext_t": convnext.convnext_t,
-  "efficientnet_b0": efficientnet.efficientnet_b0,
-  "mlp_mixer_s16": mixer.mlp_mixer_s16,
-  "mlp_mixer_b16": mixer.mlp_mixer_b16,
-  "vit_ti16": vit.vit_ti16,
-  "vit_s16": vit.vit_s16,
-  "vit_b16": vit.vit_b16,
-  "vit_l16": vit.vit_l16,
-}
+BUILDERS = registry.Registry("model")
+BUILDERS.register("cnn", cnn.build_cnn)
+BUILDERS.register("whitened", whitened.build_whitened)
+BUILDERS.register("resnet18", resnet.resnet18)
+BUILDERS.register("resnet34", resnet.resnet34)
+BUILDERS.register("resnet50", resnet.resnet50)
+BUILDERS.register("resnet101", resnet.resnet101)
+BUILDERS.register("resnet152", resnet.resnet152)
+BUILDERS.register("wide_resnet28_10", wide_resnet.wide_resnet28_10)
+BUILDERS.register("convnext_t", convnext.convnext_t)
+BUILDERS.register("efficientnet_b0", efficientnet.efficientnet_b0)
+BUILDERS.register("mlp_mixer_s16", mixer.mlp_mixer_s16)
+BUILDERS.register("mlp_mixer_b16", mixer.mlp_mixer_b16)
+BUILDERS.register("vit_ti16", vit.vit_ti16)
+BUILDERS.register("vit_s16", vit.vit_s16)
+BUILDERS.register("vit_b16", vit.vit_b16)
+BUILDERS.register("vit_l16", vit.vit_l16)
 
 
 def build_model(
@@ -60,9 +59,7 @@ def build_model(
   builder = BUILDERS.get(name)
   if builder and "statistics" in inspect.signature(builder).parameters:
     settings["statistics"] = statistics
-  return registry.build(
-    "model",
-    BUILDERS,
+  return BUILDERS.build(
     name,
     num_classes=num_classes,
     image_shape=tuple(image_shape),

@@ -16,7 +16,7 @@ from imgbench.papers import published as published_lib
 from imgbench.papers import ranks as ranks_lib
 from imgbench.papers import records
 from imgbench.papers import shifts
-from imgbench.tables import grids
+from imgbench.tables import table
 
 NUM_PUBLIC = 67  # models of the public collection, which ranks are among
 
@@ -174,7 +174,7 @@ def cells(compared: Iterable[Compared]) -> Iterable[tuple[Any, ...]]:
     )
 
 
-def summarized(compared: Sequence[Compared]) -> grids.Grid:
+def summarized(compared: Sequence[Compared]) -> table.Table:
   """Returns how many figures agree, for each source, set, metric and field."""
   groups: dict[tuple[str, ...], list[Compared]] = {}
   for c in compared:
@@ -199,7 +199,7 @@ def summarized(compared: Sequence[Compared]) -> grids.Grid:
       )
     )
   header = ("source", "data set", "metric", "field", AGREES, DIFFERS)
-  return grids.Grid(
+  return table.of_cells(
     "Published figures beside ours; differences, of those that count, in"
     " percentage points or plain numbers",
     (*header, NOT_COUNTED, ABSENT, "mean |diff.|", "largest"),
@@ -240,8 +240,8 @@ def columns(
   metric: str,
   subset: str = summary.ALL,
   field: str = published_lib.VALUE,
-) -> tuple[grids.Cell, grids.Cell]:
-  """Returns columns for `grids.by_name`: published, and ours minus published.
+) -> tuple[table.Cell, table.Cell]:
+  """Returns columns for `table.by_name`: published, and ours minus published.
 
   Where several sources have a figure it is the first one's.
   """
@@ -265,5 +265,5 @@ def columns(
 def write(output: program.Output, compared: Sequence[Compared]) -> None:
   """Adds comparison.csv; prints the summary and, at the end, the count."""
   output.csv("comparison.csv", COLUMNS, cells(compared))
-  print(grids.text(summarized(compared)))
+  print(summarized(compared).text())
   output.end_with(verdict(compared))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from imgbench.metrics import ratios
 from imgbench.papers import program
 from imgbench.papers import records
-from imgbench.tables import grids
+from imgbench.tables import formats
 
 
 class Ratio(NamedTuple):
@@ -34,7 +34,7 @@ class Ratio(NamedTuple):
   def text(self) -> str:
     """E.g. "2.43 [2.00, 2.95]"."""
     if self.ratio is None:
-      return grids.UNDEFINED
+      return formats.UNDEFINED
     if self.ci_low is None or self.ci_high is None:
       return f"{self.ratio:.2f}"
     return f"{self.ratio:.2f} [{self.ci_low:.2f}, {self.ci_high:.2f}]"

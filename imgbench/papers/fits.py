@@ -11,7 +11,8 @@ import numpy as np
 from imgbench import errors
 from imgbench.papers import program
 from imgbench.papers import records
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 PLAIN, PROBIT = "plain", "probit"
 SCALES = (PLAIN, PROBIT)
@@ -297,7 +298,7 @@ def best(lines: Iterable[Line], **what: str) -> Line | None:
 
 def grid(
   lines: Iterable[Line], titles: Mapping[str, str], caption: str
-) -> grids.Grid:
+) -> table.Table:
   """Returns the fits for people; intercepts of PLAIN in percentage points."""
   rows = []
   for line in lines:
@@ -310,7 +311,7 @@ def grid(
     what = (*axes, line.subset, line.scale, models, str(line.n))
     rows.append((*what, *_numbers(line)))
   header = ("line of", "metric", "subset", "scale", "models", "n")
-  return grids.Grid(
+  return table.of_cells(
     caption, (*header, "slope", "intercept", "r"), tuple(rows), num_left=5
   )
 
@@ -318,7 +319,7 @@ def grid(
 def _numbers(line: Line) -> tuple[str, str, str]:
   f = line.fit
   if f is None:
-    return grids.UNDEFINED, grids.UNDEFINED, grids.UNDEFINED
+    return formats.UNDEFINED, formats.UNDEFINED, formats.UNDEFINED
   slope = _with_bounds(f.slope, f.slope_bounds, 3)
   scale, digits = (100, 1) if f.scale == PLAIN else (1, 3)
   bounds = [b if b is None else scale * b for b in f.intercept_bounds]

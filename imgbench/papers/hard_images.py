@@ -11,7 +11,8 @@ from imgbench.labels import annotations
 from imgbench.labels import classes
 from imgbench.papers import records
 from imgbench.papers.readers import people
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 MODELS, PEOPLE, BOTH = "all_models", "all_people", "models_and_people"
 
@@ -189,9 +190,9 @@ def class_rows(answers: Answers) -> list[tuple[Any, ...]]:
   ]
 
 
-def count_grid(rows: Sequence[tuple[Any, ...]], metric: str) -> grids.Grid:
+def count_grid(rows: Sequence[tuple[Any, ...]], metric: str) -> table.Table:
   """Returns the counts for people."""
-  return grids.Grid(
+  return table.of_cells(
     f"Images that all models, all people or both get wrong ({metric})",
     ("data set", "subset", "wrong by", "images", "of", "%"),
     tuple(
@@ -201,7 +202,7 @@ def count_grid(rows: Sequence[tuple[Any, ...]], metric: str) -> grids.Grid:
         wrong_by.replace("_", " "),
         f"{images:,}",
         f"{n:,}",
-        grids.percent(share),
+        formats.percent(share),
       )
       for dataset, subset, wrong_by, images, n, share in rows
     ),
@@ -211,12 +212,12 @@ def count_grid(rows: Sequence[tuple[Any, ...]], metric: str) -> grids.Grid:
 
 def class_grid(
   rows: Sequence[tuple[Any, ...]], metric: str, limit: int = 10
-) -> grids.Grid:
+) -> table.Table:
   """Returns the hardest classes of each data set for people."""
   chosen: dict[str, list[tuple[Any, ...]]] = {}
   for row in rows:
     chosen.setdefault(row[0], []).append(row)
-  shown = lambda share: "" if share is None else grids.percent(share, 1)
+  shown = lambda share: "" if share is None else formats.percent(share, 1)
   lines = [
     (dataset, name, wnid, f"{images:,}", shown(models), shown(persons))
     for found in chosen.values()
@@ -225,7 +226,7 @@ def class_grid(
   header = ("data set", "class", "wnid", "images", "models", "people")
   # Without people their column is empty.
   width = len(header) if any(line[-1] for line in lines) else len(header) - 1
-  return grids.Grid(
+  return table.of_cells(
     f"Hardest classes: share of right answers in percent ({metric})",
     header[:width],
     tuple(line[:width] for line in lines),

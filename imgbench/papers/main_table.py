@@ -10,7 +10,8 @@ from imgbench.metrics import measurement
 from imgbench.metrics import summary
 from imgbench.papers import program
 from imgbench.papers import records
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 COLUMNS = (
   "model",
@@ -96,11 +97,11 @@ def write(
 
 
 def write_grids(
-  output: program.Output, tables: Sequence[grids.Grid], name: str = "table"
+  output: program.Output, tables: Sequence[table.Table], name: str = "table"
 ) -> None:
   """Adds tables for people as NAME.md and NAME.tex."""
-  output.text(f"{name}.md", "\n".join(map(grids.markdown, tables)))
-  output.text(f"{name}.tex", "\n".join(map(grids.latex, tables)))
+  output.text(f"{name}.md", "\n".join(map(table.Table.markdown, tables)))
+  output.text(f"{name}.tex", "\n".join(map(table.Table.latex, tables)))
 
 
 class Lookup:
@@ -125,8 +126,8 @@ class Lookup:
   def column(
     self, dataset: str, metric: str, subset: str = summary.ALL
   ) -> Callable[[str], str]:
-    """A column for `grids.by_name`: value and interval, in percent."""
-    return lambda model: grids.measured(
+    """A column for `table.by_name`: value and interval, in percent."""
+    return lambda model: formats.measured(
       self.get(model, dataset, metric, subset)
     )
 
@@ -137,7 +138,7 @@ class Lookup:
 
     def cell(model: str) -> str:
       entry = self.get(model, dataset, metric, subset)
-      return "" if entry is None else grids.percent(entry.value)
+      return "" if entry is None else formats.percent(entry.value)
 
     return cell
 

@@ -13,7 +13,8 @@ import numpy as np
 from imgbench import errors
 from imgbench import registry
 from imgbench.metrics import paired
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 
 class Comparison(NamedTuple):
@@ -164,9 +165,9 @@ def cells(rows: Iterable[Comparison]) -> Iterator[tuple[Any, ...]]:
     yield *row[:-4], *(f"{p:.6g}" for p in row[-4:])
 
 
-def grid(rows: Sequence[Comparison]) -> grids.Grid:
+def grid(rows: Sequence[Comparison]) -> table.Table:
   """Returns comparisons for people, differences in percentage points."""
-  return grids.Grid(
+  return table.of_cells(
     "Paired comparisons: difference of accuracies in percentage points with"
     " 95% intervals, McNemar's p-values, adjusted (Holm) over the whole table",
     (
@@ -189,7 +190,7 @@ def grid(rows: Sequence[Comparison]) -> grids.Grid:
         f"{row.n:,}",
         f"{row.only_a:,}",
         f"{row.only_b:,}",
-        grids.with_bounds(row.difference, row.ci_low, row.ci_high),
+        formats.with_bounds(row.difference, row.ci_low, row.ci_high),
         f"{row.p_exact:.2g}",
         f"{row.p_mid:.2g}",
         f"{row.p_exact_holm:.2g}",

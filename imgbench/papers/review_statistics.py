@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgbench.papers.readers import reviews as reviews_lib
-from imgbench.tables import grids
+from imgbench.tables import table
 
 COLUMNS = ("dataset", "quantity", "count", "share")
 
@@ -82,7 +82,7 @@ def _by_best_state(labels: reviews_lib.Labels) -> dict[str, int]:
   return numbers
 
 
-def grid(found: Sequence[tuple[Any, ...]]) -> grids.Grid:
+def grid(found: Sequence[tuple[Any, ...]]) -> table.Table:
   """Returns the statistics for people, a row for each set of images."""
   by_set: dict[str, dict[str, tuple[int, float | None]]] = {}
   for name, quantity, count, share in found:
@@ -107,7 +107,7 @@ def grid(found: Sequence[tuple[Any, ...]]) -> grids.Grid:
 
     return cell
 
-  return grids.by_name(
+  return table.by_name(
     "Reviewed images and labels; labels are counted without problematic images",
     by_set,
     {header: column(quantity) for quantity, header in names.items()},

@@ -10,7 +10,7 @@ from imgbench.papers import main_table
 from imgbench.papers import records
 from imgbench.papers.readers import cifar
 from imgbench.papers.readers import datasets
-from imgbench.tables import grids
+from imgbench.tables import formats
 
 NETWORKS, FISHER = "public models", "Fisher vectors"
 
@@ -105,9 +105,9 @@ def _panel(title, shown, lines, x, y, scale, subset=summary.ALL):
 def _labels(x: Axis, y: Axis) -> list[str]:
   """Names of the axes: what differs between them, or both."""
   if x[0] == y[0]:
-    return [grids.metric_title(metric) for _, metric in (x, y)]
+    return [formats.metric_title(metric) for _, metric in (x, y)]
   return [
-    f"{grids.metric_title(metric)} on {_TITLES.get(name, name)}"
+    f"{formats.metric_title(metric)} on {_TITLES.get(name, name)}"
     for name, metric in (x, y)
   ]
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import functools
 
 from imgbench import writers
+from imgbench.metrics import specs
 from imgbench.report import html_sets
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import pictures
 from imgbench.report import selection
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 
 MAX_CHARTED = 4  # accuracies in the charts of subsets; the table has all
 MAX_SUBSETS = 5  # in a chart where they are told apart by colour
@@ -28,7 +29,7 @@ def results(run: inputs.Run) -> str:
   chosen = set(map(id, main))
   rest = [r for r in run.results if r.subset == "all" and id(r) not in chosen]
   parts = [_results_table(run, main)] if main else []
-  if any(map(text.unreviewed, main)):
+  if any(map(formats.unreviewed, main)):
     parts.append(f'<p class="muted">{html_tables.UNREVIEWED}</p>')
   parts.append(_not_charted(run))
   if rest:
@@ -62,7 +63,7 @@ def _not_charted(run: inputs.Run) -> str:
       " data set are drawn of the first ones."
     )
   return "\n".join(
-    f'<p class="muted">{text.escape(sentence)}</p>' for sentence in sentences
+    f'<p class="muted">{formats.escape(sentence)}</p>' for sentence in sentences
   )
 
 
@@ -151,8 +152,8 @@ def _charts_by_metric(
   parts = []
   for metric in selection.first_metrics(rows, len(rows)):
     of_metric = [row for row in rows if row.metric == metric]
-    label = text.metric_label(metric)
-    parts.append(f"<h3>{text.escape(label[0].upper() + label[1:])}</h3>")
+    label = specs.describe(metric).label
+    parts.append(f"<h3>{formats.escape(label[0].upper() + label[1:])}</h3>")
     draw = functools.partial(
       figures_rows.subsets,
       rows=of_metric,

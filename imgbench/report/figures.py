@@ -8,7 +8,7 @@ import numpy as np
 
 from imgbench.report import inputs
 from imgbench.report import selection
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 _WIDTH = 10.0  # inches of every full-width figure
@@ -114,7 +114,7 @@ def confusion_matrix(
   colormap = theme.colormap()
   picture = axes.imshow(shares, cmap=colormap, norm=norm, aspect="equal")
   names = [
-    themes.plain(text.short(dataset.name(i), 20)) for i in range(num_classes)
+    themes.plain(formats.short(dataset.name(i), 20)) for i in range(num_classes)
   ]
   axes.set_xticks(range(num_classes), names, rotation=90)
   axes.set_yticks(range(num_classes), names)
@@ -190,8 +190,8 @@ def _mistake(axes, theme, dataset, mistake, picture) -> None:
   # Small pictures keep their pixels: a blur would hide what the model saw.
   small = max(picture.shape[:2]) < 100
   axes.imshow(picture, interpolation="nearest" if small else "auto")
-  guess = text.short(dataset.name(mistake.predicted), 18)
-  true = text.short(dataset.name(mistake.label), 14)
+  guess = formats.short(dataset.name(mistake.predicted), 18)
+  true = formats.short(dataset.name(mistake.label), 14)
   lines = (
     (guess, theme.series[1], "bold"),
     (f"{100 * mistake.confidence:.1f}% sure", theme.muted, "normal"),

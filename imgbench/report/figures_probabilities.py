@@ -7,7 +7,7 @@ from matplotlib import ticker
 import numpy as np
 
 from imgbench.report import probabilities
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 _WIDTH = 10.0  # inches, as all figures of a page
@@ -116,7 +116,7 @@ def precision_recall(
 
 
 def _class(axes, theme, curve) -> None:
-  name = themes.plain(text.short(curve.class_name, 24))
+  name = themes.plain(formats.short(curve.class_name, 24))
   axes.set_title(name, fontsize=10, pad=20)
   axes.annotate(
     f"AP {curve.average_precision:.3f},"

@@ -7,10 +7,11 @@ import dataclasses
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
+from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 _WIDTH = 10.0  # inches, as all figures of a page
@@ -29,8 +30,8 @@ def confused_pairs(
   figure = _figure(_WIDTH, 1.0 + 0.27 * max(len(pairs), 1))
   axes = figure.subplots()
   labels = [
-    f"{text.short(dataset.name(true))} → {text.short(dataset.name(guess))}"
-    for true, guess, _ in pairs
+    " → ".join(formats.short(dataset.name(index)) for index in pair[:2])
+    for pair in pairs
   ]
   counts = [count for _, _, count in pairs]
   axes.barh(range(len(pairs)), counts, height=0.68, color=theme.series[0])
@@ -66,9 +67,9 @@ def worst_classes(
       theme.series[0],
     )
     taken = selection.taken_for(dataset.confusion, row.class_index)
-    note = f"{text.percent(row.recall)} of {row.n}"
+    note = f"{formats.share(row.recall)} of {row.n}"
     if taken:
-      guess = text.short(dataset.name(taken[0]), 22)
+      guess = formats.short(dataset.name(taken[0]), 22)
       note += f", {taken[1]} as {guess}"
     axes.text(
       1.015,
@@ -79,7 +80,7 @@ def worst_classes(
       fontsize=8.5,
       color=theme.muted,
     )
-  _name_rows(axes, theme, [text.short(row.class_name) for row in rows])
+  _name_rows(axes, theme, [formats.short(row.class_name) for row in rows])
   _percent_axis(axes, "recall and its interval")
   return figure
 
@@ -104,10 +105,12 @@ def subsets(
   """
   order = dict.fromkeys(map(series, rows))
   marks = [
-    Mark(line(row), series(row), row, f"{text.percent(row.value)}  n {row.n:,}")
+    Mark(
+      line(row), series(row), row, f"{formats.share(row.value)}  n {row.n:,}"
+    )
     for row in rows
   ]
-  figure, axes = _marked(theme, marks, sorted(order, key=text.metric_order))
+  figure, axes = _marked(theme, marks, sorted(order, key=specs.rank))
   margin = 0.04 * (limits[1] - limits[0]) + 0.001
   axes.set_xlim(100 * (limits[0] - margin), 100 * (limits[1] + margin))
   _percent_axis(axes, f"accuracy, {coverage} interval")
@@ -125,7 +128,7 @@ def drops(
     coverage: of the intervals.
   """
   marks = [
-    Mark(row.dataset, row.metric, row.shift.drop, text.drop(row.shift.drop))
+    Mark(row.dataset, row.metric, row.shift.drop, formats.drop(row.shift.drop))
     for row in rows
   ]
   metrics = selection.first_metrics(rows, len(rows))
@@ -175,14 +178,16 @@ def _marked(theme, marks: Sequence[Mark], series: Sequence[str]):
   for order, name in enumerate(series):
     color = theme.series[order % len(theme.series)]
     axes.plot([], [], "o", color=color, markersize=5.5, label=_words(name))
-  _name_rows(axes, theme, [text.short(name, 44) for name in names])
+  _name_rows(axes, theme, [formats.short(name, 44) for name in names])
   figure.legend(loc="outside upper left", ncols=len(series))
   return figure, axes
 
 
 def _words(series: str) -> str:
   """A metric in words; a subset has its own name."""
-  return text.metric_label(series) if text.is_accuracy(series) else series
+  return (
+    specs.describe(series).label if specs.describe(series).accuracy else series
+  )
 
 
 def _interval(axes, place, bounds, color) -> None:

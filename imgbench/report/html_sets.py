@@ -4,10 +4,11 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from imgbench.metrics import specs
 from imgbench.report import html_tables
 from imgbench.report import selection
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 
 # (heading, rows): what the lines below a heading show; "" is no heading.
 Group = tuple[str, Sequence[entries.Row]]
@@ -20,7 +21,7 @@ def by_metric(
   rows: Sequence[entries.Row], synthetic: Sequence[str], metrics: Sequence[str]
 ) -> str:
   """A column for each metric; says what is unreviewed."""
-  columns = {metric: text.metric_label(metric) for metric in metrics}
+  columns = {metric: specs.describe(metric).label for metric in metrics}
   return _grid(
     [("", rows)],
     columns,
@@ -115,29 +116,29 @@ def _value_cells(
     if row is None:
       drawn.append(_NOTHING)
       continue
-    below = [text.interval(row), _count(row) if counts else ""]
+    below = [formats.interval(row), _count(row) if counts else ""]
     more = html_tables.unreviewed(row) if reviews else ""
     title = f"{_count(row)}: {row.definition}"
-    drawn.append(_cell(text.value(row), below, title, more))
+    drawn.append(_cell(formats.value(row), below, title, more))
   return "".join(drawn)
 
 
 def _drop_cells(row: entries.Row) -> str:
   drop = row.shift.drop
-  interval = text.interval(drop, ", ")
+  interval = formats.interval(drop, ", ")
   return (
-    _accuracy_cell(row.shift.base, text.value(row.shift.base))
-    + _accuracy_cell(row, text.shifted(row))
-    + _cell(text.value(drop), [], drop.definition)
+    _accuracy_cell(row.shift.base, formats.value(row.shift.base))
+    + _accuracy_cell(row, formats.shifted(row))
+    + _cell(formats.value(drop), [], drop.definition)
     + f'<td class="num">{f"[{interval}]" if interval else "–"}</td>'
   )
 
 
 def _accuracy_cell(row: entries.Row, value: str) -> str:
   """On one line, with the interval."""
-  interval = text.interval(row)
+  interval = formats.interval(row)
   beside = f' <span class="muted">({interval})</span>' if interval else ""
-  title = text.escape(f"{_count(row)}: {row.definition}")
+  title = formats.escape(f"{_count(row)}: {row.definition}")
   return f'<td class="num start" title="{title}"><b>{value}</b>{beside}</td>'
 
 
@@ -145,18 +146,18 @@ def _drop_cell(row: entries.Row | None) -> str:
   if row is None:
     return _NOTHING
   drop = row.shift.drop
-  interval = text.interval(drop, ", ")
+  interval = formats.interval(drop, ", ")
   below = []
   if drop.value is not None:
-    change = f"{text.value(row.shift.base)} → {text.shifted(row)}"
+    change = f"{formats.value(row.shift.base)} → {formats.shifted(row)}"
     below = [f"[{interval}]" if interval else "", change]
-  return _cell(text.value(drop), below, drop.definition)
+  return _cell(formats.value(drop), below, drop.definition)
 
 
 def _cell(value: str, below: Sequence[str], title: str, more: str = "") -> str:
   lines = "".join(f'<span class="below">{x}</span>' for x in below if x)
   return (
-    f'<td class="num start" title="{text.escape(title)}"><b>{value}</b>'
+    f'<td class="num start" title="{formats.escape(title)}"><b>{value}</b>'
     f"{lines}{more}</td>"
   )
 
@@ -169,7 +170,7 @@ def _count(row: entries.Row) -> str:
 def _groups(rows: Sequence[entries.Row]) -> list[Group]:
   return [
     (
-      text.escape(text.metric_label(metric)),
+      formats.escape(specs.describe(metric).label),
       [row for row in rows if row.metric == metric],
     )
     for metric in selection.first_metrics(rows, len(rows))
@@ -198,7 +199,7 @@ def _grid(
     for head in ([names] if isinstance(names, str) else names)
   ]
   head = '<th scope="col">Data set</th>' + "".join(
-    f'<th class="num start" scope="col">{text.escape(name)}</th>'
+    f'<th class="num start" scope="col">{formats.escape(name)}</th>'
     for name in heads
   )
   body = []

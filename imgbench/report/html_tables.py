@@ -1,13 +1,14 @@
-"""Tables of the HTML page. All text of a run goes through `text.escape`."""
+"""Tables of the HTML page. All text of a run goes through `formats.escape`."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
 import json
 
+from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 
 UNREVIEWED = (
   "Never reviewed: top-1 predictions whose label no reviewer has judged for the"
@@ -23,7 +24,7 @@ _AREAS = (
 def dataset_title(key: str, synthetic: Sequence[str]) -> str:
   """The name of a data set, marked if a program has drawn it."""
   badge = ' <span class="badge">synthetic data</span>'
-  return text.escape(key) + (badge if key in synthetic else "")
+  return formats.escape(key) + (badge if key in synthetic else "")
 
 
 def results(
@@ -49,11 +50,11 @@ def subsets(
   found = {(r.dataset, r.metric, r.subset): r for r in rows}
   body = []
   for metric in selection.first_metrics(rows, len(rows)):
-    label = text.escape(text.metric_label(metric))
+    label = formats.escape(specs.describe(metric).label)
     head = f'<th scope="rowgroup" rowspan="{len(subset_names)}">{label}</th>'
     for subset in subset_names:
       of_subset = [found.get((d, metric, subset)) for d in datasets]
-      name = f'<td class="subset-name">{text.escape(subset)}</td>'
+      name = f'<td class="subset-name">{formats.escape(subset)}</td>'
       body.append(f"<tr>{head}{name}{cells(of_subset)}</tr>")
       head = ""
   names = ["Metric", "Subset"]
@@ -85,12 +86,12 @@ def cells(rows: Sequence[entries.Row | None]) -> str:
     if row is None:
       drawn.append('<td class="num start">–</td>')
       continue
-    interval = text.interval(row)
+    interval = formats.interval(row)
     count = f"{row.n:,}"
     if row.correct is not None:
       count = f"{row.correct:,} of {count}"
-    value = f"<b>{text.value(row)}</b>"
-    title = text.escape(row.definition)
+    value = f"<b>{formats.value(row)}</b>"
+    title = formats.escape(row.definition)
     reviews = unreviewed(row)
     if len(rows) == 1:
       drawn.append(
@@ -121,15 +122,15 @@ def metric(name: str, rows: Sequence[entries.Row], coverage: str) -> str:
     f"{coverage} interval: {method.replace('_', ' ')}" for method in methods
   ]
   below = "".join(
-    f'<span class="definition">{text.escape(line)}</span>' for line in lines
+    f'<span class="definition">{formats.escape(line)}</span>' for line in lines
   )
-  label = text.escape(text.metric_label(name))
-  return f'<span title="{text.escape(name)}">{label}</span>{below}'
+  label = formats.escape(specs.describe(name).label)
+  return f'<span title="{formats.escape(name)}">{label}</span>{below}'
 
 
 def unreviewed(row: entries.Row) -> str:
   """What predictions that nobody has reviewed may do; empty where none."""
-  words = text.unreviewed(row)
+  words = formats.unreviewed(row)
   if not words:
     return ""
   return f'<span class="below unreviewed" title="{UNREVIEWED}">{words}</span>'
@@ -141,8 +142,8 @@ def pairs(
   """The most frequent confusions."""
   totals = dataset.confusion.sum(axis=1)
   body = [
-    f"<tr><td>{text.escape(dataset.name(true))}</td>"
-    f"<td>{text.escape(dataset.name(guess))}</td>"
+    f"<tr><td>{formats.escape(dataset.name(true))}</td>"
+    f"<td>{formats.escape(dataset.name(guess))}</td>"
     f'<td class="num">{count:,} of {totals[true]:,}</td></tr>'
     for true, guess, count in chosen
   ]
@@ -162,19 +163,21 @@ def classes(
   for row in rows:
     taken = selection.taken_for(dataset.confusion, row.class_index)
     guess = (
-      f"{text.escape(dataset.name(taken[0]))} ({taken[1]:,})" if taken else "–"
+      f"{formats.escape(dataset.name(taken[0]))} ({taken[1]:,})"
+      if taken
+      else "–"
     )
     low, high = row.recall_ci_low, row.recall_ci_high
     interval = "–" if low is None else f"{100 * low:.1f} – {100 * high:.1f}"
     body.append(
-      f'<tr><th scope="row">{text.escape(row.class_name)}</th>'
+      f'<tr><th scope="row">{formats.escape(row.class_name)}</th>'
       f'<td class="num">{row.correct:,} of {row.n:,}</td>'
-      f'<td class="num">{text.percent(row.recall)}</td>'
+      f'<td class="num">{formats.share(row.recall)}</td>'
       f'<td class="num">{interval}</td>'
-      f'<td class="num">{text.percent(row.precision)}</td>'
-      f'<td class="num">{text.percent(row.f1)}</td>'
+      f'<td class="num">{formats.share(row.precision)}</td>'
+      f'<td class="num">{formats.share(row.f1)}</td>'
       f"{_areas(row) if areas else ''}"
-      f'<td class="start">{text.escape(guess)}</td></tr>'
+      f'<td class="start">{formats.escape(guess)}</td></tr>'
     )
   return table(
     '<tr><th>Class</th><th class="num">Correct of n</th>'
@@ -197,10 +200,10 @@ def mistakes(
 ) -> str:
   """The most confident mistakes by name."""
   body = [
-    f"<tr><td>{text.escape(mistake.image_id)}</td>"
-    f"<td>{text.escape(dataset.name(mistake.predicted))}</td>"
-    f'<td class="num">{text.percent(mistake.confidence)}</td>'
-    f'<td class="start">{text.escape(dataset.name(mistake.label))}</td></tr>'
+    f"<tr><td>{formats.escape(mistake.image_id)}</td>"
+    f"<td>{formats.escape(dataset.name(mistake.predicted))}</td>"
+    f'<td class="num">{formats.share(mistake.confidence)}</td>'
+    f'<td class="start">{formats.escape(dataset.name(mistake.label))}</td></tr>'
     for mistake in chosen
   ]
   return table(
@@ -213,8 +216,8 @@ def mistakes(
 def key_values(values: Mapping[str, object]) -> str:
   """Two columns: key, dotted where values hold others, and value."""
   body = [
-    f'<tr><th scope="row"><code>{text.escape(key)}</code></th>'
-    f"<td><code>{text.escape(_plain(value))}</code></td></tr>"
+    f'<tr><th scope="row"><code>{formats.escape(key)}</code></th>'
+    f"<td><code>{formats.escape(_plain(value))}</code></td></tr>"
     for key, value in _flat(values).items()
   ]
   return table("", body, "keys")
@@ -233,8 +236,8 @@ def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
 def sentences(values: Mapping[str, str]) -> str:
   """Two columns: a name and what it is."""
   body = [
-    f'<tr><th scope="row"><code>{text.escape(key)}</code></th>'
-    f"<td>{text.escape(value)}</td></tr>"
+    f'<tr><th scope="row"><code>{formats.escape(key)}</code></th>'
+    f"<td>{formats.escape(value)}</td></tr>"
     for key, value in values.items()
   ]
   return table("", body, "keys")
@@ -242,7 +245,7 @@ def sentences(values: Mapping[str, str]) -> str:
 
 def folded(title: str, content: str) -> str:
   """What is shown when its title is clicked."""
-  summary = f"<summary>{text.escape(title)}</summary>"
+  summary = f"<summary>{formats.escape(title)}</summary>"
   return f"<details>{summary}\n{content}\n</details>"
 
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import re
 
 from imgbench import paths
+from imgbench.metrics import specs
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 
 _CONFIG_FLAG = re.compile(r"--?config[= ]'?([^\s']+)")
 _MAX_WARNINGS = 8  # shown at once; the others are folded
@@ -39,7 +40,7 @@ def title(run: inputs.Run) -> str:
   rows = main_rows(run)
   if not rows:
     return f"{config_name(run)} – imgbench"
-  return f"{config_name(run)}: {text.value(rows[0])} on {rows[0].dataset}"
+  return f"{config_name(run)}: {formats.value(rows[0])} on {rows[0].dataset}"
 
 
 def main_rows(run: inputs.Run) -> list[entries.Row]:
@@ -52,7 +53,7 @@ def header(run: inputs.Run) -> str:
   parts = [
     "<header>",
     '<p class="kicker">imgbench run</p>',
-    f"<h1>{text.escape(config_name(run))}{_badge(run)}</h1>",
+    f"<h1>{formats.escape(config_name(run))}{_badge(run)}</h1>",
     _facts(_known_facts(run)),
     _tiles(run),
     _unfinished(run),
@@ -110,7 +111,7 @@ def _trained(run: inputs.Run) -> str:
 def _training_time(run: inputs.Run) -> str:
   times = run.status.get("times") or {}
   seconds = times.get("train_s") or selection.last(run.records, "time/train_s")
-  return text.duration(seconds) if seconds else ""
+  return formats.duration(seconds) if seconds else ""
 
 
 def _devices(environment: Mapping) -> str:
@@ -127,7 +128,7 @@ def _facts(facts: Mapping[str, str]) -> str:
   if not facts:
     return ""
   items = [
-    f"<div><dt>{text.escape(name)}</dt><dd>{text.escape(value)}</dd></div>"
+    f"<div><dt>{formats.escape(name)}</dt><dd>{formats.escape(value)}</dd></div>"
     for name, value in facts.items()
   ]
   return f'<dl class="facts">{"".join(items)}</dl>'
@@ -145,21 +146,21 @@ def _tiles(run: inputs.Run) -> str:
 def _tile(rows: Sequence[entries.Row], run: inputs.Run) -> str:
   main, others = rows[0], rows[1:]
   items = "".join(
-    f'<li title="{text.escape(row.definition)}">'
-    f"<span>{text.escape(text.metric_label(row.metric))}</span>"
-    f"<span><b>{text.value(row)}</b> {_range(row)}</span>"
+    f'<li title="{formats.escape(row.definition)}">'
+    f"<span>{formats.escape(specs.describe(row.metric).label)}</span>"
+    f"<span><b>{formats.value(row)}</b> {_range(row)}</span>"
     f"{html_tables.unreviewed(row)}</li>"
     for row in others
   )
-  interval = text.interval(main)
+  interval = formats.interval(main)
   if interval:
     interval = f"{run.coverage} interval {interval}, "
   return (
     '<div class="tile">'
-    f'<div class="set">{text.escape(text.metric_label(main.metric))} on'
+    f'<div class="set">{formats.escape(specs.describe(main.metric).label)} on'
     f" {html_tables.dataset_title(main.dataset, run.synthetic)}</div>"
-    f'<div class="value" title="{text.escape(main.definition)}">'
-    f"{text.value(main)}</div>"
+    f'<div class="value" title="{formats.escape(main.definition)}">'
+    f"{formats.value(main)}</div>"
     f'<div class="range">{interval}n&nbsp;=&nbsp;{main.n:,}</div>'
     f"{html_tables.unreviewed(main)}"
     f"{f'<ul>{items}</ul>' if items else ''}</div>"
@@ -167,7 +168,7 @@ def _tile(rows: Sequence[entries.Row], run: inputs.Run) -> str:
 
 
 def _range(row: entries.Row) -> str:
-  interval = text.interval(row)
+  interval = formats.interval(row)
   return f'<span class="muted">({interval})</span>' if interval else ""
 
 
@@ -203,8 +204,8 @@ def _synthetic(run: inputs.Run) -> str:
 
 def _banner(kind: str, strong: str, sentence: str) -> str:
   return (
-    f'<div class="banner {kind}"><p><strong>{text.escape(strong)}</strong>'
-    f" {text.escape(sentence)}</p></div>"
+    f'<div class="banner {kind}"><p><strong>{formats.escape(strong)}</strong>'
+    f" {formats.escape(sentence)}</p></div>"
   )
 
 
@@ -218,8 +219,8 @@ def _warnings(run: inputs.Run) -> str:
       place = f"{place}/{subset}"
     name = warning.get("name", "warning")
     items.append(
-      f"<li><code>{text.escape(name)}</code> {text.escape(place)}:"
-      f" {text.escape(warning.get('message', ''))}</li>"
+      f"<li><code>{formats.escape(name)}</code> {formats.escape(place)}:"
+      f" {formats.escape(warning.get('message', ''))}</li>"
     )
   count = len(items)
   shown = f"<ul>{''.join(items[:_MAX_WARNINGS])}</ul>"

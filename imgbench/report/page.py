@@ -15,7 +15,7 @@ from imgbench.report import overview
 from imgbench.report import pictures
 from imgbench.report import recommendations
 from imgbench.report import selection
-from imgbench.tables import text
+from imgbench.tables import formats
 
 MAX_MATRIX = 40  # classes up to which a confusion matrix can be read
 MAX_PAIRS = 25
@@ -73,14 +73,14 @@ def _body(run: inputs.Run, gallery: pictures.Gallery) -> list[str]:
       sections.append((f"probabilities-{name}", title, content))
   sections.append(("setup", "Config and environment", _setup(run)))
   links = [
-    f'<a href="#{text.escape(anchor)}">{title.partition("<")[0]}</a>'
+    f'<a href="#{formats.escape(anchor)}">{title.partition("<")[0]}</a>'
     for anchor, title, _ in sections
   ]
   return [
     overview.header(run),
     f"<nav>{' '.join(links)}</nav>",
     *(
-      f'<section id="{text.escape(anchor)}">\n<h2>{title}</h2>\n{content}'
+      f'<section id="{formats.escape(anchor)}">\n<h2>{title}</h2>\n{content}'
       "\n</section>"
       for anchor, title, content in sections
     ),
@@ -239,7 +239,7 @@ def _precision_recall(
 def _setup(run: inputs.Run) -> str:
   parts = []
   if overview.command(run):
-    parts.append(f"<p><code>{text.escape(overview.command(run))}</code></p>")
+    parts.append(f"<p><code>{formats.escape(overview.command(run))}</code></p>")
   for title, values in (
     ("Config", run.config),
     ("Environment", run.environment),

@@ -15,7 +15,7 @@ from imgbench.report import figures
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import selection
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 ImageLookup = Callable[[str, np.ndarray], np.ndarray]
@@ -132,9 +132,9 @@ def _figure(light: bytes, dark: bytes | None, alt: str, caption: str) -> str:
   )
   return (
     f"<figure><picture>{source}"
-    f'<img width="{width}" height="{height}" alt="{text.escape(alt)}"'
+    f'<img width="{width}" height="{height}" alt="{formats.escape(alt)}"'
     f' src="{_data_url(light)}"></picture>'
-    f"<figcaption>{text.escape(caption)}</figcaption></figure>"
+    f"<figcaption>{formats.escape(caption)}</figcaption></figure>"
   )
 
 

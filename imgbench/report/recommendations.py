@@ -8,13 +8,14 @@ under distribution shift. A run shows what it has of them.
 from collections.abc import Sequence
 import functools
 
+from imgbench.metrics import specs
 from imgbench.report import html_sets
 from imgbench.report import html_tables
 from imgbench.report import inputs
 from imgbench.report import pictures
 from imgbench.report import selection
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 
 TITLE = "Beyond top-1 accuracy"
 
@@ -53,7 +54,7 @@ def content(run: inputs.Run, gallery: pictures.Gallery) -> str:
 def _part(title: str, words: str, inner: str) -> str:
   if not inner:
     return ""
-  return f"<h3>{title}</h3>\n<p>{text.escape(words)}</p>\n{inner}"
+  return f"<h3>{title}</h3>\n<p>{formats.escape(words)}</p>\n{inner}"
 
 
 def _label_sets(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
@@ -62,7 +63,7 @@ def _label_sets(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
     for row in rows
     if row.subset == "all" and row.metric in selection.FOR_A_GLANCE
   ]
-  reviewed = {r.dataset for r in whole if text.is_of_label_set(r.metric)}
+  reviewed = {r.dataset for r in whole if specs.describe(r.metric).label_set}
   if not reviewed:
     return ""
   # Of other sets those that are compared with a base set stand below.
@@ -127,7 +128,7 @@ def _shift(
 
 def _base_set(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
   names = dict.fromkeys(run.base_of(row.dataset) for row in rows)
-  names = [text.escape(name) for name in names if name]
+  names = [formats.escape(name) for name in names if name]
   if not names:
     return ""
   words = f"The base set is {names[0]}"

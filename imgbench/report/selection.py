@@ -6,13 +6,11 @@ import hashlib
 
 import numpy as np
 
+from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.report import probabilities
 from imgbench.tables import entries
-from imgbench.tables import text
 
-# Beside the accuracies in the first table of results.
-_MAIN = ("nll", "ece", "macro_f1", "macro_average_precision")
 # Accuracies that people ask for first, of whole sets and of subsets.
 FOR_A_GLANCE = (
   "top1_accuracy",
@@ -145,7 +143,7 @@ def main_rows(results: Sequence[entries.Row]) -> list[entries.Row]:
     row
     for row in results
     if row.subset == "all"
-    and (text.is_accuracy(row.metric) or row.metric in _MAIN)
+    and (specs.describe(row.metric).accuracy or specs.describe(row.metric).main)
   ]
 
 
@@ -156,7 +154,7 @@ def subset_rows(
   rows = [
     row
     for row in results
-    if row.dataset == dataset and text.is_headline(row.metric)
+    if row.dataset == dataset and specs.describe(row.metric).headline
   ]
   return rows if any(row.subset != "all" for row in rows) else []
 
@@ -193,7 +191,7 @@ def leading(rows: Sequence[entries.Row]) -> list[str]:
 def first_metrics(rows: Sequence[entries.Row], limit: int) -> list[str]:
   """The metrics of `rows`, in the order of a table, at most `limit`."""
   names = dict.fromkeys(row.metric for row in rows)
-  return sorted(names, key=text.metric_order)[:limit]
+  return sorted(names, key=specs.rank)[:limit]
 
 
 def limits(rows: Sequence[entries.Row]) -> tuple[float, float]:
@@ -214,9 +212,9 @@ def headline(results: Sequence[entries.Row], dataset: str) -> list[entries.Row]:
     for row in results
     if row.dataset == dataset
     and row.subset == "all"
-    and text.is_headline(row.metric)
+    and specs.describe(row.metric).headline
   ]
-  return sorted(rows, key=lambda row: text.metric_order(row.metric))
+  return sorted(rows, key=lambda row: specs.rank(row.metric))
 
 
 def shown_bins(

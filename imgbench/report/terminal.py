@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 
 _LEFT = ("dataset", "subset", "metric", "")  # the others are set to the right
 # The terminal is for a glance: of a whole set these beside its accuracies,
@@ -41,7 +42,7 @@ def terminal_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
     (row for row in rows if _is_shown(row) and row.dataset in leading),
     key=lambda row: (
       datasets.index(row.dataset),
-      text.metric_order(row.metric),
+      specs.rank(row.metric),
     ),
   )
   interval = f"{inputs.coverage(alpha)} interval"
@@ -56,7 +57,7 @@ def terminal_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
   if dropped:
     lines += ["", *_drops(dropped, inputs.coverage(alpha))]
   shown = {id(row) for row in (*whole, *of_subsets, *dropped)}
-  unreviewed = sum(bool(text.unreviewed(row)) for row in whole)
+  unreviewed = sum(bool(formats.unreviewed(row)) for row in whole)
   hidden = len(results) - len(shown) - 3 * unreviewed - 2 * len(dropped)
   if hidden:
     lines.append(f"({hidden} more in results.json)")
@@ -68,7 +69,7 @@ def _is_shown(row: entries.Row) -> bool:
     return False
   if entries.is_training_split(row.dataset):
     return row.metric in _OF_TRAINING
-  return text.is_headline(row.metric) or row.metric in _ALSO
+  return specs.describe(row.metric).headline or row.metric in _ALSO
 
 
 def _is_shown_of_subset(row: entries.Row) -> bool:
@@ -82,11 +83,11 @@ def _is_shown_drop(row: entries.Row) -> bool:
 
 
 def _cells(row: entries.Row) -> tuple[str, ...]:
-  unreviewed = text.unreviewed(row)
+  unreviewed = formats.unreviewed(row)
   return (
     row.dataset,
     row.metric,
-    text.value(row),
+    formats.value(row),
     _interval(row) or "-",
     str(row.n),
     f"({unreviewed})" if unreviewed else "",
@@ -101,7 +102,7 @@ def _subsets(rows: Sequence[entries.Row]) -> list[str]:
   for dataset, subset in dict.fromkeys((r.dataset, r.subset) for r in rows):
     of_subset = [found.get((dataset, subset, metric)) for metric in metrics]
     values = [
-      f"{text.value(row)} {_interval(row)}".rstrip() if row else "-"
+      f"{formats.value(row)} {_interval(row)}".rstrip() if row else "-"
       for row in of_subset
     ]
     body.append((dataset, subset, *values))
@@ -114,9 +115,9 @@ def _drops(rows: Sequence[entries.Row], coverage: str) -> list[str]:
     (
       row.dataset,
       row.metric,
-      text.value(row.shift.base),
-      text.shifted(row),
-      text.drop(row.shift.drop),
+      formats.value(row.shift.base),
+      formats.shifted(row),
+      formats.drop(row.shift.drop),
     )
     for row in rows
   ]
@@ -125,7 +126,7 @@ def _drops(rows: Sequence[entries.Row], coverage: str) -> list[str]:
 
 
 def _interval(row: entries.Row) -> str:
-  interval = text.interval(row, ", ")
+  interval = formats.interval(row, ", ")
   return f"[{interval}]" if interval else ""
 
 

@@ -27,10 +27,6 @@ from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
 GLOBAL, PER_DEVICE = "global", "per_device"  # statistics of BatchNorm
-LOSSES = {
-  "softmax": losses.softmax_cross_entropy,
-  "sigmoid": losses.sigmoid_cross_entropy,
-}
 _MIXING = {"mixup": 0.0, "cutmix": 0.0, "switch": 0.5}
 
 
@@ -234,7 +230,7 @@ def build(
     tx,
     label_smoothing=config.loss.label_smoothing,
     ema_decay=config.ema.decay,
-    loss_of=LOSSES[loss_name(config)],
+    loss_of=losses.LOSSES[loss_name(config)],
     spread=spread.spread,
     # No number of a step, which `device_step` folds in, comes this far.
     key=jax.random.fold_in(step_key, 0xFFFFFFFF),
@@ -255,7 +251,7 @@ def build(
 
 
 def loss_name(config: ml_collections.ConfigDict) -> str:
-  """One of LOSSES, if the config is right."""
+  """One of losses.LOSSES, if the config is right."""
   return config.loss.get("name", "softmax")
 
 

@@ -10,6 +10,7 @@ import ml_collections
 from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
+from imgbench import losses
 from imgbench import parallel
 from imgbench import run_files
 from imgbench.data import device
@@ -17,7 +18,7 @@ from imgbench.data import order
 from imgbench.data import source
 from imgbench.evaluators import base as evaluators_base
 from imgbench.metrics import diagnostics
-from imgbench.metrics import multilabel
+from imgbench.metrics import specs
 from imgbench.models import base as models_base
 from imgbench.train import compute as compute_lib
 from imgbench.train import evaluation
@@ -45,14 +46,6 @@ SECTIONS = {
   "parallel": None,
   "deterministic": None,
 }
-# What a best checkpoint can be chosen by: higher is better.
-BEST_METRICS = (
-  "top1_accuracy",
-  "top5_accuracy",
-  "macro_recall",
-  "macro_f1",
-  *(f"multilabel_accuracy.{name}" for name in multilabel.DEFINITIONS),
-)
 # Patches of this many training images set what a model takes from data.
 PREPARE_EXAMPLES = 5000
 STEPS_PER_DISPATCH = 16
@@ -221,9 +214,9 @@ def _check_values(config) -> None:
     raise errors.InputError(
       f"loss.label_smoothing: expected a number in [0, 1), got {smoothing}"
     )
-  if compute_lib.loss_name(config) not in compute_lib.LOSSES:
+  if compute_lib.loss_name(config) not in losses.LOSSES:
     raise errors.InputError(
-      f"loss.name: expected one of {', '.join(compute_lib.LOSSES)}, got"
+      f"loss.name: expected one of {', '.join(losses.LOSSES)}, got"
       f" {config.loss.name!r}"
     )
   if not 0 <= config.ema.decay < 1:
@@ -236,15 +229,16 @@ def _check_values(config) -> None:
       f"checkpoint.keep: expected >= 1, got {config.checkpoint.keep}"
     )
   best = config.checkpoint.best
+  best_metrics = [n for n, m in specs.METRICS.items() if m.selects]
   alias, _, metric = best.partition("/")
   known = list(config.evaluation.sets)
   if config.ema.decay:
     known += [name + run_files.EMA for name in known]
-  if best and (alias not in known or metric not in BEST_METRICS):
+  if best and (alias not in known or metric not in best_metrics):
     raise errors.InputError(
       "checkpoint.best: expected a metric of one of the evaluation sets"
       f" ({', '.join(known) or 'none'}), such as"
-      f" val/top1_accuracy (also {', '.join(BEST_METRICS[1:])}), got {best!r}"
+      f" val/top1_accuracy (also {', '.join(best_metrics[1:])}), got {best!r}"
     )
 
 

@@ -68,20 +68,6 @@ def test_of_losses_the_smallest_is_the_best_and_has_no_interval(tmp_path):
   assert run.final[written.NLL].ci_low == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize(
-  ("metric", "lower"),
-  [
-    ("a:b/all/nll", True),
-    ("a:b/all/ece.equal_mass", True),
-    ("a:b/dog/top1_accuracy", False),
-    ("a:b/all/top1_accuracy.drop", True),
-    ("a:b/all/macro_f1", False),
-  ],
-)
-def test_which_side_is_better(metric, lower):
-  assert gather.lower_is_better(metric) is lower
-
-
 def test_means_over_seeds_have_standard_errors(tmp_path):
   sweep = _grid(tmp_path)
   groups = groups_lib.groups(gather.read(sweep, PATTERNS), ["seed"])

@@ -9,7 +9,7 @@ from scipy import stats
 from imgbench import errors
 from imgbench.papers import fits
 from imgbench.papers import program
-from imgbench.tables import grids
+from imgbench.tables import formats
 from tests.papers import rows
 
 TOP1 = ("top1_accuracy", "top1_accuracy")
@@ -122,4 +122,4 @@ def test_lines_of_rows(tmp_path):
   grid = fits.grid(lines, {"x": "val"}, "Lines")
   assert grid.rows[1][0] == "y on val"
   assert grid.rows[1][-2].startswith("-10.0 [")
-  assert grid.rows[4][-3:] == (grids.UNDEFINED,) * 3
+  assert grid.rows[4][-3:] == (formats.UNDEFINED,) * 3

@@ -7,7 +7,6 @@ from imgbench.papers import fits
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import people
-from imgbench.tables import grids
 from tests.papers import rows as rows_lib
 
 VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
@@ -77,7 +76,7 @@ def test_reviewed_grid_says_how_far_unreviewed_predictions_may_move_it():
   assert by_name["up to"] == "95.00"
   assert by_name["never reviewed"] == "5 (5.00%)"
   assert "unreviewed" not in grid.header and "tfds" not in grid.header
-  grids.text(grid)
+  grid.text()
 
 
 def test_side_by_side():

@@ -16,7 +16,7 @@ from imgbench import errors
 from imgbench import report
 from imgbench.report import html_tables
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 from tests.report import imagenet_samples
 from tests.report import samples
@@ -87,13 +87,13 @@ def test_every_number_of_the_results_is_on_the_page(scenes):
   results = json.loads((workdir / "results.json").read_text())
   assert len(results) == 72
   for row in entries.parse(results):
-    assert text.value(row) in shown
+    assert formats.value(row) in shown
     assert f"{row.n:,}" in shown
     if row.ci_low is not None:
       low, high = 100 * row.ci_low, 100 * row.ci_high
       assert f"{low:.2f} – {high:.2f}" in shown
     assert row.definition in shown
-    assert text.unreviewed(row) in shown
+    assert formats.unreviewed(row) in shown
 
 
 def test_header_names_the_run(scenes):

@@ -12,7 +12,7 @@ from imgbench.evaluators import shift
 from imgbench.metrics import drops
 from imgbench.report import recommendations
 from imgbench.tables import entries
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 from tests import written
 from tests.report import imagenet_samples
@@ -76,8 +76,8 @@ def test_label_sets_stand_beside_top_1_and_top_5(family):
   for row in rows:
     main = row.subset == "all" and row.metric.startswith(metrics)
     if main and row.dataset.startswith("imagenet2012"):
-      assert f"{text.value(row)} {text.interval(row)}" in shown
-      assert text.unreviewed(row) in shown
+      assert f"{formats.value(row)} {formats.interval(row)}" in shown
+      assert formats.unreviewed(row) in shown
   assert shown.count("never reviewed") == 2
   # Averaged parameters beside the raw ones; shifted sets stand below.
   raw, averaged = (
@@ -93,7 +93,7 @@ def test_kinds_of_classes_are_apart(family):
   assert "Data set all object organism dog" in shown
   metrics = ("top1_accuracy", "multilabel_accuracy.tfds", "real_accuracy")
   expected = [
-    f"{text.value(row)} {text.interval(row)}"
+    f"{formats.value(row)} {formats.interval(row)}"
     for row in rows
     if row.metric in metrics and row.dataset.startswith("imagenet2012")
   ]
@@ -111,16 +111,16 @@ def test_drops_stand_with_both_accuracies(family):
   for row in whole:
     base, drop = row.shift.base, row.shift.drop
     assert (
-      f"{row.dataset} {text.value(base)} ({text.interval(base)})"
-      f" {text.value(row)} ({text.interval(row)}) {text.value(drop)}"
-      f" [{text.interval(drop, ', ')}]"
+      f"{row.dataset} {formats.value(base)} ({formats.interval(base)})"
+      f" {formats.value(row)} ({formats.interval(row)}) {formats.value(drop)}"
+      f" [{formats.interval(drop, ', ')}]"
     ) in shown
     assert f"{drop.definition}; 95% interval: newcombe" in shown
   of_dogs = next(r for r in rows if r.shift and r.subset == "dog")
   base, drop = of_dogs.shift.base, of_dogs.shift.drop
   assert (
-    f"{text.value(drop)} [{text.interval(drop, ', ')}] {text.value(base)} →"
-    f" {text.value(of_dogs)}"
+    f"{formats.value(drop)} [{formats.interval(drop, ', ')}]"
+    f" {formats.value(base)} → {formats.value(of_dogs)}"
   ) in shown
   # ImageNet-R's classes here are organisms.
   assert "undefined" in shown and "undefined →" not in shown
@@ -143,7 +143,9 @@ def test_many_sets_are_read_one_below_the_other(family):
   assert "Data set Value 95% interval Correct of n" in shown
   for row in rows:
     if row.subset == "all" and row.metric == "top5_accuracy":
-      assert f"{row.dataset} {text.value(row)} {text.interval(row)}" in shown
+      assert (
+        f"{row.dataset} {formats.value(row)} {formats.interval(row)}" in shown
+      )
   assert "imagenet2012+ema:validation, imagenet2012_mult" in shown
   assert "other parameters on the same images" in shown
   # One chart by metric instead of one by data set.

@@ -28,7 +28,7 @@ from imgbench.bench.pages import row_tables as tables
 from imgbench.bench.pages import selection as select
 from imgbench.report import html_tables
 from imgbench.report import pictures
-from imgbench.tables import text
+from imgbench.tables import formats
 
 PAGE, MARKDOWN = "report.html", "report.md"
 # Names of columns are longer than what stands in them.
@@ -55,11 +55,11 @@ def write(path: pathlib.Path) -> pathlib.Path:
   gallery = pictures.Gallery(folder.path, image_lookup=None)
   template = _template("page.html")
   page = string.Template(template).substitute(
-    title=text.escape(f"{_title(folder)} – imgbench"),
+    title=formats.escape(f"{_title(folder)} – imgbench"),
     css=_template("page.css") + _CSS,
     body="\n".join(_body(folder, gallery)),
     coverage=coverage(folder.rows),
-    version=text.escape(imgbench.__version__),
+    version=formats.escape(imgbench.__version__),
   )
   writers.write_atomically(folder.path / MARKDOWN, markdown(folder))
   writers.write_atomically(folder.path / PAGE, page)
@@ -191,12 +191,12 @@ def _body(folder: rows.Folder, gallery: pictures.Gallery) -> list[str]:
 
 def _header(folder: rows.Folder) -> str:
   items = [
-    f"<div><dt>{text.escape(name)}</dt><dd>{text.escape(value)}</dd></div>"
+    f"<div><dt>{formats.escape(name)}</dt><dd>{formats.escape(value)}</dd></div>"
     for name, value in _facts(folder).items()
   ]
   return (
     '<header>\n<p class="kicker">imgbench accelerator benchmark</p>\n'
-    f"<h1>{text.escape(_title(folder))}</h1>\n"
+    f"<h1>{formats.escape(_title(folder))}</h1>\n"
     f'<dl class="facts">{"".join(items)}</dl>\n</header>'
   )
 
@@ -333,7 +333,7 @@ def _setup(folder: rows.Folder) -> str:
   parts = []
   command = folder.environment.get("command")
   if command:
-    parts.append(f"<p><code>{text.escape(command)}</code></p>")
+    parts.append(f"<p><code>{formats.escape(command)}</code></p>")
   for title, values in (
     ("Config", folder.config),
     ("Environment", folder.environment),

@@ -10,7 +10,7 @@ from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench.pages import selection as select
 from imgbench.report import html_tables
-from imgbench.tables import text as report_text
+from imgbench.tables import formats
 
 DASH = "–"
 
@@ -26,7 +26,7 @@ class Table(NamedTuple):
     is_number = [name.endswith(">") for name in self.columns]
     kinds = [' class="num"' if number else "" for number in is_number]
     cells = lambda tag, line: "".join(
-      f"<{tag}{kind}>{report_text.escape(cell)}</{tag}>"
+      f"<{tag}{kind}>{formats.escape(cell)}</{tag}>"
       for cell, kind in zip(line, kinds, strict=True)
     )
     head = cells("th", [name.removesuffix(">") for name in self.columns])

@@ -29,7 +29,7 @@ from imgbench.launch.table import figure
 from imgbench.launch.table import gather
 from imgbench.launch.table import groups as groups_lib
 from imgbench.launch.table import text as table_text
-from imgbench.tables import grids
+from imgbench.tables import table
 from imgbench.tables import themes
 
 FOLDER = "table"
@@ -54,7 +54,7 @@ class Table:
   groups: tuple[groups_lib.Group, ...]
   notes: tuple[str, ...]
 
-  def grids(self) -> list[grids.Grid]:
+  def grids(self) -> list[table.Table]:
     """Returns the tables for people; means only where there are any."""
     found = [table_text.runs_grid(self.runs)]
     if len(self.groups) < len(self.runs):
@@ -70,7 +70,7 @@ class Table:
 
   def text(self) -> str:
     """Returns what is printed, without a final newline."""
-    parts = [*map(grids.text, self.grids()), "\n".join(self.cautions())]
+    parts = [*map(table.Table.text, self.grids()), "\n".join(self.cautions())]
     return "\n".join(part for part in parts if part).rstrip()
 
 
@@ -125,12 +125,12 @@ def write(table: Table, folder: paths.Folder, seed_keys: Sequence[str]) -> None:
 
 def _markdown(table: Table) -> str:
   notes = "".join(f"- {line}\n" for line in table.cautions())
-  return "\n".join([*map(grids.markdown, table.grids()), notes])
+  return "\n".join([*map(table.Table.markdown, table.grids()), notes])
 
 
 def _latex(table: Table) -> str:
   notes = "".join(f"% {line}\n" for line in table.cautions())
-  return "\n".join([*map(grids.latex, table.grids()), notes]).replace(
+  return "\n".join([*map(table.Table.latex, table.grids()), notes]).replace(
     "±", r"$\pm$"
   )
 

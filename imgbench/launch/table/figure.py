@@ -16,7 +16,7 @@ import numpy as np
 from imgbench.launch.table import gather
 from imgbench.launch.table import groups as groups_lib
 from imgbench.launch.table import text as table_text
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 _WIDTH, _HEIGHT = 4.0, 3.0  # inches of a panel
@@ -222,13 +222,13 @@ def _set_scale(panel, place: Axis) -> None:
   if place.kind == "names":
     panel.set_xlim(-0.5, len(positions) - 0.5)
   if place.kind == "names" or len(positions) <= 6:
-    labels = [themes.plain(text.short(label, 16)) for label in place.labels]
+    labels = [themes.plain(formats.short(label, 16)) for label in place.labels]
     panel.set_xticks(positions, labels)
     panel.xaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _draw_line(panel, place: Axis, line: Line, metric, color, shift) -> None:
-  scale = 100 if text.unit(gather.metric_parts(metric)[2]) else 1
+  scale = 100 if formats.unit(gather.metric_parts(metric)[2]) else 1
   means, single = [], []
   for group in line.groups:
     x = place.of(group) + shift

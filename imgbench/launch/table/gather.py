@@ -15,11 +15,9 @@ from imgbench import writers
 from imgbench.launch import units
 from imgbench.metrics import intervals
 from imgbench.metrics import measurement
-from imgbench.tables import text
+from imgbench.metrics import specs
 
 METRICS = "metrics.jsonl"
-# Of what a smaller value is the better one.
-_LOWER = ("nll", "brier", "ece", "classwise_ece", "non_finite")
 _PROPORTION = {
   "clopper_pearson": intervals.clopper_pearson,
   "wilson": intervals.wilson,
@@ -97,13 +95,6 @@ def metric_parts(metric: str) -> tuple[str, str, str]:
   """
   dataset, subset, name = metric.rsplit("/", 2)
   return dataset, subset, name
-
-
-def lower_is_better(metric: str) -> bool:
-  """Whether a smaller value of a metric, e.g. "nll", is the better one."""
-  name = metric.rpartition("/")[2]
-  base = name.partition(".")[0]
-  return base in _LOWER or "error" in base or text.is_drop(name)
 
 
 def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[Run]:
@@ -234,7 +225,8 @@ def _bests(config, records, metrics, final, alpha) -> Iterator:
     found = [r for r in records if r.get(logged) is not None]
     if not found:
       continue
-    sign = -1 if lower_is_better(name) else 1
+    better = specs.describe(metric_parts(name)[2]).better
+    sign = 1 if better == specs.HIGHER else -1
     top = max(found, key=lambda r: (sign * r[logged], r["step"]))
     last = found[-1]["step"]
     yield metric, _best(top["step"], top[logged], last, final, metric, alpha)

@@ -10,9 +10,10 @@ from typing import Any
 
 from imgbench.launch.table import gather
 from imgbench.launch.table import groups as groups_lib
+from imgbench.metrics import specs
 from imgbench.report import inputs
-from imgbench.tables import grids
-from imgbench.tables import text
+from imgbench.tables import formats
+from imgbench.tables import table
 
 _UNIT = {"%": ", %", " points": ", points", "": ""}
 
@@ -48,18 +49,18 @@ def metric_title(metric: str, metrics: Sequence[str]) -> str:
   """
   dataset, subset, name = gather.metric_parts(metric)
   others = [gather.metric_parts(other) for other in metrics]
-  parts = [text.metric_label(name)]
+  parts = [specs.describe(name).label]
   if len({other[0] for other in others}) > 1:
     parts.append(dataset)
   if len({other[1] for other in others}) > 1:
     parts.append(subset)
-  return " ".join(parts) + _UNIT[text.unit(name)]
+  return " ".join(parts) + _UNIT[formats.unit(name)]
 
 
 # For people.
 
 
-def runs_grid(runs: Sequence[gather.Run]) -> grids.Grid:
+def runs_grid(runs: Sequence[gather.Run]) -> table.Table:
   """Returns a row for each run: what is swept, status, metrics, time, speed."""
   keys, metrics = groups_lib.swept_keys(runs), metrics_of(runs)
   columns: list[tuple[str, Callable[[gather.Run], str]]] = [
@@ -75,7 +76,7 @@ def runs_grid(runs: Sequence[gather.Run]) -> grids.Grid:
       columns.append(("best (step)", lambda run, m=metric: _best(run, m)))
   columns.append(("training", lambda run: _duration(run.train_s)))
   columns.append(("images/s", lambda run: _whole(run.images_per_s)))
-  return grids.Grid(
+  return table.of_cells(
     _caption(runs, keys),
     tuple(header for header, _ in columns),
     tuple(tuple(cell(run) for _, cell in columns) for run in runs),
@@ -99,7 +100,7 @@ def _caption(runs, keys) -> str:
 
 def groups_grid(
   groups: Sequence[groups_lib.Group], metrics: Sequence[str]
-) -> grids.Grid:
+) -> table.Table:
   """Returns a row for each group: means and standard errors over its runs."""
   keys = short_keys(list(groups[0].values))
   columns: list[tuple[str, Callable[[groups_lib.Group], str]]] = [
@@ -116,7 +117,7 @@ def groups_grid(
         ("best", lambda g, m=metric: _mean(m, g.mean(m, best=True)))
       )
   columns.append(("images/s", _mean_speed))
-  return grids.Grid(
+  return table.of_cells(
     "Means over runs that are done, with standard errors where there are two"
     " or more",
     tuple(header for header, _ in columns),
@@ -158,10 +159,10 @@ def _best(run: gather.Run, metric: str) -> str:
 
 def _with_bounds(metric: str, value, low, high) -> str:
   name = gather.metric_parts(metric)[2]
-  number = text.number(name, value)
+  number = formats.number(name, value)
   if value is None or low is None:
     return number
-  return f"{number} [{text.number(name, low)}, {text.number(name, high)}]"
+  return f"{number} [{formats.number(name, low)}, {formats.number(name, high)}]"
 
 
 def _done(group: groups_lib.Group) -> str:
@@ -172,10 +173,8 @@ def _mean(metric: str, mean: groups_lib.Mean | None) -> str:
   if mean is None:
     return ""
   name = gather.metric_parts(metric)[2]
-  number = text.number(name, mean.mean)
-  return (
-    number if mean.sem is None else f"{number} ± {text.number(name, mean.sem)}"
-  )
+  numbers = [v for v in (mean.mean, mean.sem) if v is not None]
+  return " ± ".join(formats.number(name, value) for value in numbers)
 
 
 def _mean_speed(group: groups_lib.Group) -> str:
@@ -185,7 +184,7 @@ def _mean_speed(group: groups_lib.Group) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-  return "" if seconds is None else text.duration(seconds)
+  return "" if seconds is None else formats.duration(seconds)
 
 
 def _whole(number: float | None) -> str:

@@ -16,7 +16,7 @@ from imgbench.papers import shifts
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.papers.readers import people
-from imgbench.tables import grids
+from imgbench.tables import table
 
 _BASES = (datasets_lib.VALIDATION, datasets_lib.VALIDATION_20K)
 _MOST_PICTURES = 24
@@ -113,7 +113,7 @@ def report(
     if line.scale == fits.PLAIN and line.metric in (part.metric, results.TOP1)
   ]
   for grid in (*printed, _lines_grid(shown)):
-    print(grids.text(grid))
+    print(grid.text())
   main_table.write_grids(
     output, [*tables, _lines_grid(lines)], f"{part.prefix}table"
   )
@@ -121,7 +121,7 @@ def report(
   _figures(output, part)
 
 
-def _lines_grid(lines: Sequence[fits.Line]) -> grids.Grid:
+def _lines_grid(lines: Sequence[fits.Line]) -> table.Table:
   return fits.grid(
     lines,
     datasets_lib.SHORT_TITLES,
@@ -130,7 +130,7 @@ def _lines_grid(lines: Sequence[fits.Line]) -> grids.Grid:
   )
 
 
-def _people_tables(part: Part, compared) -> list[grids.Grid]:
+def _people_tables(part: Part, compared) -> list[table.Table]:
   section = part.section
   subsets = dict.fromkeys(row.subset for row in section.rows)
   return [
@@ -227,8 +227,8 @@ def mistakes(
     output.csv(
       f"{prefix}hardest_classes.csv", hard_images.CLASS_COLUMNS, by_class
     )
-    print(grids.text(hard_images.count_grid(counts, part.metric)))
-    print(grids.text(hard_images.class_grid(by_class, part.metric)))
+    print(hard_images.count_grid(counts, part.metric).text())
+    print(hard_images.class_grid(by_class, part.metric).text())
     if paths:
       for name, (answers, found) in pictures.items():
         _contact_sheet(

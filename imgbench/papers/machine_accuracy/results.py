@@ -13,7 +13,8 @@ from imgbench.papers import fits
 from imgbench.papers import main_table
 from imgbench.papers import records
 from imgbench.papers.readers import datasets as datasets_lib
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
 METRICS = {
@@ -55,7 +56,7 @@ _PAPER = {
 
 def reviewed_grid(
   rows: Sequence[records.Row], dataset: str, compared: Sequence
-) -> grids.Grid:
+) -> table.Table:
   """Returns every model's accuracies in all definitions.
 
   Beside each definition stands what it would be with all predictions that
@@ -91,7 +92,7 @@ def reviewed_grid(
       "; predictions that nobody reviewed count as wrong, up to what it would"
       " be were they all right"
     )
-  return grids.by_name(caption, lookup.best_first(dataset, order), columns)
+  return table.by_name(caption, lookup.best_first(dataset, order), columns)
 
 
 def _published(compared, dataset, metric, subset=summary.ALL):
@@ -175,7 +176,7 @@ def summary_rows(
   return found
 
 
-def summary_grid(found: Sequence[tuple[Any, ...]], dataset: str) -> grids.Grid:
+def summary_grid(found: Sequence[tuple[Any, ...]], dataset: str) -> table.Table:
   """Returns best, median and worst, the paper's beside them."""
   body = []
   for name, metric, _, best, best_model, median, worst, worst_model in found:
@@ -184,15 +185,15 @@ def summary_grid(found: Sequence[tuple[Any, ...]], dataset: str) -> grids.Grid:
       body.append(
         (
           metric,
-          f"{grids.percent(best)} {best_model}",
+          f"{formats.percent(best)} {best_model}",
           paper[0],
-          grids.percent(median),
+          formats.percent(median),
           paper[1],
-          f"{grids.percent(worst)} {worst_model}",
+          f"{formats.percent(worst)} {worst_model}",
           paper[2],
         )
       )
-  return grids.Grid(
+  return table.of_cells(
     f"{datasets_lib.TITLES[dataset]}: best, median and worst model in percent;"
     " the paper's are of another choice of models, on 20,000 images",
     ("metric", "best", "paper", "median", "paper", "worst", "paper"),
@@ -206,10 +207,10 @@ def side_by_side(
   metric: str,
   subset: str,
   compared: Sequence,
-) -> grids.Grid:
+) -> table.Table:
   """Returns people and models on both data sets, the best first."""
   lookup = main_table.Lookup(rows)
-  columns: list[tuple[str, grids.Cell]] = [("kind", lambda name: kinds[name])]
+  columns: list[tuple[str, table.Cell]] = [("kind", lambda name: kinds[name])]
   sets = [
     name
     for name in (datasets_lib.VALIDATION, datasets_lib.MATCHED_FREQUENCY)
@@ -230,12 +231,12 @@ def side_by_side(
     columns.append(
       (
         "drop",
-        lambda name: grids.signed(
+        lambda name: formats.signed(
           _difference(*(lookup.value(name, s, metric, subset) for s in sets))
         ),
       )
     )
-  return grids.by_name(
+  return table.by_name(
     f"People and models, {subset.replace('_', ' ')} images: {metric} in percent"
     f" with 95% intervals, n = {' and '.join(f'{size:,}' for size in sizes)};"
     " predictions that nobody reviewed count as wrong, up to what it would be"

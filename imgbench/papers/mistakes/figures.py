@@ -8,7 +8,7 @@ from matplotlib import ticker
 
 from imgbench.papers.mistakes import counted as tables
 from imgbench.papers.mistakes import reviewed as mistakes_lib
-from imgbench.tables import text
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 Draw = Callable[[themes.Theme], mpl_figure.Figure]
@@ -116,7 +116,7 @@ def pairs(
       color=theme.series[0],
     )
     labels = [
-      f" {arrow} ".join(text.short(names[i]) for i in pair[:2])
+      f" {arrow} ".join(formats.short(names[i]) for i in pair[:2])
       for pair in found
     ]
     axes.set_yticks(range(len(found)), [themes.plain(x) for x in labels])

@@ -8,7 +8,8 @@ from imgbench.labels import classes
 from imgbench.papers import records
 from imgbench.papers.mistakes import counted as tables
 from imgbench.papers.mistakes import reviewed as mistakes
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 
 PAIR_COLUMNS = (
   "source",
@@ -27,10 +28,10 @@ def kind_grid(
   rows: Sequence[records.Row],
   categories: Sequence[str],
   reviewed: str = "",
-) -> grids.Grid:
+) -> table.Table:
   """Returns a table category x severity of all images."""
   found = {row.metric: row.value for row in rows if row.subset == tables.ALL}
-  return grids.by_name(
+  return table.by_name(
     caption,
     (*categories, tables.ALL),
     {
@@ -47,18 +48,18 @@ def _counted(share) -> str:
   """E.g. "87 (23.0)": a number of images and the percentage that it is."""
   if share.value is None:
     return "-"
-  return f"{share.correct} ({grids.percent(share.value, 1)})"
+  return f"{share.correct} ({formats.percent(share.value, 1)})"
 
 
 def subset_grid(
   model: str, rows: Sequence[records.Row], categories: Sequence[str]
-) -> grids.Grid:
+) -> table.Table:
   """Returns a table subset x category, of all severities."""
   found = {(row.subset, row.metric): row.value for row in rows}
   share = lambda subset, category: found[
     subset, tables.metric(category, tables.ALL)
   ]
-  return grids.by_name(
+  return table.by_name(
     f"{model}: mistakes by subset of the original label and by category, in"
     " brackets the percentage of the subset's mistakes",
     dict.fromkeys(row.subset for row in rows),
@@ -75,9 +76,9 @@ def subset_grid(
   )
 
 
-def overlap_grid(found: Sequence[tables.Overlap]) -> grids.Grid:
+def overlap_grid(found: Sequence[tables.Overlap]) -> table.Table:
   """Returns what two models' mistakes have in common."""
-  return grids.Grid(
+  return table.of_cells(
     "Images that both models get wrong, with the same prediction, and of those"
     " the same reviewed category and severity",
     tuple(name.replace("_", " ") for name in tables.Overlap._fields),
@@ -108,7 +109,7 @@ class Pairs:
       for a, b, count in self.found
     ]
 
-  def grid(self, top: int) -> grids.Grid:
+  def grid(self, top: int) -> table.Table:
     """Returns the first `top` pairs by their names."""
     header = ("class", "class")
     caption = "Classes that ViT-3B confused most often, either way"
@@ -117,7 +118,9 @@ class Pairs:
       caption = f"Most frequent mistakes of {self.source}"
     names = classes.short_names()
     rows = [(names[a], names[b], str(n)) for a, b, n in self.found[:top]]
-    return grids.Grid(caption, (*header, "mistakes"), tuple(rows), num_left=2)
+    return table.of_cells(
+      caption, (*header, "mistakes"), tuple(rows), num_left=2
+    )
 
   def draw(self, top: int):
     """Returns what draws the first `top` pairs."""

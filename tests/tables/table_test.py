@@ -2,10 +2,11 @@
 
 import pytest
 
-from imgbench.tables import grids
+from imgbench.tables import formats
+from imgbench.tables import table
 from tests.papers import rows
 
-GRID = grids.Grid(
+GRID = table.of_cells(
   "Accuracy in %, one_model",
   ("model", "top-1"),
   (("resnet_v1_50", "76.13"), ("a|b*", "5.00")),
@@ -13,7 +14,7 @@ GRID = grids.Grid(
 
 
 def test_text_is_aligned():
-  assert grids.text(GRID) == (
+  assert GRID.text() == (
     "Accuracy in %, one_model\n\n"
     "model         top-1\n"
     "-------------------\n"
@@ -23,7 +24,7 @@ def test_text_is_aligned():
 
 
 def test_markdown_escapes_what_it_would_read():
-  assert grids.markdown(GRID) == (
+  assert GRID.markdown() == (
     "Accuracy in %, one_model.\n\n"
     "| model        | top-1 |\n"
     "| ------------ | ----: |\n"
@@ -33,39 +34,41 @@ def test_markdown_escapes_what_it_would_read():
 
 
 def test_latex_escapes_what_it_would_read():
-  text = grids.latex(GRID)
+  text = GRID.latex()
   assert r"\caption{Accuracy in \%, one\_model.}" in text
   assert r"\begin{tabular}{lr}" in text
   assert r"resnet\_v1\_50 & 76.13 \\" in text
   assert text.count("{table}") == 2 and text.endswith("\\end{table}\n")
-  strange = grids.Grid("c", ("a",), ((r"\x^~{}$#&<>",),))
+  strange = table.of_cells("c", ("a",), ((r"\x^~{}$#&<>",),))
   assert (
     r"\textbackslash{}x\textasciicircum{}\textasciitilde{}\{\}\$\#\&"
     r"\textless{}\textgreater{} \\"
-  ) in grids.latex(strange)
+  ) in strange.latex()
 
 
 def test_rows_by_name_and_columns_that_are_empty():
   values = {"a": "1", "b": ""}
-  grid = grids.by_name(
+  grid = table.by_name(
     "c", ["a", "b"], [("x", values.get), ("x", values.get), ("y", lambda _: "")]
   )
-  assert grid.header == ("model", "x", "x")
-  assert grid.rows == (("a", "1", "1"), ("b", "", ""))
-  assert grids.by_name("c", [], {"x": str}).header == ("model",)
+  assert grid.header == ["model", "x", "x"]
+  assert grid.cells == [["a", "1", "1"], ["b", "", ""]]
+  assert table.by_name("c", [], {"x": str}).header == ["model"]
   with pytest.raises(ValueError, match="2 cells"):
-    grids.Grid("c", ("a", "b"), (("1",),))
+    table.of_cells("c", ("a", "b"), (("1",),))
 
 
 def test_numbers_as_people_read_them():
-  assert grids.percent(0.76128) == "76.13"
-  assert grids.percent(None) == "undefined"
-  assert grids.percent(-1e-9) == "0.00"
-  assert grids.signed(0.0003) == "+0.03" and grids.signed(-1e-9) == "+0.00"
-  assert grids.signed(None) == ""
-  assert grids.with_bounds(0.5, 0.25, 0.75) == "50.00 [25.00, 75.00]"
-  assert grids.with_bounds(0.5, None, None) == "50.00"
-  assert grids.measured(rows.row("a", "x", 50).value) == "50.00 [39.83, 60.17]"
-  assert grids.measured(rows.undefined("a", "x").value) == "undefined"
-  assert grids.measured(None) == ""
-  assert grids.metric_title("real_accuracy") == "ReaL accuracy"
+  assert formats.share(0.76128) == "76.13"
+  assert formats.share(None) == "undefined"
+  assert formats.share(-1e-9) == "0.00"
+  assert formats.signed(0.0003) == "+0.03" and formats.signed(-1e-9) == "+0.00"
+  assert formats.signed(None) == ""
+  assert formats.with_bounds(0.5, 0.25, 0.75) == "50.00 [25.00, 75.00]"
+  assert formats.with_bounds(0.5, None, None) == "50.00"
+  assert (
+    formats.measured(rows.row("a", "x", 50).value) == "50.00 [39.83, 60.17]"
+  )
+  assert formats.measured(rows.undefined("a", "x").value) == "undefined"
+  assert formats.measured(None) == ""
+  assert formats.metric_title("real_accuracy") == "ReaL accuracy"

@@ -1,0 +1,270 @@
+"""Registry of metrics: label, unit, direction and definition of each name.
+
+A metric of results.json is a registered name, or one followed by a variant
+(`VARIANTS`): "top1_accuracy.class_mean", "multilabel_accuracy.tfds.drop".
+Adding a metric takes an entry here and the line of `summary` that computes it.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+import re
+
+from imgbench import registry
+from imgbench.metrics import calibration
+from imgbench.metrics import multilabel
+
+# Units. A rate is a fraction in [0, 1] that tables show in percent, points are
+# a difference of two rates, a count is a whole number.
+RATE, POINTS, COUNT, NUMBER = "rate", "points", "count", "number"
+HIGHER, LOWER = "higher", "lower"
+
+RULES = "(ties go to the lowest class, scores not finite are wrong)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """What is known of a metric before it is measured.
+
+  Attributes:
+    label: in text and titles, e.g. "top-1 accuracy".
+    definition: one sentence fragment; a measurement may add to it, e.g. how
+      many classes were left out.
+    unit: RATE, POINTS, COUNT or NUMBER.
+    better: HIGHER or LOWER.
+    accuracy: a share of hits, at k or against label sets. Balanced accuracy is
+      none: a mean of recalls, it belongs with those.
+    label_set: an accuracy against several labels of an image.
+    headline: an accuracy worth a chart or a tile.
+    main: shown beside the accuracies in the first table of a report.
+    selects: a best checkpoint can be chosen by it.
+  """
+
+  label: str
+  definition: str = ""
+  unit: str = RATE
+  better: str = HIGHER
+  accuracy: bool = False
+  label_set: bool = False
+  headline: bool = False
+  main: bool = False
+  selects: bool = False
+
+
+METRICS: registry.Registry[Metric] = registry.Registry("metric")
+
+# What stands behind a metric's name, and what it changes.
+_NO_ACCURACY = {"accuracy": False, "label_set": False, "headline": False}
+VARIANTS = {
+  "class_mean": {"headline": False},
+  "unreviewed": _NO_ACCURACY,
+  "bound_low": _NO_ACCURACY,
+  "bound_high": _NO_ACCURACY,
+  "base": _NO_ACCURACY,
+  "drop": {**_NO_ACCURACY, "unit": POINTS, "better": LOWER},
+}
+_TOP_K = re.compile(r"top(\d+)_accuracy")
+
+
+def top_k_accuracy(k: int) -> Metric:
+  """Returns the metric "top<k>_accuracy"."""
+  place = (
+    "has the highest score" if k == 1 else f"is among the {k} highest scores"
+  )
+  return Metric(
+    f"top-{k} accuracy",
+    f"share of examples whose label {place} {RULES}",
+    accuracy=True,
+    headline=True,
+    selects=k in (1, 5),
+  )
+
+
+for _k in (1, 5):
+  METRICS.register(f"top{_k}_accuracy", top_k_accuracy(_k))
+METRICS.register(
+  "top1_accuracy.class_mean",
+  Metric(
+    "top-1 accuracy",
+    "mean over classes of the share of their examples whose label has the"
+    f" highest score {RULES}",
+    accuracy=True,
+  ),
+)
+for _name, _of_set in multilabel.DEFINITIONS.items():
+  METRICS.register(
+    f"multilabel_accuracy.{_name}",
+    Metric(
+      "multi-label accuracy",
+      _of_set.text,
+      accuracy=True,
+      label_set=True,
+      headline=True,
+      selects=True,
+    ),
+  )
+for _name, _of_set in multilabel.REAL_DEFINITIONS.items():
+  METRICS.register(
+    _name,
+    Metric(
+      "ReaL top-5 accuracy" if "top5" in _name else "ReaL accuracy",
+      _of_set.text,
+      accuracy=True,
+      label_set=True,
+      headline="." not in _name,
+    ),
+  )
+
+METRICS.register(
+  "nll",
+  Metric(
+    "negative log-likelihood",
+    "mean negative natural logarithm of the label's probability over examples"
+    " with finite scores",
+    NUMBER,
+    LOWER,
+    main=True,
+  ),
+)
+METRICS.register(
+  "brier",
+  Metric(
+    "Brier score",
+    "mean over examples with finite scores of the squared differences between"
+    " probabilities and label, summed over classes (0 to 2)",
+    NUMBER,
+    LOWER,
+  ),
+)
+BINNINGS = {
+  "ece": calibration.EQUAL_WIDTH,
+  "ece.equal_mass": calibration.EQUAL_MASS,
+}
+for _name, _binning in BINNINGS.items():
+  METRICS.register(
+    _name,
+    Metric(
+      "expected calibration error",
+      "mean over examples with finite scores of |accuracy - mean confidence|"
+      f" in {calibration.NUM_BINS} bins of {_binning.replace('_', ' ')} of the"
+      " top-1 probability",
+      NUMBER,
+      LOWER,
+      main=_name == "ece",
+    ),
+  )
+METRICS.register(
+  "non_finite",
+  Metric(
+    "not finite",
+    "number of examples whose scores are not finite",
+    COUNT,
+    LOWER,
+  ),
+)
+
+RATES = {
+  "precision": "right predictions of a class over its predictions",
+  "recall": "right predictions of a class over its examples",
+  "f1": "twice the right predictions of a class over its predictions plus its"
+  " examples",
+}
+MEANS = {
+  "macro": ", plain mean over classes",
+  "weighted": ", mean over classes weighted by their numbers of examples",
+  "micro": ", sums over all classes divided once",
+}
+for _mean, _mean_text in MEANS.items():
+  for _rate, _rate_text in RATES.items():
+    METRICS.register(
+      f"{_mean}_{_rate}",
+      Metric(
+        f"{_mean} {_rate.replace('f1', 'F1')}",
+        _rate_text + _mean_text,
+        main=(_mean, _rate) == ("macro", "f1"),
+        selects=_mean == "macro" and _rate != "precision",
+      ),
+    )
+METRICS.register(
+  "balanced_accuracy",
+  Metric("balanced accuracy", METRICS["macro_recall"].definition),
+)
+METRICS.register(
+  "cohen_kappa",
+  Metric(
+    "Cohen's kappa",
+    "Cohen's kappa: (accuracy - chance) / (1 - chance), chance being the"
+    " agreement of labels and predictions drawn apart",
+    NUMBER,
+  ),
+)
+# Of each class against the rest; a mean over the classes that have both.
+METRICS.register(
+  "macro_average_precision",
+  Metric(
+    "macro average precision",
+    "area under the precision-recall curve (average precision, not"
+    " interpolated)",
+    NUMBER,
+    main=True,
+  ),
+)
+METRICS.register(
+  "macro_roc_auc",
+  Metric("macro ROC AUC", "area under the ROC curve", NUMBER),
+)
+METRICS.register(
+  "classwise_ece",
+  Metric(
+    "class-wise expected calibration error",
+    "mean over examples of |frequency - mean probability| in"
+    f" {calibration.NUM_BINS} bins of equal width",
+    NUMBER,
+    LOWER,
+  ),
+)
+
+
+def describe(metric: str) -> Metric:
+  """Returns what is known of a metric or a variant of one.
+
+  Of an unknown name that is a plain number with the name as its label: it is
+  shown as it is, and no percent are guessed.
+  """
+  found = _find(metric)
+  variant = metric.partition(".")[2]
+  if not variant:
+    return found
+  words = variant.replace("imagenet_m", "ImageNet-M").replace("_", " ")
+  return dataclasses.replace(found, label=f"{found.label} ({words})")
+
+
+def _find(metric: str) -> Metric:
+  if metric in METRICS:
+    return METRICS[metric]
+  top_k = _TOP_K.fullmatch(metric)
+  if top_k:
+    return top_k_accuracy(int(top_k[1]))
+  base, _, variant = metric.rpartition(".")
+  if base and variant in VARIANTS:
+    return dataclasses.replace(_find(base), **VARIANTS[variant])
+  return Metric(metric.partition(".")[0].replace("_", " "), unit=NUMBER)
+
+
+def order(metrics: Iterable[str]) -> list[str]:
+  """Returns metrics as tables show them; equal ones keep their order.
+
+  Top-1 and top-5 accuracy first, then other headlines, accuracies, the rest.
+  """
+  return sorted(metrics, key=rank)
+
+
+def rank(metric: str) -> tuple[int, int]:
+  """Returns the key that `order` sorts by."""
+  found, first = describe(metric), ("top1_accuracy", "top5_accuracy")
+  kind = 0 if found.headline else 1 if found.accuracy else 2
+  return kind, first.index(metric) if metric in first else len(first)
+
+
+def is_better(metric: str, value: float, than: float) -> bool:
+  """Returns whether a value of a metric is better than another one."""
+  return value > than if describe(metric).better == HIGHER else value < than

@@ -1,0 +1,142 @@
+"""Formats of numbers and names. Rates become percent here only."""
+
+import html
+
+from imgbench.metrics import measurement
+from imgbench.metrics import specs
+from imgbench.tables import entries
+
+UNDEFINED = "undefined"
+# Unit of a metric -> format of a value, and what follows it.
+_NUMBERS = {
+  specs.RATE: lambda value: f"{100 * value:.2f}",
+  specs.POINTS: lambda value: f"{100 * value:z.1f}",
+  specs.COUNT: lambda value: f"{value:,.0f}",
+  specs.NUMBER: lambda value: f"{value:.4f}",
+}
+_UNITS = {specs.RATE: "%", specs.POINTS: " points"}
+
+
+def number(metric: str, value: float | None) -> str:
+  """Returns a value of a metric; percent without the sign for rates."""
+  if value is None:
+    return UNDEFINED
+  return _NUMBERS[specs.describe(metric).unit](value)
+
+
+def unit(metric: str) -> str:
+  """Returns what follows a value of a metric: "%", " points" or ""."""
+  return _UNITS.get(specs.describe(metric).unit, "")
+
+
+def value(row: entries.Row) -> str:
+  """E.g. "93.12%", "11.7 points"; "undefined" where there is no value."""
+  text = number(row.metric, row.value)
+  return text if row.value is None else text + unit(row.metric)
+
+
+def has_interval(row: entries.Row) -> bool:
+  return row.ci_low is not None and row.ci_high is not None
+
+
+def interval(row: entries.Row, separator: str = " – ") -> str:
+  """E.g. "92.61 – 93.60"; empty where there is none."""
+  if not has_interval(row):
+    return ""
+  return separator.join(
+    number(row.metric, bound) for bound in (row.ci_low, row.ci_high)
+  )
+
+
+def drop(row: entries.Row) -> str:
+  """E.g. "11.7 points [10.9, 12.5]"; brackets, as bounds may be negative."""
+  bounds = interval(row, ", ")
+  return f"{value(row)} [{bounds}]" if bounds else value(row)
+
+
+def shifted(row: entries.Row) -> str:
+  """The accuracy that `row.shift` compares with the base set's.
+
+  That of the row where it has one. A mean over classes has none where the set
+  lacks a class; the drop is over those that occur, and leaves it.
+  """
+  base, lost = row.shift.base.value, row.shift.drop.value
+  if row.value is None and base is not None and lost is not None:
+    return number(row.metric, base - lost) + unit(row.metric)
+  return value(row)
+
+
+def unreviewed(row: entries.Row) -> str:
+  """E.g. "1.17% never reviewed: 96.86 to 98.03"; empty where all are.
+
+  The bounds are those of the value: all such predictions wrong, or all right.
+  """
+  if row.unreviewed is None or not row.unreviewed.share:
+    return ""
+  share = number(row.metric, row.unreviewed.share) + unit(row.metric)
+  low, high = (
+    number(row.metric, bound)
+    for bound in (row.unreviewed.low, row.unreviewed.high)
+  )
+  return f"{share} never reviewed: {low} to {high}"
+
+
+def share(fraction: float | None) -> str:
+  """E.g. "93.1%"; "undefined" for None."""
+  return UNDEFINED if fraction is None else f"{100 * fraction:.1f}%"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+  """E.g. "76.13"; "undefined" for None."""
+  return UNDEFINED if fraction is None else f"{100 * fraction:z.{digits}f}"
+
+
+def signed(fraction: float | None) -> str:
+  """Returns percentage points with their sign: "+0.03"; "" for None."""
+  return "" if fraction is None else f"{100 * fraction:+z.2f}"
+
+
+def with_bounds(
+  value: float | None, low: float | None, high: float | None
+) -> str:
+  """E.g. "76.13 [75.75, 76.50]", in percent; no brackets without bounds."""
+  if value is None or low is None or high is None:
+    return percent(value)
+  bounds = ", ".join(percent(bound) for bound in (low, high))
+  return f"{percent(value)} [{bounds}]"
+
+
+def measured(entry: measurement.Measurement | None) -> str:
+  """Returns a measurement with its interval in percent; "" for None."""
+  if entry is None:
+    return ""
+  return with_bounds(entry.value, entry.ci_low, entry.ci_high)
+
+
+def metric_title(metric: str) -> str:
+  """ "top1_accuracy" becomes "Top-1 accuracy"."""
+  label = specs.describe(metric).label
+  return label[0].upper() + label[1:]
+
+
+def duration(seconds: float) -> str:
+  """E.g. "48 s", "1 min 54 s", "3 h 5 min"."""
+  total = round(seconds)
+  if total < 60:
+    return f"{total} s"
+  minutes, rest = divmod(total, 60)
+  if minutes < 60:
+    return f"{minutes} min {rest} s"
+  return f"{minutes // 60} h {minutes % 60} min"
+
+
+def short(name: str, limit: int = 28) -> str:
+  """A name on one line of at most `limit` characters."""
+  name = " ".join(name.split())
+  return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"
+
+
+def escape(value) -> str:
+  """HTML text, also for attributes; control characters become spaces."""
+  clean = "".join(c if c.isprintable() else " " for c in str(value))
+  return html.escape(clean, quote=True)

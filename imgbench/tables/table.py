@@ -1,0 +1,247 @@
+"""One table for every output: text, Markdown, LaTeX, HTML and CSV."""
+
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import csv
+import dataclasses
+import io
+from typing import Any
+
+import markupsafe
+
+_LATEX = {
+  "\\": r"\textbackslash{}",
+  "~": r"\textasciitilde{}",
+  "^": r"\textasciicircum{}",
+  "<": r"\textless{}",
+  ">": r"\textgreater{}",
+  **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+_MARKDOWN = {c: f"\\{c}" for c in "\\|*<`"}
+
+Cell = Callable[[Any], str]  # a row's name -> text of its cell
+
+
+def show(value: Any) -> str:
+  """Returns the text of a value; "" for None."""
+  return "" if value is None else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """A column of a table.
+
+  Attributes:
+    key: of its value in a row: an item of a mapping or sequence, else an
+      attribute; or a function of the row. In CSV it is the heading.
+    title: heading everywhere else; the key where it is empty.
+    numeric: aligned on the right.
+    format: value -> text. HTML escapes it unless it is `markupsafe.Markup`.
+  """
+
+  key: Hashable | Callable[[Any], Any]
+  title: str = ""
+  numeric: bool = False
+  format: Callable[[Any], str] = show
+
+  @property
+  def heading(self) -> str:
+    return self.title or str(self.key)
+
+  def value(self, row: Any) -> Any:
+    """Returns the value in a row."""
+    if callable(self.key):
+      return self.key(row)
+    if isinstance(row, Mapping | Sequence):
+      return row[self.key]
+    return getattr(row, self.key)
+
+  def cell(self, row: Any) -> str:
+    """Returns the text of the value in a row."""
+    return self.format(self.value(row))
+
+
+def number(key, title: str = "", format: Callable[[Any], str] = show) -> Column:
+  """Returns a numeric column."""
+  return Column(key, title, numeric=True, format=format)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Columns over rows.
+
+  Attributes:
+    caption: one sentence without a full stop; "" where none is shown.
+    columns: in order.
+    rows: mappings, sequences or objects that hold the columns' values.
+  """
+
+  caption: str
+  columns: Sequence[Column]
+  rows: Sequence[Any]
+
+  @property
+  def header(self) -> list[str]:
+    return [column.heading for column in self.columns]
+
+  @property
+  def cells(self) -> list[list[str]]:
+    """Text of the rows, without the header."""
+    return [[column.cell(row) for column in self.columns] for row in self.rows]
+
+  def without_empty(self) -> "Table":
+    """Returns the table without columns that are empty in every row."""
+    kept = [c for c in self.columns if any(map(c.cell, self.rows))]
+    return dataclasses.replace(self, columns=kept)
+
+  def lines(self, rule: str = "", least: int = 0) -> list[str]:
+    """Returns aligned lines for a terminal, the header first.
+
+    Args:
+      rule: below the header: "" none, "line" one line of dashes, "columns" a
+        line under each heading.
+      least: least width of a column, in characters.
+    """
+    head, *body = self._padded(self.header, self.cells, least)
+    join = lambda cells: "  ".join(cells).rstrip()
+    rules = {
+      "": [],
+      "line": ["-" * len(join(head))],
+      "columns": [join(["-" * len(h) if h.strip() else "" for h in head])],
+    }
+    if rule == "columns":  # A column without heading keeps its place.
+      dashes = [("-" if h.strip() else " ") * len(h) for h in head]
+      rules[rule] = [join(dashes)]
+    return [join(head), *rules[rule], *map(join, body)]
+
+  def text(self) -> str:
+    """Returns caption and table for a terminal."""
+    return "\n".join([self.caption, "", *self.lines("line", least=3)]) + "\n"
+
+  def markdown(self) -> str:
+    """Returns GitHub's Markdown, the caption above the table."""
+    escape = lambda row: [_escaped(cell, _MARKDOWN) for cell in row]
+    header, cells = escape(self.header), [escape(row) for row in self.cells]
+    head, *body = self._padded(header, cells, 3)
+    rule = [
+      "-" * (len(cell) - column.numeric) + ":" * column.numeric
+      for cell, column in zip(head, self.columns, strict=True)
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
+    if self.caption:
+      lines = [f"{_escaped(self.caption, _MARKDOWN)}.", "", *lines]
+    return "\n".join(lines) + "\n"
+
+  def latex(self) -> str:
+    """Returns a `table` of LaTeX, which needs no package."""
+    escape = lambda row: [_escaped(cell, _LATEX) for cell in row]
+    header, cells = escape(self.header), [escape(row) for row in self.cells]
+    head, *body = self._padded(header, cells, 3)
+    places = "".join("r" if column.numeric else "l" for column in self.columns)
+    return "\n".join(
+      [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escaped(self.caption, _LATEX)}.}}",
+        rf"\begin{{tabular}}{{{places}}}",
+        r"\hline",
+        f"{' & '.join(head)} \\\\",
+        r"\hline",
+        *(f"{' & '.join(row)} \\\\" for row in body),
+        r"\hline",
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+      ]
+    )
+
+  def html(self, kind: str = "") -> markupsafe.Markup:
+    """Returns a table of HTML of this class, in a box that scrolls."""
+    # Jinja2 is loaded where a page is made, not by a table in a terminal.
+    from imgbench.tables import pages
+
+    return pages.macros("table.html.j2").table(self, kind)
+
+  def csv(self) -> str:
+    """Returns keys and unformatted values as CSV; None is an empty cell."""
+    return csv_text(
+      [{c.key: c.value(row) for c in self.columns} for row in self.rows]
+    )
+
+  def _padded(self, header, cells, least: int) -> list[list[str]]:
+    """Header and rows, their cells as wide as their column."""
+    rows = [header, *cells]
+    widths = [max(least, *map(len, cs)) for cs in zip(*rows, strict=True)]
+    return [
+      [
+        cell.rjust(width) if column.numeric else cell.ljust(width)
+        for cell, width, column in zip(row, widths, self.columns, strict=True)
+      ]
+      for row in rows
+    ]
+
+
+def of_cells(
+  caption: str,
+  header: Iterable[str],
+  rows: Iterable[Sequence[Any]],
+  num_left: int = 1,
+) -> Table:
+  """Returns a table of rows that hold the cells in order.
+
+  Args:
+    caption: as of `Table`.
+    header: headings.
+    rows: each as long as the header.
+    num_left: so many columns hold words; the others are numeric.
+
+  Raises:
+    ValueError: a row of another length.
+  """
+  columns = [Column(i, h, i >= num_left) for i, h in enumerate(header)]
+  rows = tuple(map(tuple, rows))
+  for row in rows:
+    if len(row) != len(columns):
+      raise ValueError(f"expected {len(columns)} cells, got {row}")
+  return Table(caption, columns, rows)
+
+
+def by_name(
+  caption: str,
+  names: Iterable[str],
+  columns: Mapping[str, Cell] | Sequence[tuple[str, Cell]],
+  first: str = "model",
+) -> Table:
+  """Returns a table with a row for each name.
+
+  Args:
+    caption: as of `Table`.
+    names: the first column.
+    columns: heading -> cell of a name; pairs where a heading occurs twice.
+      A column that is empty in all rows is left out.
+    first: heading of the names.
+  """
+  pairs = columns.items() if isinstance(columns, Mapping) else columns
+  others = [number(cell, heading) for heading, cell in pairs]
+  found = Table(caption, others, list(names)).without_empty()
+  name = Column(lambda row: row, first)
+  return dataclasses.replace(found, columns=[name, *found.columns])
+
+
+def csv_text(rows: Sequence[Mapping[Any, Any]]) -> str:
+  """Returns mappings as CSV with the keys of all of them; "" without rows."""
+  if not rows:
+    return ""
+  buffer = io.StringIO()
+  keys = dict.fromkeys(key for row in rows for key in row)
+  writer = csv.DictWriter(buffer, list(keys), lineterminator="\n")
+  writer.writeheader()
+  writer.writerows(rows)
+  return buffer.getvalue()
+
+
+def _escaped(cell: str, marks: Mapping[str, str]) -> str:
+  return "".join(marks.get(c, c) for c in " ".join(cell.split()))
