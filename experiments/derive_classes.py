@@ -12,9 +12,7 @@ al. 2020: 410 organisms, 590 objects, 118 dogs.
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
 import importlib.util
-import io
 import pathlib
 import re
 from typing import NamedTuple
@@ -26,6 +24,7 @@ import imgbench
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
+from imgbench.tables import table
 
 ORGANISM = "n00004475"
 DOG = "n02084071"
@@ -34,7 +33,13 @@ NUM_CLASSES = 1000
 TABLE = pathlib.Path(imgbench.__file__).with_name("labels") / (
   "imagenet_classes.csv"
 )
-COLUMNS = ("index", "wnid", "names", "is_organism", "is_dog")
+COLUMNS = (  # of (index, ClassRow)
+  table.Column(lambda row: row[0], "index"),
+  table.Column(lambda row: row[1].wnid, "wnid"),
+  table.Column(lambda row: ", ".join(row[1].names), "names"),
+  table.Column(lambda row: int(row[1].is_organism), "is_organism"),
+  table.Column(lambda row: int(row[1].is_dog), "is_dog"),
+)
 
 _UPWARD_POINTERS = {"@", "@i"}  # hypernym, instance hypernym
 
@@ -175,15 +180,7 @@ def counts(rows: Sequence[ClassRow]) -> dict[str, int]:
 
 def to_csv(rows: Sequence[ClassRow]) -> bytes:
   """Returns the table as a file; equal rows give equal bytes."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(COLUMNS)
-  for index, row in enumerate(rows):
-    names = ", ".join(row.names)
-    writer.writerow(
-      [index, row.wnid, names, int(row.is_organism), int(row.is_dog)]
-    )
-  return text.getvalue().encode()
+  return table.Table("", COLUMNS, list(enumerate(rows))).csv().encode()
 
 
 def write_table(

@@ -11,11 +11,9 @@ costs, beside plain predictions of the most probable class. Exit codes: 0 done,
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
 import dataclasses
 import decimal
 import functools
-import io
 import pathlib
 import textwrap
 
@@ -31,6 +29,8 @@ from imgbench import run_files
 from imgbench import writers
 from imgbench.metrics import curves
 from imgbench.report import inputs
+from imgbench.tables import formats
+from imgbench.tables import table
 
 _RULES = ("recall", "precision", "threshold")
 _ARRAYS = ("label", "top5", "probs")
@@ -231,68 +231,53 @@ def argmax_point(
   )
 
 
-def table(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
-  """Returns the table that is printed, a line for each point."""
+def text(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
+  """Returns what is printed: the class, and a row for each point."""
   interval = f"[{inputs.coverage(alpha)} interval]"
-  rows = [
-    (
-      "flagged if",
-      "flagged",
-      "found",
-      "missed",
-      "false alarms",
-      f"precision {interval}",
-      f"recall {interval}",
-    )
+  count = "{:,}".format
+  columns = [
+    table.Column(lambda row: row[0], "flagged if"),
+    table.number(lambda row: row[1].flagged, "flagged", count),
+    table.number(lambda row: row[1].tp, "found", count),
+    table.number(lambda row: row[1].fn, "missed", count),
+    table.number(lambda row: row[1].fp, "false alarms", count),
+    *(
+      table.number(lambda row, n=name: _rate(row[1], n), f"{name} {interval}")
+      for name in ("precision", "recall")
+    ),
   ]
-  for name, point in points.items():
-    counts = (point.flagged, point.tp, point.fn, point.fp)
-    rows.append(
-      (
-        name,
-        *(f"{count:,}" for count in counts),
-        _rate(point.precision, point.precision_ci),
-        _rate(point.recall, point.recall_ci),
-      )
-    )
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   positives, total = int(of_class.positive.sum()), len(of_class.positive)
   lines = [
     f"{of_class.dataset}: {of_class.class_name} (class {of_class.class_index}),"
     f" {positives:,} of {total:,} examples",
     "",
+    *table.Table("", columns, list(points.items())).lines(),
   ]
-  for first, *others in rows:
-    cells = [first.ljust(widths[0])]
-    cells += [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
-    lines.append("  ".join(cells))
   return "\n".join(lines)
 
 
-def _rate(value, interval) -> str:
-  if value is None:
-    return "undefined"
-  low, high = (f"{100 * bound:.2f}" for bound in interval)
-  return f"{100 * value:.2f}% [{low}, {high}]"
+def _rate(point: curves.OperatingPoint, name: str) -> str:
+  low, high = getattr(point, f"{name}_ci") or (None, None)
+  return formats.with_bounds(getattr(point, name), low, high, unit="%")
 
 
 def caution(of_class: ClassScores, rule: str, threshold: float) -> str:
   """Returns what to keep in mind about the numbers."""
   if rule == "threshold":
-    text = (
+    words = (
       "Intervals are Clopper-Pearson. They hold if the threshold was not chosen"
       " on these examples."
     )
   else:
-    text = (
+    words = (
       "Caution: the threshold was chosen on these very examples, so on others"
       f" it will do worse. Judge it on another split: --threshold={threshold}."
       " Intervals are Clopper-Pearson and know nothing of the choice."
     )
   lost = int((of_class.scores == -np.inf).sum())
   if lost:
-    text += f" Scores not finite: {lost:,}; those examples are never flagged."
-  return textwrap.fill(text, 80, break_on_hyphens=False)
+    words += f" Scores not finite: {lost:,}; those examples are never flagged."
+  return textwrap.fill(words, 80, break_on_hyphens=False)
 
 
 def csv_text(
@@ -326,11 +311,7 @@ def csv_text(
         "alpha": alpha,
       }
     )
-  text = io.StringIO()
-  writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(rows)
-  return text.getvalue()
+  return table.csv_text(rows)
 
 
 REQUIRED = ("workdir", "dataset", "class")
@@ -338,16 +319,16 @@ REQUIRED = ("workdir", "dataset", "class")
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --workdir, --dataset, --class, the three rules, --alpha, --csv."""
-  text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
+  string = functools.partial(flags.DEFINE_string, flag_values=flag_values)
   number = functools.partial(flags.DEFINE_float, flag_values=flag_values)
-  text("workdir", None, "Folder of a run that is done.")
-  text("dataset", None, 'Evaluated split, e.g. "cifar10:test".')
-  text("class", None, "Name of a class, or its index.")
+  string("workdir", None, "Folder of a run that is done.")
+  string("dataset", None, 'Evaluated split, e.g. "cifar10:test".')
+  string("class", None, "Name of a class, or its index.")
   number("recall", None, "Share of the class to find at least, e.g. 0.99.")
   number("precision", None, "Share of the flagged to be right at least.")
   number("threshold", None, "Flag from this probability on.")
   number("alpha", 0.05, "Intervals cover 1 - alpha.")
-  text("csv", None, "File to write the numbers to as well.")
+  string("csv", None, "File to write the numbers to as well.")
 
 
 def main(argv: list[str]) -> int:
@@ -370,16 +351,16 @@ def main(argv: list[str]) -> int:
       f"probability >= {point.threshold}": point,
       "most probable class": argmax_point(of_class, values.alpha),
     }
-    print(table(of_class, points, values.alpha))
+    print(text(of_class, points, values.alpha))
     print(f"\n{caution(of_class, rule, point.threshold)}")
     if values.csv:
       _write(values.csv, csv_text(of_class, points, rule, values.alpha))
   return errors.EXIT_DONE
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, content: str) -> None:
   try:
-    writers.write_atomically(pathlib.Path(path), text)
+    writers.write_atomically(pathlib.Path(path), content)
   except OSError as error:
     raise errors.InputError(
       f"--csv={path}: cannot be written: {error.strerror}"

@@ -1,7 +1,6 @@
 """Files of an evaluation: results, predictions, confusion, curves."""
 
 from collections.abc import Mapping
-import csv
 import io
 from typing import Any
 
@@ -15,6 +14,7 @@ from imgbench.evaluators import base
 from imgbench.metrics import calibration
 from imgbench.metrics import confusion
 from imgbench.metrics import curves
+from imgbench.tables import table
 
 # Precision-recall curves that are kept: of the classes hardest to tell.
 MAX_CURVES = 8
@@ -163,18 +163,15 @@ def _write_npz(path: paths.Folder, **arrays: np.ndarray) -> None:
 
 
 def _per_class_csv(tables) -> str:
-  text = io.StringIO()
-  columns = None
-  for info, rows in tables:
-    for index, row in enumerate(rows):
-      row = {
+  return table.csv_text(
+    [
+      {
         "dataset": info.key,
         "class_index": index,
         "class_name": info.class_names[index],
         **row,
       }
-      if columns is None:
-        columns = csv.DictWriter(text, list(row), lineterminator="\n")
-        columns.writeheader()
-      columns.writerow({k: "" if v is None else v for k, v in row.items()})
-  return text.getvalue()
+      for info, rows in tables
+      for index, row in enumerate(rows)
+    ]
+  )

@@ -13,6 +13,7 @@ from typing import TextIO
 from imgbench import paths
 from imgbench import timing
 from imgbench.launch import units
+from imgbench.tables import table
 
 _EVERY_S = 1.0
 _BUCKET_EVERY_S = 15.0  # of what is asked there, each costs
@@ -26,10 +27,9 @@ _ORDER = (
   units.WAITING,
   units.DONE,
 )
-_HEADER = ("run", "state", "step", "tries", "time", "job", "message")
 
 
-def table(
+def text(
   sweep: units.Sweep, statuses: Mapping[str, units.Status] | None = None
 ) -> str:
   """Returns a line for each unit of a sweep, and one that counts them.
@@ -52,23 +52,8 @@ def count_text(statuses: Iterable[units.Status]) -> str:
 
 
 def _lines(statuses: Mapping[str, units.Status]) -> list[str]:
-  rows = [_HEADER, *(_cells(name, s) for name, s in statuses.items())]
-  # Columns that say nothing are left away.
-  kept = [c for c in zip(*rows, strict=True) if any(c[1:]) or c[0] == "run"]
-  widths = [max(map(len, column)) for column in kept]
-  return [
-    "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-    for row in zip(*kept, strict=True)
-  ]
-
-
-def _cells(name: str, status: units.Status) -> tuple[str, ...]:
-  steps = f"{status.step}/{status.total_steps}" if status.total_steps else ""
-  tries = str(status.attempts) if status.attempts else ""
-  return (
-    *(name, status.state, steps, tries, time_text(status), status.job),
-    " ".join(status.message.split()),
-  )
+  rows = list(statuses.items())
+  return table.Table("", _COLUMNS, rows).without_empty().lines()
 
 
 def time_text(status: units.Status) -> str:
@@ -84,6 +69,22 @@ def time_text(status: units.Status) -> str:
   if hours:
     return f"{hours}:{minutes:02d}:{seconds:02d}"
   return f"{minutes}:{seconds:02d}"
+
+
+def _steps(status: units.Status) -> str:
+  return f"{status.step}/{status.total_steps}" if status.total_steps else ""
+
+
+# Of rows (name, status); those that are empty in every row are not shown.
+_COLUMNS = (
+  table.Column(0, "run"),
+  table.Column(lambda row: row[1].state, "state"),
+  table.Column(lambda row: _steps(row[1]), "step"),
+  table.Column(lambda row: row[1].attempts or "", "tries"),
+  table.Column(lambda row: time_text(row[1]), "time"),
+  table.Column(lambda row: row[1].job, "job"),
+  table.Column(lambda row: " ".join(row[1].message.split()), "message"),
+)
 
 
 class Board:
@@ -115,15 +116,15 @@ class Board:
       self._next_s = 0.0
       return
     took = f" in {time_text(status)}" if status.ended_at else ""
-    text = f"{unit.name}: {status.state}{took}"
-    text += f", try {status.attempts}" if status.attempts > 1 else ""
+    line = f"{unit.name}: {status.state}{took}"
+    line += f", try {status.attempts}" if status.attempts > 1 else ""
     message = " ".join(status.message.split())
-    self.say(f"{text}: {message}" if message else text)
+    self.say(f"{line}: {message}" if message else line)
 
-  def say(self, text: str) -> None:
+  def say(self, line: str) -> None:
     """Leaves a line above the table."""
     self._erase()
-    self._write(f"{text}\n")
+    self._write(f"{line}\n")
     self._next_s = 0.0
 
   def update(self) -> None:
@@ -140,7 +141,7 @@ class Board:
   def close(self) -> None:
     """Leaves the whole table, as it is now, on the screen."""
     self._erase()
-    self._write(f"{table(self._sweep)}\n")
+    self._write(f"{text(self._sweep)}\n")
 
   def _draw(self) -> None:
     columns, height = shutil.get_terminal_size()
@@ -159,9 +160,9 @@ class Board:
       self._write(f"\x1b[{self._drawn}F\x1b[J")
       self._drawn = 0
 
-  def _write(self, text: str) -> None:
+  def _write(self, shown: str) -> None:
     try:
-      self._stream.write(text)
+      self._stream.write(shown)
       self._stream.flush()
     except OSError:  # The terminal is gone: the runs go on.
       self._live = False

@@ -97,13 +97,16 @@ def signed(fraction: float | None) -> str:
 
 
 def with_bounds(
-  value: float | None, low: float | None, high: float | None
+  value: float | None,
+  low: float | None,
+  high: float | None,
+  unit: str = "",
 ) -> str:
   """E.g. "76.13 [75.75, 76.50]", in percent; no brackets without bounds."""
+  text = percent(value) + ("" if value is None else unit)
   if value is None or low is None or high is None:
-    return percent(value)
-  bounds = ", ".join(percent(bound) for bound in (low, high))
-  return f"{percent(value)} [{bounds}]"
+    return text
+  return f"{text} [{percent(low)}, {percent(high)}]"
 
 
 def measured(entry: measurement.Measurement | None) -> str:
@@ -113,14 +116,31 @@ def measured(entry: measurement.Measurement | None) -> str:
   return with_bounds(entry.value, entry.ci_low, entry.ci_high)
 
 
+def number_with_bounds(
+  metric: str, value: float | None, low: float | None, high: float | None
+) -> str:
+  """Returns a value of a metric with its interval: "76.13 [75.75, 76.50]"."""
+  text = number(metric, value)
+  if value is None or low is None:
+    return text
+  return f"{text} [{number(metric, low)}, {number(metric, high)}]"
+
+
 def metric_title(metric: str) -> str:
   """ "top1_accuracy" becomes "Top-1 accuracy"."""
   label = specs.describe(metric).label
   return label[0].upper() + label[1:]
 
 
-def duration(seconds: float) -> str:
-  """E.g. "48 s", "1 min 54 s", "3 h 5 min"."""
+def whole(number: float | None) -> str:
+  """E.g. "12,345"; "" for None."""
+  return "" if number is None else f"{number:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+  """E.g. "48 s", "1 min 54 s", "3 h 5 min"; "" for None."""
+  if seconds is None:
+    return ""
   total = round(seconds)
   if total < 60:
     return f"{total} s"

@@ -36,7 +36,8 @@ class Column:
 
   Attributes:
     key: of its value in a row: an item of a mapping or sequence, else an
-      attribute; or a function of the row. In CSV it is the heading.
+      attribute; or a function of the row. Unless it is a function, it is the
+      heading in CSV.
     title: heading everywhere else; the key where it is empty.
     numeric: aligned on the right.
     format: value -> text. HTML escapes it unless it is `markupsafe.Markup`.
@@ -167,9 +168,9 @@ class Table:
 
   def csv(self) -> str:
     """Returns keys and unformatted values as CSV; None is an empty cell."""
-    return csv_text(
-      [{c.key: c.value(row) for c in self.columns} for row in self.rows]
-    )
+    heads = [c.title if callable(c.key) else c.key for c in self.columns]
+    values = [[c.value(row) for c in self.columns] for row in self.rows]
+    return csv_text([dict(zip(heads, row, strict=True)) for row in values])
 
   def _padded(self, header, cells, least: int) -> list[list[str]]:
     """Header and rows, their cells as wide as their column."""

@@ -136,7 +136,7 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   most = _max_array() if todo else 1
   for first in range(0, len(todo), most):
     _submit(sweep, todo[first : first + most], asked)
-  print(board.table(sweep))
+  print(board.text(sweep))
   print(
     f"{len(todo)} runs were submitted; how they stand: python -m"
     f" imgbench.launch status --sweep_dir={sweep.sweep_dir}"
@@ -150,7 +150,7 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   with locks.locked(sweep.sweep_dir):
     _refresh(sweep)
   statuses = {unit.name: units.status(unit) for unit in sweep.units}
-  print(board.table(sweep, statuses))
+  print(board.text(sweep, statuses))
   done = all(s.state == units.DONE for s in statuses.values())
   return errors.EXIT_DONE if done else errors.EXIT_FAILED
 

@@ -41,8 +41,8 @@ _CAUTION = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-  """All of it.
+class Sweep:
+  """Runs of a sweep, their groups and what to note about them.
 
   Attributes:
     runs: a row for each unit of the sweep.
@@ -54,29 +54,29 @@ class Table:
   groups: tuple[groups_lib.Group, ...]
   notes: tuple[str, ...]
 
-  def grids(self) -> list[table.Table]:
+  def tables(self) -> list[table.Table]:
     """Returns the tables for people; means only where there are any."""
-    found = [table_text.runs_grid(self.runs)]
+    found = [table_text.runs_table(self.runs)]
     if len(self.groups) < len(self.runs):
       metrics = table_text.metrics_of(self.runs)
-      found.append(table_text.groups_grid(self.groups, metrics))
+      found.append(table_text.groups_table(self.groups, metrics))
     return found
 
   def cautions(self) -> list[str]:
     """Returns what has to be kept in mind, the notes first."""
-    headers = [header for grid in self.grids() for header in grid.header]
+    headers = [header for made in self.tables() for header in made.header]
     has_best = any(header.startswith("best") for header in headers)
     return [*self.notes, *([_CAUTION] if has_best else [])]
 
   def text(self) -> str:
     """Returns what is printed, without a final newline."""
-    parts = [*map(table.Table.text, self.grids()), "\n".join(self.cautions())]
+    parts = [*map(table.Table.text, self.tables()), "\n".join(self.cautions())]
     return "\n".join(part for part in parts if part).rstrip()
 
 
 def read(
   sweep_dir: str, metrics: Sequence[str], seed_keys: Sequence[str]
-) -> Table:
+) -> Sweep:
   """Returns the table of a sweep as it stands.
 
   Args:
@@ -87,29 +87,29 @@ def read(
   Raises:
     InputError: no sweep, no such metric, or a file that cannot be read.
   """
-  sweep = units.read(sweep_dir)
-  runs = gather.read(sweep, metrics)
-  return Table(
+  launched = units.read(sweep_dir)
+  runs = gather.read(launched, metrics)
+  return Sweep(
     tuple(runs),
     tuple(groups_lib.groups(runs, seed_keys)),
-    tuple(groups_lib.notes(sweep, runs, seed_keys)),
+    tuple(groups_lib.notes(launched, runs, seed_keys)),
   )
 
 
-def write(table: Table, folder: paths.Folder, seed_keys: Sequence[str]) -> None:
+def write(sweep: Sweep, folder: paths.Folder, seed_keys: Sequence[str]) -> None:
   """Writes all files; figures only where there is something to draw.
 
   Raises:
     InputError: the folder cannot be written.
   """
-  metrics = table_text.metrics_of(table.runs)
+  metrics = table_text.metrics_of(sweep.runs)
   files = {
-    "table.csv": table_text.runs_csv(table.runs),
-    "groups.csv": table_text.groups_csv(table.groups, metrics),
-    "table.md": _markdown(table),
-    "table.tex": _latex(table),
+    "table.csv": table_text.runs_csv(sweep.runs),
+    "groups.csv": table_text.groups_csv(sweep.groups, metrics),
+    "table.md": _markdown(sweep),
+    "table.tex": _latex(sweep),
   }
-  draw = figure.figure(table.runs, table.groups, metrics, seed_keys)
+  draw = figure.figure(sweep.runs, sweep.groups, metrics, seed_keys)
   if draw is not None:
     files["table.png"] = themes.render(draw, themes.LIGHT)
     files["table.pdf"] = themes.render_pdf(draw, themes.LIGHT)
@@ -123,14 +123,14 @@ def write(table: Table, folder: paths.Folder, seed_keys: Sequence[str]) -> None:
     ) from error
 
 
-def _markdown(table: Table) -> str:
-  notes = "".join(f"- {line}\n" for line in table.cautions())
-  return "\n".join([*map(table.Table.markdown, table.grids()), notes])
+def _markdown(sweep: Sweep) -> str:
+  notes = "".join(f"- {line}\n" for line in sweep.cautions())
+  return "\n".join([*map(table.Table.markdown, sweep.tables()), notes])
 
 
-def _latex(table: Table) -> str:
-  notes = "".join(f"% {line}\n" for line in table.cautions())
-  return "\n".join([*map(table.Table.latex, table.grids()), notes]).replace(
+def _latex(sweep: Sweep) -> str:
+  notes = "".join(f"% {line}\n" for line in sweep.cautions())
+  return "\n".join([*map(table.Table.latex, sweep.tables()), notes]).replace(
     "±", r"$\pm$"
   )
 
@@ -169,21 +169,21 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def _show(values: flags.FlagValues, before: str = "") -> tuple[Table, str]:
+def _show(values: flags.FlagValues, before: str = "") -> tuple[Sweep, str]:
   """Prints and writes the table unless it is as before; returns it."""
-  table = read(values.sweep_dir, values.metrics, values.seed_keys)
-  text = table.text()
+  sweep = read(values.sweep_dir, values.metrics, values.seed_keys)
+  text = sweep.text()
   if text == before:
-    return table, text
+    return sweep, text
   clear = _CLEAR if values.watch and sys.stdout.isatty() else ""
   print(f"{clear}{text}", flush=True)
   out = values.out
   if out is None:
     out = paths.of(values.sweep_dir) / FOLDER
   if out != "":
-    write(table, paths.of(out), values.seed_keys)
+    write(sweep, paths.of(out), values.seed_keys)
     print(f"\nfiles: {out}", flush=True)
-  return table, text
+  return sweep, text
 
 
 def main(argv: list[str]) -> int:
@@ -194,10 +194,10 @@ def main(argv: list[str]) -> int:
   python_logging.getLogger("fontTools").setLevel(python_logging.WARNING)
   with cli.one_line_errors():
     try:
-      table, text = _show(values)
-      while values.watch and not all(run.done for run in table.runs):
+      sweep, text = _show(values)
+      while values.watch and not all(run.done for run in sweep.runs):
         time.sleep(values.every_s)
-        table, text = _show(values, text)
+        sweep, text = _show(values, text)
     except KeyboardInterrupt:
       if not values.watch:
         raise

@@ -1,11 +1,7 @@
 """Rows of a sweep as text: for people in percent, as CSV in fractions."""
 
-from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
-import io
 from typing import Any
 
 from imgbench.launch.table import gather
@@ -57,31 +53,23 @@ def metric_title(metric: str, metrics: Sequence[str]) -> str:
   return " ".join(parts) + _UNIT[formats.unit(name)]
 
 
-# For people.
-
-
-def runs_grid(runs: Sequence[gather.Run]) -> table.Table:
+def runs_table(runs: Sequence[gather.Run]) -> table.Table:
   """Returns a row for each run: what is swept, status, metrics, time, speed."""
   keys, metrics = groups_lib.swept_keys(runs), metrics_of(runs)
-  columns: list[tuple[str, Callable[[gather.Run], str]]] = [
-    (name, lambda run, key=key: value_text(run.value(key)))
+  columns = [
+    table.Column(lambda run, key=key: run.value(key), name, format=value_text)
     for key, name in short_keys(keys).items()
-  ] or [("run", lambda run: run.unit.name)]
-  num_left = len(columns) + 1
-  columns.append(("status", _state))
+  ] or [table.Column(lambda run: run.unit.name, "run")]
+  columns.append(table.Column(_state, "status"))
   for metric in metrics:
     title = metric_title(metric, metrics)
-    columns.append((title, lambda run, m=metric: _final(run, m)))
+    columns.append(table.number(lambda run, m=metric: _final(run, m), title))
     if _best_differs(runs, metric):
-      columns.append(("best (step)", lambda run, m=metric: _best(run, m)))
-  columns.append(("training", lambda run: _duration(run.train_s)))
-  columns.append(("images/s", lambda run: _whole(run.images_per_s)))
-  return table.of_cells(
-    _caption(runs, keys),
-    tuple(header for header, _ in columns),
-    tuple(tuple(cell(run) for _, cell in columns) for run in runs),
-    num_left,
-  )
+      best = lambda run, m=metric: _best(run, m)
+      columns.append(table.number(best, "best (step)"))
+  columns.append(table.number("train_s", "training", formats.duration))
+  columns.append(table.number("images_per_s", "images/s", formats.whole))
+  return table.Table(_caption(runs, keys), columns, runs)
 
 
 def _caption(runs, keys) -> str:
@@ -98,32 +86,28 @@ def _caption(runs, keys) -> str:
   return text_
 
 
-def groups_grid(
+def groups_table(
   groups: Sequence[groups_lib.Group], metrics: Sequence[str]
 ) -> table.Table:
   """Returns a row for each group: means and standard errors over its runs."""
-  keys = short_keys(list(groups[0].values))
-  columns: list[tuple[str, Callable[[groups_lib.Group], str]]] = [
-    (name, lambda group, key=key: value_text(group.values[key]))
-    for key, name in keys.items()
-  ] or [("runs", lambda group: "all")]
-  num_left = len(columns)
-  columns.append(("done", _done))
+  columns = [
+    table.Column(lambda g, key=key: g.values[key], name, format=value_text)
+    for key, name in short_keys(list(groups[0].values)).items()
+  ] or [table.Column(lambda group: "all", "runs")]
+  columns.append(table.number(_done, "done"))
+  runs = [run for group in groups for run in group.runs]
   for metric in metrics:
-    title = metric_title(metric, metrics)
-    columns.append((title, lambda g, m=metric: _mean(m, g.mean(m))))
-    if _best_differs([run for group in groups for run in group.runs], metric):
-      columns.append(
-        ("best", lambda g, m=metric: _mean(m, g.mean(m, best=True)))
-      )
-  columns.append(("images/s", _mean_speed))
-  return table.of_cells(
+    mean = lambda g, m=metric: _mean(m, g.mean(m))
+    columns.append(table.number(mean, metric_title(metric, metrics)))
+    if _best_differs(runs, metric):
+      best = lambda g, m=metric: _mean(m, g.mean(m, best=True))
+      columns.append(table.number(best, "best"))
+  columns.append(table.number(_mean_speed, "images/s", formats.whole))
+  caption = (
     "Means over runs that are done, with standard errors where there are two"
-    " or more",
-    tuple(header for header, _ in columns),
-    tuple(tuple(cell(group) for _, cell in columns) for group in groups),
-    num_left,
+    " or more"
   )
+  return table.Table(caption, columns, groups)
 
 
 def _best_differs(runs: Iterable[gather.Run], metric: str) -> bool:
@@ -158,11 +142,9 @@ def _best(run: gather.Run, metric: str) -> str:
 
 
 def _with_bounds(metric: str, value, low, high) -> str:
-  name = gather.metric_parts(metric)[2]
-  number = formats.number(name, value)
-  if value is None or low is None:
-    return number
-  return f"{number} [{formats.number(name, low)}, {formats.number(name, high)}]"
+  return formats.number_with_bounds(
+    gather.metric_parts(metric)[2], value, low, high
+  )
 
 
 def _done(group: groups_lib.Group) -> str:
@@ -177,28 +159,17 @@ def _mean(metric: str, mean: groups_lib.Mean | None) -> str:
   return " ± ".join(formats.number(name, value) for value in numbers)
 
 
-def _mean_speed(group: groups_lib.Group) -> str:
+def _mean_speed(group: groups_lib.Group) -> float | None:
   found = [run.images_per_s for run in group.runs if run.done]
   mean = groups_lib.mean_of([speed for speed in found if speed is not None])
-  return "" if mean is None else _whole(mean.mean)
-
-
-def _duration(seconds: float | None) -> str:
-  return "" if seconds is None else formats.duration(seconds)
-
-
-def _whole(number: float | None) -> str:
-  return "" if number is None else f"{number:,.0f}"
-
-
-# CSV.
+  return None if mean is None else mean.mean
 
 
 def runs_csv(runs: Sequence[gather.Run]) -> str:
   """Returns a line for each run with all of it; empty cells: not known."""
   metrics = metrics_of(runs)
   keys = list(dict.fromkeys(key for run in runs for key in run.unit.overrides))
-  return _csv([_csv_row(run, keys, metrics) for run in runs])
+  return table.csv_text([_csv_row(run, keys, metrics) for run in runs])
 
 
 def _csv_row(run: gather.Run, keys, metrics) -> dict[str, Any]:
@@ -257,13 +228,4 @@ def groups_csv(
             "sem": mean.sem if mean else None,
           }
         )
-  return _csv(rows)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-  text_ = io.StringIO()
-  if rows:
-    writer = csv.DictWriter(text_, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-  return text_.getvalue()
+  return table.csv_text(rows)

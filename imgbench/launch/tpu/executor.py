@@ -145,7 +145,7 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   _check_here(sweep)
   todo = units.pending(sweep)
   if not todo:
-    table = board.table(sweep)
+    table = board.text(sweep)
     # What is printed without --submit is a program for bash.
     print(table if values.submit else textwrap.indent(table, "# "))
     return _exit_code(sweep)
@@ -205,7 +205,7 @@ def _submit(sweep, place, todo, names, archive: str, values) -> int:
     for name in names
   ]
   problems = tpu_slices.run(slices, tpu_slices.Todo(todo), stop)
-  print(board.table(sweep))
+  print(board.text(sweep))
   code = _exit_code(sweep)
   if code == errors.EXIT_DONE:
     return code
@@ -228,7 +228,7 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
     RunError: Google Cloud does not say how the slices stand.
   """
   del values
-  print(board.table(sweep))
+  print(board.text(sweep))
   known = run_files.read_json(sweep.sweep_dir / SLICES)
   if known and shutil.which("gcloud"):
     for name in known["slices"]:
