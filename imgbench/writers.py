@@ -1,6 +1,7 @@
 """Metric writers: JSON lines and TensorBoard events; no TensorFlow."""
 
 from collections.abc import Mapping
+import contextlib
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import threading
 import time
 
 from imgbench import paths
+from imgbench import registry
 
 
 def file_key(key: str) -> str:
@@ -53,74 +55,108 @@ def write_json(path: paths.Folder, value) -> None:
   write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-class MetricWriter:
-  """Appends one record per logged step to `metrics.jsonl` and TensorBoard.
+WRITERS = registry.Registry("metric writer")
 
-  Opening it cuts both back to `step`, the step that the run goes on from, so
+
+class MetricWriter:
+  """Appends one record per logged step to each of several writers.
+
+  Opening it cuts `metrics.jsonl` back to `step`, from which the run resumes, so
   that a resumed run leaves the file of an unbroken one (TensorBoard drops what
   it has of later steps). A bucket gets what was written at each `flush`.
 
   Args:
     workdir: folder of the run.
     step: records behind it are cut.
-    tensorboard: whether event files are written too.
+    tensorboard: whether event files are written beside the JSON lines.
   """
 
   def __init__(
     self, workdir: paths.Folder, step: int, tensorboard: bool = True
   ):
-    name = "metrics.jsonl"
-    kept = [r for r in read_lines(workdir / name) if r["step"] <= step]
+    names = ("jsonl", "tensorboard") if tensorboard else ("jsonl",)
     self._place = paths.Growing(workdir)
-    folder = self._place.folder
-    write_atomically(folder / name, "".join(map(_line, kept)))
-    self._file = (folder / name).open("a")
-    self._events = _Events(folder, step + 1) if tensorboard else None
+    self._writers = [
+      WRITERS.build(name, workdir=workdir, folder=self._place.folder, step=step)
+      for name in names
+    ]
     self._place.upload()
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes one record; a value that is not finite is written as null."""
-    self._file.write(_line({"step": step, **values}))
-    self._file.flush()
-    if self._events is not None:
-      self._events.write(step, values)
+    for writer in self._writers:
+      writer.write(step, values)
 
   def flush(self) -> None:
     """Forces all to disk, so that a checkpoint never is ahead of it."""
-    self._file.flush()
-    os.fsync(self._file.fileno())
-    if self._events is not None:
-      self._events.flush()
+    for writer in self._writers:
+      writer.flush()
     self._place.upload()
 
   def close(self) -> None:
-    """Flushes and closes both."""
-    try:
+    """Flushes and closes all of them."""
+    with contextlib.ExitStack() as stack:
+      stack.callback(self._place.close)
+      for writer in self._writers:
+        stack.callback(writer.close)
       self.flush()
-    finally:
-      self._file.close()
-      if self._events is not None:
-        self._events.close()
-      self._place.close()
 
 
-class _Events:
-  """A TensorBoard event file, written in this thread.
+@WRITERS.register("jsonl")
+class JsonLines:
+  """Lines of `metrics.jsonl`.
 
-  tensorboardX's own SummaryWriter writes in a thread of its own, which dies on
-  a full disk without a word and then blocks whoever goes on writing.
+  Args:
+    workdir: folder that holds the records written so far.
+    folder: where to write.
+    step: records behind it are cut.
   """
 
-  def __init__(self, workdir: pathlib.Path, first_step: int):
+  def __init__(self, *, workdir: paths.Folder, folder: pathlib.Path, step: int):
+    name = "metrics.jsonl"
+    kept = [r for r in read_lines(workdir / name) if r["step"] <= step]
+    write_atomically(folder / name, "".join(map(_line, kept)))
+    self._file = (folder / name).open("a")
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes one record."""
+    self._file.write(_line({"step": step, **values}))
+    self._file.flush()
+
+  def flush(self) -> None:
+    """Forces all records to disk."""
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+@WRITERS.register("tensorboard")
+class TensorBoard:
+  """A TensorBoard event file, written in this thread.
+
+  tensorboardX's own SummaryWriter writes in a thread of its own, which dies
+  silently on a full disk; the next write then blocks.
+
+  Args:
+    workdir: not read.
+    folder: where to write.
+    step: the last one that is kept of an earlier run.
+  """
+
+  def __init__(self, *, workdir: paths.Folder, folder: pathlib.Path, step: int):
+    del workdir
     from tensorboardX import event_file_writer
     from tensorboardX import summary
     from tensorboardX.proto import event_pb2
 
     self._scalar = summary.scalar
     self._event = event_pb2.Event
-    self._writer = event_file_writer.EventsWriter(str(workdir / "events"))
+    self._writer = event_file_writer.EventsWriter(str(folder / "events"))
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._add(first_step, session_log=start)
+    self._add(step + 1, session_log=start)
     self.flush()
 
   def _add(self, step: int, **content) -> None:
@@ -128,14 +164,17 @@ class _Events:
     self._writer.write_event(event)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes the finite values of one record."""
     for name, value in values.items():
       if value is not None and math.isfinite(value):
         self._add(step, summary=self._scalar(name, value))
 
   def flush(self) -> None:
+    """Forces all events to disk."""
     self._writer.flush()
 
   def close(self) -> None:
+    """Closes the file."""
     self._writer.close()
 
 
