@@ -34,6 +34,7 @@ from imgbench.bench import accelerators
 from imgbench.bench import compile_only
 from imgbench.bench.hlo import kernels
 from imgbench.bench.hlo import programs
+from imgbench.tables import table
 
 BEGIN = "<!-- compile_only_h200 -->\n"
 TOPOLOGY = "h200"
@@ -143,12 +144,9 @@ def compiled(
   return rows
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown."""
-  cells = [_cells(row) for row in rows]
-  marks = ("---",) * 2 + ("---:",) * (len(_HEAD) - 2)
-  lines = (_HEAD, marks, *cells)
-  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+  return table.of_cells("", _HEAD, map(_cells, rows), num_left=2).markdown()
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -185,7 +183,7 @@ def main(argv: list[str]) -> None:
     if values.compile:
       compile_rows(out, values.target_config, values.models)
   if values.doc:
-    text = table(compile_only_v5e.read(out))
+    text = markdown(compile_only_v5e.read(out))
     compile_only_v5e.write_table(pathlib.Path(values.doc), text, BEGIN)
 
 

@@ -32,9 +32,17 @@ from imgbench import writers
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
 from imgbench.bench.hlo import programs
+from imgbench.tables import table
 
 BEGIN, END = "<!-- compile_only_v5e -->\n", "<!-- end -->\n"
 FITS, TOO_LARGE = "fits", "does not fit"
+
+
+_HEAD = (
+  *("model (parameters)", "chips", "state", "batch, of a chip", "memory, GB"),
+  *("TFLOP", "collectives", "MB sent (need)", "compute, ms", "memory, ms"),
+  *("links, ms", "images/s at most"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,27 +150,11 @@ def is_of(row: Mapping[str, Any], case: Case) -> bool:
   return all(row[k] == v for k, v in dataclasses.asdict(case).items())
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown, by model, chips and placement."""
-  head = (
-    "model (parameters)",
-    "chips",
-    "state",
-    "batch, of a chip",
-    "memory, GB",
-    "TFLOP",
-    "collectives",
-    "MB sent (need)",
-    "compute, ms",
-    "memory, ms",
-    "links, ms",
-    "images/s at most",
-  )
-  lines = [head, ("---",) * 3 + ("---:",) * (len(head) - 3)]
   order = [case for model in _models(rows) for case in _of_model(model)]
-  for case in order:
-    lines += [_cells(row) for row in rows if is_of(row, case)]
-  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+  found = [row for case in order for row in rows if is_of(row, case)]
+  return table.of_cells("", _HEAD, map(_cells, found), num_left=3).markdown()
 
 
 def _models(rows) -> list[str]:
@@ -232,7 +224,7 @@ def main(argv: list[str]) -> None:
       startup.log_start()
       add_rows(out)
   if values.doc:
-    write_table(pathlib.Path(values.doc), table(read(out)))
+    write_table(pathlib.Path(values.doc), markdown(read(out)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_cases_are_distinct_and_their_configs_complete():
 
 def test_cells_by_hand():
   case = compile_only_v5e.Case("vit_s16", "v5e:16x16", 4096)
-  line = compile_only_v5e.table([made_row(case)]).splitlines()[2]
+  line = compile_only_v5e.markdown([made_row(case)]).splitlines()[2]
   assert [cell.strip() for cell in line.strip("|").split("|")] == [
     "vit_s16 (22.0 M)",
     "256",
@@ -69,7 +69,7 @@ def test_a_row_that_does_not_fit_says_so():
   row = made_row(
     case, status=compile_only_v5e.TOO_LARGE, num_params=304_116_712
   )
-  line = compile_only_v5e.table([row]).splitlines()[2]
+  line = compile_only_v5e.markdown([row]).splitlines()[2]
   assert "cut in 8" in line and "does not fit" in line
   assert line.count("|") == 13
 
@@ -94,7 +94,7 @@ def test_the_document_shows_the_rows_that_are_kept():
   assert rows
   shown = DOC.read_text().partition(compile_only_v5e.BEGIN)[2]
   table = shown.partition(compile_only_v5e.END)[0]
-  assert table == compile_only_v5e.table(rows)
+  assert table == compile_only_v5e.markdown(rows)
   for row in rows:
     if row["status"] == compile_only_v5e.FITS:
       chip = accelerators.of_topology(row["topology"])
