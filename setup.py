@@ -26,8 +26,8 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["imgbench", "imgbench.*"]),
   package_data={
     "imgbench": [
-      "*/*.html",
-      "*/*.css",
+      "**/*.j2",
+      "**/*.css",
       "launch/tpu_worker.sh",
       "data/turbo.c",  # what is loaded is compared with it
       "labels/*.csv",
@@ -64,6 +64,9 @@ setuptools.setup(
     # tensorflow-datasets imports it and does not declare it.
     "importlib_resources>=6.0",
     "jax>=0.10",
+    # Pages of runs and benchmarks: escapes by default.
+    "jinja2>=3.1",
+    "markupsafe>=3.0",
     "matplotlib>=3.9",
     "ml-collections>=1.0",
     "numpy>=2.0",
@@ -71,6 +74,8 @@ setuptools.setup(
     "opencv-python-headless>=4.10",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12",
+    # Frames of measurements: merges, ranks, pivots; never of examples.
+    "pandas>=2.2",
     "pillow>=11",
     "scipy>=1.14",
     # JPEGs of many sizes, into buffers, without the interpreter's lock.

@@ -103,7 +103,7 @@ COMMANDS = {
     Command("sweep", "imgbench.launch.__main__", "Run a sweep of a config."),
     Command(
       "sweep table",
-      "imgbench.launch.table.__main__",
+      "imgbench.launch.sweep_table.__main__",
       "Table of a sweep's runs.",
     ),
     Command(

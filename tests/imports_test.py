@@ -22,6 +22,7 @@ MOVED = {
   "imgbench/data/fake_imagenet.py",
   "imgbench/data/prepare.py",
   "imgbench/labels/derive_classes.py",
+  "imgbench/launch/table.py",
 }
 FILES = [
   path
@@ -46,7 +47,6 @@ LAYERS = (
   {"labels", "losses"},
   {
     "config_utils",
-    "losses",
     "metrics",
     "models",
     "optim",

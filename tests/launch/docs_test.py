@@ -8,7 +8,7 @@ from absl import flags
 import pytest
 
 from imgbench.launch import __main__ as launch
-from imgbench.launch.table import __main__ as table
+from imgbench.launch.sweep_table import __main__ as table
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "launch.md"
 

@@ -16,10 +16,10 @@ import pytest
 
 from imgbench import errors
 from imgbench.launch import units
-from imgbench.launch.table import __main__ as table
-from imgbench.launch.table import figure as table_figure
-from imgbench.launch.table import gather
-from imgbench.launch.table import groups as groups_lib
+from imgbench.launch.sweep_table import __main__ as table
+from imgbench.launch.sweep_table import figure as table_figure
+from imgbench.launch.sweep_table import gather
+from imgbench.launch.sweep_table import groups as groups_lib
 from imgbench.metrics import intervals
 from tests.launch import written_sweep as written
 

@@ -59,9 +59,9 @@ def test_rows_by_name_and_columns_that_are_empty():
 
 
 def test_numbers_as_people_read_them():
-  assert formats.share(0.76128) == "76.13"
-  assert formats.share(None) == "undefined"
-  assert formats.share(-1e-9) == "0.00"
+  assert formats.percent(0.76128) == "76.13"
+  assert formats.percent(None) == "undefined"
+  assert formats.percent(-1e-9) == "0.00"
   assert formats.signed(0.0003) == "+0.03" and formats.signed(-1e-9) == "+0.00"
   assert formats.signed(None) == ""
   assert formats.with_bounds(0.5, 0.25, 0.75) == "50.00 [25.00, 75.00]"

@@ -13,9 +13,9 @@ from matplotlib import lines as lines_lib
 from matplotlib import ticker
 import numpy as np
 
-from imgbench.launch.table import gather
-from imgbench.launch.table import groups as groups_lib
-from imgbench.launch.table import text as table_text
+from imgbench.launch.sweep_table import gather
+from imgbench.launch.sweep_table import groups as groups_lib
+from imgbench.launch.sweep_table import text as table_text
 from imgbench.tables import formats
 from imgbench.tables import themes
 

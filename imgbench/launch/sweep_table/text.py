@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
-from imgbench.launch.table import gather
-from imgbench.launch.table import groups as groups_lib
+from imgbench.launch.sweep_table import gather
+from imgbench.launch.sweep_table import groups as groups_lib
 from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.tables import formats

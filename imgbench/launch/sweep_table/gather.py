@@ -225,7 +225,7 @@ def _bests(config, records, metrics, final, alpha) -> Iterator:
     found = [r for r in records if r.get(logged) is not None]
     if not found:
       continue
-    better = specs.describe(metric_parts(name)[2]).better
+    better = specs.describe(name).better
     sign = 1 if better == specs.HIGHER else -1
     top = max(found, key=lambda r: (sign * r[logged], r["step"]))
     last = found[-1]["step"]

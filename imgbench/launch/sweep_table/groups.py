@@ -12,7 +12,7 @@ import numpy as np
 from imgbench import paths
 from imgbench import run_files
 from imgbench.launch import units
-from imgbench.launch.table import gather
+from imgbench.launch.sweep_table import gather
 
 
 def swept_keys(runs: Sequence[gather.Run]) -> list[str]:

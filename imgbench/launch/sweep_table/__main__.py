@@ -25,10 +25,10 @@ from imgbench import errors
 from imgbench import paths
 from imgbench import writers
 from imgbench.launch import units
-from imgbench.launch.table import figure
-from imgbench.launch.table import gather
-from imgbench.launch.table import groups as groups_lib
-from imgbench.launch.table import text as table_text
+from imgbench.launch.sweep_table import figure
+from imgbench.launch.sweep_table import gather
+from imgbench.launch.sweep_table import groups as groups_lib
+from imgbench.launch.sweep_table import text as table_text
 from imgbench.tables import table
 from imgbench.tables import themes
 
