@@ -18,6 +18,7 @@ from imgbench import paths
 from imgbench import run_files
 from imgbench import timing
 from imgbench.evaluators import base as evaluators_base
+from imgbench.metrics import specs
 from imgbench.parallel import determinism
 from imgbench.parallel import processes
 from imgbench.train import interrupts
@@ -254,9 +255,11 @@ class Run:
     score = self._group.from_first(
       lambda: self._evaluations[alias].measurements["all", metric].value
     )
-    # Of equal ones the newest is kept.
-    if score is None or score < self._position.best.get("value", 0.0):
+    if score is None:
       return False
+    before = self._position.best.get("value", score)
+    if specs.is_better(metric, before, than=score):
+      return False  # Of equal ones the newest is kept.
     self._position.best = {"metric": best, "value": score, "step": self._step}
     return True
 

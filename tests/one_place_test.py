@@ -1,0 +1,59 @@
+"""Numbers are formatted in one module, metrics described in one registry."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+import imgbench
+
+ROOT = pathlib.Path(imgbench.__file__).parents[1]
+FILES = {
+  str(path.relative_to(ROOT)): path
+  for folder in ("imgbench", "experiments")
+  for path in sorted(ROOT.joinpath(folder).rglob("*.py"))
+}
+FORMATS, SPECS = "imgbench/tables/formats.py", "imgbench/metrics/specs.py"
+# What makes tables and pages, where a number is a cell.
+TABLES = (
+  "imgbench/report/",
+  "imgbench/papers/",
+  "imgbench/launch/sweep_table/",
+  "imgbench/bench/pages/",
+  "imgbench/bench/row_text.py",
+  "imgbench/bench/compare.py",
+  "imgbench/operating_points.py",
+)
+# A format of fractions or of a given number of digits: {x:.2f}, {x:,.0f}, ...
+FORMAT = re.compile(r"[-+ z#0,]*\d*\.(\d+|\{\w+\})[efg%]|[-+ z#0,]*,?\.?0?%")
+
+
+def formats_of(path: pathlib.Path) -> list[str]:
+  """Returns the formats of numbers in f-strings and str.format strings."""
+  found = []
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.FormattedValue) and node.format_spec:
+      found.append(ast.unparse(node.format_spec)[2:-1])
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+      found += re.findall(r"\{\w*:([^{}]+)\}", node.value)
+  return [text for text in found if FORMAT.fullmatch(text)]
+
+
+def test_formats_of_numbers_are_found():
+  assert formats_of(FILES[FORMATS])
+
+
+@pytest.mark.parametrize(
+  "name", [n for n in FILES if n.startswith(TABLES) and n != FORMATS]
+)
+def test_numbers_of_tables_are_formatted_in_one_module(name):
+  assert formats_of(FILES[name]) == []
+
+
+def test_directions_of_metrics_are_in_the_registry():
+  pattern = re.compile(
+    r"(lower|higher|smaller)_is_better|_?LOWER\b\s*=|\bbetter="
+  )
+  places = {n for n, path in FILES.items() if pattern.search(path.read_text())}
+  assert places == {SPECS}
