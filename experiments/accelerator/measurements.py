@@ -13,9 +13,9 @@ from experiments.accelerator import stages
 from imgbench import peaks
 from imgbench.bench import exchange
 from imgbench.bench import micro
-from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench import summaries
+from imgbench.tables import formats
 from imgbench.tables import table
 
 SECONDS, SHARE, IMAGES = "s", "share", "images/s"
@@ -225,11 +225,7 @@ def shown(value: float, unit: str) -> str:
   """Returns a number for people, e.g. "1.23 TFLOP/s", "7,950", "40.1%"."""
   if unit == SHARE:
     return f"{100 * value:.3g}%"
-  if unit == SECONDS:
-    return row_text.seconds(value)
-  if unit in (micro.FLOPS, micro.BYTES, micro.CALLS):
-    return row_text.rate(value, unit)
-  return row_text.rounded(value)
+  return formats.in_unit(value, None if unit == IMAGES else unit)
 
 
 def grid(

@@ -6,7 +6,7 @@ import re
 
 import jax
 
-from imgbench.bench import row_text
+from imgbench.tables import formats
 from imgbench.tables import table
 
 # Of a device's plane the lines that hold operations one after the other, the
@@ -65,12 +65,12 @@ def markdown(folder: pathlib.Path) -> str:
     total = sum(seconds for seconds, _ in found.values())
     largest = sorted(found.items(), key=lambda item: -item[1][0])[:_MOST]
     lines = tuple(
-      (name, f"{100 * s / total:.1f}%", row_text.seconds(s), str(count))
+      (name, f"{100 * s / total:.1f}%", formats.seconds(s), str(count))
       for name, (s, count) in largest
       if total
     )
     header = ("operation", "share", "time", "events")
-    caption = f"{name}: {row_text.seconds(total)} in five steps"
+    caption = f"{name}: {formats.seconds(total)} in five steps"
     if lines:
       tables.append(table.of_cells(caption, header, lines).markdown())
   return "\n".join(tables)

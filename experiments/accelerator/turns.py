@@ -199,8 +199,7 @@ class Turns:
   def write_rows(self) -> list[rows.Row]:
     """Writes rows.jsonl, a row for each side, and returns them."""
     found = [self._row(side) for side in self._sides]
-    lines = [json.dumps(row.as_json(), allow_nan=False) for row in found]
-    writers.write_atomically(self._folder / rows.ROWS, "\n".join([*lines, ""]))
+    rows.write(self._folder, found)
     return found
 
   def _row(self, side: Side) -> rows.Row:

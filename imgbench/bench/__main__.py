@@ -35,6 +35,7 @@ from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import runner
+from imgbench.tables import formats
 
 _DESCRIBE_S = 300.0  # JAX on a large machine takes its time
 # What rows of one folder share, besides how they are measured.
@@ -224,7 +225,7 @@ def _line(row: rows.Row) -> str:
   text = f"{row.key.text()}: {row_text.speed(row)}"
   low, high = row.images_per_s_low, row.images_per_s_high
   if low is not None:
-    text += f" [{row_text.rounded(low)}, {row_text.rounded(high)}]"
+    text += f" [{formats.rounded(low)}, {formats.rounded(high)}]"
   if row.status != rows.OK:
     return f"{text}: {row.message}"
   return f"{text}, n={row.processes}"

@@ -21,6 +21,7 @@ Exit codes: 0 no regression, 1 a regression, 2 bad input.
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import tempfile
 from typing import Any
@@ -36,6 +37,10 @@ from imgbench.bench import comparison
 from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench import summaries
+from imgbench.tables import formats
+from imgbench.tables import table
+
+_HEAD = ("row", "A", "B", "B / A", "interval", "verdict")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -91,18 +96,10 @@ def text(report: comparison.Report, folders: Sequence[rows.Folder]) -> str:
     f"{name}: {folder.path}" for name, folder in zip("AB", folders, strict=True)
   ]
   lines += row_text.differences(*(f.environment for f in folders))
-  cells = [("row", "A", "B", "B / A", "interval", "verdict")]
-  cells += [_cells(c, report) for c in report.comparisons]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  lines.append("")
-  for line in cells:
-    padded = [
-      cell.ljust(width) if place in (0, 5) else cell.rjust(width)
-      for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
-    lines.append("  ".join(padded).rstrip())
-  lines += ["", *_notes(report)]
-  return "\n".join(lines)
+  cells = functools.partial(_cells, report=report)
+  columns = [table.Column(i, h, 0 < i < 5) for i, h in enumerate(_HEAD)]
+  found = table.Table("", columns, list(map(cells, report.comparisons)))
+  return "\n".join([*lines, "", *found.lines(), "", *_notes(report)])
 
 
 def as_json(report: comparison.Report) -> dict[str, Any]:
@@ -143,11 +140,11 @@ def _cells(
     verdict = f"REGRESSION: {verdict}"
   if found.reason:
     verdict += f" ({found.reason})"
-  ratio = interval = "–"
+  ratio = interval = formats.DASH
   if found.ratio is not None:
-    ratio = row_text.ratio(found.ratio)
+    ratio = formats.ratio(found.ratio)
     bounds = (found.interval.low, found.interval.high)
-    interval = f"[{', '.join(map(row_text.ratio, bounds))}]"
+    interval = f"[{', '.join(map(formats.ratio, bounds))}]"
   speeds = [
     row_text.compared(row, report.quantity)
     for row in (found.before, found.after)
@@ -163,6 +160,8 @@ def _notes(report: comparison.Report) -> list[str]:
     ends = [f"{100 * v:.4g}%" for v in (min(levels), max(levels))]
     shown = " to ".join(dict.fromkeys(ends))
     how = "pairs of processes" if tested[0].paired else "processes"
+    if tested[0].key.task in rows.QUANTITIES:
+      how = "rounds in one process"
     notes.append(
       f"Ratios are of {report.quantity}, and all numbers geometric means over"
       f" {how}; above 1 B is faster. Each interval covers {shown}, so that over"

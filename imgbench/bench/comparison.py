@@ -126,6 +126,8 @@ def row_ratio(
       what = f"{missing} without {quantity}" if missing else "at least 2 needed"
       if missing and row.key.task == rows.TIME_TO_ACCURACY:
         what = f"{missing} did not reach the target"
+      elif missing and row.key.task in rows.QUANTITIES:
+        what = f"{missing} not above 0"
       return f"{name}: {len(found)} process{'es' * (len(found) != 1)}, {what}"
     speeds.append(found)
   partners = _partners(before, after)

@@ -19,6 +19,7 @@ compiler.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import importlib.util
 import os
 import pathlib
@@ -41,6 +42,7 @@ from imgbench.bench import accelerators
 from imgbench.bench.hlo import collectives
 from imgbench.bench.hlo import kernels
 from imgbench.bench.hlo import programs
+from imgbench.tables import table
 
 PROGRAMS = ("train", "eval", "infer")
 # Without a device there is nothing to tune on, and Triton's products need it.
@@ -317,12 +319,16 @@ def text(row: Mapping[str, Any], chip: accelerators.Accelerator) -> str:
   return "\n".join([*lines, f"  at the chip's peaks: {times}"])
 
 
-def _lines(rows, mib) -> list[str]:
-  return [
-    f"    {row['count']:4d} {row['kind']:18} {row['dtype']:9} of"
-    f" {row['group_size']:3d}: {mib(row['bytes'])}  {row['source'][-60:]}"
-    for row in rows
-  ]
+def _lines(rows: Sequence[Mapping[str, Any]], mib) -> list[str]:
+  columns = (
+    table.number("count", "times"),
+    table.Column("kind"),
+    table.Column("dtype"),
+    table.number("group_size", "of"),
+    table.number("bytes", "size", mib),
+    table.Column("source", format=lambda source: source[-60:]),
+  )
+  return [f"    {line}" for line in table.Table("", columns, rows).lines()]
 
 
 def main(argv: list[str]) -> None:

@@ -50,6 +50,14 @@ class Times:
   latencies_s: list[float]
   throughput_s: list[float]
 
+  def as_process(self) -> dict[str, Any]:
+    """Returns these as fields of `rows.Process`."""
+    return {
+      "latencies_ms": [1e3 * s for s in self.latencies_s],
+      "throughput_s": self.throughput_s,
+      "first_step_s": self.first_step_s,
+    }
+
 
 def measure(
   start: Callable[[], Any],

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 ORDER_STATISTICS = "order_statistics"
 STUDENT = "student_t"
+RANGE = "range"  # smallest to largest, which promises no coverage
 COVERAGE = 0.95
 # Below, the smallest and the largest value enclose the median less often than
 # 9 times of 10, and no interval is given.

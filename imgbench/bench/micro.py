@@ -116,20 +116,14 @@ def measure_one(
   start, wait = ready.start, jax.block_until_ready
   if ready.before is None:
     times = measure.measure(start, wait, plan, clock)
-    latencies, seconds = times.latencies_s, times.throughput_s
-    first_s = times.first_step_s
   else:
     first_s, *latencies = measure.measure_latency(
       start, wait, plan, clock, ready.before
     )
-    seconds = latencies  # They cannot overlap here.
-  return {
-    "latencies_ms": [1e3 * s for s in latencies],
-    "throughput_s": list(seconds),
-    "first_step_s": first_s,
-    "work": ready.work,
-    "rate_unit": ready.rate_unit,
-  }
+    # They cannot overlap here.
+    times = measure.Times(first_s, latencies, latencies)
+  about = {"work": ready.work, "rate_unit": ready.rate_unit}
+  return times.as_process() | about
 
 
 def measure_all(

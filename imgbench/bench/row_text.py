@@ -1,4 +1,4 @@
-"""Numbers of rows as people read them."""
+"""Speeds of rows as text, and how the environments of two runs differ."""
 
 from collections.abc import Mapping
 import statistics
@@ -6,8 +6,8 @@ from typing import Any
 
 from imgbench.bench import rows
 from imgbench.bench import summaries
+from imgbench.tables import formats
 
-_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # What identifies the machine and software of a run, as environments have it.
 _FACTS = (
   ("machine", ("host", "processor", "cores")),
@@ -17,48 +17,19 @@ _FACTS = (
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def si(value: float, unit: str = "") -> str:
-  """E.g. "1.23 TFLOP/s"; three digits that count."""
-  for scale, prefix in _PREFIXES:
-    if abs(value) >= scale * (1 - 0.5e-3):
-      return f"{value / scale:#.3g}".rstrip(".") + f" {prefix}{unit}"
-  return f"{value:.3g} {unit}".rstrip()
-
-
-def tick(value: float) -> str:
-  """A round number on an axis: "20 k", "0.5"."""
-  for scale, prefix in _PREFIXES:
-    if value >= scale:
-      return f"{value / scale:g} {prefix}"
-  return f"{value:g}"
-
-
-def rounded(value: float) -> str:
-  """Three digits that count and no exponent: "0.0123", "12.3", "12,345"."""
-  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
-
-
-def seconds(value: float | None) -> str:
-  """E.g. "12.3 s", "4.56 ms", "7.89 µs"; a dash for None."""
-  if value is None:
-    return "–"
-  units = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
-  scale, unit = next((u for u in units if value >= u[0]), units[-1])
-  return f"{rounded(value / scale)} {unit}"
-
-
 def speed(row: rows.Row) -> str:
   """The main number of a row: "123 images/s", "1.23 TFLOP/s", "34.5 s".
 
   Of a row that did not succeed it is the status.
   """
-  if row.images_per_s is not None:
-    return f"{rounded(row.images_per_s)} images/s"
-  if row.rate is not None:
-    return rate(row.rate, row.rate_unit)
-  if row.seconds_to_target is not None:
-    return seconds(row.seconds_to_target)
-  return row.status.replace("_", " ") if row.status != rows.OK else "–"
+  for value, unit in (
+    (row.images_per_s, "images/s"),
+    (row.rate, row.rate_unit),
+    (row.seconds_to_target, "s"),
+  ):
+    if value is not None:
+      return formats.in_unit(value, unit)
+  return formats.DASH if row.status == rows.OK else row.status.replace("_", " ")
 
 
 def compared(row: rows.Row, quantity: str = summaries.THROUGHPUT) -> str:
@@ -69,26 +40,18 @@ def compared(row: rows.Row, quantity: str = summaries.THROUGHPUT) -> str:
   found = summaries.speeds(row, quantity)
   if not found or None in found:
     return speed(row)
-  mean = statistics.geometric_mean(found)
-  if row.key.task == rows.TIME_TO_ACCURACY:
-    return seconds(1 / mean)
-  if quantity == summaries.LATENCY:
-    return seconds(summaries.amount(row) / mean)
-  if row.key.task == rows.MICRO:
-    return rate(mean, row.rate_unit)
-  return f"{rounded(mean)} images/s"
-
-
-def rate(value: float, unit: str | None) -> str:
-  """A microbenchmark's: "1.23 TFLOP/s", "34.5 GB/s", "56.7 µs per call"."""
-  if unit == "calls/s":
-    return f"{seconds(1 / value)} per call"
-  return si(value, "B/s" if unit == "bytes/s" else unit or "")
-
-
-def ratio(value: float) -> str:
-  """A ratio near 1: "1.034"; far from it with fewer decimals."""
-  return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+  mean, unit = statistics.geometric_mean(found), "images/s"
+  task = row.key.task
+  if task in rows.QUANTITIES:
+    more = row.rate_unit in rows.MORE_IS_BETTER
+    mean, unit = mean if more else 1 / mean, row.rate_unit
+  elif task == rows.TIME_TO_ACCURACY:
+    mean, unit = 1 / mean, "s"
+  elif quantity == summaries.LATENCY:
+    mean, unit = summaries.amount(row) / mean, "s"
+  elif task == rows.MICRO:
+    unit = row.rate_unit
+  return formats.in_unit(mean, unit)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list:

@@ -1,18 +1,21 @@
-"""Rows of the accelerator benchmark: what is in one, read, written, checked.
+"""Rows of the benchmarks: their columns, how they are read, written, checked.
 
-A row is one point of the benchmark, measured in fresh processes: a JSON object
-on a line of `rows.jsonl`, flat but for the quantiles, the shares of peaks and
-`raw`, which holds what each process measured. `rows.csv` is written from it.
+A row is one point of the benchmark, measured in fresh processes, or one
+quantity of a benchmark of our own parts, measured in rounds: a JSON object on a
+line of `rows.jsonl`, flat but for the quantiles, the shares of peaks and `raw`,
+which holds what each process or round measured. `rows.csv` is written from it.
+
+A column is declared in MEASURED or COLUMNS and nowhere else.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
 import dataclasses
 import hashlib
-import io
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -29,9 +32,108 @@ ENVIRONMENT, CONFIG = "environment.json", "config.json"
 IMAGE_TASKS = ("train", "infer", "eval")
 MICRO, TIME_TO_ACCURACY = "micro", "time_to_accuracy"
 TASKS = (*IMAGE_TASKS, TIME_TO_ACCURACY, MICRO)
+# Benchmarks of our own parts, whose rows are of quantities.
+QUANTITIES = ("step", "input", "metrics", "scaling", "papers")
 FRAMEWORKS = ("imgbench", "torch-eager", "torch-compile")
 OK = "ok"
 STATUSES = (OK, "out_of_memory", "crashed", "refused", "timeout")
+
+# Units of quantities.
+MORE_IS_BETTER = ("images/s", "relative speed")
+LESS_IS_BETTER = ("ms", "s", "bytes", "levels", "relative cost")
+
+# Tables of the page that show columns by themselves.
+EVERY_ROW, COMPILING = "every row", "compiling"
+
+
+class Column(NamedTuple):
+  """A number of a row, of a process, or of both.
+
+  Attributes:
+    name: of the field; its key in JSON and heading in CSV.
+    kind: type of a value.
+    unit: how pages show a value, see `formats.in_unit`.
+    over: makes the row's value of the processes' values of this name.
+    title: heading on pages. Of numbers by name a heading for each name, or one
+      with {} for the name.
+    table: of the page that shows it; "" where none does by itself.
+  """
+
+  name: str
+  kind: Any
+  unit: str = ""
+  over: Callable[[list], Any] | None = None
+  title: str | Mapping[str, str] = ""
+  table: str = ""
+
+
+_MANY, _NAMED = Sequence[float], Mapping[str, float]
+_FIRST_STEP = Column(  # compiling aside
+  "first_step_s", float, "s", statistics.median, "First step", COMPILING
+)
+# What one fresh process measures, or one round of a quantity.
+MEASURED = (
+  Column("latencies_ms", _MANY, "ms"),  # steps waited for one by one
+  Column("throughput_s", _MANY, "s"),  # per step; rounds waited for at the end
+  _FIRST_STEP,
+  Column("compile_s", float, "s"),  # lowering and compiling
+  Column("compile_cached", bool),  # whether the persistent cache had it
+  Column(  # of the fullest device
+    "peak_memory_bytes", int, "bytes", max, "Memory", EVERY_ROW
+  ),
+  # The same text in the process of another folder that ran right before or
+  # after this one; None where the folders were measured apart.
+  Column("pair", str),
+  Column("seed", int),  # of a training run
+  Column("seconds", float, "s"),  # of the run, whether it reached the target
+  Column("seconds_to_target", float, "s"),  # None: it did not
+  Column("final_accuracy", float),  # on the evaluation set
+  Column("value", float),  # of a quantity
+)
+# What a row has; None where it was not measured.
+COLUMNS = (
+  # Medians over processes.
+  Column("compile_cold_s", float, "s", title="Cold", table=COMPILING),
+  Column("compile_cached_s", float, "s", None, "From the cache", COMPILING),
+  _FIRST_STEP,
+  Column(  # over the steps of all processes
+    "latency_ms",
+    _NAMED,
+    "ms",
+    title={"median": "Step, ms", "p90": "p90", "p99": "p99"},
+    table=EVERY_ROW,
+  ),
+  # The median over the processes' medians, its interval, and it by device.
+  Column("images_per_s", float, "images/s"),
+  Column("images_per_s_low", float, "images/s"),
+  Column("images_per_s_high", float, "images/s"),
+  Column("images_per_s_per_device", float, "images/s"),
+  Column("interval_method", str),  # of all bounds of the row
+  Column("interval_coverage", float),
+  # Of a microbenchmark, or the median, least and largest of a quantity.
+  Column("rate", float),
+  Column("rate_low", float),
+  Column("rate_high", float),
+  Column("rate_unit", str),  # of these three
+  Column("work", float),  # of a call of a microbenchmark: FLOPs, bytes or 1
+  # The mean over runs, where all reached the target.
+  Column("seconds_to_target", float, "s"),
+  Column("seconds_to_target_low", float, "s"),
+  Column("seconds_to_target_high", float, "s"),
+  Column("params", int),  # trained ones
+  # Analytic; forward, or forward and backward for training.
+  Column("flops_per_image", float),
+  Column("flops_share_of_peak", _NAMED, "share", None, "of {} peak", EVERY_ROW),
+  # Of a step on one device, as the compiler counts them.
+  Column("bytes_accessed", float, "bytes"),
+  Column(  # of the measured memory bandwidth
+    "bandwidth_share", float, "share", None, "of bandwidth", EVERY_ROW
+  ),
+  # Form in which the model's attention was computed, "plain" or "cudnn"; None
+  # where it has none, of peers and in older rows.
+  Column("attention", str),
+  *(c for c in MEASURED if c.over and c is not _FIRST_STEP),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +141,9 @@ class Key:
   """What identifies a point; rows of two folders are matched by all of it.
 
   Attributes:
-    task: of TASKS.
+    task: of TASKS or QUANTITIES.
     framework: of FRAMEWORKS.
-    model: its name; None for microbenchmarks.
+    model: its name; None for microbenchmarks and quantities.
     batch: images of a step over all devices.
     image_size: side in pixels.
     dtype: that of activations, e.g. "bfloat16"; of a microbenchmark's arrays.
@@ -50,7 +152,7 @@ class Key:
     strategy: of `imgbench.parallel`.
     devices: how many.
     data: "device", "host" or "tfds".
-    name: of a microbenchmark; of a config, for time to accuracy.
+    name: of a microbenchmark or quantity; of a config, for time to accuracy.
     size: of a microbenchmark, e.g. "4096x4096x4096" or "268435456 bytes".
     target: accuracy to be reached, in [0, 1], for time to accuracy.
   """
@@ -87,106 +189,54 @@ class Key:
     return " ".join(part for part in parts if part)
 
 
-@dataclasses.dataclass(frozen=True)
-class Process:
-  """What one fresh process measured.
-
-  Attributes:
-    latencies_ms: of each step, waited for before the next one.
-    throughput_s: seconds per step of each round, waited for at its end.
-    first_step_s: seconds of the first step, compiling aside.
-    compile_s: seconds of lowering and compiling.
-    compile_cached: whether the persistent cache held the program.
-    peak_memory_bytes: of the fullest device.
-    pair: the same text in the process of another folder that ran right before
-      or after this one; None where the folders were measured apart.
-    seed: of a training run, for time to accuracy.
-    seconds: of the run, whether or not it reached the target.
-    seconds_to_target: None where the run did not reach it.
-    final_accuracy: on the evaluation set, when the run ended.
-  """
-
-  latencies_ms: Sequence[float] = ()
-  throughput_s: Sequence[float] = ()
-  first_step_s: float | None = None
-  compile_s: float | None = None
-  compile_cached: bool | None = None
-  peak_memory_bytes: int | None = None
-  pair: str | None = None
-  seed: int | None = None
-  seconds: float | None = None
-  seconds_to_target: float | None = None
-  final_accuracy: float | None = None
+def _fields(columns: Iterable[Column]) -> list[tuple[str, Any, Any]]:
+  return [
+    (c.name, c.kind, ()) if c.kind == _MANY else (c.name, c.kind | None, None)
+    for c in columns
+  ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One point; a number that was not measured is None.
+Process = dataclasses.make_dataclass(
+  "Process", _fields(MEASURED), frozen=True, namespace={"__module__": __name__}
+)
+
+
+class _Row:
+  """One point or quantity: its key, COLUMNS, and what is around them.
 
   Attributes:
     key: which point.
     status: of STATUSES; all but "ok" have a message.
     message: what went wrong, or what a reader must know.
     batch_asked: where `fit_batch` made the batch smaller: what it was before.
-    processes: how many the numbers are of.
-    compile_cold_s, compile_cached_s, first_step_s: medians over processes.
-    latency_ms: "median", "p90" and "p99" over the steps of all processes.
-    images_per_s: median over the processes' medians; `_low` and `_high` are
-      its interval, `_per_device` is it by device.
-    interval_method, interval_coverage: how all bounds of the row were made.
-    rate: of a microbenchmark, in `rate_unit` ("FLOP/s", "bytes/s", "calls/s").
-    work: of one call of a microbenchmark: FLOPs, bytes or 1.
-    seconds_to_target: mean over runs; None where one did not reach it.
-    params: number of trained parameters.
-    flops_per_image: analytic; forward, or forward and backward for training.
-    flops_share_of_peak: name of a peak -> share of it in [0, 1].
-    bytes_accessed: of a step on one device, as the compiler counts them.
-    bandwidth_share: of the measured memory bandwidth.
-    attention: form in which the model's attention was computed, "plain" or
-      "cudnn"; None where it has none, of peers and in older rows.
-    peak_memory_bytes: largest over processes.
+    processes: how many processes, or rounds, the numbers are of.
     environment: digest of `environment.json`, see `environment_digest`.
-    raw: what each process measured, in the order run.
+    raw: a `Process` for each, in the order run.
   """
-
-  key: Key
-  status: str = OK
-  message: str = ""
-  batch_asked: int | None = None
-  processes: int = 0
-  compile_cold_s: float | None = None
-  compile_cached_s: float | None = None
-  first_step_s: float | None = None
-  latency_ms: Mapping[str, float] | None = None
-  images_per_s: float | None = None
-  images_per_s_low: float | None = None
-  images_per_s_high: float | None = None
-  images_per_s_per_device: float | None = None
-  interval_method: str | None = None
-  interval_coverage: float | None = None
-  rate: float | None = None
-  rate_low: float | None = None
-  rate_high: float | None = None
-  rate_unit: str | None = None
-  work: float | None = None
-  seconds_to_target: float | None = None
-  seconds_to_target_low: float | None = None
-  seconds_to_target_high: float | None = None
-  params: int | None = None
-  flops_per_image: float | None = None
-  flops_share_of_peak: Mapping[str, float] | None = None
-  bytes_accessed: float | None = None
-  bandwidth_share: float | None = None
-  attention: str | None = None
-  peak_memory_bytes: int | None = None
-  environment: str = ""
-  raw: Sequence[Process] = ()
 
   def as_json(self) -> dict[str, Any]:
     """The object of one line: key fields first, `raw` last."""
     fields = dataclasses.asdict(self)
     raw = [_without_empty(process) for process in fields.pop("raw")]
     return {**fields.pop("key"), **fields, "raw": raw}
+
+
+Row = dataclasses.make_dataclass(
+  "Row",
+  [
+    ("key", Key),
+    ("status", str, OK),
+    ("message", str, ""),
+    ("batch_asked", int | None, None),
+    ("processes", int, 0),
+    *_fields(COLUMNS),
+    ("environment", str, ""),
+    ("raw", Sequence[Process], ()),
+  ],
+  bases=(_Row,),
+  frozen=True,
+  namespace={"__module__": __name__, "__doc__": _Row.__doc__},
+)
 
 
 class Folder(NamedTuple):
@@ -210,7 +260,8 @@ def from_json(record: Mapping[str, Any]) -> Row:
   raw = record.pop("raw", [])
   if not isinstance(raw, list):
     raise errors.InputError(f"raw: expected a list, got {typed.shown(raw)}")
-  key = {f: record.pop(f) for f in _names(Key) if f in record}
+  names = [field.name for field in dataclasses.fields(Key)]
+  key = {name: record.pop(name) for name in names if name in record}
   made = [typed.made(Process, p, f"raw[{i}].") for i, p in enumerate(raw)]
   row = typed.made(
     Row, record | {"key": typed.made(Key, key), "raw": tuple(made)}
@@ -222,18 +273,22 @@ def from_json(record: Mapping[str, Any]) -> Row:
 def check(row: Row) -> None:
   """Raises InputError where a row contradicts itself or lacks what it needs."""
   key = row.key
+  is_quantity, units = key.task in QUANTITIES, (row.rate_unit,)
+  if is_quantity:
+    units = (*MORE_IS_BETTER, *LESS_IS_BETTER)
   for what, value, known in (
-    ("task", key.task, TASKS),
+    ("task", key.task, (*TASKS, *QUANTITIES)),
     ("framework", key.framework, FRAMEWORKS),
     ("status", row.status, STATUSES),
+    ("rate_unit", row.rate_unit, units),
   ):
     if value not in known:
       raise errors.InputError(
         f"{what}: expected one of {', '.join(known)}, got {typed.shown(value)}"
       )
-  needs = ("name",) if key.task in (MICRO, TIME_TO_ACCURACY) else ("model",)
-  needs += ("batch", "image_size") if key.task in IMAGE_TASKS else ()
-  needs += ("target",) if key.task == TIME_TO_ACCURACY else ()
+  needs = ("model", "batch", "image_size")
+  if key.task not in IMAGE_TASKS:
+    needs = ("name",) + ("target",) * (key.task == TIME_TO_ACCURACY)
   for name in needs:
     if getattr(key, name) is None:
       raise errors.InputError(f"{name}: a row of task {key.task} needs it")
@@ -241,13 +296,15 @@ def check(row: Row) -> None:
     raise errors.InputError(f"message: status {row.status} needs one")
   if row.status == OK:
     _check_measured(row)
+  least = -math.inf if is_quantity else 0
   for name in ("images_per_s", "rate", "seconds_to_target"):
     low, value, high = (getattr(row, name + e) for e in ("_low", "", "_high"))
     if low is not None and not (
-      value is not None and high is not None and 0 < low <= value <= high
+      value is not None and high is not None and least < low <= value <= high
     ):
       raise errors.InputError(
-        f"{name}: expected 0 < low <= value <= high, got {low}, {value}, {high}"
+        f"{name}: expected {least:g} < low <= value <= high, got {low}, {value}"
+        f", {high}"
       )
 
 
@@ -256,16 +313,25 @@ def append(folder: pathlib.Path, row: Row) -> None:
 
   What a killed process left of a last line is cut off first.
   """
-  line = json.dumps(row.as_json(), allow_nan=False)
+  line = _line(row)
   from_json(json.loads(line))  # What is written can be read.
   path = folder / ROWS
   with path.open("a+b") as file:
     file.seek(0)
     whole = file.read().rfind(b"\n") + 1
     file.truncate(whole)
-    file.write(line.encode() + b"\n")
+    file.write(line.encode())
     file.flush()
     os.fsync(file.fileno())
+
+
+def write(folder: pathlib.Path, rows: Iterable[Row]) -> None:
+  """Writes rows.jsonl anew."""
+  writers.write_atomically(folder / ROWS, "".join(map(_line, rows)))
+
+
+def _line(row: Row) -> str:
+  return json.dumps(row.as_json(), allow_nan=False) + "\n"
 
 
 def read(path: pathlib.Path) -> list[Row]:
@@ -304,6 +370,11 @@ def read_folder(path: pathlib.Path) -> Folder:
     InputError: no such folder, no rows in it, broken files.
   """
   path = pathlib.Path(path)
+  if path.is_file():
+    raise errors.InputError(
+      f"{path}: expected a folder with {ROWS}, got a file; one that an older"
+      " benchmark wrote is converted by experiments.benchmarks.convert"
+    )
   if not (path / ROWS).is_file():
     raise errors.InputError(
       f"{path}: no {ROWS} here; expected a folder that python -m imgbench.bench"
@@ -334,14 +405,11 @@ def write_csv(folder: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
   `raw` stays in rows.jsonl; the CSV has the median step of each process, in
   milliseconds behind one another in one cell.
   """
-  flat = [_flat(row) for row in rows]
-  columns = dict.fromkeys(name for record in flat for name in record)
-  buffer = io.StringIO()
-  writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(flat)
+  # Processes that measure an older checkout have this module, not that one.
+  from imgbench.tables import table
+
   path = folder / CSV
-  writers.write_atomically(path, buffer.getvalue())
+  writers.write_atomically(path, table.csv_text([_flat(row) for row in rows]))
   return path
 
 
@@ -351,19 +419,14 @@ def _check_measured(row: Row) -> None:
       f"processes: expected that of raw, {len(row.raw)}, and at least 1, got"
       f" {row.processes}"
     )
-  is_run = row.key.task == TIME_TO_ACCURACY
+  needed = dict.fromkeys(QUANTITIES, "value") | {TIME_TO_ACCURACY: "seed"}
+  name = needed.get(row.key.task, "throughput_s")
   for process in row.raw:
     times = [*process.throughput_s, *process.latencies_ms]
     if not all(time > 0 for time in times):
       raise errors.InputError("raw: expected times above 0")
-    if not is_run and not process.throughput_s:
-      raise errors.InputError("raw: a process has no throughput_s")
-    if is_run and process.seed is None:
-      raise errors.InputError("raw: a run has no seed")
-
-
-def _names(kind: type) -> list[str]:
-  return [field.name for field in dataclasses.fields(kind)]
+    if getattr(process, name) in (None, (), []):
+      raise errors.InputError(f"raw: a process has no {name}")
 
 
 def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -373,11 +436,12 @@ def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
 def _flat(row: Row) -> dict[str, Any]:
   record, flat = row.as_json(), {}
   del record["raw"]
+  named = {column.name for column in COLUMNS if column.kind == _NAMED}
   for name, value in record.items():
-    if isinstance(value, Mapping):
-      flat |= {f"{name}.{inner}": item for inner, item in value.items()}
-    elif name not in ("latency_ms", "flops_share_of_peak"):
+    if name not in named:
       flat[name] = value
+    elif value is not None:
+      flat |= {f"{name}.{inner}": item for inner, item in value.items()}
   flat["step_ms_by_process"] = " ".join(
     f"{1e3 * statistics.median(process.throughput_s):.6g}"
     for process in row.raw

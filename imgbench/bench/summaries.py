@@ -28,7 +28,7 @@ class Facts:
     bandwidth: measured bytes per second of one device's memory.
     attention: form in which the model's attention was computed.
     work: of one call of a microbenchmark: FLOPs, bytes or 1.
-    rate_unit: "FLOP/s", "bytes/s" or "calls/s".
+    rate_unit: "FLOP/s", "bytes/s" or "calls/s"; of a quantity its unit.
   """
 
   params: int | None = None
@@ -59,17 +59,19 @@ def row(
   Raises:
     InputError: the row contradicts itself.
   """
+  numbers = {c.name: _over(c, processes) for c in rows.MEASURED if c.over}
   if key.task == rows.TIME_TO_ACCURACY:
-    numbers = _time_to_accuracy(processes)
+    numbers |= _time_to_accuracy(processes)
+  elif key.task in rows.QUANTITIES:
+    numbers |= _quantity(processes, facts)
   else:
-    numbers = _times(processes) | _speeds(key, processes, facts)
+    numbers |= _times(processes) | _speeds(key, processes, facts)
   made = rows.Row(
     key=key,
     processes=len(processes),
     raw=tuple(processes),
     params=facts.params,
     attention=facts.attention,
-    peak_memory_bytes=_largest(processes),
     **numbers,
     **about,
   )
@@ -83,7 +85,12 @@ def speeds(of: rows.Row, quantity: str = THROUGHPUT) -> list[float | None]:
   Images per second, or for a microbenchmark its rate, from the median round
   (throughput) or the median step (latency) of the process; for time to
   accuracy 1 / seconds. None where a process did not measure the quantity.
+  Of a row of one of our own parts it is the value of each round, or 1 / value
+  where less is better; None where that has no logarithm.
   """
+  if of.key.task in rows.QUANTITIES:
+    power = 1 if of.rate_unit in rows.MORE_IS_BETTER else -1
+    return [p.value**power if p.value > 0 else None for p in of.raw]
   if of.key.task == rows.TIME_TO_ACCURACY:
     seconds = [process.seconds_to_target for process in of.raw]
   elif quantity == THROUGHPUT:
@@ -99,12 +106,31 @@ def amount(of: rows.Row) -> float:
   return of.key.batch if of.key.task in rows.IMAGE_TASKS else of.work or 1
 
 
+def _over(
+  column: rows.Column, processes: Sequence[rows.Process]
+) -> float | None:
+  """Returns the row's number of those that processes measured."""
+  values = [getattr(process, column.name) for process in processes]
+  known = [value for value in values if value is not None]
+  return column.over(known) if known else None
+
+
+def _quantity(processes: Sequence[rows.Process], facts: Facts) -> dict:
+  values = [process.value for process in processes]
+  return {
+    "rate": statistics.median(values),
+    "rate_low": min(values),
+    "rate_high": max(values),
+    "rate_unit": facts.rate_unit,
+    "interval_method": medians.RANGE,
+  }
+
+
 def _times(processes: Sequence[rows.Process]) -> dict:
   by_cache = {True: [], False: []}
   for process in processes:
     if process.compile_s is not None:
       by_cache[bool(process.compile_cached)].append(process.compile_s)
-  first = [p.first_step_s for p in processes if p.first_step_s is not None]
   steps = [ms for process in processes for ms in process.latencies_ms]
   latency = None
   if steps:
@@ -114,7 +140,6 @@ def _times(processes: Sequence[rows.Process]) -> dict:
   return {
     "compile_cold_s": _median(by_cache[False]),
     "compile_cached_s": _median(by_cache[True]),
-    "first_step_s": _median(first),
     "latency_ms": latency,
   }
 
@@ -176,11 +201,6 @@ def _time_to_accuracy(processes: Sequence[rows.Process]) -> dict:
       "interval_coverage": bounds.coverage,
     }
   return found
-
-
-def _largest(processes: Sequence[rows.Process]) -> int | None:
-  known = [p.peak_memory_bytes for p in processes]
-  return max((k for k in known if k is not None), default=None)
 
 
 def _median(values: Sequence[float]) -> float | None:

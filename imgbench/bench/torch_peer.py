@@ -98,9 +98,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   cuda = device == "cuda"
   return {
     "process": {
-      "latencies_ms": [1e3 * s for s in times.latencies_s],
-      "throughput_s": times.throughput_s,
-      "first_step_s": times.first_step_s,
+      **times.as_process(),
       "compile_s": compile_s,
       "compile_cached": cached,
       "peak_memory_bytes": (

@@ -88,9 +88,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
     work.close()
   return {
     "process": {
-      "latencies_ms": [1e3 * s for s in times.latencies_s],
-      "throughput_s": times.throughput_s,
-      "first_step_s": times.first_step_s,
+      **times.as_process(),
       "compile_s": compiling.seconds,
       "compile_cached": cached,
       "peak_memory_bytes": peak,

@@ -1,12 +1,13 @@
 """Formats of numbers and names. Rates become percent here only."""
 
+import functools
 import html
 
 from imgbench.metrics import measurement
 from imgbench.metrics import specs
 from imgbench.tables import entries
 
-UNDEFINED = "undefined"
+UNDEFINED, DASH = "undefined", "–"
 # Unit of a metric -> format of a value, and what follows it.
 _NUMBERS = {
   specs.RATE: lambda value: f"{100 * value:.2f}",
@@ -160,3 +161,59 @@ def escape(value) -> str:
   """HTML text, also for attributes; control characters become spaces."""
   clean = "".join(c if c.isprintable() else " " for c in str(value))
   return html.escape(clean, quote=True)
+
+
+def si(value: float, unit: str = "") -> str:
+  """E.g. "1.23 TFLOP/s"; three digits that count."""
+  for scale, prefix in _PREFIXES:
+    if abs(value) >= scale * (1 - 0.5e-3):
+      return f"{value / scale:#.3g}".rstrip(".") + f" {prefix}{unit}"
+  return f"{value:.3g} {unit}".rstrip()
+
+
+def tick(value: float) -> str:
+  """A round number on an axis: "20 k", "0.5"."""
+  for scale, prefix in _PREFIXES:
+    if value >= scale:
+      return f"{value / scale:g} {prefix}"
+  return f"{value:g}"
+
+
+def rounded(value: float) -> str:
+  """Three digits that count and no exponent: "0.0123", "12.3", "12,345"."""
+  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def seconds(value: float) -> str:
+  """E.g. "12.3 s", "4.56 ms", "7.89 µs"."""
+  units = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
+  scale, unit = next((u for u in units if value >= u[0]), units[-1])
+  return f"{rounded(value / scale)} {unit}"
+
+
+def ratio(value: float) -> str:
+  """A ratio near 1: "1.034"; far from it with fewer decimals."""
+  return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def in_unit(value: float | None, unit: str | None) -> str:
+  """E.g. "1.23 TFLOP/s", "34.5 GB/s", "56.7 µs per call", "123 images/s".
+
+  Args:
+    value: a number; a dash stands for None.
+    unit: of the number; one that is not known here is left out.
+  """
+  return DASH if value is None else _IN_UNITS.get(unit, rounded)(value)
+
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_IN_UNITS = {
+  "FLOP/s": functools.partial(si, unit="FLOP/s"),
+  "bytes/s": functools.partial(si, unit="B/s"),
+  "calls/s": lambda rate: f"{seconds(1 / rate)} per call",
+  "images/s": lambda rate: f"{rounded(rate)} images/s",
+  "bytes": functools.partial(si, unit="B"),
+  "s": seconds,
+  "ms": lambda ms: seconds(ms / 1e3),
+  "share": share,
+}

@@ -10,8 +10,6 @@ import dataclasses
 import io
 from typing import Any
 
-import markupsafe
-
 _LATEX = {
   "\\": r"\textbackslash{}",
   "~": r"\textasciitilde{}",
@@ -122,13 +120,14 @@ class Table:
     """Returns caption and table for a terminal."""
     return "\n".join([self.caption, "", *self.lines("line", least=3)]) + "\n"
 
-  def markdown(self) -> str:
+  def markdown(self, padded: bool = True) -> str:
     """Returns GitHub's Markdown, the caption above the table."""
     escape = lambda row: [_escaped(cell, _MARKDOWN) for cell in row]
     header, cells = escape(self.header), [escape(row) for row in self.cells]
-    head, *body = self._padded(header, cells, 3)
+    rows = [header, *cells]
+    head, *body = self._padded(header, cells, 3) if padded else rows
     rule = [
-      "-" * (len(cell) - column.numeric) + ":" * column.numeric
+      "-" * (len(cell) - column.numeric if padded else 3) + ":" * column.numeric
       for cell, column in zip(head, self.columns, strict=True)
     ]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
@@ -159,7 +158,7 @@ class Table:
       ]
     )
 
-  def html(self, kind: str = "") -> markupsafe.Markup:
+  def html(self, kind: str = "") -> str:
     """Returns a table of HTML of this class, in a box that scrolls."""
     # Jinja2 is loaded where a page is made, not by a table in a terminal.
     from imgbench.tables import pages

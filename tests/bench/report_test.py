@@ -10,12 +10,12 @@ from PIL import Image
 import pytest
 
 from imgbench import errors
-from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench.pages import html_report
 from imgbench.bench.pages import roofline
 from imgbench.bench.pages import row_tables as tables
 from imgbench.bench.pages import selection as select
+from imgbench.tables import formats
 from imgbench.tables import themes
 from tests.bench import row_samples
 from tests.report import page_test
@@ -147,14 +147,14 @@ def test_summary_has_the_fastest_batch_and_peers():
   made.append(machine.image_row(theirs, factor=0.5))
   made.append(machine.image_row(row_samples.key(data="host", batch=512)))
   table = tables.summary(made)
-  train, infer = table.lines
-  cell = dict(zip(table.columns, train, strict=True))
+  train, infer = table.cells
+  cell = dict(zip(table.header, train, strict=True))
   assert cell["Model"] == "resnet50" and cell["Task"] == "training"
-  assert cell["Batch>"] == "256" and cell["Parameters>"] == "25.6 M"
-  assert cell["times torch-eager>"] == "2.000"
+  assert cell["Batch"] == "256" and cell["Parameters"] == "25.6 M"
+  assert cell["times torch-eager"] == "2.000"
   # 0.25 of the peak, at batch 256 times 256 / 272.
-  assert cell["of datasheet peak>"] == "23.5%"
-  assert infer[1] == "inference" and infer[-1] == tables.DASH
+  assert cell["of datasheet peak"] == "23.5%"
+  assert infer[1] == "inference" and infer[-1] == formats.DASH
 
 
 def test_peers_are_matched_point_by_point():
@@ -221,16 +221,16 @@ def test_figures_of_many_rows_show_one_batch():
 
 
 def test_numbers_read_well():
-  assert row_text.si(9.9e14, "FLOP/s") == "990 TFLOP/s"
-  assert row_text.si(999.9e9, "FLOP/s") == "1.00 TFLOP/s"
-  assert row_text.si(12.0) == "12"
-  assert row_text.rate(2e4, "calls/s") == "50.0 µs per call"
-  assert row_text.rate(3.4e12, "bytes/s") == "3.40 TB/s"
-  assert row_text.rounded(12345.6) == "12,346"
-  assert row_text.rounded(0.01234) == "0.0123"
-  assert row_text.seconds(None) == tables.DASH
-  assert row_text.seconds(0.00456) == "4.56 ms"
-  assert [row_text.tick(v) for v in (0.5, 20, 5e3, 1e14)] == [
+  assert formats.si(9.9e14, "FLOP/s") == "990 TFLOP/s"
+  assert formats.si(999.9e9, "FLOP/s") == "1.00 TFLOP/s"
+  assert formats.si(12.0) == "12"
+  assert formats.in_unit(2e4, "calls/s") == "50.0 µs per call"
+  assert formats.in_unit(3.4e12, "bytes/s") == "3.40 TB/s"
+  assert formats.rounded(12345.6) == "12,346"
+  assert formats.rounded(0.01234) == "0.0123"
+  assert formats.in_unit(None, "s") == formats.DASH
+  assert formats.seconds(0.00456) == "4.56 ms"
+  assert [formats.tick(v) for v in (0.5, 20, 5e3, 1e14)] == [
     *("0.5", "20", "5 k", "100 T")
   ]
 

@@ -28,7 +28,7 @@ PLAN = dict(
 BLOCKED = (
   *("tensorflow", "tensorflow_datasets", "grain", "array_record"),
   *("cv2", "PIL", "simplejpeg", "cykooz", "matplotlib", "pandas"),
-  *("tensorboardX", "torch", "torchvision", "timm"),
+  *("tensorboardX", "torch", "torchvision", "timm", "jinja2", "markupsafe"),
 )
 _BARE = f"""
 import sys

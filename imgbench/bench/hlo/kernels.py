@@ -18,6 +18,7 @@ import re
 from typing import Any
 
 from imgbench.bench.hlo import parser
+from imgbench.tables import table
 
 LARGE_BYTES = 1_000_000
 # Rates of the roofline: nine and eight tenths of an H200's datasheet (4.8 TB/s,
@@ -172,12 +173,15 @@ def text(summary: Mapping[str, Any]) -> str:
     f"  convolutions and products, {summary['float32_matrix_ops']} of large"
     f" float32 operands ({gb('float32_operand_bytes')}):",
   ]
-  lines += [
-    f"    {op['count']:4d} {op['kind']:26} {op['dtypes']:15}"
-    f" {op['flops'] / 1e12:.3f} TFLOP  {op['dim_labels']}".rstrip()
-    for op in summary["matrix_ops"]
-  ]
-  return "\n".join(lines)
+  columns = (
+    table.number("count", "times"),
+    table.Column("kind"),
+    table.Column("dtypes"),
+    table.number("flops", "TFLOP", lambda flops: f"{flops / 1e12:.3f}"),
+    table.Column("dim_labels", "dimensions"),
+  )
+  operations = table.Table("", columns, summary["matrix_ops"]).lines()
+  return "\n".join([*lines, *(f"    {line}" for line in operations)])
 
 
 def find(program: parser.Program) -> list[Kernel]:

@@ -7,9 +7,9 @@ import math
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
-from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench.pages import selection as select
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 _WIDTH = 10.0  # inches, as all figures of a page
@@ -139,7 +139,7 @@ def compiling(
     for place, value in zip(places, values, strict=True):
       if value:
         axis.annotate(
-          row_text.seconds(value),
+          formats.seconds(value),
           (value, place),
           xytext=(4, 0),
           textcoords="offset points",
@@ -241,7 +241,7 @@ def _log_axes(axis, batches: Sequence[int]) -> None:
   axis.set_yscale("log")
   _ticks(axis.xaxis, batches)
   axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-  axis.yaxis.set_major_formatter(lambda value, _: row_text.tick(value))
+  axis.yaxis.set_major_formatter(lambda value, _: formats.tick(value))
   axis.yaxis.set_minor_locator(ticker.NullLocator())
   if len(batches) == 1:
     axis.set_xlim(batches[0] / 2, batches[0] * 2)

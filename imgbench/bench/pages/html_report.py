@@ -75,14 +75,15 @@ def markdown(folder: rows.Folder) -> str:
   for title, table in (
     ("Models", tables.summary(found)),
     ("Ceilings", tables.ceilings(found)),
+    ("Quantities", tables.quantities(found)),
     ("Ours over peers", tables.peers(ratios)),
     ("Scaling", tables.scaling(select.scaling(found))),
     ("Fed from the host", tables.inputs(found)),
     ("Time to accuracy", tables.time_to_accuracy(found)),
     ("Points that failed or did not fit", tables.failures(found)),
   ):
-    if table.lines:
-      parts += [f"## {title}", table.markdown()]
+    if table.rows:
+      parts += [f"## {title}", table.markdown(padded=False).rstrip()]
   parts.append(_how(found))
   return "\n\n".join(parts) + "\n"
 
@@ -153,6 +154,8 @@ def _moment(iso: str | None) -> str:
 
 
 def _how(found: Sequence[rows.Row]) -> str:
+  if all(r.key.task in rows.QUANTITIES for r in found):
+    return "Each row is of rounds in one process: median, least and largest."
   return (
     "Each row is of several fresh processes; its number is the median of the"
     " processes' medians, and the interval lies between two of them (order"
@@ -167,13 +170,18 @@ def _body(folder: rows.Folder, gallery: pictures.Gallery) -> list[str]:
     ("models", "Models", _models(found)),
     ("throughput", "Throughput by batch", _throughput(found, gallery)),
     ("roofline", "Roofline", _roofline(found, gallery)),
-    ("ceilings", "Ceilings", _ceilings(found)),
+    ("ceilings", "Ceilings", _table(tables.ceilings(found))),
+    ("quantities", "Quantities", _table(tables.quantities(found))),
     ("peers", "Ours over peers", _peers(found, gallery)),
     ("scaling", "Scaling", _scaling(found, gallery)),
     ("input", "Fed from the host", _input(found)),
     ("compiling", "Compile times", _compiling(found, gallery)),
-    ("accuracy", "Time to accuracy", _time_to_accuracy(found)),
-    ("failures", "Points that failed or did not fit", _failures(found)),
+    ("accuracy", "Time to accuracy", _table(tables.time_to_accuracy(found))),
+    (
+      "failures",
+      "Points that failed or did not fit",
+      _table(tables.failures(found)),
+    ),
     ("rows", "All rows", _rows(found)),
     ("setup", "Config and environment", _setup(folder)),
   ]
@@ -203,10 +211,10 @@ def _header(folder: rows.Folder) -> str:
 
 def _models(found: Sequence[rows.Row]) -> str:
   table = tables.summary(found)
-  if not table.lines:
+  if not table.rows:
     return ""
   return (
-    f"{table.html()}<p class='muted'>The fastest batch of each task with data"
+    f"{_table(table)}<p class='muted'>The fastest batch of each task with data"
     f" on the device. {_SHARES} Times a peer: images per second of ours over"
     " the peer's at the largest batch that both ran.</p>"
   )
@@ -247,11 +255,6 @@ def _roofline(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
   )
 
 
-def _ceilings(found: Sequence[rows.Row]) -> str:
-  table = tables.ceilings(found)
-  return table.html() if table.lines else ""
-
-
 def _peers(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
   ratios = select.peer_ratios(found)
   if not ratios:
@@ -266,7 +269,7 @@ def _peers(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
     " the same batch, image size, dtype and precisions. Ratios are of geometric"
     " means over processes; each interval covers 95% by itself.",
   )
-  table = html_tables.folded("As a table", tables.peers(ratios).html())
+  table = html_tables.folded("As a table", _table(tables.peers(ratios)))
   return f"{figure}\n{table}"
 
 
@@ -280,15 +283,15 @@ def _scaling(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
     alt="Images per second and device by number of devices",
     caption="100% is what would be twice as fast on twice as many devices.",
   )
-  return f"{figure}\n{tables.scaling(groups).html()}"
+  return f"{figure}\n{_table(tables.scaling(groups))}"
 
 
 def _input(found: Sequence[rows.Row]) -> str:
   table = tables.inputs(found)
-  if not table.lines:
+  if not table.rows:
     return ""
   return (
-    f"{table.html()}<p class='muted'>Share: of the speed with data on the"
+    f"{_table(table)}<p class='muted'>Share: of the speed with data on the"
     " device. Well below 1 the input bounds the step, not the device.</p>"
   )
 
@@ -306,27 +309,31 @@ def _compiling(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
     " model and in the first of its precisions, with an empty cache and with"
     " what was compiled before. The table has all precisions, and peers.",
   )
-  table = html_tables.folded("As a table", tables.compiling(compiled).html())
+  table = html_tables.folded("As a table", _table(tables.compiling(compiled)))
   return f"{figure}\n{table}"
-
-
-def _time_to_accuracy(found: Sequence[rows.Row]) -> str:
-  table = tables.time_to_accuracy(found)
-  return table.html() if table.lines else ""
-
-
-def _failures(found: Sequence[rows.Row]) -> str:
-  table = tables.failures(found)
-  return table.html() if table.lines else ""
 
 
 def _rows(found: Sequence[rows.Row]) -> str:
   table = tables.all_rows(found)
-  if not table.lines:
+  if not table.rows:
     return ""
   note = f'<p class="muted">{_how(found)} {_SHARES}</p>'
-  title = f"All {len(table.lines)} rows with images per second"
-  return note + html_tables.folded(title, table.html())
+  title = f"All {len(table.rows)} rows with images per second"
+  return note + html_tables.folded(title, _table(table))
+
+
+def _table(shown) -> str:
+  """A `table.Table` as HTML, all text escaped; "" without rows."""
+  if not shown.rows:
+    return ""
+  kinds = [' class="num"' * column.numeric for column in shown.columns]
+  cells = lambda tag, line: "".join(
+    f"<{tag}{kind}>{formats.escape(cell)}</{tag}>"
+    for cell, kind in zip(line, kinds, strict=True)
+  )
+  body = [f"<tr>{cells('td', line)}</tr>" for line in shown.cells]
+  head = f"<tr>{cells('th', shown.header)}</tr>"
+  return html_tables.table(head, body, "bench")
 
 
 def _setup(folder: rows.Folder) -> str:

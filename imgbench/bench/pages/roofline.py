@@ -7,10 +7,10 @@ from matplotlib import figure as mpl_figure
 from matplotlib import lines
 from matplotlib import ticker
 
-from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench.pages import figures
 from imgbench.bench.pages import selection as select
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 
@@ -132,7 +132,7 @@ def _scales(axis, limits: tuple[float, ...]) -> None:
   for one in (axis.xaxis, axis.yaxis):
     one.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     one.set_minor_locator(ticker.NullLocator())
-  axis.yaxis.set_major_formatter(lambda value, _: row_text.tick(value))
+  axis.yaxis.set_major_formatter(lambda value, _: formats.tick(value))
   axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
@@ -148,7 +148,7 @@ def _roofs(axis, theme, ceilings: Roof, limits: tuple[float, ...]) -> None:
     "color": theme.muted,
   }
   axis.annotate(
-    f"memory {row_text.si(ceilings.bandwidth, 'B/s')}",
+    f"memory {formats.si(ceilings.bandwidth, 'B/s')}",
     (left, left * ceilings.bandwidth),
     xytext=(16, -4),
     **words,
@@ -162,7 +162,7 @@ def _roofs(axis, theme, ceilings: Roof, limits: tuple[float, ...]) -> None:
       linestyle="-" if peak == top else "--",
     )
     axis.annotate(
-      f"{name}: {row_text.si(peak, 'FLOP/s')}",
+      f"{name}: {formats.si(peak, 'FLOP/s')}",
       (right, peak),
       # The highest above its line, the others below: they may be near.
       xytext=(-2, 4 if peak == top else -4),

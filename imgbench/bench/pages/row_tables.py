@@ -1,119 +1,104 @@
-"""Tables of benchmark rows, for the page and as markdown."""
+"""Tables of benchmark rows, for the page and as Markdown."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import Any
 
 from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench.pages import selection as select
-from imgbench.report import html_tables
 from imgbench.tables import formats
+from imgbench.tables import table
 
-DASH = "–"
-
-
-class Table(NamedTuple):
-  """Cells as text; columns whose name ends with ">" hold numbers."""
-
-  columns: Sequence[str]
-  lines: Sequence[Sequence[str]]
-
-  def html(self) -> str:
-    """As HTML; all text is escaped."""
-    is_number = [name.endswith(">") for name in self.columns]
-    kinds = [' class="num"' if number else "" for number in is_number]
-    cells = lambda tag, line: "".join(
-      f"<{tag}{kind}>{formats.escape(cell)}</{tag}>"
-      for cell, kind in zip(line, kinds, strict=True)
-    )
-    head = cells("th", [name.removesuffix(">") for name in self.columns])
-    body = [f"<tr>{cells('td', line)}</tr>" for line in self.lines]
-    return html_tables.table(f"<tr>{head}</tr>", body, "bench")
-
-  def markdown(self) -> str:
-    """As a table for a README."""
-    names = [name.removesuffix(">") for name in self.columns]
-    rules = ["---:" if c.endswith(">") else "---" for c in self.columns]
-    escaped = [[cell.replace("|", r"\|") for cell in x] for x in self.lines]
-    return "\n".join(
-      f"| {' | '.join(line)} |" for line in [names, rules, *escaped]
-    )
+_TASKS = {"train": "training", "infer": "inference", "eval": "evaluation"}
+# Units that a heading names.
+_NAMED_ABOVE = ("ms", "images/s")
+_FRAMEWORK = table.Column(lambda row: row.key.framework, "Framework")
+_DEVICES = table.number(lambda row: row.key.devices, "Devices")
+_PROCESSES = table.number("processes", "Processes")
+_IMAGES_PER_S = table.number("images_per_s", "Images/s", formats.rounded)
 
 
-def summary(found: Sequence[rows.Row]) -> Table:
+def summary(found: Sequence[rows.Row]) -> table.Table:
   """The fastest batch of each model, task, size, dtype and device count."""
   ratios = select.peer_ratios(found)
   frameworks = list(dict.fromkeys(r.theirs.key.framework for r in ratios))
-  peaks = _peaks(found)
   what = lambda key: dataclasses.replace(
     key, framework="", strategy=None, batch=None
   )
   groups = select.grouped(
     [r for r in found if _is_plain(r)], lambda r: what(r.key)
   )
-  lines = []
-  for key, group in groups.items():
-    best = max(group, key=lambda r: r.images_per_s)
-    of_peak = best.flops_share_of_peak or {}
-    same = [r for r in ratios if what(r.ours.key) == key]
-    lines.append(
-      [
-        *(key.model, _TASKS[key.task], str(key.image_size)),
-        *(select.precision(key), str(key.devices), str(best.key.batch)),
-        *(row_text.rounded(best.images_per_s), _parameters(best)),
-        *(_percent(of_peak.get(peak)) for peak in peaks),
-        *(_times(same, framework) for framework in frameworks),
-      ]
+  times = lambda framework: (
+    lambda row: _times(
+      [r for r in ratios if what(r.ours.key) == what(row.key)], framework
     )
-  return Table(
-    [
-      *("Model", "Task", "Pixels>", "Dtype", "Devices>", "Batch>"),
-      *("Images/s>", "Parameters>", *(f"of {p} peak>" for p in peaks)),
-      *(f"times {framework}>" for framework in frameworks),
-    ],
-    lines,
   )
+  columns = [
+    table.Column(lambda row: row.key.model, "Model"),
+    table.Column(lambda row: _TASKS[row.key.task], "Task"),
+    table.number(lambda row: row.key.image_size, "Pixels"),
+    table.Column(lambda row: select.precision(row.key), "Dtype"),
+    _DEVICES,
+    table.number(lambda row: row.key.batch, "Batch"),
+    _IMAGES_PER_S,
+    table.number("params", "Parameters", _or_dash(formats.si)),
+    *_shown(found, "flops_share_of_peak"),
+    *(table.number(times(name), f"times {name}") for name in frameworks),
+  ]
+  fastest = lambda group: max(group, key=lambda r: r.images_per_s)
+  return table.Table("", columns, list(map(fastest, groups.values())))
 
 
-def ceilings(found: Sequence[rows.Row]) -> Table:
+def ceilings(found: Sequence[rows.Row]) -> table.Table:
   """The microbenchmarks."""
-  lines = [
-    [
-      (r.key.name or "").replace("_", " "),
-      *(r.key.size or DASH, r.key.dtype or DASH, str(r.key.devices)),
-      *(row_text.speed(r), _bounds(r, "rate"), str(r.processes)),
-    ]
-    for r in found
-    if r.key.task == rows.MICRO and r.status == rows.OK
+  columns = [
+    table.Column(lambda row: (row.key.name or "").replace("_", " "), "What"),
+    table.Column(lambda row: row.key.size or formats.DASH, "Size"),
+    table.Column(lambda row: row.key.dtype or formats.DASH, "Dtype"),
+    _DEVICES,
+    table.number(row_text.speed, "Rate"),
+    _bounds("rate"),
+    _PROCESSES,
   ]
-  return Table(
-    ["What", "Size", "Dtype", "Devices>", "Rate>", "Interval>", "Processes>"],
-    lines,
-  )
+  return table.Table("", columns, _measured(found, (rows.MICRO,)))
 
 
-def peers(ratios: Sequence[select.PeerRatio]) -> Table:
+def quantities(found: Sequence[rows.Row]) -> table.Table:
+  """What benchmarks of our own parts measured."""
+  digits = "{:.4g}".format
+  columns = [
+    table.Column(lambda row: row.key.name, "quantity"),
+    table.number("rate", "median", digits),
+    table.number("rate_low", "least", digits),
+    table.number("rate_high", "largest", digits),
+    table.Column("rate_unit", "unit"),
+    table.number("processes", "rounds"),
+  ]
+  return table.Table("", columns, _measured(found, rows.QUANTITIES))
+
+
+def peers(ratios: Sequence[select.PeerRatio]) -> table.Table:
   """Ratios to peers, point by point; speeds as `row_text.compared`."""
-  lines = [
-    [
-      *(_point(r.ours.key), r.theirs.key.framework),
-      row_text.compared(r.ours),
-      row_text.compared(r.theirs),
-      row_text.ratio(r.ratio),
-      interval(r.interval.low, r.interval.high, row_text.ratio),
-    ]
-    for r in ratios
+  columns = [
+    table.Column(lambda r: _point(r.ours.key), "Point"),
+    table.Column(lambda r: r.theirs.key.framework, "Peer"),
+    table.number(lambda r: row_text.compared(r.ours), "Ours"),
+    table.number(lambda r: row_text.compared(r.theirs), "Theirs"),
+    table.number(lambda r: formats.ratio(r.ratio), "Ratio"),
+    table.number(
+      lambda r: interval(r.interval.low, r.interval.high, formats.ratio),
+      "Interval",
+    ),
   ]
-  return Table(
-    ["Point", "Peer", "Ours>", "Theirs>", "Ratio>", "Interval>"],
-    lines,
-  )
+  return table.Table("", columns, ratios)
 
 
-def inputs(found: Sequence[rows.Row]) -> Table:
+def inputs(found: Sequence[rows.Row]) -> table.Table:
   """What feeding from the host costs: rows that differ in `data` only."""
   groups = select.grouped(
     [r for r in select.measured(found) if r.key.framework == "imgbench"],
@@ -121,108 +106,93 @@ def inputs(found: Sequence[rows.Row]) -> Table:
   )
   lines = []
   for key, group in groups.items():
-    by_data = {r.key.data: r for r in group}
+    by_data = {r.key.data: r.images_per_s for r in group}
     base = by_data.pop("device", None)
-    for name, row in by_data.items() if base else ():
-      share = row.images_per_s / base.images_per_s
-      speeds = [row_text.rounded(r.images_per_s) for r in (base, row)]
-      lines.append([_point(key), name, *speeds, row_text.ratio(share)])
-  columns = ["Point", "Data from", "On the device, images/s>", "From there>"]
-  return Table([*columns, "Share>"], lines)
-
-
-def compiling(found: Sequence[rows.Row]) -> Table:
-  """Compile times and the first step of the largest batch of each model."""
-  lines = [
-    [
-      *(_point(r.key), r.key.framework),
-      *(row_text.seconds(r.compile_cold_s),),
-      *(row_text.seconds(r.compile_cached_s),),
-      row_text.seconds(r.first_step_s),
-    ]
-    for r in found
+    for name, speed in by_data.items() if base else ():
+      lines.append((_point(key), name, base, speed, speed / base))
+  columns = [
+    table.Column(0, "Point"),
+    table.Column(1, "Data from"),
+    table.number(2, "On the device, images/s", formats.rounded),
+    table.number(3, "From there", formats.rounded),
+    table.number(4, "Share", formats.ratio),
   ]
-  names = ["Cold>", "From the cache>", "First step>"]
-  return Table(["Point", "Framework", *names], lines)
+  return table.Table("", columns, lines)
 
 
-def scaling(groups: Iterable[tuple[str, Sequence[rows.Row]]]) -> Table:
+def compiling(found: Sequence[rows.Row]) -> table.Table:
+  """Compile times and the first step of the largest batch of each model."""
+  point = table.Column(lambda row: _point(row.key), "Point")
+  shown = _columns_of(found, rows.COMPILING)
+  return table.Table("", [point, _FRAMEWORK, *shown], found)
+
+
+def scaling(groups: Iterable[tuple[str, Sequence[rows.Row]]]) -> table.Table:
   """Speed by number of devices."""
   lines = [
-    [
-      *(f"{_point(r.key)}{_strategy(r.key)}", kind, str(r.key.devices)),
-      row_text.rounded(r.images_per_s),
-      row_text.rounded(r.images_per_s_per_device),
-      f"{100 * efficiency:.1f}%",
-    ]
+    (f"{_point(r.key)}{_strategy(r.key)}", kind, r.key.devices)
+    + (r.images_per_s, r.images_per_s_per_device, efficiency)
     for kind, group in groups
     for r, efficiency in zip(group, select.efficiencies(group), strict=True)
   ]
-  names = ["Images/s>", "per device>", "of the fewest's>"]
-  return Table(["Point", "Kept", "Devices>", *names], lines)
+  columns = [
+    table.Column(0, "Point"),
+    table.Column(1, "Kept"),
+    table.number(2, "Devices"),
+    table.number(3, "Images/s", formats.rounded),
+    table.number(4, "per device", formats.rounded),
+    table.number(5, "of the fewest's", formats.share),
+  ]
+  return table.Table("", columns, lines)
 
 
-def time_to_accuracy(found: Sequence[rows.Row]) -> Table:
+def time_to_accuracy(found: Sequence[rows.Row]) -> table.Table:
   """Mean, interval and all runs."""
-  lines = []
-  for r in found:
-    if r.key.task == rows.TIME_TO_ACCURACY and r.status == rows.OK:
-      runs = [
-        "not reached"
-        if run.seconds_to_target is None
-        else row_text.seconds(run.seconds_to_target)
-        for run in r.raw
-      ]
-      lines.append(
-        [
-          *(r.key.name, f"{100 * r.key.target:g}%"),
-          row_text.seconds(r.seconds_to_target),
-          *(_bounds(r, "seconds_to_target"), ", ".join(runs)),
-        ]
-      )
-  columns = ["Config", "Target>", "Mean>", "Interval>", "All runs"]
-  return Table(columns, lines)
-
-
-def failures(found: Sequence[rows.Row]) -> Table:
-  """Points without numbers, and those whose batch had to be made smaller."""
-  lines = []
-  for r in found:
-    status = r.status.replace("_", " ")
-    if r.status == rows.OK and r.batch_asked:
-      status = f"batch {r.batch_asked} did not fit"
-    if r.status != rows.OK or r.batch_asked:
-      lines.append([_point(r.key), r.key.framework, status, r.message])
-  return Table(["Point", "Framework", "Status", "What was said"], lines)
-
-
-def all_rows(found: Sequence[rows.Row]) -> Table:
-  """Every row that has images per second, with its latency and memory."""
-  lines, peaks = [], _peaks(found)
-  for r in select.measured(found):
-    latency, of_peak = r.latency_ms or {}, r.flops_share_of_peak or {}
-    steps = [latency.get(name) for name in ("median", "p90", "p99")]
-    memory = r.peak_memory_bytes
-    lines.append(
-      [
-        *(f"{_point(r.key)}{_strategy(r.key)}", r.key.framework),
-        *(str(r.key.devices), row_text.rounded(r.images_per_s)),
-        *(_bounds(r, "images_per_s"), str(r.processes)),
-        *(DASH if ms is None else row_text.rounded(ms) for ms in steps),
-        *(_percent(of_peak.get(peak)) for peak in peaks),
-        _percent(r.bandwidth_share),
-        DASH if memory is None else row_text.si(memory, "B"),
-      ]
-    )
-  return Table(
-    [
-      *("Point", "Framework", "Devices>", "Images/s>", "Interval>"),
-      *("Processes>", "Step, ms>", "p90>", "p99>"),
-      *(f"of {peak} peak>" for peak in peaks),
-      *("of bandwidth>", "Memory>"),
-    ],
-    lines,
+  one = lambda run: (
+    "not reached"
+    if run.seconds_to_target is None
+    else formats.seconds(run.seconds_to_target)
   )
+  columns = [
+    table.Column(lambda row: row.key.name, "Config"),
+    table.number(lambda row: f"{100 * row.key.target:g}%", "Target"),
+    table.number("seconds_to_target", "Mean", _or_dash(formats.seconds)),
+    _bounds("seconds_to_target"),
+    table.Column(lambda row: ", ".join(map(one, row.raw)), "All runs"),
+  ]
+  return table.Table("", columns, _measured(found, (rows.TIME_TO_ACCURACY,)))
+
+
+def failures(found: Sequence[rows.Row]) -> table.Table:
+  """Points without numbers, and those whose batch had to be made smaller."""
+  status = lambda row: (
+    f"batch {row.batch_asked} did not fit"
+    if row.status == rows.OK
+    else row.status.replace("_", " ")
+  )
+  columns = [
+    table.Column(lambda row: _point(row.key), "Point"),
+    _FRAMEWORK,
+    table.Column(status, "Status"),
+    table.Column("message", "What was said"),
+  ]
+  failed = [r for r in found if r.status != rows.OK or r.batch_asked]
+  return table.Table("", columns, failed)
+
+
+def all_rows(found: Sequence[rows.Row]) -> table.Table:
+  """Every row that has images per second, with all that pages show of it."""
+  point = lambda row: f"{_point(row.key)}{_strategy(row.key)}"
+  columns = [
+    table.Column(point, "Point"),
+    _FRAMEWORK,
+    _DEVICES,
+    _IMAGES_PER_S,
+    _bounds("images_per_s"),
+    _PROCESSES,
+    *_columns_of(found, rows.EVERY_ROW),
+  ]
+  return table.Table("", columns, select.measured(found))
 
 
 def interval(low, high, show: Callable[[float], str]) -> str:
@@ -230,7 +200,38 @@ def interval(low, high, show: Callable[[float], str]) -> str:
   return f"[{show(low)}, {show(high)}]"
 
 
-_TASKS = {"train": "training", "infer": "inference", "eval": "evaluation"}
+def _columns_of(found: Sequence[rows.Row], name: str) -> list[table.Column]:
+  """Columns that a table shows because they are declared to be in it."""
+  shown = [column for column in rows.COLUMNS if column.table == name]
+  return [made for column in shown for made in _shown(found, column.name)]
+
+
+def _shown(found: Iterable[rows.Row], name: str) -> Iterator[table.Column]:
+  """A column of rows; of numbers by name one for each name."""
+  column = next(c for c in rows.COLUMNS if c.name == name)
+  show = functools.partial(formats.in_unit, unit=column.unit)
+  if column.unit in _NAMED_ABOVE:
+    show = _or_dash(formats.rounded)
+  titles = column.title
+  if isinstance(titles, str):
+    if "{}" not in titles:
+      yield table.number(name, titles, show)
+      return
+    inner_names = (n for row in found for n in getattr(row, name) or {})
+    titles = {n: column.title.format(n) for n in inner_names}
+  for inner, title in titles.items():
+    value = lambda row, inner=inner: (getattr(row, name) or {}).get(inner)
+    yield table.number(value, title, show)
+
+
+def _or_dash(show: Callable[[Any], str]) -> Callable[[Any], str]:
+  return lambda value: formats.DASH if value is None else show(value)
+
+
+def _measured(
+  found: Iterable[rows.Row], tasks: Sequence[str]
+) -> list[rows.Row]:
+  return [r for r in found if r.key.task in tasks and r.status == rows.OK]
 
 
 def _is_plain(row: rows.Row) -> bool:
@@ -243,21 +244,11 @@ def _is_plain(row: rows.Row) -> bool:
   )
 
 
-def _peaks(found: Sequence[rows.Row]) -> list[str]:
-  """Names of the peaks that shares are of."""
-  names = (name for r in found for name in r.flops_share_of_peak or {})
-  return list(dict.fromkeys(names))
-
-
 def _times(ratios: Sequence[select.PeerRatio], framework: str) -> str:
   """The ratio to a peer at the largest batch that both ran."""
   found = [r for r in ratios if r.theirs.key.framework == framework]
   largest = max(found, key=lambda r: r.ours.key.batch, default=None)
-  return DASH if largest is None else row_text.ratio(largest.ratio)
-
-
-def _parameters(row: rows.Row) -> str:
-  return row_text.si(row.params) if row.params else DASH
+  return formats.DASH if largest is None else formats.ratio(largest.ratio)
 
 
 def _point(key: rows.Key) -> str:
@@ -271,18 +262,17 @@ def _strategy(key: rows.Key) -> str:
   return f" {key.strategy}" if key.strategy not in (None, "jit") else ""
 
 
-def _bounds(row: rows.Row, name: str) -> str:
-  low, high = getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
-  if low is None:
-    return DASH
-  if name == "rate":
-    show = lambda value: row_text.rate(value, row.rate_unit)
+def _bounds(name: str) -> table.Column:
+  """The interval of a number."""
+
+  def text(row: rows.Row) -> str:
+    low, high = getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
+    if low is None:
+      return formats.DASH
+    if name != "rate":
+      return interval(low, high, formats.rounded)
     if row.rate_unit == "calls/s":
-      low, high, show = 1 / high, 1 / low, row_text.seconds
-  else:
-    show = row_text.rounded
-  return interval(low, high, show)
+      return interval(1 / high, 1 / low, formats.seconds)
+    return interval(low, high, lambda x: formats.in_unit(x, row.rate_unit))
 
-
-def _percent(share: float | None) -> str:
-  return DASH if share is None else f"{100 * share:.1f}%"
+  return table.number(text, "Interval")
