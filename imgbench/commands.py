@@ -100,6 +100,11 @@ COMMANDS = {
       "experiments.benchmarks.paper_scripts.__main__",
       "Time and memory of the paper scripts.",
     ),
+    Command(
+      "bench convert",
+      "experiments.benchmarks.convert",
+      "Convert a file of an older benchmark to rows.",
+    ),
     Command("sweep", "imgbench.launch.__main__", "Run a sweep of a config."),
     Command(
       "sweep table",

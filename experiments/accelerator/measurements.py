@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-import json
 import pathlib
 import statistics
 from typing import Any
@@ -13,6 +12,7 @@ from experiments.accelerator import stages
 from imgbench import peaks
 from imgbench.bench import exchange
 from imgbench.bench import micro
+from imgbench.bench import quantities
 from imgbench.bench import rows
 from imgbench.bench import summaries
 from imgbench.tables import formats
@@ -122,17 +122,13 @@ def _numbers(element) -> Iterator[tuple[str, str]]:
 
 
 def _metrics(path: pathlib.Path) -> Iterator[Measurement]:
-  if not path.exists():
+  if not (path / rows.ROWS).exists():
     return
-  document = json.loads(path.read_text())
-  values = lambda name: document["rows"][name]["values"]
-  note = (
-    f"{document['model']}, batch {document['step_batch']},"
-    f" {document['step_dtype']}"
-  )
-  added = [v - 1 for v in values("forward_with_outcomes_over_forward")]
+  found, about = quantities.read(path), rows.read_folder(path).config
+  note = f"{about['model']}, batch {about['step_batch']}, {about['step_dtype']}"
+  added = [v - 1 for v in found["forward_with_outcomes_over_forward"].values]
   yield _spread("metrics", "metrics in the evaluation step", added, SHARE, note)
-  alone = values("outcomes_alone_over_forward")
+  alone = found["outcomes_alone_over_forward"].values
   yield _spread("metrics", "metrics alone over the step", alone, SHARE, note)
 
 
@@ -199,12 +195,12 @@ def _runs(found: Sequence[rows.Row]) -> Iterator[Measurement]:
 def _inputs(work: pathlib.Path) -> Iterator[Measurement]:
   for name in ("cifar10", "imagenet"):
     path = work / stages.INPUT.format(name=name)
-    if not path.exists():
+    if not (path / rows.ROWS).exists():
       continue
-    document = json.loads(path.read_text())
-    values = document["rows"]["share_outside_step_without_checkpoint"]["values"]
-    note = f"{document['model']}, batch {document['global_batch_size']}"
+    found, about = quantities.read(path), rows.read_folder(path).config
+    note = f"{about['model']}, batch {about['global_batch_size']}"
     title = f"{name}: share of time outside the step"
+    values = found["share_outside_step_without_checkpoint"].values
     yield _spread(f"input_{name}", title, values, SHARE, note)
 
 

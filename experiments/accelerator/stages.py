@@ -23,8 +23,8 @@ OTHER_MODELS = (
   *("resnet18", "vit_ti16", "wide_resnet28_10"),
 )
 TESTS = "correctness.xml"
-METRICS = "metrics.json"
-INPUT = "input_{name}.json"
+METRICS = "metrics"
+INPUT = "input_{name}"
 
 Command = tuple[str, ...]
 

@@ -1,7 +1,7 @@
 """Benchmark of a training step and of the time spent around it.
 
 python -m imgbench.bench.step --config=configs/cifar10_fast.py \
-    --config.data.data_dir=DIR --out=experiments/results/step_cifar10_fast.json
+    --config.data.data_dir=DIR --out=experiments/results/step_cifar10_fast
 
 Measured in turn, round by round in one process, so that ratios hold on a
 machine whose speed drifts:
@@ -22,7 +22,6 @@ import sys
 import tempfile
 
 from absl import flags
-from absl import logging
 import jax
 
 from imgbench import cli
@@ -34,7 +33,7 @@ from imgbench import parallel
 from imgbench import run_files
 from imgbench import startup
 from imgbench import timing
-from imgbench.bench import record
+from imgbench.bench import quantities
 from imgbench.train import interrupts
 from imgbench.train import loop
 from imgbench.train import setup
@@ -58,7 +57,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     0,
     flag_values=flag_values,
   )
-  record.define_out_flag(flag_values)
+  quantities.define_out_flag(flag_values)
 
 
 class FixedBatch:
@@ -149,39 +148,34 @@ class WholeRun:
 
 def measure_steps(
   parts: setup.Parts, config, rounds: int, steps: int
-) -> dict[str, record.Spread]:
+) -> dict[str, quantities.Samples]:
   """Returns milliseconds and images per second of the three, and ratios."""
   # Whole dispatches, as in training.
   many = parts.steps_per_dispatch
   steps = -(-steps // many) * many
   bare, full = FixedBatch(parts), WithInput(parts, steps)
   whole = WholeRun(parts, config, steps)
-  names = ("step", "step_with_input", "loop_without_checkpoint", "loop")
-  seconds = {name: [] for name in names}
-  for number in range(rounds + 1):
-    measured = (
-      timing.measure_round(bare, steps),
-      timing.measure_round(full, steps),
-      *(s / steps for s in whole.seconds()),
-    )
-    times = dict(zip(names, measured, strict=True))
-    if number:  # The first round warms up.
-      for name, value in times.items():
-        seconds[name].append(value)
-    logging.info("round %d of %d: %s", number, rounds, times)
+  tools = {
+    "step": lambda: timing.measure_round(bare, steps),
+    "step_with_input": lambda: timing.measure_round(full, steps),
+    "loop": lambda: [s / steps for s in whole.seconds()],
+  }
+  seconds = quantities.interleave(tools, rounds, "step")
+  loops = zip(*seconds.pop("loop"), strict=True)
+  seconds["loop_without_checkpoint"], seconds["loop"] = loops
   rows = {}
   for name, values in seconds.items():
-    rows[f"{name}_ms"] = record.Spread([1e3 * v for v in values])
-    rows[f"{name}_images_per_s"] = record.Spread(
-      [parts.global_batch_size / v for v in values]
+    rows[f"{name}_ms"] = quantities.Samples("ms", [1e3 * v for v in values])
+    rows[f"{name}_images_per_s"] = quantities.Samples(
+      "images/s", [parts.global_batch_size / v for v in values]
     )
-  rows["input_over_bare"] = record.ratio(
-    seconds["step_with_input"], seconds["step"]
+  rows["input_over_bare"] = quantities.ratio(
+    "relative cost", seconds["step_with_input"], seconds["step"]
   )
   for name in ("loop", "loop_without_checkpoint"):
-    ratio = record.ratio(seconds[name], seconds["step_with_input"])
-    rows[name.replace("loop", "share_outside_step")] = record.Spread(
-      [1 - 1 / r for r in ratio.values]
+    pairs = zip(seconds[name], seconds["step_with_input"], strict=True)
+    rows[name.replace("loop", "share_outside_step")] = quantities.Samples(
+      "relative cost", [1 - step / whole for whole, step in pairs]
     )
   return rows
 
@@ -202,7 +196,9 @@ def measure_starts(arguments: list[str], starts: int) -> dict:
           "--config.steps.per_dispatch=1",
         ]
         seconds.append(_seconds_to_first_step(command))
-  return {name: record.Spread(values) for name, values in rows.items()}
+  return {
+    name: quantities.Samples("s", values) for name, values in rows.items()
+  }
 
 
 def _seconds_to_first_step(command: list[str]) -> float:
@@ -248,6 +244,7 @@ def main(argv: list[str]) -> None:
     config.evaluation.class_masks = {}
     config.checkpoint.best = ""
   with cli.one_line_errors():
+    quantities.check_out(values.out, "step")
     startup.log_start(config, values["config"].config_filename)
     with timing.timed() as built:
       parts = setup.build(config)
@@ -270,7 +267,7 @@ def main(argv: list[str]) -> None:
     "steps_per_round": values.steps,
     "setup_s": built.seconds,
   }
-  record.publish(rows, facts, values.out)
+  quantities.publish("step", rows, facts, values.out)
 
 
 if __name__ == "__main__":

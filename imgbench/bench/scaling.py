@@ -3,7 +3,7 @@
 XLA_FLAGS=--xla_force_host_platform_device_count=8 \
 python -m imgbench.bench.scaling --config=configs/scenes.py \
     [--devices=1,2,4,8] [--strategies=jit,fsdp,pmap] [--per_device_batch=32] \
-    [--rounds=7] [--steps=10] [--out=FILE.json]
+    [--rounds=7] [--steps=10] [--out=DIR]
 
 The training step of the config on one batch that is on the devices already
 (no input path): data parallel under jit, with the state cut over all devices
@@ -27,9 +27,12 @@ device over that of all for the same batch, tells what being spread costs: 1
 where it costs nothing.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
+import statistics
 from typing import Any
 
 from absl import flags
@@ -47,10 +50,11 @@ from imgbench import host_memory
 from imgbench import startup
 from imgbench import timing
 from imgbench.bench import compile_only
-from imgbench.bench import record
+from imgbench.bench import quantities
 from imgbench.bench.hlo import collectives
 from imgbench.bench.hlo import programs
 from imgbench.bench.hlo import replay
+from imgbench.tables import table
 
 STRATEGIES = ("jit", "fsdp", "pmap")
 WEAK, STRONG = "weak", "strong"
@@ -110,7 +114,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "steps", 10, "Steps per round.", 1, flag_values=flag_values
   )
-  record.define_out_flag(flag_values)
+  quantities.define_out_flag(flag_values)
 
 
 class Stepping:
@@ -227,7 +231,7 @@ def measure(
   wanted: Sequence[Case],
   rounds: int,
   steps: int,
-) -> tuple[dict[str, record.Spread], dict[str, Any]]:
+) -> tuple[dict[str, quantities.Samples], dict[str, Any]]:
   """Returns the rows and facts of cases, both by name.
 
   A program that several cases share is measured once.
@@ -237,18 +241,17 @@ def measure(
     if case.program not in stepping:
       logging.info("compiling %s", case)
       stepping[case.program] = Stepping(config, case)
-  seconds = {program: [] for program in stepping}
-  alone = {program: [] for program in stepping}
-  for number in range(rounds + 1):
-    for program, step in stepping.items():
-      taken = timing.measure_round(step, steps)
-      by_themselves = 0.0
-      if step.collectives_alone is not None:
-        by_themselves = timing.measure_round(step.collectives_alone, steps)
-      if number:  # The first round warms up.
-        seconds[program].append(taken)
-        alone[program].append(by_themselves)
-    logging.info("round %d of %d", number, rounds)
+
+  def time(step: Stepping) -> tuple[float, float]:
+    taken = timing.measure_round(step, steps)
+    if step.collectives_alone is None:
+      return taken, 0.0
+    return taken, timing.measure_round(step.collectives_alone, steps)
+
+  calls = {p: functools.partial(time, step) for p, step in stepping.items()}
+  measured = quantities.interleave(calls, rounds, "scaling")
+  seconds = {p: [taken for taken, _ in found] for p, found in measured.items()}
+  alone = {p: [alone for _, alone in found] for p, found in measured.items()}
   _note_peaks(stepping)
   rows = {}
   for case in wanted:
@@ -263,52 +266,61 @@ def _note_peaks(stepping) -> None:
     step.facts["peak_memory_bytes"] = stats.get("peak_bytes_in_use")
 
 
-def _rows(case: Case, wanted, seconds, alone) -> dict[str, record.Spread]:
+def _rows(case: Case, wanted, seconds, alone) -> dict[str, quantities.Samples]:
   taken = seconds[case.program]
   size = case.global_batch_size
+  samples = quantities.Samples
   rows = {
-    "step_ms": record.Spread([1e3 * s for s in taken]),
-    "images_per_s": record.Spread([size / s for s in taken]),
+    "step_ms": samples("ms", [1e3 * s for s in taken]),
+    "images_per_s": samples("images/s", [size / s for s in taken]),
   }
   if case.devices > 1:
     first = next(c for c in wanted if c.mode == case.mode and c.devices == 1)
-    ratio = record.ratio(seconds[first.program], taken)
+    speed = quantities.ratio("relative speed", seconds[first.program], taken)
     # In strong scaling the devices share the work of one.
     share = 1 if case.mode == WEAK else case.devices
-    rows["efficiency"] = record.Spread([r / share for r in ratio.values])
-    rows["collectives_ms"] = record.Spread(
-      [1e3 * s for s in alone[case.program]]
+    rows["efficiency"] = speed._replace(
+      values=[r / share for r in speed.values]
+    )
+    rows["collectives_ms"] = samples(
+      "ms", [1e3 * s for s in alone[case.program]]
     )
     same = seconds.get(("jit", 1, size))
     if same is not None:
-      rows["share_of_one_device"] = record.ratio(same, taken)
-  return {f"{case.name}/{name}": spread for name, spread in rows.items()}
+      rows["share_of_one_device"] = quantities.ratio(
+        "relative speed", same, taken
+      )
+  return {f"{case.name}/{name}": values for name, values in rows.items()}
 
 
 def text(wanted: Sequence[Case], rows, facts) -> str:
   """Returns a table to be read."""
-  lines = [
-    f"{'case':16} {'batch':>6} {'step ms':>10} {'images/s':>10}"
-    f" {'efficiency':>10} {'of one':>7} {'collectives ms':>14}"
-    f" {'sent MiB (need)':>18} {'memory MiB':>10}"
-  ]
-  for case in wanted:
-    median = lambda name, digits, case=case: (
-      f"{rows[f'{case.name}/{name}'].median:.{digits}f}"
-      if f"{case.name}/{name}" in rows
-      else "-"
-    )
+
+  def median(name: str, digits: int) -> Callable[[Case], str]:
+    def cell(case: Case) -> str:
+      found = rows.get(f"{case.name}/{name}")
+      return f"{statistics.median(found.values):.{digits}f}" if found else "-"
+
+    return cell
+
+  def moved(case: Case) -> str:
     known = facts[case.name]
-    sent, needed = known["sent_bytes"] / 2**20, known["needed_sent_bytes"]
-    moved = f"{sent:.2f} ({needed / 2**20:.2f})"
-    memory = known["memory_bytes"]["total"] / 2**20
-    lines.append(
-      f"{case.name:16} {case.global_batch_size:6} {median('step_ms', 2):>10}"
-      f" {median('images_per_s', 0):>10} {median('efficiency', 3):>10}"
-      f" {median('share_of_one_device', 3):>7}"
-      f" {median('collectives_ms', 3):>14} {moved:>18} {memory:10.1f}"
-    )
-  return "\n".join(lines)
+    sent, need = (known[n] / 2**20 for n in ("sent_bytes", "needed_sent_bytes"))
+    return f"{sent:.2f} ({need:.2f})"
+
+  total = lambda case: facts[case.name]["memory_bytes"]["total"] / 2**20
+  columns = (
+    table.Column("name", "case"),
+    table.number("global_batch_size", "batch"),
+    table.number(median("step_ms", 2), "step ms"),
+    table.number(median("images_per_s", 0), "images/s"),
+    table.number(median("efficiency", 3), "efficiency"),
+    table.number(median("share_of_one_device", 3), "of one"),
+    table.number(median("collectives_ms", 3), "collectives ms"),
+    table.number(moved, "sent MiB (need)"),
+    table.number(total, "memory MiB", "{:.1f}".format),
+  )
+  return "\n".join(table.Table("", columns, wanted).lines())
 
 
 def device_counts(given: Sequence[str]) -> list[int]:
@@ -332,6 +344,7 @@ def main(argv: list[str]) -> None:
   cli.show_log()
   config = values.config
   with cli.one_line_errors():
+    quantities.check_out(values.out, "scaling")
     startup.log_start(config, values["config"].config_filename)
     counts = device_counts(values.devices)
     wanted = cases(counts, values.strategies, values.per_device_batch)
@@ -347,7 +360,8 @@ def main(argv: list[str]) -> None:
       "steps_per_round": values.steps,
       "cases": facts,
     }
-    record.write(pathlib.Path(values.out), rows, about, environment.collect())
+    folder, machine = pathlib.Path(values.out), environment.collect()
+    quantities.write(folder, "scaling", rows, about, machine)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from experiments.accelerator import stages
 from imgbench import errors
 from imgbench import timing
 from imgbench.bench import points
+from imgbench.bench import quantities
 from imgbench.bench import rows
 from imgbench.bench import summaries
 from tests.train import processes
@@ -256,27 +257,28 @@ def test_numbers_of_the_other_stages_by_hand(suite):
     '<testsuites><testsuite tests="22" skipped="2" failures="1" errors="1"/>'
     "</testsuites>"
   )
-  spread = lambda *values: {"values": list(values)}
-  (suite.work / stages.METRICS).write_text(
-    json.dumps(
-      {
-        "rows": {
-          "forward_with_outcomes_over_forward": spread(1.004, 1.002, 1.008),
-          "outcomes_alone_over_forward": spread(0.001),
-        },
-        **{"model": "resnet50", "step_batch": 256, "step_dtype": "bfloat16"},
-      }
-    )
+  cost = lambda *values: quantities.Samples("relative cost", values)
+  write = lambda folder, task, found, about: quantities.write(
+    suite.work / folder,
+    task,
+    found,
+    {"model": "resnet50", **about},
+    {},
   )
-  (suite.work / stages.INPUT.format(name="imagenet")).write_text(
-    json.dumps(
-      {
-        "rows": {
-          "share_outside_step_without_checkpoint": spread(0.1, 0.2, 0.4)
-        },
-        **{"model": "resnet50", "global_batch_size": 256},
-      }
-    )
+  write(
+    stages.METRICS,
+    "metrics",
+    {
+      "forward_with_outcomes_over_forward": cost(1.004, 1.002, 1.008),
+      "outcomes_alone_over_forward": cost(0.001),
+    },
+    {"step_batch": 256, "step_dtype": "bfloat16"},
+  )
+  write(
+    stages.INPUT.format(name="imagenet"),
+    "step",
+    {"share_outside_step_without_checkpoint": cost(0.1, 0.2, 0.4)},
+    {"global_batch_size": 256},
   )
   suite.cifar.mkdir()
   run = lambda seconds, accuracy, pair: rows.Process(

@@ -1,7 +1,6 @@
 """The input benchmark on small files: rows are there, batches compared."""
 
 import itertools
-import json
 import multiprocessing
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from experiments.benchmarks.input import peers
 from experiments.benchmarks.input import rounds
 from imgbench import errors
 from imgbench import timing
+from imgbench.bench import rows as rows_lib
 from imgbench.data import decode
 from imgbench.data import turbo
 from tests.data import tiny_tfds
@@ -104,23 +104,24 @@ def run(folder, *arguments):
 
 @pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
-  out = tmp_path / "rows" / "input.json"
+  out = tmp_path / "rows" / "input"
   result = run(
     write(tmp_path / "data"),
     *(f"--images={IMAGES}", "--rounds=2", "--starts=1", f"--out={out}"),
   )
   assert result.returncode == 0, result.stderr
-  written = json.loads(out.read_text())
+  folder = rows_lib.read_folder(out)
+  found = {row.key.name: row for row in folder.rows}
   names = ROWS if turbo.missing() else (*ROWS, "decode_crop_turbo_cpu_ms")
   counts = dict.fromkeys(names, 2) | dict.fromkeys(ROWS_ONCE, 1)
   for name, count in counts.items():
     assert name in result.stdout
-    assert written["rows"][name]["n"] == count, name
+    assert found[name].processes == count, name
   for name in ROWS[:9] + ROWS_ONCE[:-2]:
-    assert written["rows"][name]["min"] > 0, name
-  assert written["rows"]["memory_bytes"]["n"] == 10
-  assert written["images"] == IMAGES and written["environment"]["commit"]
-  assert written["decoder_version"] == decode.build_decoder().version
+    assert found[name].rate_low > 0, name
+  assert found["memory_bytes"].processes == 10
+  assert folder.config["images"] == IMAGES and folder.environment["commit"]
+  assert folder.config["decoder_version"] == decode.build_decoder().version
 
 
 def test_a_folder_that_is_not_there_ends_in_one_line(tmp_path):
@@ -197,7 +198,7 @@ def test_installed_peers_make_the_same_batches(tmp_path, name):
   work = open_work(write(tmp_path / "data"), folder=str(tmp_path / "copy"))
   peers.copy(work)
   rows = input_bench.compare(work, {name: peers.PEERS[name]})
-  assert rows[f"eval_{name}_levels_off"].median < 6
+  assert rows[f"eval_{name}_levels_off"].values[0] < 6
 
 
 def test_pytorchs_images_are_ours_in_evaluation(tmp_path):

@@ -1,12 +1,11 @@
 """The metric benchmark on small logits: rows are there, results compared."""
 
-import json
-
 import pytest
 
 from experiments.benchmarks.metric_kernels import __main__ as metrics
 from experiments.benchmarks.metric_kernels import peers
 from imgbench import errors
+from imgbench.bench import rows
 from tests.train import processes
 
 ROWS = (
@@ -25,19 +24,20 @@ ROWS = (
 
 @pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
-  out = tmp_path / "metrics.json"
+  out = tmp_path / "metrics"
   result = processes.run_python(
     *("-m", "imgbench.bench.metrics", "--nopeers"),
     *("--examples=1100", "--batch=64", "--rounds=2", f"--out={out}"),
     *("--model=resnet18", "--step_batch=1", "--step_rounds=2"),
   )
   assert result.returncode == 0, result.stderr
-  written = json.loads(out.read_text())
+  folder = rows.read_folder(out)
+  found = {row.key.name: row for row in folder.rows}
   for name in ROWS:
     assert name in result.stdout
-    assert written["rows"][name]["n"] == 2
-    assert written["rows"][name]["median"] > 0
-  assert written["examples"] == 1100 and written["environment"]["commit"]
+    assert found[name].processes == 2
+    assert found[name].rate > 0
+  assert folder.config["examples"] == 1100 and folder.environment["commit"]
 
 
 def test_a_tool_that_comes_to_other_numbers_is_refused(monkeypatch):

@@ -1,13 +1,12 @@
 """The benchmark of the paper scripts on a small clone, and that clone."""
 
-import json
-
 import numpy as np
 import pytest
 
 from experiments.benchmarks.paper_scripts import __main__ as testbed
 from experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench import errors
+from imgbench.bench import rows
 from imgbench.labels import real
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
@@ -16,27 +15,28 @@ from tests.train import processes
 
 @pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
-  out = tmp_path / "testbed.json"
+  out = tmp_path / "papers"
   result = processes.run_python(
     *("-m", "imgbench.bench.testbed", "--rounds=1"),
     *("--models=3", "--per_class=1", "--script=imagenet_v2", "--nofiles"),
     f"--out={out}",
   )
   assert result.returncode == 0, result.stderr
-  written = json.loads(out.read_text())
-  assert written["rows_of_predictions"] == 3 * 5 * 1000
-  assert [*written["rows"]] == [
+  folder = rows.read_folder(out)
+  assert folder.config["rows_of_predictions"] == 3 * 5 * 1000
+  found = {row.key.name: row for row in folder.rows}
+  assert [*found] == [
     "imagenet_v2_first_s",
     "imagenet_v2_s",
     "imagenet_v2_cpu_s",
     "imagenet_v2_peak_memory_bytes",
   ]
-  for name, row in written["rows"].items():
-    assert name in result.stdout and row["n"] == 1
-  assert 0 < written["rows"]["imagenet_v2_s"]["median"] < 600
-  memory = written["rows"]["imagenet_v2_peak_memory_bytes"]["median"]
+  for name, row in found.items():
+    assert name in result.stdout and row.processes == 1
+  assert 0 < found["imagenet_v2_s"].rate < 600
+  memory = found["imagenet_v2_peak_memory_bytes"].rate
   assert 1e7 < memory < 1e10
-  assert written["environment"]["versions"]["numpy"]
+  assert folder.environment["versions"]["numpy"]
 
 
 def test_a_script_that_fails_is_shown(tmp_path):

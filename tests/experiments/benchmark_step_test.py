@@ -1,9 +1,8 @@
 """The step benchmark on a tiny config: all rows are there and sane."""
 
-import json
-
 import pytest
 
+from imgbench.bench import rows
 from tests.train import processes
 
 ROWS = (
@@ -22,20 +21,21 @@ ROWS = (
 
 @pytest.mark.slow
 def test_prints_and_writes_every_row(tmp_path):
-  out = tmp_path / "step.json"
+  out = tmp_path / "step"
   result = processes.run_python(
     *("-m", "imgbench.bench.step"),
     f"--config={processes.ROOT / 'configs/tiny.py'}",
     *("--rounds=2", "--steps=3", "--starts=1", f"--out={out}"),
   )
   assert result.returncode == 0, result.stderr
-  written = json.loads(out.read_text())
+  folder = rows.read_folder(out)
+  found = {row.key.name: row for row in folder.rows}
   for name in ROWS:
     assert name in result.stdout
-    row = written["rows"][name]
-    assert row["min"] <= row["median"] <= row["max"]
-  assert written["rows"]["step_ms"]["n"] == 2
-  assert written["rows"]["start_to_first_step_s"]["n"] == 1
-  assert written["rows"]["step_ms"]["min"] > 0
-  assert written["global_batch_size"] == 24
-  assert written["environment"]["versions"]["jax"]
+    row = found[name]
+    assert row.rate_low <= row.rate <= row.rate_high
+  assert found["step_ms"].processes == 2
+  assert found["start_to_first_step_s"].processes == 1
+  assert found["step_ms"].rate_low > 0
+  assert folder.config["global_batch_size"] == 24
+  assert folder.environment["versions"]["jax"]

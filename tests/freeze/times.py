@@ -36,7 +36,7 @@ def _programs(base: trees.Tree) -> Iterator[tuple[str, tuple[str, ...]]]:
     print(f"papers: not timed: {absent}")
   data = base.out / "imagenet/data"
   if data.is_dir():
-    line = (*_INPUT, f"--data_dir={data}", "--size=32", "--out=input.json")
+    line = (*_INPUT, f"--data_dir={data}", "--size=32", "--out=input")
     yield "input", line
   else:
     print("input: not timed: needs item imagenet")
@@ -51,10 +51,10 @@ def _measure(tree: trees.Tree, name: str, line) -> dict[str, float]:
     tree.run(folder, line, name=name)
     seconds = timing.clock() - started
     if name == "input":
-      rows = json.loads((folder / "input.json").read_text())["rows"]
+      medians_of = _medians(folder / "input")
       return {
-        f"input {key}": 1 / row["median"]
-        for key, row in rows.items()
+        f"input {key}": 1 / median
+        for key, median in medians_of.items()
         if key.endswith("images_per_s")
       }
     if name == "bench":
@@ -65,6 +65,15 @@ def _measure(tree: trees.Tree, name: str, line) -> dict[str, float]:
         for row in rows
       }
   return {name: seconds}
+
+
+def _medians(path: pathlib.Path) -> dict[str, float]:
+  """Returns the medians of a folder of rows, or of a file of older trees."""
+  if path.is_file():
+    rows = json.loads(path.read_text())["rows"]
+    return {name: row["median"] for name, row in rows.items()}
+  lines = (path / "rows.jsonl").read_text().splitlines()
+  return {row["name"]: row["rate"] for row in map(json.loads, lines)}
 
 
 def report(base: trees.Tree, new: trees.Tree, pairs: int) -> None:

@@ -1,7 +1,7 @@
 """Benchmark of the input path: images per second, start, memory, waiting.
 
 python -m imgbench.bench.input --data_dir=DIR \
-    --out=experiments/results/input_cpu.json
+    --out=experiments/results/input_cpu
 
 The first `images` examples of a prepared set, read from memory once they have
 been read from disk, in turn, round by round in one process, so that ratios
@@ -54,7 +54,7 @@ from imgbench import commands
 from imgbench import errors
 from imgbench import startup
 from imgbench import timing
-from imgbench.bench import record
+from imgbench.bench import quantities
 from imgbench.data import decode
 from imgbench.data import order
 from imgbench.data import transforms
@@ -88,7 +88,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "split": ("train", "In TFDS's language."),
     "decoder": ("auto", "Of imgbench; see data.decode."),
   }
-  record.define_out_flag(flag_values)
+  quantities.define_out_flag(flag_values)
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
   integers = {
@@ -223,7 +223,7 @@ def compare(
     require(same, "other examples in evaluation")
     off = np.abs(image[:count].astype(np.int16) - expected[:count]).mean()
     require(off <= _MOST_DIFFERENT, f"centre crops differ by {off:.1f} levels")
-    rows[f"eval_{name}_levels_off"] = record.Spread([float(off)])
+    rows[f"eval_{name}_levels_off"] = quantities.Samples("levels", [float(off)])
   return rows
 
 
@@ -257,7 +257,7 @@ def measure_pipelines(
   for name, spread in list(rows.items()):
     if name.endswith("_images_per_s"):
       per_core = [value / cores for value in spread.values]
-      rows[f"{name}_per_core"] = record.Spread(per_core)
+      rows[f"{name}_per_core"] = spread._replace(values=per_core)
   return rows
 
 
@@ -285,8 +285,9 @@ def measure_waiting(work: ours.Work, rounds: int) -> input_rounds.Rows:
           waited[pace].append(1e3 * waiting_s / work.steps)
           shares[pace].append(waiting_s / whole.seconds)
       logging.info("waiting: round %d of %d", number, rounds)
-  return {f"wait_{p}x_ms": record.Spread(v) for p, v in waited.items()} | {
-    f"wait_{p}x_share": record.Spread(v) for p, v in shares.items()
+  samples = quantities.Samples
+  return {f"wait_{p}x_ms": samples("ms", v) for p, v in waited.items()} | {
+    f"wait_{p}x_share": samples("relative cost", v) for p, v in shares.items()
   }
 
 
@@ -318,7 +319,7 @@ def measure_starts(settings: Mapping[str, Any], starts: int):
       examples = order.ExampleOrder(IMAGENET_EXAMPLES, seed=0)
       examples.at(FAR_STEP * settings["batch"], settings["batch"])
     rows.setdefault("resume_order_of_imagenet_s", []).append(drawn.seconds)
-  return {name: record.Spread(values) for name, values in rows.items()}
+  return {name: quantities.Samples("s", v) for name, v in rows.items()}
 
 
 def measure_memory(settings: Mapping[str, Any]) -> input_rounds.Rows:
@@ -326,12 +327,13 @@ def measure_memory(settings: Mapping[str, Any]) -> input_rounds.Rows:
   small = {**settings, "images": -(-settings["images"] // 5)}
   process, _ = _start(small, 0, EPOCHS)
   values = json.loads(process.communicate()[0])["memory_bytes"]
-  return {
-    "memory_bytes": record.Spread(values),
-    "memory_range_bytes": record.Spread([max(values) - min(values)]),
+  found = {
+    "memory_bytes": values,
+    "memory_range_bytes": [max(values) - min(values)],
     # Threads and buffers are all there by the middle.
-    "memory_growth_bytes": record.Spread([values[-1] - values[EPOCHS // 2]]),
+    "memory_growth_bytes": [values[-1] - values[EPOCHS // 2]],
   }
+  return {name: quantities.Samples("bytes", v) for name, v in found.items()}
 
 
 def _start(settings: Mapping[str, Any], step: int, epochs: int):
@@ -379,6 +381,7 @@ def main(argv: list[str]) -> None:
   startup.log_start()
   settings = {name: values[name].value for name in _SETTINGS}
   with cli.one_line_errors():
+    quantities.check_out(values.out, "input")
     rows = measure_all(settings, values.rounds, values.starts, values.peers)
   facts = {
     # A folder's name says nothing, and not to everyone.
@@ -388,7 +391,7 @@ def main(argv: list[str]) -> None:
     "peers": input_peers.available(),
     "peers_do": {n: peer.text for n, peer in input_peers.PEERS.items()},
   }
-  record.publish(rows, facts, values.out)
+  quantities.publish("input", rows, facts, values.out)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ import pathlib
 import time
 from typing import Any
 
-from absl import logging
-
 from imgbench import timing
-from imgbench.bench import record
+from imgbench.bench import quantities
 
-Rows = dict[str, record.Spread]
+Rows = dict[str, quantities.Samples]
 
 
 def cpu_seconds() -> float:
@@ -70,28 +68,22 @@ class Tool:
 
 def measure(prefix: str, tools: Mapping[str, Tool], rounds: int) -> Rows:
   """Returns rows of all, interleaved, and of the first one over the others."""
-  speed = {name: [] for name in tools}
-  busy = {name: [] for name in tools}
-  for number in range(rounds + 1):
-    # In another order each time, so that no tool is always behind the same.
-    items = list(tools.items())
-    cut = number % len(items)
-    for name, tool in items[cut:] + items[:cut]:
-      images_per_s, cpu_s = tool.measure()
-      if number:  # The first round warms up.
-        speed[name].append(images_per_s)
-        busy[name].append(1e3 * cpu_s)
-    logging.info("%s: round %d of %d", prefix, number, rounds)
+  calls = {name: tool.measure for name, tool in tools.items()}
+  measured = quantities.interleave(calls, rounds, prefix)
+  speed = {name: [s for s, _ in pairs] for name, pairs in measured.items()}
+  busy = {name: [1e3 * b for _, b in pairs] for name, pairs in measured.items()}
   rows = {}
   for name in tools:
-    rows[f"{prefix}_{name}_images_per_s"] = record.Spread(speed[name])
-    rows[f"{prefix}_{name}_cpu_ms"] = record.Spread(busy[name])
+    rows[f"{prefix}_{name}_images_per_s"] = quantities.Samples(
+      "images/s", speed[name]
+    )
+    rows[f"{prefix}_{name}_cpu_ms"] = quantities.Samples("ms", busy[name])
   first, *others = tools
   for name in others:
-    rows[f"{prefix}_{first}_over_{name}"] = record.ratio(
-      speed[first], speed[name]
+    rows[f"{prefix}_{first}_over_{name}"] = quantities.ratio(
+      "relative speed", speed[first], speed[name]
     )
-    rows[f"{prefix}_{name}_cpu_over_{first}"] = record.ratio(
-      busy[name], busy[first]
+    rows[f"{prefix}_{name}_cpu_over_{first}"] = quantities.ratio(
+      "relative speed", busy[name], busy[first]
     )
   return rows

@@ -1,6 +1,6 @@
 """Benchmark of the metric kernels beside the floor and other tools.
 
-python -m imgbench.bench.metrics --out=experiments/results/metrics_cpu.json
+python -m imgbench.bench.metrics --out=experiments/results/metrics_cpu
 
 Top-1, top-5, multi-label hits, counts by class, subsets and the confusion
 matrix of float32 logits [N, K] that are on the device, in turn, round by round
@@ -19,6 +19,7 @@ where the machine is noisy.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 from absl import flags
@@ -34,7 +35,7 @@ from imgbench import errors
 from imgbench import models
 from imgbench import startup
 from imgbench import timing
-from imgbench.bench import record
+from imgbench.bench import quantities
 from imgbench.metrics import confusion
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import outcomes as outcomes_lib
@@ -73,7 +74,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "peers", True, "Measure those installed.", flag_values=flag_values
   )
-  record.define_out_flag(flag_values)
+  quantities.define_out_flag(flag_values)
 
 
 def draw(examples: int, classes: int, seed: int = 0) -> peers.Problem:
@@ -192,31 +193,29 @@ def _result(problem, counts, top1) -> peers.Result:
 
 def measure_tools(
   tools: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, record.Spread]:
+) -> dict[str, quantities.Samples]:
   """Returns milliseconds of all, interleaved, and their ratios to the floor."""
-  seconds = {name: [] for name in tools}
-  for number in range(rounds + 1):
-    # In another order each time, so that no tool is always behind the same.
-    for name, run in _rotated(tools, number):
-      _warm_up(run)
-      took = timing.measure_round(lambda unused, run=run: run(), 1)
-      if number:  # The first round warms up.
-        seconds[name].append(took)
-    logging.info("round %d of %d", number, rounds)
+  calls = {n: functools.partial(_warm_seconds, f) for n, f in tools.items()}
+  seconds = quantities.interleave(calls, rounds, "metrics")
   rows = {
-    f"{name}_ms": record.Spread([1e3 * v for v in values])
+    f"{name}_ms": quantities.Samples("ms", [1e3 * v for v in values])
     for name, values in seconds.items()
   }
   for name, values in seconds.items():
     if name != FLOOR:
-      rows[f"{name}_over_floor"] = record.ratio(values, seconds[FLOOR])
+      rows[f"{name}_over_floor"] = quantities.ratio(
+        "relative cost", values, seconds[FLOOR]
+      )
     if name not in (FLOOR, "whole"):
-      rows[f"{name}_over_whole"] = record.ratio(values, seconds["whole"])
+      ours = name.startswith("streamed")
+      rows[f"{name}_over_whole"] = quantities.ratio(
+        "relative cost" if ours else "relative speed", values, seconds["whole"]
+      )
   return rows
 
 
-def _warm_up(run: Callable[[], Any]) -> None:
-  """Calls it until its memory is warm again.
+def _warm_seconds(run: Callable[[], Any]) -> float:
+  """Returns seconds of a call, behind others that warm its memory.
 
   Behind a tool that takes seconds the system may have taken pages for unused,
   and the first calls of the next one are several times slower.
@@ -225,17 +224,12 @@ def _warm_up(run: Callable[[], Any]) -> None:
   run()
   while timing.clock() - started < _WARM_S:
     run()
-
-
-def _rotated(tools: Mapping, number: int) -> list[tuple[str, Any]]:
-  items = list(tools.items())
-  cut = number % len(items)
-  return items[cut:] + items[:cut]
+  return timing.measure_round(lambda unused: run(), 1)
 
 
 def measure_eval_step(
   name: str, batch: int, rounds: int, dtype: str = "float32"
-) -> dict[str, record.Spread]:
+) -> dict[str, quantities.Samples]:
   """Rows of a model's forward pass, alone and with metrics in the step.
 
   `counts` is what the benchmark above counts; `outcomes` is all that the
@@ -277,27 +271,28 @@ def measure_eval_step(
     "counts_alone": jax.jit(lambda x: counts_of(x, empty)),
     "outcomes_alone": jax.jit(lambda x: outcomes_of(x, empty)),
   }
-  seconds = {n: [] for n in (*steps, *alone)}
   # Of several steps in a row on an accelerator the dispatch is hidden.
   step_times = 1 if jax.default_backend() == "cpu" else 10
-  for number in range(rounds + 1):
-    for key, step in _rotated({**steps, **alone}, number):
-      arguments, times = ((variables, images), step_times)
-      if key in alone:
-        arguments, times = (logits,), 20
-      jax.block_until_ready(step(*arguments))
-      call = lambda unused, f=step, a=arguments: f(*a)
-      took = timing.measure_round(call, times)
-      if number:
-        seconds[key].append(took)
-    logging.info("evaluation step: round %d of %d", number, rounds)
+
+  def time(call, arguments, times):
+    jax.block_until_ready(call(*arguments))
+    return timing.measure_round(lambda unused: call(*arguments), times)
+
+  whole = ((variables, images), step_times)
+  calls = {
+    **{n: functools.partial(time, f, *whole) for n, f in steps.items()},
+    **{n: functools.partial(time, f, (logits,), 20) for n, f in alone.items()},
+  }
+  seconds = quantities.interleave(calls, rounds, "evaluation step")
   rows = {
-    f"{key}_ms": record.Spread([1e3 * v for v in values])
+    f"{key}_ms": quantities.Samples("ms", [1e3 * v for v in values])
     for key, values in seconds.items()
   }
   bare = seconds.pop("forward")
   for key, values in seconds.items():
-    rows[f"{key}_over_forward"] = record.ratio(values, bare)
+    rows[f"{key}_over_forward"] = quantities.ratio(
+      "relative cost", values, bare
+    )
   return rows
 
 
@@ -333,6 +328,7 @@ def main(argv: list[str]) -> None:
   cli.keep_compiled("default")
   startup.log_start()
   with cli.one_line_errors():
+    quantities.check_out(values.out, "metrics")
     rows = {}
     if values.step_batch:
       rows = measure_eval_step(
@@ -351,7 +347,7 @@ def main(argv: list[str]) -> None:
     )
   }
   facts["peers"] = peers.available()
-  record.publish(rows, facts, values.out)
+  quantities.publish("metrics", rows, facts, values.out)
 
 
 if __name__ == "__main__":

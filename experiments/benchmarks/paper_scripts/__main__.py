@@ -1,6 +1,6 @@
 """Benchmark of the paper scripts on collections of the full size.
 
-python -m imgbench.bench.testbed --out=experiments/results/testbed_cpu.json
+python -m imgbench.bench.testbed --out=experiments/results/testbed_cpu
 
 Writes a clone of made-up predictions (67 models for 5 data sets: 6.7 million
 rows) with made-up labels to a temporary folder and runs the scripts on it, in
@@ -28,7 +28,7 @@ from imgbench import environment
 from imgbench import errors
 from imgbench import startup
 from imgbench import timing
-from imgbench.bench import record
+from imgbench.bench import quantities
 
 # Script -> flags beside --repo and --out.
 SCRIPTS = {
@@ -59,12 +59,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "Scripts write all their files; else they only print their tables.",
     flag_values=flag_values,
   )
-  record.define_out_flag(flag_values)
+  quantities.define_out_flag(flag_values)
 
 
 def measure(
   folder: pathlib.Path, scripts: Sequence[str], rounds: int, files: bool
-) -> dict[str, record.Spread]:
+) -> dict[str, quantities.Samples]:
   """Returns the rows of some scripts on the clone in a folder.
 
   Args:
@@ -76,23 +76,25 @@ def measure(
   Raises:
     RunError: a script failed.
   """
-  rows: dict[str, list[float]] = {}
-  add = lambda name, value: rows.setdefault(name, []).append(value)
+  rows: dict[str, quantities.Samples] = {}
+  add = lambda name, unit, value: rows.setdefault(
+    name, quantities.Samples(unit, [])
+  ).values.append(value)
   for number in range(rounds + 1):
     for script in scripts:
       cost = _run(script, folder, files)
       if number:
-        add(f"{script}_s", cost.seconds)
-        add(f"{script}_cpu_s", cost.cpu_seconds)
-        add(f"{script}_peak_memory_bytes", cost.peak_memory_bytes)
+        add(f"{script}_s", "s", cost.seconds)
+        add(f"{script}_cpu_s", "s", cost.cpu_seconds)
+        add(f"{script}_peak_memory_bytes", "bytes", cost.peak_memory_bytes)
       else:
-        add(f"{script}_first_s", cost.seconds)
+        add(f"{script}_first_s", "s", cost.seconds)
       logging.info(
         "round %d of %d: %s took %.1f s, of processors %.1f s, and %.0f MB",
         *(number, rounds, script, cost.seconds, cost.cpu_seconds),
         cost.peak_memory_bytes / 1e6,
       )
-  return {name: record.Spread(values) for name, values in rows.items()}
+  return rows
 
 
 class _Cost(NamedTuple):
@@ -142,6 +144,7 @@ def main(argv: list[str]) -> None:
   # The devices are for the scripts that are measured.
   startup.log_start(environment=environment.software())
   with cli.one_line_errors(), tempfile.TemporaryDirectory() as name:
+    quantities.check_out(values.out, "papers")
     folder = pathlib.Path(name)
     with timing.timed() as writing:
       clone.write(folder, values.models, values.per_class)
@@ -154,7 +157,7 @@ def main(argv: list[str]) -> None:
     "images": images,
     "rows_of_predictions": values.models * sum(images.values()),
   }
-  record.publish(rows, facts, values.out)
+  quantities.publish("papers", rows, facts, values.out)
 
 
 if __name__ == "__main__":

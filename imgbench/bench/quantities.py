@@ -1,0 +1,134 @@
+"""Quantities that benchmarks of our own parts measure, as rows.
+
+Each has a row of its benchmark's task: the median over rounds of one process,
+the least and the largest, and all values in `raw`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+from typing import NamedTuple
+
+from absl import flags
+from absl import logging
+
+from imgbench import environment
+from imgbench import errors
+from imgbench import writers
+from imgbench.bench import rows
+from imgbench.bench import summaries
+from imgbench.bench.pages import row_tables
+
+
+class Samples(NamedTuple):
+  """Values of one quantity, one for each round.
+
+  Attributes:
+    unit: one that `rows` knows.
+    values: in the order measured.
+  """
+
+  unit: str
+  values: Sequence[float]
+
+
+def ratio(unit: str, above: Sequence[float], below: Sequence[float]) -> Samples:
+  """Returns the ratios of values measured side by side, pair by pair."""
+  if len(above) != len(below):
+    raise ValueError(
+      f"expected as many values above as below, got {len(above)} and"
+      f" {len(below)}"
+    )
+  return Samples(unit, [a / b for a, b in zip(above, below, strict=True)])
+
+
+def interleave(
+  tools: Mapping[str, Callable[[], Any]], rounds: int, what: str
+) -> dict[str, list[Any]]:
+  """Returns what each tool returned in each round that counts.
+
+  Args:
+    tools: called once in each round, in another order each time, so that none
+      is always behind the same.
+    rounds: that count, behind a first one that warms up.
+    what: is measured, for the log.
+  """
+  results = {name: [] for name in tools}
+  for number in range(rounds + 1):
+    items = list(tools.items())
+    cut = number % len(items)
+    for name, run in items[cut:] + items[:cut]:
+      result = run()
+      if number:
+        results[name].append(result)
+    logging.info("%s: round %d of %d", what, number, rounds)
+  return results
+
+
+def define_out_flag(flag_values: flags.FlagValues) -> None:
+  """Defines --out."""
+  flags.DEFINE_string(
+    "out", "", "Folder for the rows; empty: none.", flag_values=flag_values
+  )
+
+
+def check_out(out: str, task: str) -> None:
+  """Raises InputError if --out is no place for the rows of a task."""
+  if not out:
+    return
+  path = pathlib.Path(out)
+  tasks = {row.key.task for row in rows.read(path / rows.ROWS)}
+  if path.is_file() or tasks - {task}:
+    raise errors.InputError(
+      f"--out={out}: expected a folder for rows of task {task}, got"
+      f" {'a file' if path.is_file() else 'one of ' + ', '.join(tasks)}"
+    )
+
+
+def as_rows(
+  task: str, found: Mapping[str, Samples], digest: str = ""
+) -> list[rows.Row]:
+  """Returns a row for each quantity."""
+  return [
+    summaries.row(
+      rows.Key(task, name=name),
+      [rows.Process(value=value) for value in samples.values],
+      summaries.Facts(rate_unit=samples.unit),
+      environment=digest,
+    )
+    for name, samples in found.items()
+  ]
+
+
+def publish(
+  task: str, found: Mapping[str, Samples], facts: Mapping[str, Any], out: str
+) -> None:
+  """Prints rows and, unless `out` is empty, writes them there."""
+  print("\n".join(row_tables.quantities(as_rows(task, found)).lines()))
+  if out:
+    write(pathlib.Path(out), task, found, facts, environment.collect())
+
+
+def write(
+  folder: pathlib.Path,
+  task: str,
+  found: Mapping[str, Samples],
+  facts: Mapping[str, Any],
+  machine: Mapping[str, Any],
+) -> None:
+  """Writes rows, what they are of, and the environment into a folder."""
+  folder.mkdir(parents=True, exist_ok=True)
+  writers.write_json(folder / rows.ENVIRONMENT, dict(machine))
+  writers.write_json(folder / rows.CONFIG, dict(facts))
+  digest = rows.environment_digest(folder)
+  rows.write(folder, as_rows(task, found, digest))
+
+
+def read(folder: pathlib.Path) -> dict[str, Samples]:
+  """Returns the quantities of a folder by name. Raises InputError."""
+  return {
+    row.key.name: Samples(row.rate_unit, [p.value for p in row.raw])
+    for row in rows.read_folder(folder).rows
+  }
