@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 import uuid
@@ -187,14 +186,7 @@ class Turns:
       "key": side.key,
     }
     self._records.append(record)
-    line = json.dumps(record, allow_nan=False).encode() + b"\n"
-    with (self._folder / RUNS).open("a+b") as file:
-      file.seek(0)
-      # What a killed process left of a line.
-      file.truncate(file.read().rfind(b"\n") + 1)
-      file.write(line)
-      file.flush()
-      os.fsync(file.fileno())
+    rows.append_line(self._folder / RUNS, record)
 
   def write_rows(self) -> list[rows.Row]:
     """Writes rows.jsonl, a row for each side, and returns them."""

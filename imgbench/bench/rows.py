@@ -309,29 +309,34 @@ def check(row: Row) -> None:
 
 
 def append(folder: pathlib.Path, row: Row) -> None:
-  """Adds a checked row to the folder's rows.jsonl, safe on disk on return.
+  """Adds a checked row to the folder's rows.jsonl, see `append_line`."""
+  record = row.as_json()
+  # What is written can be read.
+  from_json(json.loads(json.dumps(record, allow_nan=False)))
+  append_line(folder / ROWS, record)
+
+
+def append_line(path: pathlib.Path, record: Mapping[str, Any]) -> None:
+  """Adds a line of JSON to a file, safe on disk on return.
 
   What a killed process left of a last line is cut off first.
   """
-  line = _line(row)
-  from_json(json.loads(line))  # What is written can be read.
-  path = folder / ROWS
   with path.open("a+b") as file:
     file.seek(0)
-    whole = file.read().rfind(b"\n") + 1
-    file.truncate(whole)
-    file.write(line.encode())
+    file.truncate(file.read().rfind(b"\n") + 1)
+    file.write(_line(record))
     file.flush()
     os.fsync(file.fileno())
 
 
 def write(folder: pathlib.Path, rows: Iterable[Row]) -> None:
   """Writes rows.jsonl anew."""
-  writers.write_atomically(folder / ROWS, "".join(map(_line, rows)))
+  lines = [_line(row.as_json()) for row in rows]
+  writers.write_atomically(folder / ROWS, b"".join(lines))
 
 
-def _line(row: Row) -> str:
-  return json.dumps(row.as_json(), allow_nan=False) + "\n"
+def _line(record: Mapping[str, Any]) -> bytes:
+  return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
 def read(path: pathlib.Path) -> list[Row]:

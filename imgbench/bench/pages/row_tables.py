@@ -17,6 +17,7 @@ from imgbench.tables import table
 _TASKS = {"train": "training", "infer": "inference", "eval": "evaluation"}
 # Units that a heading names.
 _NAMED_ABOVE = ("ms", "images/s")
+_POINT = table.Column(lambda row: _point(row.key), "Point")
 _FRAMEWORK = table.Column(lambda row: row.key.framework, "Framework")
 _DEVICES = table.number(lambda row: row.key.devices, "Devices")
 _PROCESSES = table.number("processes", "Processes")
@@ -27,17 +28,23 @@ def summary(found: Sequence[rows.Row]) -> table.Table:
   """The fastest batch of each model, task, size, dtype and device count."""
   ratios = select.peer_ratios(found)
   frameworks = list(dict.fromkeys(r.theirs.key.framework for r in ratios))
-  what = lambda key: dataclasses.replace(
-    key, framework="", strategy=None, batch=None
-  )
-  groups = select.grouped(
-    [r for r in found if _is_plain(r)], lambda r: what(r.key)
-  )
-  times = lambda framework: (
-    lambda row: _times(
-      [r for r in ratios if what(r.ours.key) == what(row.key)], framework
-    )
-  )
+  what = lambda key: dataclasses.replace(key, strategy=None, batch=None)
+
+  def times(framework: str) -> table.Column:
+    """The ratio to a peer at the largest batch that both ran."""
+
+    def text(row: rows.Row) -> str:
+      same = [
+        r
+        for r in ratios
+        if r.theirs.key.framework == framework
+        and what(r.ours.key) == what(row.key)
+      ]
+      largest = max(same, key=lambda r: r.ours.key.batch, default=None)
+      return formats.DASH if largest is None else formats.ratio(largest.ratio)
+
+    return table.number(text, f"times {framework}")
+
   columns = [
     table.Column(lambda row: row.key.model, "Model"),
     table.Column(lambda row: _TASKS[row.key.task], "Task"),
@@ -48,10 +55,9 @@ def summary(found: Sequence[rows.Row]) -> table.Table:
     _IMAGES_PER_S,
     table.number("params", "Parameters", _or_dash(formats.si)),
     *_shown(found, "flops_share_of_peak"),
-    *(table.number(times(name), f"times {name}") for name in frameworks),
+    *map(times, frameworks),
   ]
-  fastest = lambda group: max(group, key=lambda r: r.images_per_s)
-  return table.Table("", columns, list(map(fastest, groups.values())))
+  return table.Table("", columns, select.fastest(filter(_is_plain, found)))
 
 
 def ceilings(found: Sequence[rows.Row]) -> table.Table:
@@ -122,9 +128,8 @@ def inputs(found: Sequence[rows.Row]) -> table.Table:
 
 def compiling(found: Sequence[rows.Row]) -> table.Table:
   """Compile times and the first step of the largest batch of each model."""
-  point = table.Column(lambda row: _point(row.key), "Point")
-  shown = _columns_of(found, rows.COMPILING)
-  return table.Table("", [point, _FRAMEWORK, *shown], found)
+  columns = [_POINT, _FRAMEWORK, *_columns_of(found, rows.COMPILING)]
+  return table.Table("", columns, found)
 
 
 def scaling(groups: Iterable[tuple[str, Sequence[rows.Row]]]) -> table.Table:
@@ -171,7 +176,7 @@ def failures(found: Sequence[rows.Row]) -> table.Table:
     else row.status.replace("_", " ")
   )
   columns = [
-    table.Column(lambda row: _point(row.key), "Point"),
+    _POINT,
     _FRAMEWORK,
     table.Column(status, "Status"),
     table.Column("message", "What was said"),
@@ -242,13 +247,6 @@ def _is_plain(row: rows.Row) -> bool:
     and key.data in (None, "device")
     and row.images_per_s
   )
-
-
-def _times(ratios: Sequence[select.PeerRatio], framework: str) -> str:
-  """The ratio to a peer at the largest batch that both ran."""
-  found = [r for r in ratios if r.theirs.key.framework == framework]
-  largest = max(found, key=lambda r: r.ours.key.batch, default=None)
-  return formats.DASH if largest is None else formats.ratio(largest.ratio)
 
 
 def _point(key: rows.Key) -> str:
