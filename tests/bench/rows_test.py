@@ -10,6 +10,7 @@ from imgbench import errors
 from imgbench.bench import rows
 from imgbench.bench import summaries
 from tests.bench import row_samples
+from tests.train import processes
 
 
 @pytest.fixture
@@ -230,3 +231,16 @@ def test_lines_are_plain_json(tmp_path, row):
   rows.append(tmp_path, row)
   (line,) = (tmp_path / rows.ROWS).read_text().splitlines()
   assert json.loads(line) == json.loads(json.dumps(row.as_json()))
+
+
+@pytest.mark.parametrize("name", ["bench_quick", "bench_224"])
+def test_committed_rows_keep_keys_values_and_order(name):
+  folder = processes.ROOT / "experiments/results/cpu_2_cores" / name
+  found = rows.read(folder / rows.ROWS)
+  lines = (folder / rows.ROWS).read_text().splitlines()
+  for row, line in zip(found, lines, strict=True):
+    made = row.as_json()
+    # A column that is younger than these rows.
+    assert list(made).index("attention") == list(made).index("raw") - 3
+    assert made.pop("attention") is None
+    assert json.dumps(made) == line
