@@ -40,7 +40,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "task", None, rows.QUANTITIES, "Of the rows.", flag_values=flag_values
   )
   flags.DEFINE_string("file", "", "To be converted.", flag_values=flag_values)
-  quantities.define_out_flag(flag_values)
+  quantities.define_flags(flag_values)
 
 
 def unit(name: str) -> str:

@@ -44,20 +44,12 @@ REQUIRED = ("config",)
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --config (as of imgbench.main) and how much is measured."""
   cli.define_config_flag(flag_values)
-  flags.DEFINE_integer(
-    "rounds", 7, "Rounds that count.", 1, flag_values=flag_values
+  quantities.define_flags(
+    flag_values,
+    rounds=(7, 1, "Rounds that count."),
+    steps=(20, 1, "Steps per round."),
+    starts=(3, 0, "Programs started to time their first step; 0: none."),
   )
-  flags.DEFINE_integer(
-    "steps", 20, "Steps per round.", 1, flag_values=flag_values
-  )
-  flags.DEFINE_integer(
-    "starts",
-    3,
-    "Programs started to time their first step; 0: none.",
-    0,
-    flag_values=flag_values,
-  )
-  quantities.define_out_flag(flag_values)
 
 
 class FixedBatch:

@@ -67,8 +67,12 @@ def interleave(
   return results
 
 
-def define_out_flag(flag_values: flags.FlagValues) -> None:
-  """Defines --out."""
+def define_flags(
+  flag_values: flags.FlagValues, **integers: tuple[int, int, str]
+) -> None:
+  """Defines --out, and flags by name: default, least value, help."""
+  for name, (default, least, text) in integers.items():
+    flags.DEFINE_integer(name, default, text, least, flag_values=flag_values)
   flags.DEFINE_string(
     "out", "", "Folder for the rows; empty: none.", flag_values=flag_values
   )

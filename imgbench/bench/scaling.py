@@ -105,16 +105,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "Of jit, fsdp, pmap.",
     flag_values=flag_values,
   )
-  flags.DEFINE_integer(
-    "per_device_batch", 32, "Images of a device.", 1, flag_values=flag_values
+  quantities.define_flags(
+    flag_values,
+    per_device_batch=(32, 1, "Images of a device."),
+    rounds=(7, 1, "Rounds that count."),
+    steps=(10, 1, "Steps per round."),
   )
-  flags.DEFINE_integer(
-    "rounds", 7, "Rounds that count.", 1, flag_values=flag_values
-  )
-  flags.DEFINE_integer(
-    "steps", 10, "Steps per round.", 1, flag_values=flag_values
-  )
-  quantities.define_out_flag(flag_values)
 
 
 class Stepping:

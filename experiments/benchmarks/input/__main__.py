@@ -88,19 +88,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "split": ("train", "In TFDS's language."),
     "decoder": ("auto", "Of imgbench; see data.decode."),
   }
-  quantities.define_out_flag(flag_values)
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
-  integers = {
-    "images": (1000, 1, "Examples used: a round is once all of them."),
-    "rounds": (7, 1, "Rounds that count."),
-    "batch": (128, 1, "B, batch size."),
-    "size": (224, 1, "S, side of the images of a batch."),
-    "threads": (0, 0, "Of imgbench and Grain; 0: one per core."),
-    "starts": (3, 0, "Processes started at either position; 0: none."),
-  }
-  for name, (default, least, text) in integers.items():
-    flags.DEFINE_integer(name, default, text, least, flag_values=flag_values)
+  quantities.define_flags(
+    flag_values,
+    images=(1000, 1, "Examples used: a round is once all of them."),
+    rounds=(7, 1, "Rounds that count."),
+    batch=(128, 1, "B, batch size."),
+    size=(224, 1, "S, side of the images of a batch."),
+    threads=(0, 0, "Of imgbench and Grain; 0: one per core."),
+    starts=(3, 0, "Processes started at either position; 0: none."),
+  )
   flags.DEFINE_bool(
     "peers", True, "Measure those installed.", flag_values=flag_values
   )

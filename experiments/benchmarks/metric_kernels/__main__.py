@@ -50,17 +50,15 @@ REQUIRED = ()
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the sizes, how much is measured and where rows go."""
-  integers = {
-    "examples": (50_000, "Rows of logits, N."),
-    "classes": (1000, "Classes, K."),
-    "rounds": (9, "Rounds that count."),
-    "batch": (256, "Batch size of the streamed pass."),
-    "step_batch": (16, "Batch size of the evaluation step; 0: not measured."),
-    "step_rounds": (9, "Rounds of the evaluation step."),
-  }
-  for name, (default, text) in integers.items():
-    least = 0 if name == "step_batch" else 1
-    flags.DEFINE_integer(name, default, text, least, flag_values=flag_values)
+  quantities.define_flags(
+    flag_values,
+    examples=(50_000, 1, "Rows of logits, N."),
+    classes=(1000, 1, "Classes, K."),
+    rounds=(9, 1, "Rounds that count."),
+    batch=(256, 1, "Batch size of the streamed pass."),
+    step_batch=(16, 0, "Batch size of the evaluation step; 0: not measured."),
+    step_rounds=(9, 1, "Rounds of the evaluation step."),
+  )
   flags.DEFINE_string(
     "model", "resnet50", "Of the evaluation step.", flag_values=flag_values
   )
@@ -74,7 +72,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "peers", True, "Measure those installed.", flag_values=flag_values
   )
-  quantities.define_out_flag(flag_values)
 
 
 def draw(examples: int, classes: int, seed: int = 0) -> peers.Problem:

@@ -43,13 +43,12 @@ REQUIRED = ()
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the size of the clone, how much is measured, where rows go."""
-  integers = {
-    "models": (67, "Models in the clone."),
-    "per_class": (50, "Images of a class in the validation set."),
-    "rounds": (5, "Runs of each script that count."),
-  }
-  for name, (default, text) in integers.items():
-    flags.DEFINE_integer(name, default, text, 1, flag_values=flag_values)
+  quantities.define_flags(
+    flag_values,
+    models=(67, 1, "Models in the clone."),
+    per_class=(50, 1, "Images of a class in the validation set."),
+    rounds=(5, 1, "Runs of each script that count."),
+  )
   flags.DEFINE_multi_enum(
     "script", list(SCRIPTS), list(SCRIPTS), "Those run.", flag_values
   )
@@ -59,7 +58,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "Scripts write all their files; else they only print their tables.",
     flag_values=flag_values,
   )
-  quantities.define_out_flag(flag_values)
 
 
 def measure(
