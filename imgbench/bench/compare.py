@@ -157,7 +157,8 @@ def _notes(report: comparison.Report) -> list[str]:
   notes = []
   if tested:
     levels = [c.interval.coverage for c in tested]
-    ends = [f"{100 * v:.4g}%" for v in (min(levels), max(levels))]
+    bounds = (min(levels), max(levels))
+    ends = [f"{formats.significant(100 * v)}%" for v in bounds]
     shown = " to ".join(dict.fromkeys(ends))
     how = "pairs of processes" if tested[0].paired else "processes"
     if tested[0].key.task in rows.QUANTITIES:
@@ -196,11 +197,11 @@ def _noise(
   wide = [r for r in reach if r > 1 + tolerance]
   if not wide:
     return []
+  factor = formats.significant(1 / (1 + tolerance) / max(wide), 2)
   return [
     f"In {len(wide)} of {len(tested)} rows the interval is wider than the"
     " tolerance: there only larger slowdowns count, in the widest those below"
-    f" {1 / (1 + tolerance) / max(wide):.2g} times the speed. More processes"
-    " narrow it."
+    f" {factor} times the speed. More processes narrow it."
   ]
 
 

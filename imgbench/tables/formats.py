@@ -184,6 +184,11 @@ def rounded(value: float) -> str:
   return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
 
 
+def significant(value: float, digits: int = 4) -> str:
+  """So many digits that count: "2125", "0.01234", "1.5"."""
+  return f"{value:.{digits}g}"
+
+
 def seconds(value: float) -> str:
   """E.g. "12.3 s", "4.56 ms", "7.89 µs"."""
   units = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))

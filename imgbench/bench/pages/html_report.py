@@ -93,7 +93,7 @@ def coverage(found: Sequence[rows.Row]) -> str:
   levels = {r.interval_coverage for r in found if r.interval_coverage}
   if not levels:
     return "95%"
-  least = f"{100 * min(levels):.4g}%"
+  least = f"{formats.significant(100 * min(levels))}%"
   return least if len(levels) == 1 else f"at least {least}"
 
 

@@ -76,12 +76,11 @@ def ceilings(found: Sequence[rows.Row]) -> table.Table:
 
 def quantities(found: Sequence[rows.Row]) -> table.Table:
   """What benchmarks of our own parts measured."""
-  digits = "{:.4g}".format
   columns = [
     table.Column(lambda row: row.key.name, "quantity"),
-    table.number("rate", "median", digits),
-    table.number("rate_low", "least", digits),
-    table.number("rate_high", "largest", digits),
+    table.number("rate", "median", formats.significant),
+    table.number("rate_low", "least", formats.significant),
+    table.number("rate_high", "largest", formats.significant),
     table.Column("rate_unit", "unit"),
     table.number("processes", "rounds"),
   ]
