@@ -11,13 +11,8 @@ from imgbench.report import selection
 from imgbench.tables import formats
 from imgbench.tables import themes
 
-_WIDTH = 10.0  # inches of every full-width figure
 _COLUMNS = 6  # of the mistakes
 _FEW = 30  # points of a curve up to which each is marked
-
-
-def _figure(width: float, height: float) -> mpl_figure.Figure:
-  return mpl_figure.Figure(figsize=(width, height), layout="constrained")
 
 
 def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
@@ -39,7 +34,7 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
   )
   columns = min(2, len(panels)) or 1
   lines = -(-len(panels) // columns) or 1
-  figure = _figure(_WIDTH, 2.9 * lines)
+  figure = themes.figure(2.9 * lines)
   grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
   for axes in grid.flat[len(panels) :]:
     axes.set_axis_off()
@@ -50,8 +45,9 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
     axes.set_xlabel("step")
     for key, color in zip(keys, _colors(theme, keys, splits), strict=True):
       _curve(axes, color, records, key, 100 if unit else 1)
-    axes.yaxis.set_major_formatter(f"{{x:,.10g}}{unit}")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    ticks = formats.PERCENT_TICKS if unit else formats.VALUE_TICKS
+    axes.yaxis.set_major_formatter(ticks)
+    axes.xaxis.set_major_formatter(formats.COUNT_TICKS)
     if title in ("Learning rate", "Images per second", "MFU"):
       axes.set_ylim(bottom=0)
     if len(keys) > 1 or title == "Loss":
@@ -107,7 +103,7 @@ def confusion_matrix(
   num_classes = len(counts)
   shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   side = float(np.clip(3.2 + 0.29 * num_classes, 6.2, 11.0))
-  figure = _figure(side + 0.9, side)
+  figure = themes.figure(side, side + 0.9)
   axes = figure.subplots()
   # The square root brings out the few mistakes beside a strong diagonal.
   norm = colors.PowerNorm(0.5, vmin=0, vmax=1)
@@ -168,15 +164,15 @@ def mistakes(
   """
   lines = -(-len(chosen) // _COLUMNS)
   # Places are given, not fitted: a long name must not shrink the pictures.
-  cell, gap, below = _WIDTH / _COLUMNS, 0.12, 0.68
+  cell, gap, below = themes.WIDTH / _COLUMNS, 0.12, 0.68
   height = lines * (cell + below)
-  figure = mpl_figure.Figure(figsize=(_WIDTH, height))
+  figure = mpl_figure.Figure(figsize=(themes.WIDTH, height))
   for i, (mistake, picture) in enumerate(zip(chosen, pictures, strict=True)):
     row, column = divmod(i, _COLUMNS)
     top = height - row * (cell + below)
     side = cell - gap
     box = (column * cell + gap / 2, top - side - gap / 2, side, side)
-    size = (_WIDTH, height, _WIDTH, height)
+    size = (themes.WIDTH, height, themes.WIDTH, height)
     axes = figure.add_axes([b / s for b, s in zip(box, size, strict=True)])
     _mistake(axes, theme, dataset, mistake, picture)
   return figure
@@ -194,7 +190,7 @@ def _mistake(axes, theme, dataset, mistake, picture) -> None:
   true = formats.short(dataset.name(mistake.label), 14)
   lines = (
     (guess, theme.series[1], "bold"),
-    (f"{100 * mistake.confidence:.1f}% sure", theme.muted, "normal"),
+    (f"{formats.share(mistake.confidence)} sure", theme.muted, "normal"),
     (f"label: {true}", theme.text, "normal"),
   )
   for i, (line, color, weight) in enumerate(lines):

@@ -10,7 +10,6 @@ from imgbench.report import probabilities
 from imgbench.tables import formats
 from imgbench.tables import themes
 
-_WIDTH = 10.0  # inches, as all figures of a page
 _COLUMNS = 4  # of classes
 _FEW = 30  # points of a curve up to which each is marked
 
@@ -27,7 +26,7 @@ def reliability(
     bins: of one data set.
     shown: the bins whose accuracy is drawn; the counts are of all.
   """
-  figure = mpl_figure.Figure(figsize=(_WIDTH, 4.4), layout="constrained")
+  figure = themes.figure(4.4)
   left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
   _against_diagonal(left, theme, bins, shown)
   edges = 100 * np.array(bins.edges)
@@ -45,9 +44,9 @@ def reliability(
   right.set_xlabel("confidence")
   right.grid(axis="y")
   right.set_xlim(-1.5, 101.5)
-  right.xaxis.set_major_formatter("{x:.0f}%")
+  right.xaxis.set_major_formatter(formats.PERCENT_TICKS)
   right.yaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-  right.yaxis.set_major_formatter("{x:,.0f}")
+  right.yaxis.set_major_formatter(formats.COUNT_TICKS)
   return figure
 
 
@@ -91,10 +90,8 @@ def precision_recall(
   """Precision against recall, a panel for each class."""
   columns = min(_COLUMNS, len(curves))
   lines = -(-len(curves) // columns)
-  width = _WIDTH * columns / _COLUMNS
-  figure = mpl_figure.Figure(
-    figsize=(max(width, 3.2), 2.72 * lines + 0.3), layout="constrained"
-  )
+  width = themes.WIDTH * columns / _COLUMNS
+  figure = themes.figure(2.72 * lines + 0.3, max(width, 3.2))
   figure.get_layout_engine().set(wspace=0.05)
   grid = figure.subplots(lines, columns, squeeze=False)
   for axes in grid.flat[len(curves) :]:
@@ -119,7 +116,7 @@ def _class(axes, theme, curve) -> None:
   name = themes.plain(formats.short(curve.class_name, 24))
   axes.set_title(name, fontsize=10, pad=20)
   axes.annotate(
-    f"AP {curve.average_precision:.3f},"
+    f"AP {formats.decimal(curve.average_precision)},"
     f" {curve.positives:,} image{'s' if curve.positives != 1 else ''}",
     (0, 1),
     xytext=(0, 6),
@@ -157,5 +154,5 @@ def _square(axes) -> None:
   axes.set_xlim(-3, 103)
   axes.set_ylim(-3, 103)
   axes.set_aspect("equal")
-  axes.xaxis.set_major_formatter("{x:.0f}%")
-  axes.yaxis.set_major_formatter("{x:.0f}%")
+  axes.xaxis.set_major_formatter(formats.PERCENT_TICKS)
+  axes.yaxis.set_major_formatter(formats.PERCENT_TICKS)

@@ -14,12 +14,6 @@ from imgbench.tables import entries
 from imgbench.tables import formats
 from imgbench.tables import themes
 
-_WIDTH = 10.0  # inches, as all figures of a page
-
-
-def _figure(width: float, height: float) -> mpl_figure.Figure:
-  return mpl_figure.Figure(figsize=(width, height), layout="constrained")
-
 
 def confused_pairs(
   theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
@@ -27,7 +21,7 @@ def confused_pairs(
   """The most frequent confusions as bars, for many classes."""
   pairs = selection.confused_pairs(dataset.confusion, limit)
   totals = dataset.confusion.sum(axis=1)
-  figure = _figure(_WIDTH, 1.0 + 0.27 * max(len(pairs), 1))
+  figure = themes.figure(1.0 + 0.27 * max(len(pairs), 1))
   axes = figure.subplots()
   labels = [
     " → ".join(formats.short(dataset.name(index)) for index in pair[:2])
@@ -57,7 +51,7 @@ def worst_classes(
 ) -> mpl_figure.Figure:
   """Classes of lowest recall with their intervals."""
   rows = selection.worst_classes(dataset.classes, limit)
-  figure = _figure(_WIDTH, 1.0 + 0.29 * max(len(rows), 1))
+  figure = themes.figure(1.0 + 0.29 * max(len(rows), 1))
   axes = figure.subplots()
   for place, row in enumerate(rows):
     _interval(
@@ -71,15 +65,7 @@ def worst_classes(
     if taken:
       guess = formats.short(dataset.name(taken[0]), 22)
       note += f", {taken[1]} as {guess}"
-    axes.text(
-      1.015,
-      place,
-      themes.plain(note),
-      transform=axes.get_yaxis_transform(),
-      va="center",
-      fontsize=8.5,
-      color=theme.muted,
-    )
+    _note(axes, place, themes.plain(note), theme.muted)
   _name_rows(axes, theme, [formats.short(row.class_name) for row in rows])
   _percent_axis(axes, "recall and its interval")
   return figure
@@ -137,7 +123,7 @@ def drops(
   # Nothing lost is always on the axis: a drop is a distance from there.
   axes.set_xlim(min(low, -0.02 * high), max(high, -0.02 * low))
   axes.axvline(0, color=theme.muted, linewidth=1.2, zorder=1)
-  axes.xaxis.set_major_formatter("{x:.10g}")
+  axes.xaxis.set_major_formatter(formats.VALUE_TICKS)
   axes.set_xlabel(f"percentage points lost, {coverage} interval")
   return figure
 
@@ -155,7 +141,7 @@ class Mark:
 def _marked(theme, marks: Sequence[Mark], series: Sequence[str]):
   """Returns (figure, axes) with a line for each name and a legend."""
   names = list(dict.fromkeys(mark.line for mark in marks))
-  figure = _figure(_WIDTH, 1.1 + (0.25 * len(series) + 0.14) * len(names))
+  figure = themes.figure(1.1 + (0.25 * len(series) + 0.14) * len(names))
   axes = figure.subplots()
   height = 0.78 / len(series)
   for mark in marks:
@@ -166,15 +152,7 @@ def _marked(theme, marks: Sequence[Mark], series: Sequence[str]):
     color = theme.series[order % len(theme.series)]
     bounds = (mark.entry.value, mark.entry.ci_low, mark.entry.ci_high)
     _interval(axes, place, bounds, color)
-    axes.text(
-      1.015,
-      place,
-      mark.note,
-      transform=axes.get_yaxis_transform(),
-      va="center",
-      fontsize=8.5,
-      color=color,
-    )
+    _note(axes, place, mark.note, color)
   for order, name in enumerate(series):
     color = theme.series[order % len(theme.series)]
     axes.plot([], [], "o", color=color, markersize=5.5, label=_words(name))
@@ -204,6 +182,19 @@ def _interval(axes, place, bounds, color) -> None:
   axes.plot([100 * value], [place], "o", color=color, markersize=5.5)
 
 
+def _note(axes, place, words, color) -> None:
+  """Words on the right of a row."""
+  axes.text(
+    1.015,
+    place,
+    words,
+    transform=axes.get_yaxis_transform(),
+    va="center",
+    fontsize=8.5,
+    color=color,
+  )
+
+
 def _name_rows(axes, theme, labels) -> None:
   axes.set_yticks(range(len(labels)), [themes.plain(name) for name in labels])
   axes.tick_params(axis="y", labelcolor=theme.text)
@@ -215,5 +206,5 @@ def _name_rows(axes, theme, labels) -> None:
 def _percent_axis(axes, label) -> None:
   low, high = axes.get_xlim()
   axes.set_xlim(max(low, -1.5), min(high, 101.5))
-  axes.xaxis.set_major_formatter("{x:.10g}%")
+  axes.xaxis.set_major_formatter(formats.PERCENT_TICKS)
   axes.set_xlabel(label)

@@ -15,6 +15,7 @@ from imgbench import paths
 from imgbench import writers
 from imgbench.report import probabilities
 from imgbench.tables import entries
+from imgbench.tables import formats
 
 _CLASS_NUMBERS = (
   "precision",
@@ -175,7 +176,7 @@ def read(workdir: paths.Folder) -> Run:
 
 def coverage(alpha: float) -> str:
   """E.g. "95%" for 0.05."""
-  return f"{100 * (1 - alpha):.6g}%"
+  return formats.coverage(1 - alpha)
 
 
 def _json(path: paths.Folder, kind: type, default):

@@ -2,12 +2,16 @@
 
 import functools
 import html
+import re
 
 from imgbench.metrics import measurement
 from imgbench.metrics import specs
 from imgbench.tables import entries
 
 UNDEFINED, DASH = "undefined", "–"
+# Of the ticks of an axis, for Matplotlib's `set_major_formatter`.
+VALUE_TICKS, PERCENT_TICKS = "{x:,.10g}", "{x:,.10g}%"
+COUNT_TICKS = "{x:,.0f}"
 # Unit of a metric -> format of a value, and what follows it.
 _NUMBERS = {
   specs.RATE: lambda value: f"{100 * value:.2f}",
@@ -82,6 +86,11 @@ def unreviewed(row: entries.Row) -> str:
   return f"{share} never reviewed: {low} to {high}"
 
 
+def counted(correct: int | None, n: int) -> str:
+  """E.g. "7,812 of 10,000"; "10,000" alone where nothing is correct or not."""
+  return f"{n:,}" if correct is None else f"{correct:,} of {n:,}"
+
+
 def share(fraction: float | None) -> str:
   """E.g. "93.1%"; "undefined" for None."""
   return UNDEFINED if fraction is None else f"{100 * fraction:.1f}%"
@@ -127,6 +136,16 @@ def number_with_bounds(
   return f"{text} [{number(metric, low)}, {number(metric, high)}]"
 
 
+def decimal(value: float | None, digits: int = 3) -> str:
+  """E.g. "0.654"; a dash for None."""
+  return DASH if value is None else f"{value:.{digits}f}"
+
+
+def coverage(share: float, digits: int = 6) -> str:
+  """Returns what intervals cover: "95%" for 0.95, "93.75%" for 0.9375."""
+  return f"{100 * share:.{digits}g}%"
+
+
 def metric_title(metric: str) -> str:
   """ "top1_accuracy" becomes "Top-1 accuracy"."""
   label = specs.describe(metric).label
@@ -149,6 +168,12 @@ def duration(seconds: float | None) -> str:
   if minutes < 60:
     return f"{minutes} min {rest} s"
   return f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(iso: str) -> str:
+  """ "2025-01-31T10:20:30+00:00" becomes "2025-01-31 10:20 UTC"."""
+  found = re.fullmatch(r"(\S{10})T(\d\d:\d\d):\S*\+00:00", iso)
+  return f"{found[1]} {found[2]} UTC" if found else iso
 
 
 def short(name: str, limit: int = 28) -> str:

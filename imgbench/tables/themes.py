@@ -14,6 +14,7 @@ from PIL import Image
 from PIL import PngImagePlugin
 
 DPI = 150  # of the PNGs; pages show them smaller, for dense screens
+WIDTH = 10.0  # inches of a figure that fills the column of a page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +113,11 @@ def render_pdf(draw: Draw, theme: Theme) -> bytes:
 def plain(name: str) -> str:
   """A name that Matplotlib does not read as mathematics."""
   return name.replace("$", r"\$")
+
+
+def figure(height: float, width: float = WIDTH) -> mpl_figure.Figure:
+  """Returns an empty figure of this size in inches."""
+  return mpl_figure.Figure(figsize=(width, height), layout="constrained")
 
 
 def ink_on(color) -> str:

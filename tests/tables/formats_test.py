@@ -90,3 +90,19 @@ def test_what_is_left_after_a_drop():
   # The set lacks a class, the drop is over those that it has.
   assert formats.shifted(row(name, None, shift=pair(0.75, 0.5))) == "25.00%"
   assert formats.shifted(row(name, None, shift=pair(0.75, None))) == "undefined"
+
+
+def test_counts_and_coverages():
+  assert formats.counted(7812, 10000) == "7,812 of 10,000"
+  assert formats.counted(None, 10000) == "10,000"
+  assert formats.coverage(0.95) == "95%" and formats.coverage(0.9) == "90%"
+  assert formats.coverage(0.9375) == "93.75%"
+  assert formats.coverage(0.96875, digits=4) == "96.88%"
+  assert formats.decimal(0.65432) == "0.654"
+  assert formats.decimal(None) == formats.DASH
+
+
+def test_moments_without_seconds():
+  assert formats.moment("2025-01-31T10:20:30+00:00") == "2025-01-31 10:20 UTC"
+  assert formats.moment("2025-01-31T10:20:30.5+00:00") == "2025-01-31 10:20 UTC"
+  assert formats.moment("yesterday") == "yesterday" and formats.moment("") == ""
