@@ -8,8 +8,8 @@ from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.tables import entries
 from imgbench.tables import formats
+from imgbench.tables import table
 
-_LEFT = ("dataset", "subset", "metric", "")  # the others are set to the right
 # The terminal is for a glance: of a whole set these beside its accuracies,
 _ALSO = ("nll", "ece", "macro_f1")
 # of training data only this,
@@ -38,30 +38,22 @@ def terminal_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
   rows = entries.parse(results)
   datasets = list(dict.fromkeys(row.dataset for row in rows))
   leading = selection.leading(rows)
-  whole = sorted(
-    (row for row in rows if _is_shown(row) and row.dataset in leading),
-    key=lambda row: (
-      datasets.index(row.dataset),
-      specs.rank(row.metric),
-    ),
-  )
+  place = lambda row: (datasets.index(row.dataset), specs.rank(row.metric))
+  led = [row for row in rows if row.dataset in leading]
+  whole = sorted(filter(_is_shown, led), key=place)
+  of_subsets = list(filter(_is_shown_of_subset, led))
+  dropped = list(filter(_is_shown_drop, rows))
   interval = f"{inputs.coverage(alpha)} interval"
-  header = ("dataset", "metric", "value", interval, "n", "")
-  lines = _table(header, [_cells(row) for row in whole])
-  of_subsets = [
-    row for row in rows if _is_shown_of_subset(row) and row.dataset in leading
-  ]
+  tables = [_whole(whole, interval)]
   if of_subsets:
-    lines += ["", *_subsets(of_subsets)]
-  dropped = [row for row in rows if _is_shown_drop(row)]
+    tables.append(_subsets(of_subsets))
   if dropped:
-    lines += ["", *_drops(dropped, inputs.coverage(alpha))]
+    tables.append(_drops(dropped, interval))
+  text = "\n\n".join("\n".join(t.lines("columns")) for t in tables)
   shown = {id(row) for row in (*whole, *of_subsets, *dropped)}
   unreviewed = sum(bool(formats.unreviewed(row)) for row in whole)
   hidden = len(results) - len(shown) - 3 * unreviewed - 2 * len(dropped)
-  if hidden:
-    lines.append(f"({hidden} more in results.json)")
-  return "\n".join(lines)
+  return text + (f"\n({hidden} more in results.json)" if hidden else "")
 
 
 def _is_shown(row: entries.Row) -> bool:
@@ -82,67 +74,52 @@ def _is_shown_drop(row: entries.Row) -> bool:
   return shown and row.shift is not None
 
 
-def _cells(row: entries.Row) -> tuple[str, ...]:
-  unreviewed = formats.unreviewed(row)
-  return (
-    row.dataset,
-    row.metric,
-    formats.value(row),
-    _interval(row) or "-",
-    str(row.n),
-    f"({unreviewed})" if unreviewed else "",
-  )
+def _whole(rows: Sequence[entries.Row], interval: str) -> table.Table:
+  def unreviewed(row):
+    words = formats.unreviewed(row)
+    return f"({words})" if words else ""
 
-
-def _subsets(rows: Sequence[entries.Row]) -> list[str]:
-  """A line for each subset, with the metrics side by side."""
-  metrics = [m for m in _OF_SUBSETS if any(row.metric == m for row in rows)]
-  found = {(row.dataset, row.subset, row.metric): row for row in rows}
-  body = []
-  for dataset, subset in dict.fromkeys((r.dataset, r.subset) for r in rows):
-    of_subset = [found.get((dataset, subset, metric)) for metric in metrics]
-    values = [
-      f"{formats.value(row)} {_interval(row)}".rstrip() if row else "-"
-      for row in of_subset
-    ]
-    body.append((dataset, subset, *values))
-  return _table(("dataset", "subset", *metrics), body)
-
-
-def _drops(rows: Sequence[entries.Row], coverage: str) -> list[str]:
-  """A line for each accuracy that is compared with that on a base set."""
-  body = [
-    (
-      row.dataset,
-      row.metric,
-      formats.value(row.shift.base),
-      formats.shifted(row),
-      formats.drop(row.shift.drop),
-    )
-    for row in rows
+  columns = [
+    *_words("dataset", "metric"),
+    table.number(formats.value, "value"),
+    table.number(lambda row: _interval(row) or "-", interval),
+    table.number("n"),
+    table.Column(unreviewed, " "),
   ]
-  header = ("dataset", "metric", "base", "value", f"drop [{coverage} interval]")
-  return _table(header, body)
+  return table.Table("", columns, rows)
+
+
+def _subsets(rows: Sequence[entries.Row]) -> table.Table:
+  """A line for each subset, with the metrics side by side."""
+  lines = {}
+  for row in rows:
+    names = {"dataset": row.dataset, "subset": row.subset}
+    line = lines.setdefault((row.dataset, row.subset), names)
+    line[row.metric] = f"{formats.value(row)} {_interval(row)}".rstrip()
+  metrics = [m for m in _OF_SUBSETS if any(row.metric == m for row in rows)]
+  of = lambda metric: lambda line: line.get(metric, "-")
+  columns = [table.number(of(metric), metric) for metric in metrics]
+  columns = [*_words("dataset", "subset"), *columns]
+  return table.Table("", columns, list(lines.values()))
+
+
+def _drops(rows: Sequence[entries.Row], interval: str) -> table.Table:
+  """A line for each accuracy that is compared with that on a base set."""
+  columns = [
+    *_words("dataset", "metric"),
+    table.number(lambda row: formats.value(row.shift.base), "base"),
+    table.number(formats.shifted, "value"),
+    table.number(
+      lambda row: formats.drop(row.shift.drop), f"drop [{interval}]"
+    ),
+  ]
+  return table.Table("", columns, rows)
+
+
+def _words(*keys: str) -> list[table.Column]:
+  return [table.Column(key) for key in keys]
 
 
 def _interval(row: entries.Row) -> str:
   interval = formats.interval(row, ", ")
   return f"[{interval}]" if interval else ""
-
-
-def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-  cells = [header, *body]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  lines = []
-  for row in cells:
-    aligned = [
-      cell.ljust(width) if name in _LEFT else cell.rjust(width)
-      for name, cell, width in zip(header, row, widths, strict=True)
-    ]
-    lines.append("  ".join(aligned).rstrip())
-  rule = [
-    "-" * (width if name else 0)
-    for name, width in zip(header, widths, strict=True)
-  ]
-  lines.insert(1, "  ".join(rule).rstrip())
-  return lines
