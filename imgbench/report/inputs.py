@@ -16,6 +16,7 @@ from imgbench import writers
 from imgbench.report import probabilities
 from imgbench.tables import entries
 from imgbench.tables import formats
+from imgbench.tables import table
 
 _CLASS_NUMBERS = (
   "precision",
@@ -27,6 +28,7 @@ _CLASS_NUMBERS = (
 _CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
 # Only where the probabilities of all classes were kept.
 _CLASS_EXTRAS = ("average_precision", "roc_auc")
+SYNTHETIC = "synthetic data"  # the mark of what a program has drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +151,13 @@ class Run:
   def synthetic(self) -> tuple[str, ...]:
     """Keys of the data sets that a program has drawn."""
     return tuple(map(str, self.environment.get("synthetic") or ()))
+
+  def titled(
+    self, dataset: str, before: str = "", below: tuple[str, ...] = ()
+  ) -> table.RichText:
+    """Returns the name of a data set, marked if a program has drawn it."""
+    badge = SYNTHETIC if dataset in self.synthetic else ""
+    return table.RichText(before + dataset, badge=badge, below=below)
 
 
 def read(workdir: paths.Folder) -> Run:

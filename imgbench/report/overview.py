@@ -3,22 +3,33 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 import re
+from typing import Any
+from typing import NamedTuple
 
 from imgbench import paths
 from imgbench.metrics import specs
-from imgbench.report import html_tables
+from imgbench.report import entry_tables
 from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.tables import entries
 from imgbench.tables import formats
+from imgbench.tables import table
 
 _CONFIG_FLAG = re.compile(r"--?config[= ]'?([^\s']+)")
-_MAX_WARNINGS = 8  # shown at once; the others are folded
 _STATES = {
   "diverged": "The loss became infinite or NaN and the run ended.",
   "failed": "The run ended with an error.",
   "preempted": "The run was stopped and has saved its state.",
 }
+
+
+class Tile(NamedTuple):
+  """The main accuracies of a data set; `others` have a label before them."""
+
+  of: table.RichText
+  value: table.RichText
+  interval: table.RichText
+  others: Sequence[tuple[str, table.RichText]]
 
 
 def command(run: inputs.Run) -> str:
@@ -37,62 +48,46 @@ def config_name(run: inputs.Run) -> str:
 
 
 def title(run: inputs.Run) -> str:
-  rows = main_rows(run)
-  if not rows:
-    return f"{config_name(run)} – imgbench"
-  return f"{config_name(run)}: {formats.value(rows[0])} on {rows[0].dataset}"
+  """E.g. "tiny: 93.12% on digits:test", of the first data set."""
+  for dataset in run.datasets:
+    for row in selection.headline(run.results or (), dataset.key):
+      return f"{config_name(run)}: {formats.value(row)} on {row.dataset}"
+  return f"{config_name(run)} – imgbench"
 
 
-def main_rows(run: inputs.Run) -> list[entries.Row]:
-  """The first accuracy of every data set."""
-  rows = [selection.headline(run.results or (), d.key) for d in run.datasets]
-  return [of_set[0] for of_set in rows if of_set]
-
-
-def header(run: inputs.Run) -> str:
-  parts = [
-    "<header>",
-    '<p class="kicker">imgbench run</p>',
-    f"<h1>{formats.escape(config_name(run))}{_badge(run)}</h1>",
-    _facts(_known_facts(run)),
-    _tiles(run),
-    _unfinished(run),
-    _synthetic(run),
-    _warnings(run),
-    "</header>",
+def header(run: inputs.Run) -> dict[str, Any]:
+  """Returns what the top of the page shows; empty where nothing is known."""
+  badge = inputs.SYNTHETIC if run.synthetic else ""
+  headlines = [
+    selection.headline(run.results, key)
+    for key in selection.leading(run.results or ())
   ]
-  return "\n".join(filter(None, parts))
+  return {
+    "title": title(run),
+    "kicker": "imgbench run",
+    "heading": table.RichText(config_name(run), badge=badge),
+    "facts": _facts(run),
+    "tiles": [_tile(rows, run) for rows in headlines if rows],
+    "unfinished": _unfinished(run),
+    "synthetic": _synthetic(run),
+    "warnings": [_warning(warning) for warning in run.warnings],
+  }
 
 
-def _badge(run: inputs.Run) -> str:
-  badge = ' <span class="badge">synthetic data</span>'
-  return badge if run.synthetic else ""
-
-
-def _known_facts(run: inputs.Run) -> dict[str, str]:
+def _facts(run: inputs.Run) -> dict[str, str]:
   environment = run.environment
+  keys = [dataset.key for dataset in run.datasets]
   facts = {
-    "Data": _data(run),
+    "Data": _section(run.config, "data") or ", ".join(keys),
     "Model": _section(run.config, "model"),
     "Optimizer": _section(run.config, "optim"),
     "Trained for": _trained(run),
     "Training time": _training_time(run),
     "Devices": _devices(environment),
     "Commit": str(environment.get("commit") or ""),
-    "Started": _moment(str(environment.get("started_at") or "")),
+    "Started": formats.moment(str(environment.get("started_at") or "")),
   }
   return {name: value for name, value in facts.items() if value}
-
-
-def _data(run: inputs.Run) -> str:
-  keys = [dataset.key for dataset in run.datasets]
-  return _section(run.config, "data") or ", ".join(keys)
-
-
-def _moment(iso: str) -> str:
-  """ "2025-01-31T10:20:30+00:00" becomes "2025-01-31 10:20 UTC"."""
-  found = re.fullmatch(r"(\S{10})T(\d\d:\d\d):\S*\+00:00", iso)
-  return f"{found[1]} {found[2]} UTC" if found else iso
 
 
 def _section(config: Mapping, name: str) -> str:
@@ -124,52 +119,29 @@ def _devices(environment: Mapping) -> str:
   return f"{count} × {kind}"
 
 
-def _facts(facts: Mapping[str, str]) -> str:
-  if not facts:
-    return ""
-  items = [
-    f"<div><dt>{formats.escape(name)}</dt><dd>{formats.escape(value)}</dd></div>"
-    for name, value in facts.items()
-  ]
-  return f'<dl class="facts">{"".join(items)}</dl>'
-
-
-def _tiles(run: inputs.Run) -> str:
-  tiles = []
-  for key in selection.leading(run.results or ()):
-    rows = selection.headline(run.results, key)
-    if rows:
-      tiles.append(_tile(rows, run))
-  return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
-
-
-def _tile(rows: Sequence[entries.Row], run: inputs.Run) -> str:
-  main, others = rows[0], rows[1:]
-  items = "".join(
-    f'<li title="{formats.escape(row.definition)}">'
-    f"<span>{formats.escape(specs.describe(row.metric).label)}</span>"
-    f"<span><b>{formats.value(row)}</b> {_range(row)}</span>"
-    f"{html_tables.unreviewed(row)}</li>"
-    for row in others
-  )
+def _tile(rows: Sequence[entries.Row], run: inputs.Run) -> Tile:
+  main, *others = rows
+  label = specs.describe(main.metric).label
   interval = formats.interval(main)
   if interval:
     interval = f"{run.coverage} interval {interval}, "
-  return (
-    '<div class="tile">'
-    f'<div class="set">{formats.escape(specs.describe(main.metric).label)} on'
-    f" {html_tables.dataset_title(main.dataset, run.synthetic)}</div>"
-    f'<div class="value" title="{formats.escape(main.definition)}">'
-    f"{formats.value(main)}</div>"
-    f'<div class="range">{interval}n&nbsp;=&nbsp;{main.n:,}</div>'
-    f"{html_tables.unreviewed(main)}"
-    f"{f'<ul>{items}</ul>' if items else ''}</div>"
+  below = entry_tables.unreviewed(main)
+  return Tile(
+    run.titled(main.dataset, f"{label} on "),
+    table.RichText(formats.value(main), help=main.definition),
+    table.RichText(f"{interval}n = {main.n:,}", below=below),
+    [(specs.describe(row.metric).label, _value(row)) for row in others],
   )
 
 
-def _range(row: entries.Row) -> str:
+def _value(row: entries.Row) -> table.RichText:
   interval = formats.interval(row)
-  return f'<span class="muted">({interval})</span>' if interval else ""
+  return table.RichText(
+    formats.value(row),
+    help=row.definition,
+    beside=f"({interval})" if interval else "",
+    below=entry_tables.unreviewed(row),
+  )
 
 
 def _unfinished(run: inputs.Run) -> str:
@@ -181,10 +153,9 @@ def _unfinished(run: inputs.Run) -> str:
     sentences.append(
       f"There is no results.json: this page shows what was logged{until}."
     )
-  if not sentences:
-    return ""
-  sentences.append(str(run.status.get("message") or ""))
-  return _banner("warning", "Not finished.", " ".join(sentences).strip())
+  if sentences:
+    sentences.append(str(run.status.get("message") or ""))
+  return " ".join(sentences).strip()
 
 
 def _synthetic(run: inputs.Run) -> str:
@@ -193,44 +164,18 @@ def _synthetic(run: inputs.Run) -> str:
   # Once, with whatever parameters it was evaluated.
   families = dict.fromkeys(map(entries.family, run.synthetic))
   keys = [f"{name}:{split}" for name, split in families]
-  return _banner(
-    "synthetic",
-    "Synthetic data.",
-    f"The images of {', '.join(keys)} are drawn by a program. The"
-    " numbers say how well the model learns these drawings, and nothing about"
-    " photographs.",
-  )
-
-
-def _banner(kind: str, strong: str, sentence: str) -> str:
   return (
-    f'<div class="banner {kind}"><p><strong>{formats.escape(strong)}</strong>'
-    f" {formats.escape(sentence)}</p></div>"
+    f"The images of {', '.join(keys)} are drawn by a program. The numbers say"
+    " how well the model learns these drawings, and nothing about photographs."
   )
 
 
-def _warnings(run: inputs.Run) -> str:
-  if not run.warnings:
-    return ""
-  items = []
-  for warning in run.warnings:
-    place, subset = warning.get("dataset", ""), warning.get("subset")
-    if subset and subset != "all":
-      place = f"{place}/{subset}"
-    name = warning.get("name", "warning")
-    items.append(
-      f"<li><code>{formats.escape(name)}</code> {formats.escape(place)}:"
-      f" {formats.escape(warning.get('message', ''))}</li>"
-    )
-  count = len(items)
-  shown = f"<ul>{''.join(items[:_MAX_WARNINGS])}</ul>"
-  rest = items[_MAX_WARNINGS:]
-  if rest:
-    shown += (
-      f"<details><summary>{len(rest)} more</summary>"
-      f"<ul>{''.join(rest)}</ul></details>"
-    )
-  return (
-    '<div class="banner warning"><p><strong>'
-    f"{count} warning{'s' if count > 1 else ''}.</strong></p>{shown}</div>"
-  )
+def _warning(warning: Mapping[str, Any]) -> dict[str, str]:
+  place, subset = warning.get("dataset", ""), warning.get("subset")
+  if subset and subset != "all":
+    place = f"{place}/{subset}"
+  return {
+    "name": warning.get("name", "warning"),
+    "place": place,
+    "message": warning["message"],
+  }

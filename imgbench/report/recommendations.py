@@ -5,21 +5,15 @@ multi-label accuracy, dogs, other organisms and objects apart, and accuracy
 under distribution shift. A run shows what it has of them.
 """
 
-from collections.abc import Sequence
-import functools
-
 from imgbench.metrics import specs
-from imgbench.report import html_sets
-from imgbench.report import html_tables
+from imgbench.report import entry_tables
+from imgbench.report import figures_rows
 from imgbench.report import inputs
-from imgbench.report import pictures
 from imgbench.report import selection
-from imgbench.tables import entries
-from imgbench.tables import formats
+from imgbench.tables import page
+from imgbench.tables import pictures
 
 TITLE = "Beyond top-1 accuracy"
-
-_OTHER_LABELS = "When other labels are right too"
 
 _LABEL_SETS = (
   "An image often shows more than its one label says. Top-1 and top-5 accuracy"
@@ -40,24 +34,13 @@ _SHIFT = (
 )
 
 
-def content(run: inputs.Run, gallery: pictures.Gallery) -> str:
+def blocks(run: inputs.Run) -> list[page.Block]:
   """Returns the section, empty if the run has nothing of it."""
   rows = selection.without_training(run)
-  parts = [
-    _label_sets(run, rows),
-    _part("Objects, organisms and dogs", _KINDS, _kinds(run, rows)),
-    _part("On images of another origin", _SHIFT, _shift(run, rows, gallery)),
-  ]
-  return "\n".join(filter(None, parts))
+  return [*_label_sets(run, rows), *_kinds(run, rows), *_shift(run, rows)]
 
 
-def _part(title: str, words: str, inner: str) -> str:
-  if not inner:
-    return ""
-  return f"<h3>{title}</h3>\n<p>{formats.escape(words)}</p>\n{inner}"
-
-
-def _label_sets(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
+def _label_sets(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   whole = [
     row
     for row in rows
@@ -65,27 +48,29 @@ def _label_sets(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
   ]
   reviewed = {r.dataset for r in whole if specs.describe(r.metric).label_set}
   if not reviewed:
-    return ""
+    return []
   # Of other sets those that are compared with a base set stand below.
   shown = [r for r in whole if r.dataset in reviewed or not r.shift]
-  metrics = selection.first_metrics(shown, len(shown))
-  table = html_sets.by_metric(shown, run.synthetic, metrics)
   names = [
     words
     for words, start in (
       ("multi-label accuracy", "multilabel_"),
       ("ReaL accuracy", "real_"),
     )
-    if any(metric.startswith(start) for metric in metrics)
+    if any(row.metric.startswith(start) for row in shown)
   ]
   words = " and ".join(names) + (" asks" if len(names) == 1 else " ask")
-  return _part(_OTHER_LABELS, _LABEL_SETS.format(names=words), table)
+  return [
+    page.Heading("When other labels are right too"),
+    page.Paragraph(_LABEL_SETS.format(names=words)),
+    entry_tables.by_metric(run, shown),
+  ]
 
 
-def _kinds(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
+def _kinds(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   subsets = selection.kinds(rows)
   if not subsets:
-    return ""
+    return []
   subsets = ["all", *subsets]
   leading = selection.leading(rows)
   shown = [
@@ -95,66 +80,59 @@ def _kinds(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
     and row.metric in selection.FOR_SUBSETS
     and row.dataset in leading
   ]
-  return html_sets.by_subset(shown, run.synthetic, subsets, brief=True)
+  return [
+    page.Heading("Objects, organisms and dogs"),
+    page.Paragraph(_KINDS),
+    entry_tables.kinds(run, shown, subsets),
+  ]
 
 
-def _shift(
-  run: inputs.Run, rows: Sequence[entries.Row], gallery: pictures.Gallery
-) -> str:
+def _shift(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   compared = [row for row in rows if row.shift]
   whole = [row for row in compared if row.subset == "all"]
   main = [row for row in whole if row.metric in selection.FOR_SUBSETS]
   if not main:
-    return ""
-  parts = [
-    _base_set(run, main),
-    html_sets.drops(main, run.synthetic, run.coverage),
-    _drops_figure(run, main, gallery),
-  ]
-  rest = [row for row in whole if row.metric not in selection.FOR_SUBSETS]
-  if rest:
-    table = html_sets.drops(rest, run.synthetic, run.coverage)
-    parts.append(html_tables.folded("Drops of other accuracies", table))
-  of_subsets = [row for row in compared if row.subset != "all"]
-  if of_subsets:
-    subsets = list(dict.fromkeys(row.subset for row in of_subsets))
-    table = html_sets.drops_by_subset(of_subsets, run.synthetic, subsets)
-    parts.append(html_tables.folded("Drops by subset of classes", table))
-  parts.append(
-    html_tables.folded("What each drop is", _definitions(whole, run))
-  )
-  return "\n".join(filter(None, parts))
-
-
-def _base_set(run: inputs.Run, rows: Sequence[entries.Row]) -> str:
-  names = dict.fromkeys(run.base_of(row.dataset) for row in rows)
-  names = [formats.escape(name) for name in names if name]
-  if not names:
-    return ""
-  words = f"The base set is {names[0]}"
-  if len(names) > 1:
-    words += f", and where other parameters were used {', '.join(names[1:])}"
-  return f"<p>{words}.</p>"
-
-
-def _drops_figure(
-  run: inputs.Run, rows: Sequence[entries.Row], gallery: pictures.Gallery
-) -> str:
-  from imgbench.report import figures_rows
-
-  drawn = [row for row in rows if row.shift.drop.value is not None]
-  if not drawn:
-    return ""
-  return gallery.figure(
-    "drops",
-    functools.partial(figures_rows.drops, rows=drawn, coverage=run.coverage),
+    return []
+  figure = pictures.draw(
+    run.workdir / "drops.png",
+    figures_rows.drops,
+    [row for row in main if row.shift.drop.value is not None],
+    coverage=run.coverage,
     alt="Drop of accuracy from the base set to each shifted set",
     caption="What is lost on each set, with its interval. At 0 nothing is lost;"
     " on the left of it the model does better than on the base set.",
   )
+  found = [
+    page.Heading("On images of another origin"),
+    page.Paragraph(_SHIFT),
+    *_base_set(run, main),
+    entry_tables.drops(run, main),
+    *figure,
+  ]
+  rest = [row for row in whole if row.metric not in selection.FOR_SUBSETS]
+  if rest:
+    others = entry_tables.drops(run, rest)
+    found.append(page.Folded("Drops of other accuracies", others))
+  of_subsets = [row for row in compared if row.subset != "all"]
+  if of_subsets:
+    of_subsets = entry_tables.drops_by_subset(run, of_subsets)
+    found.append(page.Folded("Drops by subset of classes", of_subsets))
+  definitions = page.Values(_definitions(run, whole))
+  return [*found, page.Folded("What each drop is", definitions)]
 
 
-def _definitions(rows: Sequence[entries.Row], run: inputs.Run) -> str:
+def _base_set(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
+  names = dict.fromkeys(run.base_of(row.dataset) for row in rows)
+  first, *others = [name for name in names if name] or [""]
+  if not first:
+    return []
+  words = f"The base set is {first}"
+  if others:
+    words += f", and where other parameters were used {', '.join(others)}"
+  return [page.Paragraph(f"{words}.")]
+
+
+def _definitions(run: inputs.Run, rows: entry_tables.Rows) -> dict[str, str]:
   """In full words, and how the intervals are made."""
   found = {}
   for row in rows:
@@ -163,4 +141,4 @@ def _definitions(rows: Sequence[entries.Row], run: inputs.Run) -> str:
     if drop.ci_method:
       words += f"; {run.coverage} interval: {drop.ci_method.replace('_', ' ')}"
     found[f"{row.dataset}/{drop.metric}"] = words
-  return html_tables.sentences(found)
+  return found

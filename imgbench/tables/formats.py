@@ -1,7 +1,6 @@
 """Formats of numbers and names. Rates become percent here only."""
 
 import functools
-import html
 import re
 
 from imgbench.metrics import measurement
@@ -141,9 +140,9 @@ def decimal(value: float | None, digits: int = 3) -> str:
   return DASH if value is None else f"{value:.{digits}f}"
 
 
-def coverage(share: float, digits: int = 6) -> str:
+def coverage(share: float) -> str:
   """Returns what intervals cover: "95%" for 0.95, "93.75%" for 0.9375."""
-  return f"{100 * share:.{digits}g}%"
+  return f"{100 * share:.6g}%"
 
 
 def metric_title(metric: str) -> str:
@@ -180,12 +179,6 @@ def short(name: str, limit: int = 28) -> str:
   """A name on one line of at most `limit` characters."""
   name = " ".join(name.split())
   return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"
-
-
-def escape(value) -> str:
-  """HTML text, also for attributes; control characters become spaces."""
-  clean = "".join(c if c.isprintable() else " " for c in str(value))
-  return html.escape(clean, quote=True)
 
 
 def si(value: float, unit: str = "") -> str:

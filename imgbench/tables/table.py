@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import csv
 import dataclasses
 import io
+import itertools
 from typing import Any
 
 _LATEX = {
@@ -23,8 +24,35 @@ _MARKDOWN = {c: f"\\{c}" for c in "\\|*<`"}
 Cell = Callable[[Any], str]  # a row's name -> text of its cell
 
 
-def show(value: Any) -> str:
+@dataclasses.dataclass(frozen=True)
+class RichText:
+  """Text with what HTML shows around it; other formats have the text alone.
+
+  Attributes:
+    text: shown first.
+    help: shown when the pointer rests on it.
+    badge: a mark behind it.
+    beside: of less weight, on the same line.
+    below: smaller lines.
+  """
+
+  text: str
+  help: str = ""
+  badge: str = ""
+  beside: str = ""
+  below: tuple["Text", ...] = ()
+
+  def __str__(self) -> str:
+    return self.text
+
+
+Text = str | RichText
+
+
+def show(value: Any) -> Text:
   """Returns the text of a value; "" for None."""
+  if isinstance(value, RichText):
+    return value
   return "" if value is None else str(value)
 
 
@@ -38,16 +66,16 @@ class Column:
       heading in CSV.
     title: heading everywhere else; the key where it is empty.
     numeric: aligned on the right.
-    format: value -> text. HTML escapes it unless it is `markupsafe.Markup`.
+    format: value -> text, which HTML escapes.
   """
 
   key: Hashable | Callable[[Any], Any]
-  title: str = ""
+  title: Text = ""
   numeric: bool = False
-  format: Callable[[Any], str] = show
+  format: Callable[[Any], Text] = show
 
   @property
-  def heading(self) -> str:
+  def heading(self) -> Text:
     return self.title or str(self.key)
 
   def value(self, row: Any) -> Any:
@@ -58,12 +86,14 @@ class Column:
       return row[self.key]
     return getattr(row, self.key)
 
-  def cell(self, row: Any) -> str:
+  def cell(self, row: Any) -> Text:
     """Returns the text of the value in a row."""
     return self.format(self.value(row))
 
 
-def number(key, title: str = "", format: Callable[[Any], str] = show) -> Column:
+def number(
+  key, title: Text = "", format: Callable[[Any], Text] = show
+) -> Column:
   """Returns a numeric column."""
   return Column(key, title, numeric=True, format=format)
 
@@ -76,24 +106,36 @@ class Table:
     caption: one sentence without a full stop; "" where none is shown.
     columns: in order.
     rows: mappings, sequences or objects that hold the columns' values.
+    group: row -> heading, which HTML shows above the rows that follow each
+      other and share it; other formats have none.
   """
 
   caption: str
   columns: Sequence[Column]
   rows: Sequence[Any]
+  group: Callable[[Any], Text] = lambda row: ""
 
   @property
   def header(self) -> list[str]:
-    return [column.heading for column in self.columns]
+    return [str(column.heading) for column in self.columns]
 
   @property
   def cells(self) -> list[list[str]]:
     """Text of the rows, without the header."""
-    return [[column.cell(row) for column in self.columns] for row in self.rows]
+    return [[str(c.cell(row)) for c in self.columns] for row in self.rows]
+
+  @property
+  def groups(self) -> list[tuple[Text, list[Any]]]:
+    """Headings and the rows below each."""
+    return [
+      (h, list(rows)) for h, rows in itertools.groupby(self.rows, self.group)
+    ]
 
   def without_empty(self) -> "Table":
     """Returns the table without columns that are empty in every row."""
-    kept = [c for c in self.columns if any(map(c.cell, self.rows))]
+    kept = [
+      c for c in self.columns if any(str(c.cell(row)) for row in self.rows)
+    ]
     return dataclasses.replace(self, columns=kept)
 
   def lines(self, rule: str = "", least: int = 0) -> list[str]:
@@ -158,12 +200,12 @@ class Table:
       ]
     )
 
-  def html(self, kind: str = "") -> str:
-    """Returns a table of HTML of this class, in a box that scrolls."""
+  def html(self) -> str:
+    """Returns a table of HTML in a box that scrolls."""
     # Jinja2 is loaded where a page is made, not by a table in a terminal.
-    from imgbench.tables import pages
+    from imgbench.tables import page
 
-    return pages.macros("table.html.j2").table(self, kind)
+    return page.macros("tables/templates/table.html.j2").table(self)
 
   def csv(self) -> str:
     """Returns keys and unformatted values as CSV; None is an empty cell."""

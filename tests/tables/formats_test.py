@@ -38,10 +38,6 @@ def test_short_names_stay_on_one_line():
   assert formats.short("abcdefgh", 5) == "abcd…"
 
 
-def test_escape():
-  assert formats.escape("<a>&\"'\x00\n") == "&lt;a&gt;&amp;&quot;&#x27;  "
-
-
 @pytest.mark.parametrize(
   "bounds, words",
   [
@@ -97,7 +93,6 @@ def test_counts_and_coverages():
   assert formats.counted(None, 10000) == "10,000"
   assert formats.coverage(0.95) == "95%" and formats.coverage(0.9) == "90%"
   assert formats.coverage(0.9375) == "93.75%"
-  assert formats.coverage(0.96875, digits=4) == "96.88%"
   assert formats.decimal(0.65432) == "0.654"
   assert formats.decimal(None) == formats.DASH
 

@@ -8,14 +8,11 @@ and report.md (tables for a README) into the folder. Reads files only.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
-from importlib import resources
 import pathlib
-import string
+from typing import Any
 
 from absl import flags
 
-import imgbench
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
@@ -26,16 +23,12 @@ from imgbench.bench.pages import figures
 from imgbench.bench.pages import roofline
 from imgbench.bench.pages import row_tables as tables
 from imgbench.bench.pages import selection as select
-from imgbench.report import html_tables
-from imgbench.report import pictures
 from imgbench.tables import formats
+from imgbench.tables import page
+from imgbench.tables import pictures
+from imgbench.tables import table
 
 PAGE, MARKDOWN = "report.html", "report.md"
-# Names of columns are longer than what stands in them.
-_CSS = """.bench thead .num { white-space: normal; }
-.bench .num { padding-left: 8px; }
-.bench td:first-child { white-space: nowrap; }
-"""
 _SHARES = (
   "Of peak: analytic FLOPs, not those that the compiler makes of them, over the"
   " named peak."
@@ -52,18 +45,22 @@ def write(path: pathlib.Path) -> pathlib.Path:
     InputError: the folder holds no rows, or broken ones.
   """
   folder = rows.read_folder(path)
-  gallery = pictures.Gallery(folder.path, image_lookup=None)
-  template = _template("page.html")
-  page = string.Template(template).substitute(
-    title=formats.escape(f"{_title(folder)} – imgbench"),
-    css=_template("page.css") + _CSS,
-    body="\n".join(_body(folder, gallery)),
-    coverage=coverage(folder.rows),
-    version=formats.escape(imgbench.__version__),
-  )
+  text = page.render("tables/templates/base.html.j2", **contents(folder))
   writers.write_atomically(folder.path / MARKDOWN, markdown(folder))
-  writers.write_atomically(folder.path / PAGE, page)
+  writers.write_atomically(folder.path / PAGE, text)
   return folder.path / PAGE
+
+
+def contents(folder: rows.Folder) -> dict[str, Any]:
+  """Returns what the page shows; draws its figures into the folder."""
+  return {
+    "title": f"{_title(folder)} – imgbench",
+    "kicker": "imgbench accelerator benchmark",
+    "heading": _title(folder),
+    "facts": _facts(folder),
+    "sections": _sections(folder),
+    "coverage": coverage(folder.rows),
+  }
 
 
 def markdown(folder: rows.Folder) -> str:
@@ -72,7 +69,7 @@ def markdown(folder: rows.Folder) -> str:
   ratios = select.ratios_at_largest_batch(select.peer_ratios(found))
   facts = [f"{name}: {value}" for name, value in _facts(folder).items()]
   parts = [f"# {_title(folder)}", "; ".join(facts) + "."]
-  for title, table in (
+  for title, shown in (
     ("Models", tables.summary(found)),
     ("Ceilings", tables.ceilings(found)),
     ("Quantities", tables.quantities(found)),
@@ -82,8 +79,8 @@ def markdown(folder: rows.Folder) -> str:
     ("Time to accuracy", tables.time_to_accuracy(found)),
     ("Points that failed or did not fit", tables.failures(found)),
   ):
-    if table.rows:
-      parts += [f"## {title}", table.markdown(padded=False).rstrip()]
+    if shown.rows:
+      parts += [f"## {title}", shown.markdown(padded=False).rstrip()]
   parts.append(_how(found))
   return "\n\n".join(parts) + "\n"
 
@@ -95,10 +92,6 @@ def coverage(found: Sequence[rows.Row]) -> str:
     return "95%"
   least = f"{formats.significant(100 * min(levels))}%"
   return least if len(levels) == 1 else f"at least {least}"
-
-
-def _template(name: str) -> str:
-  return resources.files("imgbench.report").joinpath(name).read_text()
 
 
 def _title(folder: rows.Folder) -> str:
@@ -130,7 +123,7 @@ def _facts(folder: rows.Folder) -> dict[str, str]:
     "jaxlib": versions.get("jaxlib"),
     "PyTorch": versions.get("torch"),
     "Commit": environment.get("commit"),
-    "Started": _moment(environment.get("started_at")),
+    "Started": formats.moment(environment.get("started_at") or ""),
     "Rows": f"{len(ok)} of {len(folder.rows)} measured",
     "Processes for each": processes,
   }
@@ -146,13 +139,6 @@ def _driver(environment: Mapping) -> str:
   return "" if driver == environment.get("platform") else driver
 
 
-def _moment(iso: str | None) -> str:
-  """ "2025-01-31T10:20:30+00:00" becomes "2025-01-31 10:20 UTC"."""
-  if not iso or not iso.endswith("+00:00"):
-    return iso or ""
-  return f"{iso[:10]} {iso[11:16]} UTC"
-
-
 def _how(found: Sequence[rows.Row]) -> str:
   if all(r.key.task in rows.QUANTITIES for r in found):
     return "Each row is of rounds in one process: median, least and largest."
@@ -164,88 +150,68 @@ def _how(found: Sequence[rows.Row]) -> str:
   )
 
 
-def _body(folder: rows.Folder, gallery: pictures.Gallery) -> list[str]:
-  found = folder.rows
-  sections = [
-    ("models", "Models", _models(found)),
-    ("throughput", "Throughput by batch", _throughput(found, gallery)),
-    ("roofline", "Roofline", _roofline(found, gallery)),
-    ("ceilings", "Ceilings", _table(tables.ceilings(found))),
-    ("quantities", "Quantities", _table(tables.quantities(found))),
-    ("peers", "Ours over peers", _peers(found, gallery)),
-    ("scaling", "Scaling", _scaling(found, gallery)),
-    ("input", "Fed from the host", _input(found)),
-    ("compiling", "Compile times", _compiling(found, gallery)),
-    ("accuracy", "Time to accuracy", _table(tables.time_to_accuracy(found))),
-    (
-      "failures",
-      "Points that failed or did not fit",
-      _table(tables.failures(found)),
-    ),
-    ("rows", "All rows", _rows(found)),
-    ("setup", "Config and environment", _setup(folder)),
-  ]
-  sections = [section for section in sections if section[2]]
-  links = [f'<a href="#{name}">{title}</a>' for name, title, _ in sections]
+def _sections(folder: rows.Folder) -> list[page.Section]:
+  """The sections in their order, also empty ones."""
+  found, environment = folder.rows, folder.environment
+  command = environment.get("command") or ""
+  setup = page.provenance(command, folder.config, environment)
+  times, failed = tables.time_to_accuracy(found), tables.failures(found)
   return [
-    _header(folder),
-    f"<nav>{' '.join(links)}</nav>",
-    *(
-      f'<section id="{name}">\n<h2>{title}</h2>\n{content}\n</section>'
-      for name, title, content in sections
-    ),
+    page.Section(anchor, title, blocks)
+    for anchor, title, blocks in (
+      ("models", "Models", _models(found)),
+      ("throughput", "Throughput by batch", _throughput(folder)),
+      ("roofline", "Roofline", _roofline(folder)),
+      ("ceilings", "Ceilings", _filled(tables.ceilings(found))),
+      ("quantities", "Quantities", _filled(tables.quantities(found))),
+      ("peers", "Ours over peers", _peers(folder)),
+      ("scaling", "Scaling", _scaling(folder)),
+      ("input", "Fed from the host", _input(found)),
+      ("compiling", "Compile times", _compiling(folder)),
+      ("accuracy", "Time to accuracy", _filled(times)),
+      ("failures", "Points that failed or did not fit", _filled(failed)),
+      ("rows", "All rows", _rows(found)),
+      ("setup", "Config and environment", setup),
+    )
   ]
 
 
-def _header(folder: rows.Folder) -> str:
-  items = [
-    f"<div><dt>{formats.escape(name)}</dt><dd>{formats.escape(value)}</dd></div>"
-    for name, value in _facts(folder).items()
-  ]
-  return (
-    '<header>\n<p class="kicker">imgbench accelerator benchmark</p>\n'
-    f"<h1>{formats.escape(_title(folder))}</h1>\n"
-    f'<dl class="facts">{"".join(items)}</dl>\n</header>'
+def _filled(found: table.Table, *notes: str) -> list[page.Block]:
+  """A table with what is noted below it; empty without rows."""
+  if not found.rows:
+    return []
+  return [found, *(page.Paragraph(note, muted=True) for note in notes)]
+
+
+def _models(found: Sequence[rows.Row]) -> list[page.Block]:
+  return _filled(
+    tables.summary(found),
+    f"The fastest batch of each task with data on the device. {_SHARES} Times a"
+    " peer: images per second of ours over the peer's at the largest batch that"
+    " both ran.",
   )
 
 
-def _models(found: Sequence[rows.Row]) -> str:
-  table = tables.summary(found)
-  if not table.rows:
-    return ""
-  return (
-    f"{_table(table)}<p class='muted'>The fastest batch of each task with data"
-    f" on the device. {_SHARES} Times a peer: images per second of ours over"
-    " the peer's at the largest batch that both ran.</p>"
-  )
-
-
-def _throughput(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
-  shown = figures.by_batch(found)
-  if not shown:
-    return ""
-  return gallery.figure(
-    "throughput",
-    functools.partial(figures.throughput, found=shown),
+def _throughput(folder: rows.Folder) -> list[page.Block]:
+  shown = figures.by_batch(folder.rows)
+  count = max((row.key.devices for row in shown), default=0)
+  devices = "One device" if count == 1 else f"{count} devices"
+  return pictures.draw(
+    folder.path / "throughput.png",
+    figures.throughput,
+    shown,
     alt="Images per second by batch, a panel for each model",
-    caption=f"{_devices(shown)}, data on the device. Bars are intervals over"
-    " processes, where they are larger than the points. A line that is flat to"
-    " the right has filled the device.",
+    caption=f"{devices}, data on the device. Bars are intervals over processes,"
+    " where they are larger than the points. A line that is flat to the right"
+    " has filled the device.",
   )
 
 
-def _devices(shown: Sequence[rows.Row]) -> str:
-  count = shown[0].key.devices
-  return "One device" if count == 1 else f"{count} devices"
-
-
-def _roofline(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
-  shown = roofline.shown(found)
-  if not shown:
-    return ""
-  return gallery.figure(
-    "roofline",
-    functools.partial(roofline.roofline, found=shown),
+def _roofline(folder: rows.Folder) -> list[page.Block]:
+  return pictures.draw(
+    folder.path / "roofline.png",
+    roofline.roofline,
+    roofline.shown(folder.rows),
     alt="FLOP/s against FLOPs per byte, under the device's ceilings",
     caption="The fastest batch of each model. Filled: training, hollow:"
     " inference. Up: analytic FLOPs per second. To the right: FLOPs per byte"
@@ -255,100 +221,68 @@ def _roofline(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
   )
 
 
-def _peers(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
-  ratios = select.peer_ratios(found)
+def _peers(folder: rows.Folder) -> list[page.Block]:
+  ratios = select.peer_ratios(folder.rows)
   if not ratios:
-    return ""
-  figure = gallery.figure(
-    "peers",
-    functools.partial(
-      figures.peers, ratios=select.ratios_at_largest_batch(ratios)
-    ),
+    return []
+  figure = pictures.draw(
+    folder.path / "peers.png",
+    figures.peers,
+    select.ratios_at_largest_batch(ratios),
     alt="Speed of ours over that of peers at each point",
     caption="The largest batch that both ran. Measured in the same run with"
     " the same batch, image size, dtype and precisions. Ratios are of geometric"
     " means over processes; each interval covers 95% by itself.",
   )
-  table = html_tables.folded("As a table", _table(tables.peers(ratios)))
-  return f"{figure}\n{table}"
+  return [*figure, page.Folded("As a table", tables.peers(ratios))]
 
 
-def _scaling(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
-  groups = select.scaling(found)
+def _scaling(folder: rows.Folder) -> list[page.Block]:
+  groups = select.scaling(folder.rows)
   if not groups:
-    return ""
-  figure = gallery.figure(
-    "scaling",
-    functools.partial(figures.scaling, groups=groups),
+    return []
+  figure = pictures.draw(
+    folder.path / "scaling.png",
+    figures.scaling,
+    groups,
     alt="Images per second and device by number of devices",
     caption="100% is what would be twice as fast on twice as many devices.",
   )
-  return f"{figure}\n{_table(tables.scaling(groups))}"
+  return [*figure, tables.scaling(groups)]
 
 
-def _input(found: Sequence[rows.Row]) -> str:
-  table = tables.inputs(found)
-  if not table.rows:
-    return ""
-  return (
-    f"{_table(table)}<p class='muted'>Share: of the speed with data on the"
-    " device. Well below 1 the input bounds the step, not the device.</p>"
+def _input(found: Sequence[rows.Row]) -> list[page.Block]:
+  return _filled(
+    tables.inputs(found),
+    "Share: of the speed with data on the device. Well below 1 the input bounds"
+    " the step, not the device.",
   )
 
 
-def _compiling(found: Sequence[rows.Row], gallery: pictures.Gallery) -> str:
-  compiled = select.compiled(found)
+def _compiling(folder: rows.Folder) -> list[page.Block]:
+  compiled = select.compiled(folder.rows)
   shown = select.ours_in_first_precision(compiled)
   if not shown:
-    return ""
-  figure = gallery.figure(
-    "compiling",
-    functools.partial(figures.compiling, found=shown),
+    return []
+  figure = pictures.draw(
+    folder.path / "compiling.png",
+    figures.compiling,
+    shown,
     alt="Compile times, cold and from the persistent cache",
     caption="Lowering and compiling one step at the largest batch of each"
     " model and in the first of its precisions, with an empty cache and with"
     " what was compiled before. The table has all precisions, and peers.",
   )
-  table = html_tables.folded("As a table", _table(tables.compiling(compiled)))
-  return f"{figure}\n{table}"
+  return [*figure, page.Folded("As a table", tables.compiling(compiled))]
 
 
-def _rows(found: Sequence[rows.Row]) -> str:
-  table = tables.all_rows(found)
-  if not table.rows:
-    return ""
-  note = f'<p class="muted">{_how(found)} {_SHARES}</p>'
-  title = f"All {len(table.rows)} rows with images per second"
-  return note + html_tables.folded(title, _table(table))
-
-
-def _table(shown) -> str:
-  """A `table.Table` as HTML, all text escaped; "" without rows."""
-  if not shown.rows:
-    return ""
-  kinds = [' class="num"' * column.numeric for column in shown.columns]
-  cells = lambda tag, line: "".join(
-    f"<{tag}{kind}>{formats.escape(cell)}</{tag}>"
-    for cell, kind in zip(line, kinds, strict=True)
-  )
-  body = [f"<tr>{cells('td', line)}</tr>" for line in shown.cells]
-  head = f"<tr>{cells('th', shown.header)}</tr>"
-  return html_tables.table(head, body, "bench")
-
-
-def _setup(folder: rows.Folder) -> str:
-  parts = []
-  command = folder.environment.get("command")
-  if command:
-    parts.append(f"<p><code>{formats.escape(command)}</code></p>")
-  for title, values in (
-    ("Config", folder.config),
-    ("Environment", folder.environment),
-  ):
-    if values:
-      shown = html_tables.key_values(values)
-      parts.append(html_tables.folded(title, shown))
-  return "\n".join(parts)
+def _rows(found: Sequence[rows.Row]) -> list[page.Block]:
+  every = tables.all_rows(found)
+  if not every.rows:
+    return []
+  title = f"All {len(every.rows)} rows with images per second"
+  note = page.Paragraph(f"{_how(found)} {_SHARES}", muted=True)
+  return [note, page.Folded(title, every)]
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

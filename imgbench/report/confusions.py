@@ -1,0 +1,210 @@
+"""The section on mistakes: which classes are confused, and surest mistakes."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import io
+
+import numpy as np
+from PIL import Image
+
+from imgbench import paths
+from imgbench import writers
+from imgbench.report import figures
+from imgbench.report import figures_rows
+from imgbench.report import inputs
+from imgbench.report import selection
+from imgbench.tables import formats
+from imgbench.tables import page
+from imgbench.tables import pictures
+from imgbench.tables import table
+
+ImageLookup = Callable[[str, np.ndarray], np.ndarray]
+MAX_MATRIX = 40  # classes up to which a confusion matrix can be read
+MAX_PAIRS = 25
+MAX_WORST = 15
+MAX_CLASSES = 60  # rows in the table of classes
+MAX_MISTAKES = 18
+# Says in a PNG of mistakes which ones it shows.
+_DIGEST = "imgbench-mistakes"
+_CAPTION = (
+  "Wrong top-1 predictions of highest confidence. A mistake is counted against"
+  " the original label: where an image shows several things, the prediction may"
+  " name another of them."
+)
+
+
+def blocks(
+  folder: paths.Folder,
+  dataset: inputs.DatasetFiles,
+  lookup: ImageLookup | None,
+) -> list[page.Block]:
+  """Returns what is known of a data set's mistakes; draws into the folder."""
+  of_set = f"_{writers.file_key(dataset.key)}.png"
+  found = []
+  if dataset.confusion is not None:
+    found += _confusion(folder / f"confusion{of_set}", dataset)
+  if any(row.recall is not None for row in dataset.classes):
+    found += _classes(folder / f"worst_classes{of_set}", dataset)
+  if dataset.predictions is not None:
+    found += _surest(folder / f"mistakes{of_set}", dataset, lookup)
+  return found
+
+
+def _confusion(
+  path: paths.Folder, dataset: inputs.DatasetFiles
+) -> list[page.Block]:
+  pairs = selection.confused_pairs(dataset.confusion, MAX_PAIRS)
+  num_classes = len(dataset.confusion)
+  if num_classes <= MAX_MATRIX:
+    title, draw, given = "Confusion matrix", figures.confusion_matrix, {}
+    caption = (
+      "Images by true class (rows, the original label) and top-1 prediction"
+      " (columns)."
+    )
+  elif pairs:
+    title, draw = "Most confused classes", figures_rows.confused_pairs
+    given = {"limit": MAX_PAIRS}
+    caption = (
+      f"The {len(pairs)} most frequent confusions among {num_classes:,}"
+      " classes; the whole matrix is in confusion.npz."
+    )
+  else:
+    return []
+  alt = f"{title} of {dataset.key}"
+  figure = pictures.draw(path, draw, dataset, alt=alt, caption=caption, **given)
+  found = [page.Heading(title), *figure]
+  if pairs:
+    totals = dataset.confusion.sum(axis=1)
+    count = lambda pair: formats.counted(pair[2], totals[pair[0]])
+    columns = [
+      table.Column(0, "True class", format=dataset.name),
+      table.Column(1, "Predicted", format=dataset.name),
+      table.number(count, "Images of the true class"),
+    ]
+    as_table = table.Table("", columns, pairs)
+    found.append(page.Folded("Most frequent confusions", as_table))
+  return found
+
+
+def _classes(
+  path: paths.Folder, dataset: inputs.DatasetFiles
+) -> list[page.Block]:
+  worst = selection.worst_classes(dataset.classes, MAX_CLASSES)
+  total = len(dataset.classes)
+  title = f"All {total:,} classes"
+  if total > len(worst):
+    title = f"The {len(worst)} worst of {total:,} classes (all: per_class.csv)"
+  figure = pictures.draw(
+    path,
+    figures_rows.worst_classes,
+    dataset,
+    limit=MAX_WORST,
+    alt=f"Classes of {dataset.key} with the lowest recall",
+    caption="Recall with its interval, the lowest first; on the right the"
+    " class that it is most often taken for, and how many times.",
+  )
+  as_table = page.Folded(title, class_table(dataset, worst))
+  return [page.Heading("Worst classes"), *figure, as_table]
+
+
+def class_table(
+  dataset: inputs.DatasetFiles, rows: Sequence[inputs.ClassRow]
+) -> table.Table:
+  """Recall, precision and F1 by class, and areas under curves if known."""
+
+  def interval(row):
+    if row.recall_ci_low is None:
+      return formats.DASH
+    bounds = row.recall_ci_low, row.recall_ci_high
+    return " – ".join(formats.percent(bound, 1) for bound in bounds)
+
+  def taken_for(row):
+    taken = selection.taken_for(dataset.confusion, row.class_index)
+    return f"{dataset.name(taken[0])} ({taken[1]:,})" if taken else formats.DASH
+
+  count = lambda row: formats.counted(row.correct, row.n)
+  columns = [
+    table.Column("class_name", "Class"),
+    table.number(count, "Correct of n"),
+    table.number("recall", "Recall", formats.share),
+    table.number(interval, "Its interval"),
+    table.number("precision", "Precision", formats.share),
+    table.number("f1", "F1", formats.share),
+  ]
+  if any(row.average_precision is not None for row in rows):
+    for key, title, curve in (
+      ("average_precision", "Average precision", "precision-recall"),
+      ("roc_auc", "ROC AUC", "ROC"),
+    ):
+      heading = table.RichText(title, help=f"area under the {curve} curve")
+      columns.append(table.number(key, heading, formats.decimal))
+  columns.append(table.Column(taken_for, "Most often taken for"))
+  return table.Table("", columns, rows)
+
+
+def _surest(
+  path: paths.Folder,
+  dataset: inputs.DatasetFiles,
+  lookup: ImageLookup | None,
+) -> list[page.Block]:
+  chosen = selection.mistakes(dataset.predictions, MAX_MISTAKES)
+  if not chosen:
+    return []
+  columns = [
+    table.Column("image_id", "Image"),
+    table.Column("predicted", "Predicted", format=dataset.name),
+    table.number("confidence", "Confidence", formats.share),
+    table.Column("label", "Original label", format=dataset.name),
+  ]
+  as_table = table.Table("", columns, chosen)
+  return [
+    page.Heading("Most confident mistakes"),
+    *_pictures(path, dataset, chosen, lookup),
+    page.Folded("The same as a table", as_table),
+  ]
+
+
+def _pictures(
+  path: paths.Folder,
+  dataset: inputs.DatasetFiles,
+  chosen: Sequence[selection.Mistake],
+  lookup: ImageLookup | None,
+) -> list[page.Block]:
+  alt = f"Pictures of the most confident mistakes on {dataset.key}"
+  digest = selection.digest(chosen)
+  if lookup is None:
+    kept = _kept(path, digest)
+    if kept is not None:
+      return [pictures.Figure(kept, None, alt, _CAPTION)]
+    words = f"{_CAPTION} The pictures were not at hand."
+    return [page.Paragraph(words, muted=True)]
+  indices = np.array([mistake.index for mistake in chosen])
+  images = lookup(dataset.key, indices)
+  if images.dtype != np.uint8 or images.shape[:1] != indices.shape:
+    raise ValueError(
+      f"image_lookup: expected uint8 [{len(indices)}, H, W, C], got"
+      f" {images.dtype} {list(images.shape)}"
+    )
+  return pictures.draw(
+    path,
+    figures.mistakes,
+    dataset,
+    chosen=chosen,
+    pictures=images,
+    alt=alt,
+    caption=_CAPTION,
+    options={"metadata": {_DIGEST: digest}, "photographs": True},
+  )
+
+
+def _kept(path: paths.Folder, digest: str) -> bytes | None:
+  """A PNG of an earlier report, if it shows just these mistakes."""
+  if not path.is_file():
+    return None
+  png = path.read_bytes()
+  try:
+    with Image.open(io.BytesIO(png)) as picture:
+      same = picture.info.get(_DIGEST) == digest
+  except OSError:  # Not a PNG: there is no picture to keep.
+    return None
+  return png if same else None

@@ -1,0 +1,144 @@
+"""HTML pages from Jinja2 templates, and the parts that pages are made of.
+
+A page is data: sections of blocks. What draws it stands in the templates,
+which are named by their path in the package.
+"""
+
+import base64
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Any
+from typing import Protocol
+
+import jinja2
+import markupsafe
+
+import imgbench
+from imgbench.tables import formats
+from imgbench.tables import table
+
+_BLOCKS = "tables/templates/blocks.html.j2"
+
+
+def render(name: str, **context: Any) -> str:
+  """Returns a template with its variables filled in; all text is escaped.
+
+  Args:
+    name: path of the template in the package.
+    **context: its variables; one that it lacks is an error.
+  """
+  return _environment().get_template(name).render(context)
+
+
+def macros(name: str) -> Any:
+  """Returns the macros of a template as functions that return markup."""
+  return _environment().get_template(name).module
+
+
+class Block(Protocol):
+  """A part of a page; `table.Table` is one."""
+
+  def html(self) -> markupsafe.Markup: ...
+
+
+class Drawn:
+  """Drawn by the macro with the name of the class."""
+
+  def html(self) -> markupsafe.Markup:
+    return getattr(macros(_BLOCKS), type(self).__name__.lower())(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading(Drawn):
+  """A heading below that of the section."""
+
+  text: str | table.RichText
+
+
+@dataclasses.dataclass(frozen=True)
+class Paragraph(Drawn):
+  """Sentences; `muted` ones are notes, `code` is a command."""
+
+  text: str
+  muted: bool = False
+  code: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Values(Drawn):
+  """Names and what they stand for, as two columns."""
+
+  values: Mapping[str, str]
+  code: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded(Drawn):
+  """A block that is shown when its title is clicked."""
+
+  title: str
+  block: Block
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """A part of the page that its navigation leads to."""
+
+  anchor: str
+  title: str | table.RichText
+  blocks: Sequence[Block]
+
+
+def provenance(
+  command: str, config: Mapping[str, Any], environment: Mapping[str, Any]
+) -> list[Block]:
+  """Returns how a result was made: a command, and what holds for it, folded."""
+  found = [Paragraph(command, code=True)] if command else []
+  for title, tree in (("Config", config), ("Environment", environment)):
+    if tree:
+      found.append(Folded(title, Values(_flat(tree), code=True)))
+  return found
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+  """Values as text; keys are dotted where values hold others."""
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping) and value:
+      flat |= _flat(value, f"{prefix}{name}.")
+    else:
+      text = value if isinstance(value, str) else json.dumps(value)
+      flat[f"{prefix}{name}"] = text
+  return flat
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("imgbench", ""),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    finalize=_printable,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+  )
+  environment.globals |= {"formats": formats, "version": imgbench.__version__}
+  environment.filters["sha256"] = _sha256
+  return environment
+
+
+def _printable(value: Any) -> Any:
+  """Control characters of a text become spaces; markup stays as it is."""
+  if isinstance(value, markupsafe.Markup):
+    return value
+  return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def _sha256(text: str) -> str:
+  """The digest by which a content security policy allows an inline style."""
+  return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,126 @@
+"""The top of a run's page: what it says, and how it is drawn."""
+
+import json
+
+from imgbench.report import inputs
+from imgbench.report import overview
+from imgbench.tables import page
+from imgbench.tables import table
+from tests.report import samples
+
+WARNING = {"name": "few", "dataset": "toy:test", "message": "a<b"}
+HEADER = """\
+<header>
+<p class="kicker">imgbench run</p>
+<h1>toy</h1>
+<div class="tiles">
+<div class="tile">
+<div class="set">top-1 accuracy on toy:test <span class="badge">synthetic data</span></div>
+<div class="value" title="share">50.00%</div>
+<div class="range">n = 9<span class="below note" title="why">all</span></div>
+<ul>
+<li title="of 5"><span>top-5 accuracy</span> <span><b>90.00%</b> <span class="muted">(89 – 91)</span></span></li>
+</ul>
+</div>
+</div>
+<div class="banner warning"><p><strong>Not finished.</strong> It &lt;ended&gt;.</p></div>
+<div class="banner synthetic"><p><strong>Synthetic data.</strong> Drawn.</p></div>
+<div class="banner warning">
+<p><strong>1 warning.</strong></p>
+<ul>
+<li><code>few</code> toy:test: a&lt;b</li>
+</ul>
+</div>
+</header>
+"""  # noqa: E501  (lines of HTML)
+
+
+def drawn(**changes) -> str:
+  context = {
+    "title": "toy",
+    "kicker": "imgbench run",
+    "heading": "toy",
+    "facts": {},
+    "tiles": [],
+    "unfinished": "",
+    "synthetic": "",
+    "warnings": [],
+    "sections": [],
+    "coverage": "95%",
+  }
+  html = page.render("report/templates/run.html.j2", **context | changes)
+  header = html[html.index("<header>") : html.index("<nav>")]
+  return "".join(f"{line}\n" for line in header.splitlines() if line)
+
+
+def test_golden():
+  tile = overview.Tile(
+    table.RichText("top-1 accuracy on toy:test", badge=inputs.SYNTHETIC),
+    table.RichText("50.00%", help="share"),
+    table.RichText("n = 9", below=(table.RichText("all", help="why"),)),
+    [
+      (
+        "top-5 accuracy",
+        table.RichText("90.00%", help="of 5", beside="(89 – 91)"),
+      )
+    ],
+  )
+  header = drawn(
+    tiles=[tile],
+    unfinished="It <ended>.",
+    synthetic="Drawn.",
+    warnings=[{"name": "few", "place": "toy:test", "message": "a<b"}],
+  )
+  assert header == HEADER
+
+
+def test_many_warnings_are_folded():
+  warning = {"name": "few", "place": "toy:test", "message": "m"}
+  header = drawn(warnings=[warning] * 10)
+  assert "10 warnings." in header and "<summary>2 more</summary>" in header
+  shown, folded = header.split("<details>")
+  assert (shown.count("<li>"), folded.count("<li>")) == (8, 2)
+
+
+def test_what_the_top_says(tmp_path):
+  sample = samples.Sample("toy:test", ("ant", "bee"), 40, 0.5, 1)
+  command = ["imgbench", "--config=configs/toy.py:fast"]
+  workdir = samples.write(tmp_path, [sample], command, synthetic=["toy:test"])
+  (workdir / "warnings.json").write_text(
+    json.dumps([WARNING, {**WARNING, "subset": "dog"}])
+  )
+  (workdir / "status.json").write_text(
+    json.dumps({"state": "preempted", "step": 9, "message": "at 9"})
+  )
+  run = inputs.read(workdir)
+  header = overview.header(run)
+  (row, top5) = run.results[:2]
+  correct = round(40 * row.value)
+  assert header["title"] == f"toy:fast: {100 * row.value:.2f}% on toy:test"
+  assert header["heading"] == table.RichText("toy:fast", badge=inputs.SYNTHETIC)
+  assert header["facts"] == {
+    "Data": "toy",
+    "Model": "fast_convnet",
+    "Optimizer": "muon",
+    "Trained for": "1,000 steps, 10 epochs",
+    "Training time": "1 min 54 s",
+    "Devices": "1 × cpu (Example CPU 2.0 GHz)",
+    "Commit": "3f9c1d2ab4e7",
+    "Started": "2025-01-31 10:20 UTC",
+  }
+  (tile,) = header["tiles"]
+  low, high = samples.wilson(correct, 40)
+  assert str(tile.of) == "top-1 accuracy on toy:test"
+  assert str(tile.value) == f"{100 * correct / 40:.2f}%"
+  assert str(tile.interval) == (
+    f"95% interval {100 * low:.2f} – {100 * high:.2f}, n = 40"
+  )
+  ((label, value),) = tile.others
+  assert label == "top-5 accuracy"
+  assert str(value) == f"{100 * top5.value:.2f}%"
+  assert header["unfinished"] == (
+    "The run was stopped and has saved its state. at 9"
+  )
+  assert header["synthetic"].startswith("The images of toy:test are drawn by")
+  places = [warning["place"] for warning in header["warnings"]]
+  assert places == ["toy:test", "toy:test/dog"]
