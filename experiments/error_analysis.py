@@ -17,9 +17,8 @@ one's own model repeats. Reads files only.
 Source: arXiv 2205.04596.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from collections.abc import Sequence
-import dataclasses
 import functools
 import pathlib
 import re
@@ -29,50 +28,105 @@ from absl import flags
 from imgbench import commands
 from imgbench import errors
 from imgbench.papers import comparison
-from imgbench.papers import main_table
 from imgbench.papers import program
 from imgbench.papers import records
-from imgbench.papers.mistakes import counted as tables
-from imgbench.papers.mistakes import grids as mistakes_grids
+from imgbench.papers import study as study_lib
+from imgbench.papers.mistakes import counted
+from imgbench.papers.mistakes import grids
 from imgbench.papers.mistakes import reviewed as mistakes
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import own
+from imgbench.tables import frame
 from imgbench.tables import table
 
 _NAME = re.compile(r"[\w.-]+")  # of files, too
 
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-  """All that is read.
-
-  Attributes:
-    reviewed: mistakes by model.
-    confusions: pairs of classes that ViT-3B confused; None: not given.
-    images: of the mistakes.
-    predictions: of one's own models.
-    files: that were read.
-  """
-
-  reviewed: tuple[mistakes.Reviewed, ...]
-  confusions: tuple[mistakes.Pair, ...] | None
-  images: tables.Images
-  predictions: tuple[records.Predictions, ...]
-  files: tuple[pathlib.Path, ...]
-
-  @property
-  def categories(self) -> tuple[str, ...]:
-    """Rows of the tables: the known ones and what the files add."""
-    return *mistakes.CATEGORIES, *mistakes.new_categories(self.reviewed)
+REQUIRED = ()
 
 
-def read(values: flags.FlagValues) -> Inputs:
-  """Reads what the flags name.
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines what is to be read, and the common flags."""
+  program.define_flags(
+    flag_values,
+    (program.OUT, program.PUBLISHED, program.PREDICTIONS),
+    several={
+      "mistakes": "MODEL=FILE.json: mistakes of a model beside those of the"
+      " clone, or without one; repeatable.",
+    },
+    repo=f"Clone of {mistakes.URL}.",
+    confusions="File of confused pairs of classes, instead of the clone's"
+    f" {mistakes.CONFUSIONS}.json.",
+    dataset="The images of ImageNet's validation set with their original"
+    f" labels: data/datasets/{datasets.VALIDATION}.json of ImageNetV2's"
+    f" repository, or {datasets.VALIDATION_20K}.json. Adds numbers by subset"
+    " and pairs of label and prediction.",
+  )
+  flags.DEFINE_integer(
+    "top",
+    15,
+    "How many pairs of classes tables and figures show.",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+
+
+def reproduce(values: flags.FlagValues, output: program.Output) -> None:
+  """Prints the tables and adds the files to the output."""
+  paths, confusions = find(values)
+  reviewed = [mistakes.read(model, path) for model, path in paths.items()]
+  path = pathlib.Path(values.dataset) if values.dataset else None
+  dataset = datasets.read(path) if path else None
+  images = counted.Images(dataset)
+  for model in reviewed:
+    images.check(model)
+  mine = read_own(values.predictions, dataset, paths)
+  pairs = []
+  if confusions:
+    either_way = mistakes.read_confusions(confusions)
+    pairs.append(grids.Pairs(mistakes.CONFUSIONS, grids.EITHER_WAY, either_way))
+  figures = comparison.read(output, values.published)
+  files = [*paths.values(), confusions, path, *(p.path for p in mine)]
+  new = mistakes.new_categories(reviewed)
+  notes = [f"{x!r} is a category of its own: no known spelling" for x in new]
+  if dataset is not None:
+    by_name, models = {dataset.name: dataset}, {p.model for p in mine}
+    notes += clone.notes_of_own(mine, by_name, models)
+    pairs += [
+      grids.Pairs(m.model, grids.BY_LABEL, images.pairs(m.mistakes))
+      for m in reviewed
+    ]
+  output.read(filter(None, files), notes)
+  categories = (*mistakes.CATEGORIES, *new)
+  shares, tables = count(reviewed, mine, images, categories)
+  overlaps = counted.overlaps(reviewed)
+  if overlaps:
+    tables.append(grids.overlap_grid(overlaps))
+  tables += [p.grid(values.top) for p in pairs]
+  rows = frame.from_measurements(*shares)
+  study_lib.show(output, tables, tables)
+  study_lib.write_rows(output, rows)
+  output.csv("overlap.csv", counted.Overlap._fields, overlaps)
+  pair_rows = [row for p in pairs for row in p.rows()]
+  output.csv("pairs.csv", grids.PAIR_COLUMNS, pair_rows)
+  if output.wanted:
+    from imgbench.papers.mistakes import figures as mistakes_figures
+
+    output.figure("categories", mistakes_figures.kinds(reviewed, categories))
+    for p in pairs:
+      output.figure(f"pairs_{p.source}", p.draw(values.top))
+  if figures:
+    compared = comparison.compare(figures, comparison.ours(rows))
+    comparison.write(output, compared)
+
+
+def find(
+  values: flags.FlagValues,
+) -> tuple[dict[str, pathlib.Path], pathlib.Path | None]:
+  """Returns the files of mistakes by model, and that of confusions.
 
   Raises:
-    InputError: nothing to read, a model twice, files that are refused,
-      --predictions without --dataset.
+    InputError: nothing to read, a model twice, --predictions without --dataset.
   """
   paths, confusions = {}, None
   if values.repo:
@@ -96,26 +150,15 @@ def read(values: flags.FlagValues) -> Inputs:
       "--predictions: expected --dataset=FILE.json with it, the order of the"
       " images"
     )
-  reviewed = tuple(mistakes.read(m, path) for m, path in paths.items())
-  dataset = (
-    datasets.read(pathlib.Path(values.dataset)) if values.dataset else None
-  )
-  images = tables.Images(dataset)
-  for model in reviewed:
-    images.check(model)
-  predictions = _read_own(values.predictions, dataset, paths)
-  files = [*paths.values(), confusions, dataset and dataset.path]
-  return Inputs(
-    reviewed=reviewed,
-    confusions=confusions and mistakes.read_confusions(confusions),
-    images=images,
-    predictions=predictions,
-    files=tuple(path for path in files if path is not None)
-    + tuple(p.path for p in predictions),
-  )
+  return paths, confusions
 
 
-def _read_own(texts, dataset, reviewed: Iterable[str]):
+def read_own(
+  texts: Sequence[str],
+  dataset: records.Dataset | None,
+  reviewed: Collection[str],
+) -> list[records.Predictions]:
+  """Returns the predictions of one's own models, each with another name."""
   found = {}
   for text in texts:
     spec = own.parse(text)
@@ -125,148 +168,42 @@ def _read_own(texts, dataset, reviewed: Iterable[str]):
         " yours another name"
       )
     found[spec.model] = own.read(spec, {dataset.name: dataset})
-  return tuple(found.values())
+  return list(found.values())
 
 
-def all_pairs(inputs: Inputs) -> list[mistakes_grids.Pairs]:
-  """Returns the published pairs, and with a data set those by label."""
-  found = []
-  if inputs.confusions is not None:
-    found.append(
-      mistakes_grids.Pairs(
-        mistakes.CONFUSIONS, mistakes_grids.EITHER_WAY, inputs.confusions
-      )
-    )
-  if inputs.images.dataset is not None:
-    for model in inputs.reviewed:
-      pairs = inputs.images.pairs(model.mistakes)
-      found.append(
-        mistakes_grids.Pairs(model.model, mistakes_grids.BY_LABEL, pairs)
-      )
-  return found
-
-
-REQUIRED = ()
-
-
-def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines what is to be read, and the common flags."""
-  flags.DEFINE_string(
-    "repo", None, f"Clone of {mistakes.URL}.", flag_values=flag_values
-  )
-  flags.DEFINE_multi_string(
-    "mistakes",
-    [],
-    "MODEL=FILE.json: mistakes of a model beside those of the clone, or without"
-    " one; repeatable.",
-    flag_values=flag_values,
-  )
-  flags.DEFINE_string(
-    "confusions",
-    None,
-    "File of confused pairs of classes, instead of the clone's"
-    f" {mistakes.CONFUSIONS}.json.",
-    flag_values=flag_values,
-  )
-  flags.DEFINE_string(
-    "dataset",
-    None,
-    "The images of ImageNet's validation set with their original labels:"
-    f" data/datasets/{datasets.VALIDATION}.json of ImageNetV2's repository, or"
-    f" {datasets.VALIDATION_20K}.json. Adds numbers by subset and pairs of"
-    " label and prediction.",
-    flag_values=flag_values,
-  )
-  flags.DEFINE_integer(
-    "top",
-    15,
-    "How many pairs of classes tables and figures show.",
-    lower_bound=1,
-    flag_values=flag_values,
-  )
-  program.define_common_flags(
-    flag_values, (program.OUT, program.PUBLISHED, program.PREDICTIONS)
-  )
-
-
-def reproduce(values: flags.FlagValues, output: program.Output) -> None:
-  """Prints the tables and adds the files to the output."""
-  inputs = read(values)
-  figures = comparison.read(output, values.published)
-  output.inputs(inputs.files)
-  for category in mistakes.new_categories(inputs.reviewed):
-    output.note(f"{category!r} is a category of its own: no known spelling")
-  if inputs.images.dataset is not None:
-    by_name = {inputs.images.dataset.name: inputs.images.dataset}
-    mine = {p.model for p in inputs.predictions}
-    for note in clone.notes_of_own(inputs.predictions, by_name, mine):
-      output.note(note)
-  rows, made = count(inputs)
-  overlaps = tables.overlaps(inputs.reviewed)
-  if overlaps:
-    made.append(mistakes_grids.overlap_grid(overlaps))
-  pairs = all_pairs(inputs)
-  made += [p.grid(values.top) for p in pairs]
-  print("\n".join(map(table.Table.text, made)))
-  main_table.write(output, rows)
-  main_table.write_grids(output, made)
-  output.csv("overlap.csv", tables.Overlap._fields, overlaps)
-  pair_rows = [row for p in pairs for row in p.rows()]
-  output.csv("pairs.csv", mistakes_grids.PAIR_COLUMNS, pair_rows)
-  if output.wanted:
-    draw(output, inputs, pairs, values.top)
-  if figures:
-    compared = comparison.compare(figures, comparison.ours(rows))
-    comparison.write(output, compared)
-
-
-def count(inputs: Inputs) -> tuple[list[records.Row], list[table.Table]]:
-  """Returns the rows of table.csv, and tables of them for people."""
-  categories, images = inputs.categories, inputs.images
-  rows, made = [], []
-  for model in inputs.reviewed:
-    by_subset = images.by_subset(model.mistakes)
-    found = tables.shares(model.model, by_subset, categories)
-    rows += found
+def count(
+  reviewed: Sequence[mistakes.Reviewed],
+  mine: Sequence[records.Predictions],
+  images: counted.Images,
+  categories: Sequence[str],
+) -> tuple[list[frame.Measurements], list[table.Table]]:
+  """Returns the shares of mistakes, and tables of them for people."""
+  by_subset = {m.model: images.by_subset(m.mistakes) for m in reviewed}
+  shares, tables = [], []
+  for model in reviewed:
+    found = counted.shares(model.model, by_subset[model.model], categories)
+    shares.append(found)
     caption = (
       f"{model.model}: {len(model.mistakes)} mistakes by category and severity,"
       " in brackets the percentage of all"
     )
-    made.append(mistakes_grids.kind_grid(caption, found, categories))
-    if len(by_subset) > 1:
-      made.append(mistakes_grids.subset_grid(model.model, found, categories))
-  for mine in inputs.predictions:
-    for model in inputs.reviewed:
-      by_subset = images.by_subset(model.mistakes)
-      again = images.by_subset(images.repeated(model.mistakes, mine))
-      found = tables.repeated_shares(
-        mine.model, model.model, by_subset, again, categories
+    tables.append(grids.kind_grid(caption, found, categories))
+    if images.dataset is not None:
+      tables.append(grids.subset_grid(model.model, found, categories))
+  for own_model in mine:
+    for model in reviewed:
+      again = images.by_subset(images.repeated(model.mistakes, own_model))
+      names = (own_model.model, model.model)
+      found = counted.repeated_shares(
+        *names, by_subset[model.model], again, categories
       )
-      rows += found
+      shares.append(found)
       caption = (
-        f"Mistakes of {model.model} that {mine.model} repeats, in brackets the"
-        " percentage of the mistakes of this kind"
+        f"Mistakes of {model.model} that {own_model.model} repeats, in brackets"
+        " the percentage of the mistakes of this kind"
       )
-      made.append(
-        mistakes_grids.kind_grid(caption, found, categories, model.model)
-      )
-  return rows, made
-
-
-def draw(
-  output: program.Output,
-  inputs: Inputs,
-  pairs: Sequence[mistakes_grids.Pairs],
-  top: int,
-) -> None:
-  """Adds all figures."""
-  from imgbench.papers.mistakes import figures as mistakes_figures
-
-  output.figure(
-    "categories", mistakes_figures.kinds(inputs.reviewed, inputs.categories)
-  )
-  for p in pairs:
-    output.figure(f"pairs_{p.source}", p.draw(top))
+      tables.append(grids.kind_grid(caption, found, categories, model.model))
+  return shares, tables
 
 
 main = functools.partial(program.run, reproduce)

@@ -12,46 +12,33 @@ them with --predictions=MODEL@DATASET=FILE; it moves neither lines nor ranks.
 Source: arXiv 1902.10811.
 """
 
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Sequence
 import functools
 
 from absl import flags
+import pandas as pd
 
 from imgbench import commands
-from imgbench.metrics import summary
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
-from imgbench.papers import fits
-from imgbench.papers import main_table
 from imgbench.papers import program
-from imgbench.papers import ranks
-from imgbench.papers import records
 from imgbench.papers import scatters
-from imgbench.papers import shifts
+from imgbench.papers import study as study_lib
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from imgbench.tables import formats
 from imgbench.tables import table
 
-TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
-METRICS = (TOP1, TOP5)
+TOP1, TOP5 = METRICS = ("top1_accuracy", "top5_accuracy")
 BASES = (datasets.VALIDATION, datasets.VALIDATION_20K)
-
-
 REQUIRED = ("repo",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --repo and the common flags."""
-  flags.DEFINE_string(
-    "repo",
-    None,
-    "Clone of modestyachts/ImageNetV2, or a folder laid out like it.",
-    flag_values=flag_values,
+  program.define_flags(
+    flag_values,
+    repo="Clone of modestyachts/ImageNetV2, or a folder laid out like it.",
   )
-  program.define_common_flags(flag_values)
 
 
 def reproduce(values: flags.FlagValues, output: program.Output) -> None:
@@ -60,166 +47,83 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     values.repo, own=values.predictions, allow_reversed=values.allow_reversed
   )
   figures = comparison.read(output, values.published)
-  output.inputs(collection.files)
-  for note in collection.notes:
-    output.note(note)
-  rows = main_table.ordered(
-    evaluate.evaluate_all(collection.datasets, collection.predictions),
-    datasets.KNOWN,
+  output.read(collection.files, collection.notes)
+  measured = evaluate.evaluate_all(collection.datasets, collection.predictions)
+  found = study_lib.Study(
+    study_lib.ordered(datasets.KNOWN, *measured),
+    study_lib.independent(collection.datasets, BASES),
+    study_lib.same(METRICS),
+    collection.own,
   )
-  found = Numbers(rows, collection)
-  on_sets = ranks.by_set(rows, METRICS, found.own)
-  comparable = comparison.comparable_ranks(output, figures, on_sets)
-  ours = comparison.ours(rows, ranks=comparable)
+  ranks = comparison.comparable_ranks(output, figures, found.ranked)
+  ours = comparison.ours(found.rows) | ranks
   compared = comparison.compare(figures, ours)
   report(output, found, compared)
   if figures:
     comparison.write(output, compared)
 
 
-class Numbers:
-  """All that is computed from the rows of the table.
-
-  Attributes:
-    rows: of the table.
-    lookup: the same, to be asked.
-    own: models of one's own.
-    pairs: (base, data set).
-    main_pairs: those of the first base, which have tables and figures.
-    drops: from base to data set.
-    ranks: on base and data set.
-    lines: of data set on base.
-  """
-
-  def __init__(self, rows: list[records.Row], collection: clone.Collection):
-    same = tuple(zip(METRICS, METRICS, strict=True))
-    self.rows = rows
-    self.lookup = main_table.Lookup(rows)
-    self.own = collection.own
-    self.pairs = shifts.pairs(collection.datasets, BASES)
-    self.main_pairs = [p for p in self.pairs if p[0] == self.pairs[0][0]]
-    self.drops = shifts.compute(rows, self.pairs, METRICS)
-    self.ranks = ranks.changes(rows, self.pairs, same, self.own)
-    self.lines = fits.lines(rows, self.pairs, same, self.own)
-
-
 def report(
-  output: program.Output,
-  found: Numbers,
-  compared: Sequence[comparison.Compared],
+  output: program.Output, found: study_lib.Study, compared: pd.DataFrame
 ) -> None:
   """Prints the main tables and adds all files but the comparison."""
-  main_tables = [
-    pair_grid(found, pair, TOP1, compared) for pair in found.main_pairs
-  ] or [sets_grid(found, TOP1)]
-  lines = fits.grid(
-    [
-      line
-      for line in found.lines
-      if line.subset == summary.ALL
-      and (line.base, line.dataset) in found.main_pairs
-    ],
+  # Those of the first base have tables and figures.
+  pairs = [pair for pair in found.pairs if pair[0] == found.pairs[0][0]]
+  of_metric = lambda metric: [
+    pair_grid(found, pair, metric, compared) for pair in pairs
+  ]
+  lines = study_lib.lines_grid(
+    [line for line in found.lines if (line.base, line.dataset) in pairs],
     datasets.SHORT_TITLES,
-    "Lines that accuracies follow, with 95% bootstrap intervals; intercepts in"
-    " percentage points, on the probit scale in normal quantiles",
   )
-  for grid in (*main_tables, lines):
-    print(grid.text())
-  others = [pair_grid(found, pair, TOP5, compared) for pair in found.main_pairs]
-  others += [lines]
-  others += [subsets_grid(found, pair, TOP1) for pair in found.main_pairs]
-  main_table.write(output, found.rows)
-  main_table.write_grids(output, [*main_tables, *others])
-  output.csv("drops.csv", shifts.COLUMNS, found.drops)
-  output.csv("ranks.csv", ranks.COLUMNS, found.ranks)
-  fits.write(output, found.lines)
-  for base, dataset in found.main_pairs:
+  printed = [*(of_metric(TOP1) or [sets_grid(found.rows, TOP1)]), lines]
+  by_subset = [
+    study_lib.subsets_grid(found, pair, TOP1, datasets.TITLES) for pair in pairs
+  ]
+  study_lib.show(
+    output, printed, [*printed[:-1], *of_metric(TOP5), lines, *by_subset]
+  )
+  study_lib.write_rows(output, found.rows)
+  found.write(output, "drops", "ranks", "fits")
+  for base, dataset in pairs:
     name = f"{TOP1}-{dataset}-on-{base}"
-    args = (found.rows, found.lines, (base, TOP1), (dataset, TOP1), found.own)
-    output.figure(name, scatters.both_scales(*args))
-    output.figure(f"{name}-subsets", scatters.by_subset(*args))
+    axes = ((base, TOP1), (dataset, TOP1))
+    output.figure(name, scatters.both_scales(found, *axes))
+    output.figure(f"{name}-subsets", scatters.by_subset(found, *axes))
 
 
 def pair_grid(
-  found: Numbers,
+  found: study_lib.Study,
   pair: tuple[str, str],
   metric: str,
-  compared: Sequence[comparison.Compared],
+  compared: pd.DataFrame,
 ) -> table.Table:
-  """Accuracy on two sets, the drop and both ranks, the best model first."""
-  base, dataset = pair
-  drop = _column(found.drops, pair, metric)
-  place = _column(found.ranks, pair, metric)
-  columns = [("rank", place(lambda row: str(row.rank_base)))]
-  for name in pair:
-    printed, difference = comparison.columns(compared, name, metric)
-    columns += [
-      (datasets.SHORT_TITLES[name], found.lookup.column(name, metric)),
-      ("published", printed),
-      ("diff.", difference),
-    ]
-  columns += [
-    ("drop", drop(lambda d: formats.with_bounds(d.drop, d.ci_low, d.ci_high))),
-    ("new rank", place(lambda row: str(row.rank_dataset))),
-    ("change", place(lambda r: f"{r.change:+d}" if r.change else "0")),
+  """Returns accuracy on two sets, the drop and both ranks, the best first."""
+  of_pair = found.rows[
+    found.rows.dataset.isin(pair) & (found.rows.metric == metric)
   ]
-  models = [
-    model
-    for model in found.lookup.best_first(base, metric)
-    if any(found.lookup.get(model, name, metric) for name in pair)
-  ]
-  return table.by_name(
+  return study_lib.pair_grid(
+    found,
+    pair,
+    metric,
+    compared,
     f"{formats.metric_title(metric)} in percent with 95% intervals,"
-    f" {datasets.TITLES[base]} and {datasets.TITLES[dataset]}",
-    models,
-    columns,
+    f" {' and '.join(datasets.TITLES[name] for name in pair)}",
+    datasets.SHORT_TITLES,
+    study_lib.best_first(of_pair, (pair[0], metric)),
   )
 
 
-def _column(
-  rows: Iterable, pair: tuple[str, str], metric: str
-) -> Callable[[Callable], table.Cell]:
-  """Returns what makes a column of a function of a model's drop or ranks."""
-  wanted = (*pair, metric, summary.ALL)
-  of_model = {
-    row.model: row
-    for row in rows
-    if (row.base, row.dataset, row.metric, row.subset) == wanted
-  }
-  return lambda text: (
-    lambda model: text(of_model[model]) if model in of_model else ""
-  )
-
-
-def sets_grid(found: Numbers, metric: str) -> table.Table:
-  """Accuracy on each set, where there is none to compare with another."""
-  names = list(dict.fromkeys(row.dataset for row in found.rows))
+def sets_grid(rows: pd.DataFrame, metric: str) -> table.Table:
+  """Returns accuracy on each set, where there is none to compare with."""
+  names = rows.dataset.unique().tolist()
   return table.by_name(
     f"{formats.metric_title(metric)} in percent with 95% intervals",
-    found.lookup.best_first(names[0], metric),
+    study_lib.best_first(rows, (names[0], metric)),
     {
-      datasets.SHORT_TITLES[name]: found.lookup.column(name, metric)
-      for name in names
+      datasets.SHORT_TITLES[n]: study_lib.column(rows, (n, metric))
+      for n in names
     },
-  )
-
-
-def subsets_grid(
-  found: Numbers, pair: tuple[str, str], metric: str
-) -> table.Table:
-  """Accuracy on two sets for each subset of classes."""
-  subsets = dict.fromkeys(row.subset for row in found.rows)
-  both = lambda subset: (
-    lambda model: " / ".join(
-      formats.percent(found.lookup.value(model, name, metric, subset))
-      for name in pair
-    )
-  )
-  return table.by_name(
-    f"{formats.metric_title(metric)} in percent by subset of classes,"
-    f" {datasets.TITLES[pair[0]]} / {datasets.TITLES[pair[1]]}",
-    found.lookup.best_first(pair[0], metric),
-    {subset.replace("_", " "): both(subset) for subset in subsets},
   )
 
 

@@ -25,6 +25,7 @@ import functools
 import pathlib
 
 from absl import flags
+import pandas as pd
 
 from imgbench import commands
 from imgbench import errors
@@ -42,41 +43,25 @@ from imgbench.papers.readers import people
 from imgbench.papers.readers import reviews as reviews_lib
 
 _PICKLES = (".pickle", ".pkl")
-
-
 REQUIRED = ()
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines what is read, what is compared, and the common flags."""
-  text = lambda name, help: flags.DEFINE_string(
-    name, None, help, flag_values=flag_values
+  program.define_flags(
+    flag_values,
+    several={
+      "pair": "A,B: compare these two classifiers, on every subset; repeatable."
+      " Without it all pairs are compared on all images.",
+      "images": "Folder with images, for pictures of what all models or all"
+      " people get wrong; repeatable.",
+    },
+    repo=f"Clone of {clone.URL}, or a folder laid out like it.",
+    annotations="Reviewed labels: human_accuracy_v3.0.0.json, or"
+    " human_accuracy.pickle, which has people's labels too.",
+    multilabels="Instead of --annotations: JSON object {file name: [class"
+    " ids]} of the labels that count as right.",
   )
-  several = lambda name, help: flags.DEFINE_multi_string(
-    name, [], help, flag_values=flag_values
-  )
-  text("repo", f"Clone of {clone.URL}, or a folder laid out like it.")
-  text(
-    "annotations",
-    "Reviewed labels: human_accuracy_v3.0.0.json, or human_accuracy.pickle,"
-    " which has people's labels too.",
-  )
-  text(
-    "multilabels",
-    "Instead of --annotations: JSON object {file name: [class ids]} of the"
-    " labels that count as right.",
-  )
-  several(
-    "pair",
-    "A,B: compare these two classifiers, on every subset; repeatable. Without"
-    " it all pairs are compared on all images.",
-  )
-  several(
-    "images",
-    "Folder with images, for pictures of what all models or all people get"
-    " wrong; repeatable.",
-  )
-  program.define_common_flags(flag_values)
 
 
 def reproduce(values: flags.FlagValues, output: program.Output) -> None:
@@ -104,17 +89,18 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   for part in parts:
     for note in part.notes():
       output.note(note)
-    ours = comparison.ours(part.section.rows, lines=part.plain_lines())
+    ours = comparison.ours(part.section.rows, part.plain_lines())
     of_part = comparison.compare(_figures_of(part.of_people, figures), ours)
     multilabel_output.report(output, part, of_part)
-    compared += of_part
+    compared.append(of_part)
   for of_people in {False, True} - {part.of_people for part in parts}:
-    compared += comparison.compare(_figures_of(of_people, figures), {})
+    left = _figures_of(of_people, figures)
+    compared.append(comparison.compare(left, {}))
   _pairs(output, parts, values.pair)
   _statistics(output, reviews, collection, study)
   multilabel_output.mistakes(output, parts, values.images)
   if figures:
-    comparison.write(output, compared)
+    comparison.write(output, pd.concat(compared, ignore_index=True))
 
 
 def read_labels(

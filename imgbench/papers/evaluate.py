@@ -1,4 +1,4 @@
-"""Predictions of a data set to rows of a table, by the compiled kernels."""
+"""Measures predictions of a data set by the compiled kernels."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from imgbench.metrics import measurement
 from imgbench.metrics import outcomes as outcomes_lib
 from imgbench.metrics import summary
 from imgbench.papers import records
+from imgbench.tables import frame
 
 
 class Evaluator:
@@ -67,8 +68,8 @@ class Evaluator:
   def __call__(self, predictions: records.Predictions) -> records.Result:
     """Returns the result of one classifier.
 
-    Its rows are, for "all" and each subset, the top-k accuracies, then those
-    of the label sets (`summary.set_accuracies`). Top-k of predictions that name
+    It has, for "all" and each subset, the top-k accuracies, then those of the
+    label sets (`summary.set_accuracies`). Top-k of predictions that name
     fewer than k classes is undefined, and says so.
 
     Raises:
@@ -102,18 +103,18 @@ class Evaluator:
       model=predictions.model,
       dataset=predictions.dataset,
       outcomes=outcomes,
-      rows=tuple(
-        records.Row(predictions.model, predictions.dataset, subset, metric, m)
+      measurements={
+        (predictions.model, predictions.dataset, subset, metric): m
         for subset, found in self._measurements(counts).items()
         for metric, m in found.items()
-      ),
+      },
     )
 
-  def rows_of(
+  def measurements_of(
     self, predictions: records.Predictions
-  ) -> tuple[records.Row, ...]:
-    """Returns the rows alone, so that the outcomes can be freed."""
-    return self(predictions).rows
+  ) -> frame.Measurements:
+    """Returns the measurements alone, so that the outcomes can be freed."""
+    return self(predictions).measurements
 
   def _measurements(
     self, counts: counts_lib.Counts
@@ -151,26 +152,25 @@ def evaluate_all(
   datasets: Mapping[str, records.Dataset],
   predictions: Mapping[str, Sequence[records.Predictions]],
   label_sets: Mapping[str, records.LabelSets] | None = None,
-  alpha: float = 0.05,
-) -> list[records.Row]:
-  """Returns the rows of many classifiers on several data sets, in threads.
+  ks: Sequence[int] = (1, outcomes_lib.TOP),
+) -> list[frame.Measurements]:
+  """Returns results of many classifiers on several data sets, in threads.
 
   Args:
     datasets: by name.
     predictions: by name of the data set.
     label_sets: by name of the data set, for those that have any.
-    alpha: intervals cover 1 - alpha.
+    ks: the k of top-k accuracy.
 
   Raises:
     InputError: see `Evaluator`.
   """
-  rows = []
+  found = []
   with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
     for name, dataset in datasets.items():
-      evaluator = Evaluator(dataset, (label_sets or {}).get(name), alpha)
-      for result in pool.map(evaluator.rows_of, predictions[name]):
-        rows += result
-  return rows
+      evaluator = Evaluator(dataset, (label_sets or {}).get(name), ks=ks)
+      found += pool.map(evaluator.measurements_of, predictions[name])
+  return found
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "ks"))

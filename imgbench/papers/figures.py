@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+from typing import NamedTuple
 
 from matplotlib import figure as mpl_figure
 from matplotlib import patheffects
 import numpy as np
 
-from imgbench.metrics import measurement
 from imgbench.papers import fits
 from imgbench.papers import name_places
 from imgbench.tables import themes
@@ -31,21 +31,29 @@ _PROBIT_TICKS = (
 )
 
 
+class Place(NamedTuple):
+  """A fraction, None where it is undefined, with its interval or without."""
+
+  value: float | None
+  ci_low: float | None
+  ci_high: float | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Point:
   """A classifier in a panel.
 
   Attributes:
     name: written beside it if `named`.
-    x: fraction, with an interval or without.
-    y: fraction, with an interval or without.
+    x: on the x axis.
+    y: on the y axis.
     group: of the legend.
     named: whether to write the name.
   """
 
   name: str
-  x: measurement.Measurement
-  y: measurement.Measurement
+  x: Place
+  y: Place
   group: str
   named: bool = False
 
@@ -251,13 +259,13 @@ def _in_points(axes, x, y):
   return places, size
 
 
-def _bounds(m: measurement.Measurement) -> tuple[float, float]:
+def _bounds(m: Place) -> tuple[float, float]:
   if m.ci_low is None or m.ci_high is None:
     return m.value, m.value
   return m.ci_low, m.ci_high
 
 
-def _limits(values: Sequence[measurement.Measurement], scale: str):
+def _limits(values: Sequence[Place], scale: str):
   ends = _place([_bounds(m) for m in values], scale)
   low, high = ends.min(), ends.max()
   margin = _MARGIN * (high - low) + (0.02 if scale == fits.PROBIT else 0.5)

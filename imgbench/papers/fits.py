@@ -4,14 +4,16 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from imgbench import errors
 from imgbench.papers import program
-from imgbench.papers import records
 from imgbench.tables import formats
+from imgbench.tables import frame
 from imgbench.tables import table
 
 PLAIN, PROBIT = "plain", "probit"
@@ -226,7 +228,7 @@ class Line:
 
 
 def lines(
-  rows: Sequence[records.Row],
+  rows: pd.DataFrame,
   pairs: Sequence[tuple[str, str]],
   metrics: Sequence[tuple[str, str]],
   leave_out: frozenset[str] = frozenset(),
@@ -242,50 +244,53 @@ def lines(
     leave_out: models that no fit holds: one's own, which must not move the
       line that they are compared with.
   """
-  values: dict[tuple[str, str, str], dict[str, float]] = {}
-  for row in rows:
-    if row.value.value is not None and row.model not in leave_out:
-      key = row.dataset, row.subset, row.metric
-      values.setdefault(key, {})[row.model] = row.value.value
-  subsets = dict.fromkeys(row.subset for row in rows)
+  kept = rows[~rows.model.isin(list(leave_out))]
+  wide = kept.pivot(index="model", columns=list(frame.AXIS), values="value")
   found = []
-  for base, dataset in pairs:
-    for subset in subsets:
-      for base_metric, metric in metrics:
-        x = values.get((base, subset, base_metric), {})
-        y = values.get((dataset, subset, metric), {})
-        what = (base, base_metric, dataset, metric, subset)
-        found += _lines_of(what, x, y)
+  for pair, subset, both in itertools.product(
+    pairs, rows.subset.unique(), metrics
+  ):
+    x, y = ((name, subset, m) for name, m in zip(pair, both, strict=True))
+    values = wide.reindex(columns=[x, y]).dropna()
+    what = (pair[0], both[0], pair[1], both[1], subset)
+    found += _lines_of(what, values)
   return found
 
 
-def _lines_of(
-  what: tuple[str, ...], x: Mapping[str, float], y: Mapping[str, float]
-) -> list[Line]:
-  models = sorted(set(x) & set(y))
-  choices = {ALL_MODELS: models}
-  networks = [model for model in models if not is_fisher_vector(model)]
-  if networks != models:
+def _lines_of(what: tuple[str, ...], values: pd.DataFrame) -> list[Line]:
+  """Fits of the second column on the first, of models in the index."""
+  choices = {ALL_MODELS: values}
+  networks = values[[not is_fisher_vector(m) for m in values.index]]
+  if len(networks) < len(values):
     choices[WITHOUT_FISHER] = networks
   found = []
   for scale in SCALES:
     for name, chosen in choices.items():
       made, reason = None, ""
       try:
-        made = fit([x[m] for m in chosen], [y[m] for m in chosen], scale)
+        made = fit(*chosen.to_numpy().T, scale)
       except errors.InputError as error:
         reason = str(error)
       found.append(Line(*what, scale, name, len(chosen), made, reason))
   return found
 
 
-def best(lines: Iterable[Line], **what: str) -> Line | None:
-  """Returns the line of some attributes, without Fisher vectors if it can be.
+def best(
+  lines: Iterable[Line],
+  x: tuple[str, str],
+  y: tuple[str, str],
+  **what: str,
+) -> Line | None:
+  """Returns the line of y on x, without Fisher vectors if there is one.
 
   Args:
     lines: of `lines`.
-    what: attributes of `Line`, enough to tell all but the choice of models.
+    x: data set and metric of one axis.
+    y: those of the other.
+    **what: subset and scale, and the choice of models where it must be one.
   """
+  what = dict(zip(("base", "base_metric"), x, strict=True)) | what
+  what |= dict(zip(("dataset", "metric"), y, strict=True))
   found = [
     line
     for line in lines
@@ -294,6 +299,11 @@ def best(lines: Iterable[Line], **what: str) -> Line | None:
   return max(
     found, key=lambda line: line.models == WITHOUT_FISHER, default=None
   )
+
+
+def label(without: bool) -> str:
+  """Returns what a legend calls a line, through all models or `without`."""
+  return "linear fit" + (" without Fisher vectors" if without else "")
 
 
 def grid(
@@ -334,9 +344,21 @@ def _with_bounds(value: float, bounds, digits: int) -> str:
   return f"{value:z.{digits}f} [{low}, {high}]"
 
 
-def write(output: program.Output, lines: Sequence[Line]) -> None:
-  """Adds fits.csv, and why fits are not defined, to the output."""
-  output.csv("fits.csv", COLUMNS, (line.cells() for line in lines))
+def write(
+  output: program.Output,
+  lines: Sequence[Line],
+  name: str = "fits.csv",
+  where: str = "",
+) -> None:
+  """Adds a file of fits, and why some are not defined, to the output.
+
+  Args:
+    output: to add to.
+    lines: in the order of the file.
+    name: of the file.
+    where: what the names of undefined ones begin with.
+  """
+  output.csv(name, COLUMNS, [line.cells() for line in lines])
   for line in lines:
     if line.fit is None:
-      output.undefined(line.name, line.reason)
+      output.undefined(where + line.name, line.reason)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+import itertools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,31 +16,47 @@ from imgbench.tables import formats
 from imgbench.tables import table
 
 MODELS, PEOPLE, BOTH = "all_models", "all_people", "models_and_people"
+_COUNT = "{:,}".format
 
-IMAGE_COLUMNS = (
-  "dataset",
-  "image_id",
-  "wnid",
-  "class_name",
-  "accepted",
-  "wrong_by",
-  "models",
-  "models_wrong",
-  "people",
-  "people_wrong",
-  "most_named",
-  "named_by",
-)
-COUNT_COLUMNS = ("dataset", "subset", "wrong_by", "images", "n", "share")
-CLASS_COLUMNS = (
-  "dataset",
-  "class_index",
-  "wnid",
-  "class_name",
-  "images",
-  "models_accuracy",
-  "people_accuracy",
-)
+
+class ImageRow(NamedTuple):
+  """A row of mistakes.csv, see `image_rows`."""
+
+  dataset: str
+  image_id: str
+  wnid: str
+  class_name: str
+  accepted: str
+  wrong_by: str
+  models: int
+  models_wrong: int
+  people: int
+  people_wrong: int
+  most_named: str | None
+  named_by: int | None
+
+
+class CountRow(NamedTuple):
+  """A row of mistakes_by_subset.csv: images that a whole group misses."""
+
+  dataset: str
+  subset: str
+  wrong_by: str
+  images: int
+  n: int
+  share: float | None
+
+
+class ClassRow(NamedTuple):
+  """A row of hardest_classes.csv, see `class_rows`."""
+
+  dataset: str
+  class_index: int
+  wnid: str
+  class_name: str
+  images: int
+  models_accuracy: float | None
+  people_accuracy: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,8 +98,8 @@ class Answers:
     return found
 
 
-def image_rows(answers: Answers) -> list[tuple[Any, ...]]:
-  """Returns a row of IMAGE_COLUMNS for each image that a whole group misses.
+def image_rows(answers: Answers) -> list[ImageRow]:
+  """Returns a row for each image that a whole group misses.
 
   `accepted` are the correct labels, behind them the unclear ones in brackets;
   `most_named` is what most models name, ties going to the lowest class. Those
@@ -106,7 +123,7 @@ def image_rows(answers: Answers) -> list[tuple[Any, ...]]:
     groups = [name for name in order if name in wrong and wrong[name][place]]
     votes = int((answers.models_named[:, place] == named).sum())
     rows.append(
-      (
+      ImageRow(
         dataset.name,
         str(dataset.image_ids[place]),
         table.wnids[label],
@@ -121,7 +138,7 @@ def image_rows(answers: Answers) -> list[tuple[Any, ...]]:
         votes if named >= 0 else None,
       )
     )
-  return sorted(rows, key=lambda row: (order.index(row[5]), row[1]))
+  return sorted(rows, key=lambda row: (order.index(row.wrong_by), row.image_id))
 
 
 def _accepted(answers: Answers, place: int) -> str:
@@ -134,15 +151,15 @@ def _accepted(answers: Answers, place: int) -> str:
 
 def count_rows(
   answers: Answers, subsets: Mapping[str, np.ndarray]
-) -> list[tuple[Any, ...]]:
-  """Returns rows of COUNT_COLUMNS: how many images a whole group misses.
+) -> list[CountRow]:
+  """Returns how many images a whole group misses.
 
   Args:
     answers: to count in.
     subsets: name -> bool [N]; one without images has no share.
   """
   return [
-    (
+    CountRow(
       answers.dataset.name,
       subset,
       name,
@@ -155,8 +172,8 @@ def count_rows(
   ]
 
 
-def class_rows(answers: Answers) -> list[tuple[Any, ...]]:
-  """Returns a row of CLASS_COLUMNS for each class with images, hardest first.
+def class_rows(answers: Answers) -> list[ClassRow]:
+  """Returns a row for each class with images, hardest first.
 
   An accuracy is the share of (model, image) or (person, image) that is right,
   over the images whose original label is the class. Classes are hard if models
@@ -177,7 +194,7 @@ def class_rows(answers: Answers) -> list[tuple[Any, ...]]:
     return []
   wnids = classes.imagenet_classes().wnids
   return [
-    (
+    ClassRow(
       dataset.name,
       int(i),
       wnids[i],
@@ -190,45 +207,44 @@ def class_rows(answers: Answers) -> list[tuple[Any, ...]]:
   ]
 
 
-def count_grid(rows: Sequence[tuple[Any, ...]], metric: str) -> table.Table:
+def count_grid(rows: Sequence[CountRow], metric: str) -> table.Table:
   """Returns the counts for people."""
-  return table.of_cells(
+  return table.Table(
     f"Images that all models, all people or both get wrong ({metric})",
-    ("data set", "subset", "wrong by", "images", "of", "%"),
-    tuple(
-      (
-        dataset,
-        subset,
-        wrong_by.replace("_", " "),
-        f"{images:,}",
-        f"{n:,}",
-        formats.percent(share),
-      )
-      for dataset, subset, wrong_by, images, n, share in rows
+    (
+      table.Column("dataset", "data set"),
+      table.Column("subset"),
+      table.Column("wrong_by", "wrong by", format=_words),
+      table.number("images", format=_COUNT),
+      table.number("n", "of", _COUNT),
+      table.number("share", "%", formats.percent),
     ),
-    num_left=3,
+    rows,
   )
 
 
+def _words(name: str) -> str:
+  return name.replace("_", " ")
+
+
 def class_grid(
-  rows: Sequence[tuple[Any, ...]], metric: str, limit: int = 10
+  rows: Sequence[ClassRow], metric: str, limit: int = 10
 ) -> table.Table:
   """Returns the hardest classes of each data set for people."""
-  chosen: dict[str, list[tuple[Any, ...]]] = {}
-  for row in rows:
-    chosen.setdefault(row[0], []).append(row)
+  groups = itertools.groupby(rows, lambda row: row.dataset)
+  chosen = [r for _, of_set in groups for r in itertools.islice(of_set, limit)]
   shown = lambda share: "" if share is None else formats.percent(share, 1)
-  lines = [
-    (dataset, name, wnid, f"{images:,}", shown(models), shown(persons))
-    for found in chosen.values()
-    for dataset, _, wnid, name, images, models, persons in found[:limit]
+  columns = [
+    table.Column("dataset", "data set"),
+    table.Column("class_name", "class"),
+    table.Column("wnid"),
+    table.number("images", format=_COUNT),
+    table.number("models_accuracy", "models", shown),
   ]
-  header = ("data set", "class", "wnid", "images", "models", "people")
-  # Without people their column is empty.
-  width = len(header) if any(line[-1] for line in lines) else len(header) - 1
-  return table.of_cells(
+  if any(row.people_accuracy is not None for row in chosen):
+    columns.append(table.number("people_accuracy", "people", shown))
+  return table.Table(
     f"Hardest classes: share of right answers in percent ({metric})",
-    header[:width],
-    tuple(line[:width] for line in lines),
-    num_left=3,
+    columns,
+    chosen,
   )

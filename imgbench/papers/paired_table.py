@@ -167,35 +167,26 @@ def cells(rows: Iterable[Comparison]) -> Iterator[tuple[Any, ...]]:
 
 def grid(rows: Sequence[Comparison]) -> table.Table:
   """Returns comparisons for people, differences in percentage points."""
-  return table.of_cells(
+  p_value = "{:.2g}".format
+  count = "{:,}".format
+  return table.Table(
     "Paired comparisons: difference of accuracies in percentage points with"
     " 95% intervals, McNemar's p-values, adjusted (Holm) over the whole table",
     (
-      "a",
-      "b",
-      "data set",
-      "n",
-      "only a right",
-      "only b right",
-      "a - b",
-      "p exact",
-      "p mid",
-      "p exact, Holm",
+      table.Column("model_a", "a"),
+      table.Column("model_b", "b"),
+      table.Column("dataset", "data set"),
+      table.number("n", format=count),
+      table.number("only_a", "only a right", count),
+      table.number("only_b", "only b right", count),
+      table.number(_difference, "a - b"),
+      table.number("p_exact", "p exact", p_value),
+      table.number("p_mid", "p mid", p_value),
+      table.number("p_exact_holm", "p exact, Holm", p_value),
     ),
-    tuple(
-      (
-        row.model_a,
-        row.model_b,
-        row.dataset,
-        f"{row.n:,}",
-        f"{row.only_a:,}",
-        f"{row.only_b:,}",
-        formats.with_bounds(row.difference, row.ci_low, row.ci_high),
-        f"{row.p_exact:.2g}",
-        f"{row.p_mid:.2g}",
-        f"{row.p_exact_holm:.2g}",
-      )
-      for row in rows
-    ),
-    num_left=3,
+    rows,
   )
+
+
+def _difference(row: Comparison) -> str:
+  return formats.with_bounds(row.difference, row.ci_low, row.ci_high)

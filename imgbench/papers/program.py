@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 import contextlib
-import csv
-import functools
 import hashlib
 import io
-import math
 import os
 import pathlib
 import sys
@@ -18,17 +16,27 @@ from typing import Any
 
 from absl import flags
 from absl import logging
-import numpy as np
 
 from imgbench import cli
 from imgbench import environment
 from imgbench import errors
 from imgbench import writers
+from imgbench.tables import formats
+from imgbench.tables import table
 
 MANIFEST = "manifest.json"
 OUT, PUBLISHED = "out", "published"
 PREDICTIONS, ALLOW_REVERSED = "predictions", "allow_reversed"
-COMMON = (OUT, PUBLISHED, PREDICTIONS, ALLOW_REVERSED)
+_HELP = {
+  OUT: "Folder for tables, figures and manifest.json; without it the main table"
+  " is printed and nothing written. Files there of other names stay.",
+  PUBLISHED: "CSV file of published figures to put beside ours; repeatable.",
+  PREDICTIONS: "MODEL@DATASET=FILE: predictions of one's own model (.npy, .npz,"
+  " .csv, .jsonl); repeatable.",
+  ALLOW_REVERSED: "Model whose files with the worst class first are read from"
+  " last column to first; without it they are left out; repeatable.",
+}
+COMMON = tuple(_HELP)
 
 # Of `environment.collect`: no clock, so that equal runs write equal bytes.
 _FACTS = (
@@ -43,43 +51,26 @@ _FACTS = (
 )
 
 
-def define_common_flags(
-  flag_values: flags.FlagValues, names: Sequence[str] = COMMON
+def define_flags(
+  flag_values: flags.FlagValues,
+  names: Sequence[str] = COMMON,
+  several: Mapping[str, str] | None = None,
+  **texts: str,
 ) -> None:
-  """Defines those of --out, --published, --predictions, --allow_reversed.
+  """Defines the flags of a script.
 
   Args:
     flag_values: to define them in.
-    names: the ones that the script heeds, of COMMON.
+    names: those of COMMON that the script heeds.
+    several: flags that are repeatable, name -> help.
+    **texts: flags with one text, name -> help.
   """
-  several = functools.partial(
-    flags.DEFINE_multi_string, default=[], flag_values=flag_values
-  )
-  if OUT in names:
-    flags.DEFINE_string(
-      OUT,
-      None,
-      "Folder for tables, figures and manifest.json; without it the main table"
-      " is printed and nothing written. Files there of other names stay.",
-      flag_values=flag_values,
-    )
-  if PUBLISHED in names:
-    several(
-      PUBLISHED,
-      help="CSV file of published figures to put beside ours; repeatable.",
-    )
-  if PREDICTIONS in names:
-    several(
-      PREDICTIONS,
-      help="MODEL@DATASET=FILE: predictions of one's own model (.npy, .npz,"
-      " .csv, .jsonl); repeatable.",
-    )
-  if ALLOW_REVERSED in names:
-    several(
-      ALLOW_REVERSED,
-      help="Model whose files with the worst class first are read from last"
-      " column to first; without it they are left out; repeatable.",
-    )
+  common = {name: _HELP[name] for name in names}
+  texts |= {OUT: common.pop(OUT)}
+  for name, text in texts.items():
+    flags.DEFINE_string(name, None, text, flag_values=flag_values)
+  for name, text in (common | (several or {})).items():
+    flags.DEFINE_multi_string(name, [], text, flag_values=flag_values)
 
 
 class Output:
@@ -117,8 +108,14 @@ class Output:
   def csv(
     self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
   ) -> None:
-    """Adds a CSV file: `name` with its ending, see `csv_text`."""
-    self.text(name, csv_text(columns, rows))
+    """Adds a CSV file: `name` with its ending, cells as by `formats.exact`.
+
+    Raises:
+      ValueError: a row of another length, a number that is not finite.
+    """
+    cells = [map(formats.exact, row) for row in rows]
+    named = [dict(zip(columns, row, strict=True)) for row in cells]
+    self.text(name, table.csv_text(named, columns))
 
   def figure(
     self, name: str, draw: Callable, photographs: bool = False
@@ -149,6 +146,12 @@ class Output:
   def inputs(self, paths: Iterable[pathlib.Path]) -> None:
     """Adds files that were read; the manifest has their SHA-256."""
     self._inputs |= {str(path): pathlib.Path(path) for path in paths}
+
+  def read(self, files: Iterable[pathlib.Path], notes: Iterable[str]) -> None:
+    """Adds files that were read and what to know of them, see `note`."""
+    self.inputs(files)
+    for note in notes:
+      self.note(note)
 
   def undefined(self, what: str, reason: str) -> None:
     """Keeps why a row has no value."""
@@ -199,37 +202,6 @@ def _refused(out: pathlib.Path) -> Iterator[None]:
     raise errors.InputError(
       f"--out={out}: cannot be written: {error.strerror}"
     ) from error
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-  """Returns a CSV file: fractions with 8 decimals, None as an empty cell.
-
-  Args:
-    columns: the header.
-    rows: each as long as the header: texts, whole numbers, None, and floats,
-      which must be finite.
-
-  Raises:
-    ValueError: a row of another length, a number that is not finite.
-  """
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(columns)
-  for row in rows:
-    if len(row) != len(columns):
-      raise ValueError(f"expected {len(columns)} cells, got {row}")
-    writer.writerow(map(_cell, row))
-  return text.getvalue()
-
-
-def _cell(value) -> str:
-  if value is None:
-    return ""
-  if isinstance(value, float | np.floating):
-    if not math.isfinite(value):
-      raise ValueError(f"expected a finite number or None, got {value}")
-    return f"{value:z.8f}"
-  return str(value)
 
 
 def _digests(paths: dict[str, pathlib.Path]) -> dict[str, str]:

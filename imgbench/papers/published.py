@@ -24,13 +24,13 @@ from typing import NamedTuple
 import numpy as np
 
 from imgbench import errors
-from imgbench.papers import main_table
 from imgbench.papers.readers import cifar
 from imgbench.papers.readers import datasets
+from imgbench.tables import frame
 
 VALUE, CI_LOW, CI_HIGH, RANK = "value", "ci_low", "ci_high", "rank"
 DROP, ERROR_RATIO = "drop", "error_ratio"
-SLOPE, INTERCEPT, R = "slope", "intercept", "r"
+OF_FIT = SLOPE, INTERCEPT, R = "slope", "intercept", "r"
 FIT = "linear fit"  # stands for the model of a figure that is of all of them
 
 # Fields that are printed as they are; all others are in percent.
@@ -171,7 +171,7 @@ _LAYOUTS = (
   ),
   _Layout(  # The same, the lines through the models; MatchedFrequency is y.
     ("subset", "slope", "intercept", "r"),
-    {field: _Target(_MF, _ICML, field) for field in (SLOPE, INTERCEPT, R)},
+    {field: _Target(_MF, _ICML, field) for field in OF_FIT},
     model=None,
   ),
 )
@@ -281,7 +281,7 @@ def _reader(path, header: tuple[str, ...]):
     return _long_figures
   layouts = [layout.columns for layout in _LAYOUTS] + [
     _CIFAR,
-    main_table.COLUMNS,
+    frame.COLUMNS,
   ]
   texts = "; ".join(",".join(columns) for columns in layouts)
   raise errors.InputError(

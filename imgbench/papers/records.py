@@ -1,14 +1,13 @@
-"""Data sets, predictions and rows of tables of the papers."""
+"""Data sets, predictions and results of the papers."""
 
 from collections.abc import Mapping
 import dataclasses
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 
-from imgbench.metrics import measurement
 from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.tables import frame
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,16 +75,6 @@ class LabelSets:
   path: pathlib.Path
 
 
-class Row(NamedTuple):
-  """A row of table.csv."""
-
-  model: str
-  dataset: str
-  subset: str
-  metric: str
-  value: measurement.Measurement
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
   """One classifier on one data set.
@@ -95,10 +84,10 @@ class Result:
     dataset: name of the data set.
     outcomes: NumPy arrays [N] in the order of the data set; see
       `metrics.outcomes`.
-    rows: of the table: for each subset ("all" first) each metric.
+    measurements: for each subset ("all" first) each metric.
   """
 
   model: str
   dataset: str
   outcomes: outcomes_lib.Outcomes
-  rows: tuple[Row, ...]
+  measurements: frame.Measurements

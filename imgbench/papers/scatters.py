@@ -1,108 +1,111 @@
-"""Scatter plots of the public models from the rows of the table."""
+"""Scatter plots of models from the rows of a study."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
+
+import pandas as pd
 
 from imgbench.metrics import summary
 from imgbench.papers import figures
 from imgbench.papers import fits
-from imgbench.papers import main_table
-from imgbench.papers import records
+from imgbench.papers import study as study_lib
 from imgbench.papers.readers import cifar
 from imgbench.papers.readers import datasets
 from imgbench.tables import formats
+from imgbench.tables import frame
 
-NETWORKS, FISHER = "public models", "Fisher vectors"
-
-Axis = tuple[str, str]  # data set, metric
+NETWORKS, FISHER, OWN = "public models", "Fisher vectors", "one's own"
 
 _TITLES = {**datasets.SHORT_TITLES, **cifar.TITLES}
 _SMALL_COLUMNS = 3
 
 
+def grouped(
+  rows: pd.DataFrame,
+  x: study_lib.Axis,
+  y: study_lib.Axis,
+  group: Callable[[str], str],
+  order: Sequence[str],
+  named: Collection[str],
+  subset: str = summary.ALL,
+) -> list[figures.Point]:
+  """Returns the models with a value on both axes, by group and name.
+
+  Args:
+    rows: of the table.
+    x: data set and metric of one axis.
+    y: those of the other.
+    group: model -> its group.
+    order: of the groups.
+    named: models whose names are written.
+    subset: of classes.
+  """
+  both = frame.side_by_side(
+    frame.select(rows, subset=subset), [(x[0], y[0])], [(x[1], y[1])]
+  )
+  found = [
+    figures.Point(
+      row.model,
+      figures.Place(row.value_base, row.ci_low_base, row.ci_high_base),
+      figures.Place(row.value, row.ci_low, row.ci_high),
+      group(row.model),
+      named=row.model in named,
+    )
+    for row in frame.rows(both)
+  ]
+  return sorted(found, key=lambda point: order.index(point.group))
+
+
 def points(
-  rows: Sequence[records.Row],
-  x: Axis,
-  y: Axis,
-  own: frozenset[str] = frozenset(),
+  found: study_lib.Study,
+  x: study_lib.Axis,
+  y: study_lib.Axis,
   subset: str = summary.ALL,
 ) -> list[figures.Point]:
   """Returns the models with a value on both axes; one's own are named."""
-  lookup = main_table.Lookup(rows)
-  found = []
-  for model in sorted({row.model for row in rows}):
-    ends = [lookup.get(model, *axis, subset) for axis in (x, y)]
-    if None not in ends:
-      group = FISHER if fits.is_fisher_vector(model) else NETWORKS
-      group = "one's own" if model in own else group
-      found.append(figures.Point(model, *ends, group, named=model in own))
-  order = (NETWORKS, FISHER)
-  return sorted(
-    found, key=lambda p: order.index(p.group) if p.group in order else 2
-  )
+
+  def group(model: str) -> str:
+    networks = FISHER if fits.is_fisher_vector(model) else NETWORKS
+    return OWN if model in found.outside else networks
+
+  order = (NETWORKS, FISHER, OWN)
+  return grouped(found.rows, x, y, group, order, found.outside, subset)
 
 
 def both_scales(
-  rows: Sequence[records.Row],
-  lines: Iterable[fits.Line],
-  x: Axis,
-  y: Axis,
-  own: frozenset[str] = frozenset(),
+  found: study_lib.Study, x: study_lib.Axis, y: study_lib.Axis
 ) -> figures.Draw:
   """Returns a figure with a panel on each scale, for all classes."""
-  lines, shown = list(lines), points(rows, x, y, own)
-  made = [
-    _panel(f"{scale.capitalize()} scale", shown, lines, x, y, scale)
-    for scale in fits.SCALES
+  panels = [
+    (f"{scale.capitalize()} scale", summary.ALL, scale) for scale in fits.SCALES
   ]
-  return figures.scatter(made, fit_label=_fit_label(lines))
+  return _figure(found, x, y, panels)
 
 
 def by_subset(
-  rows: Sequence[records.Row],
-  lines: Iterable[fits.Line],
-  x: Axis,
-  y: Axis,
-  own: frozenset[str] = frozenset(),
+  found: study_lib.Study, x: study_lib.Axis, y: study_lib.Axis
 ) -> figures.Draw:
   """Returns a figure with a panel for each subset of classes."""
-  lines = list(lines)
-  subsets = dict.fromkeys(row.subset for row in rows)
-  made = [
-    _panel(
-      "all classes" if subset == summary.ALL else subset.replace("_", " "),
-      points(rows, x, y, own, subset),
-      lines,
-      x,
-      y,
-      fits.PLAIN,
-      subset,
+  title = lambda s: "all classes" if s == summary.ALL else s.replace("_", " ")
+  panels = [(title(subset), subset, fits.PLAIN) for subset in found.subsets]
+  return _figure(found, x, y, panels, _SMALL_COLUMNS)
+
+
+def _figure(found: study_lib.Study, x, y, panels, columns=2) -> figures.Draw:
+  made = []
+  for title, subset, scale in panels:
+    line = fits.best(found.lines, x, y, subset=subset, scale=scale)
+    fit = None if line is None else line.fit
+    shown = points(found, x, y, subset)
+    made.append(
+      figures.Panel(title, *_labels(x, y), shown, fit=fit, scale=scale)
     )
-    for subset in subsets
-  ]
-  return figures.scatter(made, _SMALL_COLUMNS, _fit_label(lines))
+  without = any(line.models == fits.WITHOUT_FISHER for line in found.lines)
+  return figures.scatter(made, columns, fits.label(without))
 
 
-def _panel(title, shown, lines, x, y, scale, subset=summary.ALL):
-  line = fits.best(
-    lines,
-    base=x[0],
-    base_metric=x[1],
-    dataset=y[0],
-    metric=y[1],
-    subset=subset,
-    scale=scale,
-  )
-  return figures.Panel(
-    title,
-    *_labels(x, y),
-    shown,
-    fit=None if line is None else line.fit,
-    scale=scale,
-  )
-
-
-def _labels(x: Axis, y: Axis) -> list[str]:
+def _labels(x: study_lib.Axis, y: study_lib.Axis) -> list[str]:
   """Names of the axes: what differs between them, or both."""
   if x[0] == y[0]:
     return [formats.metric_title(metric) for _, metric in (x, y)]
@@ -110,8 +113,3 @@ def _labels(x: Axis, y: Axis) -> list[str]:
     f"{formats.metric_title(metric)} on {_TITLES.get(name, name)}"
     for name, metric in (x, y)
   ]
-
-
-def _fit_label(lines: Sequence[fits.Line]) -> str:
-  without = any(line.models == fits.WITHOUT_FISHER for line in lines)
-  return "linear fit" + (" without Fisher vectors" if without else "")

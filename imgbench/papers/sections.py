@@ -11,16 +11,17 @@ import dataclasses
 import os
 
 import numpy as np
+import pandas as pd
 
 from imgbench.labels import annotations
 from imgbench.labels import classes
 from imgbench.metrics import summary
 from imgbench.papers import evaluate
 from imgbench.papers import hard_images
-from imgbench.papers import main_table
 from imgbench.papers import paired_table
 from imgbench.papers import records
 from imgbench.papers import section_names
+from imgbench.papers import study as study_lib
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.papers.readers import people as people_lib
@@ -42,7 +43,7 @@ class Section:
     results: of every classifier on every data set that it has labels for.
     kinds: classifier -> people.PERSON, MODEL, ENSEMBLE or OWN.
     fitted: classifiers that the fits are through.
-    rows: of the table.
+    rows: a frame of their measurements.
     shown: data sets, each of other images than the others: those that tables
       for people, figures and paired comparisons are of.
     tells_states: whether correct and unclear labels are told apart.
@@ -54,7 +55,7 @@ class Section:
   results: Sequence[records.Result]
   kinds: Mapping[str, str]
   fitted: frozenset[str]
-  rows: Sequence[records.Row]
+  rows: pd.DataFrame
   shown: tuple[str, ...]
   tells_states: bool
   notes: tuple[str, ...]
@@ -237,7 +238,9 @@ def _section(images, results, kinds, fitted, reviews, masks, notes) -> Section:
     results=results,
     kinds=kinds,
     fitted=fitted & frozenset(kinds),
-    rows=reviews_lib.told(main_table.rows_of(results, list(images)), reviews),
+    rows=study_lib.ordered(
+      images, *(reviews_lib.told(r.measurements, reviews) for r in results)
+    ),
     shown=shown,
     tells_states=reviews.tells_states,
     notes=(*notes, *hidden),
@@ -364,8 +367,12 @@ def _with_fast(images, chosen, fast: np.ndarray) -> list[records.Result]:
   for result, other in zip(
     results, _in_threads(evaluator, chosen), strict=True
   ):
-    rows = tuple(row._replace(subset=FAST) for row in other.rows)
-    made.append(dataclasses.replace(result, rows=result.rows + rows))
+    more = {
+      (model, dataset, FAST, metric): entry
+      for (model, dataset, _, metric), entry in other.measurements.items()
+    }
+    every = {**result.measurements, **more}
+    made.append(dataclasses.replace(result, measurements=every))
   return made
 
 

@@ -1,7 +1,11 @@
 """Formats of numbers and names. Rates become percent here only."""
 
 import functools
+import math
 import re
+from typing import Any
+
+import numpy as np
 
 from imgbench.metrics import measurement
 from imgbench.metrics import specs
@@ -143,6 +147,19 @@ def decimal(value: float | None, digits: int = 3) -> str:
 def coverage(share: float) -> str:
   """Returns what intervals cover: "95%" for 0.95, "93.75%" for 0.9375."""
   return f"{100 * share:.6g}%"
+
+
+def exact(value: Any) -> str:
+  """Returns a cell of a CSV file: floats with 8 decimals, "" for None.
+
+  Raises:
+    ValueError: a number that is not finite.
+  """
+  if not isinstance(value, float | np.floating):
+    return "" if value is None else str(value)
+  if not math.isfinite(value):
+    raise ValueError(f"expected a finite number or None, got {value}")
+  return f"{value:z.8f}"
 
 
 def metric_title(metric: str) -> str:

@@ -61,7 +61,7 @@ class Column:
   """A column of a table.
 
   Attributes:
-    key: of its value in a row: an item of a mapping or sequence, else an
+    key: of its value in a row: an item of a mapping, an index, else an
       attribute; or a function of the row. Unless it is a function, it is the
       heading in CSV.
     title: heading everywhere else; the key where it is empty.
@@ -82,7 +82,7 @@ class Column:
     """Returns the value in a row."""
     if callable(self.key):
       return self.key(row)
-    if isinstance(row, Mapping | Sequence):
+    if isinstance(row, Mapping) or isinstance(self.key, int):
       return row[self.key]
     return getattr(row, self.key)
 
@@ -273,12 +273,14 @@ def by_name(
   return dataclasses.replace(found, columns=[name, *found.columns])
 
 
-def csv_text(rows: Sequence[Mapping[Any, Any]]) -> str:
-  """Returns mappings as CSV with the keys of all of them; "" without rows."""
-  if not rows:
+def csv_text(
+  rows: Sequence[Mapping[Any, Any]], columns: Sequence[Any] = ()
+) -> str:
+  """Returns mappings as CSV with these columns, else with the keys of all."""
+  keys = columns or dict.fromkeys(key for row in rows for key in row)
+  if not keys:
     return ""
   buffer = io.StringIO()
-  keys = dict.fromkeys(key for row in rows for key in row)
   writer = csv.DictWriter(buffer, list(keys), lineterminator="\n")
   writer.writeheader()
   writer.writerows(rows)

@@ -8,18 +8,16 @@ from absl import flags
 import pytest
 
 from imgbench.papers import comparison
-from imgbench.papers import error_ratios
 from imgbench.papers import fits
 from imgbench.papers import hard_images
-from imgbench.papers import main_table
 from imgbench.papers import paired_table
-from imgbench.papers import ranks
 from imgbench.papers import review_statistics
-from imgbench.papers import shifts
+from imgbench.papers import study
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.mistakes import counted
 from imgbench.papers.mistakes import grids
 from imgbench.papers.readers import own
+from imgbench.tables import frame
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = ROOT.joinpath("docs/papers.md").read_text()
@@ -30,19 +28,17 @@ SCRIPTS = sorted(
   if "program.run, reproduce" in path.read_text()
 )
 COLUMNS = {
-  "table.csv": main_table.COLUMNS,
-  "drops.csv": shifts.COLUMNS,
-  "ratios.csv": error_ratios.COLUMNS,
-  "ranks.csv": ranks.COLUMNS,
+  "table.csv": frame.COLUMNS,
+  **{f"{name}.csv": columns for name, columns in study.COLUMNS.items()},
   "fits.csv": fits.COLUMNS,
   "comparison.csv": comparison.COLUMNS,
   "paired.csv": paired_table.COLUMNS,
   "robustness.csv": results.ROBUSTNESS_COLUMNS,
-  "summary.csv": results.SUMMARY_COLUMNS,
+  "summary.csv": results.Summary._fields,
   "statistics.csv": review_statistics.COLUMNS,
-  "mistakes.csv": hard_images.IMAGE_COLUMNS,
-  "mistakes_by_subset.csv": hard_images.COUNT_COLUMNS,
-  "hardest_classes.csv": hard_images.CLASS_COLUMNS,
+  "mistakes.csv": hard_images.ImageRow._fields,
+  "mistakes_by_subset.csv": hard_images.CountRow._fields,
+  "hardest_classes.csv": hard_images.ClassRow._fields,
   "overlap.csv": counted.Overlap._fields,
   "pairs.csv": grids.PAIR_COLUMNS,
 }

@@ -8,8 +8,8 @@ import pytest
 
 from experiments import imagenet_v2
 from imgbench import errors
-from imgbench.papers import main_table
 from imgbench.papers import program
+from imgbench.tables import frame
 from tests.data import shared_files
 from tests.experiments import scripts
 from tests.papers import clones
@@ -69,7 +69,7 @@ def test_files_and_numbers_by_hand(repo, written):
     *(f"{FIGURE}-subsets{end}" for end in (".png", ".pdf")),
   }
   header = (out / "table.csv").read_text().splitlines()[0]
-  assert header == ",".join(main_table.COLUMNS)
+  assert header == ",".join(frame.COLUMNS)
   labels = clones.labels_of(400, 1)
   ranking = np.load(repo / "data/predictions" / MF / "good.npy")
   hits = int(np.sum(ranking[:, 0] == labels))

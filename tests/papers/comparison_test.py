@@ -3,11 +3,10 @@
 import pytest
 
 from imgbench.papers import comparison
-from imgbench.papers import fits
 from imgbench.papers import program
 from imgbench.papers import published
-from imgbench.papers import ranks
-from imgbench.papers import shifts
+from imgbench.papers import study
+from imgbench.tables import frame
 from tests.papers import rows
 
 TOP1 = "top1_accuracy"
@@ -28,15 +27,15 @@ def test_verdicts():
     figure(50.0, 0.05, "c"),
   ]
   compared = comparison.compare(figures, ours)
-  assert [c.verdict for c in compared] == [
+  assert compared.verdict.tolist() == [
     comparison.AGREES,  # At the very edge.
     comparison.DIFFERS,
     comparison.NOT_COUNTED,
     comparison.AGREES,
     comparison.ABSENT,
   ]
-  assert compared[1].ours == 76 and compared[4].ours is None
-  assert compared[1].difference == pytest.approx(-0.06)
+  assert compared.ours[1] == 76 and compared.ours[4] is None
+  assert compared.difference[1] == pytest.approx(-0.06)
   lines = comparison.verdict(compared).splitlines()
   assert lines[1].endswith("value: published 76.06, ours 76.0000 (-0.0600)")
   assert lines[-1] == (
@@ -44,21 +43,17 @@ def test_verdicts():
     " 1 absent, 1 not counted"
   )
   grid = comparison.summarized(compared)
-  assert grid.rows == (
-    ("f.csv", "x", TOP1, "value", "2", "1", "1", "1", "0.055", "0.060"),
-  )
+  assert grid.cells == [
+    ["f.csv", "x", TOP1, "value", "2", "1", "1", "1", "0.055", "0.060"],
+  ]
 
 
 def test_all_kinds_of_numbers():
   found = rows.of(x={"a": 70, "b": 80, "c": 90}, y={"a": 60, "b": 75, "c": 80})
-  pair = [("x", "y")]
-  line = fits.lines(found, pair, [(TOP1, TOP1)])[0]
-  ours = comparison.ours(
-    found,
-    shifts.compute(found, pair, [TOP1]),
-    ranks.by_set(found, [TOP1]),
-    [line],
-  )
+  made = study.Study(found, [("x", "y")], study.same([TOP1]))
+  ours = comparison.ours(found, made.lines[:1])
+  ours |= frame.long(made.drops, drop="drop")
+  ours |= frame.long(made.ranked, rank="rank")
   figures = [
     figure(70.0, 0.05),
     figure(60.02, 0.01, field="ci_low"),
@@ -71,25 +66,26 @@ def test_all_kinds_of_numbers():
     figure(0.961, 0.0005, published.FIT, "r", dataset="y"),
   ]
   compared = comparison.compare(figures, ours)
-  assert [c.verdict for c in compared] == [
+  assert compared.verdict.tolist() == [
     *[comparison.AGREES] * 4,
     comparison.DIFFERS,
     *[comparison.AGREES] * 4,
   ]
-  cells = list(comparison.cells(compared))
-  assert all(len(row) == len(comparison.COLUMNS) for row in cells)
-  assert [row[6] for row in cells[:4]] == ["percent"] * 2 + ["plain"] * 2
+  assert tuple(compared.columns[:-1]) == comparison.COLUMNS
+  assert compared.unit[:4].tolist() == ["percent"] * 2 + ["plain"] * 2
+  assert type(compared.ours[2]) is int
 
 
 def test_columns_take_the_first_source():
   ours = comparison.ours(rows.of(x={"a": 76, "b": 40}))
   figures = [figure(76.05, 0.05), figure(77.0, 0.5), figure(50.0, 1, "c")]
   compared = comparison.compare(figures, ours)
-  printed, difference = comparison.columns(compared, "x", TOP1)
+  (title, printed), (_, difference) = comparison.columns(compared, "x", TOP1)
+  assert title == "published"
   assert [printed(m) for m in "abc"] == ["76.05", "", "50"]
   assert [difference(m) for m in "abc"] == ["-0.05", "", ""]
-  nothing, _ = comparison.columns(compared, "y", TOP1)
-  assert nothing("a") == ""
+  for _, nothing in comparison.columns(compared, "y", TOP1):
+    assert nothing("a") == ""
 
 
 def test_many_differences_are_cut():
@@ -106,10 +102,11 @@ def test_ranks_need_all_models_of_their_set(capsys):
   output = program.Output(None)
   models = [f"m{i}" for i in range(67)]
   found = rows.of(x=dict.fromkeys(models, 50), y=dict.fromkeys(models[1:], 50))
-  on_sets = ranks.by_set(found, [TOP1])
+  on_sets = frame.ranked(found)
   figures = [figure(1, 0, field="rank", dataset=name) for name in "xyz"]
   kept = comparison.comparable_ranks(output, figures, on_sets)
-  assert list(kept) == [("x", "all", TOP1)]
+  assert {key[1:] for key in kept} == {("x", "all", TOP1, "rank")}
+  assert len(kept) == 67
   assert capsys.readouterr().err.splitlines() == [
     f"note: {name}: published ranks are among 67 models and {n} are here: ranks"
     " are not compared"
@@ -118,9 +115,8 @@ def test_ranks_need_all_models_of_their_set(capsys):
   figures = [
     figure(1, 0, model="m1", field="rank", dataset=name) for name in "xy"
   ]
-  ours = comparison.ours(found, ranks=kept)
-  compared = comparison.compare(figures, ours)
-  assert [c.verdict for c in compared] == [comparison.AGREES, comparison.ABSENT]
+  compared = comparison.compare(figures, kept)
+  assert compared.verdict.tolist() == [comparison.AGREES, comparison.ABSENT]
   comparison.comparable_ranks(output, [figure(3, 0)], on_sets)
   assert capsys.readouterr().err == ""
 

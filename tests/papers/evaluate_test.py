@@ -36,33 +36,31 @@ def real_labels(*sets):
   return records.LabelSets(summary.REAL, codes, left_out, None, "real.json")
 
 
-def numbers(rows):
-  return {
-    (row.subset, row.metric): (row.value.correct, row.value.n) for row in rows
-  }
+def numbers(measurements):
+  return {key[2:]: (m.correct, m.n) for key, m in measurements.items()}
 
 
 def test_rows_by_hand():
   evaluator = evaluate.Evaluator(dataset(), ks=(1, 3))
   result = evaluator(predictions())
-  assert numbers(result.rows) == {
+  assert numbers(result.measurements) == {
     ("all", "top1_accuracy"): (2, 4),
     ("all", "top3_accuracy"): (3, 4),
     ("even", "top1_accuracy"): (1, 3),
     ("even", "top3_accuracy"): (2, 3),
   }
-  first = result.rows[0]
-  assert first[:2] == ("a", "x")
-  bounds = (first.value.ci_low, first.value.ci_high)
+  key, first = next(iter(result.measurements.items()))
+  assert key[:2] == ("a", "x")
+  bounds = (first.ci_low, first.ci_high)
   np.testing.assert_allclose(bounds, intervals.clopper_pearson(2, 4))
   assert result.outcomes.label_rank.tolist()[:3] == [0, 1, 0]
-  assert evaluator.rows_of(predictions()) == result.rows
+  assert evaluator.measurements_of(predictions()) == result.measurements
 
 
 def test_real_labels_by_hand():
   sets = real_labels([1], [3, 0], [], [2])
   evaluator = evaluate.Evaluator(dataset(), sets, ks=(1,))
-  assert numbers(evaluator.rows_of(predictions())) == {
+  assert numbers(evaluator.measurements_of(predictions())) == {
     ("all", "top1_accuracy"): (2, 4),
     ("all", "real_accuracy"): (1, 3),
     ("all", "real_accuracy.class_mean"): (None, 3),
@@ -71,9 +69,11 @@ def test_real_labels_by_hand():
     ("even", "real_accuracy.class_mean"): (None, 3),
   }
   values = {
-    row.subset: row.value.value
-    for row in evaluator.rows_of(predictions())
-    if row.metric == "real_accuracy.class_mean"
+    subset: m.value
+    for (_, _, subset, metric), m in evaluator(
+      predictions()
+    ).measurements.items()
+    if metric == "real_accuracy.class_mean"
   }
   # Class 1 has no image left; of classes 0 and 2 are 1 of 2 and 0 of 1 right.
   assert values == {"all": None, "even": 0.25}
@@ -82,10 +82,11 @@ def test_real_labels_by_hand():
 def test_predictions_of_few_classes_leave_values_undefined():
   narrow = predictions(RANKING[:, :1])
   sets = real_labels([1], [3, 0], [1], [2])
-  for row in evaluate.Evaluator(dataset(), sets).rows_of(narrow):
-    wanted = row.metric in ("top5_accuracy", "real_top5_accuracy")
-    assert ("fewer than 5" in row.value.definition) == wanted
-    assert wanted == (row.value.value is None) or row.subset == "all"
+  found = evaluate.Evaluator(dataset(), sets)(narrow).measurements
+  for (_, _, subset, metric), m in found.items():
+    wanted = metric in ("top5_accuracy", "real_top5_accuracy")
+    assert ("fewer than 5" in m.definition) == wanted
+    assert wanted == (m.value is None) or subset == "all"
 
 
 def test_all_results_whatever_the_threads():
@@ -98,15 +99,15 @@ def test_all_results_whatever_the_threads():
     for name in datasets
   }
   sets = {"y": real_labels([1], [3], [1], [2])}
-  rows = evaluate.evaluate_all(datasets, given, sets)
+  found = evaluate.evaluate_all(datasets, given, sets)
   wanted = [
-    row
+    evaluate.Evaluator(datasets[name], sets.get(name))(p).measurements
     for name, of_set in given.items()
     for p in of_set
-    for row in evaluate.Evaluator(datasets[name], sets.get(name)).rows_of(p)
   ]
-  assert rows == wanted
-  assert {row.dataset for row in rows if "real" in row.metric} == {"y"}
+  assert found == wanted
+  keys = [key for part in found for key in part]
+  assert {key[1] for key in keys if "real" in key[3]} == {"y"}
 
 
 def test_what_does_not_fit_is_refused():

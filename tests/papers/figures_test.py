@@ -6,26 +6,28 @@ import pytest
 from imgbench.papers import figures
 from imgbench.papers import fits
 from imgbench.papers import scatters
+from imgbench.papers import study
 from imgbench.papers.readers import cifar
 from imgbench.papers.readers import datasets
 from imgbench.tables import themes
 from tests.papers import rows
 
 TOP1 = "top1_accuracy"
-ROWS = [
-  *rows.of(
+FOUND = study.Study(
+  rows.of(
+    *(
+      rows.row(model, dataset, 100 - i, subset="dog")
+      for dataset in "xy"
+      for i, model in enumerate("bc")
+    ),
     x={"fv_4k": 30, "b": 50, "c": 60, "d": 70, "mine": 75, "alone": 5},
     y={"fv_4k": 25, "b": 40, "c": 50, "d": 60, "mine": 50},
   ),
-  *(
-    rows.row(model, dataset, 100 - i, subset="dog")
-    for dataset in "xy"
-    for i, model in enumerate("bc")
-  ),
-]
-OWN = frozenset({"mine"})
-LINES = fits.lines(ROWS, [("x", "y")], [(TOP1, TOP1)], OWN)
-ARGS = (ROWS, LINES, ("x", TOP1), ("y", TOP1), OWN)
+  [("x", "y")],
+  study.same([TOP1]),
+  frozenset({"mine"}),
+)
+ARGS = (FOUND, ("x", TOP1), ("y", TOP1))
 
 
 def axes_of(draw):
@@ -37,7 +39,7 @@ def legend(figure):
 
 
 def test_groups_and_names():
-  points = scatters.points(*ARGS[:1], *ARGS[2:])
+  points = scatters.points(*ARGS)
   assert [(p.name, p.group, p.named) for p in points] == [
     ("b", scatters.NETWORKS, False),
     ("c", scatters.NETWORKS, False),
@@ -53,7 +55,8 @@ def test_axes_have_the_names_of_the_tables():
     ((datasets.VALIDATION, datasets.TOP_IMAGES), "validation"),
   ):
     axes = [(name, TOP1) for name in names]
-    figure = scatters.both_scales(ROWS, [], *axes)(themes.LIGHT)
+    found = study.Study(FOUND.rows, [], [])
+    figure = scatters.both_scales(found, *axes)(themes.LIGHT)
     assert figure.axes[0].get_xlabel() == f"Top-1 accuracy on {title} (%)"
 
 
@@ -103,14 +106,14 @@ def test_panels_of_subsets_and_axes_without_models():
     "p",
     "x",
     "y",
-    [figures.Point("a", rows.undefined("a", "x").value, ROWS[0].value, "g")],
+    [figures.Point("a", rows.value(0, 0), rows.value(30), "g")],
   )
   (axes,) = axes_of(figures.scatter([panel]))
   assert [text.get_text() for text in axes.texts] == ["no model"]
 
 
 def test_ends_have_no_place_on_the_probit_scale():
-  points = scatters.points(*ARGS[:1], *ARGS[2:], "dog")
+  points = scatters.points(*ARGS, "dog")
   assert [p.name for p in points] == ["b", "c"]
   panel = figures.Panel("p", "x", "y", points, scale=fits.PROBIT)
   (axes,) = axes_of(figures.scatter([panel]))
@@ -124,7 +127,7 @@ def test_axes_have_some_round_ticks(scale, low, high):
   points = [
     figures.Point(
       str(p),
-      *[rows.row("a", "x", 1000 * p, 100_000).value] * 2,
+      *[rows.value(1000 * p, 100_000)] * 2,
       group="g",
     )
     for p in (low, high)
@@ -147,7 +150,7 @@ def test_the_same_bytes_in_both_forms():
 def test_the_legend_is_no_wider_than_the_figure(panels, length):
   text = "linear fit of the models, with those below 70% (2 to 3 not shown)"
   points = [
-    figures.Point("a", ROWS[0].value, ROWS[0].value, f"{i} {text[:length]}")
+    figures.Point("a", rows.value(30), rows.value(30), f"{i} {text[:length]}")
     for i in range(5)
   ]
   panel = figures.Panel("p", "x", "y", points)

@@ -84,13 +84,14 @@ def test_bad_fits_are_refused(x, y, scale, message):
 
 def test_lines_of_rows(tmp_path):
   found = rows.of(
+    *(
+      rows.row(model, dataset, 100, subset="dog")
+      for dataset in "xy"
+      for model in "bc"
+    ),
     x={"fv_4k": 30, "b": 50, "c": 60, "d": 70, "mine": 10},
     y={"fv_4k": 25, "b": 40, "c": 50, "d": 60, "mine": 90},
-  ) + [
-    rows.row(model, dataset, 100, subset="dog")
-    for dataset in "xy"
-    for model in "bc"
-  ]
+  )
   lines = fits.lines(found, [("x", "y")], [TOP1], frozenset({"mine"}))
   assert [(s.subset, s.scale, s.models, s.n) for s in lines] == [
     ("all", "plain", "all", 4),
@@ -104,9 +105,11 @@ def test_lines_of_rows(tmp_path):
   np.testing.assert_allclose(lines[1].fit.intercept, -0.1)
   assert lines[4].fit is None and lines[4].cells()[-7:] == (None,) * 7
   assert all(len(line.cells()) == len(fits.COLUMNS) for line in lines)
-  best = fits.best(lines, subset="all", scale="plain")
+  axes = ("x", TOP1[0]), ("y", TOP1[0])
+  best = fits.best(lines, *axes, subset="all", scale="plain")
   assert best.models == fits.WITHOUT_FISHER
-  assert fits.best(lines, subset="cat") is None
+  assert fits.best(lines, *axes, subset="cat", scale="plain") is None
+  assert fits.best(lines, *axes[::-1], subset="all", scale="plain") is None
   output = program.Output(tmp_path)
   fits.write(output, lines)
   output.close()
@@ -120,6 +123,6 @@ def test_lines_of_rows(tmp_path):
     ),
   }
   grid = fits.grid(lines, {"x": "val"}, "Lines")
-  assert grid.rows[1][0] == "y on val"
-  assert grid.rows[1][-2].startswith("-10.0 [")
-  assert grid.rows[4][-3:] == (formats.UNDEFINED,) * 3
+  assert grid.cells[1][0] == "y on val"
+  assert grid.cells[1][-2].startswith("-10.0 [")
+  assert grid.cells[4][-3:] == [formats.UNDEFINED] * 3

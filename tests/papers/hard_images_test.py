@@ -37,14 +37,8 @@ def _answers(models=_MODELS, people=_PEOPLE, **options):
   )
 
 
-def _by_column(rows, columns):
-  return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
 def test_images_by_hand():
-  rows = _by_column(
-    hard_images.image_rows(_answers()), hard_images.IMAGE_COLUMNS
-  )
+  rows = [row._asdict() for row in hard_images.image_rows(_answers())]
   # d is wrong for all, e for the models, a for the people; those of both first.
   assert [(r["image_id"], r["wrong_by"]) for r in rows] == [
     ("d", "models_and_people"),
@@ -104,14 +98,14 @@ def test_counts_by_hand():
     ("none", "all_people", 0, 0, None),
     ("none", "models_and_people", 0, 0, None),
   ]
-  assert hard_images.count_grid(rows, "m").rows[0] == (
+  assert hard_images.count_grid(rows, "m").cells[0] == [
     "set",
     "all",
     "all models",
     "2",
     "5",
     "40.00",
-  )
+  ]
 
 
 def test_classes_hardest_first():

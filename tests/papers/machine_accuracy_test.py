@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from imgbench.papers import comparison
 from imgbench.papers import fits
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets
@@ -14,7 +15,7 @@ STRICT = results.METRICS["icml2020"]
 
 
 def _rows(**hits):
-  """Rows of {model: (validation, version 2)} in the strict definition."""
+  """Those of {model: (validation, version 2)} in the strict definition."""
   return [
     rows_lib.row(model, dataset, correct, metric=STRICT)
     for model, pair in hits.items()
@@ -23,12 +24,12 @@ def _rows(**hits):
 
 
 def test_undefined_for_all_is_one_entry():
-  rows = [
+  rows = rows_lib.of(
     rows_lib.undefined("a", VAL, STRICT),
     rows_lib.undefined("b", VAL, STRICT),
     rows_lib.row("a", VAL, 1),
     rows_lib.undefined("b", VAL),
-  ]
+  )
   found = results.undefined(rows)
   assert set(found) == {
     f"all classifiers/{VAL}/all/{STRICT}",
@@ -46,16 +47,16 @@ def test_summary_of_some_models():
   rows = _rows(a=(70, 60), b=(90, 50), c=(80, 40), mine=(99, 99))
   rows.append(rows_lib.row("a", VAL, 3, metric=STRICT, subset="dog"))
   rows.append(rows_lib.undefined("c", VAL))
-  found = results.summary_rows(rows, ["a", "b", "c"])
+  found = results.summary_rows(rows_lib.of(*rows), ["a", "b", "c"])
   assert found == [
     (VAL, STRICT, 3, 0.9, "b", 0.8, 0.7, "a"),
     (V2, STRICT, 3, 0.6, "a", 0.5, 0.4, "c"),
   ]
   grid = results.summary_grid(found, VAL)
-  assert grid.rows == (
-    (STRICT, "90.00 b", "95", "80.00", "85", "70.00 a", "64"),
-  )
-  assert results.summary_rows([], ["a"]) == []
+  assert grid.cells == [
+    [STRICT, "90.00 b", "95", "80.00", "85", "70.00 a", "64"],
+  ]
+  assert results.summary_rows(rows_lib.of(), ["a"]) == []
 
 
 def test_reviewed_grid_says_how_far_unreviewed_predictions_may_move_it():
@@ -69,9 +70,10 @@ def test_reviewed_grid_says_how_far_unreviewed_predictions_may_move_it():
         rows.append(
           rows_lib.row(model, VAL, correct, metric=f"{metric}.{name}")
         )
-  grid = results.reviewed_grid(rows, VAL, [])
-  assert [row[0] for row in grid.rows] == ["b", "a"]
-  by_name = dict(zip(grid.header, grid.rows[1], strict=True))
+  nothing = comparison.compare([], {})
+  grid = results.reviewed_grid(rows_lib.of(*rows), VAL, nothing)
+  assert [row[0] for row in grid.cells] == ["b", "a"]
+  by_name = dict(zip(grid.header, grid.cells[1], strict=True))
   assert by_name["icml2020"].startswith("70.00 [")
   assert by_name["up to"] == "95.00"
   assert by_name["never reviewed"] == "5 (5.00%)"
@@ -88,8 +90,10 @@ def test_side_by_side():
     "net": people.MODEL,
     "third": people.MODEL,
   }
-  grid = results.side_by_side(rows, kinds, STRICT, "all", [])
-  assert grid.header == (
+  nothing = comparison.compare([], {})
+  found = rows_lib.of(*rows)
+  grid = results.side_by_side(found, kinds, STRICT, "all", nothing)
+  assert grid.header == [
     "classifier",
     "kind",
     "ImageNet",
@@ -97,18 +101,16 @@ def test_side_by_side():
     "up to",
     "never reviewed",
     "drop",
-  )
-  assert [row[0] for row in grid.rows] == ["human_a", "net", "third"]
-  assert grid.rows[0][-1] == "+1.00" and grid.rows[1][-3:] == (
-    "81.00",
-    "4",
-    "+11.00",
-  )
+  ]
+  assert [row[0] for row in grid.cells] == ["human_a", "net", "third"]
+  assert grid.cells[0][-1] == "+1.00"
+  assert grid.cells[1][-3:] == ["81.00", "4", "+11.00"]
   assert "n = 100 and 100" in grid.caption
 
 
 def test_robustness_is_the_distance_from_the_line():
-  rows = _rows(a=(50, 40), b=(60, 52), c=(80, 75), human_a=(95, 96))
+  hits = _rows(a=(50, 40), b=(60, 52), c=(80, 75), human_a=(95, 96))
+  rows = rows_lib.of(*hits)
   lines = fits.lines(
     rows, [(VAL, V2)], [(STRICT, STRICT)], frozenset(["human_a"])
   )

@@ -46,13 +46,13 @@ def test_the_table_adds_up(net):
 def test_shares_are_of_the_mistakes_of_the_subset(net, images):
   by_subset = images.by_subset(net.mistakes)
   rows = tables.shares("net", by_subset, mistakes.CATEGORIES)
-  found = {(row.subset, row.metric): row.value for row in rows}
+  found = {key[2:]: share for key, share in rows.items()}
   half = found["organism", "mistakes.fine_grained_error_with_oov.all"]
   assert (half.n, half.correct, half.value) == (4, 2, 0.5)
   assert 0 < half.ci_low < 0.5 < half.ci_high < 1
   nothing = found["object", "mistakes.all.all"]
   assert (nothing.n, nothing.value) == (0, None)
-  assert {row.dataset for row in rows} == {"imagenet-annotatedval20k-0"}
+  assert {key[1] for key in rows} == {"imagenet-annotatedval20k-0"}
 
 
 def test_names_of_metrics():
@@ -85,7 +85,7 @@ def test_pairs_and_repeated_mistakes(net, images):
     images.by_subset(again),
     mistakes.CATEGORIES,
   )
-  found = {(row.subset, row.metric): row.value for row in rows}
+  found = {key[2:]: share for key, share in rows.items()}
   prefix = "repeated_mistakes.net"
   assert found["all", f"{prefix}.fine_grained_error_with_oov.all"].value == 1
   assert found["all", f"{prefix}.all.all"].value == 0.5

@@ -76,14 +76,14 @@ def test_cells_keep_small_p_values():
   cells = next(paired_table.cells([row]))
   assert len(cells) == len(paired_table.COLUMNS)
   assert cells[-4:] == ("2.22507e-308",) * 4
-  assert paired_table.grid([row]).rows[0][:6] == (
+  assert paired_table.grid([row]).cells[0][:6] == [
     "a",
     "b",
     "s",
     "3,000",
     "3,000",
     "0",
-  )
+  ]
 
 
 def test_parse_pair():

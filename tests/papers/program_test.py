@@ -12,9 +12,7 @@ from imgbench.papers import figures
 from imgbench.papers import program
 from tests.papers import rows
 
-POINT = figures.Point(
-  "a", rows.row("a", "x", 70).value, rows.row("a", "y", 60).value, "models"
-)
+POINT = figures.Point("a", rows.value(70), rows.value(60), "models")
 
 
 def draw():
@@ -33,16 +31,20 @@ def write(out, source):
   output.close()
 
 
-def test_numbers_have_one_form():
+def test_numbers_have_one_form(tmp_path):
+  output = program.Output(tmp_path)
   rows = [("a,b", 1, 0.1, np.float32(0.5), np.int64(7), None, -1e-12)]
-  text = program.csv_text(list("sifgjnz"), rows)
-  assert text == (
+  output.csv("numbers.csv", list("sifgjnz"), rows)
+  output.csv("none.csv", ("s", "i"), [])
+  with pytest.raises(ValueError, match="finite"):
+    output.csv("x.csv", ["x"], [[float("nan")]])
+  with pytest.raises(ValueError, match="argument 2 is shorter"):
+    output.csv("x.csv", ["x", "y"], [[1]])
+  output.close()
+  assert (tmp_path / "none.csv").read_text() == "s,i\n"
+  assert (tmp_path / "numbers.csv").read_text() == (
     's,i,f,g,j,n,z\n"a,b",1,0.10000000,0.50000000,7,,0.00000000\n'
   )
-  with pytest.raises(ValueError, match="finite"):
-    program.csv_text(["x"], [[float("nan")]])
-  with pytest.raises(ValueError, match="2 cells"):
-    program.csv_text(["x", "y"], [[1]])
 
 
 def test_files_and_manifest(tmp_path, capsys):
@@ -121,9 +123,9 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
 
 def test_only_the_flags_that_are_heeded():
   values = flags.FlagValues()
-  program.define_common_flags(values, (program.OUT, program.PUBLISHED))
+  program.define_flags(values, (program.OUT, program.PUBLISHED))
   assert set(values) == {"out", "published"}
   values = flags.FlagValues()
-  program.define_common_flags(values)
+  program.define_flags(values)
   values(["x", "--predictions=a", "--predictions=b"])
   assert values.predictions == ["a", "b"] and values.allow_reversed == []

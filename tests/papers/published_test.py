@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from imgbench import errors
-from imgbench.papers import main_table
 from imgbench.papers import published
 from imgbench.papers.readers import datasets
+from imgbench.tables import frame
 from tests.data import shared_files
 
 VAL, MF = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
@@ -101,7 +101,7 @@ def test_tolerances_of_cifar(tmp_path):
 
 
 def test_the_long_form_and_our_own_table(tmp_path):
-  text = ",".join(main_table.COLUMNS) + "\na,x,all,m,4,3,0.75000000,0.5,\n"
+  text = ",".join(frame.COLUMNS) + "\na,x,all,m,4,3,0.75000000,0.5,\n"
   assert short(read(tmp_path, text)) == [
     ("a", "x", "all", "m", "value", 75.0, pytest.approx(5e-7)),
     ("a", "x", "all", "m", "ci_low", 50.0, pytest.approx(5.0)),

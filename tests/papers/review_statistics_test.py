@@ -48,7 +48,7 @@ def test_by_hand(tmp_path):
   assert everything["images_reviewed"] == (16, None)
   assert everything["images_problematic"] == (2, None)
   grid = review_statistics.grid(rows)
-  assert grid.rows[1] == (
+  assert grid.cells[1] == [
     "val",
     "7",
     "1",
@@ -57,7 +57,7 @@ def test_by_hand(tmp_path):
     "5 (22.7%)",
     "10 (45.5%)",
     "1 (16.7%)",
-  )
+  ]
 
 
 def test_lists(tmp_path):

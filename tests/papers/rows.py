@@ -1,27 +1,37 @@
 """Rows of tables for tests, of given numbers of hits."""
 
 from imgbench.metrics import measurement
-from imgbench.papers import records
+from imgbench.tables import frame
 
 MEASURE = measurement.Measurer(0.05)
 
 
+def value(correct, n=100):
+  """A plain proportion."""
+  return MEASURE.proportion(correct, n, "share of examples")
+
+
 def row(model, dataset, correct, n=100, metric="top1_accuracy", subset="all"):
-  """A row of a plain proportion."""
-  value = MEASURE.proportion(correct, n, "share of examples")
-  return records.Row(model, dataset, subset, metric, value)
+  """Measurements of one plain proportion."""
+  return {(model, dataset, subset, metric): value(correct, n)}
 
 
 def undefined(model, dataset, metric="top1_accuracy", subset="all"):
-  """A row without a value."""
-  value = MEASURE.undefined(0, "share of examples", "no example")
-  return records.Row(model, dataset, subset, metric, value)
+  """Measurements of one without a value."""
+  return {
+    (model, dataset, subset, metric): MEASURE.undefined(
+      0, "share of examples", "no example"
+    )
+  }
 
 
-def of(**datasets):
-  """Rows of {data set: {model: hits of 100}}."""
-  return [
-    row(model, dataset, correct)
-    for dataset, models in datasets.items()
-    for model, correct in models.items()
-  ]
+def of(*more, **datasets):
+  """Frame of {data set: {model: hits of 100}} and of other measurements."""
+  return frame.from_measurements(
+    *(
+      row(model, dataset, correct)
+      for dataset, models in datasets.items()
+      for model, correct in models.items()
+    ),
+    *more,
+  )

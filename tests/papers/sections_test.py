@@ -10,6 +10,7 @@ from imgbench.papers.readers import annotations_pickle
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import people
+from imgbench.tables import frame
 from tests.papers import human_files
 
 VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
@@ -59,10 +60,8 @@ def _files(
 
 
 def _strict(section, model, dataset, subset="all"):
-  (row,) = [
-    r for r in section.rows if r[:4] == (model, dataset, subset, STRICT)
-  ]
-  return row.value
+  what = {"dataset": dataset, "subset": subset, "metric": STRICT}
+  return frame.by_model(section.rows, **what)[model]
 
 
 def test_models_of_the_file_stand_beside_people(tmp_path):
@@ -163,7 +162,7 @@ def test_no_times_no_fast_images(tmp_path):
   study, reviews, _ = _files(tmp_path, change)
   section = sections.of_people(study, reviews, None)
   assert "fast" not in section.subsets[VAL]
-  assert "fast" not in {row.subset for row in section.rows}
+  assert "fast" not in {*section.rows.subset}
 
 
 @pytest.mark.parametrize("metric", [STRICT, "multilabel_accuracy.lenient_mean"])
@@ -173,11 +172,10 @@ def test_right_is_what_the_rows_count(tmp_path, metric):
   for dataset in (VAL, V2):
     for name, right in section.right(dataset, metric).items():
       for subset, mask in section.subsets[dataset].items():
-        (row,) = [
-          r for r in section.rows if r[:4] == (name, dataset, subset, metric)
-        ]
-        assert row.value.correct == (right & mask).sum()
-        assert row.value.n == mask.sum()
+        what = {"dataset": dataset, "subset": subset, "metric": metric}
+        row = frame.by_model(section.rows, **what)[name]
+        assert row.correct == (right & mask).sum()
+        assert row.n == mask.sum()
   hits = section.hits(metric, only_all=True)
   assert [list(h.subsets) for h in hits] == [["all"], ["all"]]
   answers = section.answers(VAL, metric)
@@ -265,6 +263,6 @@ def test_sets_of_equal_images_are_shown_once(tmp_path, flags, shown):
   hidden = V20K if shown == VAL else VAL
   (note,) = [n for n in section.notes if "its reviewed images are" in n]
   assert note.startswith(f"{hidden}: its reviewed images are those of {shown};")
-  assert {row.dataset for row in section.rows} == {VAL, V20K, V2}
+  assert {*section.rows.dataset} == {VAL, V20K, V2}
   hits = section.hits(STRICT, only_all=True)
   assert [found.dataset for found in hits] == [shown, V2]

@@ -3,18 +3,19 @@
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 from typing import NamedTuple
 
 from imgbench.papers import figures
 from imgbench.papers import fits
-from imgbench.papers import main_table
+from imgbench.papers import scatters
 from imgbench.papers import sections
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.papers.readers import people
 
 _GROUPS = {
-  people.MODEL: "public models",
+  people.MODEL: scatters.NETWORKS,
   people.ENSEMBLE: "majority",
   people.PERSON: "people",
   sections.OWN: "own model",
@@ -30,7 +31,15 @@ _MORE_DATA = (
 # ones would press all others into a corner.
 SHOWN_FROM = 0.7
 _EXTRA = "trained on more data"
-_FISHER = "Fisher vectors"
+_FISHER = scatters.FISHER
+_ORDER = (
+  _GROUPS[people.MODEL],
+  _FISHER,
+  _EXTRA,
+  _GROUPS[people.ENSEMBLE],
+  _GROUPS[people.PERSON],
+  _GROUPS[sections.OWN],
+)
 _SUBSET_TITLES = {
   "all": "All images",
   "object": "Objects",
@@ -51,26 +60,22 @@ def _group(section: sections.Section, name: str) -> str:
   return _GROUPS[section.kinds[name]]
 
 
-def _points(section, lookup, of_x, of_y, subset="all", named=()):
-  """Points of all classifiers; `of_x` and `of_y` are (data set, metric)."""
-  found = []
-  for name in section.kinds:
-    x, y = (lookup.get(name, *what, subset) for what in (of_x, of_y))
-    if x is None or y is None or x.value is None or y.value is None:
-      continue
-    label = name.removeprefix("human_")
-    group = _group(section, name)
-    write = section.kinds[name] in (sections.OWN, *named)
-    found.append(figures.Point(label, x, y, group, write))
-  order = [
-    _GROUPS[people.MODEL],
-    _FISHER,
-    _EXTRA,
-    _GROUPS[people.ENSEMBLE],
-    _GROUPS[people.PERSON],
-    _GROUPS[sections.OWN],
+def _points(section, x, y, subset="all", named=()):
+  """Points of all classifiers that have a value on both axes."""
+  rows = section.rows
+  found = scatters.grouped(
+    rows[rows.value.notna()],
+    x,
+    y,
+    lambda name: _group(section, name),
+    _ORDER,
+    section.names(sections.OWN, *named),
+    subset,
+  )
+  return [
+    dataclasses.replace(point, name=point.name.removeprefix("human_"))
+    for point in found
   ]
-  return sorted(found, key=lambda p: (order.index(p.group), p.name))
 
 
 def against_top(
@@ -81,7 +86,6 @@ def against_top(
   There is a row of two panels for each definition in which two classifiers or
   more have a value; None if there is no such definition.
   """
-  lookup = main_table.Lookup(section.rows)
   panels, without = [], False
   for definition, metric in results.METRICS.items():
     for base, title in (
@@ -89,7 +93,7 @@ def against_top(
       (results.TOP5, "top-5"),
     ):
       axes = ((dataset, base), (dataset, metric))
-      points = _points(section, lookup, *axes)
+      points = _points(section, *axes)
       if len(points) < 2:
         continue
       fitted = _line(lines, *axes, models=fits.WITHOUT_FISHER)
@@ -105,21 +109,13 @@ def against_top(
       )
   if not panels:
     return None
-  label = "linear fit" + (" without Fisher vectors" if without else "")
-  return figures.scatter(panels, fit_label=label)
+  return figures.scatter(panels, fit_label=fits.label(without))
 
 
 def _line(lines, x, y, subset="all", models=fits.ALL_MODELS):
   """The plain fit through a choice of models, None if there is none."""
-  for line in lines:
-    if (
-      (line.base, line.base_metric) == x
-      and (line.dataset, line.metric) == y
-      and (line.subset, line.scale) == (subset, fits.PLAIN)
-      and line.models == models
-    ):
-      return line.fit
-  return None
+  line = fits.best(lines, x, y, subset=subset, scale=fits.PLAIN, models=models)
+  return None if line is None else line.fit
 
 
 class PeoplePoints(NamedTuple):
@@ -137,11 +133,10 @@ def people_points(
   Those below 70% on ImageNet are weak, unless all are. A subset without
   classifiers is left out.
   """
-  lookup = main_table.Lookup(section.rows)
   found = {}
   for subset in subsets:
     axes = _people_axes(metric)
-    points = _points(section, lookup, *axes, subset, named=(people.PERSON,))
+    points = _points(section, *axes, subset, named=(people.PERSON,))
     strong = [p for p in points if p.x.value >= SHOWN_FROM] or points
     if points:
       weak = [p for p in points if p not in strong]

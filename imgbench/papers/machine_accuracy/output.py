@@ -1,71 +1,69 @@
 """What `experiments.multilabel` prints and writes of a section."""
 
 from collections.abc import Sequence
+import dataclasses
+import functools
 import pathlib
 
+import pandas as pd
+
 from imgbench import errors
-from imgbench.metrics import summary
-from imgbench.papers import comparison
 from imgbench.papers import fits
 from imgbench.papers import hard_images
-from imgbench.papers import main_table
 from imgbench.papers import program
-from imgbench.papers import ranks
 from imgbench.papers import sections
-from imgbench.papers import shifts
+from imgbench.papers import study as study_lib
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.papers.readers import people
-from imgbench.tables import table
+from imgbench.tables import frame
 
 _BASES = (datasets_lib.VALIDATION, datasets_lib.VALIDATION_20K)
 _MOST_PICTURES = 24
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Part:
   """A section with the drops, ranks and lines of its rows.
 
   Attributes:
     section: what was computed.
+    metric: the definition that pairs, mistakes and people's figures use.
     of_people: whether it is of the images that people labelled.
     prefix: of the names of its files; "people_" for those images, unless there
       is no other section.
-    metric: the definition that pairs, mistakes and people's figures use.
-    drops: from the validation set to the others.
-    ranks: on both, among the models that fits are through.
-    lines: multi-label accuracy on top-1 and top-5, and of one data set on
-      another.
   """
 
-  def __init__(
-    self,
-    section: sections.Section,
-    metric: str,
-    of_people: bool = False,
-    prefix: str = "",
-  ):
-    self.section, self.metric = section, metric
-    self.of_people, self.prefix = of_people, prefix
-    rows = section.rows
-    pairs = shifts.pairs(section.datasets, _BASES)
-    shares = [m for m in results.SHARES if not of_people or m != results.TOP5]
-    outside = frozenset(section.kinds) - section.fitted
-    same = [(m, m) for m in shares]
-    self.drops = shifts.compute(rows, pairs, shares)
-    self.ranks = ranks.changes(rows, pairs, same, outside)
-    self.lines = fits.lines(rows, pairs, same, outside)
-    if not of_people:
-      self.lines += fits.lines(
-        rows,
-        [(name, name) for name in section.images],
-        [
-          (base, metric)
-          for base in (results.TOP1, results.TOP5)
-          for metric in results.METRICS.values()
-          if results.is_defined(rows, metric)
-        ],
-        outside,
-      )
+  section: sections.Section
+  metric: str
+  of_people: bool = False
+  prefix: str = ""
+
+  @functools.cached_property
+  def study(self) -> study_lib.Study:
+    """Drops and ranks from the validation set to the others, and lines."""
+    shares = [m for m in results.SHARES if m != results.TOP5]
+    return study_lib.Study(
+      self.section.rows,
+      study_lib.independent(self.section.datasets, _BASES),
+      study_lib.same(shares if self.of_people else results.SHARES),
+      frozenset(self.section.kinds) - self.section.fitted,
+    )
+
+  @functools.cached_property
+  def lines(self) -> list[fits.Line]:
+    """Lines of one data set on another, and of multi-label on top-k."""
+    if self.of_people:
+      return self.study.lines
+    on_top_k = [
+      (base, metric)
+      for base in (results.TOP1, results.TOP5)
+      for metric in results.METRICS.values()
+      if results.is_defined(self.study.rows, metric)
+    ]
+    same_set = [(name, name) for name in self.section.images]
+    rows, outside = self.study.rows, self.study.outside
+    return self.study.lines + fits.lines(rows, same_set, on_top_k, outside)
 
   def plain_lines(self) -> list[fits.Line]:
     """Returns the plain fits of one data set on another, of all models."""
@@ -86,73 +84,53 @@ class Part:
 def report(
   output: program.Output,
   part: Part,
-  compared: Sequence[comparison.Compared],
+  compared: pd.DataFrame,
 ) -> None:
   """Prints the main tables of a section and adds its tables and figures."""
   section, rows = part.section, part.section.rows
   if part.of_people:
-    tables = _people_tables(part, compared)
+    tables = [
+      results.side_by_side(rows, section.kinds, part.metric, subset, compared)
+      for subset in part.study.subsets
+    ]
     printed = tables[:1]
   else:
     found = results.summary_rows(rows, section.names(people.MODEL))
-    output.csv("summary.csv", results.SUMMARY_COLUMNS, found)
+    output.csv("summary.csv", results.Summary._fields, found)
     tables = []
     for name in section.shown:
       tables.append(results.reviewed_grid(rows, name, compared))
       tables.append(results.summary_grid(found, name))
-    printed = tables[:]
+    printed = tables
   lines = [
-    line
-    for line in part.lines
-    if line.subset == summary.ALL
-    and {line.base, line.dataset} <= {*section.shown}
+    line for line in part.lines if {line.base, line.dataset} <= {*section.shown}
   ]
   shown = [
     line
     for line in lines
     if line.scale == fits.PLAIN and line.metric in (part.metric, results.TOP1)
   ]
-  for grid in (*printed, _lines_grid(shown)):
-    print(grid.text())
-  main_table.write_grids(
-    output, [*tables, _lines_grid(lines)], f"{part.prefix}table"
+  grid = lambda of: study_lib.lines_grid(of, datasets_lib.SHORT_TITLES)
+  study_lib.show(
+    output,
+    [*printed, grid(shown)],
+    [*tables, grid(lines)],
+    f"{part.prefix}table",
   )
   _write_tables(output, part)
   _figures(output, part)
 
 
-def _lines_grid(lines: Sequence[fits.Line]) -> table.Table:
-  return fits.grid(
-    lines,
-    datasets_lib.SHORT_TITLES,
-    "Lines that accuracies follow, with 95% bootstrap intervals; intercepts in"
-    " percentage points, on the probit scale in normal quantiles",
-  )
-
-
-def _people_tables(part: Part, compared) -> list[table.Table]:
-  section = part.section
-  subsets = dict.fromkeys(row.subset for row in section.rows)
-  return [
-    results.side_by_side(
-      section.rows, section.kinds, part.metric, subset, compared
-    )
-    for subset in subsets
-  ]
-
-
 def _write_tables(output: program.Output, part: Part) -> None:
   prefix, rows = part.prefix, part.section.rows
-  output.csv(f"{prefix}table.csv", main_table.COLUMNS, main_table.cells(rows))
+  output.csv(
+    f"{prefix}table.csv", frame.COLUMNS, frame.rows(rows, frame.COLUMNS)
+  )
   for what, reason in results.undefined(rows).items():
     output.undefined(f"{prefix}table.csv: {what}", reason)
-  output.csv(f"{prefix}drops.csv", shifts.COLUMNS, part.drops)
-  output.csv(f"{prefix}ranks.csv", ranks.COLUMNS, part.ranks)
-  cells = [line.cells() for line in part.lines]
-  output.csv(f"{prefix}fits.csv", fits.COLUMNS, cells)
-  for line in part.lines:
-    if line.fit is None:
-      output.undefined(f"{prefix}fits.csv: {line.name}", line.reason)
+  part.study.write(output, "drops", "ranks", prefix=prefix)
+  name = f"{prefix}fits.csv"
+  fits.write(output, part.lines, name, f"{name}: ")
   output.csv(
     f"{prefix}robustness.csv",
     results.ROBUSTNESS_COLUMNS,
@@ -177,7 +155,7 @@ def _figures(output: program.Output, part: Part) -> None:
 def _people_figures(output: program.Output, part: Part) -> None:
   from imgbench.papers.machine_accuracy import figures
 
-  subsets = list(dict.fromkeys(row.subset for row in part.section.rows))
+  subsets = part.study.subsets
   main = ("all", "object", "not_dog", sections.FAST)
   for name, chosen in (
     ("people", [s for s in main if s in subsets]),
@@ -220,12 +198,12 @@ def mistakes(
       by_class += hard_images.class_rows(answers)
       pictures[name] = (answers, found)
     prefix = part.prefix
-    output.csv(f"{prefix}mistakes.csv", hard_images.IMAGE_COLUMNS, images)
+    output.csv(f"{prefix}mistakes.csv", hard_images.ImageRow._fields, images)
     output.csv(
-      f"{prefix}mistakes_by_subset.csv", hard_images.COUNT_COLUMNS, counts
+      f"{prefix}mistakes_by_subset.csv", hard_images.CountRow._fields, counts
     )
     output.csv(
-      f"{prefix}hardest_classes.csv", hard_images.CLASS_COLUMNS, by_class
+      f"{prefix}hardest_classes.csv", hard_images.ClassRow._fields, by_class
     )
     print(hard_images.count_grid(counts, part.metric).text())
     print(hard_images.class_grid(by_class, part.metric).text())
@@ -244,13 +222,12 @@ def _contact_sheet(output, file_name, answers, rows, folders) -> None:
   )
   chosen, absent = [], 0
   for row in rows:
-    entry = dict(zip(hard_images.IMAGE_COLUMNS, row, strict=True))
-    image = entry["image_id"]
+    image = row.image_id
     path = contact_sheet.find(folders, image, int(labels[image]))
     if path is None:
       absent += 1
     elif len(chosen) < _MOST_PICTURES:
-      chosen.append((path, _lines(entry)))
+      chosen.append((path, _lines(row)))
   if absent:
     output.note(
       f"{file_name}: {absent:,} of {len(rows):,} images are in none of the"
@@ -278,12 +255,10 @@ def _picture(output, file_name, path, text):
   return contact_sheet.Picture(image, text)
 
 
-def _lines(entry) -> tuple[str, ...]:
-  lines = [f"label: {entry['class_name']}", f"right: {entry['accepted']}"]
-  if entry["most_named"] is not None:
-    lines.append(
-      f"{entry['named_by']} of {entry['models']} models: {entry['most_named']}"
-    )
-  if entry["people"]:
-    lines.append(f"{entry['people_wrong']} of {entry['people']} people wrong")
+def _lines(row: hard_images.ImageRow) -> tuple[str, ...]:
+  lines = [f"label: {row.class_name}", f"right: {row.accepted}"]
+  if row.most_named is not None:
+    lines.append(f"{row.named_by} of {row.models} models: {row.most_named}")
+  if row.people:
+    lines.append(f"{row.people_wrong} of {row.people} people wrong")
   return tuple(lines)

@@ -1,19 +1,22 @@
 """Tables of multi-label accuracy for people to read, and what they rest on."""
 
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from imgbench.metrics import multilabel
 from imgbench.metrics import summary
 from imgbench.papers import comparison
 from imgbench.papers import fits
-from imgbench.papers import main_table
-from imgbench.papers import records
+from imgbench.papers import study as study_lib
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.tables import formats
+from imgbench.tables import frame
 from imgbench.tables import table
 
 TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
@@ -23,16 +26,20 @@ METRICS = {
 # Plain shares of the same images, which drops and fits are made of.
 SHARES = (TOP1, TOP5, METRICS["icml2020"], METRICS["lenient_mean"])
 
-SUMMARY_COLUMNS = (
-  "dataset",
-  "metric",
-  "models",
-  "best",
-  "best_model",
-  "median",
-  "worst",
-  "worst_model",
-)
+
+class Summary(NamedTuple):
+  """A row of summary.csv: best, median and worst of some models."""
+
+  dataset: str
+  metric: str
+  models: int
+  best: float
+  best_model: str
+  median: float
+  worst: float
+  worst_model: str
+
+
 ROBUSTNESS_COLUMNS = (
   "model",
   "subset",
@@ -55,32 +62,31 @@ _PAPER = {
 
 
 def reviewed_grid(
-  rows: Sequence[records.Row], dataset: str, compared: Sequence
+  rows: pd.DataFrame, dataset: str, compared: pd.DataFrame
 ) -> table.Table:
   """Returns every model's accuracies in all definitions.
 
   Beside each definition stands what it would be with all predictions that
   nobody reviewed counted as right; as it is they count as wrong.
   """
-  rows = [row for row in rows if row.dataset == dataset]
-  lookup = main_table.Lookup(rows)
-  defined = {row.metric for row in rows if row.value.value is not None}
+  rows = frame.select(rows, dataset=dataset)
+  defined = {*rows.metric[rows.value.notna()]}
+  cell = lambda metric, **text: study_lib.column(
+    rows, (dataset, metric), **text
+  )
   columns = []
   for name, metric in (("top-1", TOP1), ("top-5", TOP5)):
-    columns.append((name, lookup.plain_column(dataset, metric)))
-    columns += _published(compared, dataset, metric)
+    columns.append((name, cell(metric, text=study_lib.plain)))
+    columns += comparison.columns(compared, dataset, metric)
   for name, metric in METRICS.items():
     if metric in defined:
-      columns.append((name, lookup.column(dataset, metric)))
+      columns.append((name, cell(metric)))
     if f"{metric}.bound_high" in defined:
-      high = lookup.plain_column(dataset, f"{metric}.bound_high")
+      high = cell(f"{metric}.bound_high", text=study_lib.plain)
       columns.append(("up to", high))
-    columns += _published(compared, dataset, metric)
+    columns += comparison.columns(compared, dataset, metric)
   unreviewed = f"{METRICS['lenient_mean']}.unreviewed"
-  if unreviewed in defined:
-    cell = lambda model: _count(lookup.get(model, dataset, unreviewed))
-    columns.append(("never reviewed", cell))
-  n = max((row.value.n for row in rows if row.metric == TOP1), default=0)
+  n = max(frame.select(rows, metric=TOP1).n, default=0)
   order = METRICS["icml2020"]
   order = order if order in defined else METRICS["lenient_mean"]
   caption = (
@@ -88,207 +94,173 @@ def reviewed_grid(
     f" on {n:,} reviewed images"
   )
   if unreviewed in defined:
+    columns.append(("never reviewed", cell(unreviewed, text=_count)))
     caption += (
       "; predictions that nobody reviewed count as wrong, up to what it would"
       " be were they all right"
     )
-  return table.by_name(caption, lookup.best_first(dataset, order), columns)
+  models = study_lib.best_first(rows, (dataset, order))
+  return table.by_name(caption, models, columns)
 
 
-def _published(compared, dataset, metric, subset=summary.ALL):
-  """Columns of published values and of the differences to them."""
-  cells = comparison.columns(compared, dataset, metric, subset=subset)
-  return list(zip(("published", "diff."), cells, strict=True))
-
-
-def _count(entry) -> str:
-  if entry is None or entry.correct is None:
+def _count(row) -> str:
+  if row.correct is None:
     return ""
-  return f"{entry.correct:,} ({100 * entry.correct / max(entry.n, 1):.2f}%)"
+  return f"{row.correct:,} ({100 * row.correct / max(row.n, 1):.2f}%)"
 
 
-def undefined(rows: Sequence[records.Row]) -> dict[str, str]:
+def undefined(rows: pd.DataFrame) -> dict[str, str]:
   """Returns why values are not defined, by what they are of.
 
   What is undefined for all classifiers, and for the same reason, is one entry.
   """
-  groups: dict[tuple[str, ...], list[records.Row]] = {}
-  for row in rows:
-    groups.setdefault(row[1:4], []).append(row)
-  found = {}
-  for what, members in groups.items():
-    reasons = {row.value.definition for row in members}
-    lacking = [row for row in members if row.value.value is None]
-    if len(lacking) == len(members) and len(reasons) == 1:
-      found["/".join(("all classifiers", *what))] = reasons.pop()
-    else:
-      found |= {"/".join(row[:4]): row.value.definition for row in lacking}
-  return found
+  groups = rows.groupby(list(frame.AXIS), sort=False)
+  of_all = groups.value.transform("count") == 0
+  of_all &= groups.definition.transform("nunique") == 1
+  lacking = rows.assign(of_all=of_all, place=groups.ngroup())
+  lacking = lacking[rows.value.isna()].sort_values("place", kind="stable")
+  return {
+    "/".join(("all classifiers" if row.of_all else row.model, *row[1:4])): (
+      row.definition
+    )
+    for row in frame.rows(lacking)
+  }
 
 
-def undefined_notes(rows: Sequence[records.Row]) -> list[str]:
+def undefined_notes(rows: pd.DataFrame) -> list[str]:
   """Returns a line for each definition that no row has a value in, with why."""
   notes = []
-  for dataset in dict.fromkeys(row.dataset for row in rows):
+  for dataset in rows.dataset.unique():
     for metric in METRICS.values():
-      found = [
-        row.value
-        for row in rows
-        if (row.dataset, row.subset, row.metric)
-        == (dataset, summary.ALL, metric)
-      ]
-      if found and all(entry.value is None for entry in found):
-        why = found[0].definition.rpartition("undefined: ")[2]
+      found = frame.select(
+        rows, dataset=dataset, subset=summary.ALL, metric=metric
+      )
+      if len(found) and found.value.isna().all():
+        why = found.definition.iloc[0].rpartition("undefined: ")[2]
         notes.append(f"{dataset}: {metric} is not defined: {why}")
   return notes
 
 
-def summary_rows(
-  rows: Sequence[records.Row], models: Sequence[str]
-) -> list[tuple[Any, ...]]:
-  """Returns rows of SUMMARY_COLUMNS: best, median and worst of some models."""
-  values: dict[tuple[str, str], dict[str, float]] = {}
-  for row in rows:
-    if (
-      row.subset == summary.ALL
-      and row.model in models
-      and row.metric in (TOP1, TOP5, *METRICS.values())
-      and row.value.value is not None
-    ):
-      key = (row.dataset, row.metric)
-      values.setdefault(key, {})[row.model] = row.value.value
+def summary_rows(rows: pd.DataFrame, models: Collection[str]) -> list[Summary]:
+  """Returns a row for each data set and metric that has a value."""
+  shown = rows.metric.isin([TOP1, TOP5, *METRICS.values()])
+  shown &= (rows.subset == summary.ALL) & rows.model.isin(list(models))
+  groups = rows[shown & rows.value.notna()].groupby(
+    ["dataset", "metric"], sort=False
+  )
   found = []
-  for (dataset, metric), by_model in values.items():
-    ordered = sorted(by_model, key=lambda m: (-by_model[m], m))
-    best, worst = ordered[0], ordered[-1]
-    found.append(
-      (
-        dataset,
-        metric,
-        len(ordered),
-        by_model[best],
-        best,
-        float(np.median(list(by_model.values()))),
-        by_model[worst],
-        worst,
-      )
-    )
+  for what, group in groups:
+    order = group.sort_values(["value", "model"], ascending=[False, True])
+    best, worst = (order.iloc[place] for place in (0, -1))
+    middle = float(np.median(group.value))
+    ends = (best.value, best.model, middle, worst.value, worst.model)
+    found.append(Summary(*what, len(group), *ends))
   return found
 
 
-def summary_grid(found: Sequence[tuple[Any, ...]], dataset: str) -> table.Table:
+def summary_grid(found: Sequence[Summary], dataset: str) -> table.Table:
   """Returns best, median and worst, the paper's beside them."""
-  body = []
-  for name, metric, _, best, best_model, median, worst, worst_model in found:
-    if name == dataset:
-      paper = [f"{number}" for number in _PAPER.get(metric, ("", "", ""))]
-      body.append(
-        (
-          metric,
-          f"{formats.percent(best)} {best_model}",
-          paper[0],
-          formats.percent(median),
-          paper[1],
-          f"{formats.percent(worst)} {worst_model}",
-          paper[2],
-        )
-      )
-  return table.of_cells(
+  paper = lambda i: table.number(
+    lambda row: _PAPER.get(row.metric, ("", "", ""))[i], "paper"
+  )
+  percent = formats.percent
+  return table.Table(
     f"{datasets_lib.TITLES[dataset]}: best, median and worst model in percent;"
     " the paper's are of another choice of models, on 20,000 images",
-    ("metric", "best", "paper", "median", "paper", "worst", "paper"),
-    tuple(body),
+    (
+      table.Column("metric"),
+      table.number(lambda r: f"{percent(r.best)} {r.best_model}", "best"),
+      paper(0),
+      table.number("median", format=percent),
+      paper(1),
+      table.number(lambda r: f"{percent(r.worst)} {r.worst_model}", "worst"),
+      paper(2),
+    ),
+    [row for row in found if row.dataset == dataset],
   )
 
 
 def side_by_side(
-  rows: Sequence[records.Row],
+  rows: pd.DataFrame,
   kinds: Mapping[str, str],
   metric: str,
   subset: str,
-  compared: Sequence,
+  compared: pd.DataFrame,
 ) -> table.Table:
   """Returns people and models on both data sets, the best first."""
-  lookup = main_table.Lookup(rows)
   columns: list[tuple[str, table.Cell]] = [("kind", lambda name: kinds[name])]
   sets = [
     name
     for name in (datasets_lib.VALIDATION, datasets_lib.MATCHED_FREQUENCY)
-    if any(row.dataset == name for row in rows)
+    if (rows.dataset == name).any()
   ]
+  whole = lambda row: "" if row.correct is None else f"{row.correct:,}"
   sizes = []
   for dataset in sets:
-    title = datasets_lib.TITLES[dataset].split()[0]
-    columns += [
-      (title, lookup.column(dataset, metric, subset)),
-      ("up to", lookup.plain_column(dataset, f"{metric}.bound_high", subset)),
-      ("never reviewed", _unreviewed(lookup, dataset, metric, subset)),
-      *_published(compared, dataset, metric, subset),
-    ]
-    found = [r for r in rows if r[1:4] == (dataset, subset, metric)]
-    sizes.append(max((row.value.n for row in found), default=0))
-  if len(sets) == 2:
-    columns.append(
-      (
-        "drop",
-        lambda name: formats.signed(
-          _difference(*(lookup.value(name, s, metric, subset) for s in sets))
-        ),
-      )
+    cell = lambda title, metric, dataset=dataset, **text: (
+      title,
+      study_lib.column(rows, (dataset, metric), subset, **text),
     )
+    columns += [
+      cell(datasets_lib.TITLES[dataset].split()[0], metric),
+      cell("up to", f"{metric}.bound_high", text=study_lib.plain),
+      cell("never reviewed", f"{metric}.unreviewed", text=whole),
+      *comparison.columns(compared, dataset, metric, subset=subset),
+    ]
+    found = frame.select(rows, dataset=dataset, subset=subset, metric=metric)
+    sizes.append(max(found.n, default=0))
+  if len(sets) == 2:
+    both = frame.side_by_side(
+      frame.select(rows, subset=subset), [sets], [(metric, metric)]
+    )
+    drop = both.assign(drop=both.value_base - both.value)
+    columns.append(("drop", frame.cell(drop, lambda r: formats.signed(r.drop))))
   return table.by_name(
     f"People and models, {subset.replace('_', ' ')} images: {metric} in percent"
     f" with 95% intervals, n = {' and '.join(f'{size:,}' for size in sizes)};"
     " predictions that nobody reviewed count as wrong, up to what it would be"
     " were they all right",
-    lookup.best_first(sets[0], metric, subset) if sets else [],
+    study_lib.best_first(rows, (sets[0], metric), subset) if sets else [],
     columns,
     first="classifier",
   )
 
 
-def _unreviewed(lookup, dataset, metric, subset):
-  def cell(name: str) -> str:
-    entry = lookup.get(name, dataset, f"{metric}.unreviewed", subset)
-    return (
-      "" if entry is None or entry.correct is None else f"{entry.correct:,}"
-    )
-
-  return cell
-
-
-def _difference(a: float | None, b: float | None) -> float | None:
-  return None if a is None or b is None else a - b
-
-
 def robustness_rows(
-  rows: Sequence[records.Row], lines: Sequence[fits.Line]
+  rows: pd.DataFrame, lines: Sequence[fits.Line]
 ) -> list[tuple[Any, ...]]:
   """Returns rows of ROBUSTNESS_COLUMNS: how far each lies above the line.
 
   The line is the plain fit through all of the models.
   """
-  lookup = main_table.Lookup(rows)
-  names = sorted({row.model for row in rows})
-  found = []
-  for line in lines:
-    plain = (line.scale, line.models) == (fits.PLAIN, fits.ALL_MODELS)
-    if not plain or line.fit is None or line.base == line.dataset:
-      continue
-    for name in names:
-      x, y = (
-        lookup.value(name, dataset, line.metric, line.subset)
-        for dataset in (line.base, line.dataset)
-      )
-      if x is not None and y is not None:
-        expected = float(line.fit.predict(x))
-        what = (name, line.subset, line.metric, line.base, line.dataset)
-        found.append((*what, x, y, expected, y - expected))
-  return sorted(found, key=lambda row: row[0])
-
-
-def is_defined(rows: Sequence[records.Row], metric: str) -> bool:
-  """Whether a metric has a value in any row."""
-  return any(
-    row.metric == metric and row.value.value is not None for row in rows
+  chosen = [
+    line
+    for line in lines
+    if (line.scale, line.models) == (fits.PLAIN, fits.ALL_MODELS)
+    and line.fit is not None
+    and line.base != line.dataset
+  ]
+  by = ["base", "dataset", "subset", "metric"]
+  slopes = pd.DataFrame(
+    [
+      (x.base, x.dataset, x.subset, x.metric, x.fit.slope, x.fit.intercept)
+      for x in chosen
+    ],
+    columns=[*by, "slope", "intercept"],
   )
+  both = frame.side_by_side(
+    rows,
+    dict.fromkeys((line.base, line.dataset) for line in chosen),
+    study_lib.same(dict.fromkeys(line.metric for line in chosen)),
+  )
+  both = both.dropna(subset=["value_base", "value"]).merge(slopes, on=by)
+  both = both.sort_values("model", kind="stable")
+  on_the_line = both.slope * both.value_base + both.intercept
+  above = both.value - on_the_line
+  both = both.assign(on_the_line=on_the_line, above_the_line=above)
+  return frame.rows(both, ROBUSTNESS_COLUMNS)
+
+
+def is_defined(rows: pd.DataFrame, metric: str) -> bool:
+  """Whether a metric has a value in any row."""
+  return bool(frame.select(rows, metric=metric).value.notna().any())

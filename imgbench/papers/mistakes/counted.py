@@ -14,6 +14,7 @@ from imgbench.metrics import summary
 from imgbench.papers import records
 from imgbench.papers.mistakes import reviewed as mistakes_lib
 from imgbench.papers.readers import datasets
+from imgbench.tables import frame
 
 ALL = "all"
 # The paper's analysis knows two severities: borderline ones are minor there.
@@ -119,7 +120,7 @@ def shares(
   model: str,
   by_subset: Mapping[str, Sequence[mistakes_lib.Mistake]],
   categories: Sequence[str],
-) -> list[records.Row]:
+) -> frame.Measurements:
   """Returns which share of the mistakes in a subset is of each kind.
 
   Args:
@@ -128,17 +129,13 @@ def shares(
     categories: in the order of the table; ALL follows.
   """
   text = "share of the reviewed mistakes that is of this category and severity"
-  return [
-    records.Row(
-      model,
-      datasets.VALIDATION_20K,
-      subset,
-      metric(*kind),
-      _MEASURE.proportion(count, len(found), text),
+  return {
+    (model, datasets.VALIDATION_20K, subset, metric(*kind)): (
+      _MEASURE.proportion(count, len(found), text)
     )
     for subset, found in by_subset.items()
     for kind, count in counts(found, categories).items()
-  ]
+  }
 
 
 def repeated_shares(
@@ -147,7 +144,7 @@ def repeated_shares(
   by_subset: Mapping[str, Sequence[mistakes_lib.Mistake]],
   again: Mapping[str, Sequence[mistakes_lib.Mistake]],
   categories: Sequence[str],
-) -> list[records.Row]:
+) -> frame.Measurements:
   """Returns which share of the mistakes of each kind a model repeats.
 
   Args:
@@ -161,14 +158,14 @@ def repeated_shares(
     "share of the reviewed mistakes of this category and severity for which"
     " the model predicts the same wrong class"
   )
-  rows = []
+  found = {}
   for subset, mistakes in by_subset.items():
     repeated = counts(again[subset], categories)
     for kind, count in counts(mistakes, categories).items():
       share = _MEASURE.proportion(repeated[kind], count, text)
       what = (model, datasets.VALIDATION_20K, subset, metric(*kind, reviewed))
-      rows.append(records.Row(*what, share))
-  return rows
+      found[what] = share
+  return found
 
 
 def counts(

@@ -5,10 +5,10 @@ import dataclasses
 from typing import Any
 
 from imgbench.labels import classes
-from imgbench.papers import records
 from imgbench.papers.mistakes import counted as tables
 from imgbench.papers.mistakes import reviewed as mistakes
 from imgbench.tables import formats
+from imgbench.tables import frame
 from imgbench.tables import table
 
 PAIR_COLUMNS = (
@@ -25,12 +25,12 @@ EITHER_WAY, BY_LABEL = "either_way", "label_then_prediction"
 
 def kind_grid(
   caption: str,
-  rows: Sequence[records.Row],
+  shares: frame.Measurements,
   categories: Sequence[str],
   reviewed: str = "",
 ) -> table.Table:
   """Returns a table category x severity of all images."""
-  found = {row.metric: row.value for row in rows if row.subset == tables.ALL}
+  found = {key[-1]: m for key, m in shares.items() if key[2] == tables.ALL}
   return table.by_name(
     caption,
     (*categories, tables.ALL),
@@ -52,17 +52,17 @@ def _counted(share) -> str:
 
 
 def subset_grid(
-  model: str, rows: Sequence[records.Row], categories: Sequence[str]
+  model: str, shares: frame.Measurements, categories: Sequence[str]
 ) -> table.Table:
   """Returns a table subset x category, of all severities."""
-  found = {(row.subset, row.metric): row.value for row in rows}
+  found = {key[2:]: m for key, m in shares.items()}
   share = lambda subset, category: found[
     subset, tables.metric(category, tables.ALL)
   ]
   return table.by_name(
     f"{model}: mistakes by subset of the original label and by category, in"
     " brackets the percentage of the subset's mistakes",
-    dict.fromkeys(row.subset for row in rows),
+    dict.fromkeys(subset for subset, _ in found),
     {
       "mistakes": lambda subset: str(share(subset, tables.ALL).n),
       **{

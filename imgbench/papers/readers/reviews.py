@@ -26,6 +26,7 @@ from imgbench.metrics import measurement
 from imgbench.metrics import multilabel
 from imgbench.metrics import summary
 from imgbench.papers import records
+from imgbench.tables import frame
 
 # State -> its code, in the order in which later ones win: a label that a file
 # gives in two states counts as the better one, as it does where hits are
@@ -265,21 +266,27 @@ def reviewed(dataset: records.Dataset, reviews: Reviews) -> Reviewed | None:
   )
 
 
-def told(rows: Iterable[records.Row], reviews: Reviews) -> list[records.Row]:
-  """Returns rows, without the values that the reviews do not tell.
+def told(
+  measurements: frame.Measurements, reviews: Reviews
+) -> frame.Measurements:
+  """Returns measurements, without the values that the reviews do not tell.
 
   A value that would need to know more than the file says is undefined, with
   the reason in its definition: "icml2020" and what speaks of labels that nobody
   reviewed for lists of accepted labels, "imagenet_m" where its images are not
   known.
   """
-  return [_told(row, reviews) for row in rows]
+  return {
+    key: _told(key[-1], entry, reviews) for key, entry in measurements.items()
+  }
 
 
-def _told(row: records.Row, reviews: Reviews) -> records.Row:
-  if not row.metric.startswith(_PREFIX):
-    return row
-  definition, _, quantity = row.metric.removeprefix(_PREFIX).partition(".")
+def _told(
+  metric: str, entry: measurement.Measurement, reviews: Reviews
+) -> measurement.Measurement:
+  if not metric.startswith(_PREFIX):
+    return entry
+  definition, _, quantity = metric.removeprefix(_PREFIX).partition(".")
   why = None
   if definition == "imagenet_m":
     why = _NOT_TOLD[definition] if reviews.imagenet_m is None else None
@@ -288,10 +295,9 @@ def _told(row: records.Row, reviews: Reviews) -> records.Row:
     if quantity in ("unreviewed", "bound_high"):
       why = why or _NOT_REVIEWED
   if why is None:
-    return row
+    return entry
   text = multilabel.DEFINITIONS[definition].text
-  n = row.value.n
-  return row._replace(value=measurement.Measurer(0.05).undefined(n, text, why))
+  return measurement.Measurer(0.05).undefined(entry.n, text, why)
 
 
 def default_metric(reviews: Reviews) -> str:

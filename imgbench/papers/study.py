@@ -1,0 +1,318 @@
+"""What follows from the rows of a table: drops, error ratios, ranks, lines."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imgbench.metrics import drops
+from imgbench.metrics import ratios
+from imgbench.metrics import summary
+from imgbench.papers import comparison
+from imgbench.papers import fits
+from imgbench.papers import program
+from imgbench.papers import published
+from imgbench.papers import records
+from imgbench.tables import formats
+from imgbench.tables import frame
+from imgbench.tables import table
+
+# File -> its columns, in which `change` is above 0 where a model climbs.
+COLUMNS = {
+  "drops": (
+    *("model", "subset", "metric", "base", "dataset", "n_base", "n"),
+    *("drop", "ci_low", "ci_high"),
+  ),
+  "ratios": (
+    *("model", "subset", "metric", "base", "dataset", "n_base"),
+    *("errors_base", "n", "errors", "ratio", "ci_low", "ci_high"),
+  ),
+  "ranks": (
+    *("model", "subset", "base", "base_metric", "dataset", "metric"),
+    *("rank_base", "rank_dataset", "change"),
+  ),
+}
+# What metrics begin with, in the order of the table.
+_BASES = (
+  "top1_accuracy",
+  "top5_accuracy",
+  "real_accuracy",
+  "real_top5_accuracy",
+  "multilabel_accuracy",
+)
+_LINES = (
+  "Lines that {} follow, with 95% bootstrap intervals; intercepts in percentage"
+  " points, on the probit scale in normal quantiles"
+)
+
+Axis = tuple[str, str]  # data set, metric
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+  """Rows of a table and, once they are asked for, what follows from them.
+
+  Attributes:
+    rows: a frame, see `ordered`.
+    pairs: (base, dataset).
+    metrics: (metric on the base, metric on the data set), often equal.
+    outside: models that lines and the ranks of others do not heed: one's own.
+  """
+
+  rows: pd.DataFrame
+  pairs: Sequence[tuple[str, str]]
+  metrics: Sequence[tuple[str, str]]
+  outside: frozenset[str] = frozenset()
+
+  @property
+  def subsets(self) -> list[str]:
+    return self.rows.subset.unique().tolist()
+
+  @functools.cached_property
+  def drops(self) -> pd.DataFrame:
+    """Accuracy on the base minus that on the set: independent images."""
+    return self._estimated(drops.drop, "drop")[list(COLUMNS["drops"])]
+
+  @functools.cached_property
+  def ratios(self) -> pd.DataFrame:
+    """Error rate on the set over that on the base."""
+    found = self._estimated(ratios.error_ratio, "ratio")
+    errors = {
+      "errors_base": found.n_base - found.correct_base,
+      "errors": found.n - found.correct,
+    }
+    return found.assign(**errors)[list(COLUMNS["ratios"])]
+
+  @functools.cached_property
+  def ranked(self) -> pd.DataFrame:
+    """Ranks on every data set, see `frame.ranked`."""
+    used = {name for both in self.metrics for name in both}
+    chosen = self.rows[self.rows.metric.isin(list(used))]
+    return frame.ranked(chosen, self.outside)
+
+  @functools.cached_property
+  def ranks(self) -> pd.DataFrame:
+    """Ranks of models that have one on both sets."""
+    both = frame.side_by_side(self.ranked, self.pairs, self.metrics)
+    both = both.rename(columns={"rank": "rank_dataset"})
+    both = both.dropna(subset=["rank_base", "rank_dataset"])
+    both = both.assign(change=both.rank_base - both.rank_dataset)
+    return both[list(COLUMNS["ranks"])]
+
+  @functools.cached_property
+  def lines(self) -> list[fits.Line]:
+    return fits.lines(self.rows, self.pairs, self.metrics, self.outside)
+
+  def _estimated(self, estimate: Callable, name: str) -> pd.DataFrame:
+    """Plain shares on both sets, by model, with an estimate and its bounds."""
+    both = frame.side_by_side(self.rows, self.pairs, self.metrics)
+    both = both.dropna(subset=["correct_base", "correct"])
+    both = both.sort_values("model", kind="stable")
+    counts = ("correct_base", "n_base", "correct", "n")
+    found = estimate(*(both[c].to_numpy(np.int64) for c in counts))
+    names = (name, "ci_low", "ci_high")
+    return both.assign(**dict(zip(names, found, strict=True)))
+
+  def write(
+    self, output: program.Output, *names: str, prefix: str = ""
+  ) -> None:
+    """Adds the files of these names, of COLUMNS or "fits"."""
+    for name in names:
+      if name == "fits":
+        fits.write(output, self.lines, f"{prefix}fits.csv")
+        continue
+      found = frame.rows(getattr(self, name))
+      output.csv(f"{prefix}{name}.csv", COLUMNS[name], found)
+    if "ratios" in names:
+      lacking = self.ratios[self.ratios.ratio.isna()]
+      for model, subset, metric, base, dataset, *_ in frame.rows(lacking):
+        what = f"{model}/{subset}/{metric}, {dataset} over {base}"
+        output.undefined(f"error ratio of {what}", f"no error on {base}")
+
+
+def ordered(
+  datasets: Iterable[str], *results: frame.Measurements
+) -> pd.DataFrame:
+  """Returns results by model, data set, subset and metric.
+
+  Args:
+    datasets: names in the order of the table.
+    *results: no two of the same model, data set, subset and metric. Subsets
+      come in the order in which they appear first.
+  """
+  found = frame.from_measurements(*results)
+  places = {
+    "dataset": {name: i for i, name in enumerate(datasets)},
+    "subset": {name: i for i, name in enumerate(found.subset.unique())},
+    "metric": {name: _metric_place(name) for name in found.metric.unique()},
+  }
+  return found.sort_values(
+    list(frame.KEY),
+    key=lambda c: c.map(places[c.name]) if c.name in places else c,
+    kind="stable",
+    ignore_index=True,
+  )
+
+
+def _metric_place(metric: str) -> int:
+  base = metric.partition(".")[0]
+  # A mean over classes comes behind the plain share.
+  first = _BASES.index(base) if base in _BASES else len(_BASES)
+  return 2 * first + metric.endswith("real_accuracy.class_mean")
+
+
+def independent(
+  datasets: Mapping[str, records.Dataset], bases: Sequence[str]
+) -> list[tuple[str, str]]:
+  """Returns (base, dataset) for all sets that share no image.
+
+  Intervals of a drop are those of independent sets, so that a set is not
+  compared with a part of itself.
+
+  Args:
+    datasets: by name, in their order.
+    bases: names of those to drop from; absent ones are passed over.
+  """
+  return [
+    (base, name)
+    for base in bases
+    if base in datasets
+    for name, dataset in datasets.items()
+    if name not in bases
+    and not np.isin(dataset.image_ids, datasets[base].image_ids).any()
+  ]
+
+
+def same(metrics: Iterable[str]) -> tuple[tuple[str, str], ...]:
+  """Returns the metrics of a study that compares each with itself."""
+  return tuple((metric, metric) for metric in metrics)
+
+
+def write_rows(output: program.Output, rows: pd.DataFrame) -> None:
+  """Adds table.csv, and why values are not defined, to the output."""
+  output.csv("table.csv", frame.COLUMNS, frame.rows(rows, frame.COLUMNS))
+  for row in frame.rows(rows[rows.value.isna()]):
+    output.undefined("/".join(row[:4]), row.definition)
+
+
+def show(
+  output: program.Output,
+  printed: Iterable[table.Table],
+  written: Sequence[table.Table],
+  name: str = "table",
+) -> None:
+  """Prints tables for people, and adds some as NAME.md and NAME.tex."""
+  for made in printed:
+    print(made.text())
+  output.text(f"{name}.md", "\n".join(map(table.Table.markdown, written)))
+  output.text(f"{name}.tex", "\n".join(map(table.Table.latex, written)))
+
+
+def lines_grid(
+  lines: Iterable[fits.Line],
+  titles: Mapping[str, str],
+  what: str = "accuracies",
+) -> table.Table:
+  """Returns the lines of all classes for people."""
+  shown = [line for line in lines if line.subset == summary.ALL]
+  return fits.grid(shown, titles, _LINES.format(what))
+
+
+def column(
+  rows: pd.DataFrame,
+  axis: Axis,
+  subset: str = summary.ALL,
+  text: Callable[[Any], str] = formats.measured,
+) -> table.Cell:
+  """Returns a column for `table.by_name`: value and interval, in percent."""
+  return frame.cell(rows, text, dataset=axis[0], metric=axis[1], subset=subset)
+
+
+def plain(row) -> str:
+  """Returns the value of a row in percent, for `column`."""
+  return formats.percent(row.value)
+
+
+def best_first(
+  rows: pd.DataFrame, axis: Axis, subset: str = summary.ALL
+) -> list[str]:
+  """Returns all models by a value; those without one last."""
+  return frame.best_first(rows, dataset=axis[0], metric=axis[1], subset=subset)
+
+
+def pair_grid(
+  found: Study,
+  pair: tuple[str, str],
+  metric: str,
+  compared: pd.DataFrame,
+  caption: str,
+  titles: Mapping[str, str],
+  models: Sequence[str],
+  with_ratios: bool = False,
+) -> table.Table:
+  """Returns accuracy on two sets, the drop and both ranks of models.
+
+  Args:
+    found: what is shown.
+    pair: (base, dataset).
+    metric: on both.
+    compared: published values to put beside ours.
+    caption: of the table.
+    titles: of the data sets.
+    models: in the order of the table.
+    with_ratios: adds the error ratio.
+  """
+  what = dict(zip(("base", "dataset"), pair, strict=True))
+  what |= {"metric": metric, "subset": summary.ALL}
+  rank = lambda text: frame.cell(found.ranks, text, **what)
+  columns = [("rank", rank(lambda r: str(r.rank_base)))]
+  for name in pair:
+    columns.append((titles[name], column(found.rows, (name, metric))))
+    columns += comparison.columns(compared, name, metric)
+  drop = lambda d: formats.with_bounds(d.drop, d.ci_low, d.ci_high)
+  columns.append(("drop", frame.cell(found.drops, drop, **what)))
+  columns += comparison.columns(compared, pair[1], metric, field=published.DROP)
+  if with_ratios:
+    ratio = frame.cell(found.ratios, ratio_text, **what)
+    columns.append(("error ratio", ratio))
+  columns += [
+    ("new rank", rank(lambda r: str(r.rank_dataset))),
+    ("change", rank(lambda r: f"{r.change:+d}" if r.change else "0")),
+  ]
+  return table.by_name(caption, models, columns)
+
+
+def ratio_text(row) -> str:
+  """Returns e.g. "2.43 [2.00, 2.95]" for a row of ratios."""
+  if row.ratio is None:
+    return formats.UNDEFINED
+  if row.ci_low is None or row.ci_high is None:
+    return f"{row.ratio:.2f}"
+  return f"{row.ratio:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
+
+
+def subsets_grid(
+  found: Study, names: Sequence[str], metric: str, titles: Mapping[str, str]
+) -> table.Table:
+  """Returns accuracy on one or more sets for each subset of classes."""
+
+  def of_subset(subset: str) -> table.Cell:
+    cells = [column(found.rows, (n, metric), subset, plain) for n in names]
+    if len(cells) == 1:
+      return cells[0]
+    return lambda model: " / ".join(
+      c(model) or formats.UNDEFINED for c in cells
+    )
+
+  return table.by_name(
+    f"{formats.metric_title(metric)} in percent by subset of classes,"
+    f" {' / '.join(titles[name] for name in names)}",
+    best_first(found.rows, (names[0], metric)),
+    {s.replace("_", " "): of_subset(s) for s in found.subsets},
+  )

@@ -1,0 +1,223 @@
+"""Frames of measurements: merges, ranks, sorts and lookups in pandas.
+
+A frame has a row for each measurement of a model, in COLUMNS, then its
+`ci_method` and `definition`. It holds measurements and never examples:
+outcomes, bootstraps and paired tests are NumPy. `n` and `correct` are nullable
+integers, the numbers float64; a value that is undefined is NaN.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import operator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imgbench import errors
+from imgbench.metrics import measurement
+
+KEY = ("model", "dataset", "subset", "metric")
+AXIS = KEY[1:]  # what models are compared on
+COLUMNS = (*KEY, "n", "correct", "value", "ci_low", "ci_high")
+
+Key = tuple[str, str, str, str]
+Measurements = Mapping[Key, measurement.Measurement]
+Pairs = Iterable[tuple[str, str]]
+
+_FIELDS = tuple(f.name for f in dataclasses.fields(measurement.Measurement))
+_DTYPES = dict.fromkeys(("n", "correct"), "Int64") | dict.fromkeys(
+  ("value", "ci_low", "ci_high"), "float64"
+)
+
+
+def from_measurements(*results: Measurements) -> pd.DataFrame:
+  """Returns the frame of measurements by (model, dataset, subset, metric).
+
+  Raises:
+    ValueError: two measurements of the same thing.
+  """
+  fields = operator.attrgetter(*_FIELDS)
+  cells = [(*key, *fields(m)) for part in results for key, m in part.items()]
+  found = pd.DataFrame(cells, columns=[*KEY, *_FIELDS]).astype(_DTYPES)
+  if found.duplicated(list(KEY)).any():
+    raise ValueError("a model has two results on one data set")
+  return found
+
+
+def from_results(
+  results: Mapping[str, Mapping[str, Any]], model: str
+) -> pd.DataFrame:
+  """Returns the frame of a results.json.
+
+  Args:
+    results: content of the file, <name>:<split>/<subset>/<metric> -> entry.
+    model: what the run is called in the frame.
+
+  Raises:
+    InputError: a key or an entry of another form.
+  """
+  found = {}
+  for key, entry in results.items():
+    # The name of a data set may hold a slash itself (TFDS's "set/config").
+    parts = key.rsplit("/", 2)
+    try:
+      if len(parts) != 3:
+        raise ValueError("expected a key <name>:<split>/<subset>/<metric>")
+      found[model, *parts] = measurement.from_json(entry)
+    except (TypeError, ValueError) as error:
+      raise errors.InputError(f"results.json: {key}: {error}") from error
+  return from_measurements(found)
+
+
+def to_results(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+  """Returns the content of the results.json of a frame of one model.
+
+  Raises:
+    ValueError: measurements of several models.
+  """
+  if found.model.nunique() > 1:
+    raise ValueError(f"expected one model, got {found.model.unique()}")
+  return {
+    "/".join((row.dataset, row.subset, row.metric)): {
+      field: getattr(row, field) for field in _FIELDS
+    }
+    for row in rows(found)
+  }
+
+
+def rows(
+  found: pd.DataFrame, columns: Sequence[str] | None = None
+) -> list[Any]:
+  """Returns rows as named tuples of plain values, None where undefined."""
+  columns = list(found.columns if columns is None else columns)
+  cells = [
+    [None if x is pd.NA or x != x else x for x in found[name].tolist()]
+    for name in columns
+  ]
+  row = collections.namedtuple("Row", columns)
+  return list(map(row._make, zip(*cells, strict=True)))
+
+
+def select(found: pd.DataFrame, **what: str) -> pd.DataFrame:
+  """Returns the rows that have these values."""
+  for name, value in what.items():
+    found = found[found[name] == value]
+  return found
+
+
+def by_model(found: pd.DataFrame, **what: str) -> dict[str, Any]:
+  """Returns model -> its row, see `rows`, of those selected."""
+  return {row.model: row for row in rows(select(found, **what))}
+
+
+def cell(
+  found: pd.DataFrame, text: Callable[[Any], str], **what: str
+) -> Callable[[str], str]:
+  """Returns model -> text of its row, "" without one; for `table.by_name`."""
+  of_model = by_model(found, **what)
+  return lambda model: text(of_model[model]) if model in of_model else ""
+
+
+def best_first(found: pd.DataFrame, **what: str) -> list[str]:
+  """Returns all models by a value, those without one last, then by name.
+
+  Args:
+    found: rows of all the models.
+    **what: selects the value of each.
+  """
+  values = select(found, **what).set_index("model").value
+  values = values.reindex(sorted(found.model.unique()))
+  return values.sort_values(ascending=False, kind="stable").index.tolist()
+
+
+def long(
+  found: pd.DataFrame, **fields: str
+) -> dict[tuple[str, ...], float | None]:
+  """Returns (*KEY, field) -> number; `fields` are columns and their names."""
+  return {
+    (*row[: len(KEY)], name): row[len(KEY) + i]
+    for row in rows(found, (*KEY, *fields))
+    for i, name in enumerate(fields.values())
+  }
+
+
+def side_by_side(
+  found: pd.DataFrame, pairs: Pairs, metrics: Pairs
+) -> pd.DataFrame:
+  """Returns the rows of models on both of two data sets, merged.
+
+  Args:
+    found: to look in.
+    pairs: (base, dataset).
+    metrics: (metric on the base, metric on the data set).
+
+  Returns:
+    The columns of `found`, with `base` and `base_metric`; numbers on the base
+    have names that end in _base. By pair, subset, metric and model; subsets
+    are in the order of `found`.
+  """
+  metrics = list(metrics)
+  axes = pd.DataFrame(
+    [
+      (*pair, *metric, i, j)
+      for i, pair in enumerate(pairs)
+      for j, metric in enumerate(metrics)
+    ],
+    columns=["base", "dataset", "base_metric", "metric", "_pair", "_metrics"],
+  )
+  first = found.rename(columns={"dataset": "base", "metric": "base_metric"})
+  both = axes.merge(first, on=["base", "base_metric"])
+  both = both.merge(found, on=list(KEY), suffixes=("_base", ""))
+  subsets = {name: i for i, name in enumerate(found.subset.unique())}
+  both = both.assign(_subset=both.subset.map(subsets))
+  places = ["_pair", "_subset", "_metrics"]
+  both = both.sort_values([*places, "model"], kind="stable", ignore_index=True)
+  return both.drop(columns=places)
+
+
+def ranks(values, among=None) -> np.ndarray:
+  """Returns the rank of each value: 1 + how many of `among` are greater.
+
+  The greatest is 1, and equal values share the better rank (1, 2, 2, 4).
+
+  Args:
+    values: float [M], finite.
+    among: bool [M], the models that ranks are counted among; None: all. The
+      rank of another is the one that it would have beside them.
+
+  Returns:
+    int64 [M], at least 1.
+  """
+  values = np.asarray(values, np.float64)
+  among = np.ones(len(values), bool) if among is None else np.asarray(among)
+  counted = np.sort(values[among])
+  return 1 + len(counted) - np.searchsorted(counted, values, side="right")
+
+
+def ranked(
+  found: pd.DataFrame, outside: Iterable[str] = frozenset()
+) -> pd.DataFrame:
+  """Returns the rows with their `rank` on each data set.
+
+  What a model has on one data set does not depend on which rows of the others
+  are there.
+
+  Args:
+    found: rows to rank for each data set, subset and metric.
+    outside: models that the ranks of the others do not heed.
+
+  Returns:
+    The rows with `rank`, undefined as the value is, and `among`: how many
+    models it is counted among.
+  """
+  defined = found.value.notna()
+  known = found.assign(counted=defined & ~found.model.isin(list(outside)))
+  groups = known.groupby(list(AXIS), sort=False)
+  rank = groups.value.transform(lambda v: ranks(v, known.counted[v.index]))
+  among = groups.counted.transform("sum")
+  return found.assign(rank=rank.astype("Int64").where(defined), among=among)
