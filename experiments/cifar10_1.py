@@ -28,7 +28,6 @@ from imgbench.papers import evaluate
 from imgbench.papers import fits
 from imgbench.papers import program
 from imgbench.papers import published
-from imgbench.papers import scatters
 from imgbench.papers import study as study_lib
 from imgbench.papers.readers import cifar
 from imgbench.tables import frame
@@ -91,8 +90,8 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   study_lib.write_rows(output, found.rows)
   found.write(output, "drops", "ratios", "ranks", "fits")
   for base, dataset in found.pairs:
-    draw = scatters.both_scales(found, (base, TOP1), (dataset, TOP1))
-    output.figure(f"{TOP1}-{dataset}-on-{base}", draw)
+    name, axes = f"{TOP1}-{dataset}-on-{base}", ((base, TOP1), (dataset, TOP1))
+    study_lib.figures(output, name, found, *axes)
   if figures:
     comparison.write(output, compared)
 

@@ -21,7 +21,6 @@ from imgbench import commands
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
 from imgbench.papers import program
-from imgbench.papers import scatters
 from imgbench.papers import study as study_lib
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
@@ -86,10 +85,8 @@ def report(
   study_lib.write_rows(output, found.rows)
   found.write(output, "drops", "ranks", "fits")
   for base, dataset in pairs:
-    name = f"{TOP1}-{dataset}-on-{base}"
-    axes = ((base, TOP1), (dataset, TOP1))
-    output.figure(name, scatters.both_scales(found, *axes))
-    output.figure(f"{name}-subsets", scatters.by_subset(found, *axes))
+    name, axes = f"{TOP1}-{dataset}-on-{base}", ((base, TOP1), (dataset, TOP1))
+    study_lib.figures(output, name, found, *axes)
 
 
 def pair_grid(

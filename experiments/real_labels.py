@@ -25,7 +25,6 @@ from imgbench import commands
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
 from imgbench.papers import program
-from imgbench.papers import scatters
 from imgbench.papers import study as study_lib
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
@@ -90,8 +89,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   found.write(output, "ranks", "fits")
   for name in names:
     axes = ((name, TOP1), (name, REAL))
-    output.figure(f"{REAL}-{name}", scatters.both_scales(found, *axes))
-    output.figure(f"{REAL}-{name}-subsets", scatters.by_subset(found, *axes))
+    study_lib.figures(output, f"{REAL}-{name}", found, *axes)
   if figures:
     comparison.write(output, compared)
 

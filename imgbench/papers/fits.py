@@ -246,33 +246,35 @@ def lines(
   """
   kept = rows[~rows.model.isin(list(leave_out))]
   wide = kept.pivot(index="model", columns=list(frame.AXIS), values="value")
+  values = dict(zip(wide.columns, wide.to_numpy().T, strict=True))
+  nothing = np.full(len(wide), np.nan)
+  fisher = np.array([is_fisher_vector(model) for model in wide.index], bool)
   found = []
   for pair, subset, both in itertools.product(
     pairs, rows.subset.unique(), metrics
   ):
-    x, y = ((name, subset, m) for name, m in zip(pair, both, strict=True))
-    values = wide.reindex(columns=[x, y]).dropna()
+    x, y = (
+      values.get((name, subset, metric), nothing)
+      for name, metric in zip(pair, both, strict=True)
+    )
+    known = ~np.isnan(x + y)
+    choices = {ALL_MODELS: known}
+    if (known & fisher).any():
+      choices[WITHOUT_FISHER] = known & ~fisher
     what = (pair[0], both[0], pair[1], both[1], subset)
-    found += _lines_of(what, values)
+    found += [
+      _line(what, scale, models, x[chosen], y[chosen])
+      for scale in SCALES
+      for models, chosen in choices.items()
+    ]
   return found
 
 
-def _lines_of(what: tuple[str, ...], values: pd.DataFrame) -> list[Line]:
-  """Fits of the second column on the first, of models in the index."""
-  choices = {ALL_MODELS: values}
-  networks = values[[not is_fisher_vector(m) for m in values.index]]
-  if len(networks) < len(values):
-    choices[WITHOUT_FISHER] = networks
-  found = []
-  for scale in SCALES:
-    for name, chosen in choices.items():
-      made, reason = None, ""
-      try:
-        made = fit(*chosen.to_numpy().T, scale)
-      except errors.InputError as error:
-        reason = str(error)
-      found.append(Line(*what, scale, name, len(chosen), made, reason))
-  return found
+def _line(what: tuple[str, ...], scale: str, models: str, x, y) -> Line:
+  try:
+    return Line(*what, scale, models, len(x), fit(x, y, scale))
+  except errors.InputError as error:
+    return Line(*what, scale, models, len(x), None, str(error))
 
 
 def best(

@@ -41,18 +41,14 @@ def grouped(
     named: models whose names are written.
     subset: of classes.
   """
-  both = frame.side_by_side(
-    frame.select(rows, subset=subset), [(x[0], y[0])], [(x[1], y[1])]
+  xs, ys = (
+    frame.by_model(rows, dataset=name, metric=metric, subset=subset)
+    for name, metric in (x, y)
   )
+  place = lambda row: figures.Place(row.value, row.ci_low, row.ci_high)
   found = [
-    figures.Point(
-      row.model,
-      figures.Place(row.value_base, row.ci_low_base, row.ci_high_base),
-      figures.Place(row.value, row.ci_low, row.ci_high),
-      group(row.model),
-      named=row.model in named,
-    )
-    for row in frame.rows(both)
+    figures.Point(m, place(xs[m]), place(ys[m]), group(m), named=m in named)
+    for m in sorted(xs.keys() & ys.keys())
   ]
   return sorted(found, key=lambda point: order.index(point.group))
 

@@ -246,6 +246,20 @@ def best_first(
   return frame.best_first(rows, dataset=axis[0], metric=axis[1], subset=subset)
 
 
+def figures(
+  output: program.Output, name: str, found: Study, x: Axis, y: Axis
+) -> None:
+  """Adds figures of y against x: NAME, and NAME-subsets if there are any."""
+  if not output.wanted:
+    return
+  # Matplotlib takes as long to load as pandas.
+  from imgbench.papers import scatters
+
+  output.figure(name, scatters.both_scales(found, x, y))
+  if len(found.subsets) > 1:
+    output.figure(f"{name}-subsets", scatters.by_subset(found, x, y))
+
+
 def pair_grid(
   found: Study,
   pair: tuple[str, str],

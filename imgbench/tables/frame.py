@@ -105,9 +105,10 @@ def rows(
 
 def select(found: pd.DataFrame, **what: str) -> pd.DataFrame:
   """Returns the rows that have these values."""
+  chosen = np.ones(len(found), bool)
   for name, value in what.items():
-    found = found[found[name] == value]
-  return found
+    chosen &= (found[name] == value).to_numpy(bool)
+  return found[chosen]
 
 
 def by_model(found: pd.DataFrame, **what: str) -> dict[str, Any]:
