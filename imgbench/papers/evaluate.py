@@ -20,13 +20,12 @@ from imgbench.tables import frame
 
 
 class Evaluator:
-  """Evaluates any number of classifiers on one data set.
+  """Evaluates any number of classifiers on one data set; 95% intervals.
 
   Args:
     dataset: the images.
     label_sets: of the same images in the same order, or None for none. With
       them the result has the accuracies against them, too.
-    alpha: intervals cover 1 - alpha.
     ks: the k of top-k accuracy, 1 or more of them.
 
   Raises:
@@ -37,13 +36,12 @@ class Evaluator:
     self,
     dataset: records.Dataset,
     label_sets: records.LabelSets | None = None,
-    alpha: float = 0.05,
     ks: Sequence[int] = (1, outcomes_lib.TOP),
   ):
     self._ks = tuple(ks)
     self._dataset = dataset
     self._label_sets = label_sets
-    self._measure = measurement.Measurer(alpha)
+    self._measure = measurement.Measurer(alpha=0.05)
     self._labels = jnp.asarray(dataset.labels)
     self._masks = {
       summary.ALL: np.ones(dataset.num_classes, bool),
@@ -110,12 +108,6 @@ class Evaluator:
       },
     )
 
-  def measurements_of(
-    self, predictions: records.Predictions
-  ) -> frame.Measurements:
-    """Returns the measurements alone, so that the outcomes can be freed."""
-    return self(predictions).measurements
-
   def _measurements(
     self, counts: counts_lib.Counts
   ) -> dict[str, dict[str, measurement.Measurement]]:
@@ -169,10 +161,11 @@ def evaluate_all(
   with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
     for name, dataset in datasets.items():
       evaluator = Evaluator(dataset, (label_sets or {}).get(name), ks=ks)
-      of_set = predictions[name]
-      # Alone, so that it is compiled once.
-      found += map(evaluator.measurements_of, of_set[:1])
-      found += pool.map(evaluator.measurements_of, of_set[1:])
+      # Outcomes of many classifiers need not stay in memory.
+      measure = lambda p, evaluate=evaluator: evaluate(p).measurements
+      # One alone, so that it is compiled once.
+      found += map(measure, predictions[name][:1])
+      found += pool.map(measure, predictions[name][1:])
   return found
 
 

@@ -212,8 +212,7 @@ class Line:
 
   def cells(self) -> tuple[Any, ...]:
     """The row, in the order of COLUMNS."""
-    what = (self.base, self.base_metric, self.dataset, self.metric)
-    what += (self.subset, self.scale, self.models, self.n)
+    what = [getattr(self, name) for name in COLUMNS[:8]]
     if self.fit is None:
       return *what, *[None] * 7
     f = self.fit
@@ -332,18 +331,11 @@ def _numbers(line: Line) -> tuple[str, str, str]:
   f = line.fit
   if f is None:
     return formats.UNDEFINED, formats.UNDEFINED, formats.UNDEFINED
-  slope = _with_bounds(f.slope, f.slope_bounds, 3)
+  slope = formats.decimals(f.slope, *f.slope_bounds, 3)
   scale, digits = (100, 1) if f.scale == PLAIN else (1, 3)
   bounds = [b if b is None else scale * b for b in f.intercept_bounds]
-  intercept = _with_bounds(scale * f.intercept, bounds, digits)
+  intercept = formats.decimals(scale * f.intercept, *bounds, digits)
   return slope, intercept, "" if f.r is None else f"{f.r:.4f}"
-
-
-def _with_bounds(value: float, bounds, digits: int) -> str:
-  if None in bounds:
-    return f"{value:z.{digits}f}"
-  low, high = (f"{bound:z.{digits}f}" for bound in bounds)
-  return f"{value:z.{digits}f} [{low}, {high}]"
 
 
 def write(

@@ -9,41 +9,21 @@ from typing import Any
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from imgbench import errors
 from imgbench import registry
 from imgbench.metrics import paired
 from imgbench.tables import formats
+from imgbench.tables import frame
 from imgbench.tables import table
 
-
-class Comparison(NamedTuple):
-  """A row of paired.csv; the difference is accuracy of a minus that of b.
-
-  `p_exact` and `p_mid` are McNemar's; `.._holm` are adjusted for the number of
-  rows of the table.
-  """
-
-  model_a: str
-  model_b: str
-  dataset: str
-  subset: str
-  metric: str
-  n: int
-  both: int
-  only_a: int
-  only_b: int
-  neither: int
-  difference: float
-  ci_low: float
-  ci_high: float
-  p_exact: float
-  p_mid: float
-  p_exact_holm: float
-  p_mid_holm: float
-
-
-COLUMNS = Comparison._fields
+# The difference is accuracy of a minus that of b. `p_exact` and `p_mid` are
+# McNemar's; .._holm are adjusted for the number of rows of the table.
+_WHAT = ("model_a", "model_b", "dataset", "subset", "metric")
+_COUNTS = ("n", "both", "only_a", "only_b", "neither")
+_NUMBERS = ("difference", "ci_low", "ci_high", "p_exact", "p_mid")
+COLUMNS = (*_WHAT, *_COUNTS, *_NUMBERS, "p_exact_holm", "p_mid_holm")
 
 
 class Hits(NamedTuple):
@@ -91,8 +71,8 @@ def compare(
   tables: Sequence[Hits],
   pairs: Sequence[tuple[str, str]] | None = None,
   alpha: float = 0.05,
-) -> list[Comparison]:
-  """Returns the comparisons, adjusted over all of them.
+) -> list[Any]:
+  """Returns rows of COLUMNS, adjusted over all of them.
 
   Args:
     tables: of the data sets.
@@ -100,31 +80,28 @@ def compare(
       out of a table that lacks one of the two, as is a subset without images.
     alpha: intervals cover 1 - alpha.
   """
-  rows = [
-    row
+  parts = [
+    _compared(table, subset, mask, pairs, alpha)
     for table in tables
     for subset, mask in table.subsets.items()
     if mask.any()
-    for row in _rows(table, subset, mask, pairs, alpha)
   ]
-  adjusted = (
-    paired.holm([getattr(row, name) for row in rows])
+  found = pd.concat([pd.DataFrame(columns=list(COLUMNS[:-2])), *parts])
+  adjusted = {
+    f"{name}_holm": paired.holm(found[name].to_numpy(float))
     for name in ("p_exact", "p_mid")
-  )
-  return [
-    row._replace(p_exact_holm=float(exact), p_mid_holm=float(mid))
-    for row, exact, mid in zip(rows, *adjusted, strict=True)
-  ]
+  }
+  return frame.rows(found.assign(**adjusted), COLUMNS)
 
 
-def _rows(table: Hits, subset: str, mask, pairs, alpha) -> list[Comparison]:
+def _compared(table: Hits, subset: str, mask, pairs, alpha) -> pd.DataFrame:
   names = sorted(table.by_name)
   if pairs is None:
     pairs = itertools.combinations(names, 2)
   place = {name: i for i, name in enumerate(names)}
   chosen = [(a, b) for a, b in pairs if a in place and b in place]
   if not chosen:
-    return []
+    return pd.DataFrame()
   hits = np.stack([table.by_name[name][mask] for name in names])
   n = hits.shape[1]
   # Exact: products of 0 and 1, sums far below 2**53.
@@ -133,42 +110,26 @@ def _rows(table: Hits, subset: str, mask, pairs, alpha) -> list[Comparison]:
   a, b = np.array([[place[x], place[y]] for x, y in chosen]).T
   both = together[a, b]
   only_a, only_b = together[a, a] - both, together[b, b] - both
-  neither = n - both - only_a - only_b
-  difference = paired.paired_difference_counts(
-    both, only_a, only_b, neither, alpha
+  counts = (both, only_a, only_b, n - both - only_a - only_b)
+  columns = (
+    *np.transpose(chosen),
+    *(table.dataset, subset, table.metric, n),
+    *counts,
+    *paired.paired_difference_counts(*counts, alpha),
+    *paired.mcnemar_counts(only_a, only_b),
   )
-  p_values = paired.mcnemar_counts(only_a, only_b)
-  return [
-    Comparison(
-      *pair,
-      table.dataset,
-      subset,
-      table.metric,
-      n,
-      *map(int, counts),
-      *map(float, numbers),
-      1.0,
-      1.0,
-    )
-    for pair, counts, numbers in zip(
-      chosen,
-      zip(both, only_a, only_b, neither, strict=True),
-      zip(*difference, *p_values, strict=True),
-      strict=True,
-    )
-  ]
+  return pd.DataFrame(dict(zip(COLUMNS, columns, strict=False)))
 
 
-def cells(rows: Iterable[Comparison]) -> Iterator[tuple[Any, ...]]:
+def cells(rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
   """Yields the cells of paired.csv; p-values keep six digits, however small."""
   for row in rows:
     yield *row[:-4], *(f"{p:.6g}" for p in row[-4:])
 
 
-def grid(rows: Sequence[Comparison]) -> table.Table:
+def grid(rows: Sequence[Any]) -> table.Table:
   """Returns comparisons for people, differences in percentage points."""
   p_value = "{:.2g}".format
-  count = "{:,}".format
   return table.Table(
     "Paired comparisons: difference of accuracies in percentage points with"
     " 95% intervals, McNemar's p-values, adjusted (Holm) over the whole table",
@@ -176,9 +137,9 @@ def grid(rows: Sequence[Comparison]) -> table.Table:
       table.Column("model_a", "a"),
       table.Column("model_b", "b"),
       table.Column("dataset", "data set"),
-      table.number("n", format=count),
-      table.number("only_a", "only a right", count),
-      table.number("only_b", "only b right", count),
+      table.number("n", format=formats.count),
+      table.number("only_a", "only a right", formats.count),
+      table.number("only_b", "only b right", formats.count),
       table.number(_difference, "a - b"),
       table.number("p_exact", "p exact", p_value),
       table.number("p_mid", "p mid", p_value),
@@ -188,5 +149,5 @@ def grid(rows: Sequence[Comparison]) -> table.Table:
   )
 
 
-def _difference(row: Comparison) -> str:
+def _difference(row) -> str:
   return formats.with_bounds(row.difference, row.ci_low, row.ci_high)

@@ -90,18 +90,20 @@ class _Layout:
   """How a file is laid out that has one column for each figure.
 
   Attributes:
-    columns: its header.
-    targets: what the columns with figures hold.
+    targets: its header, and what the columns with figures hold.
     model: column with the name of the model; None: figures of a fit.
     float32: numbers are float32, printed in full.
     not_counted: row -> why its figures may differ; empty: they may not.
   """
 
-  columns: tuple[str, ...]
-  targets: Mapping[str, _Target]
+  targets: Mapping[str, _Target | None]
   model: str | None = "model"
   float32: bool = False
   not_counted: Callable[[Mapping[str, str]], str] = lambda row: ""
+
+  @property
+  def columns(self) -> tuple[str, ...]:
+    return tuple(self.targets)
 
 
 # Names of subsets in the files of Shankar et al. 2020 -> ours.
@@ -109,18 +111,8 @@ _SUBSETS = {"objects": "object", "no_dogs": "not_dog"}
 
 _LAYOUTS = (
   _Layout(  # Recht et al. 2019, main table.
-    (
-      "model",
-      "val_top1",
-      "val_low",
-      "val_high",
-      "matched_frequency_top1",
-      "mf_low",
-      "mf_high",
-      "val_rank_of_67",
-      "accuracies_confirmed_by_a_second_public_text",
-    ),
     {
+      "model": None,
       "val_top1": _Target(_VAL, _TOP1),
       "val_low": _Target(_VAL, _TOP1, CI_LOW),
       "val_high": _Target(_VAL, _TOP1, CI_HIGH),
@@ -128,30 +120,23 @@ _LAYOUTS = (
       "mf_low": _Target(_MF, _TOP1, CI_LOW),
       "mf_high": _Target(_MF, _TOP1, CI_HIGH),
       "val_rank_of_67": _Target(_VAL, _TOP1, RANK),
+      "accuracies_confirmed_by_a_second_public_text": None,
     },
   ),
   _Layout(  # modestyachts/imagenet-testbed.
-    ("model", "val", "imagenetv2-matched-frequency"),
     {
+      "model": None,
       "val": _Target(_VAL, _TOP1),
       "imagenetv2-matched-frequency": _Target(_MF, _TOP1),
     },
     float32=True,
   ),
   _Layout(  # huggingface/pytorch-image-models, the same weights.
-    (
-      "model",
-      "timm_model",
-      "img_size",
-      "same_preprocessing",
-      "timm_val_top1",
-      "timm_val_top5",
-      "timm_real_top1",
-      "timm_real_top5",
-      "timm_v2mf_top1",
-      "timm_v2mf_top5",
-    ),
     {
+      "model": None,
+      "timm_model": None,
+      "img_size": None,
+      "same_preprocessing": None,
       "timm_val_top1": _Target(_VAL, _TOP1),
       "timm_val_top5": _Target(_VAL, _TOP5),
       "timm_real_top1": _Target(_VAL, "real_accuracy"),
@@ -165,13 +150,15 @@ _LAYOUTS = (
     ),
   ),
   _Layout(  # Shankar et al. 2020, people and models on the people's images.
-    ("subset", "classifier", "kind", "val", "v2"),
-    {"val": _Target(_VAL, _ICML), "v2": _Target(_MF, _ICML)},
+    {
+      **dict.fromkeys(("subset", "classifier", "kind")),
+      "val": _Target(_VAL, _ICML),
+      "v2": _Target(_MF, _ICML),
+    },
     model="classifier",
   ),
   _Layout(  # The same, the lines through the models; MatchedFrequency is y.
-    ("subset", "slope", "intercept", "r"),
-    {field: _Target(_MF, _ICML, field) for field in OF_FIT},
+    {"subset": None} | {f: _Target(_MF, _ICML, f) for f in OF_FIT},
     model=None,
   ),
 )
@@ -297,7 +284,7 @@ def _layout_figures(
   model = FIT if layout.model is None else _named(where, row, layout.model)
   subset = row.get("subset", "all")
   for column, target in layout.targets.items():
-    if row[column]:
+    if target and row[column]:
       key = Key(
         model,
         target.dataset,

@@ -23,19 +23,30 @@ from imgbench.tables import formats
 from imgbench.tables import frame
 from imgbench.tables import table
 
+PAIR = ("model", "subset", "metric", "base", "dataset")
 # File -> its columns, in which `change` is above 0 where a model climbs.
 COLUMNS = {
-  "drops": (
-    *("model", "subset", "metric", "base", "dataset", "n_base", "n"),
-    *("drop", "ci_low", "ci_high"),
-  ),
+  "drops": (*PAIR, "n_base", "n", "drop", "ci_low", "ci_high"),
   "ratios": (
-    *("model", "subset", "metric", "base", "dataset", "n_base"),
-    *("errors_base", "n", "errors", "ratio", "ci_low", "ci_high"),
+    *PAIR,
+    "n_base",
+    "errors_base",
+    "n",
+    "errors",
+    "ratio",
+    "ci_low",
+    "ci_high",
   ),
   "ranks": (
-    *("model", "subset", "base", "base_metric", "dataset", "metric"),
-    *("rank_base", "rank_dataset", "change"),
+    "model",
+    "subset",
+    "base",
+    "base_metric",
+    "dataset",
+    "metric",
+    "rank_base",
+    "rank_dataset",
+    "change",
   ),
 }
 # What metrics begin with, in the order of the table.
@@ -293,22 +304,13 @@ def pair_grid(
   columns.append(("drop", frame.cell(found.drops, drop, **what)))
   columns += comparison.columns(compared, pair[1], metric, field=published.DROP)
   if with_ratios:
-    ratio = frame.cell(found.ratios, ratio_text, **what)
-    columns.append(("error ratio", ratio))
+    ratio = lambda r: formats.decimals(r.ratio, r.ci_low, r.ci_high)
+    columns.append(("error ratio", frame.cell(found.ratios, ratio, **what)))
   columns += [
     ("new rank", rank(lambda r: str(r.rank_dataset))),
     ("change", rank(lambda r: f"{r.change:+d}" if r.change else "0")),
   ]
   return table.by_name(caption, models, columns)
-
-
-def ratio_text(row) -> str:
-  """Returns e.g. "2.43 [2.00, 2.95]" for a row of ratios."""
-  if row.ratio is None:
-    return formats.UNDEFINED
-  if row.ci_low is None or row.ci_high is None:
-    return f"{row.ratio:.2f}"
-  return f"{row.ratio:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
 
 
 def subsets_grid(

@@ -122,6 +122,23 @@ def with_bounds(
   return f"{text} [{percent(low)}, {percent(high)}]"
 
 
+def decimals(
+  value: float | None, low: float | None, high: float | None, digits: int = 2
+) -> str:
+  """E.g. "2.43 [2.00, 2.95]"; no brackets without bounds."""
+  if value is None:
+    return UNDEFINED
+  text = lambda number: f"{number:z.{digits}f}"
+  if low is None or high is None:
+    return text(value)
+  return f"{text(value)} [{text(low)}, {text(high)}]"
+
+
+def count(number: int) -> str:
+  """E.g. "50,000"."""
+  return f"{number:,}"
+
+
 def measured(entry: measurement.Measurement | None) -> str:
   """Returns a measurement with its interval in percent; "" for None."""
   if entry is None:

@@ -28,10 +28,10 @@ def test_a_clone_is_read(clone):
     assert [p.model for p in predictions[name]] == ["alpha", "beta", "gamma"]
     evaluator = evaluate.Evaluator(dataset, ks=(1,))
     for p in predictions[name]:
-      (row,) = evaluator(p).rows
+      ((key, measured),) = evaluator(p).measurements.items()
       wrong = cifar_files.ERRORS[p.model][version]
-      assert row.metric == "top1_accuracy"
-      assert row.value.correct == len(dataset) - wrong
+      assert key[-1] == "top1_accuracy"
+      assert measured.correct == len(dataset) - wrong
 
 
 def test_image_ids_are_those_of_tfds_where_it_has_some(clone):

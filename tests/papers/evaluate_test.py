@@ -54,13 +54,13 @@ def test_rows_by_hand():
   bounds = (first.ci_low, first.ci_high)
   np.testing.assert_allclose(bounds, intervals.clopper_pearson(2, 4))
   assert result.outcomes.label_rank.tolist()[:3] == [0, 1, 0]
-  assert evaluator.measurements_of(predictions()) == result.measurements
+  assert evaluator(predictions()).measurements == result.measurements
 
 
 def test_real_labels_by_hand():
   sets = real_labels([1], [3, 0], [], [2])
   evaluator = evaluate.Evaluator(dataset(), sets, ks=(1,))
-  assert numbers(evaluator.measurements_of(predictions())) == {
+  assert numbers(evaluator(predictions()).measurements) == {
     ("all", "top1_accuracy"): (2, 4),
     ("all", "real_accuracy"): (1, 3),
     ("all", "real_accuracy.class_mean"): (None, 3),

@@ -11,6 +11,7 @@ from imgbench.metrics import ratios
 from imgbench.papers import program
 from imgbench.papers import records
 from imgbench.papers import study
+from imgbench.tables import formats
 from imgbench.tables import frame
 from tests.papers import rows
 
@@ -127,8 +128,9 @@ def test_ratios_by_model():
   assert (b.n_base, b.errors_base, b.n, b.errors) == (100, 10, 100, 30)
   assert b[-3:] == tuple(map(float, ratios.error_ratio(90, 100, 70, 100)))
   assert (c.ratio, c.ci_low, c.ci_high) == (0, None, None)
-  assert [study.ratio_text(x) for x in (a, c)] == ["undefined", "0.00"]
-  assert study.ratio_text(b).startswith("3.00 [1.")
+  texts = [formats.decimals(x.ratio, x.ci_low, x.ci_high) for x in found]
+  assert texts[::2] == ["undefined", "0.00"]
+  assert texts[1].startswith("3.00 [1.")
 
 
 def test_undefined_ratios_are_explained(tmp_path):

@@ -41,11 +41,7 @@ class Summary(NamedTuple):
 
 
 ROBUSTNESS_COLUMNS = (
-  "model",
-  "subset",
-  "metric",
-  "base",
-  "dataset",
+  *study_lib.PAIR,
   "value_base",
   "value",
   "on_the_line",
@@ -106,7 +102,8 @@ def reviewed_grid(
 def _count(row) -> str:
   if row.correct is None:
     return ""
-  return f"{row.correct:,} ({100 * row.correct / max(row.n, 1):.2f}%)"
+  share = formats.percent(row.correct / max(row.n, 1))
+  return f"{formats.count(row.correct)} ({share}%)"
 
 
 def undefined(rows: pd.DataFrame) -> dict[str, str]:
@@ -194,7 +191,7 @@ def side_by_side(
     for name in (datasets_lib.VALIDATION, datasets_lib.MATCHED_FREQUENCY)
     if (rows.dataset == name).any()
   ]
-  whole = lambda row: "" if row.correct is None else f"{row.correct:,}"
+  hits = lambda row: "" if row.correct is None else formats.count(row.correct)
   sizes = []
   for dataset in sets:
     cell = lambda title, metric, dataset=dataset, **text: (
@@ -204,7 +201,7 @@ def side_by_side(
     columns += [
       cell(datasets_lib.TITLES[dataset].split()[0], metric),
       cell("up to", f"{metric}.bound_high", text=study_lib.plain),
-      cell("never reviewed", f"{metric}.unreviewed", text=whole),
+      cell("never reviewed", f"{metric}.unreviewed", text=hits),
       *comparison.columns(compared, dataset, metric, subset=subset),
     ]
     found = frame.select(rows, dataset=dataset, subset=subset, metric=metric)
