@@ -1,10 +1,12 @@
 """Measures predictions of a data set by the compiled kernels."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 import functools
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +142,16 @@ class Evaluator:
     return rows
 
 
+def in_threads(
+  function: Callable[[records.Predictions], Any],
+  predictions: Sequence[records.Predictions],
+) -> list[Any]:
+  """Returns the results in order; one comes first, which compiles for all."""
+  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    first = list(map(function, predictions[:1]))
+    return [*first, *pool.map(function, predictions[1:])]
+
+
 def evaluate_all(
   datasets: Mapping[str, records.Dataset],
   predictions: Mapping[str, Sequence[records.Predictions]],
@@ -158,14 +170,11 @@ def evaluate_all(
     InputError: see `Evaluator`.
   """
   found = []
-  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-    for name, dataset in datasets.items():
-      evaluator = Evaluator(dataset, (label_sets or {}).get(name), ks=ks)
-      # Outcomes of many classifiers need not stay in memory.
-      measure = lambda p, evaluate=evaluator: evaluate(p).measurements
-      # One alone, so that it is compiled once.
-      found += map(measure, predictions[name][:1])
-      found += pool.map(measure, predictions[name][1:])
+  for name, dataset in datasets.items():
+    evaluator = Evaluator(dataset, (label_sets or {}).get(name), ks=ks)
+    # Outcomes of many classifiers need not stay in memory.
+    measure = lambda p, evaluate=evaluator: evaluate(p).measurements
+    found += in_threads(measure, predictions[name])
   return found
 
 

@@ -6,9 +6,7 @@ or the 2,000 that the people labelled.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-from concurrent import futures
 import dataclasses
-import os
 
 import numpy as np
 import pandas as pd
@@ -159,7 +157,7 @@ def of_reviewed(
     chosen += _majority(
       chosen, public, MODELS_MAJORITY, found.dataset.num_classes
     )
-    results += _in_threads(evaluator, chosen)
+    results += evaluate.in_threads(evaluator, chosen)
   if any(result.model == MODELS_MAJORITY for result in results):
     kinds[MODELS_MAJORITY] = people_lib.ENSEMBLE
   return _section(images, results, kinds, public, reviews, {}, notes)
@@ -345,7 +343,7 @@ def _majority(chosen, voters, name: str, num_classes: int):
 def _with_fast(images, chosen, fast: np.ndarray) -> list[records.Result]:
   """Results whose rows have the fast images as one more subset."""
   evaluator = evaluate.Evaluator(images.dataset, images.label_sets, ks=(1,))
-  results = _in_threads(evaluator, chosen)
+  results = evaluate.in_threads(evaluator, chosen)
   if not fast.any():
     return results
   only = dataclasses.replace(
@@ -365,7 +363,7 @@ def _with_fast(images, chosen, fast: np.ndarray) -> list[records.Result]:
   chosen = [dataclasses.replace(p, ranking=p.ranking[fast]) for p in chosen]
   made = []
   for result, other in zip(
-    results, _in_threads(evaluator, chosen), strict=True
+    results, evaluate.in_threads(evaluator, chosen), strict=True
   ):
     more = {
       (model, dataset, FAST, metric): entry
@@ -374,8 +372,3 @@ def _with_fast(images, chosen, fast: np.ndarray) -> list[records.Result]:
     every = {**result.measurements, **more}
     made.append(dataclasses.replace(result, measurements=every))
   return made
-
-
-def _in_threads(evaluator: evaluate.Evaluator, chosen) -> list[records.Result]:
-  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-    return list(pool.map(evaluator, chosen))

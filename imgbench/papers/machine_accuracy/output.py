@@ -143,18 +143,12 @@ def _figures(output: program.Output, part: Part) -> None:
     return
   from imgbench.papers.machine_accuracy import figures
 
-  if part.of_people:
-    _people_figures(output, part)
+  if not part.of_people:
+    for dataset in part.section.shown:
+      draw = figures.against_top(part.section, part.lines, dataset)
+      if draw is not None:
+        output.figure(f"multilabel-{dataset}", draw)
     return
-  for dataset in part.section.shown:
-    draw = figures.against_top(part.section, part.lines, dataset)
-    if draw is not None:
-      output.figure(f"multilabel-{dataset}", draw)
-
-
-def _people_figures(output: program.Output, part: Part) -> None:
-  from imgbench.papers.machine_accuracy import figures
-
   subsets = part.study.subsets
   main = ("all", "object", "not_dog", sections.FAST)
   for name, chosen in (
