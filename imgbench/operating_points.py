@@ -207,7 +207,8 @@ def _for_precision(of_class: ClassScores, wanted: float) -> float:
       return point.threshold
     best = np.max(curves.precision_recall_curve(scores, positive).precision)
   raise errors.InputError(
-    f"--precision={wanted}: no threshold reaches it; the best is {best:.4g}"
+    f"--precision={wanted}: no threshold reaches it; the best is"
+    f" {formats.significant(best)}"
   )
 
 
@@ -258,7 +259,8 @@ def text(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
 
 def _rate(point: curves.OperatingPoint, name: str) -> str:
   low, high = getattr(point, f"{name}_ci") or (None, None)
-  return formats.with_bounds(getattr(point, name), low, high, unit="%")
+  text = formats.with_bounds(getattr(point, name), low, high)
+  return text.replace(" [", "% [")
 
 
 def caution(of_class: ClassScores, rule: str, threshold: float) -> str:

@@ -36,7 +36,8 @@ def formats_of(path: pathlib.Path) -> list[str]:
     if isinstance(node, ast.FormattedValue) and node.format_spec:
       found.append(ast.unparse(node.format_spec)[2:-1])
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-      found += re.findall(r"\{\w*:([^{}]+)\}", node.value)
+      # Axes of Matplotlib take templates of x.
+      found += re.findall(r"\{(?!x:)\w*:([^{}]+)\}", node.value)
   return [text for text in found if FORMAT.fullmatch(text)]
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from imgbench import errors
 from imgbench.metrics import checks
+from imgbench.metrics import specs
 
-EQUAL_WIDTH = "equal_width"
-EQUAL_MASS = "equal_mass"
+EQUAL_WIDTH, EQUAL_MASS = specs.EQUAL_WIDTH, specs.EQUAL_MASS
 
-NUM_BINS = 15
+NUM_BINS = specs.NUM_BINS
 
 # Rows sum to 1 to within this; float16 softmaxes are off by less.
 _SUM_TOLERANCE = 1e-3

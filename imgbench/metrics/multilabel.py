@@ -25,7 +25,6 @@ class Definition:
     count: counts -> integer [K], the examples it counts.
     class_mean: the mean over classes of hits / count, which is undefined if a
       class has no example; else all hits over all examples.
-    text: one sentence, without a full stop.
     unreviewed: counts -> integer [K], the examples whose top-1 prediction
       nobody has reviewed; they count as wrong. None: nothing is unreviewed.
   """
@@ -33,13 +32,9 @@ class Definition:
   hits: Field
   count: Field
   class_mean: bool
-  text: str
   unreviewed: Field | None = None
 
 
-_LENIENT = (
-  "top-1 prediction is a correct or an unclear label of the reviewed label set"
-)
 _reviewed: Field = lambda counts: counts.reviewed_count
 _lenient: Field = lambda counts: counts.lenient_hits
 _unreviewed: Field = lambda counts: counts.unreviewed
@@ -52,45 +47,27 @@ DEFINITIONS: Mapping[str, Definition] = {
     hits=lambda counts: counts.strict_hits(),
     count=_reviewed,
     class_mean=False,
-    text=(
-      "share of images, without problematic ones, whose top-1 prediction is a"
-      " correct label of the reviewed label set"
-    ),
     unreviewed=_unreviewed,
   ),
   "tfds": Definition(
     hits=_lenient,
     count=_reviewed,
     class_mean=True,
-    text=(
-      "mean over the original classes of the share of their images, without"
-      f" problematic ones, whose {_LENIENT}"
-    ),
     unreviewed=_unreviewed,
   ),
   "imagenet_m": Definition(
     hits=lambda counts: counts.imagenet_m_hits,
     count=lambda counts: counts.imagenet_m_count,
     class_mean=False,
-    text=(
-      "share of ImageNet-M's images, without problematic ones, whose"
-      f" {_LENIENT}"
-    ),
     unreviewed=lambda counts: counts.imagenet_m_unreviewed,
   ),
   "lenient_mean": Definition(
     hits=_lenient,
     count=_reviewed,
     class_mean=False,
-    text=f"share of images, without problematic ones, whose {_LENIENT}",
     unreviewed=_unreviewed,
   ),
 }
-
-_REAL = (
-  "of images with at least one ReaL label (Beyer et al. 2020), whose top-1"
-  " prediction is one of them"
-)
 
 # Metric -> definition. Beyer et al., "Are we done with ImageNet?" (2020).
 REAL_DEFINITIONS: Mapping[str, Definition] = {
@@ -98,21 +75,15 @@ REAL_DEFINITIONS: Mapping[str, Definition] = {
     hits=lambda counts: counts.strict_hits(),
     count=_reviewed,
     class_mean=False,
-    text=f"share {_REAL}",
   ),
   "real_top5_accuracy": Definition(
     hits=lambda counts: counts.strict_hits(5),
     count=_reviewed,
     class_mean=False,
-    text=(
-      "share of images with at least one ReaL label (Beyer et al. 2020), one of"
-      " which is among the five highest scores"
-    ),
   ),
   "real_accuracy.class_mean": Definition(
     hits=lambda counts: counts.strict_hits(),
     count=_reviewed,
     class_mean=True,
-    text=f"mean over the original classes of the share {_REAL}",
   ),
 }

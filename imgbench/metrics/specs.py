@@ -10,8 +10,6 @@ import dataclasses
 import re
 
 from imgbench import registry
-from imgbench.metrics import calibration
-from imgbench.metrics import multilabel
 
 # Units. A rate is a fraction in [0, 1] that tables show in percent, points are
 # a difference of two rates, a count is a whole number.
@@ -90,24 +88,45 @@ METRICS.register(
     accuracy=True,
   ),
 )
-for _name, _of_set in multilabel.DEFINITIONS.items():
+_LENIENT = (
+  "top-1 prediction is a correct or an unclear label of the reviewed label set"
+)
+_REVIEWED = {
+  "icml2020": "share of images, without problematic ones, whose top-1"
+  " prediction is a correct label of the reviewed label set",
+  "tfds": "mean over the original classes of the share of their images, without"
+  f" problematic ones, whose {_LENIENT}",
+  "imagenet_m": "share of ImageNet-M's images, without problematic ones, whose"
+  f" {_LENIENT}",
+  "lenient_mean": "share of images, without problematic ones, whose"
+  f" {_LENIENT}",
+}
+for _name, _text in _REVIEWED.items():
   METRICS.register(
     f"multilabel_accuracy.{_name}",
     Metric(
       "multi-label accuracy",
-      _of_set.text,
+      _text,
       accuracy=True,
       label_set=True,
       headline=True,
       selects=True,
     ),
   )
-for _name, _of_set in multilabel.REAL_DEFINITIONS.items():
+_REAL = "of images with at least one ReaL label (Beyer et al. 2020),"
+_REAL_TOP1 = f"{_REAL} whose top-1 prediction is one of them"
+for _name, _text in {
+  "real_accuracy": f"share {_REAL_TOP1}",
+  "real_top5_accuracy": f"share {_REAL} one of which is among the five highest"
+  " scores",
+  "real_accuracy.class_mean": "mean over the original classes of the share"
+  f" {_REAL_TOP1}",
+}.items():
   METRICS.register(
     _name,
     Metric(
       "ReaL top-5 accuracy" if "top5" in _name else "ReaL accuracy",
-      _of_set.text,
+      _text,
       accuracy=True,
       label_set=True,
       headline="." not in _name,
@@ -135,17 +154,16 @@ METRICS.register(
     LOWER,
   ),
 )
-BINNINGS = {
-  "ece": calibration.EQUAL_WIDTH,
-  "ece.equal_mass": calibration.EQUAL_MASS,
-}
+NUM_BINS = 15
+EQUAL_WIDTH, EQUAL_MASS = "equal_width", "equal_mass"
+BINNINGS = {"ece": EQUAL_WIDTH, "ece.equal_mass": EQUAL_MASS}
 for _name, _binning in BINNINGS.items():
   METRICS.register(
     _name,
     Metric(
       "expected calibration error",
       "mean over examples with finite scores of |accuracy - mean confidence|"
-      f" in {calibration.NUM_BINS} bins of {_binning.replace('_', ' ')} of the"
+      f" in {NUM_BINS} bins of {_binning.replace('_', ' ')} of the"
       " top-1 probability",
       NUMBER,
       LOWER,
@@ -217,7 +235,7 @@ METRICS.register(
   Metric(
     "class-wise expected calibration error",
     "mean over examples of |frequency - mean probability| in"
-    f" {calibration.NUM_BINS} bins of equal width",
+    f" {NUM_BINS} bins of equal width",
     NUMBER,
     LOWER,
   ),

@@ -166,6 +166,7 @@ def _set_accuracy(measure, counts, masks, metric, definition):
   Returns metric -> subset -> measurement.
   """
   count = definition.count(counts)
+  text = specs.METRICS[metric].definition
 
   def aggregate(hits, text):
     if definition.class_mean:
@@ -176,22 +177,20 @@ def _set_accuracy(measure, counts, masks, metric, definition):
     }
 
   hits = definition.hits(counts)
-  rows = {metric: aggregate(hits, definition.text)}
+  rows = {metric: aggregate(hits, text)}
   if definition.unreviewed is None:
     return rows
   unreviewed = definition.unreviewed(counts)
   low = "all top-1 predictions that nobody has reviewed counted as wrong"
   high = low.replace("wrong", "right")
-  images = definition.text.rpartition("whose ")[0]
+  images = text.rpartition("whose ")[0]
   share = f"{images}whose top-1 prediction nobody has reviewed"
   rows[f"{metric}.unreviewed"] = aggregate(unreviewed, share)
   rows[f"{metric}.bound_low"] = {
-    subset: measure.redefined(value, f"{definition.text}; {low}")
+    subset: measure.redefined(value, f"{text}; {low}")
     for subset, value in rows[metric].items()
   }
-  rows[f"{metric}.bound_high"] = aggregate(
-    hits + unreviewed, f"{definition.text}; {high}"
-  )
+  rows[f"{metric}.bound_high"] = aggregate(hits + unreviewed, f"{text}; {high}")
   return rows
 
 

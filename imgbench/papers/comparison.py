@@ -12,6 +12,7 @@ from imgbench.metrics import summary
 from imgbench.papers import fits
 from imgbench.papers import program
 from imgbench.papers import published as published_lib
+from imgbench.tables import formats
 from imgbench.tables import frame
 from imgbench.tables import table
 
@@ -140,7 +141,8 @@ def summarized(compared: pd.DataFrame) -> table.Table:
     counts = group.verdict.value_counts()
     off = group.difference[group.note == ""].dropna()
     off = np.abs(off.to_numpy(float))
-    worst = (f"{np.mean(off):.3f}", f"{max(off):.3f}") if len(off) else ("", "")
+    worst = [np.mean(off), max(off)] if len(off) else []
+    worst = [*map(formats.decimal, worst)] or ["", ""]
     rows.append((*what, *(str(counts.get(v, 0)) for v in verdicts), *worst))
   header = ("source", "data set", "metric", "field", *verdicts)
   return table.of_cells(
@@ -161,7 +163,8 @@ def verdict(compared: pd.DataFrame) -> str:
   )
   lines = [
     f"  {c.model} {c.dataset} {c.subset} {c.metric} {c.field}: published"
-    f" {c.published}, ours {c.ours:.4f} ({c.difference:+.4f})"
+    f" {c.published}, ours {formats.decimal(c.ours, 4)}"
+    f" ({formats.difference(c.difference, 4)})"
     for c in frame.rows(differing)[:_MOST]
   ]
   if num_differ > _MOST:
@@ -192,8 +195,11 @@ def columns(
   found = frame.select(compared, **what, field=field).drop_duplicates("model")
   known = found[found.difference.notna()]
   return [
-    ("published", frame.cell(found, lambda c: f"{c.number:.7g}")),
-    ("diff.", frame.cell(known, lambda c: f"{c.difference:+z.2f}")),
+    (title, frame.cell(rows, text))
+    for title, rows, text in (
+      ("published", found, lambda c: formats.significant(c.number, 7)),
+      ("diff.", known, lambda c: formats.difference(c.difference)),
+    )
   ]
 
 

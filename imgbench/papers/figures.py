@@ -11,6 +11,7 @@ import numpy as np
 
 from imgbench.papers import fits
 from imgbench.papers import name_places
+from imgbench.tables import formats
 from imgbench.tables import themes
 
 Draw = Callable[[themes.Theme], mpl_figure.Figure]
@@ -324,11 +325,11 @@ def _ticks(limits, scale: str) -> tuple[list[float], list[str]]:
       if len(ticks) >= 4:
         break
     ticks = ticks[(ticks >= 0) & (ticks <= 100)]
-    return list(ticks), [f"{tick:z.6g}" for tick in ticks]
+    return list(ticks), [formats.significant(tick + 0.0, 6) for tick in ticks]
   for choice in _PROBIT_TICKS:
     places = fits.to_scale(np.array(choice) / 100, scale)
     inside = (places >= low) & (places <= high)
     if inside.sum() >= 4:
       break
-  names = [f"{choice[i]:.6g}" for i in np.flatnonzero(inside)]
+  names = [formats.significant(choice[i], 6) for i in np.flatnonzero(inside)]
   return list(places[inside]), names

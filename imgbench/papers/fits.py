@@ -335,7 +335,7 @@ def _numbers(line: Line) -> tuple[str, str, str]:
   scale, digits = (100, 1) if f.scale == PLAIN else (1, 3)
   bounds = [b if b is None else scale * b for b in f.intercept_bounds]
   intercept = formats.decimals(scale * f.intercept, *bounds, digits)
-  return slope, intercept, "" if f.r is None else f"{f.r:.4f}"
+  return slope, intercept, "" if f.r is None else formats.decimal(f.r, 4)
 
 
 def write(

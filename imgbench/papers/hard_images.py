@@ -214,8 +214,8 @@ def count_grid(rows: Sequence[CountRow], metric: str) -> table.Table:
       table.Column("dataset", "data set"),
       table.Column("subset"),
       table.Column("wrong_by", "wrong by", format=_words),
-      table.number("images", format=formats.count),
-      table.number("n", "of", formats.count),
+      table.number("images", format=formats.whole),
+      table.number("n", "of", formats.whole),
       table.number("share", "%", formats.percent),
     ),
     rows,
@@ -237,7 +237,7 @@ def class_grid(
     table.Column("dataset", "data set"),
     table.Column("class_name", "class"),
     table.Column("wnid"),
-    table.number("images", format=formats.count),
+    table.number("images", format=formats.whole),
     table.number("models_accuracy", "models", shown),
   ]
   if any(row.people_accuracy is not None for row in chosen):

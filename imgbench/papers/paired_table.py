@@ -124,12 +124,12 @@ def _compared(table: Hits, subset: str, mask, pairs, alpha) -> pd.DataFrame:
 def cells(rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
   """Yields the cells of paired.csv; p-values keep six digits, however small."""
   for row in rows:
-    yield *row[:-4], *(f"{p:.6g}" for p in row[-4:])
+    yield *row[:-4], *(formats.significant(p, 6) for p in row[-4:])
 
 
 def grid(rows: Sequence[Any]) -> table.Table:
   """Returns comparisons for people, differences in percentage points."""
-  p_value = "{:.2g}".format
+  p_value = lambda p: formats.significant(p, 2)
   return table.Table(
     "Paired comparisons: difference of accuracies in percentage points with"
     " 95% intervals, McNemar's p-values, adjusted (Holm) over the whole table",
@@ -137,9 +137,9 @@ def grid(rows: Sequence[Any]) -> table.Table:
       table.Column("model_a", "a"),
       table.Column("model_b", "b"),
       table.Column("dataset", "data set"),
-      table.number("n", format=formats.count),
-      table.number("only_a", "only a right", formats.count),
-      table.number("only_b", "only b right", formats.count),
+      table.number("n", format=formats.whole),
+      table.number("only_a", "only a right", formats.whole),
+      table.number("only_b", "only b right", formats.whole),
       table.number(_difference, "a - b"),
       table.number("p_exact", "p exact", p_value),
       table.number("p_mid", "p mid", p_value),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgbench.papers.readers import reviews as reviews_lib
+from imgbench.tables import formats
 from imgbench.tables import table
 
 COLUMNS = ("dataset", "quantity", "count", "share")
@@ -103,7 +104,8 @@ def grid(found: Sequence[tuple[Any, ...]]) -> table.Table:
       if quantity not in by_set[name]:
         return ""
       count, share = by_set[name][quantity]
-      return f"{count:,}" + ("" if share is None else f" ({share:.1%})")
+      beside = "" if share is None else f" ({formats.share(share)})"
+      return formats.whole(count) + beside
 
     return cell
 

@@ -1,5 +1,6 @@
 """Formats of numbers and names. Rates become percent here only."""
 
+from collections.abc import Callable
 import functools
 import math
 import re
@@ -7,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from imgbench.metrics import measurement
 from imgbench.metrics import specs
 from imgbench.tables import entries
 
@@ -104,43 +104,40 @@ def percent(fraction: float | None, digits: int = 2) -> str:
   return UNDEFINED if fraction is None else f"{100 * fraction:z.{digits}f}"
 
 
+def difference(value: float, digits: int = 2) -> str:
+  """Returns a number with its sign: "+0.03"."""
+  return f"{value:+z.{digits}f}"
+
+
 def signed(fraction: float | None) -> str:
   """Returns percentage points with their sign: "+0.03"; "" for None."""
-  return "" if fraction is None else f"{100 * fraction:+z.2f}"
+  return "" if fraction is None else difference(100 * fraction)
+
+
+def _bracketed(value, low, high, show: Callable[[Any], str]) -> str:
+  """Returns "value [low, high]"; no brackets without bounds."""
+  if value is None or low is None or high is None:
+    return show(value)
+  return f"{show(value)} [{show(low)}, {show(high)}]"
 
 
 def with_bounds(
-  value: float | None,
-  low: float | None,
-  high: float | None,
-  unit: str = "",
+  value: float | None, low: float | None, high: float | None
 ) -> str:
   """E.g. "76.13 [75.75, 76.50]", in percent; no brackets without bounds."""
-  text = percent(value) + ("" if value is None else unit)
-  if value is None or low is None or high is None:
-    return text
-  return f"{text} [{percent(low)}, {percent(high)}]"
+  return _bracketed(value, low, high, percent)
 
 
 def decimals(
   value: float | None, low: float | None, high: float | None, digits: int = 2
 ) -> str:
   """E.g. "2.43 [2.00, 2.95]"; no brackets without bounds."""
-  if value is None:
-    return UNDEFINED
-  text = lambda number: f"{number:z.{digits}f}"
-  if low is None or high is None:
-    return text(value)
-  return f"{text(value)} [{text(low)}, {text(high)}]"
+  show = lambda x: UNDEFINED if x is None else f"{x:z.{digits}f}"
+  return _bracketed(value, low, high, show)
 
 
-def count(number: int) -> str:
-  """E.g. "50,000"."""
-  return f"{number:,}"
-
-
-def measured(entry: measurement.Measurement | None) -> str:
-  """Returns a measurement with its interval in percent; "" for None."""
+def measured(entry: Any) -> str:
+  """Returns a `metrics.measurement.Measurement` in percent; "" for None."""
   if entry is None:
     return ""
   return with_bounds(entry.value, entry.ci_low, entry.ci_high)
@@ -150,10 +147,7 @@ def number_with_bounds(
   metric: str, value: float | None, low: float | None, high: float | None
 ) -> str:
   """Returns a value of a metric with its interval: "76.13 [75.75, 76.50]"."""
-  text = number(metric, value)
-  if value is None or low is None:
-    return text
-  return f"{text} [{number(metric, low)}, {number(metric, high)}]"
+  return _bracketed(value, low, high, functools.partial(number, metric))
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

@@ -154,10 +154,3 @@ def test_real_leaves_out_images_without_labels():
     np.argmax(logits[i]) in sets[i] for i in kept
   )
   assert plain.unreviewed is None and not counts.unreviewed.any()
-
-
-def test_texts_are_one_line_each_and_differ():
-  texts = [d.text for d in multilabel.DEFINITIONS.values()]
-  texts += [d.text for d in multilabel.REAL_DEFINITIONS.values()]
-  assert len(set(texts)) == len(texts)
-  assert all("\n" not in text and "whose" in text for text in texts[:5])

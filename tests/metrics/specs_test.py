@@ -2,6 +2,7 @@
 
 import pytest
 
+from imgbench.metrics import multilabel
 from imgbench.metrics import specs
 
 
@@ -85,3 +86,18 @@ def test_units_and_directions(metric, unit, better):
 def test_names_are_registered_once():
   with pytest.raises(ValueError):
     specs.METRICS.register("nll", specs.METRICS["nll"])
+
+
+def test_accuracies_of_label_sets_are_those_that_are_computed():
+  of_sets = {n: m for n, m in specs.METRICS.items() if m.label_set}
+  reviewed = {f"multilabel_accuracy.{n}" for n in multilabel.DEFINITIONS}
+  assert set(of_sets) == reviewed | set(multilabel.REAL_DEFINITIONS)
+  texts = [metric.definition for metric in of_sets.values()]
+  assert len(set(texts)) == len(texts)
+  assert all("\n" not in text and "whose" in text for text in texts[:5])
+
+
+def test_every_metric_has_a_label_and_a_definition():
+  for name, metric in specs.METRICS.items():
+    assert metric.label and metric.definition, name
+    assert metric.better in (specs.HIGHER, specs.LOWER)

@@ -13,6 +13,7 @@ from imgbench.papers import sections
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.papers.readers import people
+from imgbench.tables import formats
 
 _GROUPS = {
   people.MODEL: scatters.NETWORKS,
@@ -183,5 +184,5 @@ def _people_fit(found: Iterable[PeoplePoints]) -> str:
   several = str(high) if low == high else f"{low} to {high}"
   return (
     "linear fit of the models, with those below"
-    f" {SHOWN_FROM:.0%} ({several} not shown)"
+    f" {formats.percent(SHOWN_FROM, 0)}% ({several} not shown)"
   )

@@ -16,6 +16,7 @@ from imgbench.papers import study as study_lib
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.papers.readers import people
+from imgbench.tables import formats
 from imgbench.tables import frame
 
 _BASES = (datasets_lib.VALIDATION, datasets_lib.VALIDATION_20K)
@@ -162,8 +163,9 @@ def _figures(output: program.Output, part: Part) -> None:
     output.figure(name, draw)
     hidden = [f"{s}: {len(f.weak)}" for s, f in found.items() if f.weak]
     if hidden:
+      least = formats.percent(figures.SHOWN_FROM, 0)
       output.note(
-        f"{name}: classifiers below {figures.SHOWN_FROM:.0%} on"
+        f"{name}: classifiers below {least}% on"
         f" ImageNet are not shown ({', '.join(hidden)}); the line includes the"
         " models among them"
       )

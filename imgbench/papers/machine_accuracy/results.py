@@ -103,7 +103,7 @@ def _count(row) -> str:
   if row.correct is None:
     return ""
   share = formats.percent(row.correct / max(row.n, 1))
-  return f"{formats.count(row.correct)} ({share}%)"
+  return f"{formats.whole(row.correct)} ({share}%)"
 
 
 def undefined(rows: pd.DataFrame) -> dict[str, str]:
@@ -191,7 +191,7 @@ def side_by_side(
     for name in (datasets_lib.VALIDATION, datasets_lib.MATCHED_FREQUENCY)
     if (rows.dataset == name).any()
   ]
-  hits = lambda row: "" if row.correct is None else formats.count(row.correct)
+  hits = lambda row: "" if row.correct is None else formats.whole(row.correct)
   sizes = []
   for dataset in sets:
     cell = lambda title, metric, dataset=dataset, **text: (

@@ -24,6 +24,7 @@ from imgbench.papers import records
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import own as own_lib
 from imgbench.papers.readers import predictions as predictions_lib
+from imgbench.tables import formats
 
 TEST = "cifar10-test"
 V4 = "cifar10.1-v4"
@@ -245,8 +246,8 @@ def _check_order(dataset: records.Dataset, found) -> None:
   if agreement < _MIN_AGREEMENT:
     raise errors.InputError(
       f"{dataset.path}: expected the labels of {dataset.name} in the order of"
-      f" its public files; only {agreement:.1%} of the predictions in"
-      f" {found[0].path.parent} agree with them"
+      f" its public files; only {formats.share(agreement)} of the predictions"
+      f" in {found[0].path.parent} agree with them"
     )
 
 

@@ -23,7 +23,7 @@ from imgbench.labels import annotations
 from imgbench.labels import classes
 from imgbench.labels import real
 from imgbench.metrics import measurement
-from imgbench.metrics import multilabel
+from imgbench.metrics import specs
 from imgbench.metrics import summary
 from imgbench.papers import records
 from imgbench.tables import frame
@@ -296,7 +296,7 @@ def _told(
       why = why or _NOT_REVIEWED
   if why is None:
     return entry
-  text = multilabel.DEFINITIONS[definition].text
+  text = specs.METRICS[f"multilabel_accuracy.{definition}"].definition
   return measurement.Measurer(0.05).undefined(entry.n, text, why)
 
 
