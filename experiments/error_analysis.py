@@ -177,7 +177,7 @@ def count(
   images: counted.Images,
   categories: Sequence[str],
 ) -> tuple[list[frame.Measurements], list[table.Table]]:
-  """Returns the shares of mistakes, and tables of them for people."""
+  """Returns the shares of mistakes as a frame and as tables."""
   by_subset = {m.model: images.by_subset(m.mistakes) for m in reviewed}
   shares, tables = [], []
   for model in reviewed:

@@ -67,7 +67,7 @@ class MetricWriter:
 
   Args:
     workdir: folder of the run.
-    step: records behind it are cut.
+    step: later records are cut.
     tensorboard: whether event files are written beside the JSON lines.
   """
 
@@ -109,7 +109,7 @@ class JsonLines:
   Args:
     workdir: folder that holds the records written so far.
     folder: where to write.
-    step: records behind it are cut.
+    step: later records are cut.
   """
 
   def __init__(self, *, workdir: paths.Folder, folder: pathlib.Path, step: int):

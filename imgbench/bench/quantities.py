@@ -51,8 +51,8 @@ def interleave(
 
   Args:
     tools: called once in each round, in another order each time, so that none
-      is always behind the same.
-    rounds: that count, behind a first one that warms up.
+      always follows the same one.
+    rounds: number of rounds that count, after one that warms up.
     what: is measured, for the log.
   """
   results = {name: [] for name in tools}

@@ -330,7 +330,7 @@ def append_line(path: pathlib.Path, record: Mapping[str, Any]) -> None:
 
 
 def write(folder: pathlib.Path, rows: Iterable[Row]) -> None:
-  """Writes rows.jsonl anew."""
+  """Replaces rows.jsonl."""
   lines = [_line(row.as_json()) for row in rows]
   writers.write_atomically(folder / ROWS, b"".join(lines))
 

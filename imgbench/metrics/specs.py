@@ -50,7 +50,7 @@ class Metric:
 
 METRICS: registry.Registry[Metric] = registry.Registry("metric")
 
-# What stands behind a metric's name, and what it changes.
+# Suffix of a metric's name -> the attributes that it changes.
 _NO_ACCURACY = {"accuracy": False, "label_set": False, "headline": False}
 VARIANTS = {
   "class_mean": {"headline": False},

@@ -173,7 +173,7 @@ def ordered(
 
 def _metric_place(metric: str) -> int:
   base = metric.partition(".")[0]
-  # A mean over classes comes behind the plain share.
+  # A mean over classes follows the plain share.
   first = _BASES.index(base) if base in _BASES else len(_BASES)
   return 2 * first + metric.endswith("real_accuracy.class_mean")
 
@@ -218,7 +218,7 @@ def show(
   written: Sequence[table.Table],
   name: str = "table",
 ) -> None:
-  """Prints tables for people, and adds some as NAME.md and NAME.tex."""
+  """Prints tables, and adds some to the output as NAME.md and NAME.tex."""
   for made in printed:
     print(made.text())
   output.text(f"{name}.md", "\n".join(map(table.Table.markdown, written)))
@@ -230,7 +230,7 @@ def lines_grid(
   titles: Mapping[str, str],
   what: str = "accuracies",
 ) -> table.Table:
-  """Returns the lines of all classes for people."""
+  """Returns the table of the lines of all classes."""
   shown = [line for line in lines if line.subset == summary.ALL]
   return fits.grid(shown, titles, _LINES.format(what))
 

@@ -251,7 +251,7 @@ def in_unit(value: float | None, unit: str | None) -> str:
   """E.g. "1.23 TFLOP/s", "34.5 GB/s", "56.7 µs per call", "123 images/s".
 
   Args:
-    value: a number; a dash stands for None.
+    value: a number; None gives a dash.
     unit: of the number; one that is not known here is left out.
   """
   return DASH if value is None else _IN_UNITS.get(unit, rounded)(value)

@@ -31,7 +31,7 @@ class RichText:
   Attributes:
     text: shown first.
     help: shown when the pointer rests on it.
-    badge: a mark behind it.
+    badge: a mark that follows it.
     beside: of less weight, on the same line.
     below: smaller lines.
   """
