@@ -75,12 +75,16 @@ class MetricWriter:
     self, workdir: paths.Folder, step: int, tensorboard: bool = True
   ):
     names = ("jsonl", "tensorboard") if tensorboard else ("jsonl",)
-    self._place = paths.Growing(workdir)
-    self._writers = [
-      WRITERS.build(name, workdir=workdir, folder=self._place.folder, step=step)
-      for name in names
-    ]
-    self._place.upload()
+    self._place, self._writers = paths.Growing(workdir), []
+    with contextlib.ExitStack() as stack:
+      stack.callback(self._place.close)
+      for name in names:
+        settings = {"folder": self._place.folder, "step": step}
+        writer = WRITERS.build(name, workdir=workdir, **settings)
+        stack.callback(writer.close)
+        self._writers.append(writer)
+      self._place.upload()
+      stack.pop_all()  # Nothing failed: `close` ends them.
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes one record; a value that is not finite is written as null."""

@@ -1,4 +1,4 @@
-"""Numbers are formatted in one module, metrics described in one registry."""
+"""Numbers of tables are formatted in one module, metrics in one registry."""
 
 import ast
 import pathlib
@@ -23,6 +23,7 @@ TABLES = (
   "imgbench/bench/pages/",
   "imgbench/bench/row_text.py",
   "imgbench/bench/compare.py",
+  "imgbench/bench/scaling.py",
   "imgbench/operating_points.py",
 )
 # A format of fractions or of a given number of digits: {x:.2f}, {x:,.0f}, ...

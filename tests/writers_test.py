@@ -61,6 +61,22 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
+def test_writers_are_closed_where_one_cannot_be_made(tmp_path, monkeypatch):
+  closed = []
+
+  class Broken:
+    def __init__(self, **settings):
+      raise OSError("no space")
+
+  monkeypatch.setitem(writers.WRITERS._entries, "tensorboard", Broken)
+  monkeypatch.setattr(
+    writers.JsonLines, "close", lambda writer: closed.append(writer)
+  )
+  with pytest.raises(OSError):
+    writers.MetricWriter(tmp_path, 0)
+  assert len(closed) == 1
+
+
 def test_file_key():
   assert writers.file_key("cifar10:test") == "cifar10-test"
   assert writers.file_key("a-b:train[:90%]") == "a-b-train__90__"

@@ -176,7 +176,7 @@ def _runs(found: Sequence[rows.Row]) -> Iterator[Measurement]:
     reached = sum(p.seconds_to_target is not None for p in row.raw)
     note = (
       f"mean accuracy {100 * accuracy:.2f}%, {reached} of {len(seconds)} at"
-      f" {100 * row.key.target:g}%"
+      f" {formats.short_percent(row.key.target)}"
     )
     yield _spread("cifar", name, seconds, SECONDS, note)
   pairs = [
@@ -218,7 +218,7 @@ def meets_goal(name: str, value: float | None) -> bool | None:
 
 
 def shown(value: float, unit: str) -> str:
-  """Returns a number for people, e.g. "1.23 TFLOP/s", "7,950", "40.1%"."""
+  """Returns a number as text, e.g. "1.23 TFLOP/s", "7,950", "40.1%"."""
   if unit == SHARE:
     return f"{100 * value:.3g}%"
   return formats.in_unit(value, None if unit == IMAGES else unit)

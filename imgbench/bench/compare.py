@@ -132,7 +132,7 @@ def _cells(
   verdict = found.verdict
   if verdict in (comparison.SLOWER, comparison.FASTER):
     verdict += (
-      f" by more than {100 * report.tolerance:g}%"
+      f" by more than {formats.short_percent(report.tolerance)}"
       if found.past
       else ", within the tolerance"
     )

@@ -328,7 +328,8 @@ def _lines(rows: Sequence[Mapping[str, Any]], mib) -> list[str]:
     table.number("bytes", "size", mib),
     table.Column("source", format=lambda source: source[-60:]),
   )
-  return [f"    {line}" for line in table.Table("", columns, rows).lines()]
+  lines = table.Table("", columns, rows).lines() if rows else []
+  return [f"    {line}" for line in lines]
 
 
 def main(argv: list[str]) -> None:

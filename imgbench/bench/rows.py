@@ -408,7 +408,7 @@ def write_csv(folder: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
   """Writes rows.csv: the columns of a row, nested ones as `outer.inner`.
 
   `raw` stays in rows.jsonl; the CSV has the median step of each process, in
-  milliseconds behind one another in one cell.
+  milliseconds, one after another in one cell.
   """
   # Processes that measure an older checkout have this module, not that one.
   from imgbench.tables import table

@@ -54,6 +54,7 @@ from imgbench.bench import quantities
 from imgbench.bench.hlo import collectives
 from imgbench.bench.hlo import programs
 from imgbench.bench.hlo import replay
+from imgbench.tables import formats
 from imgbench.tables import table
 
 STRATEGIES = ("jit", "fsdp", "pmap")
@@ -295,14 +296,16 @@ def text(wanted: Sequence[Case], rows, facts) -> str:
   def median(name: str, digits: int) -> Callable[[Case], str]:
     def cell(case: Case) -> str:
       found = rows.get(f"{case.name}/{name}")
-      return f"{statistics.median(found.values):.{digits}f}" if found else "-"
+      if not found:
+        return "-"
+      return formats.decimal(statistics.median(found.values), digits)
 
     return cell
 
   def moved(case: Case) -> str:
     known = facts[case.name]
     sent, need = (known[n] / 2**20 for n in ("sent_bytes", "needed_sent_bytes"))
-    return f"{sent:.2f} ({need:.2f})"
+    return f"{formats.decimal(sent, 2)} ({formats.decimal(need, 2)})"
 
   total = lambda case: facts[case.name]["memory_bytes"]["total"] / 2**20
   columns = (
@@ -314,7 +317,7 @@ def text(wanted: Sequence[Case], rows, facts) -> str:
     table.number(median("share_of_one_device", 3), "of one"),
     table.number(median("collectives_ms", 3), "collectives ms"),
     table.number(moved, "sent MiB (need)"),
-    table.number(total, "memory MiB", "{:.1f}".format),
+    table.number(total, "memory MiB", lambda x: formats.decimal(x, 1)),
   )
   return "\n".join(table.Table("", columns, wanted).lines())
 

@@ -5,7 +5,6 @@ A metric of results.json is a registered name, or one followed by a variant
 Adding a metric takes an entry here and the line of `summary` that computes it.
 """
 
-from collections.abc import Iterable
 import dataclasses
 import re
 
@@ -51,7 +50,9 @@ class Metric:
 METRICS: registry.Registry[Metric] = registry.Registry("metric")
 
 # Suffix of a metric's name -> the attributes that it changes.
-_NO_ACCURACY = {"accuracy": False, "label_set": False, "headline": False}
+_NO_ACCURACY = dict.fromkeys(
+  ("accuracy", "label_set", "headline", "main", "selects"), False
+)
 VARIANTS = {
   "class_mean": {"headline": False},
   "unreviewed": _NO_ACCURACY,
@@ -265,19 +266,16 @@ def _find(metric: str) -> Metric:
   base, _, variant = metric.rpartition(".")
   if base and variant in VARIANTS:
     return dataclasses.replace(_find(base), **VARIANTS[variant])
-  return Metric(metric.partition(".")[0].replace("_", " "), unit=NUMBER)
-
-
-def order(metrics: Iterable[str]) -> list[str]:
-  """Returns metrics as tables show them; equal ones keep their order.
-
-  Top-1 and top-5 accuracy first, then other headlines, accuracies, the rest.
-  """
-  return sorted(metrics, key=rank)
+  name = metric.partition(".")[0]
+  better = METRICS[name].better if name in METRICS else HIGHER
+  return Metric(name.replace("_", " "), unit=NUMBER, better=better)
 
 
 def rank(metric: str) -> tuple[int, int]:
-  """Returns the key that `order` sorts by."""
+  """Returns the key by which tables sort metrics.
+
+  Top-1 and top-5 accuracy first, then other headlines, accuracies, the rest.
+  """
   found, first = describe(metric), ("top1_accuracy", "top5_accuracy")
   kind = 0 if found.headline else 1 if found.accuracy else 2
   return kind, first.index(metric) if metric in first else len(first)

@@ -310,7 +310,7 @@ def label(without: bool) -> str:
 def grid(
   lines: Iterable[Line], titles: Mapping[str, str], caption: str
 ) -> table.Table:
-  """Returns the fits for people; intercepts of PLAIN in percentage points."""
+  """Returns the fits as a table; intercepts of PLAIN in percentage points."""
   rows = []
   for line in lines:
     y = titles.get(line.dataset, line.dataset)

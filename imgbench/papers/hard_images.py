@@ -100,7 +100,7 @@ class Answers:
 def image_rows(answers: Answers) -> list[ImageRow]:
   """Returns a row for each image that a whole group misses.
 
-  `accepted` are the correct labels, behind them the unclear ones in brackets;
+  `accepted` are the correct labels, then the unclear ones in brackets;
   `most_named` is what most models name, ties going to the lowest class. Those
   that models and people miss come first, then by image id.
   """
@@ -207,7 +207,7 @@ def class_rows(answers: Answers) -> list[ClassRow]:
 
 
 def count_grid(rows: Sequence[CountRow], metric: str) -> table.Table:
-  """Returns the counts for people."""
+  """Returns the counts as a table."""
   return table.Table(
     f"Images that all models, all people or both get wrong ({metric})",
     (
@@ -229,7 +229,7 @@ def _words(name: str) -> str:
 def class_grid(
   rows: Sequence[ClassRow], metric: str, limit: int = 10
 ) -> table.Table:
-  """Returns the hardest classes of each data set for people."""
+  """Returns the hardest classes of each data set as a table."""
   groups = itertools.groupby(rows, lambda row: row.dataset)
   chosen = [r for _, of_set in groups for r in itertools.islice(of_set, limit)]
   shown = lambda share: "" if share is None else formats.percent(share, 1)

@@ -128,7 +128,7 @@ def cells(rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def grid(rows: Sequence[Any]) -> table.Table:
-  """Returns comparisons for people, differences in percentage points."""
+  """Returns comparisons as a table, differences in percentage points."""
   p_value = lambda p: formats.significant(p, 2)
   return table.Table(
     "Paired comparisons: difference of accuracies in percentage points with"

@@ -61,7 +61,7 @@ def define_flags(
 
   Args:
     flag_values: to define them in.
-    names: those of COMMON that the script heeds.
+    names: those of COMMON that the script uses.
     several: flags that are repeatable, name -> help.
     **texts: flags with one text, name -> help.
   """

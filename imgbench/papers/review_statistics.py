@@ -84,7 +84,7 @@ def _by_best_state(labels: reviews_lib.Labels) -> dict[str, int]:
 
 
 def grid(found: Sequence[tuple[Any, ...]]) -> table.Table:
-  """Returns the statistics for people, a row for each set of images."""
+  """Returns the statistics as a table, a row for each set of images."""
   by_set: dict[str, dict[str, tuple[int, float | None]]] = {}
   for name, quantity, count, share in found:
     by_set.setdefault(name, {})[quantity] = (count, share)

@@ -73,7 +73,7 @@ class Study:
     rows: a frame, see `ordered`.
     pairs: (base, dataset).
     metrics: (metric on the base, metric on the data set), often equal.
-    outside: models that lines and the ranks of others do not heed: one's own.
+    outside: your models, which lines and the ranks of others leave out.
   """
 
   rows: pd.DataFrame

@@ -185,7 +185,7 @@ def read(workdir: paths.Folder) -> Run:
 
 def coverage(alpha: float) -> str:
   """E.g. "95%" for 0.05."""
-  return formats.coverage(1 - alpha)
+  return formats.short_percent(1 - alpha)
 
 
 def _json(path: paths.Folder, kind: type, default):

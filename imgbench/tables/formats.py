@@ -155,8 +155,8 @@ def decimal(value: float | None, digits: int = 3) -> str:
   return DASH if value is None else f"{value:.{digits}f}"
 
 
-def coverage(share: float) -> str:
-  """Returns what intervals cover: "95%" for 0.95, "93.75%" for 0.9375."""
+def short_percent(share: float) -> str:
+  """Returns percent without zeros: "95%" for 0.95, "93.75%" for 0.9375."""
   return f"{100 * share:.6g}%"
 
 

@@ -210,7 +210,7 @@ def ranked(
 
   Args:
     found: rows to rank for each data set, subset and metric.
-    outside: models that the ranks of the others do not heed.
+    outside: models that the ranks of the others leave out.
 
   Returns:
     The rows with `rank`, undefined as the value is, and `among`: how many

@@ -148,14 +148,9 @@ class Table:
     """
     head, *body = self._padded(self.header, self.cells, least)
     join = lambda cells: "  ".join(cells).rstrip()
-    rules = {
-      "": [],
-      "line": ["-" * len(join(head))],
-      "columns": [join(["-" * len(h) if h.strip() else "" for h in head])],
-    }
-    if rule == "columns":  # A column without heading keeps its place.
-      dashes = [("-" if h.strip() else " ") * len(h) for h in head]
-      rules[rule] = [join(dashes)]
+    # A column without heading keeps its place.
+    dashes = [("-" if h.strip() else " ") * len(h) for h in head]
+    rules = {"": [], "line": ["-" * len(join(head))], "columns": [join(dashes)]}
     return [join(head), *rules[rule], *map(join, body)]
 
   def text(self) -> str:
@@ -208,10 +203,17 @@ class Table:
     return page.macros("tables/templates/table.html.j2").table(self)
 
   def csv(self) -> str:
-    """Returns keys and unformatted values as CSV; None is an empty cell."""
+    """Returns keys and unformatted values as CSV; None is an empty cell.
+
+    Raises:
+      ValueError: two columns with one heading.
+    """
     heads = [c.title if callable(c.key) else c.key for c in self.columns]
+    if len(set(heads)) < len(heads):
+      raise ValueError(f"columns share a heading: {heads}")
     values = [[c.value(row) for c in self.columns] for row in self.rows]
-    return csv_text([dict(zip(heads, row, strict=True)) for row in values])
+    rows = [dict(zip(heads, row, strict=True)) for row in values]
+    return csv_text(rows, heads)
 
   def _padded(self, header, cells, least: int) -> list[list[str]]:
     """Header and rows, their cells as wide as their column."""

@@ -161,6 +161,7 @@ def test_comparison_of_folders(tmp_path):
 def test_a_page_shows_quantities(tmp_path):
   page = html_report.write(write(tmp_path)).read_text()
   assert "share_outside_step" in page and "relative cost" in page
+  assert "every interval" not in page  # Least and largest are none.
   markdown = (tmp_path / html_report.MARKDOWN).read_text()
   assert "| step_ms | 2 | 1 | 4 | ms | 3 |" in markdown
 

@@ -91,8 +91,10 @@ def test_what_is_left_after_a_drop():
 def test_counts_and_coverages():
   assert formats.counted(7812, 10000) == "7,812 of 10,000"
   assert formats.counted(None, 10000) == "10,000"
-  assert formats.coverage(0.95) == "95%" and formats.coverage(0.9) == "90%"
-  assert formats.coverage(0.9375) == "93.75%"
+  assert (
+    formats.short_percent(0.95) == "95%" and formats.short_percent(0.9) == "90%"
+  )
+  assert formats.short_percent(0.9375) == "93.75%"
   assert formats.decimal(0.65432) == "0.654"
   assert formats.decimal(None) == formats.DASH
 

@@ -1,4 +1,4 @@
-"""Tests of tables for people."""
+"""Tests of the one table."""
 
 import pytest
 
@@ -56,6 +56,15 @@ def test_rows_by_name_and_columns_that_are_empty():
   assert table.by_name("c", [], {"x": str}).header == ["model"]
   with pytest.raises(ValueError, match="2 cells"):
     table.of_cells("c", ("a", "b"), (("1",),))
+
+
+def test_csv_has_keys_values_and_a_header_without_rows():
+  columns = (table.Column("a", "A"), table.number(lambda row: row["b"], "B"))
+  rows = [{"a": 0.5, "b": None}, {"a": "x,y", "b": 3}]
+  assert table.Table("", columns, rows).csv() == 'a,B\n0.5,\n"x,y",3\n'
+  assert table.Table("", columns, []).csv() == "a,B\n"
+  with pytest.raises(ValueError):
+    table.Table("", (columns[0], columns[0]), rows).csv()
 
 
 def test_numbers_as_people_read_them():

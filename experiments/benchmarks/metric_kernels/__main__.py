@@ -212,7 +212,7 @@ def measure_tools(
 
 
 def _warm_seconds(run: Callable[[], Any]) -> float:
-  """Returns seconds of a call, behind others that warm its memory.
+  """Returns seconds of a call, after others that warm its memory.
 
   Behind a tool that takes seconds the system may have taken pages for unused,
   and the first calls of the next one are several times slower.

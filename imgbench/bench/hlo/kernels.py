@@ -18,6 +18,7 @@ import re
 from typing import Any
 
 from imgbench.bench.hlo import parser
+from imgbench.tables import formats
 from imgbench.tables import table
 
 LARGE_BYTES = 1_000_000
@@ -177,10 +178,11 @@ def text(summary: Mapping[str, Any]) -> str:
     table.number("count", "times"),
     table.Column("kind"),
     table.Column("dtypes"),
-    table.number("flops", "TFLOP", lambda flops: f"{flops / 1e12:.3f}"),
+    table.number("flops", "TFLOP", lambda flops: formats.decimal(flops / 1e12)),
     table.Column("dim_labels", "dimensions"),
   )
-  operations = table.Table("", columns, summary["matrix_ops"]).lines()
+  found = summary["matrix_ops"]
+  operations = table.Table("", columns, found).lines() if found else []
   return "\n".join([*lines, *(f"    {line}" for line in operations)])
 
 

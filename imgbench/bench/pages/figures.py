@@ -12,7 +12,6 @@ from imgbench.bench.pages import selection as select
 from imgbench.tables import formats
 from imgbench.tables import themes
 
-_WIDTH = 10.0  # inches, as all figures of a page
 _COLUMNS = 3
 MARKERS = "os^Dv"
 # Ratios that an axis names.
@@ -20,11 +19,6 @@ _COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 _FINE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5)
 _FINE += (3, 4, 5, 7, 10)
 DASHES = ("-", "--", ":", "-.")
-
-
-def figure_of(height: float) -> mpl_figure.Figure:
-  """A figure as wide as the page's column, of a height in inches."""
-  return mpl_figure.Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
 def throughput(
@@ -38,7 +32,7 @@ def throughput(
   lines = list(dict.fromkeys(map(line, shown)))
   columns = min(_COLUMNS, len(panels))
   height = 0.6 + 2.5 * math.ceil(len(panels) / columns)
-  figure = figure_of(height)
+  figure = themes.figure(height)
   axes = figure.subplots(
     math.ceil(len(panels) / columns), columns, squeeze=False
   ).ravel()
@@ -89,7 +83,7 @@ def scaling(
 ) -> mpl_figure.Figure:
   """Images per second and device by devices, over those at the fewest."""
   kinds = list(dict.fromkeys(kind for kind, _ in groups))
-  figure = figure_of(3.8)
+  figure = themes.figure(3.8)
   axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
   names = list(dict.fromkeys(_series_name(g[0]) for _, g in groups))
   for axis, kind in zip(axes, kinds, strict=True):
@@ -127,7 +121,7 @@ def compiling(
 ) -> mpl_figure.Figure:
   """Cold and cached compile times as bars, the longest first."""
   ordered = sorted(found, key=lambda r: r.compile_cold_s or 0)
-  figure = figure_of(1.0 + 0.32 * len(ordered))
+  figure = themes.figure(1.0 + 0.32 * len(ordered))
   axis = figure.subplots()
   for offset, name, label, color in (
     (0.19, "compile_cold_s", "cold", theme.series[0]),
@@ -168,7 +162,7 @@ def peers(
   frameworks = list(dict.fromkeys(r.theirs.key.framework for r in ratios))
   panels = select.grouped(ratios, lambda r: select.precision(r.ours.key))
   names = list(dict.fromkeys(map(_peer_name, ratios)))
-  figure = figure_of(1.4 + 0.34 * len(names))
+  figure = themes.figure(1.4 + 0.34 * len(names))
   axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
   for axis, (precision, group) in zip(axes, panels.items(), strict=True):
     for place, framework in enumerate(frameworks):

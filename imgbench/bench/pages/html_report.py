@@ -86,7 +86,12 @@ def markdown(folder: rows.Folder) -> str:
 
 
 def coverage(found: Sequence[rows.Row]) -> str:
-  """Returns the intervals' coverage: "93.75%", or "at least" the lowest."""
+  """Returns the intervals' coverage: "93.75%", or "at least" the lowest.
+
+  Least and largest values of quantities cover nothing that is known: "".
+  """
+  if all(r.key.task in rows.QUANTITIES for r in found):
+    return ""
   levels = {r.interval_coverage for r in found if r.interval_coverage}
   if not levels:
     return "95%"

@@ -64,7 +64,7 @@ def roofline(
   limits = _limits(found, ceilings.values())
   columns = min(2, len(panels))
   height = -(-len(panels) // columns)
-  figure = figures.figure_of(0.6 + (4.4 if columns == 1 else 3.8) * height)
+  figure = themes.figure(0.6 + (4.4 if columns == 1 else 3.8) * height)
   axes = figure.subplots(
     height, columns, squeeze=False, sharex=True, sharey=True
   )

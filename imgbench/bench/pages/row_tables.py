@@ -159,7 +159,7 @@ def time_to_accuracy(found: Sequence[rows.Row]) -> table.Table:
   )
   columns = [
     table.Column(lambda row: row.key.name, "Config"),
-    table.number(lambda row: f"{100 * row.key.target:g}%", "Target"),
+    table.number(lambda row: formats.short_percent(row.key.target), "Target"),
     table.number("seconds_to_target", "Mean", _or_dash(formats.seconds)),
     _bounds("seconds_to_target"),
     table.Column(lambda row: ", ".join(map(one, row.raw)), "All runs"),

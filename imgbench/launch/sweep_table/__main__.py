@@ -55,7 +55,7 @@ class Sweep:
   notes: tuple[str, ...]
 
   def tables(self) -> list[table.Table]:
-    """Returns the tables for people; means only where there are any."""
+    """Returns the tables; means only where there are any."""
     found = [table_text.runs_table(self.runs)]
     if len(self.groups) < len(self.runs):
       metrics = table_text.metrics_of(self.runs)

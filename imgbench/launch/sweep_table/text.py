@@ -1,4 +1,4 @@
-"""Rows of a sweep as text: for people in percent, as CSV in fractions."""
+"""Rows of a sweep: as tables in percent, as CSV in fractions."""
 
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
 
 
 def value_text(value: Any) -> str:
-  """Returns a config value for people: "0.1", "(16, 32)", "adam"."""
+  """Returns a config value as text: "0.1", "(16, 32)", "adam"."""
   if isinstance(value, (list, tuple)):
     return f"({', '.join(map(value_text, value))})"
   return str(value)

@@ -1,4 +1,4 @@
-"""Tables of multi-label accuracy for people to read, and what they rest on."""
+"""Tables of multi-label accuracy, and what they rest on."""
 
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -102,7 +102,7 @@ def reviewed_grid(
 def _count(row) -> str:
   if row.correct is None:
     return ""
-  share = formats.percent(row.correct / max(row.n, 1))
+  share = formats.decimal(100 * row.correct / max(row.n, 1), 2)
   return f"{formats.whole(row.correct)} ({share}%)"
 
 
@@ -248,7 +248,9 @@ def robustness_rows(
   both = frame.side_by_side(
     rows,
     dict.fromkeys((line.base, line.dataset) for line in chosen),
-    study_lib.same(dict.fromkeys(line.metric for line in chosen)),
+    study_lib.same(
+      dict.fromkeys(x.metric for x in lines if x.base != x.dataset)
+    ),
   )
   both = both.dropna(subset=["value_base", "value"]).merge(slopes, on=by)
   both = both.sort_values("model", kind="stable")

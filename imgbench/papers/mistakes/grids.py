@@ -1,4 +1,4 @@
-"""Tables of reviewed mistakes for people, and pairs of confused classes."""
+"""Tables of reviewed mistakes, and pairs of confused classes."""
 
 from collections.abc import Sequence
 import dataclasses
