@@ -111,7 +111,7 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Prints the table; returns the exit code."""
   del values
   statuses = {unit.name: units.status(unit) for unit in sweep.units}
-  print(board_lib.table(sweep, statuses))
+  print(board_lib.text(sweep, statuses))
   done = all(s.state == units.DONE for s in statuses.values())
   return errors.EXIT_DONE if done else errors.EXIT_FAILED
 
