@@ -259,8 +259,7 @@ def text(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
 
 def _rate(point: curves.OperatingPoint, name: str) -> str:
   low, high = getattr(point, f"{name}_ci") or (None, None)
-  text = formats.with_bounds(getattr(point, name), low, high)
-  return text.replace(" [", "% [")
+  return formats.with_bounds(getattr(point, name), low, high, "%")
 
 
 def caution(of_class: ClassScores, rule: str, threshold: float) -> str:

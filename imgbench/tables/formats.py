@@ -43,13 +43,9 @@ def value(row: entries.Row) -> str:
   return text if row.value is None else text + unit(row.metric)
 
 
-def has_interval(row: entries.Row) -> bool:
-  return row.ci_low is not None and row.ci_high is not None
-
-
 def interval(row: entries.Row, separator: str = " – ") -> str:
   """E.g. "92.61 – 93.60"; empty where there is none."""
-  if not has_interval(row):
+  if row.ci_low is None or row.ci_high is None:
     return ""
   return separator.join(
     number(row.metric, bound) for bound in (row.ci_low, row.ci_high)
@@ -114,18 +110,23 @@ def signed(fraction: float | None) -> str:
   return "" if fraction is None else difference(100 * fraction)
 
 
-def _bracketed(value, low, high, show: Callable[[Any], str]) -> str:
+def _bracketed(
+  value, low, high, show: Callable[[Any], str], unit: str = ""
+) -> str:
   """Returns "value [low, high]"; no brackets without bounds."""
-  if value is None or low is None or high is None:
+  if value is None:
     return show(value)
-  return f"{show(value)} [{show(low)}, {show(high)}]"
+  text = show(value) + unit
+  if low is None or high is None:
+    return text
+  return f"{text} [{show(low)}, {show(high)}]"
 
 
 def with_bounds(
-  value: float | None, low: float | None, high: float | None
+  value: float | None, low: float | None, high: float | None, unit: str = ""
 ) -> str:
   """E.g. "76.13 [75.75, 76.50]", in percent; no brackets without bounds."""
-  return _bracketed(value, low, high, percent)
+  return _bracketed(value, low, high, percent, unit)
 
 
 def decimals(

@@ -75,6 +75,8 @@ def test_numbers_as_people_read_them():
   assert formats.signed(None) == ""
   assert formats.with_bounds(0.5, 0.25, 0.75) == "50.00 [25.00, 75.00]"
   assert formats.with_bounds(0.5, None, None) == "50.00"
+  assert formats.with_bounds(0.5, 0.25, 0.75, "%") == "50.00% [25.00, 75.00]"
+  assert formats.with_bounds(None, None, None, "%") == "undefined"
   assert formats.measured(rows.value(50)) == "50.00 [39.83, 60.17]"
   assert formats.measured(rows.value(0, 0)) == "undefined"
   assert formats.measured(None) == ""
