@@ -9,7 +9,7 @@ Clopper-Pearson intervals, the drop between them (the paper's gap), how many
 times more mistakes there are (its error ratio), ranks, and the line that one
 accuracy follows on the other. The paper's main results are on version v4 of
 CIFAR-10.1; v6 has equally many images of each class. Reads prediction files
-only. One's own model stands beside them with --predictions=MODEL@DATASET=FILE;
+only. Your own model stands beside them with --predictions=MODEL@DATASET=FILE;
 it moves neither lines nor ranks.
 
 Source: arXiv 1806.00451.

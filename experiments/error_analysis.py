@@ -12,7 +12,7 @@ severity, and the pairs of classes that are confused. The paper's analysis has
 two severities: what the files call borderline is minor there ("Minor or
 Borderline" here). With --dataset all that by subset of the original labels, and
 pairs of label and prediction; then --predictions tells which of these mistakes
-one's own model repeats. Reads files only.
+your model repeats. Reads files only.
 
 Source: arXiv 2205.04596.
 """
@@ -158,7 +158,7 @@ def read_own(
   dataset: records.Dataset | None,
   reviewed: Collection[str],
 ) -> list[records.Predictions]:
-  """Returns the predictions of one's own models, each with another name."""
+  """Returns the predictions of your models; no two models share a name."""
   found = {}
   for text in texts:
     spec = own.parse(text)

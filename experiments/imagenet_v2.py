@@ -6,7 +6,7 @@ python -m experiments.imagenet_v2 --repo=ImageNetV2 --out=results/imagenet_v2
 Top-1 and top-5 accuracy of the public models on ImageNet's validation set and
 on ImageNetV2 with 95% Clopper-Pearson intervals, the drop between them, ranks,
 and the line that one accuracy follows on the other, for all classes and for
-subsets of them. Reads prediction files only. One's own model stands beside
+subsets of them. Reads prediction files only. Your own model stands beside
 them with --predictions=MODEL@DATASET=FILE; it moves neither lines nor ranks.
 
 Source: arXiv 1902.10811.

@@ -7,7 +7,7 @@ python -m experiments.multilabel --repo=ImageNetV2 --out=results/multilabel \
 Multi-label accuracy of the public models beside top-1 and top-5, in the four
 definitions in use, on the images whose labels were reviewed; with the older
 human_accuracy.pickle also that of five people beside models on the images that
-they labelled, of ImageNet and ImageNetV2. Reads files only. One's own model
+they labelled, of ImageNet and ImageNetV2. Reads files only. Your own model
 stands beside them with --predictions=MODEL@DATASET=FILE; it moves no line.
 
 The reviewed labels are one of

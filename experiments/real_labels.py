@@ -9,7 +9,7 @@ ReaL accuracy of the public models: the share of images with at least one ReaL
 label whose first class is one of them, plainly and averaged over the original
 classes, and the share for which one of the first five classes is. Beside them
 top-1 and top-5 accuracy against the original labels, for all classes and for
-subsets of them. Reads prediction files only. One's own model stands beside
+subsets of them. Reads prediction files only. Your own model stands beside
 them with --predictions=MODEL@DATASET=FILE; it moves neither lines nor ranks.
 
 Source: arXiv 2006.07159.

@@ -20,7 +20,7 @@ RULES = "(ties go to the lowest class, scores not finite are wrong)"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """What is known of a metric before it is measured.
+  """Facts about a metric that do not depend on what is measured.
 
   Attributes:
     label: in text and titles, e.g. "top-1 accuracy".

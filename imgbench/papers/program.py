@@ -31,7 +31,7 @@ _HELP = {
   OUT: "Folder for tables, figures and manifest.json; without it the main table"
   " is printed and nothing written. Files there of other names stay.",
   PUBLISHED: "CSV file of published figures to put beside ours; repeatable.",
-  PREDICTIONS: "MODEL@DATASET=FILE: predictions of one's own model (.npy, .npz,"
+  PREDICTIONS: "MODEL@DATASET=FILE: predictions of your model (.npy, .npz,"
   " .csv, .jsonl); repeatable.",
   ALLOW_REVERSED: "Model whose files with the worst class first are read from"
   " last column to first; without it they are left out; repeatable.",

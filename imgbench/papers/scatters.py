@@ -59,7 +59,7 @@ def points(
   y: study_lib.Axis,
   subset: str = summary.ALL,
 ) -> list[figures.Point]:
-  """Returns the models with a value on both axes; one's own are named."""
+  """Returns the models with a value on both axes; your models are named."""
 
   def group(model: str) -> str:
     networks = FISHER if fits.is_fisher_vector(model) else NETWORKS

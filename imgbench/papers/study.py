@@ -1,4 +1,4 @@
-"""What follows from the rows of a table: drops, error ratios, ranks, lines."""
+"""Drops, error ratios, ranks and lines computed from the rows of a table."""
 
 from collections.abc import Callable
 from collections.abc import Iterable

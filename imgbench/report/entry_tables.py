@@ -66,7 +66,7 @@ def by_metric(run: inputs.Run, rows: Rows) -> table.Table:
 
 
 def drops(run: inputs.Run, rows: Rows) -> table.Table:
-  """Base accuracy, accuracy and what is lost, of rows that have a `shift`."""
+  """Base accuracy, accuracy here and drop, of rows that have a `shift`."""
   base = lambda row: _beside(row.shift.base, formats.value(row.shift.base))
   here = lambda row: _beside(row, formats.shifted(row))
   interval = lambda row: _bounds(row.shift.drop) or formats.DASH
@@ -81,7 +81,7 @@ def drops(run: inputs.Run, rows: Rows) -> table.Table:
 
 
 def drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
-  """What is lost in each subset, and from where to where."""
+  """Drops in each subset, with the accuracies before and after."""
 
   def cell(row):
     if row.shift.drop.value is None:
@@ -94,7 +94,7 @@ def drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
 
 
 def unreviewed(row: entries.Row) -> tuple[table.Text, ...]:
-  """What predictions that nobody has reviewed may do; empty where none."""
+  """Share of predictions without review and the bounds; empty without any."""
   words = formats.unreviewed(row)
   return (table.RichText(words, help=UNREVIEWED),) if words else ()
 

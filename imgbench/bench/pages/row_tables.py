@@ -75,7 +75,7 @@ def ceilings(found: Sequence[rows.Row]) -> table.Table:
 
 
 def quantities(found: Sequence[rows.Row]) -> table.Table:
-  """What benchmarks of our own parts measured."""
+  """Quantities of the benchmarks of our own parts."""
   columns = [
     table.Column(lambda row: row.key.name, "quantity"),
     table.number("rate", "median", formats.significant),
