@@ -1,4 +1,4 @@
-"""Errors that a person can mend, and the exit codes they end in."""
+"""Errors that users can fix, and exit codes."""
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -7,11 +7,42 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: saved; the same command continues
 
 
 class InputError(ValueError):
-  """Bad input: says what was expected, what came and how to mend it."""
+  """Bad input: a setting, file or argument that does not fit.
+
+  The message is one line: "SETTING: expected EXPECTED, got GIVEN; FIX".
+
+  Attributes:
+    setting: dotted config key, flag ("--out"), file with its line, or argument.
+    expected: what is accepted, e.g. "at least 1".
+    given: what was given, as it is shown; pass repr(text) for quotes.
+    fix: how to fix it; "": nothing to add.
+  """
+
+  def __init__(
+    self, setting: object, expected: str = "", given: object = "", fix: str = ""
+  ):
+    self.setting = str(setting)
+    self.expected = expected
+    self.given = given
+    self.fix = fix
+    parts = [f"expected {expected}, got {given}", fix]
+    text = f"{setting}: {'; '.join(filter(None, parts))}"
+    super().__init__(text if expected else self.setting)
+
+  def __reduce__(self):
+    return type(self), (self.setting, self.expected, self.given, self.fix)
+
+  def prefixed(self, prefix: str) -> "InputError":
+    """Returns the same error with `prefix`, e.g. "model.", before its setting.
+
+    A prefix that ends in "." or ": " loses that end if no setting follows.
+    """
+    setting = prefix + self.setting if self.setting else prefix.rstrip(".: ")
+    return type(self)(setting, self.expected, self.given, self.fix)
 
 
 class RunError(RuntimeError):
-  """A run that cannot go on, for a reason that a person can act on.
+  """A run that cannot go on, for a reason that the user can fix.
 
   Attributes:
     together: all processes of the run find it at the same place.
