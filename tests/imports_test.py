@@ -44,7 +44,7 @@ MODULES = sorted(
 LAYERS = (
   {"errors", "timing", "host_memory", "environment", "cache"},
   {"living", "peaks", "registry", "paths"},
-  {"labels", "losses"},
+  {"labels", "losses", "typed"},
   {
     "config_utils",
     "metrics",

@@ -23,8 +23,8 @@ from typing import Any
 from typing import NamedTuple
 
 from imgbench import errors
+from imgbench import typed
 from imgbench import writers
-from imgbench.bench import typed
 
 ROWS, CSV = "rows.jsonl", "rows.csv"
 ENVIRONMENT, CONFIG = "environment.json", "config.json"
@@ -259,13 +259,15 @@ def from_json(record: Mapping[str, Any]) -> Row:
   record = dict(record)
   raw = record.pop("raw", [])
   if not isinstance(raw, list):
-    raise errors.InputError(f"raw: expected a list, got {typed.shown(raw)}")
+    raise errors.InputError("raw", "a list", typed.show(raw))
   names = [field.name for field in dataclasses.fields(Key)]
   key = {name: record.pop(name) for name in names if name in record}
-  made = [typed.made(Process, p, f"raw[{i}].") for i, p in enumerate(raw)]
-  row = typed.made(
-    Row, record | {"key": typed.made(Key, key), "raw": tuple(made)}
+  processes = tuple(
+    typed.build_dataclass(Process, values, f"raw[{i}].")
+    for i, values in enumerate(raw)
   )
+  key = typed.build_dataclass(Key, key)
+  row = typed.build_dataclass(Row, record | {"key": key, "raw": processes})
   check(row)
   return row
 
@@ -284,7 +286,7 @@ def check(row: Row) -> None:
   ):
     if value not in known:
       raise errors.InputError(
-        f"{what}: expected one of {', '.join(known)}, got {typed.shown(value)}"
+        what, f"one of {', '.join(known)}", typed.show(value)
       )
   needs = ("model", "batch", "image_size")
   if key.task not in IMAGE_TASKS:

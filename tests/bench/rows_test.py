@@ -83,7 +83,7 @@ def test_rows_of_older_versions_are_read(row):
   [
     (
       {"latenci_ms": None},
-      "latenci_ms: unknown field; did you mean latency_ms",
+      "latenci_ms: expected a known field, got None; did you mean latency_ms",
     ),
     ({"task": "training"}, "task: expected one of train, infer"),
     ({"framework": "tf"}, "framework: expected one of imgbench, torch-eager"),
@@ -117,7 +117,7 @@ def test_what_cannot_be_read_is_not_written(tmp_path, row):
 
 
 def test_a_key_without_its_task_is_refused():
-  with pytest.raises(errors.InputError, match="task: is missing"):
+  with pytest.raises(errors.InputError, match="task: expected str, got none"):
     rows.from_json({"model": "resnet50"})
 
 

@@ -1,4 +1,4 @@
-"""Dataclasses from JSON objects, names and types checked."""
+"""Dataclasses from JSON objects, with names and types checked."""
 
 import collections.abc
 from collections.abc import Mapping
@@ -12,42 +12,43 @@ from imgbench import errors
 from imgbench import registry
 
 
-def made(kind: type, values: Mapping[str, Any], where: str = ""):
+def build_dataclass(kind: type, values: Mapping[str, Any], prefix: str = ""):
   """Returns `kind(**values)`, names and types checked against annotations.
 
   Args:
     kind: a dataclass of numbers, text, and sequences and mappings of them.
-    values: as JSON holds them; those that `kind` has defaults for may lack.
-    where: stands before names in errors.
+    values: as JSON holds them; fields with a default may be missing.
+    prefix: put before the setting of errors, e.g. "model.".
 
   Raises:
     InputError: unknown or missing names, wrong types, numbers not finite.
   """
+  try:
+    return kind(**_check_values(kind, values))
+  except errors.InputError as error:
+    raise error.prefixed(prefix) from error
+
+
+def _check_values(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
   if not isinstance(values, Mapping):
-    raise errors.InputError(f"{where}: expected an object, got {shown(values)}")
+    raise errors.InputError("", "an object", show(values))
   hints = typing.get_type_hints(kind)
   checked = {}
   for name, value in values.items():
     if name not in hints:
       near = registry.near_names(name, hints)
-      raise errors.InputError(f"{where}{name}: unknown field; {near}")
+      raise errors.InputError(name, "a known field", show(value), near)
     if not _fits(value, hints[name]):
-      raise errors.InputError(
-        f"{where}{name}: expected {_type_text(hints[name])}, got {shown(value)}"
-      )
+      raise errors.InputError(name, _type_text(hints[name]), show(value))
     checked[name] = tuple(value) if isinstance(value, list) else value
-  missing = [
-    field.name
-    for field in dataclasses.fields(kind)
-    if field.name not in checked and field.default is dataclasses.MISSING
-  ]
-  if missing:
-    raise errors.InputError(f"{where}{missing[0]}: is missing")
-  return kind(**checked)
+  for field in dataclasses.fields(kind):
+    if field.name not in checked and field.default is dataclasses.MISSING:
+      raise errors.InputError(field.name, _type_text(hints[field.name]), "none")
+  return checked
 
 
 def _fits(value, hint) -> bool:
-  """Whether a JSON value is of an annotated type; NaN is of none."""
+  """Returns whether a JSON value has an annotated type; NaN has none."""
   origin, inner = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
     return any(_fits(value, choice) for choice in inner)
@@ -72,7 +73,7 @@ def _type_text(hint) -> str:
   return str(hint).replace("collections.abc.", "") if "[" in text else text
 
 
-def shown(value) -> str:
-  """A value as errors name it."""
+def show(value) -> str:
+  """Returns a value as errors show it: its repr, shortened."""
   text = repr(value)
   return text if len(text) <= 60 else text[:57] + "..."
