@@ -28,12 +28,43 @@ def define_config_flag(
   config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file with get_config(), options behind a colon:"
+    "Config file with get_config(), options after a colon:"
     " configs/cifar10_fast.py:long.",
-    lock_config=True,
     sys_argv=argv,
     flag_values=flag_values,
   )
+  flag_values["config"].parser = _ConfigParser(argv)
+
+
+class _ConfigParser(config_flags.ConfigFileFlagParser):
+  """Reads a config file, and adds keys that overrides set and builders take."""
+
+  def __init__(self, argv: list[str] | None):
+    super().__init__("config", lock_config=False)
+    self._argv = argv
+
+  def parse(self, path):
+    """Returns the locked config of a file, options after a colon."""
+    config = super().parse(path)
+    overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
+    known = config_utils.flatten(config_utils.to_dict(config))
+    named = {key for key in overrides if key.endswith(".name")}
+    if named or overrides.keys() - known.keys():
+      from imgbench.train import config as config_lib
+
+      config_lib.extend(config, overrides)
+    config.lock()
+    return config
+
+
+def _find_overrides(argv: list[str]) -> dict[str, str]:
+  """Returns dotted key -> text of --config.key=text and --config.key text."""
+  found = {}
+  for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+    name, equals, value = arg.lstrip("-").partition("=")
+    if arg.startswith("-") and name.startswith("config."):
+      found[name.removeprefix("config.")] = value if equals else following
+  return found
 
 
 def _leave(group: processes.Group, error: Exception, code: int) -> None:
@@ -191,7 +222,11 @@ def _config_keys(argv: list[str]) -> list[str]:
   define_config_flag(flag_values, plain)
   try:
     flag_values(plain, known_only=True)
-    return list(config_utils.flatten(config_utils.to_dict(flag_values.config)))
+    config = config_utils.to_dict(flag_values.config)
+    from imgbench.train import config as config_lib
+
+    known = [*config_utils.flatten(config), *config_lib.find_known_keys(config)]
+    return list(dict.fromkeys(known))
   except Exception:  # The first error is the one to tell.
     return []
 

@@ -1,5 +1,6 @@
 """The border where a ConfigDict becomes arguments: durations, checks, diffs."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -92,8 +93,13 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def config_hash(config: ml_collections.ConfigDict) -> str:
-  """12 hex digits; equal for equal values, whatever the file was."""
-  text = json.dumps(to_dict(config), sort_keys=True)
+  """Returns 12 hex digits; equal for equal values, whatever the file was."""
+  return hash_dict(to_dict(config))
+
+
+def hash_dict(config: Mapping[str, Any]) -> str:
+  """Returns the same for a config as of `to_dict`."""
+  text = json.dumps(config, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -109,11 +115,25 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+# Config -> default by dotted key, of keys that the config need not have.
+FindDefaults = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
 def frozen_differences(
-  old: Mapping[str, Any], new: Mapping[str, Any]
+  old: Mapping[str, Any],
+  new: Mapping[str, Any],
+  find_defaults: FindDefaults = lambda config: {},
 ) -> list[str]:
-  """Lines "key: old -> new" for keys that a resumed run must not change."""
-  old, new = flatten(old), flatten(new)
+  """Returns "key: old -> new" for keys that a resumed run must not change.
+
+  Args:
+    old: as of `to_dict`.
+    new: to be compared with it.
+    find_defaults: an absent key counts as its default.
+  """
+  old, new = (
+    {**find_defaults(config), **flatten(config)} for config in (old, new)
+  )
   missing = "(absent)"
   lines = []
   for key in sorted(old.keys() | new.keys()):
@@ -136,12 +156,16 @@ def arguments(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def errors_name(section: str) -> Iterator[None]:
-  """Lets every InputError of the block begin with the config section."""
+def prefix_errors(prefix: str) -> Iterator[None]:
+  """Puts a prefix, e.g. "optim.", before the setting of the block's errors."""
   try:
     yield
   except errors.InputError as error:
-    raise errors.InputError(f"config.{section}: {error}") from error
+    raise error.prefixed(prefix) from error
+
+
+def errors_name(section: str):
+  return prefix_errors(f"{section}.")
 
 
 def check_sections(

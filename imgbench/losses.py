@@ -1,15 +1,22 @@
 """Losses per example, in float32; the caller reduces."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
+
 import chex
 import jax
 import jax.numpy as jnp
 
+from imgbench import errors
 from imgbench import registry
 
+# Builders of a Loss from its settings.
 LOSSES = registry.Registry("loss")
+# (outputs of the model, batch) -> float32 [B]. The batch of a training step has
+# "image", the input, and "label"; see `train.step.build_train_step`.
+Loss = Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
 
 
-@LOSSES.register("softmax")
 def softmax_cross_entropy(
   logits: jax.Array,
   label: jax.Array,
@@ -47,7 +54,6 @@ def softmax_cross_entropy(
   )
 
 
-@LOSSES.register("sigmoid")
 def sigmoid_cross_entropy(
   logits: jax.Array,
   label: jax.Array,
@@ -67,6 +73,36 @@ def sigmoid_cross_entropy(
   logits = _checked(logits, label, second, weight)
   total = jnp.sum(jax.nn.softplus(logits), axis=-1)
   return _minus_target(total, logits, label, label_smoothing, second, weight)
+
+
+@LOSSES.register("softmax")
+def build_softmax(*, label_smoothing: float = 0.0) -> Loss:
+  """Returns `softmax_cross_entropy` of a batch. Raises InputError."""
+  return _build_loss(softmax_cross_entropy, label_smoothing)
+
+
+@LOSSES.register("sigmoid")
+def build_sigmoid(*, label_smoothing: float = 0.0) -> Loss:
+  """Returns `sigmoid_cross_entropy` of a batch. Raises InputError."""
+  return _build_loss(sigmoid_cross_entropy, label_smoothing)
+
+
+def _build_loss(cross_entropy: Callable, label_smoothing: float) -> Loss:
+  if not 0 <= label_smoothing < 1:
+    raise errors.InputError(
+      "label_smoothing", "a number in [0, 1)", label_smoothing
+    )
+
+  def loss(outputs, batch):
+    return cross_entropy(
+      outputs,
+      batch["label"],
+      label_smoothing,
+      second=batch.get("second"),
+      weight=batch.get("weight"),
+    )
+
+  return loss
 
 
 def _checked(logits, label, second, weight) -> jax.Array:

@@ -47,8 +47,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         itself refuses.
     """
     if name not in self._entries:
+      known = ", ".join(sorted(self))
       raise errors.InputError(
-        f"unknown {self._kind} {name!r}; known: {', '.join(sorted(self))}"
+        "name", f"a {self._kind} of {known}", repr(name), near_names(name, self)
       )
     return call(f"{self._kind} {name!r}", self._entries[name], **settings)
 
@@ -78,14 +79,14 @@ def call(what: str, function: Callable, /, **settings) -> Any:
   takes_any = inspect.Parameter.VAR_KEYWORD in kinds
   for setting in settings:
     if setting not in parameters and not takes_any:
-      raise errors.InputError(
-        f"{what} has no setting {setting!r}; {near_names(setting, parameters)}"
-      )
+      near = near_names(setting, parameters)
+      given = repr(settings[setting])
+      raise errors.InputError(setting, f"a setting of {what}", given, near)
   for setting, parameter in parameters.items():
     needed = parameter.default is inspect.Parameter.empty
     needed &= parameter.kind is not inspect.Parameter.VAR_KEYWORD
     if needed and setting not in settings:
-      raise errors.InputError(f"{what} needs a value for {setting!r}, got none")
+      raise errors.InputError(setting, f"a value, which {what} needs", "none")
   return function(**settings)
 
 

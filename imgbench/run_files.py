@@ -118,8 +118,17 @@ def _mark(workdir: paths.Folder) -> str:
   return pathlib.Path(path).name
 
 
-def check_config(workdir: paths.Folder, config: Mapping[str, Any]) -> None:
+def check_config(
+  workdir: paths.Folder,
+  config: Mapping[str, Any],
+  find_defaults: config_utils.FindDefaults,
+) -> None:
   """Compares `config` (as of `config_utils.to_dict`) with config.json.
+
+  Args:
+    workdir: of the run.
+    config: of this start.
+    find_defaults: see `config_utils.frozen_differences`.
 
   Raises:
     InputError: the workdir holds a run of another config; shows the difference.
@@ -127,7 +136,7 @@ def check_config(workdir: paths.Folder, config: Mapping[str, Any]) -> None:
   old = read_json(workdir / CONFIG)
   if old is None:
     return
-  differences = config_utils.frozen_differences(old, config)
+  differences = config_utils.frozen_differences(old, config, find_defaults)
   if differences:
     raise errors.InputError(
       f"{workdir} holds a run of another config: {'; '.join(differences)}."

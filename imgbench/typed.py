@@ -52,6 +52,8 @@ def _fits(value, hint) -> bool:
   origin, inner = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
     return any(_fits(value, choice) for choice in inner)
+  if hint is Any:
+    return True
   if origin is collections.abc.Sequence:
     return isinstance(value, list | tuple) and all(
       _fits(item, inner[0]) for item in value

@@ -34,7 +34,7 @@ from imgbench import run_files
 from imgbench import startup
 from imgbench import timing
 from imgbench.bench import quantities
-from imgbench.train import interrupts
+from imgbench import interrupts
 from imgbench.train import loop
 from imgbench.train import setup
 

@@ -49,6 +49,8 @@ class ClassificationEvaluator:
   """
 
   label_set: str | None = None
+  # Builds the pass that all evaluators of a run with this class share.
+  pass_class = base.CompiledPass
 
   def __init__(
     self,

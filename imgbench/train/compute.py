@@ -1,6 +1,7 @@
-"""What runs on the devices, made of a config before any data are read."""
+"""Everything that runs on the devices, built before any data are read."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -8,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 
 from imgbench import config_utils
@@ -23,38 +23,38 @@ from imgbench.data import preprocess
 from imgbench.data import source
 from imgbench.models import base as models_base
 from imgbench.models import layers
+from imgbench.train import config as config_lib
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
-GLOBAL, PER_DEVICE = "global", "per_device"  # statistics of BatchNorm
-_MIXING = {"mixup": 0.0, "cutmix": 0.0, "switch": 0.5}
+_MIXING = ("mixup", "cutmix", "switch")
 
 
-class Parallelism(NamedTuple):
-  """Section parallel of a config.
+class Layout(NamedTuple):
+  """How a step is distributed.
 
   Attributes:
     strategy: devices and shardings.
-    spread: of a step.
+    step: over devices and parts of the batch.
     statistics: of BatchNorm.
   """
 
   strategy: parallel.Strategy
-  spread: step_lib.Spread
+  step: step_lib.StepLayout
   statistics: layers.BatchStatistics
 
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-  """See the module.
+  """The computation of a run.
 
   Attributes:
     strategy: devices and shardings.
-    model: behind pure functions.
-    schedule: learning rate by steps done.
-    normalize: uint8 [..., H, W, C] -> what the model takes.
+    model: pure functions.
+    schedule: learning rate by number of steps done.
+    normalize: uint8 [..., H, W, C] -> input of the model.
     sample: (images uint8 [N, H, W, C], index int32 [B], epoch int32 [B], key)
-      -> augmented, normalised images [B, H, W, C].
+      -> augmented, normalized images [B, H, W, C].
     train_step: see `step.build_train_step`.
     device_step: see `step.build_device_step`.
     create_state: variables -> state at step 0; pure.
@@ -71,15 +71,15 @@ class Compute:
   create_state: Callable[[dict[str, Any]], state_lib.TrainState]
   init_key: jax.Array
 
-  def _begin(self, key: jax.Array) -> state_lib.TrainState:
+  def _init(self, key: jax.Array) -> state_lib.TrainState:
     return self.create_state(self.model.init(key))
 
   def state_shapes(self) -> state_lib.TrainState:
-    """Shapes and types of a state, with the shardings that it gets."""
-    return self._placed(jax.eval_shape(self._begin, self.init_key))
+    """Returns shapes, dtypes and shardings of a state."""
+    return self._placed(jax.eval_shape(self._init, self.init_key))
 
   def variable_shapes(self, fold: Callable) -> dict[str, Any]:
-    """The same for what `fold` or `fold_for_evaluation` returns."""
+    """Returns those of what `fold` or `fold_for_evaluation` returns."""
     return self._placed(jax.eval_shape(fold, self.state_shapes().variables))
 
   def _placed(self, shapes):
@@ -109,18 +109,20 @@ class Compute:
       return variables
     return self.fold(variables)
 
-  def begin(self) -> state_lib.TrainState:
-    """A state at step 0, on the devices."""
-    return self._compiled(self._begin)(self.init_key)
+  def init_state(self) -> state_lib.TrainState:
+    """Returns a state at step 0, on the devices."""
+    return self._compiled(self._init)(self.init_key)
 
   def prepare(
     self, state: state_lib.TrainState, images: jax.Array
   ) -> state_lib.TrainState:
-    """The same for a model that takes something from uint8 [N, H, W, C]."""
-    begin = lambda variables, images: self.create_state(
-      self.model.prepare(variables, self.normalize(images))
-    )
-    return self._compiled(begin)(state.variables, images)
+    """Returns a state at step 0 that depends on images uint8 [N, H, W, C]."""
+
+    def init(variables, images):
+      images = self.normalize(images)
+      return self.create_state(self.model.prepare(variables, images))
+
+    return self._compiled(init)(state.variables, images)
 
   def lower(
     self, state: Any, data: Any, fed: Any, steps: int = 1
@@ -144,131 +146,120 @@ class Compute:
       donate=(0,),
     ).lower(state, data, fed)
 
-  def _compiled(self, begin: Callable) -> Callable:
+  def _compiled(self, init: Callable) -> Callable:
     sharding = self.strategy.state_sharding(self.state_shapes())
-    return self.strategy.jit(begin, out=sharding)
+    return self.strategy.jit(init, out=sharding)
 
 
-def parallelism(config: ml_collections.ConfigDict) -> Parallelism:
-  """Reads section parallel. Raises InputError for what does not fit."""
-  section = config_utils.arguments(config.parallel)
-  batch_norm = section.pop("batch_norm", GLOBAL)
-  microbatches = section.pop("microbatches", 1)
-  strategy = registry.call(
-    "config section parallel", parallel.create_strategy, **section
-  )
-  return spread_over(config, strategy, batch_norm, microbatches)
-
-
-def spread_over(
-  config: ml_collections.ConfigDict,
+def build_layout(
   strategy: parallel.Strategy,
-  batch_norm: str = GLOBAL,
+  global_batch_size: int,
+  batch_norm: str = config_lib.GLOBAL,
   microbatches: int = 1,
-) -> Parallelism:
-  """Returns how steps of a config are spread with a strategy.
+) -> Layout:
+  """Returns how steps are distributed with a strategy.
 
   Args:
-    config: of the global batch.
     strategy: devices and shardings, also of devices that are not here.
+    global_batch_size: B.
     batch_norm: GLOBAL or PER_DEVICE.
-    microbatches: parts of a batch, see `step.Spread`.
+    microbatches: parts of a batch, see `step.StepLayout`.
 
   Raises:
-    InputError: numbers that do not divide each other, unknown `batch_norm`.
+    InputError: numbers that do not divide each other.
   """
-  batch = config.global_batch_size
-  strategy.check_batch_size(batch, "global_batch_size")
-  if batch_norm not in (GLOBAL, PER_DEVICE):
-    raise errors.InputError(
-      f"parallel.batch_norm: expected {GLOBAL} or {PER_DEVICE}, got"
-      f" {batch_norm!r}"
-    )
-  rows = batch // strategy.num_devices
+  strategy.check_batch_size(global_batch_size, "global_batch_size")
+  rows = global_batch_size // strategy.num_devices
   if microbatches < 1 or rows % microbatches:
     raise errors.InputError(
-      f"parallel.microbatches: expected a divisor of the {rows} images that"
-      f" each of {strategy.num_devices} devices gets of a batch, got"
-      f" {microbatches}"
+      "parallel.microbatches",
+      f"a divisor of the {rows} images of a batch on each of"
+      f" {strategy.num_devices} devices",
+      microbatches,
     )
   view = strategy.view
   statistics = layers.BatchStatistics(axis_name=view.axis_name)
-  if batch_norm == PER_DEVICE:
+  if batch_norm == config_lib.PER_DEVICE:
     statistics = layers.BatchStatistics(groups=view.statistics_groups)
-  spread = step_lib.Spread(view, microbatches, strategy.platform == "cpu")
-  return Parallelism(strategy, spread, statistics)
+  unrolled = strategy.platform == "cpu"
+  step = step_lib.StepLayout(view, microbatches, unrolled)
+  return Layout(strategy, step, statistics)
 
 
 def build(
-  config: ml_collections.ConfigDict,
-  spread: Parallelism,
+  recipe: config_lib.Recipe,
+  layout: Layout,
   info: source.Info,
   image_shape: tuple[int, int, int],
   total_steps: int,
 ) -> Compute:
-  """Returns what runs on the devices; nothing is computed yet.
+  """Returns everything that runs on the devices; nothing is computed yet.
 
   Args:
-    config: of the run.
-    spread: see `parallelism`.
+    recipe: of the run.
+    layout: see `build_layout`.
     info: of the training split.
     image_shape: (H, W, C) of the model's images.
     total_steps: of the run.
 
   Raises:
-    InputError: whatever in the config does not fit.
+    InputError: a setting that does not fit.
   """
-  schedule, tx = _optimizer(config, info.num_examples, total_steps)
-  view = spread.strategy.view
-  model = _of_whole(_model(config, info, image_shape, spread), view)
-  normalize = _normalizer(config, image_shape, model.dtype)
-  sample = _sampler(config, info, image_shape, normalize)
-  mix = _mixer(config, view)
-  init_key, step_key = jax.random.split(jax.random.key(config.seed))
+  schedule, tx = _build_optimizer(recipe, info.num_examples, total_steps)
+  view = layout.strategy.view
+  model = _build_model(recipe.model, info, image_shape, layout)
+  normalize = _build_normalize(recipe.augment, image_shape, model.dtype)
+  batch_size = recipe.global_batch_size
+  sample = _build_sample(
+    recipe.augment.settings, info, image_shape, batch_size, normalize
+  )
+  with config_utils.prefix_errors("loss."):
+    loss = losses.LOSSES.build(recipe.loss.name, **recipe.loss.settings)
+  init_key, step_key = jax.random.split(jax.random.key(recipe.seed))
   train_step = step_lib.build_train_step(
     model,
     tx,
-    label_smoothing=config.loss.label_smoothing,
-    ema_decay=config.ema.decay,
-    loss_of=losses.LOSSES[loss_name(config)],
-    spread=spread.spread,
-    # No number of a step, which `device_step` folds in, comes this far.
+    loss,
+    ema_decay=recipe.ema.decay,
+    layout=layout.step,
+    # `device_step` folds in no number of a step that is this large.
     key=jax.random.fold_in(step_key, 0xFFFFFFFF),
   )
   return Compute(
-    strategy=spread.strategy,
+    strategy=layout.strategy,
     model=model,
     schedule=schedule,
     normalize=normalize,
     sample=sample,
     train_step=train_step,
-    device_step=step_lib.build_device_step(train_step, sample, step_key, mix),
+    device_step=step_lib.build_device_step(
+      train_step, sample, step_key, _build_mix(recipe.augment, view)
+    ),
     create_state=functools.partial(
-      state_lib.TrainState.create, tx=tx, with_ema=bool(config.ema.decay)
+      state_lib.TrainState.create, tx=tx, with_ema=bool(recipe.ema.decay)
     ),
     init_key=init_key,
   )
 
 
-def loss_name(config: ml_collections.ConfigDict) -> str:
-  """One of losses.LOSSES, if the config is right."""
-  return config.loss.get("name", "softmax")
-
-
-def _optimizer(config, num_examples: int, total_steps: int):
-  section = config_utils.arguments(config.schedule)
-  calendar = config_utils.Durations(
-    num_examples, config.global_batch_size, total_steps
-  )
-  if "warmup" in section:
-    section["warmup_steps"] = calendar.steps(
-      section.pop("warmup"), "schedule.warmup"
+def _build_optimizer(
+  recipe: config_lib.Recipe, num_examples: int, total_steps: int
+) -> tuple[optim.Schedule, optax.GradientTransformation]:
+  settings = dict(recipe.schedule.settings)
+  if recipe.schedule.warmup:
+    calendar = config_utils.Durations(
+      num_examples, recipe.global_batch_size, total_steps
     )
-  with config_utils.errors_name("schedule"):
-    schedule = optim.build_schedule(total_steps=total_steps, **section)
-  with config_utils.errors_name("optim"):
+    settings["warmup_steps"] = calendar.steps(
+      recipe.schedule.warmup, "schedule.warmup"
+    )
+  with config_utils.prefix_errors("schedule."):
+    schedule = optim.build_schedule(
+      recipe.schedule.name, total_steps=total_steps, **settings
+    )
+  with config_utils.prefix_errors("optim."):
     tx = optim.build_optimizer(
-      schedule=schedule, **config_utils.arguments(config.optim)
+      recipe.optim.name, schedule=schedule, **recipe.optim.settings
     )
   return schedule, tx
 
@@ -290,52 +281,59 @@ def model_dtype(name: str, platform: str) -> jnp.dtype:
     "bfloat16": jnp.bfloat16,
   }
   if name not in dtypes:
-    raise errors.InputError(
-      f"model.dtype: expected one of {sorted(dtypes)}, got {name!r}"
-    )
+    known = ", ".join(dtypes)
+    raise errors.InputError("model.dtype", f"one of {known}", repr(name))
   return jnp.dtype(dtypes[name])
 
 
-def _model(config, info, image_shape, spread) -> models_base.Model:
-  section = config_utils.arguments(config.model)
-  dtype = model_dtype(section.pop("dtype"), spread.strategy.platform)
-  with config_utils.errors_name("model"):
-    return models.build_model(
+def _build_model(
+  section: config_lib.Model,
+  info: source.Info,
+  image_shape: tuple[int, int, int],
+  layout: Layout,
+) -> models_base.Model:
+  """Returns a model that computes with whole variables, however sharded."""
+  dtype = model_dtype(section.dtype, layout.strategy.platform)
+  with config_utils.prefix_errors("model."):
+    model = models.build_model(
+      section.name,
       num_classes=info.num_classes,
       image_shape=image_shape,
       dtype=dtype,
-      statistics=spread.statistics,
-      **section,
+      statistics=layout.statistics,
+      **section.settings,
     )
-
-
-def _of_whole(model, view: parallel.View) -> models_base.Model:
-  """Lets a model compute with whole variables, wherever they lie."""
+  view = layout.strategy.view
 
   def apply(variables, *args, **kwargs):
-    logits, state = model.apply(view.whole(variables), *args, **kwargs)
-    return logits, state
+    outputs, state = model.apply(view.whole(variables), *args, **kwargs)
+    return outputs, state
 
   return dataclasses.replace(model, apply=apply)
 
 
-def _normalizer(config, image_shape, dtype):
-  mean, std = tuple(config.augment.mean), tuple(config.augment.std)
+def _build_normalize(
+  augment: config_lib.Augment, image_shape: tuple[int, int, int], dtype: Any
+) -> Callable[[jax.Array], jax.Array]:
+  mean, std = tuple(augment.mean), tuple(augment.std)
   channels = image_shape[-1]
-  if len(mean) != channels or len(std) != channels or min(std) <= 0:
-    raise errors.InputError(
-      f"augment.mean and augment.std: expected {channels} numbers each, std"
-      f" above 0, got {mean} and {std}"
-    )
+  for name, values in (("mean", mean), ("std", std)):
+    if len(values) != channels or (name == "std" and min(values) <= 0):
+      raise errors.InputError(
+        f"augment.{name}",
+        f"{channels} numbers" + (" above 0" if name == "std" else ""),
+        values,
+      )
   return lambda images: preprocess.normalize(images, mean, std, dtype)
 
 
-def _sampler(config, info, image_shape, normalize):
-  section = config_utils.arguments(config.augment)
-  settings = {
-    k: v for k, v in section.items() if k not in ("mean", "std", *_MIXING)
-  }
-
+def _build_sample(
+  settings: Mapping[str, Any],
+  info: source.Info,
+  image_shape: tuple[int, int, int],
+  batch_size: int,
+  normalize: Callable,
+) -> Callable[..., jax.Array]:
   def sample(images, index, epoch, key):
     drawn = registry.call(
       "augment",
@@ -349,19 +347,21 @@ def _sampler(config, info, image_shape, normalize):
     )
     return normalize(drawn)
 
-  numbers = jax.ShapeDtypeStruct((config.global_batch_size,), jnp.int32)
-  count = config.global_batch_size if info.streamed else info.num_examples
+  numbers = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+  count = batch_size if info.streamed else info.num_examples
   images = jax.ShapeDtypeStruct((count, *image_shape), jnp.uint8)
-  with config_utils.errors_name("augment"):
+  with config_utils.prefix_errors("augment."):
     jax.eval_shape(sample, images, numbers, numbers, jax.random.key(0))
   return sample
 
 
-def _mixer(config, view: parallel.View):
-  """Returns the mixing of images of section augment, None if it is off."""
-  settings = {n: config.augment.get(n, off) for n, off in _MIXING.items()}
-  with config_utils.errors_name("augment"):
-    mixing.check_settings(*settings.values())
-  if not settings["mixup"] and not settings["cutmix"]:
+def _build_mix(
+  augment: config_lib.Augment, view: parallel.View
+) -> Callable | None:
+  """Returns the mixing of images; None: it is off."""
+  settings = {name: getattr(augment, name) for name in _MIXING}
+  with config_utils.prefix_errors("augment."):
+    mixing.check_settings(**settings)
+  if not augment.mixup and not augment.cutmix:
     return None
   return functools.partial(mixing.mix, view=view, **settings)

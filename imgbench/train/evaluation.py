@@ -1,4 +1,4 @@
-"""Section evaluation of a config to evaluators."""
+"""The evaluations of a run: from section evaluation to evaluators."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ import dataclasses
 from typing import Any
 
 from absl import logging
-import ml_collections
 import numpy as np
 
 from imgbench import config_utils
+from imgbench import data
 from imgbench import errors
 from imgbench import evaluators
 from imgbench import parallel
@@ -23,43 +23,19 @@ from imgbench.evaluators import splits
 from imgbench.labels import classes
 from imgbench.labels import masks
 from imgbench.metrics import counts as counts_lib
-from imgbench.metrics import diagnostics
+from imgbench.train import compute as compute_lib
+from imgbench.train import config as config_lib
 from imgbench.train import inputs
 
-KEYS = (
-  "every",
-  "batch_size",
-  "flip_average",
-  "ks",
-  "alpha",
-  "class_masks",
-  "warnings",
-  "input",
-  "shift",
-  "sets",
-)
-# Of what a set's data are, as in section data, and how it is evaluated.
-_SOURCE_KEYS = ("split", "name", "data_dir", "options")
-_SET_KEYS = (
-  "type",
-  "every",
-  "probabilities",
-  "restrict_classes",
-  *_SOURCE_KEYS,
-)
-# Evaluations of the moving average of the parameters, behind the alias.
 _FLIPPED = "logits averaged over an image and its mirror"
-
-BuildSource = Callable[[Any, str], source.Source]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is to be evaluated, checked before anything is read.
+  """The evaluations of a run, checked before anything is read.
 
   Attributes:
     sources: by alias.
-    types: evaluator types by alias.
     arguments: of each evaluator, by alias.
     shift: the sets whose drop from a base set is measured, or None.
     class_masks: subsets of classes that the config names a file for.
@@ -67,7 +43,6 @@ class Plan:
   """
 
   sources: Mapping[str, source.Source]
-  types: Mapping[str, Callable[..., base.Evaluator]]
   arguments: Mapping[str, dict[str, Any]]
   shift: shift.Shift | None
   class_masks: Mapping[str, np.ndarray]
@@ -85,146 +60,129 @@ class Plan:
     )
 
 
-def thresholds(config: ml_collections.ConfigDict) -> diagnostics.Thresholds:
-  """Returns those of `evaluation.warnings`. Raises InputError."""
-  return registry.call(
-    "config section evaluation.warnings",
-    diagnostics.Thresholds,
-    **config_utils.arguments(config.evaluation.warnings),
-  )
-
-
-def plan(
-  config: ml_collections.ConfigDict,
-  train_info: source.Info,
-  build_source: BuildSource,
-) -> Plan:
-  """Returns what `evaluation` asks for.
+def plan(section: config_lib.Evaluation, train_info: source.Info) -> Plan:
+  """Returns the evaluations that a config asks for.
 
   Args:
-    config: of the run.
+    section: evaluation.
     train_info: of the training split, whose classes and shapes must be met.
-    build_source: (section, split) -> source.
 
   Raises:
-    InputError: unknown keys or types, splits that do not fit or are asked for
-      twice, class masks that cannot be read.
+    InputError: splits that do not fit or are evaluated twice, class masks that
+      cannot be read.
   """
-  section = config.evaluation
-  if not 0 < section.alpha < 1:
-    raise errors.InputError(
-      f"evaluation.alpha: expected a number in (0, 1), got {section.alpha}"
-    )
-  with config_utils.errors_name("evaluation"):
+  with config_utils.prefix_errors("evaluation."):
     counts_lib.empty(train_info.num_classes, section.ks)
   # The classes of all splits are the same.
-  class_masks = _class_masks(section.class_masks, train_info)
-  sources, types, arguments = {}, {}, {}
+  class_masks = _read_class_masks(section.class_masks, train_info)
+  sources: dict[str, source.Source] = {}
   for alias, entry in section.sets.items():
     key = f"evaluation.sets.{alias}"
-    _check_entry(key, alias, entry)
-    types[alias] = _evaluator_type(key, entry)
-    data = ml_collections.ConfigDict(
-      {**config.data, **{k: v for k, v in entry.items() if k in _SOURCE_KEYS}}
-    )
-    with config_utils.errors_name(key):
-      split = build_source(data, entry.split)
-      types[alias].check(split.info)
-    _check_fits(key, split.info, train_info)
-    twins = [a for a, s in sources.items() if s.info.key == split.info.key]
-    if twins:
-      raise errors.InputError(
-        f"{key}: {split.info.key} is evaluated as {twins[0]} already; results"
-        " are named by data set and split"
+    with config_utils.prefix_errors(f"{key}."):
+      split = data.build_source(
+        entry.name, entry.split, entry.data_dir, **entry.options
       )
+      evaluators.EVALUATORS[entry.type].check(split.info)
+    _check_fits(key, split.info, train_info)
+    for other, found in sources.items():
+      if found.info.key == split.info.key:
+        raise errors.InputError(
+          key,
+          "each data set and split once, as these name results",
+          f"{split.info.key} as {other} too",
+        )
     for name in class_masks:
       if name in split.info.subsets:
         raise errors.InputError(
-          f"evaluation.class_masks.{name}: {split.info.key} has a subset of"
-          " that name"
+          f"evaluation.class_masks.{name}",
+          f"a name that is no subset of {split.info.key}",
+          name,
         )
     sources[alias] = split
-    arguments[alias] = {
-      "alpha": section.alpha,
-      "class_masks": class_masks,
-      "probabilities": entry.get("probabilities", None),
-      "restrict_classes": bool(entry.get("restrict_classes", False)),
-    }
   return Plan(
     sources,
-    types,
-    arguments,
-    shift=_shift(section),
+    arguments={
+      alias: {
+        "alpha": section.alpha,
+        "class_masks": class_masks,
+        "probabilities": entry.probabilities,
+        "restrict_classes": entry.restrict_classes,
+      }
+      for alias, entry in section.sets.items()
+    },
+    shift=section.shift,
     class_masks=class_masks,
     protocol=_FLIPPED if section.flip_average else "",
   )
 
 
-def _shift(section) -> shift.Shift | None:
-  found = shift.check(section.shift, section.sets)
-  if found and section.sets[found.base].get("restrict_classes", False):
-    raise errors.InputError(
-      f"evaluation.shift.base: expected a set without restrict_classes, got"
-      f" {found.base!r}. Its predictions are counted among the classes of each"
-      " set that it is compared with; evaluate it without"
-    )
-  return found
-
-
 def build_predict_fn(
-  config: ml_collections.ConfigDict, apply: Callable, normalize: Callable
+  apply: Callable, normalize: Callable, flip_average: bool
 ) -> base.PredictFn:
-  """Returns how the evaluations of a run make logits of images."""
+  """Returns the function that computes the model's outputs of images.
+
+  Args:
+    apply: of the model.
+    normalize: of `compute.Compute`.
+    flip_average: whether outputs are averaged over an image and its mirror.
+  """
 
   def predict_fn(variables, images):
     images = normalize(images)
-    logits, _ = apply(variables, images, False)
-    if config.evaluation.flip_average:
+    outputs, _ = apply(variables, images, False)
+    if flip_average:
       mirrored, _ = apply(variables, images[:, :, ::-1], False)
-      logits = (logits + mirrored) / 2
-    return logits
+      outputs = (outputs + mirrored) / 2
+    return outputs
 
   return predict_fn
 
 
 def build(
   plan: Plan,
-  config: ml_collections.ConfigDict,
-  strategy: parallel.Strategy,
-  apply: Callable,
-  normalize: Callable,
+  section: config_lib.Evaluation,
+  compute: compute_lib.Compute,
   load: Callable[[source.Source], source.Examples],
-  fold: base.Fold,
+  *,
+  averaged: bool,
 ) -> dict[str, base.Evaluator]:
-  """Returns the evaluators by alias; reads their splits with `load`.
+  """Returns the evaluators by alias; reads their splits.
 
-  Where parameters are averaged there is a second one of each, `<alias>_ema`.
+  Args:
+    plan: of the evaluations.
+    section: evaluation.
+    compute: of the run.
+    load: reads a split whose images have one size.
+    averaged: whether parameters are averaged; then there is a second evaluator
+      of each split, `<alias>_ema`.
   """
-  predict_fn = build_predict_fn(config, apply, normalize)
-  kinds = ("raw", "ema") if config.ema.decay else ("raw",)
+  predict_fn = build_predict_fn(
+    compute.model.apply, compute.normalize, section.flip_average
+  )
   loaded = {
-    alias: _split(found, config, strategy, load)
+    alias: _open_split(found, section.input, compute.strategy, load)
     for alias, found in plan.sources.items()
   }
-  compared_masks = _compared_masks(plan, loaded)
+  compared_masks = _find_compared_masks(plan, loaded)
   built = {}
-  compiled_pass = None
+  passes: dict[type, Any] = {}  # one per kind, so that it is compiled once
   for alias, split in loaded.items():
-    if compiled_pass is None:
-      compiled_pass = base.CompiledPass(
+    evaluator = evaluators.EVALUATORS[section.sets[alias].type]
+    if evaluator.pass_class not in passes:
+      passes[evaluator.pass_class] = evaluator.pass_class(
         predict_fn,
-        strategy,
-        config.evaluation.batch_size,
+        compute.strategy,
+        section.batch_size,
         split.info.num_classes,
-        tuple(config.evaluation.ks),
-        fold,
+        tuple(section.ks),
+        compute.fold_for_evaluation,
       )
     is_base = plan.shift is not None and alias == plan.shift.base
-    for kind in kinds:
+    for kind in ("raw", "ema") if averaged else ("raw",):
       name = alias + (run_files.EMA if kind == "ema" else "")
-      built[name] = plan.types[alias](
+      built[name] = evaluator(
         split,
-        compiled_pass=compiled_pass,
+        compiled_pass=passes[evaluator.pass_class],
         protocol=plan.protocol,
         parameters=kind,
         compared_masks=compared_masks if is_base else (),
@@ -233,13 +191,13 @@ def build(
   return built
 
 
-def _compared_masks(
+def _find_compared_masks(
   plan: Plan, loaded: Mapping[str, splits.Split]
 ) -> list[np.ndarray]:
-  """The class masks under which the base set of drops is counted too.
+  """Returns the class masks under which the base set of drops is counted too.
 
-  Those of the sets that are compared with it, each once: accuracies of 200-way
-  and of 1,000-way predictions are no drop.
+  Those of the sets that are compared with it, each once: the difference of
+  200-way and 1,000-way accuracies is no drop.
   """
   wanted = plan.shift.sets if plan.shift else ()
   masks = [
@@ -250,101 +208,80 @@ def _compared_masks(
   return list(np.unique(masks, axis=0)) if masks else []
 
 
-def _split(found, config, strategy, load) -> splits.Split:
+def _open_split(
+  found: source.Source | source.EncodedSource,
+  settings: Mapping[str, Any],
+  strategy: parallel.Strategy,
+  load: Callable[[source.Source], source.Examples],
+) -> splits.Split:
   if not found.info.streamed:
     return splits.ResidentSplit(found.info, load(found), strategy)
-  decoded, _ = inputs.eval_pipeline(config.evaluation.input, found)
+  with config_utils.prefix_errors("evaluation.input."):
+    decoded = registry.call(
+      "evaluation.input", inputs.build_eval_pipeline, split=found, **settings
+    )
   logging.info("reading labels of %s: %d", found.info.key, len(found))
   return splits.StreamedSplit(found.info, found.examples(), strategy, decoded)
 
 
-def trained_shares(
+def find_trained_shares(
   plan: Plan,
   evaluators_by_alias: Mapping[str, base.Evaluator],
-  train_source: source.Source | source.EncodedSource,
+  train_split: source.Source | source.EncodedSource,
   train_ids: np.ndarray | None,
 ) -> dict[str, float]:
-  """Returns by alias the share of a split that is trained on.
+  """Returns by alias the fraction of a split that is trained on.
 
   Args:
     plan: of the evaluations.
-    evaluators_by_alias: made from it.
-    train_source: of the training split.
+    evaluators_by_alias: built from it.
+    train_split: for training.
     train_ids: str [N], its image ids; None where it is streamed.
   """
   shares = {}
   for alias, evaluator in evaluators_by_alias.items():
     found = plan.sources[alias.removesuffix(run_files.EMA)]
-    if found.info.name != train_source.info.name:
+    if found.info.name != train_split.info.name:
       shares[alias] = 0.0
     elif train_ids is None:
-      shares[alias] = found.shared_with(train_source)
+      shares[alias] = found.shared_with(train_split)
     else:
       seen = np.isin(evaluator.examples.image_id, train_ids)
       shares[alias] = float(seen.mean())
   return shares
 
 
-def _check_entry(key: str, alias: str, entry) -> None:
-  for name in entry:
-    if name not in _SET_KEYS:
-      near = registry.near_names(name, _SET_KEYS)
-      raise errors.InputError(f"{key}.{name}: unknown config key; {near}")
-  if "split" not in entry:
-    raise errors.InputError(f"{key}.split: expected a split, not there")
-  if alias in ("train", "time") or "/" in alias:
-    raise errors.InputError(
-      f"{key}: the names train and time, and a slash, are taken"
-    )
-  probabilities = entry.get("probabilities", None)
-  if probabilities not in (None, True, False):
-    raise errors.InputError(
-      f"{key}.probabilities: expected True, False or None, got"
-      f" {probabilities!r}"
-    )
-
-
 def _check_fits(key: str, info: source.Info, train_info: source.Info) -> None:
   if info.class_names != train_info.class_names:
     raise errors.InputError(
-      f"{key}: {info.key} has other classes than {train_info.key}"
+      key, f"the classes of {train_info.key}", f"others in {info.key}"
     )
-  if info.streamed:
-    return
-  if info.image_shape != train_info.image_shape:
+  if not info.streamed and info.image_shape != train_info.image_shape:
     raise errors.InputError(
-      f"{key}: {info.key} has images {list(info.image_shape)}, expected"
-      f" {list(train_info.image_shape)} as in {train_info.key}"
+      key,
+      f"images {list(train_info.image_shape)} as in {train_info.key}",
+      f"{list(info.image_shape)} in {info.key}",
     )
 
 
-def _class_masks(section, info: source.Info) -> dict[str, np.ndarray]:
-  """Subsets of classes that the config names a file for."""
+def _read_class_masks(
+  section: Mapping[str, Any], info: source.Info
+) -> dict[str, np.ndarray]:
+  """Returns the subsets of classes that the config names a file for."""
   found = {}
   for name, path in section.items():
     key = f"evaluation.class_masks.{name}"
     if name == "all" or "/" in name or not isinstance(path, str):
       raise errors.InputError(
-        f"{key}: expected a name other than all, without a slash, and the path"
-        f" of a file of classes, got {path!r}"
+        key,
+        "a name other than all, without a slash, and the path of a file of"
+        " classes",
+        repr(path),
       )
-    with config_utils.errors_name(key):
+    imagenet = info.class_names == classes.short_names()
+    wnids = classes.imagenet_classes().wnids if imagenet else ()
+    with config_utils.prefix_errors(f"{key}: "):
       found[name] = masks.read_class_mask(
-        path, info.num_classes, info.class_names, _wnids(info)
+        path, info.num_classes, info.class_names, wnids
       )
   return found
-
-
-def _wnids(info: source.Info) -> tuple[str, ...]:
-  imagenet = info.class_names == classes.short_names()
-  return classes.imagenet_classes().wnids if imagenet else ()
-
-
-def _evaluator_type(key: str, entry):
-  wanted = entry.get("type", "classification")
-  if wanted not in evaluators.EVALUATORS:
-    raise errors.InputError(
-      f"{key}.type: unknown type {wanted!r};"
-      f" {registry.near_names(wanted, evaluators.EVALUATORS)}"
-    )
-  return evaluators.EVALUATORS[wanted]

@@ -1,4 +1,4 @@
-"""What a step is fed: the numbers of its examples, or their images."""
+"""Host arrays of training steps: numbers of examples, or their images."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,26 +14,26 @@ Arrays = dict[str, np.ndarray]
 
 
 class Feed(Protocol):
-  """Host arrays of batches, by step: any step can be had again.
+  """Host arrays of batches by step; any step can be asked for again.
 
   Attributes:
-    waited_s: seconds that `at` was waited for so far.
+    waited_s: seconds that `batch_at` waited for images so far.
   """
 
   waited_s: float
 
-  def at(self, step: int, count: int) -> Arrays:
-    """Arrays of steps [step, step + count), of length count * B."""
+  def batch_at(self, step: int, count: int) -> Arrays:
+    """Returns arrays of steps [step, step + count), of length count * B."""
 
-  def like(self, count: int) -> Arrays:
-    """Arrays of the same shapes and types, to compile with."""
+  def make_template(self, count: int) -> Arrays:
+    """Returns arrays of the same shapes and dtypes, to compile with."""
 
   def close(self) -> None:
-    """Stops what goes on in the background."""
+    """Stops background work."""
 
 
 class ResidentFeed:
-  """Of a split that lies on the devices: "index" and "epoch", int32 [B].
+  """Feeds "index" and "epoch", int32 [B], of a split on the devices.
 
   Args:
     order: of the examples.
@@ -53,25 +53,25 @@ class ResidentFeed:
     self._batch = batch_size
     self._own = own
 
-  def at(self, step: int, count: int) -> Arrays:
+  def batch_at(self, step: int, count: int) -> Arrays:
     """See `Feed`."""
     order = self._order.at(step * self._batch, count * self._batch)
     own = lambda x: x.reshape(count, -1)[:, self._own].reshape(-1)
     return {name: own(array) for name, array in order.items()}
 
-  def like(self, count: int) -> Arrays:
+  def make_template(self, count: int) -> Arrays:
     """See `Feed`."""
-    return self.at(0, count)
+    return self.batch_at(0, count)
 
   def close(self) -> None:
-    """Nothing goes on."""
+    """Does nothing."""
 
 
 class StreamedFeed:
-  """Of images that are decoded on the way: also "image" and "label".
+  """Feeds also "image" and "label" of images that are decoded on the fly.
 
-  Steps that are asked for in their order are made ahead by threads; another
-  step is a new start, which costs the time of a batch.
+  Threads decode the next steps ahead. A step out of order restarts them, which
+  costs the time of a batch.
   """
 
   def __init__(
@@ -98,7 +98,7 @@ class StreamedFeed:
       yield order["index"][self._share], order["epoch"][self._share]
       step += 1
 
-  def at(self, step: int, count: int) -> Arrays:
+  def batch_at(self, step: int, count: int) -> Arrays:
     """See `Feed`. Raises InputError where an image cannot be decoded."""
     with timing.timed() as wait:
       if step != self._next:
@@ -114,7 +114,7 @@ class StreamedFeed:
       for name in batches[0]
     }
 
-  def like(self, count: int) -> Arrays:
+  def make_template(self, count: int) -> Arrays:
     """See `Feed`."""
     size = count * len(range(self._batch)[self._share])
     return {

@@ -1,14 +1,6 @@
-"""Section input of a config: how encoded images become batches of pixels.
+"""Input pipelines of data sets whose images have several sizes."""
 
-Only data sets whose images have many sizes need it.
-"""
-
-from collections.abc import Mapping
-from typing import Any
-
-from imgbench import config_utils
 from imgbench import errors
-from imgbench import registry
 from imgbench.data import decode
 from imgbench.data import pipeline
 from imgbench.data import randaugment
@@ -18,24 +10,7 @@ from imgbench.data import transforms
 ON_BAD = ("stop", "skip")
 
 
-def train_pipeline(
-  section: Mapping[str, Any], split: source.EncodedSource, seed: int
-) -> tuple[pipeline.Pipeline, int]:
-  """Returns the training pipeline of a split, and the side of its images.
-
-  Raises:
-    InputError: unknown or missing settings of the section.
-  """
-  return registry.call(
-    "config section input",
-    _train_pipeline,
-    split=split,
-    seed=seed,
-    **config_utils.arguments(section),
-  )
-
-
-def _train_pipeline(
+def build_train_pipeline(
   *,
   split: source.EncodedSource,
   seed: int,
@@ -50,55 +25,55 @@ def _train_pipeline(
   prefetch: int = 2,
   on_bad_example: str = "stop",
   most_bad: int = 100,
-):
-  """Inception crop to [size, size], and RandAugment if it has layers."""
-  with config_utils.errors_name("input"):
-    if on_bad_example not in ON_BAD:
-      raise errors.InputError(
-        f"on_bad_example: expected one of {', '.join(ON_BAD)}, got"
-        f" {on_bad_example!r}"
-      )
-    crop = transforms.InceptionCrop(
-      size, tuple(area), tuple(ratio), method=method
-    )
-    transform = crop
-    if randaugment_layers:
-      transform = transforms.Augmented(
-        crop,
-        randaugment.RandAugment(randaugment_layers, randaugment_magnitude),
-      )
-    decoded = pipeline.Pipeline(
-      split,
-      transform,
-      size,
-      decoder=decode.build_decoder(decoder),
-      seed=seed,
-      threads=threads,
-      prefetch=prefetch,
-      most_bad=most_bad if on_bad_example == "skip" else 0,
-    )
-  return decoded, size
+) -> pipeline.Pipeline:
+  """Returns the training pipeline of a split, section input of a config.
 
+  An Inception crop of [size, size], and RandAugment if it has layers.
 
-def eval_pipeline(
-  section: Mapping[str, Any], split: source.EncodedSource
-) -> tuple[pipeline.Pipeline, int]:
-  """Returns the evaluation pipeline of a split, and the side of its images.
-
-  Every example is evaluated: one that cannot be decoded is an error.
+  Args:
+    split: with encoded images.
+    seed: of crops and augmentation.
+    size: side of the images.
+    area: see `transforms.InceptionCrop`, as the next two.
+    ratio: width over height.
+    method: of resizing.
+    randaugment_layers: 0: none.
+    randaugment_magnitude: see `randaugment.RandAugment`.
+    decoder: see `decode.build_decoder`.
+    threads: that decode, 0: one per core.
+    prefetch: batches that are decoded ahead.
+    on_bad_example: "stop" or "skip", where an image cannot be decoded.
+    most_bad: images that may be skipped.
 
   Raises:
-    InputError: unknown or missing settings of section evaluation.input.
+    InputError: a setting out of range.
   """
-  return registry.call(
-    "config section evaluation.input",
-    _eval_pipeline,
-    split=split,
-    **config_utils.arguments(section),
+  if on_bad_example not in ON_BAD:
+    raise errors.InputError(
+      "on_bad_example", f"one of {', '.join(ON_BAD)}", repr(on_bad_example)
+    )
+  crop = transforms.InceptionCrop(
+    size, tuple(area), tuple(ratio), method=method
+  )
+  transform = crop
+  if randaugment_layers:
+    transform = transforms.Augmented(
+      crop,
+      randaugment.RandAugment(randaugment_layers, randaugment_magnitude),
+    )
+  return pipeline.Pipeline(
+    split,
+    transform,
+    size,
+    decoder=decode.build_decoder(decoder),
+    seed=seed,
+    threads=threads,
+    prefetch=prefetch,
+    most_bad=most_bad if on_bad_example == "skip" else 0,
   )
 
 
-def _eval_pipeline(
+def build_eval_pipeline(
   *,
   split: source.EncodedSource,
   size: int,
@@ -107,16 +82,22 @@ def _eval_pipeline(
   decoder: str = "auto",
   threads: int = 0,
   prefetch: int = 2,
-):
-  """The short side resized to size / crop_fraction, then the centre."""
-  with config_utils.errors_name("evaluation.input"):
-    decoded = pipeline.Pipeline(
-      split,
-      transforms.CentreCrop(size, crop_fraction, method=method),
-      size,
-      decoder=decode.build_decoder(decoder, exact=True),
-      seed=None,
-      threads=threads,
-      prefetch=prefetch,
-    )
-  return decoded, size
+) -> pipeline.Pipeline:
+  """Returns the evaluation pipeline of a split, section evaluation.input.
+
+  The short side is resized to size / crop_fraction, then the center is cut
+  out. An image that cannot be decoded is an error. For the other arguments
+  see `build_train_pipeline`.
+
+  Raises:
+    InputError: a setting out of range.
+  """
+  return pipeline.Pipeline(
+    split,
+    transforms.CentreCrop(size, crop_fraction, method=method),
+    size,
+    decoder=decode.build_decoder(decoder, exact=True),
+    seed=None,
+    threads=threads,
+    prefetch=prefetch,
+  )

@@ -1,11 +1,17 @@
-"""The one training loop: iterate, log, evaluate, save."""
+"""The training loop: set up, train, log, evaluate, save."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import errno
+import functools
 from typing import Any
 from typing import NoReturn
+from typing import Protocol
 
 from absl import logging
 import jax
@@ -14,6 +20,7 @@ import ml_collections
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
+from imgbench import interrupts
 from imgbench import paths
 from imgbench import run_files
 from imgbench import timing
@@ -21,7 +28,8 @@ from imgbench.evaluators import base as evaluators_base
 from imgbench.metrics import specs
 from imgbench.parallel import determinism
 from imgbench.parallel import processes
-from imgbench.train import interrupts
+from imgbench.train import config as config_lib
+from imgbench.train import evaluation
 from imgbench.train import journal as journal_lib
 from imgbench.train import outputs
 from imgbench.train import profiling
@@ -30,13 +38,16 @@ from imgbench.train import setup
 from imgbench.train import state as state_lib
 from imgbench.train import stepper
 
+Results = dict[str, dict[str, Any]]  # contents of results.json
+Evaluations = dict[str, evaluators_base.Evaluation]  # by alias
+
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
   """What train/mfu is computed from; a multiply-add is two FLOPs.
 
   Attributes:
-    per_image: FLOPs of a training step by its images.
+    per_image: FLOPs of a training step divided by its images.
     peak_per_s: peak FLOP/s of all devices of the run together.
   """
 
@@ -48,8 +59,18 @@ class Flops:
     return images_per_s * self.per_image / self.peak_per_s
 
 
-# None: unknown, and there is no train/mfu.
-CountFlops = Callable[[ml_collections.ConfigDict, setup.Parts], Flops | None]
+# None: unknown, and train/mfu is not logged.
+CountFlops = Callable[[setup.Training], Flops | None]
+
+
+class Stop(Protocol):
+  """Says whether the run is asked to stop; see `interrupts.StopRequest`."""
+
+  def requested(self) -> bool:
+    """Returns whether to stop; all processes ask equally often."""
+
+  def defer(self) -> None:
+    """Called once there are steps to save before stopping."""
 
 
 def train_and_evaluate(
@@ -58,355 +79,416 @@ def train_and_evaluate(
   group: processes.Group = processes.ALONE,
   *,
   profile: profiling.Steps | None = None,
-  count_flops: CountFlops = lambda config, parts: None,
-) -> dict[str, dict[str, Any]]:
-  """Trains and evaluates one model, or goes on where it was stopped.
+  count_flops: CountFlops = lambda training: None,
+  prepared: setup.Prepared | None = None,
+  watch: timing.Stopwatch | None = None,
+  stop: Stop | None = None,
+) -> Results:
+  """Trains and evaluates one model, or resumes where it was stopped.
 
   Args:
     config: see `configs.common.base_config`.
-    workdir: folder of the run, may be gs://BUCKET/FOLDER; made if it is not
-      there. All processes see it.
+    workdir: folder of the run, may be gs://BUCKET/FOLDER; created if missing.
+      All processes see it.
     group: of the processes of the run, see `processes.join`.
     profile: steps whose profiler trace is written to WORKDIR/profile, rounded
       outward to whole dispatches. The first process writes it.
     count_flops: see `Flops`; called once, before training.
+    prepared: for benchmarks: what `setup.prepare` returned; its state is used
+      up. None: prepared here.
+    watch: for benchmarks: gets the seconds of a new run's sections.
+    stop: asks the run to stop; None: SIGTERM and Ctrl-C do.
 
   Returns:
-    What results.json holds. A finished run gives its results again.
+    The contents of results.json. A finished run returns its results again.
 
   Raises:
-    InputError: bad config, data or workdir; nothing is written over.
+    InputError: bad config, data or workdir; nothing is overwritten.
     RunError: the loss is not finite, the disk is full, no checkpoint is whole.
     Preempted: SIGTERM or Ctrl-C came, and the state is saved.
   """
-  if config.get("deterministic", False):
-    determinism.require()
-  if group is processes.ALONE and jax.process_count() > 1:
-    raise errors.InputError(
-      "group: expected that of processes.join, which watches over the"
-      f" {jax.process_count()} processes, got none"
-    )
+  settings = config_lib.parse(config)
+  _check_processes(settings, group)
   folder = paths.of(workdir)
   profiling.check_folder(profile, folder)
-  check = lambda: _check_workdir(folder, config)
-  results = group.from_first(check)
+  read_results = functools.partial(_read_finished, folder, config)
+  results = group.from_first(read_results)
   if results is not None:
     if profile is not None and group.first:
       logging.warning("--profile_steps: no trace is written, the run is done")
     return results
-  with interrupts.StopRequest(group) as stop:
-    watch = timing.Stopwatch()
+
+  with contextlib.ExitStack() as stack:
+    stop = stop or stack.enter_context(interrupts.StopRequest(group))
+    watch = watch or timing.Stopwatch()
+
+    # Devices, data, model and state.
     with watch.section("setup_s"):
-      parts = setup.build(config, profile)
-    with _locked(folder, group):
-      run_files.check_shared(folder, group)
-      # Another run may have come between.
-      results = group.from_first(check)
-      if results is not None:
-        return results
-      counted = count_flops(config, parts)
-      run = Run(config, folder, parts, watch, stop, group, counted)
-      return run.train_and_evaluate()
+      run = prepared or setup.prepare(settings, profile)
+    training, total, state = run.training, run.data.periods.total, run.state
+    periods = run.data.periods
+    if group.first:
+      stack.enter_context(run_files.locked(folder))
+    run_files.check_shared(folder, group)
+    results = group.from_first(read_results)  # Another process may have run.
+    if results is not None:
+      return results
+    flops = count_flops(training)
+    profiler = profiling.Profiler(
+      profile
+      and profile.round_to_dispatches(training.steps_per_dispatch, total),
+      folder,
+      group.first,
+    )
+    journal = journal_lib.Journal(
+      folder,
+      config_utils.to_dict(config),
+      total,
+      training.global_batch_size,
+      settings.logging.tensorboard,
+      group.first,
+    )
+    position = journal_lib.Position()
+    parts = [profiler, training.feed, journal]
+    stack.enter_context(_report_end(folder, journal, position, group, parts))
+
+    # Restore.
+    checkpoints = saving.Saving(
+      folder,
+      settings.checkpoint,
+      training.strategy,
+      training.info,
+      total,
+      group,
+    )
+    parts.append(checkpoints)
+    state, watch = checkpoints.restore(state, position, watch)
+    save = functools.partial(_save, checkpoints, journal, position, training)
+    save_and_stop = functools.partial(_save_and_stop, save, checkpoints, total)
+    shares = evaluation.find_trained_shares(
+      run.data.plan, run.evaluators, run.data.split, training.image_ids
+    )
+    profiler.begin(position.step)
+    if group.first:
+      facts = environment.collect()
+      described = outputs.describe_run(facts, training, run.evaluators, shares)
+      journal.open(position, described)
+
+    # Step.
+    if position.step < total:
+      with watch.section("compile_s"):
+        steps = stepper.Stepper(
+          training, state, (position.step, *periods.list_all())
+        )
+    stop.defer()
+
+    # Loop: train up to the next event, then log, evaluate and save.
+    evaluations: Evaluations = {}
+    while position.pending_event or position.step < total:
+      if not position.pending_event:
+        if stop.requested():
+          save_and_stop(state, watch)
+        profiler.update(position.step)
+        event = _find_next_event(position.step, periods, profiler.stops)
+        with watch.section("train_s"):
+          state, position.step = steps.advance(
+            state,
+            position.step,
+            event,
+            stop.requested,
+            journal.progress.advance,
+          )
+        _check_finite(state, journal)
+        if position.step < event:
+          continue  # Asked to stop.
+      is_due = functools.partial(_is_due, position.step, total)
+      record = {}
+      if is_due(periods.logging):
+        with watch.section("log_s"):
+          record = _measure_training(state, position, watch, training, flops)
+      due = [a for a in run.evaluators if is_due(periods.evaluation[a])]
+      try:
+        evaluations = _evaluate(run.evaluators, due, state, watch, stop)
+      except evaluators_base.EvaluationStopped:
+        position.pending_event = True
+        save_and_stop(state, watch)
+      position.pending_event = False
+      values = record | _list_values(evaluations)
+      if values:
+        with watch.section("log_s"):
+          journal.log(position.step, values)
+          if record:
+            state = _start_window(state, position, watch, training)
+      is_best = _update_best(
+        settings.checkpoint.best, evaluations, position, group
+      )
+      if is_best or is_due(periods.checkpoint):
+        save(state, watch)
+    profiler.update(position.step)
+    journal.progress.close()
+
+    # Final evaluation, where the run was resumed after its last step.
+    if not evaluations:
+      try:
+        evaluations = _evaluate(
+          run.evaluators, run.evaluators, state, watch, stop
+        )
+      except evaluators_base.EvaluationStopped:
+        save_and_stop(state, watch)
+
+    # Results.
+    checkpoints.wait()
+    results = group.from_first(
+      lambda: outputs.write_results(
+        folder,
+        run.data.plan.with_drops(evaluations),
+        run.evaluators,
+        shares,
+        settings.evaluation.warnings,
+        settings.logging.report,
+      )
+    )
+    journal.write_status(run_files.DONE, position, times=watch.totals())
+    return results
 
 
-def _locked(folder: paths.Folder, group: processes.Group):
-  """Another run is kept out by the first process."""
-  return run_files.locked(folder) if group.first else contextlib.nullcontext()
+def _check_processes(
+  settings: config_lib.Config, group: processes.Group
+) -> None:
+  if settings.deterministic:
+    determinism.require()
+  if group is processes.ALONE and jax.process_count() > 1:
+    raise errors.InputError(
+      "group",
+      f"that of processes.join, which watches {jax.process_count()} processes",
+      "none",
+    )
 
 
-def _check_workdir(
+def _read_finished(
   folder: paths.Folder, config: ml_collections.ConfigDict
-) -> dict[str, dict[str, Any]] | None:
-  """Results of a finished run, None of another. Raises InputError."""
-  run_files.check_config(folder, config_utils.to_dict(config))
-  results = run_files.finished_results(folder, config_utils.config_hash(config))
+) -> Results | None:
+  """Returns the results of a finished run, or None.
+
+  Raises:
+    InputError: the folder holds a run of another config.
+  """
+  plain = config_utils.to_dict(config)
+  run_files.check_config(folder, plain, config_lib.find_defaults)
+  results = run_files.finished_results(folder, config_utils.hash_dict(plain))
   if results is not None:
     logging.info("%s is done already; its results:", folder)
   return results
 
 
-class Run:
-  """One start of a run.
+@contextlib.contextmanager
+def _report_end(
+  folder: paths.Folder,
+  journal: journal_lib.Journal,
+  position: journal_lib.Position,
+  group: processes.Group,
+  parts: list[Any],
+) -> Iterator[None]:
+  """Writes to status.json why the block failed, and closes its parts.
 
   Args:
-    config: of the run.
-    folder: its workdir, locked.
-    parts: what `setup.build` made of the config.
-    watch: with the time that the set-up took.
-    stop: entered; says whether the run is asked to stop.
-    group: of the processes of the run.
-    flops: for train/mfu; None: without it.
+    folder: of the run.
+    journal: writes the status.
+    position: of the run, kept up to date.
+    group: of its processes.
+    parts: closed in this order. Checkpoints only where all processes close
+      theirs, which wait for each other.
   """
 
-  def __init__(
-    self,
-    config: ml_collections.ConfigDict,
-    folder: paths.Folder,
-    parts: setup.Parts,
-    watch: timing.Stopwatch,
-    stop: interrupts.StopRequest,
-    group: processes.Group = processes.ALONE,
-    flops: Flops | None = None,
-  ):
-    self._stop = stop
-    self._config = config
-    self._folder = folder
-    self._parts = parts
-    self._periods = parts.periods
-    self._watch = watch
-    self._group = group
-    self._flops = flops
-    self._state = parts.state
-    self._position = journal_lib.Position()
-    self._logged_wait_s = 0.0
-    self._evaluations: dict[str, evaluators_base.Evaluation] = {}
-    self._journal = journal_lib.Journal(folder, config, parts, group.first)
-    self._saving: saving.Saving | None = None
-    self._profiler = profiling.Profiler(parts.profiled, folder, group.first)
-
-  @property
-  def _step(self) -> int:
-    return self._position.step
-
-  def train_and_evaluate(self) -> dict[str, dict[str, Any]]:
-    """See the function of this name. Keeps status.json true."""
-    self._group.on_end(self._end_through_another)
-    # Whether all processes come to the end of the checkpoints.
-    together = self._group is processes.ALONE
-    try:
-      self._open()
-      self._train()
-      evaluations = self._final_evaluations()
-      self._saving.wait()
-      results = self._group.from_first(lambda: self._finish(evaluations))
-      together = True
-      return results
-    except errors.Preempted as stop:
-      self._write_status(run_files.PREEMPTED)
-      together |= stop.together
-      raise
-    except errors.NonFiniteLossError as error:
-      self._write_status(run_files.DIVERGED, message=str(error))
-      together = True
-      raise
-    except Exception as error:
-      self._write_status(run_files.FAILED, message=str(error))
-      full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-      if isinstance(error, OSError) and full:
-        raise errors.RunError(
-          f"{self._folder} is full ({error}); what was saved is whole. Free"
-          " some space and give the same command again"
-        ) from error
-      raise
-    finally:
-      self._close(together)
-
-  def _end_through_another(self, text: str, code: int) -> None:
+  def note_end(text: str, code: int) -> None:  # Another process ended the run.
     preempted = code == errors.EXIT_PREEMPTED
     state = run_files.PREEMPTED if preempted else run_files.FAILED
-    self._write_status(state, message=text)
+    journal.write_status(state, position, message=text)
 
-  def _open(self) -> None:
-    self._saving = saving.Saving(
-      self._folder, self._config, self._parts, self._group
-    )
-    self._state, self._position, self._watch = self._saving.restore(
-      self._state, self._watch
-    )
-    self._profiler.begin(self._step)
-    if self._group.first:
-      described = outputs.describe(environment.collect(), self._parts)
-      self._journal.open(self._position, described)
-
-  def _finish(self, evaluations) -> dict[str, dict[str, Any]]:
-    results = outputs.write(
-      self._folder, evaluations, self._parts, self._config.logging.report
-    )
-    self._write_status(run_files.DONE, times=self._watch.totals())
-    return results
-
-  def _close(self, together: bool) -> None:
-    """Ends what goes on in the background; a run that failed says why."""
-    checkpoints = self._saving if together else None
-    for part in (
-      self._profiler,
-      self._parts.feed,
-      self._journal,
-      checkpoints,
-    ):
-      try:
-        if part is not None:
+  group.on_end(note_end)
+  together = group is processes.ALONE
+  try:
+    yield
+    together = True
+  except errors.Preempted as stop:
+    journal.write_status(run_files.PREEMPTED, position)
+    together |= stop.together
+    raise
+  except errors.NonFiniteLossError as error:
+    journal.write_status(run_files.DIVERGED, position, message=str(error))
+    together = True
+    raise
+  except Exception as error:
+    journal.write_status(run_files.FAILED, position, message=str(error))
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and full:
+      raise errors.RunError(
+        f"{folder} is full ({error}); everything saved is whole. Free some"
+        " space and run the same command again"
+      ) from error
+    raise
+  finally:
+    for part in parts:
+      if together or not isinstance(part, saving.Saving):
+        try:
           part.close()
-      except Exception as error:  # It must not hide the first one.
-        logging.warning("while closing: %s", error)
+        except Exception as error:  # It must not hide the first one.
+          logging.warning("while closing: %s", error)
 
-  def _write_status(self, state: str, **facts) -> None:
-    self._journal.write_status(state, self._position, **facts)
 
-  # Saving.
+def _save(
+  checkpoints: saving.Saving,
+  journal: journal_lib.Journal,
+  position: journal_lib.Position,
+  training: setup.Training,
+  state: state_lib.TrainState,
+  watch: timing.Stopwatch,
+) -> None:
+  with watch.section("checkpoint_s"):
+    journal.flush()
+    examples_seen = position.step * training.global_batch_size
+    checkpoints.save(state, position, watch, examples_seen)
+  journal.write_status(run_files.RUNNING, position)
 
-  def _update_best(self) -> bool:
-    """Whether an evaluation of this step is the best so far."""
-    best = self._config.checkpoint.best
-    alias, _, metric = best.partition("/")
-    if alias not in self._evaluations:
-      return False
-    # Of one process: a last bit that differs must not part the processes.
-    score = self._group.from_first(
-      lambda: self._evaluations[alias].measurements["all", metric].value
+
+def _save_and_stop(
+  save: Callable[[state_lib.TrainState, timing.Stopwatch], None],
+  checkpoints: saving.Saving,
+  total_steps: int,
+  state: state_lib.TrainState,
+  watch: timing.Stopwatch,
+) -> NoReturn:
+  save(state, watch)
+  checkpoints.wait()
+  raise errors.Preempted(
+    f"stopped at step {int(state.step)} of {total_steps}, saved in"
+    f" {checkpoints.folder}; the same command resumes",
+    together=True,
+  )
+
+
+def _check_finite(
+  state: state_lib.TrainState, journal: journal_lib.Journal
+) -> None:
+  bad_step, last_loss = jax.device_get((state.bad_step, state.last_finite_loss))
+  if bad_step:
+    journal.progress.close()
+    raise errors.NonFiniteLossError(int(bad_step), float(last_loss))
+
+
+def _find_next_event(
+  step: int, periods: setup.Periods, stops: Sequence[int]
+) -> int:
+  """Returns the first step after this one at which something is due.
+
+  Args:
+    step: steps done.
+    periods: of the run.
+    stops: further steps.
+  """
+  nexts = [(step // p + 1) * p for p in periods.list_all() if p]
+  nexts += [stop for stop in stops if stop > step]
+  return min(*nexts, periods.total)
+
+
+def _is_due(step: int, total: int, period: int) -> bool:
+  return step == total or bool(period and step % period == 0)
+
+
+def _measure_training(
+  state: state_lib.TrainState,
+  position: journal_lib.Position,
+  watch: timing.Stopwatch,
+  training: setup.Training,
+  flops: Flops | None,
+) -> dict[str, float]:
+  """Returns the record of the steps since the last logged one."""
+  window = jax.device_get(state.window)
+  train_s = watch.total("train_s")
+  since_s = max(train_s - position.logged_train_s, 1e-9)
+  seen = position.step * training.global_batch_size
+  learning_rate = training.compute.schedule(position.step - 1)
+  images_per_s = int(window.examples) / since_s
+  record = {
+    "epoch": seen / training.info.num_examples,
+    "train/loss": float(window.loss_sum / window.steps),
+    "train/top1_accuracy": int(window.top1_hits) / int(window.examples),
+    "train/grad_norm": float(window.grad_norm_sum / window.steps),
+    "train/learning_rate": float(learning_rate),
+    "train/images_per_s": images_per_s,
+    "time/train_s": train_s,
+  }
+  if flops is not None:
+    record["train/mfu"] = flops.mfu(images_per_s)
+  if training.info.streamed:
+    waited_s = training.feed.waited_s
+    record["train/input_wait_share"] = min(waited_s / since_s, 1.0)
+  return record
+
+
+def _start_window(
+  state: state_lib.TrainState,
+  position: journal_lib.Position,
+  watch: timing.Stopwatch,
+  training: setup.Training,
+) -> state_lib.TrainState:
+  """Returns the state with nothing summed since the logged step."""
+  position.logged_train_s = watch.total("train_s")
+  training.feed.waited_s = 0.0
+  empty = training.strategy.replicate(state_lib.Window.empty())
+  return state.replace(window=empty)
+
+
+def _evaluate(
+  evaluators: Mapping[str, evaluators_base.Evaluator],
+  aliases: Iterable[str],
+  state: state_lib.TrainState,
+  watch: timing.Stopwatch,
+  stop: Stop,
+) -> Evaluations:
+  """Returns evaluations by alias. Raises EvaluationStopped."""
+  variables = {"raw": state.variables, "ema": state.ema}
+  with watch.section("eval_s"):
+    return evaluators_base.run(
+      {alias: evaluators[alias] for alias in aliases}, variables, stop.requested
     )
-    if score is None:
-      return False
-    before = self._position.best.get("value", score)
-    if specs.is_better(metric, before, than=score):
-      return False  # Of equal ones the newest is kept.
-    self._position.best = {"metric": best, "value": score, "step": self._step}
-    return True
 
-  def _save(self) -> None:
-    with self._watch.section("checkpoint_s"):
-      self._journal.flush()
-      self._saving.save(self._state, self._position, self._watch)
-    self._write_status(run_files.RUNNING)
 
-  def _save_and_stop(self) -> NoReturn:
-    self._save()
-    self._saving.wait()
-    self._journal.end_progress()
-    raise errors.Preempted(
-      f"stopped at step {self._step} of {self._periods.total}, saved in"
-      f" {self._folder}; the same command goes on",
-      together=True,
-    )
+def _list_values(evaluations: Evaluations) -> dict[str, float]:
+  """Returns "ALIAS/METRIC" -> value of the measurements on all examples."""
+  return {
+    f"{alias}/{metric}": value.value
+    for alias, found in evaluations.items()
+    for (subset, metric), value in found.measurements.items()
+    if subset == "all" and value.value is not None
+  }
 
-  # Training.
 
-  def _train(self) -> None:
-    if self._step < self._periods.total:
-      with self._watch.section("compile_s"):
-        stops = (self._periods.logging, self._periods.checkpoint)
-        stops += tuple(self._periods.evaluation.values())
-        steps = stepper.Stepper(
-          self._parts, (self._step, self._periods.total, *stops)
-        )
-    self._stop.defer()
-    if self._position.pending_event:
-      self._handle_event()
-    while self._step < self._periods.total:
-      if self._stop.requested():
-        self._save_and_stop()
-      self._profiler.update(self._step)
-      before, event = self._step, self._next_event()
-      with self._watch.section("train_s"):
-        self._state, self._position.step = steps.advance(
-          self._state,
-          self._step,
-          event,
-          self._stop.requested,
-          self._journal.advance,
-        )
-      self._check_finite()
-      if before < self._step == event:
-        self._handle_event()
-    self._profiler.update(self._step)
-    self._journal.end_progress()
+def _update_best(
+  wanted: str,
+  evaluations: Evaluations,
+  position: journal_lib.Position,
+  group: processes.Group,
+) -> bool:
+  """Returns whether this step is the best so far, and notes it.
 
-  def _check_finite(self) -> None:
-    bad_step, last_loss = jax.device_get(
-      (self._state.bad_step, self._state.last_finite_loss)
-    )
-    if bad_step:
-      self._journal.end_progress()
-      raise errors.NonFiniteLossError(int(bad_step), float(last_loss))
-
-  # What happens at logged, evaluated and saved steps.
-
-  def _next_event(self) -> int:
-    """The first step behind this one at which something is due."""
-    periods = [self._periods.logging, self._periods.checkpoint]
-    periods += self._periods.evaluation.values()
-    nexts = [(self._step // p + 1) * p for p in periods if p]
-    nexts += [stop for stop in self._profiler.stops if stop > self._step]
-    return min([*nexts, self._periods.total])
-
-  def _due(self, period: int) -> bool:
-    return self._at_end() or bool(period and self._step % period == 0)
-
-  def _at_end(self) -> bool:
-    return self._step == self._periods.total
-
-  def _handle_event(self) -> None:
-    record = {}
-    if self._due(self._periods.logging):
-      with self._watch.section("log_s"):
-        record = self._train_record()
-    try:
-      record |= self._evaluate()
-    except evaluators_base.EvaluationStopped:
-      self._position.pending_event = True
-      self._save_and_stop()
-    self._position.pending_event = False
-    if record:
-      with self._watch.section("log_s"):
-        self._log(record)
-    if self._update_best() or self._due(self._periods.checkpoint):
-      self._save()
-    self._evaluations = self._evaluations if self._at_end() else {}
-
-  def _log(self, record: dict[str, float]) -> None:
-    self._journal.log(self._step, record)
-    if "train/loss" in record:
-      self._position.logged_train_s = self._watch.total("train_s")
-      self._logged_wait_s = self._parts.feed.waited_s
-      self._state = self._state.replace(
-        window=self._parts.strategy.replicate(state_lib.Window.empty())
-      )
-
-  def _train_record(self) -> dict[str, float]:
-    window = jax.device_get(self._state.window)
-    train_s = self._watch.total("train_s")
-    seen = self._step * self._parts.global_batch_size
-    since_s = max(train_s - self._position.logged_train_s, 1e-9)
-    learning_rate = self._parts.compute.schedule(self._step - 1)
-    images_per_s = int(window.examples) / since_s
-    record = {
-      "epoch": seen / self._parts.info.num_examples,
-      "train/loss": float(window.loss_sum / window.steps),
-      "train/top1_accuracy": int(window.top1_hits) / int(window.examples),
-      "train/grad_norm": float(window.grad_norm_sum / window.steps),
-      "train/learning_rate": float(learning_rate),
-      "train/images_per_s": images_per_s,
-      "time/train_s": train_s,
-    }
-    if self._flops is not None:
-      record["train/mfu"] = self._flops.mfu(images_per_s)
-    if self._parts.info.streamed:
-      waited_s = self._parts.feed.waited_s - self._logged_wait_s
-      record["train/input_wait_share"] = min(waited_s / since_s, 1.0)
-    return record
-
-  def _evaluate(self, *, everything: bool = False) -> dict[str, float]:
-    """Runs the evaluators that are due; returns their part of the record."""
-    self._evaluations = {}
-    evaluators, periods = self._parts.evaluators, self._periods.evaluation
-    due = [a for a in evaluators if everything or self._due(periods[a])]
-    variables = {"raw": self._state.variables, "ema": self._state.ema}
-    with self._watch.section("eval_s"):
-      self._evaluations = evaluators_base.run(
-        {a: evaluators[a] for a in due}, variables, self._stop.requested
-      )
-    return {
-      f"{alias}/{metric}": value.value
-      for alias, evaluation in self._evaluations.items()
-      for (subset, metric), value in evaluation.measurements.items()
-      if subset == "all" and value.value is not None
-    }
-
-  def _final_evaluations(self) -> dict[str, evaluators_base.Evaluation]:
-    """Those of the last step; made again if the run ended just after it."""
-    if not self._evaluations:
-      try:
-        self._evaluate(everything=True)
-      except evaluators_base.EvaluationStopped:
-        self._save_and_stop()
-    return self._evaluations
+  Args:
+    wanted: "ALIAS/METRIC" of the config; "": none.
+    evaluations: of this step.
+    position: `best` is updated.
+    group: of the processes of the run.
+  """
+  alias, _, metric = wanted.partition("/")
+  if alias not in evaluations:
+    return False
+  # From one process: processes must not differ in a last bit.
+  score = group.from_first(
+    lambda: evaluations[alias].measurements["all", metric].value
+  )
+  if score is None:
+    return False
+  before = position.best.get("value", score)
+  if specs.is_better(metric, before, than=score):
+    return False  # Of equal ones the newest is kept.
+  position.best = {"metric": wanted, "value": score, "step": position.step}
+  return True

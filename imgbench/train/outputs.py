@@ -1,4 +1,4 @@
-"""What a run leaves when it ends: results, warnings, report."""
+"""Files of a run at its end: results, warnings, report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,77 +8,105 @@ import jax
 from imgbench import paths
 from imgbench import report
 from imgbench import writers
+from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import result_files
 from imgbench.metrics import confusion
 from imgbench.metrics import diagnostics
+from imgbench.models import base as models_base
 from imgbench.train import setup
 
+Evaluators = Mapping[str, base.Evaluator]
 
-def describe(
-  environment: Mapping[str, Any], parts: setup.Parts
+
+def describe_run(
+  environment: Mapping[str, Any],
+  training: setup.Training,
+  evaluators: Evaluators,
+  trained_shares: Mapping[str, float],
 ) -> dict[str, Any]:
-  """The environment with what the run's data and model are."""
-  evaluators = parts.evaluators.values()
+  """Returns the environment with facts about the run's data and model.
+
+  Args:
+    environment: as of `environment.collect`.
+    training: of the run.
+    evaluators: by alias.
+    trained_shares: by alias, fraction of a split that is trained on.
+  """
   infos = {
-    info.key: info for info in [parts.info, *(e.info for e in evaluators)]
+    info.key: info
+    for info in [training.info, *(e.info for e in evaluators.values())]
   }
   return {
     **environment,
-    "devices_used": parts.strategy.num_devices,
+    "devices_used": training.strategy.num_devices,
     "processes": jax.process_count(),
-    "num_params": parts.num_params,
+    "num_params": models_base.num_params(
+      training.compute.state_shapes().variables
+    ),
     "data": {
       key: {"num_examples": i.num_examples, "fingerprint": i.fingerprint}
       for key, i in infos.items()
     },
     "synthetic": [key for key, info in infos.items() if info.synthetic],
-    # All of whose examples were trained on.
+    # Splits whose examples were all trained on.
     "training_data": [
-      evaluator.info.key
-      for alias, evaluator in parts.evaluators.items()
-      if parts.trained_shares[alias] == 1
+      evaluators[alias].info.key
+      for alias, share in trained_shares.items()
+      if share == 1
     ],
   }
 
 
-def write(
+def write_results(
   folder: paths.Folder,
   evaluations: Mapping[str, base.Evaluation],
-  parts: setup.Parts,
+  evaluators: Evaluators,
+  trained_shares: Mapping[str, float],
+  thresholds: diagnostics.Thresholds,
   with_report: bool,
 ) -> dict[str, dict[str, Any]]:
-  """Writes all files of the end of a run; returns what results.json holds."""
-  evaluations = parts.plan.with_drops(evaluations)
-  examples = {alias: e.examples for alias, e in parts.evaluators.items()}
-  results = result_files.write_results(
-    folder, evaluations, examples, _warnings(folder, evaluations, parts)
+  """Writes all files of the end of a run; returns the contents of results.json.
+
+  Args:
+    folder: of the run.
+    evaluations: by alias, with drops.
+    evaluators: by alias.
+    trained_shares: by alias, fraction of a split that is trained on.
+    thresholds: of warnings.
+    with_report: whether to write the report.
+  """
+  examples = {alias: e.examples for alias, e in evaluators.items()}
+  warnings = _find_warnings(
+    folder, evaluations, examples, trained_shares, thresholds
   )
+  results = result_files.write_results(folder, evaluations, examples, warnings)
   if with_report:
-    images = {e.info.key: e.images for e in parts.evaluators.values()}
+    images = {e.info.key: e.images for e in evaluators.values()}
     report.write_report(folder, lambda key, index: images[key](index))
   return results
 
 
-def _warnings(
+def _find_warnings(
   folder: paths.Folder,
   evaluations: Mapping[str, base.Evaluation],
-  parts: setup.Parts,
+  examples: Mapping[str, source.Examples],
+  shares: Mapping[str, float],
+  thresholds: diagnostics.Thresholds,
 ) -> list[dict[str, Any]]:
-  """Rows of warnings.json: the diagnosis of every split."""
-  shares = parts.trained_shares
+  """Returns the rows of warnings.json: the diagnosis of every split."""
   trained = [alias for alias, share in shares.items() if share == 1]
   if trained:
     measured = evaluations[trained[0]].measurements
     train_accuracy = measured["all", "top1_accuracy"].value
   else:
-    train_accuracy = _logged_train_accuracy(folder)
+    train_accuracy = _read_train_accuracy(folder)
   rows = []
   for alias, evaluation in evaluations.items():
     rows += diagnostics.diagnose(
       evaluation.info.key,
       confusion.per_class_of(
-        parts.evaluators[alias].examples.label,
+        examples[alias].label,
         evaluation.outcomes.top1,
         evaluation.info.num_classes,
       ),
@@ -86,15 +114,15 @@ def _warnings(
       non_finite=int(evaluation.counts.non_finite.sum()),
       train_accuracy=None if alias in trained else train_accuracy,
       trained_share=0.0 if alias in trained else shares[alias],
-      thresholds=parts.thresholds,
+      thresholds=thresholds,
     )
   return rows
 
 
-def _logged_train_accuracy(folder: paths.Folder) -> float | None:
-  """The last one logged, of augmented images and of changing parameters.
+def _read_train_accuracy(folder: paths.Folder) -> float | None:
+  """Returns the last one logged, of augmented images and changing parameters.
 
-  It is rather too low, so a gap that it shows is there.
+  It is rather too low, so a gap that it shows is real.
   """
   lines = writers.read_lines(folder / "metrics.jsonl")
   logged = [line.get("train/top1_accuracy") for line in lines]

@@ -27,24 +27,25 @@ class Steps:
   def __str__(self) -> str:
     return f"{self.first}:{self.last}"
 
-  def whole_dispatches(self, per_dispatch: int, total: int) -> "Steps":
+  def check_within(self, total: int) -> None:
+    """Raises InputError if a run of `total` steps has not all of them."""
+    if self.last > total:
+      raise errors.InputError(
+        "--profile_steps",
+        f"FIRST:LAST within the {total} steps of the run",
+        self,
+      )
+
+  def round_to_dispatches(self, per_dispatch: int, total: int) -> "Steps":
     """Returns the steps rounded outward to dispatches of the run.
 
-    Dispatches start at multiples of their size, so to stop at one of these
-    splits none, and the run's numbers stay the same bits.
+    Dispatches start at multiples of their size, so no dispatch is split at
+    these steps, and the run's numbers stay bit-equal.
 
     Args:
       per_dispatch: steps in a dispatch.
       total: steps of the run.
-
-    Raises:
-      InputError: the run has fewer steps.
     """
-    if self.last > total:
-      raise errors.InputError(
-        f"--profile_steps: expected FIRST:LAST within the {total} steps of the"
-        f" run, got {self}"
-      )
     first = self.first // per_dispatch * per_dispatch
     last = -(-self.last // per_dispatch) * per_dispatch
     return Steps(first, min(last, total))
@@ -57,8 +58,7 @@ def parse(text: str) -> Steps | None:
   match = re.fullmatch(r"(\d+):(\d+)", text)
   if not match or int(match[1]) >= int(match[2]):
     raise errors.InputError(
-      "--profile_steps: expected FIRST:LAST, two numbers of steps with FIRST"
-      f" below LAST, such as 10:15, got {text!r}"
+      "--profile_steps", "FIRST:LAST with FIRST < LAST, e.g. 10:15", repr(text)
     )
   return Steps(int(match[1]), int(match[2]))
 
@@ -67,16 +67,17 @@ def check_folder(steps: Steps | None, workdir: paths.Folder) -> None:
   """Raises InputError where a trace is wanted in a bucket."""
   if steps is not None and paths.is_bucket(workdir):
     raise errors.InputError(
-      f"--profile_steps: expected a --workdir on a disk, got {workdir}; JAX's"
-      " profiler cannot write to a bucket"
+      "--profile_steps",
+      "a --workdir on a disk, as JAX's profiler cannot write to a bucket",
+      workdir,
     )
 
 
 class Profiler:
-  """Starts and ends the trace of a run.
+  """Starts and stops the trace of a run.
 
   Args:
-    steps: to be traced, whole dispatches; None: none.
+    steps: to trace, whole dispatches; None: none.
     workdir: of the run.
     writes: whether this process of the run writes it.
   """
@@ -93,7 +94,7 @@ class Profiler:
     return (self._steps.first, self._steps.last) if self._steps else ()
 
   def begin(self, step: int) -> None:
-    """Says so if a run that starts at `step` has passed the steps."""
+    """Warns if a run that starts at `step` is past the steps."""
     if self._writes and self._steps and step >= self._steps.last:
       logging.warning(
         "--profile_steps: no trace of steps %s is written: the run resumes at"
@@ -103,7 +104,7 @@ class Profiler:
       )
 
   def update(self, step: int) -> None:
-    """Starts or ends the trace where it is due; nothing is in flight.
+    """Starts or stops the trace where it is due; nothing is in flight.
 
     Args:
       step: steps done.
@@ -119,7 +120,7 @@ class Profiler:
       self._started = step
 
   def close(self) -> None:
-    """Writes a trace that is being taken, also of fewer steps."""
+    """Writes an unfinished trace."""
     if self._started is not None:
       self._started = None
       jax.profiler.stop_trace()

@@ -1,19 +1,20 @@
-"""When and what a run saves, and what it goes on from."""
+"""Checkpoints of a run: what is saved, and what a run resumes from."""
 
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
 from absl import logging
-import ml_collections
 
 from imgbench import checkpoints
 from imgbench import errors
+from imgbench import parallel
 from imgbench import paths
 from imgbench import timing
+from imgbench.data import source
 from imgbench.parallel import processes
+from imgbench.train import config as config_lib
 from imgbench.train import journal
-from imgbench.train import setup
 from imgbench.train import state as state_lib
 
 
@@ -22,84 +23,99 @@ class Saving:
 
   Args:
     folder: of the run.
-    config: of the run.
-    parts: of the run.
+    section: checkpoint, of the config.
+    strategy: devices and shardings.
+    info: of the training split.
+    total_steps: of the run.
     group: of its processes.
   """
 
   def __init__(
     self,
     folder: paths.Folder,
-    config: ml_collections.ConfigDict,
-    parts: setup.Parts,
+    section: config_lib.Checkpoint,
+    strategy: parallel.Strategy,
+    info: source.Info,
+    total_steps: int,
     group: processes.Group,
   ):
-    self._folder = folder
-    self._section = config.checkpoint
-    self._parts = parts
+    self.folder = folder
+    self._section = section
+    self._strategy = strategy
+    self._info = info
+    self._total_steps = total_steps
     self._group = group
     self._checkpoints = checkpoints.Checkpoints(
       folder,
-      keep=self._section.keep,
-      asynchronous=self._section.asynchronous,
+      keep=section.keep,
+      asynchronous=section.asynchronous,
       group=group,
     )
 
   def restore(
-    self, state: state_lib.TrainState, watch: timing.Stopwatch
-  ) -> tuple[state_lib.TrainState, journal.Position, timing.Stopwatch]:
-    """Returns what to go on from: of this run, of another one, or as given.
+    self,
+    state: state_lib.TrainState,
+    position: journal.Position,
+    watch: timing.Stopwatch,
+  ) -> tuple[state_lib.TrainState, timing.Stopwatch]:
+    """Returns the state to start from, and the watch with earlier times.
+
+    That of the run's last checkpoint, else of the run that the config names,
+    else `state`.
 
     Args:
       state: at step 0.
+      position: set to that of the checkpoint.
       watch: with the time that the set-up took.
 
     Raises:
-      InputError: what is there is of other data, of another model, too far.
+      InputError: a checkpoint of other data, of another model, or beyond the
+        last step.
       RunError: there are checkpoints, but none is whole.
     """
-    strategy = self._parts.strategy
-    like = strategy.to_global(state)
+    like = self._strategy.to_global(state)
     restored = self._checkpoints.restore(like, self._check_meta)
     if restored is None:
-      state, step = self._start_from(self._section.init_from, state, like)
-      return state, journal.Position(step), watch
+      workdir = self._section.init_from
+      state, position.step = self._start_from(workdir, state, like)
+      return state, watch
     state, meta = restored
-    fields = [field.name for field in dataclasses.fields(journal.Position)]
-    position = journal.Position(**{name: meta[name] for name in fields})
+    for field in dataclasses.fields(position):
+      setattr(position, field.name, meta[field.name])
     if position.best.get("metric") != self._section.best:
       position.best = {}
     setup_s = watch.total("setup_s") + meta["times"].pop("setup_s", 0)
     watch = timing.Stopwatch({**meta["times"], "setup_s": setup_s})
-    total = self._parts.periods.total
-    logging.info("resuming at step %d of %d", position.step, total)
-    return strategy.from_global(state), position, watch
+    logging.info("resuming at step %d of %d", position.step, self._total_steps)
+    return self._strategy.from_global(state), watch
 
   def _start_from(self, workdir: str, state, like):
-    """Takes the state of another run, if one is named, as it stands."""
+    """Returns the state and step of another run, if one is named."""
     if not workdir:
       return state, 0
     state, meta = checkpoints.restore_other(workdir, like, self._group)
     self._check_step(meta["step"])
     logging.info("starting from step %d of %s", meta["step"], workdir)
-    return self._parts.strategy.from_global(state), meta["step"]
+    return self._strategy.from_global(state), meta["step"]
 
   def _check_meta(self, meta: Mapping[str, Any]) -> None:
-    """Raises InputError if a checkpoint cannot go on with this data."""
-    if meta["data_fingerprint"] != self._parts.info.fingerprint:
+    """Raises InputError if a checkpoint does not fit this run."""
+    if meta["data_fingerprint"] != self._info.fingerprint:
       raise errors.InputError(
-        f"{self._folder} was trained on other data than"
-        f" {self._parts.info.key} in data.data_dir (fingerprint"
-        f" {meta['data_fingerprint']}, now {self._parts.info.fingerprint});"
-        " give the old folder or another --workdir"
+        "data.data_dir",
+        f"the data that {self.folder} was trained on, with fingerprint"
+        f" {meta['data_fingerprint']}",
+        f"{self._info.key} with {self._info.fingerprint}",
+        "give the old folder or another --workdir",
       )
     self._check_step(meta["step"])
 
   def _check_step(self, step: int) -> None:
-    if step > self._parts.periods.total:
+    if step > self._total_steps:
       raise errors.InputError(
-        f"{self._folder} is at step {step} already, beyond the"
-        f" {self._parts.periods.total} of steps.total"
+        "steps.total",
+        f"at least {step}, the step of {self.folder}",
+        self._total_steps,
       )
 
   def save(
@@ -107,29 +123,30 @@ class Saving:
     state: state_lib.TrainState,
     position: journal.Position,
     watch: timing.Stopwatch,
+    examples_seen: int,
   ) -> None:
-    """Begins to save, unless this step is saved. Raises RunError."""
+    """Starts to save, unless this step is saved. Raises RunError."""
     if position.step in self._checkpoints.steps():
-      # Resumed here to finish an evaluation: what is saved says that it is
-      # pending, so that it would be made again.
+      # Resumed here to finish an evaluation: the checkpoint says that it is
+      # pending, so that it would be done again.
       return
     meta = {
       **dataclasses.asdict(position),
-      "examples_seen": position.step * self._parts.global_batch_size,
-      "data_fingerprint": self._parts.info.fingerprint,
+      "examples_seen": examples_seen,
+      "data_fingerprint": self._info.fingerprint,
       "times": watch.totals(),
     }
     self._checkpoints.save(
       position.step,
-      self._parts.strategy.to_global(state),
+      self._strategy.to_global(state),
       meta,
       position.best.get("step"),
     )
 
   def wait(self) -> None:
-    """Waits until all that was saved is on disk. Raises RunError."""
+    """Waits until everything is on disk. Raises RunError."""
     self._checkpoints.wait()
 
   def close(self) -> None:
-    """The same, at the end."""
+    """Waits, and ends background work."""
     self._checkpoints.close()

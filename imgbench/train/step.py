@@ -22,16 +22,15 @@ TrainStep = Callable[
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
-  """How a step is spread over devices and over parts of its batch.
+class StepLayout:
+  """How a step is distributed over devices and parts of its batch.
 
   Attributes:
     view: of the strategy that compiles the step.
-    microbatches: parts of the batch that are gone through one after the other,
+    microbatches: parts of the batch that are computed one after the other,
       their gradients averaged, so that a larger batch fits into memory.
-    unrolled: whether the parts are written out in the program instead of
-      looped over, for XLA:CPU, where gradients of convolutions are 30 times
-      slower in a loop.
+    unrolled: whether the loop over the parts is unrolled, for XLA:CPU, where
+      gradients of convolutions are 30 times slower in a loop.
   """
 
   view: parallel.View = parallel.WHOLE
@@ -39,46 +38,42 @@ class Spread:
   unrolled: bool = False
 
 
-ALONE = Spread()
+ALONE = StepLayout()
 
 
 def build_train_step(
   model: base.Model,
   tx: optax.GradientTransformation,
-  label_smoothing: float,
+  loss: losses.Loss,
   ema_decay: float = 0.0,
-  loss_of: Callable = losses.softmax_cross_entropy,
-  spread: Spread = ALONE,
+  layout: StepLayout = ALONE,
   key: jax.Array | None = None,
 ) -> TrainStep:
   """Returns (state, batch) -> (state, loss), the update of one step.
 
-  The batch holds "image", [B, H, W, C] in the model's dtype and normalised,
+  The batch holds "image", [B, H, W, C] in the model's dtype and normalized,
   and "label", int32 [B]; where images are mixed also "second", int32 [B], and
   "weight" of the first label, float32 [B]. The loss is float32, the mean over
-  the global batch; rows and loss are those of `spread.view`.
+  the global batch; rows and loss are those of `layout.view`. Top-1 hits are
+  counted where the outputs are logits [B, K].
 
   The moving average of the variables, where the state has one, follows them
   with `ema_decay`, and with min(ema_decay, (1 + step) / (10 + step)) in the
-  first steps, so that what was drawn at the start is soon forgotten.
+  first steps, so that the initial values soon have no weight.
 
   A model that needs a key gets `key`, folded with the steps done and, where
   they are separate, with the part of the batch and the device.
   """
-  view = spread.view
+  view = layout.view
 
   def loss_fn(params, model_state, batch, key):
     variables = {"params": params, **model_state}
-    logits, model_state = model.apply(variables, batch["image"], True, key)
+    outputs, model_state = model.apply(variables, batch["image"], True, key)
     with jax.named_scope("loss"):
-      per_example = loss_of(
-        logits,
-        batch["label"],
-        label_smoothing,
-        second=batch.get("second"),
-        weight=batch.get("weight"),
-      )
-      hits = jnp.argmax(logits, axis=-1) == batch["label"]
+      per_example = loss(outputs, batch)
+      hits = jnp.zeros((), bool)
+      if outputs.ndim == 2:
+        hits = jnp.argmax(outputs, axis=-1) == batch["label"]
     return per_example.mean(), (jnp.sum(hits, dtype=jnp.int32), model_state)
 
   gradient = jax.value_and_grad(loss_fn, has_aux=True)
@@ -87,11 +82,11 @@ def build_train_step(
     step_key = None
     if model.needs_key and key is not None:
       step_key = view.own_key(jax.random.fold_in(key, state.step))
-    (loss, grads, hits), model_state = _over_parts(
-      gradient, state, batch, spread, step_key
+    (mean_loss, grads, hits), model_state = _over_parts(
+      gradient, state, batch, layout, step_key
     )
-    loss, grads, running = view.mean(
-      (loss, grads, model_state.get("batch_stats", {}))
+    mean_loss, grads, running = view.mean(
+      (mean_loss, grads, model_state.get("batch_stats", {}))
     )
     if running:
       model_state = {**model_state, "batch_stats": running}
@@ -102,7 +97,7 @@ def build_train_step(
       grad_norm = optim.global_norm(grads)
     size = view.global_size(batch["label"].shape[0])
     window = state_lib.Window(
-      loss_sum=state.window.loss_sum + loss,
+      loss_sum=state.window.loss_sum + mean_loss,
       grad_norm_sum=state.window.grad_norm_sum + grad_norm,
       top1_hits=state.window.top1_hits + hits,
       examples=state.window.examples + size,
@@ -110,7 +105,7 @@ def build_train_step(
     )
     step = state.step + 1
     # Gradients that overflow spoil the parameters before the loss shows it.
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    finite = jnp.isfinite(mean_loss) & jnp.isfinite(grad_norm)
     newly_bad = ~finite & (state.bad_step == 0)
     bad_step = jnp.where(newly_bad, step, state.bad_step)
     state = state.replace(
@@ -120,26 +115,28 @@ def build_train_step(
       opt_state=opt_state,
       window=window,
       bad_step=bad_step,
-      last_finite_loss=jnp.where(bad_step > 0, state.last_finite_loss, loss),
+      last_finite_loss=jnp.where(
+        bad_step > 0, state.last_finite_loss, mean_loss
+      ),
     )
-    return _follow(state, ema_decay), loss
+    return _update_ema(state, ema_decay), mean_loss
 
   return train_step
 
 
-def _over_parts(gradient, state, batch, spread: Spread, key):
+def _over_parts(gradient, state, batch, layout: StepLayout, key):
   """Returns (loss, gradients, hits) of the rows seen, and the model's state.
 
   BatchNorm normalises each part on its own, and its running statistics go
   through the parts one after the other.
   """
-  if spread.microbatches == 1:
+  if layout.microbatches == 1:
     (loss, (hits, model_state)), grads = gradient(
       state.params, state.model_state, batch, key
     )
     return (loss, grads, hits), model_state
 
-  keys = None if key is None else jax.random.split(key, spread.microbatches)
+  keys = None if key is None else jax.random.split(key, layout.microbatches)
 
   def add(carry, part):
     sums, model_state = carry
@@ -157,14 +154,16 @@ def _over_parts(gradient, state, batch, spread: Spread, key):
   ((loss, grads, hits), model_state), _ = jax.lax.scan(
     add,
     (zeros, state.model_state),
-    (spread.view.split(batch, spread.microbatches), keys),
-    unroll=spread.microbatches if spread.unrolled else 1,
+    (layout.view.split(batch, layout.microbatches), keys),
+    unroll=layout.microbatches if layout.unrolled else 1,
   )
-  mean = lambda x: x / spread.microbatches
+  mean = lambda x: x / layout.microbatches
   return (mean(loss), jax.tree.map(mean, grads), hits), model_state
 
 
-def _follow(state: state_lib.TrainState, decay: float) -> state_lib.TrainState:
+def _update_ema(
+  state: state_lib.TrainState, decay: float
+) -> state_lib.TrainState:
   """Returns the state with its moving average one step on."""
   if state.ema is None:
     return state

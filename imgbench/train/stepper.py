@@ -1,4 +1,4 @@
-"""Dispatches compiled steps; what happens between them is the loop's."""
+"""Dispatches compiled training steps."""
 
 import collections
 from collections.abc import Callable
@@ -14,45 +14,51 @@ from imgbench.train import state as state_lib
 # Dispatches in flight: enough to hide the host, few enough to stop quickly.
 IN_FLIGHT = 2
 
-# Called with the steps of a dispatch that ended, and its loss: a scalar for
-# one step, [S] for S of them.
+# Called with the number of steps of a finished dispatch, and its loss: a scalar
+# for one step, [S] for S of them.
 OnSteps = Callable[[int, jax.Array], None]
 
 
 class Stepper:
   """The compiled steps of a run.
 
-  Several steps may go into one dispatch. Dispatches lie on a grid of whole
-  steps, so that a resumed run makes the same calls as an unbroken one.
+  Several steps may go into one dispatch. Dispatches start at multiples of their
+  size, so that a resumed run makes the same calls as an unbroken one.
 
   Args:
-    parts: of the run.
-    stops: steps at which `advance` will be told to end, or periods of such;
+    training: what steps need.
+    state: at the step where the run starts.
+    stops: steps at which `advance` will be asked to end, or periods of such;
       they decide which dispatch sizes are compiled.
   """
 
-  def __init__(self, parts: setup.Parts, stops: Iterable[int]):
-    self._parts = parts
-    many = parts.steps_per_dispatch
+  def __init__(
+    self,
+    training: setup.Training,
+    state: state_lib.TrainState,
+    stops: Iterable[int],
+  ):
+    self._training = training
+    many = training.steps_per_dispatch
     sizes = {many} | ({1} if any(stop % many for stop in stops) else set())
-    self._compiled = {size: self._compile(size) for size in sizes}
+    self._compiled = {size: self._compile(state, size) for size in sizes}
 
-  def _compile(self, size: int) -> Any:
-    parts = self._parts
-    fed = self._on_devices(parts.feed.like(size), size)
-    # Ahead of the first step, so that compiling is timed apart.
-    return parts.compute.lower(
-      parts.state, parts.train_data, fed, size
+  def _compile(self, state: state_lib.TrainState, size: int) -> Any:
+    fed = self._on_devices(self._training.feed.make_template(size), size)
+    # Ahead of the first step, so that compiling is timed separately.
+    return self._training.compute.lower(
+      state, self._training.data, fed, size
     ).compile()
 
   def _on_devices(self, arrays: feeds.Arrays, count: int) -> dict:
+    strategy = self._training.strategy
     if count == 1:
-      return self._parts.strategy.shard_batch(arrays)
+      return strategy.shard_batch(arrays)
     arrays = {
       k: v.reshape(count, len(v) // count, *v.shape[1:])
       for k, v in arrays.items()
     }
-    return self._parts.strategy.shard_batches(arrays)
+    return strategy.shard_batches(arrays)
 
   def advance(
     self,
@@ -68,21 +74,21 @@ class Stepper:
       state: at `step`; its memory is reused.
       step: steps done.
       end: steps to have done.
-      should_stop: looked at before each dispatch.
-      on_steps: called when a dispatch has ended.
+      should_stop: called before each dispatch.
+      on_steps: called when a dispatch has finished.
 
     Returns:
       The new state and the steps done.
     """
-    many = self._parts.steps_per_dispatch
+    many = self._training.steps_per_dispatch
     in_flight = collections.deque()
     while step < end and not should_stop():
       whole = step % many == 0 and step + many <= end
       count = many if whole else 1
-      fed = self._on_devices(self._parts.feed.at(step, count), count)
-      # By which profilers tell steps apart; free where none runs.
+      fed = self._on_devices(self._training.feed.batch_at(step, count), count)
+      # Profilers tell steps apart by it; free where none runs.
       with jax.profiler.StepTraceAnnotation("train", step_num=step):
-        state, loss = self._compiled[count](state, self._parts.train_data, fed)
+        state, loss = self._compiled[count](state, self._training.data, fed)
       step += count
       in_flight.append((count, loss))
       if len(in_flight) > IN_FLIGHT:

@@ -12,7 +12,7 @@ from configs import tiny
 from imgbench import errors
 from imgbench import run_files
 from imgbench import timing
-from imgbench.train import interrupts
+from imgbench import interrupts
 from imgbench.train import loop
 from imgbench.train import setup
 from tests.train import processes

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, plain lines otherwise."""
+"""Progress of a run: a bar on a terminal, plain lines otherwise."""
 
 from collections.abc import Mapping
 import datetime
@@ -7,7 +7,7 @@ import sys
 from absl import logging
 import numpy as np
 
-# Of a record, what a person wants to see go by.
+# Values of a record that are shown.
 SHOWN = ("train/loss", "train/images_per_s", "train/mfu", "epoch")
 SHOWN_ENDINGS = ("/top1_accuracy", "/multilabel_accuracy.tfds")
 
@@ -19,13 +19,16 @@ class Progress:
     total: steps of the whole run.
     done: steps done before this start.
     global_batch_size: for the rate in images.
+    bar: whether a terminal shows a bar.
   """
 
-  def __init__(self, total: int, done: int, global_batch_size: int):
+  def __init__(
+    self, total: int, done: int, global_batch_size: int, bar: bool = True
+  ):
     self._batch = global_batch_size
     self._total = total
     self._bar = None
-    if sys.stderr.isatty():
+    if bar and sys.stderr.isatty():
       import tqdm
 
       self._bar = tqdm.tqdm(
@@ -38,14 +41,14 @@ class Progress:
       )
 
   def advance(self, count: int, loss) -> None:
-    """Counts steps that ended; `loss` is a scalar or one per step."""
+    """Counts finished steps; `loss` is a scalar or one per step."""
     if self._bar is not None:
       last = float(np.asarray(loss).reshape(-1)[-1])
       self._bar.set_postfix_str(f"loss {last:.4f}", refresh=False)
       self._bar.update(count)
 
   def report(self, step: int, record: Mapping[str, float]) -> None:
-    """Tells a record: as a line above the bar, or in the log."""
+    """Shows a record as a line above the bar, or in the log."""
     parts = [f"step {step}/{self._total}"]
     for name, value in record.items():
       if name in SHOWN or name.endswith(SHOWN_ENDINGS):
@@ -68,5 +71,6 @@ class Progress:
       logging.info("%s", text)
 
   def close(self) -> None:
+    """Ends the bar."""
     if self._bar is not None:
       self._bar.close()

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from imgbench import errors
-from imgbench.train import interrupts
+from imgbench import interrupts
 
 
 def test_a_signal_that_a_library_makes_an_error_of_still_stops():

@@ -4,7 +4,7 @@ import sys
 
 from absl import logging
 
-from imgbench.train import progress
+from imgbench import progress
 
 RECORD = {
   "epoch": 2.5,

@@ -1,0 +1,529 @@
+"""The config of a run: a ConfigDict becomes frozen sections, checked here.
+
+Every other function takes these sections or plain arguments. Defaults are in
+configs/common.py and in the signatures of what a section names.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import inspect
+import typing
+from typing import Any
+
+from absl import logging
+import ml_collections
+from ml_collections import config_dict
+
+from imgbench import config_utils
+from imgbench import data as data_lib
+from imgbench import errors
+from imgbench import losses
+from imgbench import models
+from imgbench import optim as optim_lib
+from imgbench import registry
+from imgbench import run_files
+from imgbench import typed
+from imgbench.data import preprocess
+from imgbench.evaluators import EVALUATORS
+from imgbench.evaluators import shift as shift_lib
+from imgbench.metrics import diagnostics
+from imgbench.metrics import specs
+from imgbench.train import inputs
+
+Settings = Mapping[str, Any]
+GLOBAL, PER_DEVICE = "global", "per_device"  # statistics of BatchNorm
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """A data set; `options` are keywords of its source."""
+
+  name: str
+  train_split: str
+  data_dir: str
+  options: Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A model of `models.BUILDERS`; dtype: "float32", "bfloat16" or "auto"."""
+
+  name: str
+  dtype: str
+  settings: Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """Normalization and augmentation.
+
+  Attributes:
+    mean: per channel, on a scale of 0 to 1.
+    std: per channel, above 0.
+    mixup: see `mixing.mix`, as the next two.
+    cutmix: 0 for none.
+    switch: probability of cutmix where both are on.
+    settings: of `preprocess.sample`.
+  """
+
+  mean: Sequence[float]
+  std: Sequence[float]
+  mixup: float = 0.0
+  cutmix: float = 0.0
+  switch: float = 0.5
+  settings: Settings = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """A loss of `losses.LOSSES`."""
+
+  name: str = "softmax"
+  settings: Settings = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ema:
+  """Moving average of the variables; decay 0: none."""
+
+  decay: float
+
+  def __post_init__(self):
+    if not 0 <= self.decay < 1:
+      raise errors.InputError(
+        "decay", "a number in [0, 1), 0 for none", self.decay
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """An optimizer of `optim.OPTIMIZERS`."""
+
+  name: str
+  settings: Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """A schedule of `optim.SCHEDULES`; warmup is a duration."""
+
+  name: str
+  warmup: str = ""
+  settings: Settings = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What a training step computes, on whichever devices and data."""
+
+  seed: int
+  global_batch_size: int
+  model: Model
+  augment: Augment
+  loss: Loss
+  ema: Ema
+  optim: Optimizer
+  schedule: Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """How long to train; per_dispatch: steps in one call, 0 chooses."""
+
+  total: str
+  per_dispatch: int
+
+  def __post_init__(self):
+    if self.per_dispatch < 0:
+      raise errors.InputError(
+        "per_dispatch", "at least 0, which chooses", self.per_dispatch
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+  """When to log, and what to write."""
+
+  every: str
+  tensorboard: bool
+  report: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+  """A split to evaluate; what is absent is as in sections data, evaluation."""
+
+  split: str
+  name: str
+  data_dir: str
+  options: Settings
+  every: str
+  type: str = "classification"
+  probabilities: bool | None = None
+  restrict_classes: bool = False
+
+  def __post_init__(self):
+    if self.type not in EVALUATORS:
+      near = registry.near_names(self.type, EVALUATORS)
+      raise errors.InputError(
+        "type", f"one of {', '.join(EVALUATORS)}", repr(self.type), near
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What to evaluate, when, and how.
+
+  Attributes:
+    every: a duration, for sets without their own.
+    batch_size: images of all devices together.
+    flip_average: whether logits are averaged over an image and its mirror.
+    ks: top-k accuracies.
+    alpha: intervals cover 1 - alpha.
+    class_masks: name -> file of classes, a subset in all results.
+    warnings: thresholds.
+    input: settings of `inputs.eval_pipeline`.
+    shift: the sets whose drop from a base set is measured, or None.
+    sets: by alias.
+  """
+
+  every: str
+  batch_size: int
+  flip_average: bool
+  ks: Sequence[int]
+  alpha: float
+  class_masks: Mapping[str, Any]
+  warnings: diagnostics.Thresholds
+  input: Settings
+  shift: shift_lib.Shift | None
+  sets: Mapping[str, EvaluationSet]
+
+  def __post_init__(self):
+    if not 0 < self.alpha < 1:
+      raise errors.InputError("alpha", "a number in (0, 1)", self.alpha)
+    for alias in self.sets:
+      if alias in ("train", "time") or "/" in alias:
+        raise errors.InputError(
+          f"sets.{alias}", "a name without a slash, not train or time", alias
+        )
+    base = self.shift and self.shift.base
+    if base and self.sets[base].restrict_classes:
+      raise errors.InputError(
+        "shift.base",
+        "a set without restrict_classes",
+        repr(base),
+        "its predictions are counted among the classes of each set that it is"
+        " compared with; evaluate it without",
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """When to save, how many to keep, and where to start from."""
+
+  every: str
+  keep: int
+  best: str
+  asynchronous: bool
+  init_from: str
+
+  def __post_init__(self):
+    if self.keep < 1:
+      raise errors.InputError("keep", "at least 1", self.keep)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+  """How a step is distributed.
+
+  Attributes:
+    strategy: "jit" or "pmap".
+    devices: how many, 0: all.
+    fsdp: devices that share one copy of the state, under jit.
+    batch_norm: GLOBAL or PER_DEVICE.
+    microbatches: parts of a batch, computed one after the other.
+  """
+
+  strategy: str = "jit"
+  devices: int = 0
+  fsdp: int = 1
+  batch_norm: str = GLOBAL
+  microbatches: int = 1
+
+  def __post_init__(self):
+    if self.batch_norm not in (GLOBAL, PER_DEVICE):
+      raise errors.InputError(
+        "batch_norm", f"{GLOBAL} or {PER_DEVICE}", repr(self.batch_norm)
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """All of a run; `input` has the settings of `inputs.train_pipeline`."""
+
+  recipe: Recipe
+  data: Data
+  input: Settings
+  steps: Steps
+  logging: Logging
+  evaluation: Evaluation
+  checkpoint: Checkpoint
+  parallel: Parallel
+  deterministic: bool = False
+
+  def __post_init__(self):
+    sets = list(self.evaluation.sets)
+    if self.recipe.ema.decay:
+      sets += [alias + run_files.EMA for alias in sets]
+    alias, _, metric = self.checkpoint.best.partition("/")
+    metrics = [name for name, spec in specs.METRICS.items() if spec.selects]
+    if self.checkpoint.best and (alias not in sets or metric not in metrics):
+      raise errors.InputError(
+        "checkpoint.best",
+        f"SET/METRIC with a set of {', '.join(sets) or 'none'} and a metric of"
+        f" {', '.join(metrics)}",
+        repr(self.checkpoint.best),
+      )
+
+
+_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+_REST = tuple(field.name for field in dataclasses.fields(Config))[1:]
+
+
+def parse(config: ml_collections.ConfigDict) -> Config:
+  """Returns the sections of a config.
+
+  Args:
+    config: as `configs.common.base_config`, filled.
+
+  Raises:
+    InputError: an unknown or missing key, a value of another type or out of
+      range. Settings of models, optimizers and the like are checked by their
+      builders, before data are read.
+  """
+  values = ml_collections.ConfigDict(config).to_dict()
+  _check_keys(values, (*_RECIPE, *_REST))
+  data = _build(Data, values["data"], "data.")
+  kinds = {
+    name: kind
+    for name, kind in typing.get_type_hints(Config).items()
+    if name in ("steps", "logging", "checkpoint", "parallel")
+  }
+  return Config(
+    recipe=parse_recipe({name: values[name] for name in _RECIPE}),
+    data=data,
+    input=_tuples(values["input"]),
+    evaluation=_parse_evaluation(values["evaluation"], data),
+    deterministic=values.get("deterministic", False),
+    **{name: _build(kinds[name], values[name], f"{name}.") for name in kinds},
+  )
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+  """Returns the recipe of plain sections. Raises InputError, see `parse`."""
+  hints = typing.get_type_hints(Recipe)
+  sections = {
+    name: value
+    if hints[name] is int
+    else _build(hints[name], value, f"{name}.")
+    for name, value in values.items()
+  }
+  return typed.build_dataclass(Recipe, sections)
+
+
+def _parse_evaluation(values: Mapping[str, Any], data: Data) -> Evaluation:
+  inherited = {
+    "name": data.name,
+    "data_dir": data.data_dir,
+    "options": data.options,
+    "every": values.get("every", ""),
+  }
+  prefix = "evaluation."
+  sets = {
+    alias: _build(EvaluationSet, inherited | entry, f"{prefix}sets.{alias}.")
+    for alias, entry in values.get("sets", {}).items()
+  }
+  with config_utils.prefix_errors(f"{prefix}warnings."):
+    warnings = registry.call(
+      "evaluation.warnings",
+      diagnostics.Thresholds,
+      **values.get("warnings", {}),
+    )
+  built = {
+    "sets": sets,
+    "warnings": warnings,
+    "shift": shift_lib.check(values.get("shift", {}), sets),
+  }
+  return _build(Evaluation, {**values, **built}, prefix)
+
+
+def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+  """Returns a section; keys that it has no field for are its settings."""
+  values = _tuples(values)
+  names = {field.name for field in dataclasses.fields(kind)}
+  if "settings" in names:
+    settings = {k: v for k, v in values.items() if k not in names}
+    values = {k: v for k, v in values.items() if k in names}
+    values["settings"] = settings
+  return typed.build_dataclass(kind, values, prefix)
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+  return {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in values.items()
+  }
+
+
+def _check_keys(values: Mapping[str, Any], known: Sequence[str]) -> None:
+  for key in values:
+    if key not in known:
+      near = registry.near_names(key, known)
+      raise errors.InputError(key, "a known config key", "an unknown", near)
+  for key in known:
+    if key not in values and key != "deterministic":
+      raise errors.InputError(
+        key, "to be in the config", "none", "see configs/common.py for all keys"
+      )
+
+
+# Keys that builders take, and config files need not have.
+
+# Section -> registry; arguments that do not come from the config.
+_NAMED: Mapping[str, tuple[registry.Registry, tuple[str, ...]]] = {
+  "model": (
+    models.BUILDERS,
+    ("num_classes", "image_shape", "dtype", "statistics"),
+  ),
+  "optim": (optim_lib.OPTIMIZERS, ("schedule",)),
+  "schedule": (optim_lib.SCHEDULES, ("total_steps", "warmup_steps")),
+  "loss": (losses.LOSSES, ()),
+}
+
+
+def find_known_keys(
+  config: Mapping[str, Any],
+) -> dict[str, inspect.Parameter]:
+  """Returns what the sections of a config take, by dotted key.
+
+  Args:
+    config: of a run, whole or not; other sections give nothing.
+
+  Returns:
+    Parameters with types and defaults, whether or not the config sets them.
+  """
+  found = {}
+  for prefix, function, hidden in _find_signatures(config):
+    for name, parameter in inspect.signature(function).parameters.items():
+      if name not in hidden and parameter.kind is not parameter.VAR_KEYWORD:
+        found[prefix + name] = parameter
+  return found
+
+
+def find_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns default values by dotted key, as JSON has them."""
+  return {
+    key: _to_json(parameter.default)
+    for key, parameter in find_known_keys(config).items()
+    if parameter.default is not parameter.empty
+  }
+
+
+def _to_json(value: Any) -> Any:
+  return [*map(_to_json, value)] if isinstance(value, tuple) else value
+
+
+def _find_signatures(config) -> Iterator[tuple[str, Any, Sequence[str]]]:
+  kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
+  for section, kind in kinds.items():
+    if section in config and dataclasses.is_dataclass(kind):
+      yield f"{section}.", kind, ("settings",)
+  for section, (builders, hidden) in _NAMED.items():
+    builder = builders.get((config.get(section) or {}).get("name"))
+    if builder is not None:
+      yield f"{section}.", builder, hidden
+  source = data_lib.SOURCES.get((config.get("data") or {}).get("name"))
+  if source is not None:
+    yield "data.options.", source, ("split",)
+  fixed = ("self", "split", "seed")
+  for section, function, hidden in (
+    ("optim", optim_lib.build_optimizer, ("name", "schedule")),
+    ("schedule", optim_lib.build_schedule, ("name", "total_steps")),
+    ("augment", preprocess.sample, _SAMPLED),
+    ("input", inputs.build_train_pipeline, fixed),
+  ):
+    if section in config:
+      yield f"{section}.", function, hidden
+  if "evaluation" in config:
+    yield "evaluation.input.", inputs.build_eval_pipeline, fixed
+    yield "evaluation.warnings.", diagnostics.Thresholds, ()
+    yield "evaluation.shift.", shift_lib.Shift, ()
+    for alias in config["evaluation"].get("sets", {}):
+      yield f"evaluation.sets.{alias}.", EvaluationSet, ()
+
+
+# Arguments of preprocess.sample that are no settings.
+_SAMPLED = ("images", "index", "epoch", "step_key", "whole_batch")
+
+
+def extend(
+  config: ml_collections.ConfigDict, overrides: Mapping[str, str]
+) -> None:
+  """Adds keys that overrides set and builders take, so that they can be set.
+
+  A section whose name is overridden loses the settings that its new builder
+  does not take.
+
+  Args:
+    config: read from its file, not locked.
+    overrides: dotted key -> text, of the command line.
+  """
+  for section in _NAMED:
+    name = overrides.get(f"{section}.name")
+    if name is not None and section in config:
+      _rename(config, section, name)
+  flat = config_utils.flatten(config_utils.to_dict(config))
+  missing = [key for key in overrides if key not in flat]
+  known = find_known_keys(config) if missing else {}
+  for key in missing:
+    kind = _find_type(known[key]) if key in known else None
+    if kind is not None:
+      section, _, name = key.rpartition(".")
+      _find_section(config, section)[name] = config_dict.placeholder(kind)
+
+
+def _rename(config: ml_collections.ConfigDict, section: str, name: str) -> None:
+  if name == config[section].get("name") or name not in _NAMED[section][0]:
+    return  # The builder refuses an unknown name.
+  config[section].name = name
+  known = find_known_keys(config)
+  dropped = [key for key in config[section] if f"{section}.{key}" not in known]
+  for key in dropped:
+    del config[section][key]
+  if dropped:
+    logging.info(
+      "config.%s.name=%s: settings of the file that it does not take are left"
+      " out: %s",
+      section,
+      name,
+      ", ".join(dropped),
+    )
+
+
+def _find_section(config, path: str) -> ml_collections.ConfigDict:
+  for part in path.split("."):
+    config = config[part]
+  return config
+
+
+def _find_type(parameter: inspect.Parameter) -> type | None:
+  """Returns the type of a setting; None: not one that a flag can have."""
+  kinds = typing.get_args(parameter.annotation) or (parameter.annotation,)
+  for kind in (bool, int, float, str):
+    if kind in kinds:
+      return kind
+  origin = typing.get_origin(parameter.annotation) or parameter.annotation
+  sequences = (tuple, Sequence)
+  return tuple if origin in sequences else None
