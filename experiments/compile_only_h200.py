@@ -49,7 +49,7 @@ _HEAD = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class H200Case:
   """The steps of one model.
 
   Attributes:
@@ -75,13 +75,13 @@ class Case:
     return config
 
 
-def cases() -> list[Case]:
+def list_cases() -> list[H200Case]:
   """What the table shows, in its order."""
   imagenet = {True: "imagenet_resnet50", False: "imagenet_vit_s16"}
   return [
-    *(Case(name, imagenet[name in _SGD]) for name in bench.IMAGENET_MODELS),
-    Case("wide_resnet28_10", "cifar10_resnet18"),
-    Case("whitened", "cifar10_fast", 2000),
+    *(H200Case(name, imagenet[name in _SGD]) for name in bench.IMAGENET_MODELS),
+    H200Case("wide_resnet28_10", "cifar10_resnet18"),
+    H200Case("whitened", "cifar10_fast", 2000),
   ]
 
 
@@ -101,14 +101,14 @@ def compile_rows(
   path: pathlib.Path, target_config: str, models: Sequence[str]
 ) -> None:
   """Compiles cases; the file is written after each, with the other rows."""
-  known = [case.model for case in cases()]
+  known = [case.model for case in list_cases()]
   if not set(models) <= set(known):
     raise errors.InputError(
       f"--models: expected some of {', '.join(known)}, got {','.join(models)}"
     )
   devices = compile_only.topology_devices(TOPOLOGY, target_config)
   startup.log_start()
-  chip = accelerators.of_topology(TOPOLOGY)
+  chip = accelerators.find_accelerator(TOPOLOGY)
   target = pathlib.Path(target_config).read_bytes()
   facts = {
     "topology": TOPOLOGY,
@@ -117,18 +117,22 @@ def compile_rows(
     "roofline_bytes_per_s": kernels.BYTES_PER_S,
     "roofline_flops_per_s": kernels.FLOPS_PER_S,
   }
-  for case in cases():
+  for case in list_cases():
     if models and case.model not in models:
       continue
-    kept = [r for r in compile_only_v5e.read(path) if r["model"] != case.model]
-    rows = kept + compiled(case, devices, chip)
-    rows = [row for one in cases() for row in rows if row["model"] == one.model]
+    kept = [
+      r for r in compile_only_v5e.read_rows(path) if r["model"] != case.model
+    ]
+    rows = kept + compile_case(case, devices, chip)
+    rows = [
+      row for one in list_cases() for row in rows if row["model"] == one.model
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     writers.write_json(path, {**facts, "rows": rows})
 
 
-def compiled(
-  case: Case, devices: Sequence[Any], chip: accelerators.Accelerator
+def compile_case(
+  case: H200Case, devices: Sequence[Any], chip: accelerators.Accelerator
 ) -> list[dict[str, Any]]:
   """Returns the rows of a case, one for each of compile_only.PROGRAMS."""
   config = case.config()
@@ -138,18 +142,20 @@ def compiled(
   rows = []
   for program in compile_only.PROGRAMS:
     logging.info("compiling %s: %s", case.model, program)
-    row = compile_only.row(steps, program, chip)
-    print(compile_only.text(row, chip), flush=True)
+    row = compile_only.compile_row(steps, program, chip)
+    print(compile_only.format_row(row, chip), flush=True)
     rows.append(facts | row | {"environment": environment.collect()})
   return rows
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown."""
-  return table.of_cells("", _HEAD, map(_cells, rows), num_left=2).markdown()
+  return table.of_cells(
+    "", _HEAD, map(_format_cells, rows), num_left=2
+  ).markdown()
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _format_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
   found = row["kernels"]
   giga = lambda number: f"{number / 1e9:.2f}"
   libraries = dict.fromkeys(("__cudnn", "__cublas", ""), 0)
@@ -183,7 +189,7 @@ def main(argv: list[str]) -> None:
     if values.compile:
       compile_rows(out, values.target_config, values.models)
   if values.doc:
-    text = markdown(compile_only_v5e.read(out))
+    text = format_table(compile_only_v5e.read_rows(out))
     compile_only_v5e.write_table(pathlib.Path(values.doc), text, BEGIN)
 
 

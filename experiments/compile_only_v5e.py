@@ -46,7 +46,7 @@ _HEAD = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class V5eCase:
   """One row.
 
   Attributes:
@@ -76,18 +76,18 @@ class Case:
     return config
 
 
-def cases() -> list[Case]:
+def list_cases() -> list[V5eCase]:
   """What the table shows; the most telling first."""
   models = ("vit_s16", "vit_b16", "resnet50", "vit_l16")
-  first = [Case(model, "v5e:16x16", 4096) for model in models]
-  small = [Case(model, "v5e:2x4", 512) for model in models]
+  first = [V5eCase(model, "v5e:16x16", 4096) for model in models]
+  small = [V5eCase(model, "v5e:2x4", 512) for model in models]
   cut = [
-    Case("vit_b16", "v5e:16x16", 4096, fsdp=8),
-    Case("vit_l16", "v5e:16x16", 4096, fsdp=8),
-    Case("vit_l16", "v5e:2x4", 512, fsdp=8),
-    Case("vit_b16", "v5e:2x4", 512, fsdp=8),
+    V5eCase("vit_b16", "v5e:16x16", 4096, fsdp=8),
+    V5eCase("vit_l16", "v5e:16x16", 4096, fsdp=8),
+    V5eCase("vit_l16", "v5e:2x4", 512, fsdp=8),
+    V5eCase("vit_b16", "v5e:2x4", 512, fsdp=8),
   ]
-  middle = [Case(model, "v5e:8x8", 4096) for model in models]
+  middle = [V5eCase(model, "v5e:8x8", 4096) for model in models]
   return [*first, *cut, *small, *middle]
 
 
@@ -106,15 +106,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def compiled(case: Case) -> dict[str, Any]:
+def compile_case(case: V5eCase) -> dict[str, Any]:
   """Returns the row of a case; one that does not fit says so."""
   facts = dataclasses.asdict(case)
   config = case.config()
   facts["config_hash"] = config_utils.config_hash(config)
   steps = programs.build(config, compile_only.topology_devices(case.topology))
-  chip = accelerators.of_topology(case.topology)
+  chip = accelerators.find_accelerator(case.topology)
   try:
-    row = compile_only.row(steps, "train", chip)
+    row = compile_only.compile_row(steps, "train", chip)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
@@ -126,58 +126,62 @@ def compiled(case: Case) -> dict[str, Any]:
 
 def add_rows(path: pathlib.Path) -> None:
   """Compiles the cases that a file lacks; it is written after each."""
-  rows = read(path)
-  for case in cases():
-    if any(is_of(row, case) for row in rows):
+  rows = read_rows(path)
+  for case in list_cases():
+    if any(is_row_of(row, case) for row in rows):
       continue
     logging.info("compiling %s", case)
-    row = compiled(case)
+    row = compile_case(case)
     rows.append({**row, "environment": environment.collect()})
     if row["status"] == FITS:
-      chip = accelerators.of_topology(case.topology)
-      print(compile_only.text(row, chip), flush=True)
+      chip = accelerators.find_accelerator(case.topology)
+      print(compile_only.format_row(row, chip), flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     writers.write_json(path, {"rows": rows})
 
 
-def read(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
   """The rows of a file; none if it is not there."""
   return json.loads(path.read_text())["rows"] if path.exists() else []
 
 
-def is_of(row: Mapping[str, Any], case: Case) -> bool:
+def is_row_of(row: Mapping[str, Any], case: V5eCase) -> bool:
   """Whether a row is that of a case."""
   return all(row[k] == v for k, v in dataclasses.asdict(case).items())
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown, by model, chips and placement."""
-  order = [case for model in _models(rows) for case in _of_model(model)]
-  found = [row for case in order for row in rows if is_of(row, case)]
-  return table.of_cells("", _HEAD, map(_cells, found), num_left=3).markdown()
+  order = [case for model in _list_models(rows) for case in _sort_cases(model)]
+  found = [row for case in order for row in rows if is_row_of(row, case)]
+  return table.of_cells(
+    "", _HEAD, map(_format_cells, found), num_left=3
+  ).markdown()
 
 
-def _models(rows) -> list[str]:
-  return sorted({row["model"] for row in rows}, key=lambda m: _params(m, rows))
+def _list_models(rows) -> list[str]:
+  return sorted(
+    {row["model"] for row in rows}, key=lambda m: _find_params(m, rows)
+  )
 
 
-def _params(model, rows) -> int:
+def _find_params(model, rows) -> int:
   return next(row["num_params"] for row in rows if row["model"] == model)
 
 
-def _of_model(model: str) -> Iterator[Case]:
-  size = lambda case: (chips(case.topology), case.fsdp)
-  return iter(sorted((c for c in cases() if c.model == model), key=size))
+def _sort_cases(model: str) -> Iterator[V5eCase]:
+  size = lambda case: (count_chips(case.topology), case.fsdp)
+  return iter(sorted((c for c in list_cases() if c.model == model), key=size))
 
 
-def chips(topology: str) -> int:
+def count_chips(topology: str) -> int:
   """The chips of a topology such as "v5e:4x8"."""
   rows, cols = topology.partition(":")[2].split("x")
   return int(rows) * int(cols)
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-  count = chips(row["topology"])
+def _format_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+  count = count_chips(row["topology"])
   batch = row["global_batch_size"]
   state = f"cut in {row['fsdp']}" if row["fsdp"] > 1 else "whole"
   first = (
@@ -224,7 +228,7 @@ def main(argv: list[str]) -> None:
       startup.log_start()
       add_rows(out)
   if values.doc:
-    write_table(pathlib.Path(values.doc), markdown(read(out)))
+    write_table(pathlib.Path(values.doc), format_table(read_rows(out)))
 
 
 if __name__ == "__main__":

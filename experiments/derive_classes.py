@@ -33,7 +33,7 @@ NUM_CLASSES = 1000
 TABLE = pathlib.Path(imgbench.__file__).with_name("labels") / (
   "imagenet_classes.csv"
 )
-COLUMNS = (  # of (index, ClassRow)
+COLUMNS = (  # of (index, DerivedClass)
   table.Column(lambda row: row[0], "index"),
   table.Column(lambda row: row[1].wnid, "wnid"),
   table.Column(lambda row: ", ".join(row[1].names), "names"),
@@ -51,7 +51,7 @@ class Synset(NamedTuple):
   hypernyms: tuple[str, ...]
 
 
-class ClassRow(NamedTuple):
+class DerivedClass(NamedTuple):
   """A row of the table, without its index."""
 
   wnid: str
@@ -91,7 +91,7 @@ def read_wnids(path: pathlib.Path, count: int = NUM_CLASSES) -> list[str]:
   return lines
 
 
-def tfds_wnids_path() -> pathlib.Path:
+def find_tfds_wnids() -> pathlib.Path:
   """Returns the list of ids in tensorflow-datasets, without importing it."""
   spec = importlib.util.find_spec("tensorflow_datasets")
   if spec is None or spec.origin is None:
@@ -145,7 +145,7 @@ def find_synset(nouns: Mapping[str, str], wnid: str) -> Synset:
   return Synset(tuple(word.replace("_", " ") for word in words), hypernyms)
 
 
-def closure(nouns: Mapping[str, str], wnid: str) -> set[str]:
+def find_ancestors(nouns: Mapping[str, str], wnid: str) -> set[str]:
   """Returns `wnid` and every synset above it, along all its hypernyms."""
   reached = set()
   pending = [wnid]
@@ -157,17 +157,19 @@ def closure(nouns: Mapping[str, str], wnid: str) -> set[str]:
   return reached
 
 
-def derive(nouns: Mapping[str, str], wnids: Iterable[str]) -> list[ClassRow]:
+def derive(
+  nouns: Mapping[str, str], wnids: Iterable[str]
+) -> list[DerivedClass]:
   """Returns the rows of the table, in the order of `wnids`."""
   rows = []
   for wnid in wnids:
-    above = closure(nouns, wnid)
+    above = find_ancestors(nouns, wnid)
     names = find_synset(nouns, wnid).names
-    rows.append(ClassRow(wnid, names, ORGANISM in above, DOG in above))
+    rows.append(DerivedClass(wnid, names, ORGANISM in above, DOG in above))
   return rows
 
 
-def counts(rows: Sequence[ClassRow]) -> dict[str, int]:
+def count_kinds(rows: Sequence[DerivedClass]) -> dict[str, int]:
   """Returns the numbers of organisms, objects and dogs."""
   organisms = sum(row.is_organism for row in rows)
   dogs = sum(row.is_dog for row in rows)
@@ -178,7 +180,7 @@ def counts(rows: Sequence[ClassRow]) -> dict[str, int]:
   }
 
 
-def to_csv(rows: Sequence[ClassRow]) -> bytes:
+def to_csv(rows: Sequence[DerivedClass]) -> bytes:
   """Returns the table as a file; equal rows give equal bytes."""
   return table.Table("", COLUMNS, list(enumerate(rows))).csv().encode()
 
@@ -198,7 +200,7 @@ def write_table(
       from the published ones, or the output cannot be written.
   """
   rows = derive(read_nouns(wordnet), read_wnids(wnids))
-  found = counts(rows)
+  found = count_kinds(rows)
   if found != EXPECTED_COUNTS:
     raise errors.InputError(
       f"expected the counts {EXPECTED_COUNTS}, got {found}: {wordnet} is not"
@@ -239,7 +241,7 @@ def main(argv) -> int:
   with cli.one_line_errors():
     if not args.wordnet:
       raise errors.InputError("--wordnet=FOLDER is missing; see --help")
-    wnids = pathlib.Path(args.wnids) if args.wnids else tfds_wnids_path()
+    wnids = pathlib.Path(args.wnids) if args.wnids else find_tfds_wnids()
     wordnet, output = pathlib.Path(args.wordnet), pathlib.Path(args.output)
     print(write_table(wordnet, wnids, output))
   return errors.EXIT_DONE

@@ -101,7 +101,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def find_stages(names: Sequence[str]) -> list[stages_lib.Stage]:
+def find_stages(names: Sequence[str]) -> list[stages_lib.SuiteStage]:
   """Returns stages by name. Raises InputError for an unknown one."""
   known = {stage.name: stage for stage in stages_lib.STAGES}
   for name in names:
@@ -187,7 +187,7 @@ def describe_host() -> dict[str, Any]:
   return {"versions": versions, "gpus": gpus}
 
 
-class Runner:
+class StageRunner:
   """Runs stages and records how each ended, in WORK/stages/NAME.json.
 
   Args:
@@ -219,18 +219,18 @@ class Runner:
     """Seconds of the budget that are left for stages."""
     return self._end - self._clock()
 
-  def record(self, stage: stages_lib.Stage) -> dict[str, Any]:
+  def record(self, stage: stages_lib.SuiteStage) -> dict[str, Any]:
     """Returns how a stage ended; empty where it has not run."""
     path = self._records / f"{stage.name}.json"
     return run_files.read_json(path) or {}
 
-  def is_finished(self, stage: stages_lib.Stage) -> bool:
+  def is_finished(self, stage: stages_lib.SuiteStage) -> bool:
     """Returns whether a stage is done, or skipped for a reason that holds."""
     status = self.record(stage).get("status")
     skipped = status == SKIPPED and bool(stage.missing(self._suite))
     return status == OK or skipped
 
-  def run(self, stage: stages_lib.Stage) -> dict[str, Any]:
+  def run(self, stage: stages_lib.SuiteStage) -> dict[str, Any]:
     """Runs a stage within its share of the budget and records its end."""
     started = self._clock()
     why = stage.missing(self._suite)
@@ -271,7 +271,7 @@ class Runner:
         if code:
           log.flush()
           lines = pathlib.Path(log.name).read_text().strip().splitlines()
-          last = exchange.one_line(lines[-1] if lines else "")
+          last = exchange.shorten(lines[-1] if lines else "")
           failure = failure or f"{command[0]} ended with code {code}: {last}"
     return (FAILED, failure) if failure else (OK, "")
 
@@ -344,14 +344,14 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
   wanted = find_stages(values.stages)
   suite = build_suite(values)
   # Names the commit in a copy without its repository, here and in commands.
-  if commit := kit_lib.commit(suite.work / "kit"):
+  if commit := kit_lib.read_commit(suite.work / "kit"):
     os.environ.setdefault("IMGBENCH_COMMIT", commit)
   with locked(suite.work) as lock:
     check_settings(suite)
     host = suite.work / "host.json"
     if not host.exists():
       writers.write_json(host, describe_host())
-    runner = Runner(suite, values.budget_s, lock)
+    runner = StageRunner(suite, values.budget_s, lock)
     limits = output.Limits(values.max_files, values.max_file_mb * 1e6)
     out = pathlib.Path(values.out)
     records = lambda: [r for s in stages_lib.STAGES if (r := runner.record(s))]
@@ -383,8 +383,8 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
 
 
 def _with_second_tries(
-  unfinished: Sequence[stages_lib.Stage], runner: Runner
-) -> Iterator[stages_lib.Stage]:
+  unfinished: Sequence[stages_lib.SuiteStage], runner: StageRunner
+) -> Iterator[stages_lib.SuiteStage]:
   """Each stage; those that ran out of time once more before the last one."""
   yield from unfinished[:-1]
   for stage in unfinished[:-1]:
@@ -405,7 +405,7 @@ def main(argv: list[str]) -> int:
     records = run_suite(flags.FLAGS)
   out = pathlib.Path(flags.FLAGS.out)
   results = json.loads((out / output.RESULTS).read_text())
-  print(output.text(results))
+  print(output.format_results(results))
   print(f"{timing.clock() - started:.0f} s; results in {out}")
   failed = any(record["status"] == FAILED for record in records)
   return errors.EXIT_FAILED if failed else errors.EXIT_DONE

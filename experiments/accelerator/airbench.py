@@ -67,7 +67,7 @@ class HostEvent:
     return 1e3 * (end._at_s - self._at_s)
 
 
-def patches(
+def list_patches(
   platform: str, compiled: bool, sizes: Mapping[str, Any]
 ) -> list[Patch]:
   """Returns what has to change in the script; nothing on a GPU, compiled.
@@ -91,7 +91,7 @@ def patches(
   return found
 
 
-def patch(text: str, changes: list[Patch]) -> str:
+def apply_patches(text: str, changes: list[Patch]) -> str:
   """Returns the script's text with all changes made.
 
   Raises:
@@ -124,7 +124,7 @@ def load(path: str, changes: list[Patch]) -> types.ModuleType:
   sys.modules[NAME] = module
   arguments, sys.argv = sys.argv, [path]  # The script reads its own text.
   try:
-    exec(compile(patch(text, changes), path, "exec"), vars(module))
+    exec(compile(apply_patches(text, changes), path, "exec"), vars(module))
   finally:
     sys.argv = arguments
   missing = [name for name in FUNCTIONS if not hasattr(module, name)]
@@ -133,7 +133,7 @@ def load(path: str, changes: list[Patch]) -> types.ModuleType:
   return module
 
 
-class Baseline:
+class Airbench:
   """The handlers of the process; `begin` comes first."""
 
   def begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,10 +143,10 @@ class Baseline:
       request: "script", a path; "data", an .npz file with uint8 images
         [N, 32, 32, 3] and int labels [N] under train_images, train_labels,
         test_images and test_labels; "platform", "cpu" or "gpu"; "compile";
-        "sizes", see `patches`.
+        "sizes", see `list_patches`.
 
     Returns:
-      "environment", "key" with fields of `rows.Key`, and "warm_up_s".
+      "environment", "key" with fields of `rows.PointKey`, and "warm_up_s".
 
     Raises:
       Refused: no PyTorch, no such device, another script.
@@ -161,7 +161,7 @@ class Baseline:
       )
     sizes = request["sizes"]
     self._compiled = compiled = request["compile"]
-    changes = patches(request["platform"], compiled, sizes)
+    changes = list_patches(request["platform"], compiled, sizes)
     self._script = load(request["script"], changes)
     self._script.print_training_details = self._note
     self._seconds = 0.0
@@ -252,5 +252,5 @@ def _import_torch():
 
 
 if __name__ == "__main__":
-  baseline = Baseline()
+  baseline = Airbench()
   exchange.converse({"begin": baseline.begin, "run": baseline.run})

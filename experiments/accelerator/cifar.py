@@ -93,7 +93,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     define(name, default, about, flag_values=flag_values)
 
 
-def settings(values: flags.FlagValues) -> dict[str, Any]:
+def read_settings(values: flags.FlagValues) -> dict[str, Any]:
   """Returns what runs must have in common to be of one row.
 
   Raises:
@@ -151,9 +151,9 @@ def build_sides(
     {"framework": "torch-compile", "name": BASELINE},
     processes.Launcher(
       module="experiments.accelerator.airbench",
-      python=processes.peer_python(values.airbench_python),
+      python=processes.find_baseline_python(values.airbench_python),
       root=_ROOT,
-      files=(*processes.PEER_FILES, *files),
+      files=(*processes.BASELINE_FILES, *files),
     ),
     {
       "script": str(pathlib.Path(values.airbench).resolve()),
@@ -166,12 +166,12 @@ def build_sides(
   return ours, baseline
 
 
-def summary(found: Sequence[rows.Row]) -> str:
+def format_summary(found: Sequence[rows.Row]) -> str:
   """Returns a line about each of two rows, and one about their ratio."""
-  return "\n".join([*map(_row_text, found), _ratio_text(*found)])
+  return "\n".join([*map(_format_row, found), _format_ratio(*found)])
 
 
-def _row_text(row: rows.Row) -> str:
+def _format_row(row: rows.Row) -> str:
   parts = []
   if row.raw:
     seconds = [process.seconds for process in row.raw]
@@ -183,7 +183,7 @@ def _row_text(row: rows.Row) -> str:
     hits = sum(process.seconds_to_target is not None for process in row.raw)
     parts = [
       f"n={n}",
-      f"median {statistics.median(seconds):.3f} s{_bounds_text(seconds)}",
+      f"median {statistics.median(seconds):.3f} s{_format_bounds(seconds)}",
       f"mean accuracy {mean:.4f}{error}",
       f"{hits} of {n} reached {row.key.target:g}",
     ]
@@ -192,7 +192,7 @@ def _row_text(row: rows.Row) -> str:
   return f"{row.key.name}: {', '.join(parts)}"
 
 
-def _ratio_text(ours: rows.Row, theirs: rows.Row) -> str:
+def _format_ratio(ours: rows.Row, theirs: rows.Row) -> str:
   """The ratio of seconds over pairs of runs that followed one another."""
   partners = {process.pair: process.seconds for process in theirs.raw}
   pairs = [
@@ -205,11 +205,11 @@ def _ratio_text(ours: rows.Row, theirs: rows.Row) -> str:
   return (
     f"{ours.key.framework} / {theirs.key.name}: ratio of medians"
     f" {above / below:.3f}, median of {len(pairs)} pairs' ratios"
-    f" {statistics.median(ratios):.3f}{_bounds_text(ratios)}"
+    f" {statistics.median(ratios):.3f}{_format_bounds(ratios)}"
   )
 
 
-def _bounds_text(values: Sequence[float]) -> str:
+def _format_bounds(values: Sequence[float]) -> str:
   """The interval of the median; nothing where values are too few."""
   bounds = medians.interval(values)
   return f" [{bounds.low:.3f}, {bounds.high:.3f}]" if bounds else ""
@@ -224,7 +224,7 @@ def measure(values: flags.FlagValues) -> None:
     Preempted: the budget was spent before the baseline's first run.
   """
   deadline = timing.clock() + values.budget_s
-  common = settings(values)
+  common = read_settings(values)
   ours, baseline = build_sides(values, common)
   measured = turns.Turns(pathlib.Path(values.out), common, ours, baseline)
   before = signal.signal(signal.SIGTERM, _stop)
@@ -234,15 +234,23 @@ def measure(values: flags.FlagValues) -> None:
     early = _STOPPED
   finally:
     signal.signal(signal.SIGTERM, before)
-  print(summary(measured.write_rows()))
+  print(format_summary(measured.write_rows()))
   if ours.status == exchange.REFUSED:
     raise errors.InputError(ours.message)
   if early:
-    done = [f"{len(measured.of(s))} of {s.name}" for s in (ours, baseline)]
+    done = [
+      f"{len(measured.select_records(s))} of {s.name}" for s in (ours, baseline)
+    ]
     early += f"; runs done of {values.runs}: {', '.join(done)}"
-    if ours.failed or early.startswith(_STOPPED) or not measured.of(ours):
+    if (
+      ours.failed
+      or early.startswith(_STOPPED)
+      or not measured.select_records(ours)
+    ):
       raise errors.RunError(f"{early}; the same command continues")
-    if baseline.status == exchange.TIMEOUT and not measured.of(baseline):
+    if baseline.status == exchange.TIMEOUT and not measured.select_records(
+      baseline
+    ):
       raise errors.Preempted(f"{early}; the same command continues")
     print(early)
 

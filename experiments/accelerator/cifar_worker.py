@@ -199,7 +199,7 @@ class Ours:
         `Trainer.write_data`; "warm_up_seed".
 
     Returns:
-      "environment", "key" with fields of `rows.Key`, "warm_up_s", and as
+      "environment", "key" with fields of `rows.PointKey`, "warm_up_s", and as
       "shared" what the baseline needs to know: "platform" and "compile".
     """
     with timing.timed() as timed:
@@ -243,7 +243,9 @@ def main() -> None:
   cli.keep_compiled("default")
   ours = Ours()
   handlers = {"begin": ours.begin, "run": ours.run}
-  exchange.converse({k: worker.refusing(h) for k, h in handlers.items()})
+  exchange.converse(
+    {k: worker.refuse_bad_input(h) for k, h in handlers.items()}
+  )
 
 
 if __name__ == "__main__":

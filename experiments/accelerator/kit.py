@@ -32,7 +32,7 @@ _PLATFORMS = tuple(
 _SOURCE_ONLY = ("promise",)
 
 
-def pins() -> list[str]:
+def list_pins() -> list[str]:
   """Returns the kit's requirements, each with the version that is tested."""
   names = [
     line.strip()
@@ -52,12 +52,14 @@ def download(wheels: pathlib.Path) -> None:
   shutil.rmtree(wheels, ignore_errors=True)
   pip = [sys.executable, "-m", "pip"]
   quiet = ["--quiet", "--no-deps"]
-  source = [pin for pin in pins() if pin.partition("==")[0] in _SOURCE_ONLY]
+  source = [
+    pin for pin in list_pins() if pin.partition("==")[0] in _SOURCE_ONLY
+  ]
   platforms = [f"--platform={name}" for name in _PLATFORMS]
   subprocess.run(
     [*pip, "download", *quiet, "--only-binary=:all:", "--python-version=3.12"]
     + ["--implementation=cp", *platforms, f"--dest={wheels}"]
-    + [pin for pin in pins() if pin not in source],
+    + [pin for pin in list_pins() if pin not in source],
     check=True,
   )
   subprocess.run(
@@ -104,13 +106,13 @@ def unpack(kit: str, folder: pathlib.Path) -> dict[str, str]:
   return found
 
 
-def commit(folder: pathlib.Path) -> str:
+def read_commit(folder: pathlib.Path) -> str:
   """Returns the commit that an unpacked kit was made from; "" if unknown."""
   path = folder / FACTS
   return json.loads(path.read_text())["commit"] if path.exists() else ""
 
 
-def size_mb(folder: pathlib.Path) -> float:
+def sum_mb(folder: pathlib.Path) -> float:
   """Returns the size of all files in MiB."""
   files = (path for path in folder.rglob("*") if path.is_file())
   return sum(path.stat().st_size for path in files) / 2**20
@@ -155,14 +157,14 @@ def main() -> None:
   changed = "+" if _git("status", "--porcelain", "-uno") else ""
   facts = {
     "commit": _git("rev-parse", "--short=12", "HEAD") + changed,
-    "packages": pins(),
+    "packages": list_pins(),
     "missing": missing,
   }
   (out / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
   for path in sorted(out.iterdir()):
-    size = size_mb(path) if path.is_dir() else path.stat().st_size / 2**20
+    size = sum_mb(path) if path.is_dir() else path.stat().st_size / 2**20
     print(f"{size:8.2f} MiB  {path.name}")
-  total = size_mb(out)
+  total = sum_mb(out)
   print(
     f"{total:8.2f} MiB of {values.max_mb:g}; missing: {missing or 'nothing'}"
   )

@@ -30,7 +30,7 @@ GOALS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurement:
+class SuiteMeasurement:
   """One number.
 
   Attributes:
@@ -53,24 +53,26 @@ class Measurement:
   note: str = ""
 
 
-def collect(suite: stages.Suite) -> list[Measurement]:
+def collect(suite: stages.Suite) -> list[SuiteMeasurement]:
   """Returns the numbers that there are so far, in the order of the stages."""
   found = rows.read(suite.bench / rows.ROWS)
   return [
-    *_ceilings(found),
-    *_tests(suite.work / stages.TESTS),
-    *_metrics(suite.work / stages.METRICS),
-    *_networks(found),
-    *_networks(
+    *_read_ceilings(found),
+    *_read_tests(suite.work / stages.TESTS),
+    *_read_metrics(suite.work / stages.METRICS),
+    *_read_networks(found),
+    *_read_networks(
       rows.read(suite.bench_cudnn / rows.ROWS), ", attention by cuDNN"
     ),
-    *_runs(rows.read(suite.cifar / rows.ROWS)),
-    *_inputs(suite.work),
+    *_read_runs(rows.read(suite.cifar / rows.ROWS)),
+    *_read_inputs(suite.work),
   ]
 
 
-def _spread(stage: str, name: str, values, unit: str, note="") -> Measurement:
-  return Measurement(
+def _summarize(
+  stage: str, name: str, values, unit: str, note=""
+) -> SuiteMeasurement:
+  return SuiteMeasurement(
     stage,
     name,
     statistics.median(values),
@@ -82,28 +84,30 @@ def _spread(stage: str, name: str, values, unit: str, note="") -> Measurement:
   )
 
 
-def _ceilings(found: Sequence[rows.Row]) -> Iterator[Measurement]:
+def _read_ceilings(found: Sequence[rows.Row]) -> Iterator[SuiteMeasurement]:
   for row in found:
     if row.key.task != rows.MICRO:
       continue
     name = f"{row.key.name} {row.key.dtype or ''}".strip()
     if row.status != rows.OK:
-      yield Measurement("facts", name, None, "", note=_failure(row))
+      yield SuiteMeasurement(
+        "facts", name, None, "", note=_describe_failure(row)
+      )
       continue
-    rates = [r for r in summaries.speeds(row) if r is not None]
+    rates = [r for r in summaries.compute_speeds(row) if r is not None]
     note = ""
     if row.key.name == micro.MATMUL and row.key.dtype == "float32":
       note = f"precision {row.key.matmul_precision}"
-    yield _spread("facts", name, rates, row.rate_unit, note)
+    yield _summarize("facts", name, rates, row.rate_unit, note)
 
 
-def _tests(path: pathlib.Path) -> Iterator[Measurement]:
+def _read_tests(path: pathlib.Path) -> Iterator[SuiteMeasurement]:
   """Share of tests that passed."""
   if not path.exists():
     return
   try:
     suites = ElementTree.parse(path).getroot().iter("testsuite")
-    counts = [{k: int(v) for k, v in _numbers(s)} for s in suites]
+    counts = [{k: int(v) for k, v in _read_counts(s)} for s in suites]
   except ElementTree.ParseError:  # It was stopped.
     return
   total = lambda name: sum(c.get(name, 0) for c in counts)
@@ -111,30 +115,32 @@ def _tests(path: pathlib.Path) -> Iterator[Measurement]:
   passed = run - total("failures") - total("errors")
   if run:
     note = f"{passed} of {run}, {total('skipped')} skipped"
-    yield Measurement(
+    yield SuiteMeasurement(
       "correctness", "tests passed", passed / run, SHARE, n=run, note=note
     )
 
 
-def _numbers(element) -> Iterator[tuple[str, str]]:
+def _read_counts(element) -> Iterator[tuple[str, str]]:
   for name in ("tests", "skipped", "failures", "errors"):
     yield name, element.get(name, "0")
 
 
-def _metrics(path: pathlib.Path) -> Iterator[Measurement]:
+def _read_metrics(path: pathlib.Path) -> Iterator[SuiteMeasurement]:
   if not (path / rows.ROWS).exists():
     return
   found, about = quantities.read(path), rows.read_folder(path).config
   note = f"{about['model']}, batch {about['step_batch']}, {about['step_dtype']}"
   added = [v - 1 for v in found["forward_with_outcomes_over_forward"].values]
-  yield _spread("metrics", "metrics in the evaluation step", added, SHARE, note)
+  yield _summarize(
+    "metrics", "metrics in the evaluation step", added, SHARE, note
+  )
   alone = found["outcomes_alone_over_forward"].values
-  yield _spread("metrics", "metrics alone over the step", alone, SHARE, note)
+  yield _summarize("metrics", "metrics alone over the step", alone, SHARE, note)
 
 
-def _networks(
+def _read_networks(
   found: Sequence[rows.Row], suffix: str = ""
-) -> Iterator[Measurement]:
+) -> Iterator[SuiteMeasurement]:
   """Numbers of networks; their names end in `suffix`."""
   ours = {r.key: r for r in found if r.key.framework == "imgbench"}
   for row in found:
@@ -148,28 +154,35 @@ def _networks(
       name = " ".join(filter(None, parts))
     name += suffix
     if row.status != rows.OK:
-      yield Measurement("networks", name, None, IMAGES, note=_failure(row))
+      yield SuiteMeasurement(
+        "networks", name, None, IMAGES, note=_describe_failure(row)
+      )
       continue
-    speeds = summaries.speeds(row)
-    yield _spread("networks", name, speeds, IMAGES, row.message)
+    speeds = summaries.compute_speeds(row)
+    yield _summarize("networks", name, speeds, IMAGES, row.message)
     share = (row.flops_share_of_peak or {}).get(peaks.DATASHEET)
     if share is not None:
-      yield Measurement("networks", f"{name} MFU", share, SHARE, n=len(speeds))
+      yield SuiteMeasurement(
+        "networks", f"{name} MFU", share, SHARE, n=len(speeds)
+      )
     mine = ours.get(dataclasses.replace(key, framework="imgbench"))
     if mine is None or mine is row or mine.status != rows.OK:
       continue
     ratios = [
-      a / b for a, b in zip(summaries.speeds(mine), speeds, strict=False)
+      a / b
+      for a, b in zip(summaries.compute_speeds(mine), speeds, strict=False)
     ]
     name = name.removesuffix(f" {key.framework}") + " over PyTorch"
-    yield _spread("networks", name, ratios, "ratio", key.framework)
+    yield _summarize("networks", name, ratios, "ratio", key.framework)
 
 
-def _runs(found: Sequence[rows.Row]) -> Iterator[Measurement]:
+def _read_runs(found: Sequence[rows.Row]) -> Iterator[SuiteMeasurement]:
   for row in found:
     name = row.key.name or ""
     if row.status != rows.OK:
-      yield Measurement("cifar", name, None, SECONDS, note=_failure(row))
+      yield SuiteMeasurement(
+        "cifar", name, None, SECONDS, note=_describe_failure(row)
+      )
       continue
     seconds = [process.seconds for process in row.raw]
     accuracy = statistics.fmean(p.final_accuracy for p in row.raw)
@@ -178,7 +191,7 @@ def _runs(found: Sequence[rows.Row]) -> Iterator[Measurement]:
       f"mean accuracy {100 * accuracy:.2f}%, {reached} of {len(seconds)} at"
       f" {formats.short_percent(row.key.target)}"
     )
-    yield _spread("cifar", name, seconds, SECONDS, note)
+    yield _summarize("cifar", name, seconds, SECONDS, note)
   pairs = [
     theirs.seconds / mine.seconds
     for row in found[:1]
@@ -189,10 +202,10 @@ def _runs(found: Sequence[rows.Row]) -> Iterator[Measurement]:
   ]
   if pairs:
     name = "CIFAR-10, baseline's time over ours"
-    yield _spread("cifar", name, pairs, "ratio", found[1].key.name)
+    yield _summarize("cifar", name, pairs, "ratio", found[1].key.name)
 
 
-def _inputs(work: pathlib.Path) -> Iterator[Measurement]:
+def _read_inputs(work: pathlib.Path) -> Iterator[SuiteMeasurement]:
   for name in ("cifar10", "imagenet"):
     path = work / stages.INPUT.format(name=name)
     if not (path / rows.ROWS).exists():
@@ -201,10 +214,10 @@ def _inputs(work: pathlib.Path) -> Iterator[Measurement]:
     note = f"{about['model']}, batch {about['global_batch_size']}"
     title = f"{name}: share of time outside the step"
     values = found["share_outside_step_without_checkpoint"].values
-    yield _spread(f"input_{name}", title, values, SHARE, note)
+    yield _summarize(f"input_{name}", title, values, SHARE, note)
 
 
-def _failure(row: rows.Row) -> str:
+def _describe_failure(row: rows.Row) -> str:
   status = "skipped" if row.status == exchange.REFUSED else row.status
   return f"{status}: {row.message.removeprefix('skipped: ')}"
 
@@ -217,21 +230,21 @@ def meets_goal(name: str, value: float | None) -> bool | None:
   return value <= goal if bound == "<=" else value >= goal
 
 
-def shown(value: float, unit: str) -> str:
+def format_value(value: float, unit: str) -> str:
   """Returns a number as text, e.g. "1.23 TFLOP/s", "7,950", "40.1%"."""
   if unit == SHARE:
     return f"{100 * value:.3g}%"
   return formats.in_unit(value, None if unit == IMAGES else unit)
 
 
-def grid(
+def build_table(
   caption: str, found: Sequence[dict[str, Any]], goals: bool = True
 ) -> table.Table:
   """Returns the table of measurements, as JSON has them.
 
   Args:
     caption: of the table.
-    found: fields of `Measurement`.
+    found: fields of `SuiteMeasurement`.
     goals: whether goals are shown; sizes of a rehearsal have none.
   """
   lines = []
@@ -241,17 +254,19 @@ def grid(
     if goals and name in GOALS:
       bound, wanted = GOALS[name]
       met = {True: ", met", False: ", missed", None: ""}
-      goal = f"{bound} {shown(wanted, unit)}{met[meets_goal(name, value)]}"
+      goal = (
+        f"{bound} {format_value(wanted, unit)}{met[meets_goal(name, value)]}"
+      )
     range_ = ""
     if one["low"] is not None and (one["n"] or 0) > 1:
-      bounds = [shown(one[name], unit) for name in ("low", "high")]
+      bounds = [format_value(one[name], unit) for name in ("low", "high")]
       # Calls per second are shown as seconds per call.
       range_ = " to ".join(bounds[:: -1 if unit == micro.CALLS else 1])
     title = name if unit != IMAGES else f"{name}, images/s"
     lines.append(
       (
-        *(title, exchange.one_line(one["note"], 80)),
-        *("" if value is None else shown(value, unit), range_),
+        *(title, exchange.shorten(one["note"], 80)),
+        *("" if value is None else format_value(value, unit), range_),
         *(str(one["n"] or ""), goal),
       )
     )

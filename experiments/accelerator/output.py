@@ -104,7 +104,10 @@ def finish(
   if traces.is_dir():
     left_out += _pack(traces, out / TRACES, limits.file_bytes)
   # What has been measured must not depend on how it is shown.
-  for name, make in ((html_report.PAGE, _page), (PROFILES, _profiles)):
+  for name, make in (
+    (html_report.PAGE, _write_page),
+    (PROFILES, _write_profiles),
+  ):
     try:
       if (path := make(suite, out)) is not None:
         shutil.copy(path, out / name)
@@ -125,7 +128,7 @@ def finish(
     path.unlink()
 
 
-def _page(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
+def _write_page(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
   """The page of the rows in `out`, with the runs on CIFAR-10."""
   if not (out / rows.ROWS).exists():
     return None
@@ -137,11 +140,13 @@ def _page(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
   return html_report.write(folder)
 
 
-def _profiles(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
+def _write_profiles(
+  suite: stages.Suite, out: pathlib.Path
+) -> pathlib.Path | None:
   """Tables of the traces."""
   del out
   traces = suite.bench / runner.TRACES
-  text = profiles.markdown(traces) if traces.is_dir() else ""
+  text = profiles.format_tables(traces) if traces.is_dir() else ""
   if not text:
     return None
   path = suite.work / PROFILES
@@ -177,7 +182,7 @@ def _pack(
     left_out.append(f"{archive.name}: {largest.relative_to(folder)}")
 
 
-def text(results: dict[str, Any]) -> str:
+def format_results(results: dict[str, Any]) -> str:
   """Returns the stages and their numbers for a terminal."""
   stage_rows = tuple(
     (r["stage"], r["status"], f"{r['seconds']:.0f} s", r["message"])
@@ -186,7 +191,7 @@ def text(results: dict[str, Any]) -> str:
   header = ("stage", "status", "time", "message")
   ended = table.of_cells("Stages", header, stage_rows, num_left=len(header))
   device = results["environment"].get("device_kind", "unknown device")
-  numbers = measurements.grid(
+  numbers = measurements.build_table(
     f"Measured on {device}", results["measurements"], not results["tiny"]
   )
   return f"{ended.text()}\n{numbers.text()}"

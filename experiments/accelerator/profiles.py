@@ -18,7 +18,7 @@ _ENCLOSING = "ThunkExecutor"
 _MOST = 15
 
 
-def operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
+def sum_operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
   """Returns the operations of a trace, without the numbers in their names.
 
   Args:
@@ -50,18 +50,18 @@ def operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
   return found
 
 
-def _traces(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+def _find_traces(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
   """Name of a point and its trace."""
   for point in sorted(path for path in folder.iterdir() if path.is_dir()):
     for path in sorted(point.rglob("*.xplane.pb"))[:1]:
       yield point.name.replace("_", " "), path
 
 
-def markdown(folder: pathlib.Path) -> str:
+def format_tables(folder: pathlib.Path) -> str:
   """Returns a table for each trace of a benchmark; "" where there is none."""
   tables = []
-  for name, path in _traces(folder):
-    found = operations(path)
+  for name, path in _find_traces(folder):
+    found = sum_operations(path)
     total = sum(seconds for seconds, _ in found.values())
     largest = sorted(found.items(), key=lambda item: -item[1][0])[:_MOST]
     lines = tuple(

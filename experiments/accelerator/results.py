@@ -49,7 +49,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def check(folder: pathlib.Path, complete: bool = False) -> dict[str, Any]:
+def read_checked(
+  folder: pathlib.Path, complete: bool = False
+) -> dict[str, Any]:
   """Returns the results of a folder, checked.
 
   Args:
@@ -64,7 +66,9 @@ def check(folder: pathlib.Path, complete: bool = False) -> dict[str, Any]:
   try:
     results = json.loads(path.read_text())
     found = {record["stage"]: record for record in results["stages"]}
-    known = [measurements.Measurement(**one) for one in results["measurements"]]
+    known = [
+      measurements.SuiteMeasurement(**one) for one in results["measurements"]
+    ]
     device = results["environment"].get("device_kind")
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.InputError(
@@ -86,12 +90,12 @@ def check(folder: pathlib.Path, complete: bool = False) -> dict[str, Any]:
   return results
 
 
-def markdown(found: Sequence[dict[str, Any]]) -> str:
+def format_tables(found: Sequence[dict[str, Any]]) -> str:
   """Returns a table for each device, or the sentence that there is none."""
-  return "\n".join(map(_device, found)) or NONE
+  return "\n".join(map(_format_device, found)) or NONE
 
 
-def _device(results: dict[str, Any]) -> str:
+def _format_device(results: dict[str, Any]) -> str:
   environment, host = results["environment"], results["host"]
   versions = environment["versions"] | host.get("versions", {})
   count = environment.get("num_devices", 1)
@@ -106,13 +110,13 @@ def _device(results: dict[str, Any]) -> str:
     if one["value"] is not None
     and (one["stage"] != "facts" or one["name"].startswith("matmul"))
   ]
-  return measurements.grid(caption, main, not results["tiny"]).markdown()
+  return measurements.build_table(caption, main, not results["tiny"]).markdown()
 
 
 def read_all(folder: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
   """Returns the results of all accelerators in a folder. Raises InputError."""
   paths = sorted(folder.glob(f"*/{output.RESULTS}"))
-  found = [check(path.parent) for path in paths]
+  found = [read_checked(path.parent) for path in paths]
   return [one for one in found if not one["tiny"]]
 
 
@@ -124,11 +128,11 @@ def main(argv: list[str]) -> None:
     if not values.check and not values.readme:
       raise errors.InputError("expected --check or --readme, got neither")
     if values.check:
-      results = check(pathlib.Path(values.check), values.complete)
-      print(output.text(results))
+      results = read_checked(pathlib.Path(values.check), values.complete)
+      print(output.format_results(results))
     if values.readme:
       path = pathlib.Path(values.readme)
-      compile_only_v5e.write_table(path, markdown(read_all()), BEGIN)
+      compile_only_v5e.write_table(path, format_tables(read_all()), BEGIN)
 
 
 if __name__ == "__main__":

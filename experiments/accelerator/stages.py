@@ -68,7 +68,7 @@ class Suite:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class SuiteStage:
   """One stage.
 
   Attributes:
@@ -84,7 +84,7 @@ class Stage:
   missing: Callable[[Suite], str] = lambda suite: ""
 
 
-def relative(path: pathlib.Path) -> str:
+def make_relative(path: pathlib.Path) -> str:
   """Returns a path as seen from the repository, where commands run.
 
   Results record their commands, and nobody wants absolute paths in them.
@@ -97,7 +97,7 @@ def _bench(suite: Suite, *arguments: str) -> Command:
   return (
     "imgbench.bench",
     f"--config=configs/bench.py:{option}",
-    f"--out={relative(suite.bench)}",
+    f"--out={make_relative(suite.bench)}",
     *(f"--config.{argument}" for argument in arguments),
   )
 
@@ -130,7 +130,7 @@ def _metrics(suite: Suite, seconds: float) -> list[Command]:
       *(
         *sizes,
         f"--step_rounds={rounds}",
-        f"--out={relative(suite.work / METRICS)}",
+        f"--out={make_relative(suite.work / METRICS)}",
       ),
     )
   ]
@@ -149,7 +149,7 @@ def _networks(suite: Suite, seconds: float) -> list[Command]:
       (
         "imgbench.bench",
         "--config=configs/bench.py:accelerator,cudnn",
-        f"--out={relative(suite.bench_cudnn)}",
+        f"--out={make_relative(suite.bench_cudnn)}",
       )
     )
   return found
@@ -163,7 +163,7 @@ def _cifar(suite: Suite, seconds: float) -> list[Command]:
       # It is stopped by itself, after its imports.
       f"--budget_s={max(seconds - 10, 10):.0f}",
       f"--airbench={suite.airbench}",
-      f"--out={relative(suite.cifar)}",
+      f"--out={make_relative(suite.cifar)}",
       *(("--tiny", "--runs=2", "--target=0.1") if suite.tiny else ()),
     )
   ]
@@ -177,7 +177,7 @@ def _input(
     "imgbench.bench.step",
     f"--config=configs/{config}",
     *(f"--rounds={rounds}", f"--steps={steps}", "--starts=0"),
-    f"--out={relative(suite.work / INPUT.format(name=name))}",
+    f"--out={make_relative(suite.work / INPUT.format(name=name))}",
     *(f"--config.{argument}" for argument in arguments),
   )
 
@@ -239,12 +239,12 @@ def _needs_imagenet(suite: Suite) -> str:
 
 
 STAGES = (
-  Stage("facts", 0.15, _facts),
-  Stage("correctness", 0.15, _correctness, _needs_device),
-  Stage("metrics", 0.12, _metrics),
-  Stage("networks", 0.45, _networks),
-  Stage("cifar", 0.35, _cifar, _needs_cifar10),
-  Stage("input_cifar10", 0.12, _input_cifar10, _needs_cifar10),
-  Stage("input_imagenet", 0.18, _input_imagenet, _needs_imagenet),
-  Stage("rest", 1.0, _rest),
+  SuiteStage("facts", 0.15, _facts),
+  SuiteStage("correctness", 0.15, _correctness, _needs_device),
+  SuiteStage("metrics", 0.12, _metrics),
+  SuiteStage("networks", 0.45, _networks),
+  SuiteStage("cifar", 0.35, _cifar, _needs_cifar10),
+  SuiteStage("input_cifar10", 0.12, _input_cifar10, _needs_cifar10),
+  SuiteStage("input_imagenet", 0.18, _input_imagenet, _needs_imagenet),
+  SuiteStage("rest", 1.0, _rest),
 )

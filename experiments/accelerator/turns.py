@@ -33,7 +33,7 @@ class Side:
 
   Attributes:
     name: of the side.
-    key: fields of `rows.Key`; what its process says is added.
+    key: fields of `rows.PointKey`; what its process says is added.
     launcher: starts its process.
     begin: the request that prepares it; its result has "environment", "key",
       "warm_up_s" and "shared", more of the other side's request.
@@ -101,16 +101,16 @@ class Turns:
     self._session = uuid.uuid4().hex[:8]
     self._records = writers.read_lines(folder / RUNS)
     for side in self._sides:
-      for record in self.of(side):
+      for record in self.select_records(side):
         side.key |= record["key"]
 
-  def of(self, side: Side) -> list[dict[str, Any]]:
+  def select_records(self, side: Side) -> list[dict[str, Any]]:
     """Returns the records of a side's runs."""
     return [r for r in self._records if r["side"] == side.name]
 
   def _lacks(self, side: Side, seeds: Sequence[int]) -> bool:
     """Returns whether a working side has seeds left to run."""
-    done = {record["seed"] for record in self.of(side)}
+    done = {record["seed"] for record in self.select_records(side)}
     return side.works and not done.issuperset(seeds)
 
   def run(self, runs: int, deadline: float) -> str:
@@ -190,12 +190,12 @@ class Turns:
 
   def write_rows(self) -> list[rows.Row]:
     """Writes rows.jsonl, a row for each side, and returns them."""
-    found = [self._row(side) for side in self._sides]
+    found = [self._build_row(side) for side in self._sides]
     rows.write(self._folder, found)
     return found
 
-  def _row(self, side: Side) -> rows.Row:
-    key = rows.Key(rows.TIME_TO_ACCURACY, target=self._target, **side.key)
+  def _build_row(self, side: Side) -> rows.Row:
+    key = rows.PointKey(rows.TIME_TO_ACCURACY, target=self._target, **side.key)
     hit = lambda record: record["accuracy"] >= self._target
     made = tuple(
       rows.Process(
@@ -205,7 +205,9 @@ class Turns:
         final_accuracy=record["accuracy"],
         pair=record["pair"],
       )
-      for record in sorted(self.of(side), key=lambda record: record["seed"])
+      for record in sorted(
+        self.select_records(side), key=lambda record: record["seed"]
+      )
     )
     about = {}
     if (self._folder / rows.ENVIRONMENT).exists():
@@ -213,7 +215,7 @@ class Turns:
     if made and not side.failed:
       short = [p.seed for p in made if p.seconds_to_target is None]
       about["message"] = f"seeds that did not reach it: {short}" * bool(short)
-      return summaries.row(key, made, **about)
+      return summaries.build_row(key, made, **about)
     status = side.status if side.failed else exchange.TIMEOUT
     about["message"] = side.message or f"{USED_UP} before its first run"
     return rows.Row(key, status, processes=len(made), raw=made, **about)

@@ -43,7 +43,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   quantities.define_flags(flag_values)
 
 
-def unit(name: str) -> str:
+def find_unit(name: str) -> str:
   """Returns the unit of a quantity. Raises InputError."""
   for pattern, found in _UNITS:
     if re.search(pattern, name):
@@ -51,7 +51,9 @@ def unit(name: str) -> str:
   raise errors.InputError(f"{name}: its name tells no unit")
 
 
-def convert(task: str, document: dict[str, Any], folder: pathlib.Path) -> None:
+def write_folder(
+  task: str, document: dict[str, Any], folder: pathlib.Path
+) -> None:
   """Writes the folder of a file.
 
   Args:
@@ -70,7 +72,7 @@ def convert(task: str, document: dict[str, Any], folder: pathlib.Path) -> None:
     raise errors.InputError(
       "expected rows with values, and environment"
     ) from error
-  found = {n: quantities.Samples(unit(n), v) for n, v in values.items()}
+  found = {n: quantities.Samples(find_unit(n), v) for n, v in values.items()}
   quantities.write(folder, task, found, facts, machine)
 
 
@@ -84,7 +86,7 @@ def main(argv: list[str]) -> None:
       document = json.loads(pathlib.Path(values.file).read_text())
     except (OSError, ValueError) as error:
       raise errors.InputError(f"--file={values.file}: {error}") from error
-    convert(values.task, document, pathlib.Path(values.out))
+    write_folder(values.task, document, pathlib.Path(values.out))
 
 
 if __name__ == "__main__":

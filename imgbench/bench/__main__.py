@@ -90,7 +90,7 @@ def describe_machine(launcher: processes.Launcher) -> dict[str, Any]:
   return result["environment"]
 
 
-def describe_peers(config, launcher: processes.Launcher) -> dict[str, Any]:
+def describe_baselines(config, launcher: processes.Launcher) -> dict[str, Any]:
   """Returns what is known of PyTorch; empty where no point needs it."""
   asked = [
     f for f in points_lib.check(config)["frameworks"] if f != points_lib.OURS
@@ -112,14 +112,14 @@ def check_folder(
   Args:
     folder: of the rows; need not be there.
     environment: of this machine.
-    how: of the config, see `points.how`.
+    how: of the config, see `points.select_method`.
   """
   known = run_files.read_json(folder / rows.ENVIRONMENT)
   if known is None:
     return
   names = _MACHINE
   # Peers may be installed later, or left out.
-  if _has_peers(known) and _has_peers(environment):
+  if _has_baselines(known) and _has_baselines(environment):
     names += ("peers",)
   pick = lambda e: {name: e.get(name) for name in names}
   old = config_utils.flatten(pick(known)) | config_utils.flatten(
@@ -155,9 +155,9 @@ def run_benchmark(
     InputError: what does not fit, before anything is measured.
   """
   points_lib.check(config)
-  ours, theirs = processes.Launcher(), processes.peer_launcher()
+  ours, theirs = processes.Launcher(), processes.create_baseline_launcher()
   environment = describe_machine(ours)
-  how = points_lib.how(config)
+  how = points_lib.select_method(config)
   startup.log_start(how, config_file, environment=environment)
   environment["command"] = (
     f"python -m imgbench.bench {shlex.join(sys.argv[1:])}"
@@ -169,7 +169,7 @@ def run_benchmark(
   if values.dry_run:
     _show_points(points)
     return []
-  environment["peers"] = describe_peers(config, theirs)
+  environment["peers"] = describe_baselines(config, theirs)
   environment["how"] = config_utils.to_dict(how)
   environment["config_hash"] = config_utils.config_hash(how)
   with run_files.locked(folder):
@@ -178,7 +178,9 @@ def run_benchmark(
     writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
     launchers = {name: theirs for name in rows.FRAMEWORKS}
     launchers[points_lib.OURS] = ours
-    settings = run_settings.Settings.of(config, environment, values.profile)
+    settings = run_settings.Settings.from_config(
+      config, environment, values.profile
+    )
     retry = runner.RETRIED if values.retry_failed else ("refused",)
     return _run(folder, settings, launchers, points, retry)
 
@@ -188,11 +190,11 @@ def _write_environment(path: pathlib.Path, environment) -> None:
   known = run_files.read_json(path)
   if known is None:
     writers.write_json(path, environment)
-  elif _has_peers(environment) and not _has_peers(known):
+  elif _has_baselines(environment) and not _has_baselines(known):
     writers.write_json(path, {**known, "peers": environment["peers"]})
 
 
-def _has_peers(environment: dict[str, Any]) -> bool:
+def _has_baselines(environment: dict[str, Any]) -> bool:
   found = environment.get("peers")
   return bool(found) and "missing" not in found
 
@@ -202,7 +204,7 @@ def _run(folder, settings, launchers, points, retry) -> list[rows.Row]:
   with tqdm.tqdm(total=len(wanted), unit="point", disable=None) as bar:
 
     def on_row(row: rows.Row) -> None:
-      bar.write(_line(row), file=sys.stdout)
+      bar.write(_format_line(row), file=sys.stdout)
       sys.stdout.flush()  # Also into a file.
       bar.update(row.batch_asked is None)
 
@@ -220,9 +222,9 @@ def _run(folder, settings, launchers, points, retry) -> list[rows.Row]:
   return measuring.found
 
 
-def _line(row: rows.Row) -> str:
+def _format_line(row: rows.Row) -> str:
   """E.g. "train resnet18 b16 64px float32: 123 images/s [120, 125], n=5"."""
-  text = f"{row.key.text()}: {row_text.speed(row)}"
+  text = f"{row.key.text()}: {row_text.format_speed(row)}"
   low, high = row.images_per_s_low, row.images_per_s_high
   if low is not None:
     text += f" [{formats.rounded(low)}, {formats.rounded(high)}]"

@@ -51,7 +51,7 @@ H200 = Accelerator("h200", "NVIDIA H200", 141e9, 450e9)
 ACCELERATORS = {one.name: one for one in (V5E, V6E, H200)}
 
 
-def of_topology(topology: str) -> Accelerator:
+def find_accelerator(topology: str) -> Accelerator:
   """Returns the chip of a topology, e.g. "v5e:4x4". Raises InputError."""
   name = topology.partition(":")[0]
   if name not in ACCELERATORS:

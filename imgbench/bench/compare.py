@@ -80,29 +80,31 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def compare_folders(
   paths: Sequence[str], tolerance: float | None, quantity: str
-) -> tuple[comparison.Report, list[rows.Folder]]:
+) -> tuple[comparison.Report, list[rows.RowFolder]]:
   """Returns what folder B shows against folder A, and both as read."""
   folders = [rows.read_folder(pathlib.Path(path)) for path in paths]
   if tolerance is None:
     platforms = [f.environment.get("platform", "") for f in folders]
-    tolerance = comparison.default_tolerance(platforms)
+    tolerance = comparison.choose_tolerance(platforms)
   found = [folder.rows for folder in folders]
   return comparison.compare(*found, tolerance, quantity), folders
 
 
-def text(report: comparison.Report, folders: Sequence[rows.Folder]) -> str:
+def format_report(
+  report: comparison.Report, folders: Sequence[rows.RowFolder]
+) -> str:
   """The report as a table and what has to be known to read it."""
   lines = [
     f"{name}: {folder.path}" for name, folder in zip("AB", folders, strict=True)
   ]
-  lines += row_text.differences(*(f.environment for f in folders))
-  cells = functools.partial(_cells, report=report)
+  lines += row_text.list_differences(*(f.environment for f in folders))
+  cells = functools.partial(_format_cells, report=report)
   columns = [table.Column(i, h, 0 < i < 5) for i, h in enumerate(_HEAD)]
   found = table.Table("", columns, list(map(cells, report.comparisons)))
-  return "\n".join([*lines, "", *found.lines(), "", *_notes(report)])
+  return "\n".join([*lines, "", *found.lines(), "", *_list_notes(report)])
 
 
-def as_json(report: comparison.Report) -> dict[str, Any]:
+def to_json(report: comparison.Report) -> dict[str, Any]:
   """The verdicts, for programs."""
   return {
     "tolerance": report.tolerance,
@@ -126,7 +128,7 @@ def as_json(report: comparison.Report) -> dict[str, Any]:
   }
 
 
-def _cells(
+def _format_cells(
   found: comparison.Comparison, report: comparison.Report
 ) -> tuple[str, ...]:
   verdict = found.verdict
@@ -146,13 +148,13 @@ def _cells(
     bounds = (found.interval.low, found.interval.high)
     interval = f"[{', '.join(map(formats.ratio, bounds))}]"
   speeds = [
-    row_text.compared(row, report.quantity)
+    row_text.format_compared(row, report.quantity)
     for row in (found.before, found.after)
   ]
   return found.key.text(), *speeds, ratio, interval, verdict
 
 
-def _notes(report: comparison.Report) -> list[str]:
+def _list_notes(report: comparison.Report) -> list[str]:
   tested = [c for c in report.comparisons if c.interval is not None]
   notes = []
   if tested:
@@ -174,7 +176,7 @@ def _notes(report: comparison.Report) -> list[str]:
         "The runs were not paired: a machine's drift between them is in the"
         " ratios and not in the intervals (--paired=COMMIT takes it out)."
       )
-    notes += _noise(tested, report.tolerance)
+    notes += _describe_noise(tested, report.tolerance)
   for name, keys in (("A", report.only_before), ("B", report.only_after)):
     if keys:
       shown = "; ".join(key.text() for key in keys[:5])
@@ -189,7 +191,7 @@ def _notes(report: comparison.Report) -> list[str]:
   return notes
 
 
-def _noise(
+def _describe_noise(
   tested: Sequence[comparison.Comparison], tolerance: float
 ) -> list[str]:
   """Says where a slowdown of twice the tolerance could go unseen."""
@@ -211,7 +213,7 @@ def main(argv: list[str]) -> int:
   with cli.one_line_errors(), contextlib.ExitStack() as stack:
     paths = argv[1:]
     if values.paired:
-      paths = _measured(values, stack)
+      paths = _measure_pair(values, stack)
     elif len(paths) != 2:
       raise errors.InputError(
         f"expected two folders, A and B, got {len(paths)}; see --help"
@@ -219,15 +221,17 @@ def main(argv: list[str]) -> int:
     elif values.out or values.config is not None:
       raise errors.InputError("--out and --config go with --paired")
     report, folders = compare_folders(paths, values.tolerance, values.quantity)
-    print(text(report, folders))
+    print(format_report(report, folders))
     if values.json:
-      writers.write_json(pathlib.Path(values.json), as_json(report))
+      writers.write_json(pathlib.Path(values.json), to_json(report))
     if all(c.ratio is None for c in report.comparisons):
       raise errors.RunError("no row of A and B could be compared")
   return errors.EXIT_FAILED if report.regressions else errors.EXIT_DONE
 
 
-def _measured(values, stack: contextlib.ExitStack) -> Sequence[pathlib.Path]:
+def _measure_pair(
+  values, stack: contextlib.ExitStack
+) -> Sequence[pathlib.Path]:
   """Folders of a commit and of this checkout, measured now."""
   from imgbench.bench import paired
 

@@ -11,7 +11,7 @@ from imgbench.bench import summaries
 ALPHA = 0.05
 SLOWER, FASTER = "slower", "faster"
 NONE_SHOWN, NOT_COMPARED = "no difference shown", "not compared"
-BROKEN, MENDED = "broken", "mended"
+BROKEN, FIXED = "broken", "fixed"
 
 CPU_TOLERANCE, ACCELERATOR_TOLERANCE = 0.15, 0.05
 
@@ -24,7 +24,7 @@ class Comparison:
     key: the point.
     before, after: the rows of A and B.
     verdict: SLOWER or FASTER where the interval leaves out 1, NONE_SHOWN where
-      it does not; BROKEN where B did not succeed and A did, MENDED the other
+      it does not; BROKEN where B did not succeed and A did, FIXED the other
       way round; NOT_COMPARED where there is nothing to compare.
     past: the whole interval lies past the tolerance, or B broke.
     ratio: speed of B over speed of A, above 1 where B is faster.
@@ -33,7 +33,7 @@ class Comparison:
     reason: why a row was not compared, or what broke.
   """
 
-  key: rows.Key
+  key: rows.PointKey
   before: rows.Row
   after: rows.Row
   verdict: str
@@ -54,8 +54,8 @@ class Report:
   """All rows of two runs: those of both, and those of one only."""
 
   comparisons: Sequence[Comparison]
-  only_before: Sequence[rows.Key]
-  only_after: Sequence[rows.Key]
+  only_before: Sequence[rows.PointKey]
+  only_after: Sequence[rows.PointKey]
   tolerance: float
   quantity: str
 
@@ -82,7 +82,7 @@ def compare(
     before: rows of A, the base.
     after: rows of B.
     tolerance: at least 0.
-    quantity: "throughput" or "latency", see `summaries.speeds`.
+    quantity: "throughput" or "latency", see `summaries.compute_speeds`.
 
   Raises:
     InputError: no point is in both, or a tolerance below 0.
@@ -93,11 +93,11 @@ def compare(
   both = [key for key in first if key in second]
   if not both:
     raise errors.InputError(
-      "no row of B is of a point of A;" + _nearest(before, after)
+      "no row of B is of a point of A;" + _describe_nearest(before, after)
     )
-  pairs = [_of_pair(first[key], second[key], quantity) for key in both]
+  pairs = [_compare_pair(first[key], second[key], quantity) for key in both]
   return Report(
-    comparisons=_judged(pairs, tolerance),
+    comparisons=_judge(pairs, tolerance),
     only_before=[key for key in first if key not in second],
     only_after=[key for key in second if key not in first],
     tolerance=tolerance,
@@ -105,13 +105,13 @@ def compare(
   )
 
 
-def default_tolerance(platforms: Sequence[str]) -> float:
+def choose_tolerance(platforms: Sequence[str]) -> float:
   """0.15 where a run was on a CPU, else 0.05."""
   on_cpu = any(platform in ("cpu", "") for platform in platforms)
   return CPU_TOLERANCE if on_cpu else ACCELERATOR_TOLERANCE
 
 
-def row_ratio(
+def compute_ratio(
   before: rows.Row, after: rows.Row, quantity: str = summaries.THROUGHPUT
 ) -> tuple[medians.LogRatio, bool] | str:
   """Returns the ratio of speeds, after over before, and whether it is paired.
@@ -120,7 +120,7 @@ def row_ratio(
   """
   speeds = []
   for name, row in (("A", before), ("B", after)):
-    found = summaries.speeds(row, quantity)
+    found = summaries.compute_speeds(row, quantity)
     if len(found) < 2 or None in found:
       missing = sum(speed is None for speed in found)
       what = f"{missing} without {quantity}" if missing else "at least 2 needed"
@@ -130,7 +130,7 @@ def row_ratio(
         what = f"{missing} not above 0"
       return f"{name}: {len(found)} process{'es' * (len(found) != 1)}, {what}"
     speeds.append(found)
-  partners = _partners(before, after)
+  partners = _find_partners(before, after)
   if partners:
     one, other = zip(*partners, strict=True)
     above = [speeds[1][place] for place in other]
@@ -138,7 +138,7 @@ def row_ratio(
   return medians.ratio(speeds[1], speeds[0]), False
 
 
-def _partners(before: rows.Row, after: rows.Row) -> list[tuple[int, int]]:
+def _find_partners(before: rows.Row, after: rows.Row) -> list[tuple[int, int]]:
   """Places of processes that ran side by side; none unless all of A's did."""
   places = {p.pair: i for i, p in enumerate(after.raw) if p.pair is not None}
   if len(before.raw) != len(after.raw) or len(places) < 2:
@@ -147,7 +147,7 @@ def _partners(before: rows.Row, after: rows.Row) -> list[tuple[int, int]]:
   return found if all(place is not None for _, place in found) else []
 
 
-def _of_pair(before: rows.Row, after: rows.Row, quantity: str):
+def _compare_pair(before: rows.Row, after: rows.Row, quantity: str):
   """A row's ratio, or the Comparison that needs none."""
   make = lambda verdict, reason, past=False: Comparison(
     before.key, before, after, verdict, past, reason=reason
@@ -157,22 +157,22 @@ def _of_pair(before: rows.Row, after: rows.Row, quantity: str):
       reason = f"{after.status}: {after.message}"
       return make(BROKEN, reason, past=True)
     if after.status == rows.OK:
-      return make(MENDED, f"A: {before.status}: {before.message}")
+      return make(FIXED, f"A: {before.status}: {before.message}")
     return make(NOT_COMPARED, f"A: {before.status}, B: {after.status}")
-  found = row_ratio(before, after, quantity)
+  found = compute_ratio(before, after, quantity)
   if isinstance(found, str):
-    fell_short = _reached(before) and not _reached(after)
+    fell_short = _reached_target(before) and not _reached_target(after)
     return make(BROKEN if fell_short else NOT_COMPARED, found, fell_short)
   return before, after, *found
 
 
-def _reached(row: rows.Row) -> bool:
+def _reached_target(row: rows.Row) -> bool:
   """Whether all training runs did; true of other rows."""
   is_run = row.key.task == rows.TIME_TO_ACCURACY
-  return not is_run or None not in summaries.speeds(row)
+  return not is_run or None not in summaries.compute_speeds(row)
 
 
-def _judged(pairs: Sequence, tolerance: float) -> list[Comparison]:
+def _judge(pairs: Sequence, tolerance: float) -> list[Comparison]:
   """Comparisons in the order of `pairs`, with intervals after Holm."""
   tested = [
     i for i, pair in enumerate(pairs) if not isinstance(pair, Comparison)
@@ -201,7 +201,9 @@ def _verdict(interval: medians.Interval) -> str:
   return FASTER if interval.low > 1 else NONE_SHOWN
 
 
-def _nearest(before: Sequence[rows.Row], after: Sequence[rows.Row]) -> str:
+def _describe_nearest(
+  before: Sequence[rows.Row], after: Sequence[rows.Row]
+) -> str:
   """How the first point of B differs from the most similar one of A."""
   if not before or not after:
     return " one of them has no rows"

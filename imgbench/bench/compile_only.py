@@ -104,7 +104,7 @@ def topology_devices(topology: str, target_config: str = "") -> list:
     InputError: no compiler for the chip, an arrangement that it does not know,
       or a file that does not describe the GPU.
   """
-  chip = accelerators.of_topology(topology)
+  chip = accelerators.find_accelerator(topology)
   if chip.is_gpu:
     return _gpu_devices(topology, chip, target_config)
   for name, value in _NO_TPU_HERE.items():
@@ -179,7 +179,7 @@ def _gpu_devices(topology, chip, target_config) -> list:
   return list(devices)
 
 
-def row(
+def compile_row(
   steps: programs.Steps, program: str, chip: accelerators.Accelerator
 ) -> dict[str, Any]:
   """Compiles a program and returns what can be known of it, for JSON.
@@ -222,21 +222,21 @@ def row(
     "global_batch_size": batch,
     "num_params": steps.cost.params,
     "compile_s": compiling.seconds,
-    "memory_bytes": memory(compiled),
+    "memory_bytes": count_memory(compiled),
     "flops_per_device": flops_per_image * batch / devices,
     "xla_flops_per_device": xla["flops"],
     "accessed_bytes_per_device": xla["bytes accessed"],
-    "collectives": grouped(found),
-    "needed": grouped(needed),
-    "sent_bytes": collectives.total_sent(found),
-    "needed_sent_bytes": collectives.total_sent(needed),
+    "collectives": group_collectives(found),
+    "needed": group_collectives(needed),
+    "sent_bytes": collectives.sum_sent(found),
+    "needed_sent_bytes": collectives.sum_sent(needed),
   }
   if counted:
     result["kernels"] = counted
-  return result | {"bounds_ms": bounds(result, chip)}
+  return result | {"bounds_ms": compute_bounds(result, chip)}
 
 
-def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+def count_memory(compiled: jax.stages.Compiled) -> dict[str, int]:
   """Returns bytes of each device: what a program holds, and all together."""
   found = compiled.memory_analysis()
   parts = {
@@ -248,7 +248,7 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
   return parts | {"total": sum(parts.values())}
 
 
-def bounds(
+def compute_bounds(
   row: Mapping[str, Any], chip: accelerators.Accelerator
 ) -> dict[str, float]:
   """Returns milliseconds of each part of the chip, for itself, at its peak.
@@ -265,7 +265,9 @@ def bounds(
   }
 
 
-def grouped(found: list[collectives.Collective]) -> list[dict[str, Any]]:
+def group_collectives(
+  found: list[collectives.Collective],
+) -> list[dict[str, Any]]:
   """Returns rows of collectives, those alike as one: the largest first."""
   rows = {}
   for one in found:
@@ -293,7 +295,7 @@ def grouped(found: list[collectives.Collective]) -> list[dict[str, Any]]:
   return sorted(rows.values(), key=lambda row: -row["sent_bytes"])
 
 
-def text(row: Mapping[str, Any], chip: accelerators.Accelerator) -> str:
+def format_row(row: Mapping[str, Any], chip: accelerators.Accelerator) -> str:
   """Returns a row to be read."""
   mib = lambda number: f"{number / 2**20:,.1f} MiB"
   tera = lambda number: f"{number / 1e12:.3f} TFLOP"
@@ -309,17 +311,17 @@ def text(row: Mapping[str, Any], chip: accelerators.Accelerator) -> str:
     f"  FLOPs of a device: {tera(row['flops_per_device'])} (XLA:"
     f" {tera(row['xla_flops_per_device'])})",
     f"  collectives, a device sends {mib(row['sent_bytes'])}:",
-    *_lines(row["collectives"], mib),
+    *_format_collectives(row["collectives"], mib),
     f"  needed {mib(row['needed_sent_bytes'])}, found {ratio:.2f} of it:",
-    *_lines(row["needed"], mib),
+    *_format_collectives(row["needed"], mib),
   ]
   if "kernels" in row:
-    lines.append(kernels.text(row["kernels"]))
+    lines.append(kernels.format_summary(row["kernels"]))
   times = ", ".join(f"{k} {v:.2f} ms" for k, v in row["bounds_ms"].items())
   return "\n".join([*lines, f"  at the chip's peaks: {times}"])
 
 
-def _lines(rows: Sequence[Mapping[str, Any]], mib) -> list[str]:
+def _format_collectives(rows: Sequence[Mapping[str, Any]], mib) -> list[str]:
   columns = (
     table.number("count", "times"),
     table.Column("kind"),
@@ -339,7 +341,7 @@ def main(argv: list[str]) -> None:
   cli.show_log()
   config = values.config
   with cli.one_line_errors():
-    chip = accelerators.of_topology(values.topology)
+    chip = accelerators.find_accelerator(values.topology)
     devices = topology_devices(values.topology, values.target_config)
     startup.log_start(
       config,
@@ -350,8 +352,8 @@ def main(argv: list[str]) -> None:
     rows = []
     for program in values.program:
       logging.info("compiling %s for %s", program, values.topology)
-      rows.append(row(steps, program, chip))
-      print(text(rows[-1], chip), flush=True)
+      rows.append(compile_row(steps, program, chip))
+      print(format_row(rows[-1], chip), flush=True)
   if values.out:
     path = pathlib.Path(values.out)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def says_out_of_memory(text: str) -> bool:
   return any(words in text for words in _OUT_OF_MEMORY)
 
 
-def one_line(text: str, most: int = 300) -> str:
+def shorten(text: str, most: int = 300) -> str:
   """Returns the text on one line, its end left out where it is long."""
   text = " ".join(text.split())
   return text if len(text) <= most else text[: most - 3] + "..."
@@ -86,15 +86,15 @@ def answer(
     numbers = handlers[request["kind"]](request)
     return {"status": OK, "message": ""} | numbers
   except Refused as error:
-    return {"status": REFUSED, "message": one_line(str(error))}
+    return {"status": REFUSED, "message": shorten(str(error))}
   except MemoryError as error:
-    return {"status": OUT_OF_MEMORY, "message": one_line(f"{error!r}")}
+    return {"status": OUT_OF_MEMORY, "message": shorten(f"{error!r}")}
   except Exception as error:  # It becomes a row.
     traceback.print_exc()
     text = f"{type(error).__name__}: {error}"
     # What exception of XLA says it changes from version to version.
     status = OUT_OF_MEMORY if says_out_of_memory(text) else CRASHED
-    return {"status": status, "message": one_line(text)}
+    return {"status": status, "message": shorten(text)}
 
 
 def _limit_memory(most_bytes: int) -> None:

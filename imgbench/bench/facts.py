@@ -16,8 +16,8 @@ from imgbench.bench import summaries
 from imgbench.models import flops
 
 
-def of_step(
-  key: rows.Key,
+def build_step_facts(
+  key: rows.PointKey,
   result: Mapping[str, Any],
   settings: run_settings.Settings,
   measured: Iterable[rows.Row],
@@ -37,21 +37,21 @@ def of_step(
     peaks.DATASHEET: peaks.datasheet(
       settings.device_kind, settings.platform, key.dtype, precision
     ),
-    peaks.MEASURED: rate(
+    peaks.MEASURED: find_rate(
       measured, micro.MATMUL, dtype=key.dtype, matmul_precision=precision
     ),
   }
   return summaries.Facts(
     params=result["params"],
-    flops_per_image=flops_per_image(key, settings.recipe),
+    flops_per_image=count_flops_per_image(key, settings.recipe),
     bytes_accessed=result["bytes_accessed"],
     attention=result.get("attention"),
     peak_flops={name: peak for name, peak in named.items() if peak},
-    bandwidth=rate(measured, micro.MEMORY_COPY),
+    bandwidth=find_rate(measured, micro.MEMORY_COPY),
   )
 
 
-def rate(found: Iterable[rows.Row], name: str, **fields) -> float | None:
+def find_rate(found: Iterable[rows.Row], name: str, **fields) -> float | None:
   """Returns what a microbenchmark reached; None where there is no such row.
 
   Args:
@@ -67,7 +67,9 @@ def rate(found: Iterable[rows.Row], name: str, **fields) -> float | None:
   return None
 
 
-def flops_per_image(key: rows.Key, recipe: Mapping[str, Any]) -> float | None:
+def count_flops_per_image(
+  key: rows.PointKey, recipe: Mapping[str, Any]
+) -> float | None:
   """Returns analytic FLOPs of a point.
 
   None of a model that is not one of ours, or that `flops` cannot count.

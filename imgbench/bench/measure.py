@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TimingPlan:
   """How much is measured in one process.
 
   Attributes:
@@ -62,7 +62,7 @@ class Times:
 def measure(
   start: Callable[[], Any],
   wait: Callable[[Any], Any],
-  plan: Plan,
+  plan: TimingPlan,
   clock: Callable[[], float],
 ) -> Times:
   """Returns the times of a step that is compiled already.
@@ -73,7 +73,7 @@ def measure(
     plan: how much is measured.
     clock: seconds.
   """
-  first_step_s = _waited(start, wait, clock)
+  first_step_s = _time_step(start, wait, clock)
   for _ in range(plan.warmup_steps):
     wait(start())
   latencies = measure_latency(start, wait, plan, clock)
@@ -88,7 +88,7 @@ def measure(
 def measure_latency(
   start: Callable[[], Any],
   wait: Callable[[Any], Any],
-  plan: Plan,
+  plan: TimingPlan,
   clock: Callable[[], float],
   before: Callable[[], Any] = lambda: None,
 ) -> list[float]:
@@ -98,7 +98,7 @@ def measure_latency(
     len(latencies) < plan.least_steps or sum(latencies) < plan.latency_s
   ):
     before()
-    latencies.append(_waited(start, wait, clock))
+    latencies.append(_time_step(start, wait, clock))
   return latencies
 
 
@@ -134,7 +134,7 @@ def steps_per_round(step_s: float, round_s: float) -> int:
   return max(2, math.ceil(round_s / max(step_s, 1e-9)))
 
 
-def _waited(start, wait, clock) -> float:
+def _time_step(start, wait, clock) -> float:
   started = clock()
   wait(start())
   return clock() - started

@@ -7,7 +7,7 @@ _STATUS = pathlib.Path("/proc/self/status")
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
   """Lets the peak of this process begin anew, where Linux allows it.
 
   Compiling takes memory too, often more than the steps of a small model.
@@ -18,7 +18,7 @@ def forget_peak() -> None:
     return
 
 
-def peak_bytes() -> int:
+def read_peak_bytes() -> int:
   """Returns the most memory of this process that was in RAM at once."""
   try:
     lines = _STATUS.read_text().splitlines()

@@ -56,13 +56,13 @@ class Ready:
   before: Callable[[], Any] | None = None
 
 
-def keys(
+def list_keys(
   section: Mapping[str, Any],
   platform: str,
   num_devices: int,
   dtypes: Iterable[str],
   precisions: Iterable[str],
-) -> list[rows.Key]:
+) -> list[rows.PointKey]:
   """Returns the points of section `micro`.
 
   Args:
@@ -76,26 +76,26 @@ def keys(
   n = chosen("matmul_size", _MATMUL_SIZES) or 4096
   copied = (chosen("copy_mib", _COPY_MIB) or 256) * _MIB
   moved = (chosen("transfer_mib", _TRANSFER_MIB) or 128) * _MIB
-  of = lambda name, **more: rows.Key(task=rows.MICRO, name=name, **more)
+  build = lambda name, **more: rows.PointKey(task=rows.MICRO, name=name, **more)
   whole = lambda size: {"size": f"{size} bytes", "dtype": "float32"}
   found = {
     MATMUL: [
-      of(MATMUL, size=f"{n}x{n}x{n}", dtype=d, matmul_precision=p)
+      build(MATMUL, size=f"{n}x{n}x{n}", dtype=d, matmul_precision=p)
       for d in dict.fromkeys(dtypes)
       for p in dict.fromkeys(precisions)
     ],
-    MEMORY_COPY: [of(MEMORY_COPY, **whole(copied))],
-    TO_DEVICE: [of(TO_DEVICE, **whole(moved))],
-    TO_HOST: [of(TO_HOST, **whole(moved))],
-    ALL_REDUCE: [of(ALL_REDUCE, devices=num_devices, **whole(moved))],
-    DISPATCH: [of(DISPATCH)],
+    MEMORY_COPY: [build(MEMORY_COPY, **whole(copied))],
+    TO_DEVICE: [build(TO_DEVICE, **whole(moved))],
+    TO_HOST: [build(TO_HOST, **whole(moved))],
+    ALL_REDUCE: [build(ALL_REDUCE, devices=num_devices, **whole(moved))],
+    DISPATCH: [build(DISPATCH)],
   }
   if num_devices == 1:
     found[ALL_REDUCE] = []
   return [key for name in section["names"] for key in found[name]]
 
 
-def prepare(key: rows.Key) -> Ready:
+def prepare(key: rows.PointKey) -> Ready:
   """Returns a microbenchmark, compiled and with its arrays made."""
   builders = {
     MATMUL: _matmul,
@@ -109,7 +109,7 @@ def prepare(key: rows.Key) -> Ready:
 
 
 def measure_one(
-  key: rows.Key, plan: measure.Plan, clock: Callable[[], float]
+  key: rows.PointKey, plan: measure.TimingPlan, clock: Callable[[], float]
 ) -> dict[str, Any]:
   """Returns fields of `rows.Process`, and "work" and "rate_unit"."""
   ready = prepare(key)
@@ -127,7 +127,9 @@ def measure_one(
 
 
 def measure_all(
-  wanted: Iterable[rows.Key], plan: measure.Plan, clock: Callable[[], float]
+  wanted: Iterable[rows.PointKey],
+  plan: measure.TimingPlan,
+  clock: Callable[[], float],
 ) -> list[dict[str, Any]]:
   """Returns a result, see `exchange`, for each microbenchmark.
 
@@ -139,11 +141,11 @@ def measure_all(
   ]
 
 
-def _size_bytes(key: rows.Key) -> int:
+def _size_bytes(key: rows.PointKey) -> int:
   return int(key.size.split()[0])
 
 
-def _matmul(key: rows.Key) -> Ready:
+def _matmul(key: rows.PointKey) -> Ready:
   n = int(key.size.split("x")[0])
   numbers = [
     jax.random.normal(k, (n, n), key.dtype)
@@ -156,17 +158,17 @@ def _matmul(key: rows.Key) -> Ready:
   return Ready(lambda: product(*numbers), 2.0 * n**3, FLOPS)
 
 
-def _memory_copy(key: rows.Key) -> Ready:
+def _memory_copy(key: rows.PointKey) -> Ready:
   array = jnp.zeros(_size_bytes(key) // 4, jnp.float32)
   add = jax.jit(lambda x: x + 1).lower(array).compile()
   return Ready(lambda: add(array), 2.0 * array.nbytes, BYTES)
 
 
-def _host_array(key: rows.Key) -> np.ndarray:
+def _host_array(key: rows.PointKey) -> np.ndarray:
   return np.random.default_rng(0).random(_size_bytes(key) // 4, np.float32)
 
 
-def _to_device(key: rows.Key) -> Ready:
+def _to_device(key: rows.PointKey) -> Ready:
   array, to = _host_array(key), jax.devices()[0]
   if jax.default_backend() == "cpu":
     # An aligned array would be lent and not copied, whatever `may_alias` says.
@@ -175,7 +177,7 @@ def _to_device(key: rows.Key) -> Ready:
   return Ready(start, float(array.nbytes), BYTES, before=lambda: None)
 
 
-def _to_host(key: rows.Key) -> Ready:
+def _to_host(key: rows.PointKey) -> Ready:
   array = jax.device_put(_host_array(key), may_alias=False)
   change = jax.jit(lambda x: x + 1).lower(array).compile()
   held = []
@@ -192,7 +194,7 @@ def _to_host(key: rows.Key) -> Ready:
   return Ready(start, float(array.nbytes), BYTES, before)
 
 
-def _all_reduce(key: rows.Key) -> Ready:
+def _all_reduce(key: rows.PointKey) -> Ready:
   devices = jax.devices()[: key.devices]
   count = len(devices)
   auto = jax.sharding.AxisType.Auto
@@ -214,7 +216,7 @@ def _all_reduce(key: rows.Key) -> Ready:
   return Ready(lambda: compiled(numbers), work, BYTES)
 
 
-def _dispatch(key: rows.Key) -> Ready:
+def _dispatch(key: rows.PointKey) -> Ready:
   del key
   number = jnp.float32(0)
   # jit and not a compiled program: what a loop calls.

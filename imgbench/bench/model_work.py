@@ -55,7 +55,7 @@ class Work:
   close: Callable[[], None] = lambda: None
 
 
-def build(key: rows.Key, recipe: Mapping[str, Any]) -> Work:
+def build(key: rows.PointKey, recipe: Mapping[str, Any]) -> Work:
   """Returns the work of a point; its variables are made, nothing is compiled.
 
   Args:
@@ -72,7 +72,7 @@ def build(key: rows.Key, recipe: Mapping[str, Any]) -> Work:
   return dataclasses.replace(tasks[key.task](parts), attention=form)
 
 
-def create_strategy(key: rows.Key) -> parallel.Strategy:
+def create_strategy(key: rows.PointKey) -> parallel.Strategy:
   """Returns devices and shardings of a point. Raises InputError."""
   if key.strategy == FSDP:
     return parallel.create_strategy("jit", key.devices, key.devices)
@@ -80,7 +80,7 @@ def create_strategy(key: rows.Key) -> parallel.Strategy:
 
 
 def run_config(
-  key: rows.Key, recipe: Mapping[str, Any]
+  key: rows.PointKey, recipe: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
   """Returns the sections of a run's config that `compute.build` reads."""
   settings = recipe["model_settings"].get(key.model, {})
@@ -101,7 +101,7 @@ def run_config(
 class _Parts:
   """What the three tasks share."""
 
-  key: rows.Key
+  key: rows.PointKey
   recipe: Mapping[str, Any]
   strategy: parallel.Strategy
   compute: compute_lib.Compute
@@ -109,7 +109,7 @@ class _Parts:
   split: source.EncodedSource | None
 
   @classmethod
-  def build(cls, key: rows.Key, recipe: Mapping[str, Any]) -> "_Parts":
+  def build(cls, key: rows.PointKey, recipe: Mapping[str, Any]) -> "_Parts":
     config = run_config(key, recipe)
     strategy = create_strategy(key)
     spread = compute_lib.spread_over(config, strategy, **recipe["parallel"])

@@ -104,13 +104,13 @@ def measure(
   for folder in sides:
     if (folder / rows.ROWS).exists():
       raise errors.InputError(f"--out={out}: has rows already; give another")
-  config = _steps_only(config)
+  config = _keep_steps(config)
   points_lib.check(config)
   with tempfile.TemporaryDirectory(prefix="imgbench-") as name:
     checkout = pathlib.Path(name)
     commit = check_out(commit, checkout, root)
-    launchers = [_launcher(checkout), _launcher(root)]
-    environments = [_environment(launcher) for launcher in launchers]
+    launchers = [_create_launcher(checkout), _create_launcher(root)]
+    environments = [_describe(launcher) for launcher in launchers]
     startup.log_start(config, environment=environments[1])
     # The archive is no repository.
     environments[0] |= {
@@ -128,9 +128,9 @@ def measure(
       folder.mkdir(parents=True, exist_ok=True)
       writers.write_json(folder / rows.ENVIRONMENT, environment)
       writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
-      settings = run_settings.Settings.of(config, environment)
+      settings = run_settings.Settings.from_config(config, environment)
       measuring.append(
-        Side(folder, points, settings, {points_lib.OURS: launcher})
+        SideRunner(folder, points, settings, {points_lib.OURS: launcher})
       )
     session = uuid.uuid4().hex[:8]
     keys = [key for group in points.groups for key in group]
@@ -140,14 +140,14 @@ def measure(
   return sides
 
 
-class Side(runner.Runner):
+class SideRunner(runner.Runner):
   """One checkout: measures one process of a point at a time."""
 
   def begin(
-    self, key: rows.Key, stack: contextlib.ExitStack
+    self, key: rows.PointKey, stack: contextlib.ExitStack
   ) -> runner.Measuring:
     """Returns the point, with a folder of compiled programs of its own."""
-    return self._prepared(runner.Measuring(key), stack)
+    return self._prepare(runner.Measuring(key), stack)
 
   def measure(self, one: runner.Measuring, pair: str) -> None:
     """Measures a process and marks which pair it is of."""
@@ -165,7 +165,9 @@ class Side(runner.Runner):
     return self._settings.sampling
 
 
-def measure_point(key: rows.Key, first: Side, second: Side, name: str) -> None:
+def measure_point(
+  key: rows.PointKey, first: SideRunner, second: SideRunner, name: str
+) -> None:
   """Measures pairs of processes until their ratio is known well enough.
 
   Where one side fails there is nothing more to measure.
@@ -178,7 +180,7 @@ def measure_point(key: rows.Key, first: Side, second: Side, name: str) -> None:
   with contextlib.ExitStack() as stack:
     both = [(side, side.begin(key, stack)) for side in (first, second)]
     number = 0
-    while not _ended([one for _, one in both], first.sampling):
+    while not _is_done([one for _, one in both], first.sampling):
       for side, one in both if number % 2 == 0 else both[::-1]:
         side.measure(one, f"{name}/{number}")
       number += 1
@@ -186,7 +188,7 @@ def measure_point(key: rows.Key, first: Side, second: Side, name: str) -> None:
       side.end(one)
 
 
-def _ended(
+def _is_done(
   both: list[runner.Measuring], sampling: run_settings.Sampling
 ) -> bool:
   if any(one.failed for one in both):
@@ -202,7 +204,7 @@ def _ended(
   return math.log(bounds.high / bounds.low) <= sampling.relative_width
 
 
-def _steps_only(config):
+def _keep_steps(config):
   """The config without what a comparison of two checkouts has no use for."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
@@ -213,12 +215,12 @@ def _steps_only(config):
   return config
 
 
-def _launcher(root: pathlib.Path) -> processes.Launcher:
+def _create_launcher(root: pathlib.Path) -> processes.Launcher:
   # Without it the current folder comes first on the path, whatever `root` is.
   return processes.Launcher(root=root, variables={"PYTHONSAFEPATH": "1"})
 
 
-def _environment(launcher: processes.Launcher) -> dict[str, Any]:
+def _describe(launcher: processes.Launcher) -> dict[str, Any]:
   result = launcher({"kind": "environment"}, _DESCRIBE_S)
   if result["status"] != exchange.OK:
     raise errors.RunError(

@@ -38,7 +38,7 @@ PRECISIONS = (
 SAME = "same"  # a convolution's precision: as the matrix products
 STRATEGIES = ("jit", "pmap", model_work.FSDP)
 DATA = ("device", "host", "tfds")
-PEER_TASKS = ("train", "infer")
+BASELINE_TASKS = ("train", "infer")
 
 # Lists of names -> those that are known.
 _NAMES = {
@@ -76,7 +76,7 @@ SECTIONS = {
     *("seed", "num_classes", "model_settings", "augment", "loss", "ema"),
     *("optim", "schedule", "parallel", "tfds"),
   ),
-  "timing": tuple(f.name for f in dataclasses.fields(measure.Plan)),
+  "timing": tuple(f.name for f in dataclasses.fields(measure.TimingPlan)),
   "sampling": tuple(SAMPLING),
   "micro": _MICRO,
   "time_to_accuracy": _RUNS,
@@ -108,12 +108,12 @@ class Points:
     left_out: combinations of a peer that it has no counterpart for.
   """
 
-  micro: list[rows.Key]
-  groups: list[list[rows.Key]]
-  runs: list[rows.Key]
-  left_out: list[rows.Key]
+  micro: list[rows.PointKey]
+  groups: list[list[rows.PointKey]]
+  runs: list[rows.PointKey]
+  left_out: list[rows.PointKey]
 
-  def all(self) -> list[rows.Key]:
+  def all(self) -> list[rows.PointKey]:
     """Every point once."""
     return [*self.micro, *itertools.chain(*self.groups), *self.runs]
 
@@ -127,20 +127,22 @@ def check(config: ml_collections.ConfigDict) -> dict[str, list]:
     InputError: whatever in the config does not fit by itself.
   """
   config_utils.check_sections(config, SECTIONS)
-  lists = {name: _listed(name, config[name]) for name in (*_NAMES, *_NUMBERS)}
+  lists = {
+    name: _read_list(name, config[name]) for name in (*_NAMES, *_NUMBERS)
+  }
   for model, section in config.per_model.items():
     key = f"per_model.{model}"
     _check_name(key, model, models.BUILDERS)
     for name, values in section.items():
       _check_name(f"{key}.{name}", name, _PER_MODEL)
-      _listed(name, values)
+      _read_list(name, values)
   _check_recipe(config.recipe, lists)
   for name, least in SAMPLING.items():
     _check_least(f"sampling.{name}", config.sampling[name], least)
   for name, value in config.timing.items():
     counts = ("least_steps", "most_steps", "rounds", "in_flight")
     _check_least(f"timing.{name}", value, 1 if name in counts else 0)
-  _named("micro.names", config.micro.names, micro.NAMES)
+  _read_names("micro.names", config.micro.names, micro.NAMES)
   for name in _MICRO[1:]:
     _check_least(f"micro.{name}", config.micro[name], 0)
   return lists
@@ -156,7 +158,7 @@ def expand(config: ml_collections.ConfigDict, machine: Machine) -> Points:
   lists = check(config)
   checked = set()
   wanted, left_out = [], []
-  for key in _combinations(config, lists, machine):
+  for key in _list_combinations(config, lists, machine):
     if key.framework != OURS and not _has_counterpart(key, config.recipe):
       left_out.append(key)
       continue
@@ -167,25 +169,27 @@ def expand(config: ml_collections.ConfigDict, machine: Machine) -> Points:
     if lists["models"] and all(key.framework != framework for key in wanted):
       raise errors.InputError(
         f"frameworks: {framework} has no point; it needs one of the tasks"
-        f" {', '.join(PEER_TASKS)}, strategy jit on one device, data=device and"
+        f" {', '.join(BASELINE_TASKS)}, strategy jit on one device, data=device and"
         f" a model of {', '.join(torch_peer.MODELS)}"
       )
   section = config_utils.arguments(config.micro)
-  section["names"] = _named("micro.names", section["names"], micro.NAMES)
+  section["names"] = _read_names("micro.names", section["names"], micro.NAMES)
   return Points(
-    micro.keys(
+    micro.list_keys(
       section,
       machine.platform,
       machine.num_devices,
-      *_products(wanted, lists),
+      *_list_products(wanted, lists),
     ),
-    _grouped(wanted),
-    _runs(config.time_to_accuracy, machine),
+    _group_by_framework(wanted),
+    _list_runs(config.time_to_accuracy, machine),
     left_out,
   )
 
 
-def how(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def select_method(
+  config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
   """Returns the part of a config that says how points are measured.
 
   Rows of one folder share it; what is measured may grow.
@@ -195,8 +199,8 @@ def how(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   )
 
 
-def _products(
-  keys: Iterable[rows.Key], lists: dict[str, list]
+def _list_products(
+  keys: Iterable[rows.PointKey], lists: dict[str, list]
 ) -> tuple[list[str], list[str]]:
   """Dtypes and precisions of the matrix product: those of the points.
 
@@ -208,19 +212,19 @@ def _products(
   return [d for d, _ in pairs], [p for _, p in pairs]
 
 
-def _combinations(config, lists, machine) -> Iterator[rows.Key]:
+def _list_combinations(config, lists, machine) -> Iterator[rows.PointKey]:
   """All of them, a batch after the other; peers next to ours."""
   seen = set()
   for model in lists["models"]:
     section = config.per_model.get(model, {})
-    own = {**lists, **{n: _listed(n, v) for n, v in section.items()}}
+    own = {**lists, **{n: _read_list(n, v) for n, v in section.items()}}
     names = ("tasks", "dtypes", "matmul_precisions", "conv_precisions")
     names += ("strategies", "devices", "data", "image_sizes", "batch_sizes")
     for values in itertools.product(*(own[name] for name in names)):
       task, dtype, matmul, conv, strategy, devices, data, size, batch = values
       half = dtype == "bfloat16"
       for framework in lists["frameworks"]:
-        key = rows.Key(
+        key = rows.PointKey(
           task=task,
           framework=framework,
           model=model,
@@ -241,16 +245,18 @@ def _combinations(config, lists, machine) -> Iterator[rows.Key]:
           yield key
 
 
-def _has_counterpart(key: rows.Key, recipe) -> bool:
+def _has_counterpart(key: rows.PointKey, recipe) -> bool:
   return (
     key.model in torch_peer.MODELS
     and not recipe.model_settings.get(key.model)
-    and key.task in PEER_TASKS
+    and key.task in BASELINE_TASKS
     and (key.strategy, key.devices, key.data) == ("jit", 1, "device")
   )
 
 
-def _check_point(key: rows.Key, recipe, machine: Machine, checked: set) -> None:
+def _check_point(
+  key: rows.PointKey, recipe, machine: Machine, checked: set
+) -> None:
   if key.framework != OURS:
     return
   if key.devices > machine.num_devices:
@@ -279,7 +285,7 @@ def _check_point(key: rows.Key, recipe, machine: Machine, checked: set) -> None:
     _check_fits(key, recipe)
 
 
-def _check_fits(key: rows.Key, recipe) -> None:
+def _check_fits(key: rows.PointKey, recipe) -> None:
   """Builds a model for its image size, as this process can: on a CPU."""
   with config_utils.errors_name("recipe.model_settings"):
     settings = config_utils.arguments(recipe.model_settings.get(key.model, {}))
@@ -306,7 +312,7 @@ def _check_recipe(recipe, lists) -> None:
   if not lists["models"]:
     return
   # The sections that a run has, too, by the code that reads them.
-  key = rows.Key(
+  key = rows.PointKey(
     task="train",
     model="cnn",
     batch=2,
@@ -329,7 +335,7 @@ def _check_recipe(recipe, lists) -> None:
     compute_lib.build(config, spread, info, (32, 32, 3), 1)
 
 
-def _runs(section, machine: Machine) -> list[rows.Key]:
+def _list_runs(section, machine: Machine) -> list[rows.PointKey]:
   if not section.config:
     return []
   path = pathlib.Path(section.config.partition(":")[0])
@@ -349,7 +355,7 @@ def _runs(section, machine: Machine) -> list[rows.Key]:
     _check_least(f"time_to_accuracy.{name}", section[name], 1)
   name = f"{section.config.rpartition('/')[2]} {section.metric}"
   return [
-    rows.Key(
+    rows.PointKey(
       task=rows.TIME_TO_ACCURACY,
       name=name,
       target=section.target,
@@ -358,17 +364,19 @@ def _runs(section, machine: Machine) -> list[rows.Key]:
   ]
 
 
-def _grouped(keys: Sequence[rows.Key]) -> list[list[rows.Key]]:
-  groups: dict[rows.Key, list[rows.Key]] = {}
+def _group_by_framework(
+  keys: Sequence[rows.PointKey],
+) -> list[list[rows.PointKey]]:
+  groups: dict[rows.PointKey, list[rows.PointKey]] = {}
   for key in keys:
     place = dataclasses.replace(key, framework=OURS)
     groups.setdefault(place, []).append(key)
   return list(groups.values())
 
 
-def _listed(name: str, values: Any) -> list:
+def _read_list(name: str, values: Any) -> list:
   if name not in _NUMBERS:
-    return _named(name, values, _NAMES[name])
+    return _read_names(name, values, _NAMES[name])
   if isinstance(values, str) or not isinstance(values, Iterable):
     values = (values,)
   for value in values:
@@ -376,7 +384,7 @@ def _listed(name: str, values: Any) -> list:
   return list(dict.fromkeys(values))
 
 
-def _named(name: str, values: Any, known: Iterable[str]) -> list[str]:
+def _read_names(name: str, values: Any, known: Iterable[str]) -> list[str]:
   """The names of a list, each once; a text may hold several."""
   if isinstance(values, str) or not isinstance(values, Iterable):
     values = (values,)

@@ -23,10 +23,10 @@ import imgbench
 from imgbench.bench import exchange
 
 WORKER = "imgbench.bench.worker"
-TORCH_PEER = "imgbench.bench.torch_peer"
+TORCH_BASELINE = "imgbench.bench.torch_peer"
 # All that a peer's process imports of imgbench: beside an installed package
 # lie others, which are not for its Python.
-PEER_FILES = (
+BASELINE_FILES = (
   "imgbench/__init__.py",
   *(
     f"imgbench/bench/{name}.py"
@@ -66,7 +66,7 @@ class Launcher:
       folder = pathlib.Path(name)
       path = folder / "result.json"
       log = folder / "log"
-      killed_before = _killed_for_memory()
+      killed_before = _count_memory_kills()
       with log.open("wb") as file:
         program = self._start(
           folder, str(path), stdout=file, stderr=subprocess.STDOUT
@@ -75,8 +75,10 @@ class Launcher:
       if path.exists():
         return json.loads(path.read_text())
       if code is None:
-        return _timeout(timeout_s)
-      return _failure(code, _tail(log), _killed_for_memory() - killed_before)
+        return _report_timeout(timeout_s)
+      return _report_failure(
+        code, _read_tail(log), _count_memory_kills() - killed_before
+      )
 
   def converse(self) -> "Conversation":
     """Starts a process whose program ends in `exchange.converse`."""
@@ -86,7 +88,7 @@ class Launcher:
     self, folder: pathlib.Path, *arguments: str, **streams
   ) -> subprocess.Popen:
     """Starts the program; `folder` is for copies of `files`."""
-    paths = [str(self._found_at(folder)), os.environ.get("PYTHONPATH", "")]
+    paths = [str(self._prepare_root(folder)), os.environ.get("PYTHONPATH", "")]
     variables = {
       **os.environ,
       "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -103,7 +105,7 @@ class Launcher:
       **streams,
     )
 
-  def _found_at(self, folder: pathlib.Path) -> pathlib.Path:
+  def _prepare_root(self, folder: pathlib.Path) -> pathlib.Path:
     """Where the process finds imgbench; copies of `files` in `folder`."""
     if not self.files:
       return self.root
@@ -127,7 +129,7 @@ class Conversation:
     self._temporary = tempfile.TemporaryDirectory(prefix="imgbench-")
     folder = pathlib.Path(self._temporary.name)
     self._log = folder / "log"
-    self._killed_before = _killed_for_memory()
+    self._killed_before = _count_memory_kills()
     with self._log.open("wb") as file:
       self._program = launcher._start(
         folder, stdout=subprocess.PIPE, stderr=file, bufsize=0
@@ -152,12 +154,14 @@ class Conversation:
       line = b""
     if line is None:
       _kill(self._program)
-      return _timeout(timeout_s)
+      return _report_timeout(timeout_s)
     if line.endswith(b"\n"):
       return json.loads(line)
     self._program.wait()
-    killed = _killed_for_memory() - self._killed_before
-    return _failure(self._program.returncode, _tail(self._log), killed)
+    killed = _count_memory_kills() - self._killed_before
+    return _report_failure(
+      self._program.returncode, _read_tail(self._log), killed
+    )
 
   def _read_line(self, timeout_s: float) -> bytes | None:
     """A line, torn where the process ended; None: there was no time."""
@@ -201,14 +205,14 @@ def _kill(program: subprocess.Popen) -> None:
     program.wait()
 
 
-def _timeout(seconds: float) -> dict[str, Any]:
+def _report_timeout(seconds: float) -> dict[str, Any]:
   message = f"ended: it took more than the {seconds:g} s that it has"
   return {"status": exchange.TIMEOUT, "message": message}
 
 
-def _failure(code: int, tail: str, killed: int) -> dict[str, Any]:
+def _report_failure(code: int, tail: str, killed: int) -> dict[str, Any]:
   """What a process without a result says by its end."""
-  last = exchange.one_line(tail[-600:])
+  last = exchange.shorten(tail[-600:])
   if code == -signal.SIGKILL and killed:
     message = "killed by the system, which was out of memory"
     return {"status": exchange.OUT_OF_MEMORY, "message": message}
@@ -221,13 +225,13 @@ def _failure(code: int, tail: str, killed: int) -> dict[str, Any]:
   return {"status": status, "message": f"{ended}: {last}" if last else ended}
 
 
-def _tail(path: pathlib.Path) -> str:
+def _read_tail(path: pathlib.Path) -> str:
   with path.open("rb") as file:
     file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
     return file.read().decode(errors="replace")
 
 
-def _killed_for_memory() -> int:
+def _count_memory_kills() -> int:
   """Processes that the system ended for want of memory so far."""
   try:
     lines = pathlib.Path("/proc/vmstat").read_text().splitlines()
@@ -237,17 +241,19 @@ def _killed_for_memory() -> int:
   return sum(map(int, counts))
 
 
-def peer_launcher(python: Sequence[str] | str = "") -> Launcher:
+def create_baseline_launcher(python: Sequence[str] | str = "") -> Launcher:
   """Starts PyTorch peers.
 
   Args:
     python: interpreter of the environment that has them; empty: that of
       IMGBENCH_PEERS_PYTHON, else this one.
   """
-  return Launcher(TORCH_PEER, peer_python(python), files=PEER_FILES)
+  return Launcher(
+    TORCH_BASELINE, find_baseline_python(python), files=BASELINE_FILES
+  )
 
 
-def peer_python(python: Sequence[str] | str = "") -> str:
+def find_baseline_python(python: Sequence[str] | str = "") -> str:
   """Returns `python`, else that of IMGBENCH_PEERS_PYTHON, else this one."""
   found = python or os.environ.get("IMGBENCH_PEERS_PYTHON") or sys.executable
   return str(found)

@@ -96,8 +96,8 @@ def as_rows(
 ) -> list[rows.Row]:
   """Returns a row for each quantity."""
   return [
-    summaries.row(
-      rows.Key(task, name=name),
+    summaries.build_row(
+      rows.PointKey(task, name=name),
       [rows.Process(value=value) for value in samples.values],
       summaries.Facts(rate_unit=samples.unit),
       environment=digest,
@@ -110,7 +110,7 @@ def publish(
   task: str, found: Mapping[str, Samples], facts: Mapping[str, Any], out: str
 ) -> None:
   """Prints rows and, unless `out` is empty, writes them there."""
-  print("\n".join(row_tables.quantities(as_rows(task, found)).lines()))
+  print("\n".join(row_tables.build_quantities(as_rows(task, found)).lines()))
   if out:
     write(pathlib.Path(out), task, found, facts, environment.collect())
 

@@ -17,7 +17,7 @@ _FACTS = (
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def speed(row: rows.Row) -> str:
+def format_speed(row: rows.Row) -> str:
   """The main number of a row: "123 images/s", "1.23 TFLOP/s", "34.5 s".
 
   Of a row that did not succeed it is the status.
@@ -32,14 +32,14 @@ def speed(row: rows.Row) -> str:
   return formats.DASH if row.status == rows.OK else row.status.replace("_", " ")
 
 
-def compared(row: rows.Row, quantity: str = summaries.THROUGHPUT) -> str:
+def format_compared(row: rows.Row, quantity: str = summaries.THROUGHPUT) -> str:
   """What ratios are of: the geometric mean over processes, not the median.
 
   E.g. "123 images/s"; "1.23 s" to a target; "4.56 ms" a step for latency.
   """
-  found = summaries.speeds(row, quantity)
+  found = summaries.compute_speeds(row, quantity)
   if not found or None in found:
-    return speed(row)
+    return format_speed(row)
   mean, unit = statistics.geometric_mean(found), "images/s"
   task = row.key.task
   if task in rows.QUANTITIES:
@@ -48,13 +48,15 @@ def compared(row: rows.Row, quantity: str = summaries.THROUGHPUT) -> str:
   elif task == rows.TIME_TO_ACCURACY:
     mean, unit = 1 / mean, "s"
   elif quantity == summaries.LATENCY:
-    mean, unit = summaries.amount(row) / mean, "s"
+    mean, unit = summaries.count_work(row) / mean, "s"
   elif task == rows.MICRO:
     unit = row.rate_unit
   return formats.in_unit(mean, unit)
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list:
+def list_differences(
+  before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list:
   """Lines on how the environments of two runs differ: "device: a | b"."""
   lines = []
   for title, names in _FACTS:

@@ -46,7 +46,7 @@ LESS_IS_BETTER = ("ms", "s", "bytes", "levels", "relative cost")
 EVERY_ROW, COMPILING = "every row", "compiling"
 
 
-class Column(NamedTuple):
+class RowColumn(NamedTuple):
   """A number of a row, of a process, or of both.
 
   Attributes:
@@ -68,35 +68,37 @@ class Column(NamedTuple):
 
 
 _MANY, _NAMED = Sequence[float], Mapping[str, float]
-_FIRST_STEP = Column(  # compiling aside
+_FIRST_STEP = RowColumn(  # compiling aside
   "first_step_s", float, "s", statistics.median, "First step", COMPILING
 )
 # What one fresh process measures, or one round of a quantity.
 MEASURED = (
-  Column("latencies_ms", _MANY, "ms"),  # steps waited for one by one
-  Column("throughput_s", _MANY, "s"),  # per step; rounds waited for at the end
+  RowColumn("latencies_ms", _MANY, "ms"),  # steps waited for one by one
+  RowColumn(
+    "throughput_s", _MANY, "s"
+  ),  # per step; rounds waited for at the end
   _FIRST_STEP,
-  Column("compile_s", float, "s"),  # lowering and compiling
-  Column("compile_cached", bool),  # whether the persistent cache had it
-  Column(  # of the fullest device
+  RowColumn("compile_s", float, "s"),  # lowering and compiling
+  RowColumn("compile_cached", bool),  # whether the persistent cache had it
+  RowColumn(  # of the fullest device
     "peak_memory_bytes", int, "bytes", max, "Memory", EVERY_ROW
   ),
   # The same text in the process of another folder that ran right before or
   # after this one; None where the folders were measured apart.
-  Column("pair", str),
-  Column("seed", int),  # of a training run
-  Column("seconds", float, "s"),  # of the run, whether it reached the target
-  Column("seconds_to_target", float, "s"),  # None: it did not
-  Column("final_accuracy", float),  # on the evaluation set
-  Column("value", float),  # of a quantity
+  RowColumn("pair", str),
+  RowColumn("seed", int),  # of a training run
+  RowColumn("seconds", float, "s"),  # of the run, whether it reached the target
+  RowColumn("seconds_to_target", float, "s"),  # None: it did not
+  RowColumn("final_accuracy", float),  # on the evaluation set
+  RowColumn("value", float),  # of a quantity
 )
 # What a row has; None where it was not measured.
 COLUMNS = (
   # Medians over processes.
-  Column("compile_cold_s", float, "s", title="Cold", table=COMPILING),
-  Column("compile_cached_s", float, "s", None, "From the cache", COMPILING),
+  RowColumn("compile_cold_s", float, "s", title="Cold", table=COMPILING),
+  RowColumn("compile_cached_s", float, "s", None, "From the cache", COMPILING),
   _FIRST_STEP,
-  Column(  # over the steps of all processes
+  RowColumn(  # over the steps of all processes
     "latency_ms",
     _NAMED,
     "ms",
@@ -104,40 +106,42 @@ COLUMNS = (
     table=EVERY_ROW,
   ),
   # The median over the processes' medians, its interval, and it by device.
-  Column("images_per_s", float, "images/s"),
-  Column("images_per_s_low", float, "images/s"),
-  Column("images_per_s_high", float, "images/s"),
-  Column("images_per_s_per_device", float, "images/s"),
-  Column("interval_method", str),  # of all bounds of the row
-  Column("interval_coverage", float),
+  RowColumn("images_per_s", float, "images/s"),
+  RowColumn("images_per_s_low", float, "images/s"),
+  RowColumn("images_per_s_high", float, "images/s"),
+  RowColumn("images_per_s_per_device", float, "images/s"),
+  RowColumn("interval_method", str),  # of all bounds of the row
+  RowColumn("interval_coverage", float),
   # Of a microbenchmark, or the median, least and largest of a quantity.
-  Column("rate", float),
-  Column("rate_low", float),
-  Column("rate_high", float),
-  Column("rate_unit", str),  # of these three
-  Column("work", float),  # of a call of a microbenchmark: FLOPs, bytes or 1
+  RowColumn("rate", float),
+  RowColumn("rate_low", float),
+  RowColumn("rate_high", float),
+  RowColumn("rate_unit", str),  # of these three
+  RowColumn("work", float),  # of a call of a microbenchmark: FLOPs, bytes or 1
   # The mean over runs, where all reached the target.
-  Column("seconds_to_target", float, "s"),
-  Column("seconds_to_target_low", float, "s"),
-  Column("seconds_to_target_high", float, "s"),
-  Column("params", int),  # trained ones
+  RowColumn("seconds_to_target", float, "s"),
+  RowColumn("seconds_to_target_low", float, "s"),
+  RowColumn("seconds_to_target_high", float, "s"),
+  RowColumn("params", int),  # trained ones
   # Analytic; forward, or forward and backward for training.
-  Column("flops_per_image", float),
-  Column("flops_share_of_peak", _NAMED, "share", None, "of {} peak", EVERY_ROW),
+  RowColumn("flops_per_image", float),
+  RowColumn(
+    "flops_share_of_peak", _NAMED, "share", None, "of {} peak", EVERY_ROW
+  ),
   # Of a step on one device, as the compiler counts them.
-  Column("bytes_accessed", float, "bytes"),
-  Column(  # of the measured memory bandwidth
+  RowColumn("bytes_accessed", float, "bytes"),
+  RowColumn(  # of the measured memory bandwidth
     "bandwidth_share", float, "share", None, "of bandwidth", EVERY_ROW
   ),
   # Form in which the model's attention was computed, "plain" or "cudnn"; None
   # where it has none, of peers and in older rows.
-  Column("attention", str),
+  RowColumn("attention", str),
   *(c for c in MEASURED if c.over and c is not _FIRST_STEP),
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Key:
+class PointKey:
   """What identifies a point; rows of two folders are matched by all of it.
 
   Attributes:
@@ -189,7 +193,7 @@ class Key:
     return " ".join(part for part in parts if part)
 
 
-def _fields(columns: Iterable[Column]) -> list[tuple[str, Any, Any]]:
+def _list_fields(columns: Iterable[RowColumn]) -> list[tuple[str, Any, Any]]:
   return [
     (c.name, c.kind, ()) if c.kind == _MANY else (c.name, c.kind | None, None)
     for c in columns
@@ -197,7 +201,10 @@ def _fields(columns: Iterable[Column]) -> list[tuple[str, Any, Any]]:
 
 
 Process = dataclasses.make_dataclass(
-  "Process", _fields(MEASURED), frozen=True, namespace={"__module__": __name__}
+  "Process",
+  _list_fields(MEASURED),
+  frozen=True,
+  namespace={"__module__": __name__},
 )
 
 
@@ -217,19 +224,19 @@ class _Row:
   def as_json(self) -> dict[str, Any]:
     """The object of one line: key fields first, `raw` last."""
     fields = dataclasses.asdict(self)
-    raw = [_without_empty(process) for process in fields.pop("raw")]
+    raw = [_drop_empty(process) for process in fields.pop("raw")]
     return {**fields.pop("key"), **fields, "raw": raw}
 
 
 Row = dataclasses.make_dataclass(
   "Row",
   [
-    ("key", Key),
+    ("key", PointKey),
     ("status", str, OK),
     ("message", str, ""),
     ("batch_asked", int | None, None),
     ("processes", int, 0),
-    *_fields(COLUMNS),
+    *_list_fields(COLUMNS),
     ("environment", str, ""),
     ("raw", Sequence[Process], ()),
   ],
@@ -239,7 +246,7 @@ Row = dataclasses.make_dataclass(
 )
 
 
-class Folder(NamedTuple):
+class RowFolder(NamedTuple):
   """What a benchmark left: its rows, config and environment."""
 
   path: pathlib.Path
@@ -260,13 +267,13 @@ def from_json(record: Mapping[str, Any]) -> Row:
   raw = record.pop("raw", [])
   if not isinstance(raw, list):
     raise errors.InputError("raw", "a list", typed.show(raw))
-  names = [field.name for field in dataclasses.fields(Key)]
+  names = [field.name for field in dataclasses.fields(PointKey)]
   key = {name: record.pop(name) for name in names if name in record}
   processes = tuple(
     typed.build_dataclass(Process, values, f"raw[{i}].")
     for i, values in enumerate(raw)
   )
-  key = typed.build_dataclass(Key, key)
+  key = typed.build_dataclass(PointKey, key)
   row = typed.build_dataclass(Row, record | {"key": key, "raw": processes})
   check(row)
   return row
@@ -352,7 +359,7 @@ def read(path: pathlib.Path) -> list[Row]:
   """
   if not path.is_file():
     return []
-  found: dict[Key, Row] = {}
+  found: dict[PointKey, Row] = {}
   # What a killed process left has no end of line.
   *lines, _ = path.read_bytes().split(b"\n")
   for number, line in enumerate(lines, 1):
@@ -370,7 +377,7 @@ def read(path: pathlib.Path) -> list[Row]:
   return list(found.values())
 
 
-def read_folder(path: pathlib.Path) -> Folder:
+def read_folder(path: pathlib.Path) -> RowFolder:
   """Returns the rows of a benchmark's folder with config and environment.
 
   Raises:
@@ -397,7 +404,7 @@ def read_folder(path: pathlib.Path) -> Folder:
       documents.append(json.loads(text))
     except ValueError as error:
       raise errors.InputError(f"{path / name}: {error}") from error
-  return Folder(path, found, *documents)
+  return RowFolder(path, found, *documents)
 
 
 def environment_digest(folder: pathlib.Path) -> str:
@@ -416,7 +423,9 @@ def write_csv(folder: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
   from imgbench.tables import table
 
   path = folder / CSV
-  writers.write_atomically(path, table.csv_text([_flat(row) for row in rows]))
+  writers.write_atomically(
+    path, table.csv_text([_flatten(row) for row in rows])
+  )
   return path
 
 
@@ -436,11 +445,11 @@ def _check_measured(row: Row) -> None:
       raise errors.InputError(f"raw: a process has no {name}")
 
 
-def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_empty(values: Mapping[str, Any]) -> dict[str, Any]:
   return {k: v for k, v in values.items() if v is not None and v != ()}
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flatten(row: Row) -> dict[str, Any]:
   record, flat = row.as_json(), {}
   del record["raw"]
   named = {column.name for column in COLUMNS if column.kind == _NAMED}

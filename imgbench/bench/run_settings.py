@@ -23,7 +23,9 @@ class Sampling:
   memory_bytes: int = 0
   stopped_processes: int = 0
 
-  def enough(self, values: Sequence[Sequence[float]], spent_s: float) -> bool:
+  def has_enough(
+    self, values: Sequence[Sequence[float]], spent_s: float
+  ) -> bool:
     """Whether no more processes are needed.
 
     Args:
@@ -65,7 +67,7 @@ class Settings:
   runs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @classmethod
-  def of(
+  def from_config(
     cls,
     config: ml_collections.ConfigDict,
     environment: Mapping[str, Any],

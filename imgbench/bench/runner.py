@@ -47,7 +47,7 @@ class Measuring:
     folder: of compiled programs, "" for none.
   """
 
-  key: rows.Key
+  key: rows.PointKey
   batch_asked: int | None = None
   processes: list[rows.Process] = dataclasses.field(default_factory=list)
   last: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -103,12 +103,12 @@ class Runner:
     """All of the folder so far."""
     return list(self._rows.values())
 
-  def is_done(self, key: rows.Key) -> bool:
+  def is_done(self, key: rows.PointKey) -> bool:
     """Whether the folder has a row of a point that stands."""
     row = self._rows.get(key)
     if row is None or row.status in self._retry:
       return False
-    return self._smaller(key) is None
+    return self._find_smaller(key) is None
 
   def run(self) -> None:
     """Measures all points that are not done, microbenchmarks first."""
@@ -121,13 +121,13 @@ class Runner:
 
   # Microbenchmarks.
 
-  def _run_micro(self, keys: Sequence[rows.Key]) -> None:
+  def _run_micro(self, keys: Sequence[rows.PointKey]) -> None:
     """All of them in one process each time; one that fails is left out."""
     sampling = self._settings.sampling
     going = [Measuring(key) for key in keys]
     spent_s = 0.0
-    with self._kept_if_stopped(lambda: going):
-      while going and not sampling.enough(
+    with self._keep_if_stopped(lambda: going):
+      while going and not sampling.has_enough(
         [m.medians() for m in going], spent_s
       ):
         request = {
@@ -145,7 +145,7 @@ class Runner:
       self._write_measured(one)
 
   @contextlib.contextmanager
-  def _kept_if_stopped(
+  def _keep_if_stopped(
     self, going: Callable[[], Sequence[Measuring]]
   ) -> Iterator[None]:
     """Writes rows of points that a stop leaves with enough processes."""
@@ -161,13 +161,13 @@ class Runner:
 
   # Steps.
 
-  def _run_group(self, keys: Sequence[rows.Key]) -> None:
+  def _run_group(self, keys: Sequence[rows.PointKey]) -> None:
     """Processes of the points in turn, so that drift strikes all alike."""
     with contextlib.ExitStack() as stack:
       # A batch that did not fit before is not tried again.
-      going = [self._smaller(key) or Measuring(key) for key in keys]
-      going = [self._prepared(one, stack) for one in going]
-      stack.enter_context(self._kept_if_stopped(lambda: going))
+      going = [self._find_smaller(key) or Measuring(key) for key in keys]
+      going = [self._prepare(one, stack) for one in going]
+      stack.enter_context(self._keep_if_stopped(lambda: going))
       while going:
         for one in going:
           self._measure_once(one)
@@ -176,49 +176,49 @@ class Runner:
         for one in ended:
           smaller = self._finish(one)
           if smaller is not None:
-            going.append(self._prepared(smaller, stack))
+            going.append(self._prepare(smaller, stack))
         for one in ended:
           if not one.failed:
             self._profile(one)
 
-  def _prepared(self, one: Measuring, stack: contextlib.ExitStack) -> Measuring:
+  def _prepare(self, one: Measuring, stack: contextlib.ExitStack) -> Measuring:
     if self._settings.compile_cache:
-      one.folder = stack.enter_context(_cache_folder())
+      one.folder = stack.enter_context(_make_cache_folder())
     return one
 
   def _measure_once(self, one: Measuring) -> None:
-    request = self._request(one)
+    request = self._build_request(one)
     result, seconds = self._launch(one.key.framework, request)
     one.spent_s += seconds
     self._add(one, result, result.get("process", {}))
 
-  def _request(self, one: Measuring, profile: str = "") -> dict[str, Any]:
+  def _build_request(self, one: Measuring, profile: str = "") -> dict[str, Any]:
     return {
       "kind": "step",
       "key": dataclasses.asdict(one.key),
       "recipe": dict(self._settings.recipe),
       "plan": dict(self._settings.timing),
       "compile_cache": one.folder,
-      "begin_cache": _begin_cache() if one.folder else "",
+      "begin_cache": _find_begin_cache() if one.folder else "",
       "platform": self._settings.platform,
       "profile": profile,
     }
 
   def _ended(self, one: Measuring) -> bool:
     sampling = self._settings.sampling
-    return one.failed or sampling.enough([one.medians()], one.spent_s)
+    return one.failed or sampling.has_enough([one.medians()], one.spent_s)
 
   def _finish(self, one: Measuring) -> Measuring | None:
     """Writes the row. Returns a point of half the batch, to be tried next."""
     if self._write_if_failed(one):
-      smaller = self._smaller(one.key)
+      smaller = self._find_smaller(one.key)
       if smaller is not None:
         smaller.batch_asked = one.batch_asked or one.key.batch
       return smaller
     self._write_measured(one, one.last["message"])
     return None
 
-  def _smaller(self, key: rows.Key) -> Measuring | None:
+  def _find_smaller(self, key: rows.PointKey) -> Measuring | None:
     """Half the batch of a point that did not fit, or half of that.
 
     None where the point's row says something else, where batches are not fitted
@@ -234,7 +234,7 @@ class Runner:
         return Measuring(smaller, batch_asked=key.batch)
     return None
 
-  def _overflowed(self, key: rows.Key) -> bool:
+  def _overflowed(self, key: rows.PointKey) -> bool:
     row = self._rows.get(key)
     memory = row is not None and row.status == exchange.OUT_OF_MEMORY
     return memory and key.task in rows.IMAGE_TASKS
@@ -244,14 +244,14 @@ class Runner:
     if not self._settings.profile or one.key.framework != points_lib.OURS:
       return
     folder = self._folder / TRACES / one.key.text().replace(" ", "_")
-    request = self._request(one, str(folder))
+    request = self._build_request(one, str(folder))
     result, _ = self._launch(one.key.framework, request)
     if result["status"] != rows.OK:
       logging.warning("no trace of %s: %s", one.key.text(), result["message"])
 
   # Whole runs.
 
-  def _run_seeds(self, key: rows.Key) -> None:
+  def _run_seeds(self, key: rows.PointKey) -> None:
     """Trains a config with seed after seed."""
     one = Measuring(key)
     section = self._settings.runs
@@ -307,13 +307,15 @@ class Runner:
 
   def _write_measured(self, one: Measuring, message: str = "") -> None:
     if one.key.task in rows.IMAGE_TASKS:
-      facts = facts_lib.of_step(one.key, one.last, self._settings, self.found)
+      facts = facts_lib.build_step_facts(
+        one.key, one.last, self._settings, self.found
+      )
     else:
       names = ("work", "rate_unit")
       known = {name: one.last.get(name) for name in names}
       facts = summaries.Facts(**known)
     self._write(
-      summaries.row(
+      summaries.build_row(
         one.key,
         one.processes,
         facts,
@@ -331,7 +333,7 @@ class Runner:
     self._on_row(row)
 
 
-def _place() -> pathlib.Path | None:
+def _find_cache_root() -> pathlib.Path | None:
   """Of compiled programs, the benchmark's own; None: there is no home folder.
 
   Programs for a CPU run on processors of its kind only.
@@ -345,16 +347,18 @@ def _place() -> pathlib.Path | None:
   return place
 
 
-def _begin_cache() -> str:
+def _find_begin_cache() -> str:
   """Of programs that make variables and batches, which are kept for good."""
-  place = _place()
+  place = _find_cache_root()
   return str(place / "begin") if place else ""
 
 
 @contextlib.contextmanager
-def _cache_folder() -> Iterator[str]:
+def _make_cache_folder() -> Iterator[str]:
   """A new folder of compiled programs, for the processes of a point."""
-  folder = tempfile.mkdtemp(dir=_place())  # Else where temporary files lie.
+  folder = tempfile.mkdtemp(
+    dir=_find_cache_root()
+  )  # Else where temporary files lie.
   try:
     yield folder
   finally:

@@ -62,7 +62,7 @@ WEAK, STRONG = "weak", "strong"
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class ScalingCase:
   """What is measured as one.
 
   Attributes:
@@ -122,10 +122,10 @@ class Stepping:
     collectives_alone: the same collectives by themselves, or None.
   """
 
-  def __init__(self, config: ml_collections.ConfigDict, case: Case):
-    steps = programs.build(_with(config, case), fed=True)
+  def __init__(self, config: ml_collections.ConfigDict, case: ScalingCase):
+    steps = programs.build(_set_case(config, case), fed=True)
     strategy = steps.strategy
-    fed = strategy.shard_batch(_batch(steps))
+    fed = strategy.shard_batch(_draw_batch(steps))
     self._fed = fed
     self._state = steps.compute.begin()
     with timing.timed() as compiling:
@@ -133,17 +133,17 @@ class Stepping:
     found = collectives.find(self._step.as_text())
     self.collectives_alone = None
     if found:
-      self.collectives_alone = Alone(found, strategy.mesh)
+      self.collectives_alone = Replay(found, strategy.mesh)
     needed = steps.training_need()
     self.facts = {
       "global_batch_size": case.global_batch_size,
       "compile_s": compiling.seconds,
-      "memory_bytes": compile_only.memory(self._step),
+      "memory_bytes": compile_only.count_memory(self._step),
       "peak_memory_bytes": None,
-      "collectives": compile_only.grouped(found),
-      "needed": compile_only.grouped(needed),
-      "sent_bytes": collectives.total_sent(found),
-      "needed_sent_bytes": collectives.total_sent(needed),
+      "collectives": compile_only.group_collectives(found),
+      "needed": compile_only.group_collectives(needed),
+      "sent_bytes": collectives.sum_sent(found),
+      "needed_sent_bytes": collectives.sum_sent(needed),
     }
 
   def __call__(self, unused: int) -> jax.Array:
@@ -151,7 +151,7 @@ class Stepping:
     return loss
 
 
-class Alone:
+class Replay:
   """Collectives of a program by themselves."""
 
   def __init__(self, found, mesh: jax.sharding.Mesh):
@@ -161,7 +161,7 @@ class Alone:
     return self._program(*self._inputs)
 
 
-def _with(config, case: Case) -> ml_collections.ConfigDict:
+def _set_case(config, case: ScalingCase) -> ml_collections.ConfigDict:
   changed = config.copy_and_resolve_references()
   with changed.unlocked():
     changed.global_batch_size = case.global_batch_size
@@ -174,7 +174,7 @@ def _with(config, case: Case) -> ml_collections.ConfigDict:
   return changed
 
 
-def _batch(steps: programs.Steps) -> dict[str, np.ndarray]:
+def _draw_batch(steps: programs.Steps) -> dict[str, np.ndarray]:
   """Images and labels drawn at random, the same for every case."""
   size = steps.config.global_batch_size
   rng = np.random.default_rng(0)
@@ -187,9 +187,9 @@ def _batch(steps: programs.Steps) -> dict[str, np.ndarray]:
   }
 
 
-def cases(
+def list_cases(
   counts: Sequence[int], strategies: Sequence[str], per_device_batch: int
-) -> list[Case]:
+) -> list[ScalingCase]:
   """Returns what is measured, one device first.
 
   Args:
@@ -212,11 +212,13 @@ def cases(
     WEAK: lambda count: per_device_batch * count,
     STRONG: lambda count: per_device_batch * counts[-1],
   }
-  one = [Case(mode, "jit", 1, size(1)) for mode, size in batch.items()]
+  one = [ScalingCase(mode, "jit", 1, size(1)) for mode, size in batch.items()]
   # What the batches of weak scaling take on one device: see the module.
-  one += [Case(f"{WEAK} x{n}", "jit", 1, batch[WEAK](n)) for n in counts[1:-1]]
+  one += [
+    ScalingCase(f"{WEAK} x{n}", "jit", 1, batch[WEAK](n)) for n in counts[1:-1]
+  ]
   return one + [
-    Case(mode, strategy, count, size(count))
+    ScalingCase(mode, strategy, count, size(count))
     for mode, size in batch.items()
     for strategy in strategies
     for count in counts[1:]
@@ -225,7 +227,7 @@ def cases(
 
 def measure(
   config: ml_collections.ConfigDict,
-  wanted: Sequence[Case],
+  wanted: Sequence[ScalingCase],
   rounds: int,
   steps: int,
 ) -> tuple[dict[str, quantities.Samples], dict[str, Any]]:
@@ -252,7 +254,7 @@ def measure(
   _note_peaks(stepping)
   rows = {}
   for case in wanted:
-    rows |= _rows(case, wanted, seconds, alone)
+    rows |= _build_rows(case, wanted, seconds, alone)
   return rows, {case.name: stepping[case.program].facts for case in wanted}
 
 
@@ -263,7 +265,9 @@ def _note_peaks(stepping) -> None:
     step.facts["peak_memory_bytes"] = stats.get("peak_bytes_in_use")
 
 
-def _rows(case: Case, wanted, seconds, alone) -> dict[str, quantities.Samples]:
+def _build_rows(
+  case: ScalingCase, wanted, seconds, alone
+) -> dict[str, quantities.Samples]:
   taken = seconds[case.program]
   size = case.global_batch_size
   samples = quantities.Samples
@@ -290,11 +294,11 @@ def _rows(case: Case, wanted, seconds, alone) -> dict[str, quantities.Samples]:
   return {f"{case.name}/{name}": values for name, values in rows.items()}
 
 
-def text(wanted: Sequence[Case], rows, facts) -> str:
+def format_table(wanted: Sequence[ScalingCase], rows, facts) -> str:
   """Returns a table to be read."""
 
-  def median(name: str, digits: int) -> Callable[[Case], str]:
-    def cell(case: Case) -> str:
+  def median(name: str, digits: int) -> Callable[[ScalingCase], str]:
+    def cell(case: ScalingCase) -> str:
       found = rows.get(f"{case.name}/{name}")
       if not found:
         return "-"
@@ -302,7 +306,7 @@ def text(wanted: Sequence[Case], rows, facts) -> str:
 
     return cell
 
-  def moved(case: Case) -> str:
+  def moved(case: ScalingCase) -> str:
     known = facts[case.name]
     sent, need = (known[n] / 2**20 for n in ("sent_bytes", "needed_sent_bytes"))
     return f"{formats.decimal(sent, 2)} ({formats.decimal(need, 2)})"
@@ -322,7 +326,7 @@ def text(wanted: Sequence[Case], rows, facts) -> str:
   return "\n".join(table.Table("", columns, wanted).lines())
 
 
-def device_counts(given: Sequence[str]) -> list[int]:
+def choose_device_counts(given: Sequence[str]) -> list[int]:
   """Returns how many devices are tried. Raises InputError."""
   there = len(jax.devices())
   if not given:
@@ -345,10 +349,10 @@ def main(argv: list[str]) -> None:
   with cli.one_line_errors():
     quantities.check_out(values.out, "scaling")
     startup.log_start(config, values["config"].config_filename)
-    counts = device_counts(values.devices)
-    wanted = cases(counts, values.strategies, values.per_device_batch)
+    counts = choose_device_counts(values.devices)
+    wanted = list_cases(counts, values.strategies, values.per_device_batch)
     rows, facts = measure(config, wanted, values.rounds, values.steps)
-  print(text(wanted, rows, facts))
+  print(format_table(wanted, rows, facts))
   if values.out:
     about = {
       "keeps_memory": kept,

@@ -41,8 +41,8 @@ class Facts:
   rate_unit: str | None = None
 
 
-def row(
-  key: rows.Key,
+def build_row(
+  key: rows.PointKey,
   processes: Sequence[rows.Process],
   facts: Facts = Facts(),
   **about,
@@ -59,13 +59,15 @@ def row(
   Raises:
     InputError: the row contradicts itself.
   """
-  numbers = {c.name: _over(c, processes) for c in rows.MEASURED if c.over}
+  numbers = {c.name: _reduce(c, processes) for c in rows.MEASURED if c.over}
   if key.task == rows.TIME_TO_ACCURACY:
-    numbers |= _time_to_accuracy(processes)
+    numbers |= _summarize_runs(processes)
   elif key.task in rows.QUANTITIES:
-    numbers |= _quantity(processes, facts)
+    numbers |= _summarize_quantity(processes, facts)
   else:
-    numbers |= _times(processes) | _speeds(key, processes, facts)
+    numbers |= _summarize_times(processes) | _summarize_speeds(
+      key, processes, facts
+    )
   made = rows.Row(
     key=key,
     processes=len(processes),
@@ -79,7 +81,9 @@ def row(
   return made
 
 
-def speeds(of: rows.Row, quantity: str = THROUGHPUT) -> list[float | None]:
+def compute_speeds(
+  of: rows.Row, quantity: str = THROUGHPUT
+) -> list[float | None]:
   """Returns one number per process, higher is better: what is compared.
 
   Images per second, or for a microbenchmark its rate, from the median round
@@ -98,16 +102,16 @@ def speeds(of: rows.Row, quantity: str = THROUGHPUT) -> list[float | None]:
   else:
     milliseconds = [_median(process.latencies_ms) for process in of.raw]
     seconds = [None if m is None else m / 1e3 for m in milliseconds]
-  return [None if s is None else amount(of) / s for s in seconds]
+  return [None if s is None else count_work(of) / s for s in seconds]
 
 
-def amount(of: rows.Row) -> float:
+def count_work(of: rows.Row) -> float:
   """Returns what a step does: images, or the work of a microbenchmark."""
   return of.key.batch if of.key.task in rows.IMAGE_TASKS else of.work or 1
 
 
-def _over(
-  column: rows.Column, processes: Sequence[rows.Process]
+def _reduce(
+  column: rows.RowColumn, processes: Sequence[rows.Process]
 ) -> float | None:
   """Returns the row's number of those that processes measured."""
   values = [getattr(process, column.name) for process in processes]
@@ -115,7 +119,9 @@ def _over(
   return column.over(known) if known else None
 
 
-def _quantity(processes: Sequence[rows.Process], facts: Facts) -> dict:
+def _summarize_quantity(
+  processes: Sequence[rows.Process], facts: Facts
+) -> dict:
   values = [process.value for process in processes]
   return {
     "rate": statistics.median(values),
@@ -126,7 +132,7 @@ def _quantity(processes: Sequence[rows.Process], facts: Facts) -> dict:
   }
 
 
-def _times(processes: Sequence[rows.Process]) -> dict:
+def _summarize_times(processes: Sequence[rows.Process]) -> dict:
   by_cache = {True: [], False: []}
   for process in processes:
     if process.compile_s is not None:
@@ -144,8 +150,8 @@ def _times(processes: Sequence[rows.Process]) -> dict:
   }
 
 
-def _speeds(
-  key: rows.Key, processes: Sequence[rows.Process], facts: Facts
+def _summarize_speeds(
+  key: rows.PointKey, processes: Sequence[rows.Process], facts: Facts
 ) -> dict:
   seconds = [_median(process.throughput_s) for process in processes]
   if None in seconds or not seconds:
@@ -154,8 +160,8 @@ def _speeds(
     if facts.work is None or facts.rate_unit is None:
       raise errors.InputError(f"{key.text()}: needs work and rate_unit")
     about = {"work": facts.work, "rate_unit": facts.rate_unit}
-    return about | _with_interval("rate", [facts.work / s for s in seconds])
-  found = _with_interval("images_per_s", [key.batch / s for s in seconds])
+    return about | _add_interval("rate", [facts.work / s for s in seconds])
+  found = _add_interval("images_per_s", [key.batch / s for s in seconds])
   per_device = found["images_per_s"] / key.devices
   found["images_per_s_per_device"] = per_device
   if facts.flops_per_image is not None:
@@ -172,7 +178,7 @@ def _speeds(
   return found
 
 
-def _with_interval(name: str, values: Sequence[float]) -> dict:
+def _add_interval(name: str, values: Sequence[float]) -> dict:
   found = {name: statistics.median(values)}
   bounds = medians.interval(values)
   if bounds is not None:
@@ -185,7 +191,7 @@ def _with_interval(name: str, values: Sequence[float]) -> dict:
   return found
 
 
-def _time_to_accuracy(processes: Sequence[rows.Process]) -> dict:
+def _summarize_runs(processes: Sequence[rows.Process]) -> dict:
   """Mean over runs with its t interval; nothing where a run fell short."""
   seconds = [process.seconds_to_target for process in processes]
   if not seconds or None in seconds:

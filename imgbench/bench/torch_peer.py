@@ -81,7 +81,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   """
   key, recipe = request["key"], request["recipe"]
   torch = import_torch()
-  device = _device(torch, request["platform"])
+  device = _choose_device(torch, request["platform"])
   _set_precision(torch, key, device)
   torch.manual_seed(recipe["seed"])
   if request["compile_cache"]:
@@ -92,8 +92,8 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   compile_s, cached = None, None
   if key["framework"] == COMPILE:
     compile_s, cached = _compile(torch, step)
-  memory.forget_peak()
-  plan = measure.Plan(**request["plan"])
+  memory.reset_peak()
+  plan = measure.TimingPlan(**request["plan"])
   times = measure.measure(step, step.wait, plan, time.perf_counter)
   cuda = device == "cuda"
   return {
@@ -102,7 +102,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
       "compile_s": compile_s,
       "compile_cached": cached,
       "peak_memory_bytes": (
-        torch.cuda.max_memory_allocated() if cuda else memory.peak_bytes()
+        torch.cuda.max_memory_allocated() if cuda else memory.read_peak_bytes()
       ),
     },
     "params": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -143,7 +143,7 @@ class _Step:
 
     self.forward = forward
     if self._train:
-      self._optimizer = _optimizer(torch, model.parameters(), recipe)
+      self._optimizer = _create_optimizer(torch, model.parameters(), recipe)
 
   def __call__(self):
     if self._train:
@@ -206,7 +206,7 @@ def _build_model(torch, key, recipe) -> tuple[Any, bool]:
   return model, not sized
 
 
-def _optimizer(torch, parameters, recipe):
+def _create_optimizer(torch, parameters, recipe):
   section = dict(recipe["optim"])
   name, rate = section.pop("name"), recipe["schedule"]["peak"]
   if name == "sgd":
@@ -226,7 +226,7 @@ def _optimizer(torch, parameters, recipe):
   return kind(parameters, lr=rate, **settings)
 
 
-def _device(torch, platform: str) -> str:
+def _choose_device(torch, platform: str) -> str:
   if platform == "cpu":
     return "cpu"
   if platform == "gpu" and torch.cuda.is_available():

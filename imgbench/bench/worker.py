@@ -41,7 +41,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
     "environment": {
       **environment.collect(),
       "host": platform.node(),
-      "driver": _driver(),
+      "driver": _read_driver(),
       "keeps_memory": host_memory.keep(),
     }
   }
@@ -51,8 +51,8 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   """Measures a point.
 
   Args:
-    request: "key" of `rows.Key`, "recipe" of the config, "plan" of
-      `measure.Plan`, "compile_cache" and "begin_cache", folders of compiled
+    request: "key" of `rows.PointKey`, "recipe" of the config, "plan" of
+      `measure.TimingPlan`, "compile_cache" and "begin_cache", folders of compiled
       programs, of the step and of what comes before it, or "", "profile", a
       folder or "".
 
@@ -60,7 +60,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
     "process", fields of `rows.Process`; "params"; "bytes_accessed" or None;
     "attention", see `rows.Row`.
   """
-  key = rows.Key(**request["key"])
+  key = rows.PointKey(**request["key"])
   if key.matmul_precision != "default":
     jax.config.update("jax_default_matmul_precision", key.matmul_precision)
   # Random numbers take longer to compile than many a step: those programs are
@@ -76,12 +76,12 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   with timing.timed() as compiling:
     compiled = work.lower().compile()
   cached = bool(hits)
-  memory.forget_peak()
+  memory.reset_peak()
   try:
     start = work.starter(compiled)
-    plan = measure.Plan(**request["plan"])
+    plan = measure.TimingPlan(**request["plan"])
     times = measure.measure(start, model_work.block, plan, timing.clock)
-    peak = _peak_bytes()
+    peak = _read_peak_bytes()
     if request.get("profile"):
       _profile(start, compiled, pathlib.Path(request["profile"]))
   finally:
@@ -101,8 +101,8 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
 
 def measure_micro(request: dict[str, Any]) -> dict[str, Any]:
   """Returns {"results": one for each of the request's "keys"}."""
-  wanted = [rows.Key(**key) for key in request["keys"]]
-  plan = measure.Plan(**request["plan"])
+  wanted = [rows.PointKey(**key) for key in request["keys"]]
+  plan = measure.TimingPlan(**request["plan"])
   return {"results": micro.measure_all(wanted, plan, timing.clock)}
 
 
@@ -129,12 +129,12 @@ def _keep_compiled(folder: str) -> None:
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _peak_bytes() -> int:
+def _read_peak_bytes() -> int:
   """The most that a device has held, compiling included; on a CPU the process
   since it was compiled."""
   stats = [d.memory_stats() or {} for d in jax.local_devices()]
   known = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
-  return max(known) if known else memory.peak_bytes()
+  return max(known) if known else memory.read_peak_bytes()
 
 
 def _profile(start: Callable, compiled: Any, folder: pathlib.Path) -> None:
@@ -147,22 +147,22 @@ def _profile(start: Callable, compiled: Any, folder: pathlib.Path) -> None:
     jax.block_until_ready(result)
 
 
-def _driver() -> str:
+def _read_driver() -> str:
   """The driver's version, on one line; of a CPU there is none."""
   client = jax.devices()[0].client
   if client.platform != "gpu":
-    return exchange.one_line(client.platform_version)
+    return exchange.shorten(client.platform_version)
   command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv"]
   try:
     out = subprocess.run(command, capture_output=True, text=True).stdout
   except OSError:
     out = ""
   found = re.findall(r"^[0-9.]+$", out, re.MULTILINE)
-  version = exchange.one_line(client.platform_version)
+  version = exchange.shorten(client.platform_version)
   return f"{found[0]}; {version}" if found else version
 
 
-def refusing(handler: exchange.Handler) -> exchange.Handler:
+def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
   """Returns the handler with bad input refused: it is no crash."""
 
   @functools.wraps(handler)
@@ -178,7 +178,9 @@ def refusing(handler: exchange.Handler) -> exchange.Handler:
 def main(argv: list[str]) -> None:
   """Answers the request on standard input."""
   host_memory.keep()
-  handlers = {name: refusing(handler) for name, handler in HANDLERS.items()}
+  handlers = {
+    name: refuse_bad_input(handler) for name, handler in HANDLERS.items()
+  }
   exchange.serve(handlers, argv)
 
 

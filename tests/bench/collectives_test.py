@@ -110,7 +110,7 @@ def test_groups_of_some_devices():
   ],
 )
 def test_forms_of_groups(attributes, size):
-  assert collectives.group_size(attributes, 16) == size
+  assert collectives.parse_group_size(attributes, 16) == size
 
 
 def test_pairs_of_start_and_done():
@@ -155,7 +155,7 @@ def test_types():
   assert parser.parse_type("s4[3]").num_bytes == 2
   assert parser.parse_type("token[]") is None
   nested = parser.parse_type("((f32[2], /*index=1*/s32[]), u32[4]{0})")
-  assert [a.shape for a in parser.arrays(nested)] == [(2,), (), (4,)]
+  assert [a.shape for a in parser.list_arrays(nested)] == [(2,), (), (4,)]
 
 
 def test_collectives_run_by_themselves():

@@ -59,7 +59,7 @@ def test_made_up_noise_is_that_of_real_processes():
 
 def test_unchanged_reruns_stay_quiet():
   """10 of 10 and more, at the default tolerance of a CPU."""
-  tolerance = comparison.default_tolerance(["cpu", "cpu"])
+  tolerance = comparison.choose_tolerance(["cpu", "cpu"])
   assert tolerance == 0.15
   base = image_rows(0)
   reports = [
@@ -156,7 +156,7 @@ def test_a_row_that_broke_is_a_regression_whatever_its_speed():
   assert broken.verdict == comparison.BROKEN
   assert broken.reason == "out_of_memory: 96 GiB"
   (mended,) = comparison.compare([bad], [good], 0.15).comparisons
-  assert mended.verdict == comparison.MENDED and not mended.is_regression
+  assert mended.verdict == comparison.FIXED and not mended.is_regression
   (both,) = comparison.compare([bad], [bad], 0.15).comparisons
   assert both.verdict == comparison.NOT_COMPARED and not both.past
 
@@ -193,8 +193,8 @@ def test_rows_are_matched_by_all_of_the_key():
 
 
 def test_default_tolerance():
-  assert comparison.default_tolerance(["gpu", "tpu"]) == 0.05
-  assert comparison.default_tolerance(["gpu", "cpu"]) == 0.15
+  assert comparison.choose_tolerance(["gpu", "tpu"]) == 0.05
+  assert comparison.choose_tolerance(["gpu", "cpu"]) == 0.15
   with pytest.raises(errors.InputError, match="tolerance: expected >= 0"):
     comparison.compare([], [], -0.1)
 
@@ -256,7 +256,9 @@ def test_numbers_shown_are_those_that_the_ratio_is_of(tmp_path):
   for name, row in (("a", rows_of(1, 1, 1)), ("b", rows_of(0.5, 0.5, 16))):
     row_samples.write(tmp_path / name, [row], made)
   folders = [tmp_path / "a", tmp_path / "b"]
-  text = compare.text(*compare.compare_folders(folders, 0.1, "throughput"))
+  text = compare.format_report(
+    *compare.compare_folders(folders, 0.1, "throughput")
+  )
   (line,) = [x for x in text.splitlines() if x.startswith(key.text())]
   assert "1.00 images/s  0.630 images/s  0.630" in line
 
@@ -268,7 +270,9 @@ def test_rows_too_noisy_to_show_anything_are_said_to_be(tmp_path):
     noisy = made.image_row(SLOWED)
     row_samples.write(tmp_path / name, [noisy, quiet], made)
   folders = [tmp_path / "a", tmp_path / "b"]
-  text = compare.text(*compare.compare_folders(folders, None, "throughput"))
+  text = compare.format_report(
+    *compare.compare_folders(folders, None, "throughput")
+  )
   assert "In 1 of 2 rows the interval is wider than the tolerance" in text
 
 
@@ -280,7 +284,7 @@ def test_a_difference_within_the_tolerance_is_said_to_be(tmp_path):
   found, folders = compare.compare_folders(
     [tmp_path / "a", tmp_path / "b"], None, "throughput"
   )
-  text = compare.text(found, folders)
+  text = compare.format_report(found, folders)
   assert "slower, within the tolerance" in text
   assert "covers 95%" in text and "not paired" in text
   assert "wider than the tolerance" not in text

@@ -226,7 +226,7 @@ def test_a_target_that_is_none_is_refused(tmp_path, text, message):
 
 
 def test_cases_are_distinct_and_their_configs_complete():
-  cases = compile_only_h200.cases()
+  cases = compile_only_h200.list_cases()
   assert len({case.model for case in cases}) == len(cases)
   for case in cases:
     config = case.config()
@@ -236,14 +236,14 @@ def test_cases_are_distinct_and_their_configs_complete():
 
 
 def test_the_document_shows_the_rows_that_are_kept():
-  rows = compile_only_v5e.read(ROWS)
-  cases = compile_only_h200.cases()
+  rows = compile_only_v5e.read_rows(ROWS)
+  cases = compile_only_h200.list_cases()
   assert [(row["model"], row["program"]) for row in rows] == [
     (case.model, name) for case in cases for name in compile_only.PROGRAMS
   ]
   shown = DOC.read_text().partition(compile_only_h200.BEGIN)[2]
   table = shown.partition(compile_only_v5e.END)[0]
-  assert table == compile_only_h200.markdown(rows)
+  assert table == compile_only_h200.format_table(rows)
   for row in rows:
     found = row["kernels"]
     assert found["count"] > found["small_count"] > 0

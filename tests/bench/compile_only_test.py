@@ -29,7 +29,7 @@ def test_rows_of_both_programs():
   """For the devices here; what a TPU's are is tested where libtpu is."""
   steps = tiny_steps()
   for program, batch, passes in (("train", 24, 3), ("eval", 32, 1)):
-    row = compile_only.row(steps, program, accelerators.V5E)
+    row = compile_only.compile_row(steps, program, accelerators.V5E)
     assert json.loads(json.dumps(row)) == row
     assert row["num_devices"] == 8 and row["global_batch_size"] == batch
     macs = steps.cost.macs
@@ -37,12 +37,12 @@ def test_rows_of_both_programs():
     memory = row["memory_bytes"]
     assert memory["total"] == sum(memory.values()) - memory["total"] > 0
     assert row["sent_bytes"] >= row["needed_sent_bytes"] * 0.99 > 0
-    text = compile_only.text(row, accelerators.V5E)
+    text = compile_only.format_row(row, accelerators.V5E)
     assert "all-reduce" in text and "at the chip's peaks" in text
 
 
 def test_inference_tells_no_device_anything():
-  row = compile_only.row(tiny_steps(), "infer", accelerators.V5E)
+  row = compile_only.compile_row(tiny_steps(), "infer", accelerators.V5E)
   assert row["sent_bytes"] == row["needed_sent_bytes"] == 0
   assert row["flops_per_device"] > 0
 
@@ -51,7 +51,7 @@ def test_bounds_by_hand():
   row = dict(
     flops_per_device=197e12, accessed_bytes_per_device=819e6, sent_bytes=2e9
   )
-  bounds = compile_only.bounds(row, accelerators.V5E)
+  bounds = compile_only.compute_bounds(row, accelerators.V5E)
   assert bounds == {"compute": 1000.0, "memory": 1.0, "links": 10.0}
 
 
@@ -59,7 +59,7 @@ def test_collectives_alike_are_one_row():
   one = lambda kind, size, source: collectives.Collective(
     kind, (parser.Array("f32", (size,)),), 8, 1, False, source
   )
-  rows = compile_only.grouped(
+  rows = compile_only.group_collectives(
     [
       one("all-gather", 8, "jit(step)/block1/mlp"),
       one("all-gather", 16, "jit(step)/block12/mlp"),

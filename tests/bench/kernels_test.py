@@ -72,7 +72,7 @@ def test_summary():
 
 
 def test_summary_as_text():
-  text = kernels.text(kernels.summarize(TEXT))
+  text = kernels.format_summary(kernels.summarize(TEXT))
   assert "14 (12 move less than 1 MB)" in text
   assert "scatters 1, sorts 1, whiles 1, host_callbacks 1" in text
 

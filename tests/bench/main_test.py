@@ -120,7 +120,7 @@ def test_peers_that_are_missing_are_known_before():
     "status": "refused",
     "message": "PyTorch cannot be imported",
   }
-  assert program.describe_peers(config, missing) == {}
+  assert program.describe_baselines(config, missing) == {}
   config.frameworks = ("imgbench", "torch-eager")
-  found = program.describe_peers(config, missing)
+  found = program.describe_baselines(config, missing)
   assert found == {"missing": "PyTorch cannot be imported"}

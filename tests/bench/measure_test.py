@@ -36,7 +36,7 @@ class Machine:
 
 def test_latency_waits_for_each_step_and_throughput_does_not():
   machine = Machine(start_s=0.25, step_s=1.0)
-  plan = measure.Plan(
+  plan = measure.TimingPlan(
     warmup_steps=2, latency_s=4.0, round_s=10.0, rounds=2, in_flight=4
   )
   times = measure.measure(machine.start, machine.wait, plan, machine.clock)
@@ -56,7 +56,9 @@ def test_the_first_step_and_the_warmup_do_not_count():
       machine.now += slow_first.pop(0)
     return machine.start()
 
-  plan = measure.Plan(warmup_steps=1, latency_s=2.0, rounds=1, round_s=2.0)
+  plan = measure.TimingPlan(
+    warmup_steps=1, latency_s=2.0, rounds=1, round_s=2.0
+  )
   times = measure.measure(start, machine.wait, plan, machine.clock)
   assert times.first_step_s == pytest.approx(101.0)
   assert times.latencies_s == pytest.approx([1.0] * 3)
@@ -70,7 +72,7 @@ def test_the_first_step_and_the_warmup_do_not_count():
 )
 def test_how_many_steps_are_waited_for(step_s, expected):
   machine = Machine(start_s=0.0, step_s=step_s)
-  plan = measure.Plan(latency_s=0.95, least_steps=3, most_steps=20)
+  plan = measure.TimingPlan(latency_s=0.95, least_steps=3, most_steps=20)
   found = measure.measure_latency(
     machine.start, machine.wait, plan, machine.clock
   )
@@ -83,7 +85,7 @@ def test_what_comes_before_a_call_does_not_count():
   def before():
     machine.now += 5.0
 
-  plan = measure.Plan(latency_s=3.0, least_steps=1)
+  plan = measure.TimingPlan(latency_s=3.0, least_steps=1)
   found = measure.measure_latency(
     machine.start, machine.wait, plan, machine.clock, before
   )

@@ -13,7 +13,7 @@ from imgbench.bench import model_work
 from imgbench.bench import rows
 
 SETTINGS = {"widths": [8], "stem_size": 3}
-KEY = rows.Key(
+KEY = rows.PointKey(
   task="train",
   model="cnn",
   batch=8,

@@ -32,7 +32,7 @@ def rows(found):
 
 
 def test_data_parallel():
-  found = need.of_training(
+  found = need.list_training_collectives(
     state(), mesh(1), jnp.bfloat16, mixed_shape=(4, 4, 3)
   )
   assert rows(found) == [
@@ -46,7 +46,7 @@ def test_data_parallel():
 
 def test_a_cut_state():
   """What is too small to be cut is summed as before."""
-  found = need.of_training(state(), mesh(8), jnp.float32)
+  found = need.list_training_collectives(state(), mesh(8), jnp.float32)
   assert rows(found) == [
     ("all-gather", "f32", 64 * 128, 8),
     ("reduce-scatter", "f32", 64 * 128, 8),
@@ -58,18 +58,20 @@ def test_a_cut_state():
 
 @pytest.mark.parametrize("fsdp", [2, 4, 8])
 def test_bytes_sent_are_those_of_the_document(fsdp):
-  found = need.of_training(state(), mesh(fsdp), jnp.float32)
+  found = need.list_training_collectives(state(), mesh(fsdp), jnp.float32)
   of_kernel = [one for one in found if one.elements > 100]
   size, n, f = 4 * 64 * 128, 8, fsdp
   expected = 2 * size * (f - 1) / f
   if f < n:
     expected += 2 * size / f * (n / f - 1) / (n / f)
-  assert collectives.total_sent(of_kernel) == pytest.approx(expected)
+  assert collectives.sum_sent(of_kernel) == pytest.approx(expected)
 
 
 def test_an_evaluation():
   counts = jax.ShapeDtypeStruct((11, 12), jnp.int32)
-  found = need.of_evaluation(state().variables, counts, mesh(8), jnp.float32)
+  found = need.list_evaluation_collectives(
+    state().variables, counts, mesh(8), jnp.float32
+  )
   assert rows(found) == [
     ("all-gather", "f32", 64 * 128, 8),
     ("all-reduce", "s32", 132, 8),
@@ -81,4 +83,4 @@ def test_one_device_needs_nobody():
     np.array(jax.devices()[:1]).reshape(1, 1),
     (placement.DATA_AXIS, placement.FSDP_AXIS),
   )
-  assert need.of_training(state(), alone, jnp.float32) == []
+  assert need.list_training_collectives(state(), alone, jnp.float32) == []

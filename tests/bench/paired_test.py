@@ -88,7 +88,7 @@ def sides(tmp_path, machine, **sampling):
     environment = {"platform": "cpu", "device_kind": "cpu"}
     (folder / rows.ENVIRONMENT).write_text(json.dumps(environment))
     made.append(
-      paired.Side(
+      paired.SideRunner(
         folder,
         points_lib.Points([], [[KEY]], [], []),
         run_settings.Settings(

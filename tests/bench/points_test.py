@@ -199,11 +199,13 @@ def test_a_run_to_an_accuracy():
 
 
 def test_lists_may_grow_and_the_rest_says_how():
-  hashes = {points.how(config(models=m)).to_json() for m in (("cnn",), ())}
+  hashes = {
+    points.select_method(config(models=m)).to_json() for m in (("cnn",), ())
+  }
   assert len(hashes) == 1
   other = config()
   other.timing.rounds = 9
-  assert points.how(other).to_json() not in hashes
+  assert points.select_method(other).to_json() not in hashes
 
 
 def test_peers_are_of_models_that_there_are():

@@ -95,7 +95,7 @@ def test_a_process_that_takes_too_long_is_ended_with_its_children(launcher):
 
 def test_a_peer_finds_its_own_modules_of_imgbench_alone(monkeypatch):
   """An environment without torch, and without anything of this one's."""
-  peer = processes.peer_launcher(sys.executable)
+  peer = processes.create_baseline_launcher(sys.executable)
   assert peer.files
   monkeypatch.setenv("PYTHONPATH", "")
   result = peer({"kind": "environment"}, 60)
@@ -108,9 +108,9 @@ def test_a_peer_finds_its_own_modules_of_imgbench_alone(monkeypatch):
 
 def test_the_peers_python_is_that_of_the_variable(monkeypatch):
   monkeypatch.setenv("IMGBENCH_PEERS_PYTHON", "/somewhere/python")
-  assert processes.peer_launcher().python == "/somewhere/python"
+  assert processes.create_baseline_launcher().python == "/somewhere/python"
   monkeypatch.delenv("IMGBENCH_PEERS_PYTHON")
-  assert processes.peer_launcher().python == sys.executable
+  assert processes.create_baseline_launcher().python == sys.executable
 
 
 def test_one_process_answers_until_it_ends(launcher):

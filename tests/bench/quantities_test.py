@@ -40,7 +40,7 @@ def write(folder, found=SAMPLES, task="step"):
   return folder
 
 
-def old_document(folder: rows.Folder):
+def old_document(folder: rows.RowFolder):
   """What the benchmark once wrote of the same numbers."""
   spread = lambda values: {
     "median": statistics.median(values),
@@ -77,7 +77,7 @@ def test_ratio_needs_pairs():
 def test_rows_are_written_with_their_environment(tmp_path):
   folder = rows.read_folder(write(tmp_path / "deep" / "rows"))
   assert folder.config == {"config": "a.py"}
-  assert folder.rows[0].key == rows.Key("step", name="step_ms")
+  assert folder.rows[0].key == rows.PointKey("step", name="step_ms")
   assert folder.rows[0].rate == 2.0
   digest = rows.environment_digest(folder.path)
   assert {row.environment for row in folder.rows} == {digest}
@@ -152,7 +152,9 @@ def test_less_is_better_where_the_unit_says_so():
 
 def test_comparison_of_folders(tmp_path):
   folders = [write(tmp_path / "a"), write(tmp_path / "b")]
-  text = compare.text(*compare.compare_folders(folders, None, "throughput"))
+  text = compare.format_report(
+    *compare.compare_folders(folders, None, "throughput")
+  )
   (line,) = [x for x in text.splitlines() if x.startswith("step step_ms")]
   assert line.split()[2:7] == ["2.00", "ms", "2.00", "ms", "1.000"]
   assert "geometric means over rounds in one process" in text
@@ -222,15 +224,15 @@ def test_a_file_is_converted_to_what_it_holds(tmp_path):
   ],
 )
 def test_names_tell_units(name, unit):
-  assert convert.unit(name) == unit
+  assert convert.find_unit(name) == unit
 
 
 def test_names_without_a_unit_and_other_files_are_refused(tmp_path):
   with pytest.raises(errors.InputError, match="tells no unit"):
-    convert.unit("loudness")
+    convert.find_unit("loudness")
   for document in ({"rows": {}}, {"rows": [], "environment": {}}):
     with pytest.raises(errors.InputError, match="expected rows with values"):
-      convert.convert("step", document, tmp_path / "none")
+      convert.write_folder("step", document, tmp_path / "none")
 
 
 @pytest.mark.parametrize("program", ["compare", "report"])

@@ -146,7 +146,7 @@ def test_summary_has_the_fastest_batch_and_peers():
   theirs = row_samples.key(framework="torch-eager", strategy=None)
   made.append(machine.image_row(theirs, factor=0.5))
   made.append(machine.image_row(row_samples.key(data="host", batch=512)))
-  table = tables.summary(made)
+  table = tables.build_models(made)
   train, infer = table.cells
   cell = dict(zip(table.header, train, strict=True))
   assert cell["Model"] == "resnet50" and cell["Task"] == "training"
@@ -163,11 +163,11 @@ def test_peers_are_matched_point_by_point():
   other = machine.image_row(
     row_samples.key(framework="torch-compile", batch=32, strategy=None)
   )
-  assert select.peer_ratios([ours, other]) == []
+  assert select.compute_baseline_ratios([ours, other]) == []
   same = machine.image_row(
     row_samples.key(framework="torch-compile", strategy=None), factor=0.8
   )
-  (found,) = select.peer_ratios([ours, other, same])
+  (found,) = select.compute_baseline_ratios([ours, other, same])
   assert found.theirs is same
   assert found.interval.low < 1 / 0.8 < found.interval.high
 
@@ -179,9 +179,9 @@ def test_scaling_keeps_the_batch_or_that_of_a_device():
   )
   weak = [rows_of(64 * d, d) for d in (1, 2, 4)]
   strong = rows_of(64, 2)
-  groups = select.scaling([*weak[::-1], strong])
+  groups = select.group_by_devices([*weak[::-1], strong])
   assert groups == [(select.WEAK, weak), (select.STRONG, [weak[0], strong])]
-  found = select.efficiencies(weak)
+  found = select.compute_efficiencies(weak)
   assert found == pytest.approx([1, 0.96, 0.96**2])
 
 
@@ -200,8 +200,8 @@ def test_machines_of_many_devices_have_figures(tmp_path, small_figures):
 
 def test_the_roof_is_what_shares_are_of():
   machine = row_samples.Machine()
-  found = roofline.shown(list(row_samples.all_rows(machine)))
-  roof = roofline.roof(found)
+  found = roofline.select_rows(list(row_samples.all_rows(machine)))
+  roof = roofline.compute_roof(found)
   assert roof.bandwidth == pytest.approx(3.4e12)
   expected = {"datasheet": 9.9e14, "measured": 0.8 * 9.9e14}
   assert roof.peaks == pytest.approx(expected)
@@ -209,15 +209,15 @@ def test_the_roof_is_what_shares_are_of():
 
 def test_figures_of_many_rows_show_one_batch():
   made = list(row_samples.image_rows(row_samples.Machine()))
-  assert {r.key.batch for r in roofline.shown(made)} == {256}
+  assert {r.key.batch for r in roofline.select_rows(made)} == {256}
   half = row_samples.key(dtype="float32", matmul_precision="highest")
   made.append(row_samples.Machine().image_row(half))
-  shown = select.ours_in_first_precision(select.compiled(made))
+  shown = select.keep_first_precision(select.select_compiled(made))
   assert {(r.key.batch, r.key.dtype) for r in shown} == {(256, "bfloat16")}
-  assert len(shown) == 6 and len(select.compiled(made)) == 7
-  assert select.precision(half) == "float32, matmul highest"
+  assert len(shown) == 6 and len(select.select_compiled(made)) == 7
+  assert select.format_precision(half) == "float32, matmul highest"
   both = dataclasses.replace(half, conv_precision="highest")
-  assert select.precision(both) == "float32, highest"
+  assert select.format_precision(both) == "float32, highest"
 
 
 def test_numbers_read_well():

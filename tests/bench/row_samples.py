@@ -74,7 +74,9 @@ class Machine:
     measured = [
       self.process(key, step_s, n, pairs and pairs[n]) for n in range(processes)
     ]
-    return summaries.row(key, measured, facts or summaries.Facts(), **about)
+    return summaries.build_row(
+      key, measured, facts or summaries.Facts(), **about
+    )
 
   def image_row(self, key, factor=1.0, **options):
     """A row of a model, its time from FLOPs; small batches use less."""
@@ -121,7 +123,7 @@ def key(model="resnet50", **values):
     "strategy": "jit",
     "data": "device",
   }
-  return rows.Key(model=model, **(defaults | values))
+  return rows.PointKey(model=model, **(defaults | values))
 
 
 def micro(machine):
@@ -138,7 +140,7 @@ def micro(machine):
   )
   for name, size, dtype, work, rate, unit in names:
     facts = summaries.Facts(work=float(work), rate_unit=f"{unit}/s")
-    k = rows.Key(rows.MICRO, name=name, size=size, dtype=dtype)
+    k = rows.PointKey(rows.MICRO, name=name, size=size, dtype=dtype)
     yield machine.row(k, work / rate, facts)
 
 
@@ -152,7 +154,7 @@ def image_rows(machine, models=tuple(MODELS), batches=(16, 64, 256)):
 
 def time_to_accuracy(machine, reached=(True,) * 5):
   """A row of training runs with different seeds."""
-  k = rows.Key(rows.TIME_TO_ACCURACY, name="cifar10_fast", target=0.78)
+  k = rows.PointKey(rows.TIME_TO_ACCURACY, name="cifar10_fast", target=0.78)
   runs = [
     rows.Process(
       seed=seed,
@@ -161,7 +163,7 @@ def time_to_accuracy(machine, reached=(True,) * 5):
     )
     for seed, good in enumerate(reached)
   ]
-  return summaries.row(k, runs)
+  return summaries.build_row(k, runs)
 
 
 def all_rows(machine):

@@ -163,7 +163,7 @@ def test_keys_read_well():
     "train resnet50 b64 224px bfloat16 conv=highest fsdp 2 devices data=tfds"
     " torch-eager"
   )
-  micro = rows.Key("micro", name="matmul", size="8x8x8", dtype="float32")
+  micro = rows.PointKey("micro", name="matmul", size="8x8x8", dtype="float32")
   assert micro.text() == "micro matmul 8x8x8 float32"
 
 
@@ -188,7 +188,7 @@ def test_numbers_of_a_row_by_hand():
     bandwidth=2e10,
   )
   key = row_samples.key(batch=8, devices=2)
-  row = summaries.row(key, processes, facts, batch_asked=16)
+  row = summaries.build_row(key, processes, facts, batch_asked=16)
   # Medians 0.2, 0.4, 0.5, 0.25, 0.8 s: 40, 20, 16, 32, 10 images/s.
   assert row.images_per_s == 20
   assert (row.images_per_s_low, row.images_per_s_high) == (10, 40)
@@ -200,19 +200,19 @@ def test_numbers_of_a_row_by_hand():
   assert row.flops_share_of_peak == pytest.approx({"datasheet": 0.1})
   assert row.bandwidth_share == pytest.approx(4e9 * 2.5 / 2e10)
   assert row.batch_asked == 16 and row.params == 7
-  assert summaries.speeds(row) == pytest.approx([40, 20, 16, 32, 10])
-  latency = summaries.speeds(row, summaries.LATENCY)
+  assert summaries.compute_speeds(row) == pytest.approx([40, 20, 16, 32, 10])
+  latency = summaries.compute_speeds(row, summaries.LATENCY)
   assert latency == pytest.approx([800, 400, 800 / 3, 200, 160])
 
 
 def test_numbers_of_microbenchmarks_and_runs(machine):
   facts = summaries.Facts(work=6e9, rate_unit="FLOP/s")
-  key = rows.Key("micro", name="matmul", size="1000x1000x3000")
+  key = rows.PointKey("micro", name="matmul", size="1000x1000x3000")
   processes = [rows.Process(throughput_s=(t,)) for t in (1, 2, 3, 4, 6)]
-  row = summaries.row(key, processes, facts)
+  row = summaries.build_row(key, processes, facts)
   assert (row.rate, row.rate_low, row.rate_high) == (2e9, 1e9, 6e9)
   with pytest.raises(errors.InputError, match="needs work and rate_unit"):
-    summaries.row(key, processes)
+    summaries.build_row(key, processes)
   runs = row_samples.time_to_accuracy(machine)
   assert runs.seconds_to_target_low < runs.seconds_to_target
   assert runs.interval_method == "student_t"
@@ -224,7 +224,7 @@ def test_few_processes_make_a_row_without_bounds(machine):
   row = machine.image_row(row_samples.key(), processes=2)
   assert row.images_per_s > 0 and row.images_per_s_low is None
   with pytest.raises(errors.InputError, match="no throughput_s"):
-    summaries.row(row.key, [rows.Process()])
+    summaries.build_row(row.key, [rows.Process()])
 
 
 def test_lines_are_plain_json(tmp_path, row):

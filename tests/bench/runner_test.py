@@ -12,7 +12,7 @@ from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import runner
 
-TRAIN = rows.Key(
+TRAIN = rows.PointKey(
   task="train",
   model="resnet18",
   batch=8,
@@ -23,16 +23,16 @@ TRAIN = rows.Key(
   strategy="jit",
   data="device",
 )
-PEER = dataclasses.replace(TRAIN, framework="torch-eager")
+BASELINE = dataclasses.replace(TRAIN, framework="torch-eager")
 INFER = dataclasses.replace(TRAIN, task="infer")
-MATMUL = rows.Key(
+MATMUL = rows.PointKey(
   task="micro",
   name=micro.MATMUL,
   size="8x8x8",
   dtype="float32",
   matmul_precision="default",
 )
-COPY = rows.Key(task="micro", name=micro.MEMORY_COPY, size="64 bytes")
+COPY = rows.PointKey(task="micro", name=micro.MEMORY_COPY, size="64 bytes")
 SAMPLING = run_settings.Sampling(
   processes=3, most_processes=6, relative_width=0.5, row_s=100, process_s=9
 )
@@ -103,7 +103,7 @@ def make(
   if not (folder / rows.ENVIRONMENT).exists():
     (folder / rows.ENVIRONMENT).write_text("{}")
   retry = changes.pop("retry", ("refused",))
-  groups = points_lib._grouped(keys)
+  groups = points_lib._group_by_framework(keys)
   return runner.Runner(
     folder,
     points_lib.Points(list(micros), groups, [], []),
@@ -148,7 +148,7 @@ def test_more_processes_until(tmp_path, change, expected):
 
 def test_points_that_differ_in_framework_take_turns(tmp_path):
   processes = Processes()
-  make(tmp_path, processes, [TRAIN, PEER, INFER]).run()
+  make(tmp_path, processes, [TRAIN, BASELINE, INFER]).run()
   order = [(k["task"], k["framework"]) for k in processes.asked()]
   both = [("train", "imgbench"), ("train", "torch-eager")]
   assert order[: 2 * 5] == both * 5
@@ -307,7 +307,7 @@ def test_processes_of_a_point_share_programs_and_no_other_does(tmp_path):
 
 def test_a_profile_is_made_in_a_process_that_does_not_count(tmp_path):
   processes = Processes()
-  make(tmp_path, processes, [TRAIN, PEER], profile=True).run()
+  make(tmp_path, processes, [TRAIN, BASELINE], profile=True).run()
   traced = [r for r in processes.requests if r["profile"]]
   (request,) = traced
   assert request["key"]["framework"] == "imgbench"
@@ -317,9 +317,11 @@ def test_a_profile_is_made_in_a_process_that_does_not_count(tmp_path):
 
 def test_a_trace_that_fails_costs_no_row(tmp_path):
   answer = lambda request: failure("crashed") if request["profile"] else 0.5
-  make(tmp_path, Processes(answer), [TRAIN, PEER, INFER], profile=True).run()
+  make(
+    tmp_path, Processes(answer), [TRAIN, BASELINE, INFER], profile=True
+  ).run()
   found = rows.read(tmp_path / rows.ROWS)
-  assert {row.key for row in found} == {TRAIN, PEER, INFER}
+  assert {row.key for row in found} == {TRAIN, BASELINE, INFER}
   assert {row.status for row in found} == {"ok"}
 
 
@@ -335,7 +337,7 @@ def test_a_stop_keeps_points_with_enough_processes(tmp_path, least, kept):
   processes = Processes(answer)
   sampling = dataclasses.replace(SAMPLING, stopped_processes=least)
   with pytest.raises(KeyboardInterrupt):
-    make(tmp_path, processes, [TRAIN, PEER], sampling=sampling).run()
+    make(tmp_path, processes, [TRAIN, BASELINE], sampling=sampling).run()
   found = rows.read(tmp_path / rows.ROWS)
   assert sorted(row.processes for row in found) == kept
   assert all(row.message.startswith("stopped after") for row in found)
@@ -357,7 +359,7 @@ def test_a_stop_keeps_microbenchmarks_too(tmp_path):
 
 
 def test_seeds_of_whole_runs_are_one_row(tmp_path):
-  key = rows.Key(task="time_to_accuracy", name="tiny", target=0.5)
+  key = rows.PointKey(task="time_to_accuracy", name="tiny", target=0.5)
   section = {
     **{"config": "tiny.py", "metric": "val/top1_accuracy", "target": 0.5},
     **{"runs": 3, "seed": 7, "run_s": 50.0, "overrides": []},

@@ -11,7 +11,7 @@ from imgbench.bench import scaling
 
 
 def test_cases():
-  wanted = scaling.cases([1, 2, 4], ["jit", "fsdp"], 8)
+  wanted = scaling.list_cases([1, 2, 4], ["jit", "fsdp"], 8)
   batch = {case.name: case.global_batch_size for case in wanted}
   assert batch["weak/jit/1"] == 8 and batch["strong/jit/1"] == 32
   assert batch["weak/fsdp/4"] == 32 and batch["strong/jit/2"] == 32
@@ -19,18 +19,18 @@ def test_cases():
   assert len(wanted) == 1 + 1 + 1 + 2 * 2 * 2
   assert len({case.program for case in wanted}) == len(wanted) - 2
   with pytest.raises(errors.InputError, match="got ddp"):
-    scaling.cases([1], ["ddp"], 8)
+    scaling.list_cases([1], ["ddp"], 8)
 
 
 def test_numbers_of_devices():
-  assert scaling.device_counts([]) == [1, 2, 4, 8]
-  assert scaling.device_counts(["2", "3"]) == [2, 3]
+  assert scaling.choose_device_counts([]) == [1, 2, 4, 8]
+  assert scaling.choose_device_counts(["2", "3"]) == [2, 3]
   with pytest.raises(errors.InputError, match="from 1 to 8, got 16"):
-    scaling.device_counts(["16"])
+    scaling.choose_device_counts(["16"])
 
 
 def test_ratios_by_hand():
-  wanted = scaling.cases([1, 4], ["jit"], 8)
+  wanted = scaling.list_cases([1, 4], ["jit"], 8)
   seconds = {
     ("jit", 1, 8): [1.0, 2.0],
     ("jit", 1, 32): [4.0, 8.0],
@@ -40,7 +40,9 @@ def test_ratios_by_hand():
   by_name = {case.name: case for case in wanted}
   values = lambda name: {
     key.rpartition("/")[2]: row.values
-    for key, row in scaling._rows(by_name[name], wanted, seconds, alone).items()
+    for key, row in scaling._build_rows(
+      by_name[name], wanted, seconds, alone
+    ).items()
   }
   weak, strong = values("weak/jit/4"), values("strong/jit/4")
   assert weak["step_ms"] == [2000.0, 2000.0]
@@ -54,7 +56,7 @@ def test_ratios_by_hand():
 
 def test_measures_every_case():
   config = tiny.get_config()
-  wanted = scaling.cases([1, 2], ["fsdp"], 4)
+  wanted = scaling.list_cases([1, 2], ["fsdp"], 4)
   rows, facts = scaling.measure(config, wanted, rounds=2, steps=1)
   assert all(isinstance(row, quantities.Samples) for row in rows.values())
   assert all(min(row.values) > 0 for row in rows.values())
@@ -63,5 +65,5 @@ def test_measures_every_case():
   assert json.loads(json.dumps(known)) == known
   assert known["sent_bytes"] >= known["needed_sent_bytes"] * 0.99 > 0
   assert facts["weak/jit/1"]["sent_bytes"] == 0
-  lines = scaling.text(wanted, rows, facts).splitlines()
+  lines = scaling.format_table(wanted, rows, facts).splitlines()
   assert len(lines) == 1 + len(wanted)

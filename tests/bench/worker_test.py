@@ -141,8 +141,8 @@ def test_each_microbenchmark(name):
     "copy_mib": 1,
     "transfer_mib": 1,
   }
-  (key,) = micro.keys(section, "cpu", 8, ["float32"], ["highest"])
-  plan = measure.Plan(**PLAN)
+  (key,) = micro.list_keys(section, "cpu", 8, ["float32"], ["highest"])
+  plan = measure.TimingPlan(**PLAN)
   (result,) = micro.measure_all([key], plan, timing.clock)
   assert result["status"] == "ok", result["message"]
   work = {
@@ -160,7 +160,7 @@ def test_each_microbenchmark(name):
 def test_what_goes_to_a_cpu_is_copied_and_not_lent(monkeypatch):
   section = {"names": (micro.TO_DEVICE,), "matmul_size": 0, "copy_mib": 0}
   section["transfer_mib"] = 1
-  (key,) = micro.keys(section, "cpu", 1, ["float32"], ["default"])
+  (key,) = micro.list_keys(section, "cpu", 1, ["float32"], ["default"])
   room = np.empty(2**20 + 64, np.uint8)
   start = -room.ctypes.data % 64
   aligned = room[start : start + 2**20].view(np.float32)
@@ -175,6 +175,6 @@ def test_one_device_has_no_all_reduce():
   section = dict.fromkeys(("matmul_size", "copy_mib", "transfer_mib"), 0)
   section["names"] = micro.NAMES
   for platform in ("cpu", "gpu", "tpu"):
-    found = micro.keys(section, platform, 1, ["float32"], ["default"])
+    found = micro.list_keys(section, platform, 1, ["float32"], ["default"])
     assert micro.ALL_REDUCE not in {key.name for key in found}
     assert len(found) == len(micro.NAMES) - 1

@@ -74,13 +74,13 @@ def script(tmp_path):
 
 
 def test_on_a_gpu_the_script_stays_as_it_is():
-  changes = airbench.patches("gpu", True, {})
+  changes = airbench.list_patches("gpu", True, {})
   assert changes == []
-  assert airbench.patch(STAND_IN, changes) == STAND_IN
+  assert airbench.apply_patches(STAND_IN, changes) == STAND_IN
 
 
 def test_on_a_cpu_the_script_runs_small(script):
-  changes = airbench.patches("cpu", False, SMALL)
+  changes = airbench.list_patches("cpu", False, SMALL)
   module = airbench.load(str(script), changes)
   module.torch = type("torch", (), {})  # Nothing of it is left to be called.
   assert module.main(0, module.CifarNet()) == [50, 5, 32]
@@ -89,7 +89,7 @@ def test_on_a_cpu_the_script_runs_small(script):
     airbench.load(str(script), [])  # Its torch.compile is left.
 
 
-PATTERNS = [change.old for change in airbench.patches("cpu", False, SMALL)]
+PATTERNS = [change.old for change in airbench.list_patches("cpu", False, SMALL)]
 # These may be there more often.
 ASSUMED = ['CifarLoader("cifar10"', '.compile(mode="max-autotune")']
 
@@ -102,7 +102,7 @@ ASSUMED = ['CifarLoader("cifar10"', '.compile(mode="max-autotune")']
 def test_another_version_of_the_script_is_refused(old, twice):
   text = STAND_IN.replace(old, f"{old} {old}" if twice else "other", 1)
   with pytest.raises(exchange.Refused) as caught:
-    airbench.patch(text, airbench.patches("cpu", False, SMALL))
+    airbench.apply_patches(text, airbench.list_patches("cpu", False, SMALL))
   assert repr(old.strip()) in str(caught.value)
 
 
@@ -112,7 +112,7 @@ def test_a_script_that_lacks_something_is_refused(script, tmp_path):
   text = STAND_IN.replace("def main(", "def train(")
   script.write_text(text)
   with pytest.raises(exchange.Refused, match="has no main"):
-    airbench.load(str(script), airbench.patches("cpu", False, {}))
+    airbench.load(str(script), airbench.list_patches("cpu", False, {}))
 
 
 class Process:
@@ -195,7 +195,7 @@ def test_sides_take_turns(world):
   assert theirs.key.framework == "torch-eager"
   assert [p.pair for p in ours.raw] == [p.pair for p in theirs.raw]
   assert ours.seconds_to_target == pytest.approx(0.51)
-  text = cifar.summary([ours, theirs])
+  text = cifar.format_summary([ours, theirs])
   assert "n=3, median 0.510 s" in text and "3 of 3 reached 0.8" in text
   assert "median of 3 pairs' ratios 1.000" in text
 
@@ -309,7 +309,7 @@ def test_bad_input_is_told_in_one_line(argument, words):
   cifar.define_flags(values)
   values(["cifar", argument])
   with pytest.raises(errors.InputError) as caught:
-    cifar.settings(values)
+    cifar.read_settings(values)
   assert words in str(caught.value)
 
 

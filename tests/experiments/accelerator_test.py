@@ -32,7 +32,7 @@ ENDLESS = ("http.server", "--bind=127.0.0.1", "0")
 
 
 def stage(name, *commands, share=1.0, missing=""):
-  return stages.Stage(
+  return stages.SuiteStage(
     name, share, lambda suite, seconds: commands, lambda suite: missing
   )
 
@@ -45,7 +45,7 @@ def suite(tmp_path):
 @pytest.fixture
 def runner(suite):
   with program.locked(suite.work) as lock:
-    yield program.Runner(suite, 60.0, lock)
+    yield program.StageRunner(suite, 60.0, lock)
 
 
 def test_stages_end_as_their_commands_do(runner):
@@ -73,7 +73,7 @@ def test_stages_end_as_their_commands_do(runner):
 def test_a_spent_budget_starts_nothing(suite):
   with program.locked(suite.work) as lock:
     now = [0.0]
-    runner = program.Runner(suite, 60.0, lock, clock=lambda: now[0])
+    runner = program.StageRunner(suite, 60.0, lock, clock=lambda: now[0])
     now[0] = 58.0
     record = runner.run(stage("late", QUICK))
   assert record["status"] == "timeout"
@@ -99,8 +99,8 @@ import pathlib
 from experiments.accelerator import __main__ as program, stages
 suite = stages.Suite(pathlib.Path({str(work)!r}))
 with program.locked(suite.work) as lock:
-  endless = stages.Stage("endless", 1.0, lambda *_: [{ENDLESS!r}])
-  program.Runner(suite, 600.0, lock).run(endless)
+  endless = stages.SuiteStage("endless", 1.0, lambda *_: [{ENDLESS!r}])
+  program.StageRunner(suite, 600.0, lock).run(endless)
 """
   child = subprocess.Popen(
     [sys.executable, "-c", code], env=processes.environment()
@@ -172,7 +172,7 @@ def test_a_cpu_is_no_accelerator(tmp_path):
 
 
 def step_row(framework, speeds, task="train", model="resnet50", **facts):
-  key = rows.Key(
+  key = rows.PointKey(
     task,
     framework,
     model,
@@ -185,7 +185,7 @@ def step_row(framework, speeds, task="train", model="resnet50", **facts):
     data="device",
   )
   measured = [rows.Process(throughput_s=(256 / speed,)) for speed in speeds]
-  return summaries.row(key, measured, summaries.Facts(**facts))
+  return summaries.build_row(key, measured, summaries.Facts(**facts))
 
 
 def write_bench(suite):
@@ -292,8 +292,8 @@ def test_numbers_of_the_other_stages_by_hand(suite):
     ("imgbench", "ours", (run(2.0, 0.95, "a"), run(4.0, 0.93, "b"))),
     ("torch-compile", "airbench", (run(3.0, 0.94, "b"),)),
   ):
-    key = rows.Key("time_to_accuracy", framework, name=name, target=0.94)
-    rows.append(suite.cifar, summaries.row(key, runs))
+    key = rows.PointKey("time_to_accuracy", framework, name=name, target=0.94)
+    rows.append(suite.cifar, summaries.build_row(key, runs))
   found = {one.name: one for one in measurements.collect(suite)}
   value = lambda name: found[name].value
   assert value("tests passed") == 18 / 20
@@ -347,7 +347,7 @@ def test_a_kit_comes_back_as_it_was_packed(tmp_path):
     assert set(found) == {"cifar10_dir"}
     copy = pathlib.Path(found["cifar10_dir"]) / "cifar10" / "3.0.2" / "records"
     assert copy.read_bytes() == b"abc"
-  assert kit.commit(tmp_path / "there") == "abc"
+  assert kit.read_commit(tmp_path / "there") == "abc"
 
 
 def test_the_kit_is_pinned_and_disjoint_from_the_host():
@@ -356,8 +356,8 @@ def test_the_kit_is_pinned_and_disjoint_from_the_host():
     for line in (kit.REQUIREMENTS / file).read_text().split("\n")
     if line and not line.startswith("#")
   }
-  assert len(kit.pins()) == len(names("accelerator-kit.txt"))
-  assert all("==" in pin for pin in kit.pins())
+  assert len(kit.list_pins()) == len(names("accelerator-kit.txt"))
+  assert all("==" in pin for pin in kit.list_pins())
   assert not names("accelerator-kit.txt") & names("accelerator-host.txt")
 
 
@@ -366,19 +366,19 @@ def test_results_are_checked(suite, tmp_path):
   ended = [{"stage": "facts", "status": "ok", "message": "", "seconds": 1.0}]
   out = tmp_path / "results" / "made_up"
   output.write(suite, ended, out)
-  found = results.check(out)
+  found = results.read_checked(out)
   assert found["environment"]["device_kind"] == "Made-up 1"
   with pytest.raises(errors.InputError, match="stage correctness: expected ok"):
-    results.check(out, complete=True)
-  text = results.markdown(results.read_all(tmp_path / "results"))
+    results.read_checked(out, complete=True)
+  text = results.format_tables(results.read_all(tmp_path / "results"))
   assert text.startswith("1 × Made-up 1 (jax 0.11.2, commit abc).")
   assert "| train resnet50, images/s" in text
   (out / rows.ROWS).unlink()
   with pytest.raises(errors.InputError, match="rows.jsonl"):
-    results.check(out)
+    results.read_checked(out)
 
 
 def test_the_readme_has_the_table_of_the_committed_results():
   shown = (processes.ROOT / "README.md").read_text()
   table = shown.partition(results.BEGIN)[2].partition(results.END)[0]
-  assert table == results.markdown(results.read_all())
+  assert table == results.format_tables(results.read_all())

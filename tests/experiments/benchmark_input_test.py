@@ -11,7 +11,7 @@ import pytest
 
 from experiments.benchmarks.input import __main__ as input_bench
 from experiments.benchmarks.input import ours as input_ours
-from experiments.benchmarks.input import peers
+from experiments.benchmarks.input import peers as baselines
 from experiments.benchmarks.input import rounds
 from imgbench import errors
 from imgbench import timing
@@ -149,7 +149,7 @@ def test_an_image_that_is_no_jpeg_is_named(tmp_path):
 
 
 def ours(train=input_ours.train_stream, evaluate=input_ours.eval_stream):
-  return {"peer": peers.Peer((), train, evaluate, "")}
+  return {"peer": baselines.InputBaseline((), train, evaluate, "")}
 
 
 def changed(stream, image=lambda image: image, label=lambda label: label):
@@ -190,14 +190,14 @@ def test_our_own_batches_are_no_level_off(tmp_path):
   assert rows["eval_peer_levels_off"].values == [0.0]
 
 
-@pytest.mark.parametrize("name", sorted(peers.PEERS))
+@pytest.mark.parametrize("name", sorted(baselines.BASELINES))
 def test_installed_peers_make_the_same_batches(tmp_path, name):
-  if peers.available()[name] is None:
+  if baselines.available()[name] is None:
     pytest.skip(f"{name} is not installed")
   (tmp_path / "copy").mkdir()
   work = open_work(write(tmp_path / "data"), folder=str(tmp_path / "copy"))
-  peers.copy(work)
-  rows = input_bench.compare(work, {name: peers.PEERS[name]})
+  baselines.copy(work)
+  rows = input_bench.compare(work, {name: baselines.BASELINES[name]})
   assert rows[f"eval_{name}_levels_off"].values[0] < 6
 
 
@@ -205,8 +205,8 @@ def test_pytorchs_images_are_ours_in_evaluation(tmp_path):
   """Needs Pillow alone; boxes and rounding are those of torchvision."""
   (tmp_path / "copy").mkdir()
   work = open_work(write(tmp_path / "data"), folder=str(tmp_path / "copy"))
-  peers.copy(work)
-  files = peers._JpegFiles(work, train=False)
+  baselines.copy(work)
+  files = baselines._JpegFiles(work, train=False)
   assert len(files) == IMAGES
   image, label = next(input_ours.eval_stream(work))
   for index in range(BATCH):
@@ -218,7 +218,7 @@ def test_pytorchs_images_are_ours_in_evaluation(tmp_path):
 def test_batches_of_indices_go_on_for_ever(tmp_path):
   work = open_work(write(tmp_path))
   take = lambda train, count: list(
-    itertools.islice(peers._Batches(work, train), count)
+    itertools.islice(baselines._Batches(work, train), count)
   )
   passes = take(False, 6)
   assert sum(passes[:3], []) == sum(passes[3:], []) == list(range(IMAGES))

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.benchmarks.metric_kernels import __main__ as metrics
-from experiments.benchmarks.metric_kernels import peers
+from experiments.benchmarks.metric_kernels import peers as baselines
 from imgbench import errors
 from imgbench.bench import rows
 from tests.train import processes
@@ -45,11 +45,11 @@ def test_a_tool_that_comes_to_other_numbers_is_refused(monkeypatch):
     right = metrics.build_whole(problem)
     return lambda: {**right(), "top1_accuracy": 0.0}
 
-  peer = peers.Peer("numpy", wrong, "off")
-  monkeypatch.setattr(peers, "PEERS", {"wrong": peer})
+  peer = baselines.MetricBaseline("numpy", wrong, "off")
+  monkeypatch.setattr(baselines, "BASELINES", {"wrong": peer})
   problem = metrics.draw(40, 10)
   with pytest.raises(errors.RunError, match="wrong comes to another top1"):
-    metrics.build_tools(problem, 8, with_peers=True)
+    metrics.build_tools(problem, 8, with_baselines=True)
 
 
 def test_fewer_examples_than_classes_are_refused():

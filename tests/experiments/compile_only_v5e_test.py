@@ -34,20 +34,22 @@ def made_row(case, **changed):
 
 
 def test_cases_are_distinct_and_their_configs_complete():
-  cases = compile_only_v5e.cases()
+  cases = compile_only_v5e.list_cases()
   assert len(set(cases)) == len(cases)
-  chips = {compile_only_v5e.chips(case.topology) for case in cases}
+  chips = {compile_only_v5e.count_chips(case.topology) for case in cases}
   assert min(chips) == 8 and max(chips) == 256
   for case in cases:
     config = case.config()
     config_utils.check_sections(config, setup.SECTIONS)
     assert config.model.name in models.BUILDERS
-    assert not case.global_batch_size % compile_only_v5e.chips(case.topology)
+    assert not case.global_batch_size % compile_only_v5e.count_chips(
+      case.topology
+    )
 
 
 def test_cells_by_hand():
-  case = compile_only_v5e.Case("vit_s16", "v5e:16x16", 4096)
-  line = compile_only_v5e.markdown([made_row(case)]).splitlines()[2]
+  case = compile_only_v5e.V5eCase("vit_s16", "v5e:16x16", 4096)
+  line = compile_only_v5e.format_table([made_row(case)]).splitlines()[2]
   assert [cell.strip() for cell in line.strip("|").split("|")] == [
     "vit_s16 (22.0 M)",
     "256",
@@ -65,11 +67,11 @@ def test_cells_by_hand():
 
 
 def test_a_row_that_does_not_fit_says_so():
-  case = compile_only_v5e.Case("vit_l16", "v5e:2x4", 512, fsdp=8)
+  case = compile_only_v5e.V5eCase("vit_l16", "v5e:2x4", 512, fsdp=8)
   row = made_row(
     case, status=compile_only_v5e.TOO_LARGE, num_params=304_116_712
   )
-  line = compile_only_v5e.markdown([row]).splitlines()[2]
+  line = compile_only_v5e.format_table([row]).splitlines()[2]
   assert "cut in 8" in line and "does not fit" in line
   assert line.count("|") == 13
 
@@ -90,15 +92,15 @@ def test_the_table_stands_between_its_marks(tmp_path):
 
 
 def test_the_document_shows_the_rows_that_are_kept():
-  rows = compile_only_v5e.read(ROWS)
+  rows = compile_only_v5e.read_rows(ROWS)
   assert rows
   shown = DOC.read_text().partition(compile_only_v5e.BEGIN)[2]
   table = shown.partition(compile_only_v5e.END)[0]
-  assert table == compile_only_v5e.markdown(rows)
+  assert table == compile_only_v5e.format_table(rows)
   for row in rows:
     if row["status"] == compile_only_v5e.FITS:
-      chip = accelerators.of_topology(row["topology"])
-      assert row["bounds_ms"] == compile_only.bounds(row, chip)
+      chip = accelerators.find_accelerator(row["topology"])
+      assert row["bounds_ms"] == compile_only.compute_bounds(row, chip)
       # A tenth aside; for what is cut in few parts see the document.
       most = 1.1 if row["fsdp"] == 1 else 1.5
       share = row["sent_bytes"] / row["needed_sent_bytes"]

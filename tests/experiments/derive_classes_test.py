@@ -53,7 +53,11 @@ def test_rows_by_hand(nouns):
   assert [row.is_organism for row in rows] == [True, True, True, True, False]
   assert [row.is_dog for row in rows] == [True, True, True, False, False]
   assert rows[1].names == ("borzoi", "Russian wolfhound", *"cdefghij")
-  assert derive_classes.counts(rows) == {"organism": 4, "object": 1, "dog": 3}
+  assert derive_classes.count_kinds(rows) == {
+    "organism": 4,
+    "object": 1,
+    "dog": 3,
+  }
 
 
 def test_file_by_hand(nouns):
@@ -70,7 +74,7 @@ def test_a_circle_of_hypernyms_ends():
     "n00000001": "00000001 03 n 01 a 0 001 @ 00000002 n 0000 | b",
     "n00000002": "00000002 03 n 01 b 0 001 @ 00000001 n 0000 | a",
   }
-  assert derive_classes.closure(nouns, "n00000001") == set(nouns)
+  assert derive_classes.find_ancestors(nouns, "n00000001") == set(nouns)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +189,11 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_the_list_of_ids_comes_without_importing_tfds():
-  wnids = derive_classes.read_wnids(derive_classes.tfds_wnids_path())
+  wnids = derive_classes.read_wnids(derive_classes.find_tfds_wnids())
   assert wnids[0] == "n01440764" and wnids[-1] == "n15075141"
   code = (
     "import sys\nfrom experiments import derive_classes\n"
-    "derive_classes.tfds_wnids_path()\n"
+    "derive_classes.find_tfds_wnids()\n"
     "assert 'tensorflow_datasets' not in sys.modules"
   )
   environment = processes.environment()
@@ -199,7 +203,7 @@ def test_the_list_of_ids_comes_without_importing_tfds():
 def test_shipped_table_is_what_wordnet_gives(tmp_path):
   require_wordnet()
   output = tmp_path / "table.csv"
-  derive_classes.write_table(WORDNET, derive_classes.tfds_wnids_path(), output)
+  derive_classes.write_table(WORDNET, derive_classes.find_tfds_wnids(), output)
   assert output.read_bytes() == derive_classes.TABLE.read_bytes()
 
 

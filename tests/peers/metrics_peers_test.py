@@ -96,12 +96,12 @@ def imgbench(given):
 
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", peers.PEERS)
+@pytest.mark.parametrize("name", peers.BASELINES)
 def test_peer_computes_the_numbers(name):
   if peers.available()[name] is None:
     pytest.skip(f"{name} is not installed")
   given = problem()
-  compute = peers.PEERS[name].build(given)
+  compute = peers.BASELINES[name].build(given)
   expected = twin(given)
   # Twice: nothing may be left over from the first time.
   for _ in range(2):
@@ -133,7 +133,7 @@ def test_differences_are_named():
 
 def test_absent_peers_are_named():
   versions = peers.available()
-  assert set(versions) == set(peers.PEERS)
+  assert set(versions) == set(peers.BASELINES)
   assert versions["pytorch"] == versions["pytorch-blocks"]
   for version in versions.values():
     assert version is None or version[0].isdigit()

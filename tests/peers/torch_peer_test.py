@@ -27,9 +27,9 @@ KEY = dataclasses.replace(
 )
 
 
-def measure(key: rows.Key, **changes) -> dict:
+def measure(key: rows.PointKey, **changes) -> dict:
   request = worker_test.request(key, **changes)
-  result = processes.peer_launcher()(request, 600)
+  result = processes.create_baseline_launcher()(request, 600)
   if (
     result["status"] == exchange.REFUSED
     and "cannot be imported" in (result["message"])

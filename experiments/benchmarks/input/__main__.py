@@ -47,7 +47,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.input import ours
-from experiments.benchmarks.input import peers as input_peers
+from experiments.benchmarks.input import peers as input_baselines
 from experiments.benchmarks.input import rounds as input_rounds
 from imgbench import cli
 from imgbench import commands
@@ -137,12 +137,12 @@ def _crop_decoders(size: int) -> dict[str, Callable[[bytes], None]]:
 
 
 def measure_decoders(
-  work: ours.Work, rounds: int, peers: Collection[str]
+  work: ours.InputWork, rounds: int, baselines: Collection[str]
 ) -> input_rounds.Rows:
   """Rows of one thread that decodes: per second is per second and core."""
   kinds = {"whole": _whole_decoders(), "crop": _crop_decoders(work.size)}
-  if "tf.data" in peers:
-    for kind, function in input_peers.tf_decoders(work.size).items():
+  if "tf.data" in baselines:
+    for kind, function in input_baselines.tf_decoders(work.size).items():
       kinds[kind]["tensorflow"] = function
   count = min(work.images, _DECODED)
   encoded = [work.split.read(index)[0] for index in range(count)]
@@ -165,7 +165,7 @@ def measure_decoders(
   return rows
 
 
-def check_jpegs(work: ours.Work) -> None:
+def check_jpegs(work: ours.InputWork) -> None:
   """Reads the files once. Raises InputError: one that not all tools read."""
   for index in range(work.images):
     if not work.split.read(index)[0].startswith(b"\xff\xd8\xff"):
@@ -175,21 +175,21 @@ def check_jpegs(work: ours.Work) -> None:
       )
 
 
-def find_peers() -> dict[str, input_peers.Peer]:
-  """Returns the peers that are installed; says which are not."""
-  versions = input_peers.available()
+def find_baselines() -> dict[str, input_baselines.InputBaseline]:
+  """Returns the baselines that are installed; says which are not."""
+  versions = input_baselines.available()
   for name, version in versions.items():
     if version is None:
       logging.warning("%s is not installed: left out", name)
   return {
-    name: peer
-    for name, peer in input_peers.PEERS.items()
+    name: baseline
+    for name, baseline in input_baselines.BASELINES.items()
     if versions[name] is not None
   }
 
 
 def compare(
-  work: ours.Work, peers: Mapping[str, input_peers.Peer]
+  work: ours.InputWork, baselines: Mapping[str, input_baselines.InputBaseline]
 ) -> input_rounds.Rows:
   """Returns by how many of 255 levels centre crops differ from ours.
 
@@ -202,18 +202,18 @@ def compare(
   work = dataclasses.replace(work, ordered=True)
   expected, expected_label = _first(ours.eval_stream(work))
   rows = {}
-  for name, peer in peers.items():
+  for name, baseline in baselines.items():
 
     def require(good, text, name=name):
       if not good:
         raise errors.RunError(f"{name}: {text}")
 
-    image, label = _first(peer.train(work))
+    image, label = _first(baseline.train(work))
     found = f"{image.dtype} {image.shape}"
     good = image.shape == shape and image.dtype == np.uint8
     require(good, f"expected uint8 {shape} in training, got {found}")
     require(labels.issuperset(label.tolist()), f"unknown labels in {label}")
-    image, label = _first(peer.evaluate(work))
+    image, label = _first(baseline.evaluate(work))
     found = f"{image.dtype} {image.shape}"
     good = image.shape[1:] == shape[1:] and image.dtype == np.uint8
     require(good, f"expected uint8 {shape} in evaluation, got {found}")
@@ -231,14 +231,16 @@ def _first(stream: ours.Stream) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure_pipelines(
-  work: ours.Work, rounds: int, peers: Mapping[str, input_peers.Peer]
+  work: ours.InputWork,
+  rounds: int,
+  baselines: Mapping[str, input_baselines.InputBaseline],
 ) -> input_rounds.Rows:
-  """Rows of training and of evaluation: ours, and each peer."""
+  """Rows of training and of evaluation: ours, and each baseline."""
   kinds = {
     "train": {OURS: ours.train_stream}
-    | {name: peer.train for name, peer in peers.items()},
+    | {name: baseline.train for name, baseline in baselines.items()},
     "eval": {OURS: ours.eval_stream}
-    | {name: peer.evaluate for name, peer in peers.items()},
+    | {name: baseline.evaluate for name, baseline in baselines.items()},
   }
   rows = {}
   for kind, builders in kinds.items():
@@ -264,7 +266,7 @@ def _take(stream: ours.Stream, count: int) -> None:
     next(stream)
 
 
-def measure_waiting(work: ours.Work, rounds: int) -> input_rounds.Rows:
+def measure_waiting(work: ours.InputWork, rounds: int) -> input_rounds.Rows:
   """Rows of the time that a consumer spends waiting for batches."""
   stream = ours.train_stream(work)
   waited = {pace: [] for pace in _PACES}
@@ -351,20 +353,20 @@ def _start(settings: Mapping[str, Any], step: int, epochs: int):
 
 
 def measure_all(
-  settings: Mapping[str, Any], rounds: int, starts: int, with_peers: bool
+  settings: Mapping[str, Any], rounds: int, starts: int, with_baselines: bool
 ) -> input_rounds.Rows:
   """Returns all rows; `settings` are the arguments of `open_work`."""
-  peers = find_peers() if with_peers else {}
+  baselines = find_baselines() if with_baselines else {}
   decode.build_decoder(settings["decoder"])  # or say so at once
   work = ours.open_work(**settings)
   check_jpegs(work)
-  rows = measure_decoders(work, rounds, peers)
+  rows = measure_decoders(work, rounds, baselines)
   with tempfile.TemporaryDirectory() as folder:
     work = dataclasses.replace(work, folder=folder)
-    if peers:
-      input_peers.copy(work)
-      rows |= compare(work, peers)
-    rows |= measure_pipelines(work, rounds, peers)
+    if baselines:
+      input_baselines.copy(work)
+      rows |= compare(work, baselines)
+    rows |= measure_pipelines(work, rounds, baselines)
   rows |= measure_waiting(work, rounds)
   if starts:
     rows |= measure_starts(settings, starts)
@@ -386,8 +388,10 @@ def main(argv: list[str]) -> None:
     **{name: v for name, v in settings.items() if name != "data_dir"},
     "decoder_version": decode.build_decoder(values.decoder).version,
     "cores": len(os.sched_getaffinity(0)),
-    "peers": input_peers.available(),
-    "peers_do": {n: peer.text for n, peer in input_peers.PEERS.items()},
+    "peers": input_baselines.available(),
+    "peers_do": {
+      n: baseline.text for n, baseline in input_baselines.BASELINES.items()
+    },
   }
   quantities.publish("input", rows, facts, values.out)
 

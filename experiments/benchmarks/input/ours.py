@@ -27,7 +27,7 @@ Stream = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class InputWork:
   """What every tool is given.
 
   Attributes:
@@ -59,7 +59,7 @@ class Work:
 
 def open_work(
   data_dir: str, dataset: str, split: str, images: int, **settings: Any
-) -> Work:
+) -> InputWork:
   """Returns work on a prepared set. Raises InputError: there is none."""
   opened = encoded.TfdsEncodedSource(dataset, split, data_dir)
   if images > len(opened):
@@ -67,10 +67,10 @@ def open_work(
       f"images: expected at most {len(opened)}, which {opened.info.key} has,"
       f" got {images}"
     )
-  return Work(opened, images, **settings)
+  return InputWork(opened, images, **settings)
 
 
-def train_pipeline(work: Work) -> pipeline.Pipeline:
+def train_pipeline(work: InputWork) -> pipeline.Pipeline:
   """Returns what a run trains on: Inception crops, antialiased bilinear."""
   return pipeline.Pipeline(
     work.split,
@@ -82,7 +82,7 @@ def train_pipeline(work: Work) -> pipeline.Pipeline:
   )
 
 
-def train_feed(work: Work) -> feeds.StreamedFeed:
+def train_feed(work: InputWork) -> feeds.StreamedFeed:
   """Returns the same pipeline, any step of which can be asked for."""
   return feeds.StreamedFeed(
     order.ExampleOrder(work.images, seed=0),
@@ -92,7 +92,7 @@ def train_feed(work: Work) -> feeds.StreamedFeed:
   )
 
 
-def train_stream(work: Work) -> Stream:
+def train_stream(work: InputWork) -> Stream:
   """Yields batches without end."""
   examples = order.ExampleOrder(work.images, seed=0)
 
@@ -107,7 +107,7 @@ def train_stream(work: Work) -> Stream:
     yield batch.image, batch.label
 
 
-def eval_stream(work: Work) -> Stream:
+def eval_stream(work: InputWork) -> Stream:
   """Yields passes without end; the last batch of each is padded."""
   decoded = pipeline.Pipeline(
     work.split,

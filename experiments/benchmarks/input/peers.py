@@ -34,7 +34,7 @@ _CROP_FRACTION = 0.875
 
 
 @dataclasses.dataclass(frozen=True)
-class Peer:
+class InputBaseline:
   """A way to make batches with a library.
 
   Attributes:
@@ -46,12 +46,12 @@ class Peer:
   """
 
   modules: tuple[str, ...]
-  train: Callable[[ours.Work], ours.Stream]
-  evaluate: Callable[[ours.Work], ours.Stream]
+  train: Callable[[ours.InputWork], ours.Stream]
+  evaluate: Callable[[ours.InputWork], ours.Stream]
   text: str
 
 
-def copy(work: ours.Work) -> None:
+def copy(work: ours.InputWork) -> None:
   """Writes the images to `work.folder` as JPEG files and as TFRecords.
 
   TFRecords, of tf.train.Examples with `image` and `label`, are written where
@@ -77,7 +77,7 @@ def copy(work: ours.Work) -> None:
         writer.write(example.SerializeToString())
 
 
-def tf_data_train(work: ours.Work, antialias: bool = False) -> ours.Stream:
+def tf_data_train(work: ours.InputWork, antialias: bool = False) -> ours.Stream:
   """tf.data: fused decode and crop, bilinear, everything autotuned."""
   tf = _tensorflow()
   auto = tf.data.AUTOTUNE
@@ -103,7 +103,9 @@ def tf_data_train(work: ours.Work, antialias: bool = False) -> ours.Stream:
   yield from batches.as_numpy_iterator()
 
 
-def tf_data_evaluate(work: ours.Work, antialias: bool = False) -> ours.Stream:
+def tf_data_evaluate(
+  work: ours.InputWork, antialias: bool = False
+) -> ours.Stream:
   """tf.data: fused decode and centre crop, bicubic, everything autotuned."""
   tf = _tensorflow()
   auto, size = tf.data.AUTOTUNE, work.size
@@ -180,7 +182,7 @@ def tf_decoders(size: int) -> dict[str, Callable[[bytes], np.ndarray]]:
 class _Encoded:
   """The images as a random-access source of Grain, the last one repeated."""
 
-  def __init__(self, work: ours.Work, length: int):
+  def __init__(self, work: ours.InputWork, length: int):
     self._work, self._length = work, length
 
   def __len__(self) -> int:
@@ -190,7 +192,7 @@ class _Encoded:
     return self._work.split.read(min(index, self._work.images - 1))
 
 
-def _grain(work: ours.Work, dataset) -> ours.Stream:
+def _grain(work: ours.InputWork, dataset) -> ours.Stream:
   import grain
 
   # Its default of 16 threads is no faster, more than there are cores neither.
@@ -201,7 +203,7 @@ def _grain(work: ours.Work, dataset) -> ours.Stream:
   yield from iter(dataset.to_iter_dataset(options).batch(work.batch))
 
 
-def grain_train(work: ours.Work) -> ours.Stream:
+def grain_train(work: ours.InputWork) -> ours.Stream:
   """Grain's threads: simplejpeg, then OpenCV's bilinear resize of the crop."""
   import cv2
   import grain
@@ -221,7 +223,7 @@ def grain_train(work: ours.Work) -> ours.Stream:
   yield from _grain(work, dataset.shuffle().repeat().random_map(decode))
 
 
-def grain_evaluate(work: ours.Work) -> ours.Stream:
+def grain_evaluate(work: ours.InputWork) -> ours.Stream:
   """Grain's threads: simplejpeg, then OpenCV's area resize of the centre."""
   import cv2
   import grain
@@ -253,7 +255,7 @@ def _whole_size(height: int, width: int, size: int) -> tuple[int, int]:
 class _JpegFiles:
   """A map-style dataset of PyTorch as torchvision's users have it."""
 
-  def __init__(self, work: ours.Work, train: bool):
+  def __init__(self, work: ours.InputWork, train: bool):
     self._paths = sorted(map(str, pathlib.Path(work.folder).glob("*.jpg")))
     self._size = work.size
     self._crop = transforms.InceptionCrop(work.size, _AREA, _RATIO)
@@ -290,7 +292,7 @@ class _JpegFiles:
 class _Batches:
   """Indices of batches without end, for a DataLoader's `batch_sampler`."""
 
-  def __init__(self, work: ours.Work, train: bool):
+  def __init__(self, work: ours.InputWork, train: bool):
     self._images, self._batch = work.images, work.batch
     self._train = train
 
@@ -307,7 +309,7 @@ class _Batches:
         left = left[self._batch :]
 
 
-def _torch(work: ours.Work, train: bool) -> ours.Stream:
+def _torch(work: ours.InputWork, train: bool) -> ours.Stream:
   """PyTorch's DataLoader, a worker for each core: JPEG files by Pillow."""
   from torch.utils import data
 
@@ -322,26 +324,26 @@ def _torch(work: ours.Work, train: bool) -> ours.Stream:
 
 
 _ANTIALIASED = {"antialias": True}
-PEERS: Mapping[str, Peer] = {
-  "tf.data": Peer(
+BASELINES: Mapping[str, InputBaseline] = {
+  "tf.data": InputBaseline(
     ("tensorflow",),
     tf_data_train,
     tf_data_evaluate,
     "decode_and_crop_jpeg, resize without antialias, AUTOTUNE",
   ),
-  "tf.data-antialias": Peer(
+  "tf.data-antialias": InputBaseline(
     ("tensorflow",),
     functools.partial(tf_data_train, **_ANTIALIASED),
     functools.partial(tf_data_evaluate, **_ANTIALIASED),
     "the same with antialias, as imgbench, PyTorch and Pillow do it",
   ),
-  "grain": Peer(
+  "grain": InputBaseline(
     ("grain", "simplejpeg", "cv2"),
     grain_train,
     grain_evaluate,
     "threads, simplejpeg, OpenCV: linear in training, area in evaluation",
   ),
-  "pytorch": Peer(
+  "pytorch": InputBaseline(
     ("torch",),
     functools.partial(_torch, train=True),
     functools.partial(_torch, train=False),
@@ -351,10 +353,10 @@ PEERS: Mapping[str, Peer] = {
 
 
 def available() -> dict[str, str | None]:
-  """Returns packages and versions of each peer in PEERS, or None."""
+  """Returns packages and versions of each peer in BASELINES, or None."""
   found = metadata.packages_distributions()
   versions = {}
-  for name, peer in PEERS.items():
+  for name, peer in BASELINES.items():
     packages = [found.get(module, [None])[0] for module in peer.modules]
     versions[name] = (
       None

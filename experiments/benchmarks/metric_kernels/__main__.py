@@ -10,7 +10,7 @@ in one process, so that ratios hold on a machine whose speed drifts:
 - streamed: the same in batches, the last one padded, by `metrics.stream`;
   one_by_one without handing several of them to the device together;
 - peers: PyTorch, torcheval, torchmetrics and scikit-learn as far as they are
-  installed (requirements/peers.txt), on the same numbers. All results are
+  installed (requirements/baselines.txt), on the same numbers. All results are
   compared before anything is timed.
 Then a ResNet's evaluation step with and without the counts, and the counts
 alone on logits of that batch, whose share of the step is the surer number
@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.metric_kernels import peers
+from experiments.benchmarks.metric_kernels import peers as baselines
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
@@ -74,7 +74,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def draw(examples: int, classes: int, seed: int = 0) -> peers.Problem:
+def draw(examples: int, classes: int, seed: int = 0) -> baselines.Problem:
   """Returns random scores without ties, about half of them right on top.
 
   Raises:
@@ -96,7 +96,7 @@ def draw(examples: int, classes: int, seed: int = 0) -> peers.Problem:
   codes[rows, columns] = rng.integers(1, 4, rows.size)
   codes[np.arange(examples), labels] = 3
   thirds = np.arange(classes) * 3 // max(classes, 1)
-  return peers.Problem(
+  return baselines.Problem(
     logits=logits,
     labels=labels,
     codes=codes,
@@ -118,8 +118,8 @@ compiled_count = jax.jit(count, donate_argnums=0)
 
 
 def build_whole(
-  problem: peers.Problem,
-) -> Callable[[], peers.Result]:
+  problem: baselines.Problem,
+) -> Callable[[], baselines.Result]:
   """All examples in one call."""
   arrays = _on_device(problem)
   mask = jax.device_put(np.ones(len(problem.labels), bool))
@@ -133,8 +133,8 @@ def build_whole(
 
 
 def build_streamed(
-  problem: peers.Problem, batch: int, group: int = stream.GROUP
-) -> Callable[[], peers.Result]:
+  problem: baselines.Problem, batch: int, group: int = stream.GROUP
+) -> Callable[[], baselines.Result]:
   """In batches, the last one padded with examples that do not count."""
   n = len(problem.labels)
   batches = []
@@ -155,20 +155,20 @@ def build_streamed(
   return run
 
 
-def build_floor(problem: peers.Problem) -> Callable[[], Any]:
+def build_floor(problem: baselines.Problem) -> Callable[[], Any]:
   """One maximum of each row by XLA."""
   logits = jax.device_put(problem.logits)
   maximum = jax.jit(lambda x: jnp.max(x, axis=1))
   return lambda: jax.block_until_ready(maximum(logits))
 
 
-def _on_device(problem: peers.Problem) -> list[jax.Array]:
+def _on_device(problem: baselines.Problem) -> list[jax.Array]:
   return jax.device_put(
     [problem.logits, problem.labels, problem.codes, problem.left_out]
   )
 
 
-def _result(problem, counts, top1) -> peers.Result:
+def _result(problem, counts, top1) -> baselines.Result:
   """Result that every tool must reach, computed on the host from counts."""
   hits, n = counts.top_hits(1), counts.count
   return {
@@ -294,7 +294,7 @@ def measure_eval_step(
 
 
 def build_tools(
-  problem: peers.Problem, batch: int, with_peers: bool
+  problem: baselines.Problem, batch: int, with_baselines: bool
 ) -> dict[str, Callable[[], Any]]:
   """Returns what is timed, by name; all but the floor agree on the result."""
   tools = {
@@ -303,15 +303,15 @@ def build_tools(
     "streamed": build_streamed(problem, batch),
     "streamed_one_by_one": build_streamed(problem, batch, group=1),
   }
-  if with_peers:
-    for name, version in peers.available().items():
+  if with_baselines:
+    for name, version in baselines.available().items():
       if version is None:
         logging.warning("%s is not installed: left out", name)
       else:
-        tools[name] = peers.PEERS[name].build(problem)
+        tools[name] = baselines.BASELINES[name].build(problem)
   expected = tools["whole"]()
   for name, run in tools.items():
-    different = [] if name == FLOOR else peers.differences(run(), expected)
+    different = [] if name == FLOOR else baselines.differences(run(), expected)
     if different:
       raise errors.RunError(f"{name} comes to another {', '.join(different)}")
   return tools
@@ -343,7 +343,7 @@ def main(argv: list[str]) -> None:
       *("examples", "classes", "batch", "step_batch", "step_dtype", "model"),
     )
   }
-  facts["peers"] = peers.available()
+  facts["peers"] = baselines.available()
   quantities.publish("metrics", rows, facts, values.out)
 
 

@@ -7,7 +7,7 @@ speed: inputs in its own form and on the host are made before, predictions
 once where its functions take them, arguments are not validated twice.
 
 None of the libraries is a dependency of imgbench; versions that were tried are
-in requirements/peers.txt. They are compared on scores without ties, NaN and
+in requirements/baselines.txt. They are compared on scores without ties, NaN and
 infinities: elsewhere they differ, see tests/peers/differences_test.py.
 """
 
@@ -53,7 +53,7 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True)
-class Peer:
+class MetricBaseline:
   """A way to compute the numbers with a library.
 
   Attributes:
@@ -217,27 +217,29 @@ def scikit_learn(problem: Problem) -> Compute:
   return compute
 
 
-PEERS: Mapping[str, Peer] = {
-  "pytorch": Peer("torch", pytorch, "one topk(5) and bincounts"),
-  "pytorch-blocks": Peer(
+BASELINES: Mapping[str, MetricBaseline] = {
+  "pytorch": MetricBaseline("torch", pytorch, "one topk(5) and bincounts"),
+  "pytorch-blocks": MetricBaseline(
     "torch", pytorch_blocks, "argmax, comparisons by blocks and bincounts"
   ),
-  "torcheval": Peer("torcheval", torcheval, "its functions of the logits"),
-  "torcheval-argmax": Peer(
+  "torcheval": MetricBaseline(
+    "torcheval", torcheval, "its functions of the logits"
+  ),
+  "torcheval-argmax": MetricBaseline(
     "torcheval", torcheval_argmax, "its functions of one argmax; logits for k=5"
   ),
-  "torchmetrics": Peer(
+  "torchmetrics": MetricBaseline(
     "torchmetrics", torchmetrics, "its functions of one argmax; logits for k=5"
   ),
-  "scikit-learn": Peer(
+  "scikit-learn": MetricBaseline(
     "scikit-learn", scikit_learn, "its functions of one argmax; logits for k=5"
   ),
 }
 
 
 def available() -> dict[str, str | None]:
-  """Returns the installed version of each peer in PEERS, or None."""
-  return {name: _version(peer.package) for name, peer in PEERS.items()}
+  """Returns the installed version of each peer in BASELINES, or None."""
+  return {name: _version(peer.package) for name, peer in BASELINES.items()}
 
 
 def differences(result: Result, expected: Result) -> list[str]:

@@ -113,7 +113,7 @@ def find(text: str) -> list[Collective]:
         if key in found:
           found[key] = dataclasses.replace(found[key], asynchronous=True)
           continue
-      one = _collective(instruction, kind, times, program.num_devices)
+      one = _read_collective(instruction, kind, times, program.num_devices)
       if one.group_size > 1:
         found[key] = one
   return list(found.values())
@@ -129,14 +129,14 @@ def _kind(instruction: parser.Instruction) -> str | None:
   return opcode
 
 
-def _collective(instruction, kind, times, num_devices) -> Collective:
+def _read_collective(instruction, kind, times, num_devices) -> Collective:
   parsed = instruction.type
   # Of an asynchronous computation it is the caller that starts.
   start = instruction.opcode.endswith("-start")
   if start and isinstance(parsed, list) and kind != ALL_REDUCE:
     parsed = parsed[1]  # Operands, results, and what the device notes.
-  size = group_size(instruction.rest, num_devices)
-  found = tuple(parser.arrays(parsed))
+  size = parse_group_size(instruction.rest, num_devices)
+  found = tuple(parser.list_arrays(parsed))
   if kind == REDUCE_SCATTER and instruction.opcode != ALL_REDUCE:
     found = tuple(
       dataclasses.replace(array, shape=(size, *array.shape)) for array in found
@@ -151,7 +151,7 @@ def _collective(instruction, kind, times, num_devices) -> Collective:
   )
 
 
-def group_size(attributes: str, num_devices: int) -> int:
+def parse_group_size(attributes: str, num_devices: int) -> int:
   """Returns how many devices take part in each group of a collective.
 
   Args:
@@ -175,6 +175,6 @@ def group_size(attributes: str, num_devices: int) -> int:
   return num_devices
 
 
-def total_sent(found: Iterable[Collective]) -> float:
+def sum_sent(found: Iterable[Collective]) -> float:
   """Bytes that each device sends at least in one call of the program."""
   return sum(one.sent_bytes for one in found)

@@ -125,14 +125,14 @@ def summarize(text: str) -> dict[str, Any]:
     if op.large_float32
   ]
   return {
-    "count": _total(kernels, lambda one: 1),
-    "small_count": _total(kernels, lambda one: one.num_bytes < LARGE_BYTES),
-    "bytes": _total(kernels, lambda one: one.num_bytes),
-    "flops": _total(kernels, lambda one: one.flops),
-    "roofline_ms": 1e3 * _total(kernels, lambda one: one.seconds),
-    "matrix_ops": grouped(kernels),
-    "layout_count": _total(layout, lambda one: 1),
-    "layout_bytes": _total(layout, lambda one: one.num_bytes),
+    "count": _sum(kernels, lambda one: 1),
+    "small_count": _sum(kernels, lambda one: one.num_bytes < LARGE_BYTES),
+    "bytes": _sum(kernels, lambda one: one.num_bytes),
+    "flops": _sum(kernels, lambda one: one.flops),
+    "roofline_ms": 1e3 * _sum(kernels, lambda one: one.seconds),
+    "matrix_ops": group_matrix_ops(kernels),
+    "layout_count": _sum(layout, lambda one: 1),
+    "layout_bytes": _sum(layout, lambda one: one.num_bytes),
     "float32_matrix_ops": sum(times for times, _ in wide),
     "float32_operand_bytes": sum(times * size for times, size in wide),
     "scatters": opcodes["scatter"],
@@ -142,11 +142,11 @@ def summarize(text: str) -> dict[str, Any]:
   }
 
 
-def _total(kernels: Iterable[Kernel], value: Callable[[Kernel], float]):
+def _sum(kernels: Iterable[Kernel], value: Callable[[Kernel], float]):
   return sum(one.times * value(one) for one in kernels)
 
 
-def grouped(kernels: Iterable[Kernel]) -> list[dict[str, Any]]:
+def group_matrix_ops(kernels: Iterable[Kernel]) -> list[dict[str, Any]]:
   """Returns convolutions and products by kind, layout and types."""
   counts, flops = collections.Counter(), collections.Counter()
   for kernel in kernels:
@@ -161,7 +161,7 @@ def grouped(kernels: Iterable[Kernel]) -> list[dict[str, Any]]:
   ]
 
 
-def text(summary: Mapping[str, Any]) -> str:
+def format_summary(summary: Mapping[str, Any]) -> str:
   """Returns a summary to be read."""
   gb = lambda key: f"{summary[key] / 1e9:.2f} GB"
   others = ("scatters", "sorts", "whiles", "host_callbacks")
@@ -240,7 +240,7 @@ def _kind(instruction: parser.Instruction) -> str:
 
 
 def _size(kind: list | parser.Array | None) -> int:
-  return sum(array.num_bytes for array in parser.arrays(kind))
+  return sum(array.num_bytes for array in parser.list_arrays(kind))
 
 
 def _read_bytes(kind, name: str, body) -> int:
@@ -257,7 +257,7 @@ def _read_bytes(kind, name: str, body) -> int:
 
 
 def _written_bytes(instruction, body, types) -> int:
-  outputs = parser.arrays(instruction.type)
+  outputs = parser.list_arrays(instruction.type)
   if _kind(instruction).startswith("__cu") and len(outputs) > 1:
     outputs = outputs[:-1]  # Libraries return their workspace last.
   written = sum(array.num_bytes for array in outputs)
@@ -272,7 +272,7 @@ def _matrix_op(instruction, types) -> MatrixOp | None:
   if not kind.startswith((*_CONVOLUTIONS, *_PRODUCTS)):
     return None
   operands = [types.get(name) for name in _operands(instruction)[:2]]
-  result = parser.arrays(instruction.type)[0]
+  result = parser.list_arrays(instruction.type)[0]
   labels = instruction.attribute(r"dim_labels=([\w>\-]+)") or ""
   if labels:
     flops = _convolution_flops(kind, operands, result, labels)

@@ -20,7 +20,7 @@ _DTYPES = {"float32": "f32", "bfloat16": "bf16", "int32": "s32"}
 _METRICS = 2
 
 
-def of_training(
+def list_training_collectives(
   state: state_lib.TrainState,
   mesh: jax.sharding.Mesh,
   dtype: Any,
@@ -45,10 +45,10 @@ def of_training(
       images are mixed, with its label; None where they are not.
   """
   fsdp = mesh.shape.get(placement.FSDP_AXIS, 1)
-  cut, whole = _sizes(state.params, fsdp)
+  cut, whole = _split_sizes(state.params, fsdp)
   name = _DTYPES[jnp.dtype(dtype).name]
   need = _Need(mesh)
-  need.gathered(name, state.variables, "parameters")
+  need.add_gather(name, state.variables, "parameters")
   need.add(collectives.REDUCE_SCATTER, name, cut, fsdp, "gradients, cut")
   data = mesh.size // fsdp
   need.add(
@@ -72,7 +72,7 @@ def of_training(
   return need.collectives
 
 
-def of_evaluation(
+def list_evaluation_collectives(
   variables: Mapping[str, Any],
   counted: Any,
   mesh: jax.sharding.Mesh,
@@ -83,11 +83,11 @@ def of_evaluation(
   Args:
     variables: of the model, shapes of the whole arrays.
     counted: int32 arrays that are summed over the devices.
-    mesh: see `of_training`.
-    dtype: see `of_training`.
+    mesh: see `list_training_collectives`.
+    dtype: see `list_training_collectives`.
   """
   need = _Need(mesh)
-  need.gathered(_DTYPES[jnp.dtype(dtype).name], variables, "parameters")
+  need.add_gather(_DTYPES[jnp.dtype(dtype).name], variables, "parameters")
   numbers = sum(x.size for x in jax.tree.leaves(counted))
   need.add(collectives.ALL_REDUCE, "s32", numbers, mesh.size, "counts")
   return need.collectives
@@ -113,12 +113,12 @@ class _Need:
         )
       )
 
-  def gathered(self, dtype, variables, what) -> None:
-    cut, _ = _sizes(variables, self._fsdp)
+  def add_gather(self, dtype, variables, what) -> None:
+    cut, _ = _split_sizes(variables, self._fsdp)
     self.add(collectives.ALL_GATHER, dtype, cut, self._fsdp, what)
 
 
-def _sizes(tree: Any, fsdp: int) -> tuple[int, int]:
+def _split_sizes(tree: Any, fsdp: int) -> tuple[int, int]:
   """Numbers in the arrays that are cut, and in the others."""
   sizes = [0, 0]
   for x in jax.tree.leaves(tree):

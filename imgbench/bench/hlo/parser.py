@@ -56,7 +56,7 @@ def parse_type(text: str) -> list | Array | None:
   """
   text = re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", text).strip()
   if text.startswith("("):
-    return [parse_type(part) for part in _parts(text[1:-1])]
+    return [parse_type(part) for part in _split_parts(text[1:-1])]
   match = _ARRAY.match(text)
   if match is None or match[1] not in _BITS:
     return None
@@ -64,7 +64,7 @@ def parse_type(text: str) -> list | Array | None:
   return Array(match[1], tuple(int(size) for size in sizes if size))
 
 
-def _parts(text: str) -> Iterator[str]:
+def _split_parts(text: str) -> Iterator[str]:
   """Splits at the commas that stand in no bracket."""
   depth, start = 0, 0
   for position, char in enumerate(text):
@@ -76,10 +76,10 @@ def _parts(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def arrays(parsed: list | Array | None) -> list[Array]:
+def list_arrays(parsed: list | Array | None) -> list[Array]:
   """The arrays of a parsed type, in order."""
   if isinstance(parsed, list):
-    return [array for part in parsed for array in arrays(part)]
+    return [array for part in parsed for array in list_arrays(part)]
   return [] if parsed is None else [parsed]
 
 
@@ -171,9 +171,9 @@ class Program:
       compared = instruction.attribute(r", %?([\w.\-]+)\), direction=LT")
       if compared in limits:
         return limits[compared]
-    return self._uncounted(loop)
+    return self._assume_one_round(loop)
 
-  def _uncounted(self, loop: Instruction) -> int:
+  def _assume_one_round(self, loop: Instruction) -> int:
     """1 if that cannot matter, because nothing is communicated inside."""
     seen, waiting = set(), [loop.attribute(r"body=%?([\w.\-]+)")]
     while waiting:

@@ -118,10 +118,10 @@ class Steps:
     )
 
   def training_need(self) -> list[collectives.Collective]:
-    """See `need.of_training`."""
+    """See `need.list_training_collectives`."""
     augment = self.config.augment
     mixes = augment.get("mixup") or augment.get("cutmix")
-    return need.of_training(
+    return need.list_training_collectives(
       self.compute.state_shapes(),
       self.strategy.mesh,
       self.compute.model.dtype,
@@ -129,7 +129,7 @@ class Steps:
     )
 
   def evaluation_need(self) -> list[collectives.Collective]:
-    """See `need.of_evaluation`."""
+    """See `need.list_evaluation_collectives`."""
     return self._forward_need(self.lower_evaluation().out_info[0])
 
   def inference_need(self) -> list[collectives.Collective]:
@@ -137,7 +137,7 @@ class Steps:
     return self._forward_need(())
 
   def _forward_need(self, counts: Any) -> list[collectives.Collective]:
-    return need.of_evaluation(
+    return need.list_evaluation_collectives(
       self._evaluated,
       counts,
       self.strategy.mesh,

@@ -21,14 +21,14 @@ _FINE += (3, 4, 5, 7, 10)
 DASHES = ("-", "--", ":", "-.")
 
 
-def throughput(
+def draw_throughput(
   theme: themes.Theme, found: Sequence[rows.Row]
 ) -> mpl_figure.Figure:
   """Images per second by batch, a panel for each model and image size."""
-  shown = by_batch(found)
-  panels = select.grouped(shown, lambda r: (r.key.model, r.key.image_size))
-  dtypes = list(dict.fromkeys(select.precision(r.key) for r in shown))
-  line = lambda r: (r.key.task, select.precision(r.key))
+  shown = select_by_batch(found)
+  panels = select.group_rows(shown, lambda r: (r.key.model, r.key.image_size))
+  dtypes = list(dict.fromkeys(select.format_precision(r.key) for r in shown))
+  line = lambda r: (r.key.task, select.format_precision(r.key))
   lines = list(dict.fromkeys(map(line, shown)))
   columns = min(_COLUMNS, len(panels))
   height = 0.6 + 2.5 * math.ceil(len(panels) / columns)
@@ -40,20 +40,20 @@ def throughput(
     axis.axis("off")
   handles = {}
   for axis, ((model, size), group) in zip(axes, panels.items(), strict=False):
-    for name, points in select.grouped(group, line).items():
+    for name, points in select.group_rows(group, line).items():
       task, dtype = name
       points.sort(key=lambda r: r.key.batch)
       handles[name] = axis.errorbar(
         [r.key.batch for r in points],
         [r.images_per_s for r in points],
-        yerr=_bars(points),
+        yerr=_compute_bars(points),
         color=theme.series[rows.IMAGE_TASKS.index(task)],
         linestyle=DASHES[dtypes.index(dtype) % len(DASHES)],
         marker=MARKERS[dtypes.index(dtype) % len(MARKERS)],
         markersize=4.5,
       )
     axis.set_title(themes.plain(f"{model}, {size} px"), fontsize=10)
-    _log_axes(axis, sorted({r.key.batch for r in group}))
+    _set_log_axes(axis, sorted({r.key.batch for r in group}))
     axis.grid(True)
   for place in range(0, len(panels), columns):
     axes[place].set_ylabel("images/s")
@@ -69,37 +69,37 @@ def throughput(
   return figure
 
 
-def by_batch(found: Sequence[rows.Row]) -> list[rows.Row]:
+def select_by_batch(found: Sequence[rows.Row]) -> list[rows.Row]:
   """Rows of ours on the fewest devices, under the first strategy."""
-  first: dict[rows.Key, rows.Row] = {}
-  for row in select.on_fewest_devices(found):
+  first: dict[rows.PointKey, rows.Row] = {}
+  for row in select.keep_fewest_devices(found):
     if row.key.framework == "imgbench":
       first.setdefault(dataclasses.replace(row.key, strategy=None), row)
   return list(first.values())
 
 
-def scaling(
+def draw_scaling(
   theme: themes.Theme, groups: Sequence[tuple[str, Sequence[rows.Row]]]
 ) -> mpl_figure.Figure:
   """Images per second and device by devices, over those at the fewest."""
   kinds = list(dict.fromkeys(kind for kind, _ in groups))
   figure = themes.figure(3.8)
   axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
-  names = list(dict.fromkeys(_series_name(g[0]) for _, g in groups))
+  names = list(dict.fromkeys(_name_series(g[0]) for _, g in groups))
   for axis, kind in zip(axes, kinds, strict=True):
     devices = set()
     for _, group in (pair for pair in groups if pair[0] == kind):
-      color, marker = style(theme, names.index(_series_name(group[0])))
+      color, marker = choose_style(theme, names.index(_name_series(group[0])))
       counts = [r.key.devices for r in group]
-      shares = [100 * share for share in select.efficiencies(group)]
+      shares = [100 * share for share in select.compute_efficiencies(group)]
       devices |= set(counts)
-      label = themes.plain(f"{_series_name(group[0])} b{group[0].key.batch}")
+      label = themes.plain(f"{_name_series(group[0])} b{group[0].key.batch}")
       axis.plot(
         counts, shares, color=color, marker=marker, label=label, markersize=5
       )
     axis.axhline(100, color=theme.muted, linewidth=1, linestyle=":")
     axis.set_xscale("log", base=2)
-    _ticks(axis.xaxis, sorted(devices))
+    _set_ticks(axis.xaxis, sorted(devices))
     axis.set_title(f"same {kind}", fontsize=10)
     axis.set_xlabel("devices")
     axis.grid(True)
@@ -109,14 +109,14 @@ def scaling(
   return figure
 
 
-def _series_name(row: rows.Row) -> str:
+def _name_series(row: rows.Row) -> str:
   key = row.key
   strategy = "" if key.strategy is None else f" {key.strategy}"
   other = "" if key.framework == "imgbench" else f" {key.framework}"
   return f"{key.task} {key.model} {key.dtype}{strategy}{other}"
 
 
-def compiling(
+def draw_compiling(
   theme: themes.Theme, found: Sequence[rows.Row]
 ) -> mpl_figure.Figure:
   """Cold and cached compile times as bars, the longest first."""
@@ -141,7 +141,7 @@ def compiling(
           fontsize=8,
           color=theme.muted,
         )
-  axis.set_yticks(range(len(ordered)), [_compile_name(r) for r in ordered])
+  axis.set_yticks(range(len(ordered)), [_name_compiled(r) for r in ordered])
   axis.tick_params(axis="y", labelcolor=theme.text)
   axis.set_ylim(-0.7, len(ordered) - 0.3)
   axis.margins(x=0.09)
@@ -151,30 +151,32 @@ def compiling(
   return figure
 
 
-def _compile_name(row: rows.Row) -> str:
-  return themes.plain(f"{_series_name(row)} b{row.key.batch}")
+def _name_compiled(row: rows.Row) -> str:
+  return themes.plain(f"{_name_series(row)} b{row.key.batch}")
 
 
-def peers(
-  theme: themes.Theme, ratios: Sequence[select.PeerRatio]
+def draw_baselines(
+  theme: themes.Theme, ratios: Sequence[select.BaselineRatio]
 ) -> mpl_figure.Figure:
   """Ours over theirs with intervals, a panel for each precision."""
   frameworks = list(dict.fromkeys(r.theirs.key.framework for r in ratios))
-  panels = select.grouped(ratios, lambda r: select.precision(r.ours.key))
-  names = list(dict.fromkeys(map(_peer_name, ratios)))
+  panels = select.group_rows(
+    ratios, lambda r: select.format_precision(r.ours.key)
+  )
+  names = list(dict.fromkeys(map(_name_point, ratios)))
   figure = themes.figure(1.4 + 0.34 * len(names))
   axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
   for axis, (precision, group) in zip(axes, panels.items(), strict=True):
     for place, framework in enumerate(frameworks):
-      of_peer = [r for r in group if r.theirs.key.framework == framework]
+      compared = [r for r in group if r.theirs.key.framework == framework]
       offset = 0.14 * (place - (len(frameworks) - 1) / 2)
-      color, marker = style(theme, place)
+      color, marker = choose_style(theme, place)
       axis.errorbar(
-        [r.ratio for r in of_peer],
-        [names.index(_peer_name(r)) + offset for r in of_peer],
+        [r.ratio for r in compared],
+        [names.index(_name_point(r)) + offset for r in compared],
         xerr=[
-          [r.ratio - r.interval.low for r in of_peer],
-          [r.interval.high - r.ratio for r in of_peer],
+          [r.ratio - r.interval.low for r in compared],
+          [r.interval.high - r.ratio for r in compared],
         ],
         linestyle="",
         marker=marker,
@@ -184,7 +186,7 @@ def peers(
       )
     axis.axvline(1, color=theme.muted, linewidth=1)
     axis.set_title(themes.plain(precision), fontsize=10)
-    _ratio_axis(axis, len(panels))
+    _set_ratio_axis(axis, len(panels))
     axis.grid(True, axis="x")
     axis.set_xlabel("times as fast as the peer")
   axes[0].set_yticks(range(len(names)), [themes.plain(n) for n in names])
@@ -194,23 +196,23 @@ def peers(
   return figure
 
 
-def _peer_name(found: select.PeerRatio) -> str:
+def _name_point(found: select.BaselineRatio) -> str:
   key = found.ours.key
   strategy = f" {key.strategy}" if key.strategy not in (None, "jit") else ""
   return f"{key.task} {key.model} {key.image_size}px{strategy}"
 
 
-def _ratio_axis(axis, panels: int) -> None:
+def _set_ratio_axis(axis, panels: int) -> None:
   """Logarithmic, with round ratios named as far as there is room."""
   axis.set_xscale("log")
   low, high = axis.get_xlim()
   low, high = min(low, 0.95), max(high, 1.05)
   axis.set_xlim(low, high)
   marks = _FINE if high / low < 4 / panels else _COARSE
-  _ticks(axis.xaxis, [m for m in marks if low <= m <= high])
+  _set_ticks(axis.xaxis, [m for m in marks if low <= m <= high])
 
 
-def style(theme: themes.Theme, place: int) -> tuple[str, str]:
+def choose_style(theme: themes.Theme, place: int) -> tuple[str, str]:
   """A colour and a marker: 25 series can be told apart."""
   number = len(theme.series)
   return (
@@ -219,7 +221,7 @@ def style(theme: themes.Theme, place: int) -> tuple[str, str]:
   )
 
 
-def _bars(points: Sequence[rows.Row]):
+def _compute_bars(points: Sequence[rows.Row]):
   """Lengths of error bars; none where a row has no interval."""
   low = [
     r.images_per_s - (r.images_per_s_low or r.images_per_s) for r in points
@@ -230,10 +232,10 @@ def _bars(points: Sequence[rows.Row]):
   return [low, high]
 
 
-def _log_axes(axis, batches: Sequence[int]) -> None:
+def _set_log_axes(axis, batches: Sequence[int]) -> None:
   axis.set_xscale("log", base=2)
   axis.set_yscale("log")
-  _ticks(axis.xaxis, batches)
+  _set_ticks(axis.xaxis, batches)
   axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
   axis.yaxis.set_major_formatter(lambda value, _: formats.tick(value))
   axis.yaxis.set_minor_locator(ticker.NullLocator())
@@ -244,7 +246,7 @@ def _log_axes(axis, batches: Sequence[int]) -> None:
     axis.set_ylim(low / 2, high * 2)
 
 
-def _ticks(axis, values: Sequence[float]) -> None:
+def _set_ticks(axis, values: Sequence[float]) -> None:
   axis.set_major_locator(ticker.FixedLocator(values))
   axis.set_major_formatter(lambda value, _: f"{value:g}")
   axis.set_minor_locator(ticker.NullLocator())

@@ -45,47 +45,47 @@ def write(path: pathlib.Path) -> pathlib.Path:
     InputError: the folder holds no rows, or broken ones.
   """
   folder = rows.read_folder(path)
-  text = page.render("tables/templates/base.html.j2", **contents(folder))
-  writers.write_atomically(folder.path / MARKDOWN, markdown(folder))
+  text = page.render("tables/templates/base.html.j2", **build_contents(folder))
+  writers.write_atomically(folder.path / MARKDOWN, format_markdown(folder))
   writers.write_atomically(folder.path / PAGE, text)
   return folder.path / PAGE
 
 
-def contents(folder: rows.Folder) -> dict[str, Any]:
+def build_contents(folder: rows.RowFolder) -> dict[str, Any]:
   """Returns what the page shows; draws its figures into the folder."""
   return {
-    "title": f"{_title(folder)} – imgbench",
+    "title": f"{_format_title(folder)} – imgbench",
     "kicker": "imgbench accelerator benchmark",
-    "heading": _title(folder),
-    "facts": _facts(folder),
-    "sections": _sections(folder),
-    "coverage": coverage(folder.rows),
+    "heading": _format_title(folder),
+    "facts": _list_facts(folder),
+    "sections": _build_sections(folder),
+    "coverage": format_coverage(folder.rows),
   }
 
 
-def markdown(folder: rows.Folder) -> str:
+def format_markdown(folder: rows.RowFolder) -> str:
   """The main tables with what they were measured on."""
   found = folder.rows
-  ratios = select.ratios_at_largest_batch(select.peer_ratios(found))
-  facts = [f"{name}: {value}" for name, value in _facts(folder).items()]
-  parts = [f"# {_title(folder)}", "; ".join(facts) + "."]
+  ratios = select.keep_largest_ratios(select.compute_baseline_ratios(found))
+  facts = [f"{name}: {value}" for name, value in _list_facts(folder).items()]
+  parts = [f"# {_format_title(folder)}", "; ".join(facts) + "."]
   for title, shown in (
-    ("Models", tables.summary(found)),
-    ("Ceilings", tables.ceilings(found)),
-    ("Quantities", tables.quantities(found)),
-    ("Ours over peers", tables.peers(ratios)),
-    ("Scaling", tables.scaling(select.scaling(found))),
-    ("Fed from the host", tables.inputs(found)),
-    ("Time to accuracy", tables.time_to_accuracy(found)),
-    ("Points that failed or did not fit", tables.failures(found)),
+    ("Models", tables.build_models(found)),
+    ("Ceilings", tables.build_ceilings(found)),
+    ("Quantities", tables.build_quantities(found)),
+    ("Ours over peers", tables.build_baselines(ratios)),
+    ("Scaling", tables.build_scaling(select.group_by_devices(found))),
+    ("Fed from the host", tables.build_inputs(found)),
+    ("Time to accuracy", tables.build_time_to_accuracy(found)),
+    ("Points that failed or did not fit", tables.build_failures(found)),
   ):
     if shown.rows:
       parts += [f"## {title}", shown.markdown(padded=False).rstrip()]
-  parts.append(_how(found))
+  parts.append(_describe_method(found))
   return "\n\n".join(parts) + "\n"
 
 
-def coverage(found: Sequence[rows.Row]) -> str:
+def format_coverage(found: Sequence[rows.Row]) -> str:
   """Returns the intervals' coverage: "93.75%", or "at least" the lowest.
 
   Least and largest values of quantities cover nothing that is known: "".
@@ -99,7 +99,7 @@ def coverage(found: Sequence[rows.Row]) -> str:
   return least if len(levels) == 1 else f"at least {least}"
 
 
-def _title(folder: rows.Folder) -> str:
+def _format_title(folder: rows.RowFolder) -> str:
   environment = folder.environment
   kind = environment.get("device_kind") or environment.get("platform")
   if kind == "cpu" and environment.get("processor"):
@@ -109,7 +109,7 @@ def _title(folder: rows.Folder) -> str:
   return f"{count} × {name}" if count and count > 1 else name
 
 
-def _facts(folder: rows.Folder) -> dict[str, str]:
+def _list_facts(folder: rows.RowFolder) -> dict[str, str]:
   environment = folder.environment
   versions = environment.get("versions", {})
   ok = [r for r in folder.rows if r.status == rows.OK]
@@ -123,7 +123,7 @@ def _facts(folder: rows.Folder) -> dict[str, str]:
     "Host": environment.get("host"),
     "Processor": environment.get("processor"),
     "Cores": environment.get("cores"),
-    "Driver": _driver(environment),
+    "Driver": _format_driver(environment),
     "JAX": versions.get("jax"),
     "jaxlib": versions.get("jaxlib"),
     "PyTorch": versions.get("torch"),
@@ -139,49 +139,52 @@ def _facts(folder: rows.Folder) -> dict[str, str]:
   }
 
 
-def _driver(environment: Mapping) -> str:
+def _format_driver(environment: Mapping) -> str:
   driver = environment.get("driver") or ""
   return "" if driver == environment.get("platform") else driver
 
 
-def _how(found: Sequence[rows.Row]) -> str:
+def _describe_method(found: Sequence[rows.Row]) -> str:
   if all(r.key.task in rows.QUANTITIES for r in found):
     return "Each row is of rounds in one process: median, least and largest."
   return (
     "Each row is of several fresh processes; its number is the median of the"
     " processes' medians, and the interval lies between two of them (order"
-    f" statistics, {coverage(found)} coverage). Throughput waits once after"
+    f" statistics, {format_coverage(found)} coverage). Throughput waits once after"
     " many steps, latency for each."
   )
 
 
-def _sections(folder: rows.Folder) -> list[page.Section]:
+def _build_sections(folder: rows.RowFolder) -> list[page.Section]:
   """The sections in their order, also empty ones."""
   found, environment = folder.rows, folder.environment
   command = environment.get("command") or ""
   setup = page.provenance(command, folder.config, environment)
-  times, failed = tables.time_to_accuracy(found), tables.failures(found)
+  times, failed = (
+    tables.build_time_to_accuracy(found),
+    tables.build_failures(found),
+  )
   return [
     page.Section(anchor, title, blocks)
     for anchor, title, blocks in (
       ("models", "Models", _models(found)),
       ("throughput", "Throughput by batch", _throughput(folder)),
       ("roofline", "Roofline", _roofline(folder)),
-      ("ceilings", "Ceilings", _filled(tables.ceilings(found))),
-      ("quantities", "Quantities", _filled(tables.quantities(found))),
-      ("peers", "Ours over peers", _peers(folder)),
+      ("ceilings", "Ceilings", _show_table(tables.build_ceilings(found))),
+      ("quantities", "Quantities", _show_table(tables.build_quantities(found))),
+      ("peers", "Ours over peers", _baselines(folder)),
       ("scaling", "Scaling", _scaling(folder)),
       ("input", "Fed from the host", _input(found)),
       ("compiling", "Compile times", _compiling(folder)),
-      ("accuracy", "Time to accuracy", _filled(times)),
-      ("failures", "Points that failed or did not fit", _filled(failed)),
+      ("accuracy", "Time to accuracy", _show_table(times)),
+      ("failures", "Points that failed or did not fit", _show_table(failed)),
       ("rows", "All rows", _rows(found)),
       ("setup", "Config and environment", setup),
     )
   ]
 
 
-def _filled(found: table.Table, *notes: str) -> list[page.Block]:
+def _show_table(found: table.Table, *notes: str) -> list[page.Block]:
   """A table with what is noted below it; empty without rows."""
   if not found.rows:
     return []
@@ -189,21 +192,21 @@ def _filled(found: table.Table, *notes: str) -> list[page.Block]:
 
 
 def _models(found: Sequence[rows.Row]) -> list[page.Block]:
-  return _filled(
-    tables.summary(found),
+  return _show_table(
+    tables.build_models(found),
     f"The fastest batch of each task with data on the device. {_SHARES} Times a"
     " peer: images per second of ours over the peer's at the largest batch that"
     " both ran.",
   )
 
 
-def _throughput(folder: rows.Folder) -> list[page.Block]:
-  shown = figures.by_batch(folder.rows)
+def _throughput(folder: rows.RowFolder) -> list[page.Block]:
+  shown = figures.select_by_batch(folder.rows)
   count = max((row.key.devices for row in shown), default=0)
   devices = "One device" if count == 1 else f"{count} devices"
   return pictures.draw(
     folder.path / "throughput.png",
-    figures.throughput,
+    figures.draw_throughput,
     shown,
     alt="Images per second by batch, a panel for each model",
     caption=f"{devices}, data on the device. Bars are intervals over processes,"
@@ -212,11 +215,11 @@ def _throughput(folder: rows.Folder) -> list[page.Block]:
   )
 
 
-def _roofline(folder: rows.Folder) -> list[page.Block]:
+def _roofline(folder: rows.RowFolder) -> list[page.Block]:
   return pictures.draw(
     folder.path / "roofline.png",
-    roofline.roofline,
-    roofline.shown(folder.rows),
+    roofline.draw_roofline,
+    roofline.select_rows(folder.rows),
     alt="FLOP/s against FLOPs per byte, under the device's ceilings",
     caption="The fastest batch of each model. Filled: training, hollow:"
     " inference. Up: analytic FLOPs per second. To the right: FLOPs per byte"
@@ -226,67 +229,67 @@ def _roofline(folder: rows.Folder) -> list[page.Block]:
   )
 
 
-def _peers(folder: rows.Folder) -> list[page.Block]:
-  ratios = select.peer_ratios(folder.rows)
+def _baselines(folder: rows.RowFolder) -> list[page.Block]:
+  ratios = select.compute_baseline_ratios(folder.rows)
   if not ratios:
     return []
   figure = pictures.draw(
     folder.path / "peers.png",
-    figures.peers,
-    select.ratios_at_largest_batch(ratios),
+    figures.draw_baselines,
+    select.keep_largest_ratios(ratios),
     alt="Speed of ours over that of peers at each point",
     caption="The largest batch that both ran. Measured in the same run with"
     " the same batch, image size, dtype and precisions. Ratios are of geometric"
     " means over processes; each interval covers 95% by itself.",
   )
-  return [*figure, page.Folded("As a table", tables.peers(ratios))]
+  return [*figure, page.Folded("As a table", tables.build_baselines(ratios))]
 
 
-def _scaling(folder: rows.Folder) -> list[page.Block]:
-  groups = select.scaling(folder.rows)
+def _scaling(folder: rows.RowFolder) -> list[page.Block]:
+  groups = select.group_by_devices(folder.rows)
   if not groups:
     return []
   figure = pictures.draw(
     folder.path / "scaling.png",
-    figures.scaling,
+    figures.draw_scaling,
     groups,
     alt="Images per second and device by number of devices",
     caption="100% is what would be twice as fast on twice as many devices.",
   )
-  return [*figure, tables.scaling(groups)]
+  return [*figure, tables.build_scaling(groups)]
 
 
 def _input(found: Sequence[rows.Row]) -> list[page.Block]:
-  return _filled(
-    tables.inputs(found),
+  return _show_table(
+    tables.build_inputs(found),
     "Share: of the speed with data on the device. Well below 1 the input bounds"
     " the step, not the device.",
   )
 
 
-def _compiling(folder: rows.Folder) -> list[page.Block]:
-  compiled = select.compiled(folder.rows)
-  shown = select.ours_in_first_precision(compiled)
+def _compiling(folder: rows.RowFolder) -> list[page.Block]:
+  compiled = select.select_compiled(folder.rows)
+  shown = select.keep_first_precision(compiled)
   if not shown:
     return []
   figure = pictures.draw(
     folder.path / "compiling.png",
-    figures.compiling,
+    figures.draw_compiling,
     shown,
     alt="Compile times, cold and from the persistent cache",
     caption="Lowering and compiling one step at the largest batch of each"
     " model and in the first of its precisions, with an empty cache and with"
     " what was compiled before. The table has all precisions, and peers.",
   )
-  return [*figure, page.Folded("As a table", tables.compiling(compiled))]
+  return [*figure, page.Folded("As a table", tables.build_compiling(compiled))]
 
 
 def _rows(found: Sequence[rows.Row]) -> list[page.Block]:
-  every = tables.all_rows(found)
+  every = tables.build_all_rows(found)
   if not every.rows:
     return []
   title = f"All {len(every.rows)} rows with images per second"
-  note = page.Paragraph(f"{_how(found)} {_SHARES}", muted=True)
+  note = page.Paragraph(f"{_describe_method(found)} {_SHARES}", muted=True)
   return [note, page.Folded(title, every)]
 
 

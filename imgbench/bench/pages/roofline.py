@@ -22,14 +22,14 @@ class Roof:
   bandwidth: float
 
 
-def shown(found: Sequence[rows.Row]) -> list[rows.Row]:
+def select_rows(found: Sequence[rows.Row]) -> list[rows.Row]:
   """Rows of ours that know FLOPs, bytes, and their shares: the fastest batch.
 
   Evaluation is left out where there is inference, beside which it lies.
   """
   known = [
     r
-    for r in select.on_fewest_devices(found)
+    for r in select.keep_fewest_devices(found)
     if r.flops_per_image
     and r.bytes_accessed
     and r.bandwidth_share
@@ -38,10 +38,10 @@ def shown(found: Sequence[rows.Row]) -> list[rows.Row]:
   ]
   if any(r.key.task == "infer" for r in known):
     known = [r for r in known if r.key.task != "eval"]
-  return select.fastest(known)
+  return select.keep_fastest(known)
 
 
-def roof(found: Sequence[rows.Row]) -> Roof:
+def compute_roof(found: Sequence[rows.Row]) -> Roof:
   """The ceilings that the shares of some rows of one precision are shares of.
 
   Devices of a kind may differ by a share's rounding; the last row counts.
@@ -54,14 +54,14 @@ def roof(found: Sequence[rows.Row]) -> Roof:
   return Roof(peaks, _bytes_per_s(last) / last.bandwidth_share)
 
 
-def roofline(
+def draw_roofline(
   theme: themes.Theme, found: Sequence[rows.Row]
 ) -> mpl_figure.Figure:
   """FLOP/s against FLOPs per byte, a panel for each precision."""
-  panels = select.grouped(found, lambda r: select.precision(r.key))
+  panels = select.group_rows(found, lambda r: select.format_precision(r.key))
   models = list(dict.fromkeys(r.key.model for r in found))
-  ceilings = {name: roof(group) for name, group in panels.items()}
-  limits = _limits(found, ceilings.values())
+  ceilings = {name: compute_roof(group) for name, group in panels.items()}
+  limits = _compute_limits(found, ceilings.values())
   columns = min(2, len(panels))
   height = -(-len(panels) // columns)
   figure = themes.figure(0.6 + (4.4 if columns == 1 else 3.8) * height)
@@ -72,7 +72,7 @@ def roofline(
     axis.axis("off")
   for axis, (name, group) in zip(axes.flat, panels.items(), strict=False):
     for row in group:
-      color, marker = figures.style(theme, models.index(row.key.model))
+      color, marker = figures.choose_style(theme, models.index(row.key.model))
       is_training = row.key.task == "train"
       axis.plot(
         _flops_per_s(row) / _bytes_per_s(row),
@@ -83,8 +83,8 @@ def roofline(
         markerfacecolor=color if is_training else theme.background,
         markersize=6,
       )
-    _scales(axis, limits)
-    _roofs(axis, theme, ceilings[name], limits)
+    _set_scales(axis, limits)
+    _draw_roofs(axis, theme, ceilings[name], limits)
     axis.set_title(themes.plain(name), fontsize=10)
   for axis in axes[:, 0]:
     axis.set_ylabel("FLOP/s of a device")
@@ -92,16 +92,20 @@ def roofline(
     axis.set_xlabel("FLOPs per byte moved")
     axis.tick_params(labelbottom=True)
   figure.legend(
-    handles=_handles(theme, models), loc="outside right upper", fontsize=8.5
+    handles=_create_handles(theme, models),
+    loc="outside right upper",
+    fontsize=8.5,
   )
   return figure
 
 
-def _handles(theme: themes.Theme, models: Sequence[str]) -> list[lines.Line2D]:
+def _create_handles(
+  theme: themes.Theme, models: Sequence[str]
+) -> list[lines.Line2D]:
   """Of the legend: a filled mark for each model."""
   handles = []
   for place, model in enumerate(models):
-    color, marker = figures.style(theme, place)
+    color, marker = figures.choose_style(theme, place)
     label = themes.plain(model)
     handles.append(
       lines.Line2D(
@@ -111,7 +115,7 @@ def _handles(theme: themes.Theme, models: Sequence[str]) -> list[lines.Line2D]:
   return handles
 
 
-def _limits(found: Sequence[rows.Row], ceilings) -> tuple[float, ...]:
+def _compute_limits(found: Sequence[rows.Row], ceilings) -> tuple[float, ...]:
   """Left, right, bottom and top of what is drawn."""
   ceilings = list(ceilings)
   speeds = [_flops_per_s(r) for r in found]
@@ -123,7 +127,7 @@ def _limits(found: Sequence[rows.Row], ceilings) -> tuple[float, ...]:
   return left, right, min(*speeds, slope) / 2, top
 
 
-def _scales(axis, limits: tuple[float, ...]) -> None:
+def _set_scales(axis, limits: tuple[float, ...]) -> None:
   axis.set_xscale("log")
   axis.set_yscale("log")
   axis.set_xlim(*limits[:2])
@@ -136,7 +140,7 @@ def _scales(axis, limits: tuple[float, ...]) -> None:
   axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _roofs(axis, theme, ceilings: Roof, limits: tuple[float, ...]) -> None:
+def _draw_roofs(axis, theme, ceilings: Roof, limits: tuple[float, ...]) -> None:
   """The slope of the memory and a flat line for each peak, with names."""
   left, right = limits[:2]
   top = max(ceilings.peaks.values())

@@ -17,16 +17,16 @@ from imgbench.tables import table
 _TASKS = {"train": "training", "infer": "inference", "eval": "evaluation"}
 # Units that a heading names.
 _NAMED_ABOVE = ("ms", "images/s")
-_POINT = table.Column(lambda row: _point(row.key), "Point")
+_POINT = table.Column(lambda row: _format_point(row.key), "Point")
 _FRAMEWORK = table.Column(lambda row: row.key.framework, "Framework")
 _DEVICES = table.number(lambda row: row.key.devices, "Devices")
 _PROCESSES = table.number("processes", "Processes")
 _IMAGES_PER_S = table.number("images_per_s", "Images/s", formats.rounded)
 
 
-def summary(found: Sequence[rows.Row]) -> table.Table:
+def build_models(found: Sequence[rows.Row]) -> table.Table:
   """The fastest batch of each model, task, size, dtype and device count."""
-  ratios = select.peer_ratios(found)
+  ratios = select.compute_baseline_ratios(found)
   frameworks = list(dict.fromkeys(r.theirs.key.framework for r in ratios))
   what = lambda key: dataclasses.replace(key, strategy=None, batch=None)
 
@@ -49,32 +49,32 @@ def summary(found: Sequence[rows.Row]) -> table.Table:
     table.Column(lambda row: row.key.model, "Model"),
     table.Column(lambda row: _TASKS[row.key.task], "Task"),
     table.number(lambda row: row.key.image_size, "Pixels"),
-    table.Column(lambda row: select.precision(row.key), "Dtype"),
+    table.Column(lambda row: select.format_precision(row.key), "Dtype"),
     _DEVICES,
     table.number(lambda row: row.key.batch, "Batch"),
     _IMAGES_PER_S,
     table.number("params", "Parameters", _or_dash(formats.si)),
-    *_shown(found, "flops_share_of_peak"),
+    *_build_columns(found, "flops_share_of_peak"),
     *map(times, frameworks),
   ]
-  return table.Table("", columns, select.fastest(filter(_is_plain, found)))
+  return table.Table("", columns, select.keep_fastest(filter(_is_plain, found)))
 
 
-def ceilings(found: Sequence[rows.Row]) -> table.Table:
+def build_ceilings(found: Sequence[rows.Row]) -> table.Table:
   """The microbenchmarks."""
   columns = [
     table.Column(lambda row: (row.key.name or "").replace("_", " "), "What"),
     table.Column(lambda row: row.key.size or formats.DASH, "Size"),
     table.Column(lambda row: row.key.dtype or formats.DASH, "Dtype"),
     _DEVICES,
-    table.number(row_text.speed, "Rate"),
-    _bounds("rate"),
+    table.number(row_text.format_speed, "Rate"),
+    _build_interval("rate"),
     _PROCESSES,
   ]
-  return table.Table("", columns, _measured(found, (rows.MICRO,)))
+  return table.Table("", columns, _select(found, (rows.MICRO,)))
 
 
-def quantities(found: Sequence[rows.Row]) -> table.Table:
+def build_quantities(found: Sequence[rows.Row]) -> table.Table:
   """Quantities of the benchmarks of our own parts."""
   columns = [
     table.Column(lambda row: row.key.name, "quantity"),
@@ -84,29 +84,29 @@ def quantities(found: Sequence[rows.Row]) -> table.Table:
     table.Column("rate_unit", "unit"),
     table.number("processes", "rounds"),
   ]
-  return table.Table("", columns, _measured(found, rows.QUANTITIES))
+  return table.Table("", columns, _select(found, rows.QUANTITIES))
 
 
-def peers(ratios: Sequence[select.PeerRatio]) -> table.Table:
-  """Ratios to peers, point by point; speeds as `row_text.compared`."""
+def build_baselines(ratios: Sequence[select.BaselineRatio]) -> table.Table:
+  """Ratios to peers, point by point; speeds as `row_text.format_compared`."""
   columns = [
-    table.Column(lambda r: _point(r.ours.key), "Point"),
+    table.Column(lambda r: _format_point(r.ours.key), "Point"),
     table.Column(lambda r: r.theirs.key.framework, "Peer"),
-    table.number(lambda r: row_text.compared(r.ours), "Ours"),
-    table.number(lambda r: row_text.compared(r.theirs), "Theirs"),
+    table.number(lambda r: row_text.format_compared(r.ours), "Ours"),
+    table.number(lambda r: row_text.format_compared(r.theirs), "Theirs"),
     table.number(lambda r: formats.ratio(r.ratio), "Ratio"),
     table.number(
-      lambda r: interval(r.interval.low, r.interval.high, formats.ratio),
+      lambda r: format_interval(r.interval.low, r.interval.high, formats.ratio),
       "Interval",
     ),
   ]
   return table.Table("", columns, ratios)
 
 
-def inputs(found: Sequence[rows.Row]) -> table.Table:
+def build_inputs(found: Sequence[rows.Row]) -> table.Table:
   """What feeding from the host costs: rows that differ in `data` only."""
-  groups = select.grouped(
-    [r for r in select.measured(found) if r.key.framework == "imgbench"],
+  groups = select.group_rows(
+    [r for r in select.select_measured(found) if r.key.framework == "imgbench"],
     lambda r: dataclasses.replace(r.key, data=None),
   )
   lines = []
@@ -114,7 +114,7 @@ def inputs(found: Sequence[rows.Row]) -> table.Table:
     by_data = {r.key.data: r.images_per_s for r in group}
     base = by_data.pop("device", None)
     for name, speed in by_data.items() if base else ():
-      lines.append((_point(key), name, base, speed, speed / base))
+      lines.append((_format_point(key), name, base, speed, speed / base))
   columns = [
     table.Column(0, "Point"),
     table.Column(1, "Data from"),
@@ -125,19 +125,23 @@ def inputs(found: Sequence[rows.Row]) -> table.Table:
   return table.Table("", columns, lines)
 
 
-def compiling(found: Sequence[rows.Row]) -> table.Table:
+def build_compiling(found: Sequence[rows.Row]) -> table.Table:
   """Compile times and the first step of the largest batch of each model."""
-  columns = [_POINT, _FRAMEWORK, *_columns_of(found, rows.COMPILING)]
+  columns = [_POINT, _FRAMEWORK, *_list_columns(found, rows.COMPILING)]
   return table.Table("", columns, found)
 
 
-def scaling(groups: Iterable[tuple[str, Sequence[rows.Row]]]) -> table.Table:
+def build_scaling(
+  groups: Iterable[tuple[str, Sequence[rows.Row]]],
+) -> table.Table:
   """Speed by number of devices."""
   lines = [
-    (f"{_point(r.key)}{_strategy(r.key)}", kind, r.key.devices)
+    (f"{_format_point(r.key)}{_format_strategy(r.key)}", kind, r.key.devices)
     + (r.images_per_s, r.images_per_s_per_device, efficiency)
     for kind, group in groups
-    for r, efficiency in zip(group, select.efficiencies(group), strict=True)
+    for r, efficiency in zip(
+      group, select.compute_efficiencies(group), strict=True
+    )
   ]
   columns = [
     table.Column(0, "Point"),
@@ -150,7 +154,7 @@ def scaling(groups: Iterable[tuple[str, Sequence[rows.Row]]]) -> table.Table:
   return table.Table("", columns, lines)
 
 
-def time_to_accuracy(found: Sequence[rows.Row]) -> table.Table:
+def build_time_to_accuracy(found: Sequence[rows.Row]) -> table.Table:
   """Mean, interval and all runs."""
   one = lambda run: (
     "not reached"
@@ -161,13 +165,13 @@ def time_to_accuracy(found: Sequence[rows.Row]) -> table.Table:
     table.Column(lambda row: row.key.name, "Config"),
     table.number(lambda row: formats.short_percent(row.key.target), "Target"),
     table.number("seconds_to_target", "Mean", _or_dash(formats.seconds)),
-    _bounds("seconds_to_target"),
+    _build_interval("seconds_to_target"),
     table.Column(lambda row: ", ".join(map(one, row.raw)), "All runs"),
   ]
-  return table.Table("", columns, _measured(found, (rows.TIME_TO_ACCURACY,)))
+  return table.Table("", columns, _select(found, (rows.TIME_TO_ACCURACY,)))
 
 
-def failures(found: Sequence[rows.Row]) -> table.Table:
+def build_failures(found: Sequence[rows.Row]) -> table.Table:
   """Points without numbers, and those whose batch had to be made smaller."""
   status = lambda row: (
     f"batch {row.batch_asked} did not fit"
@@ -184,33 +188,37 @@ def failures(found: Sequence[rows.Row]) -> table.Table:
   return table.Table("", columns, failed)
 
 
-def all_rows(found: Sequence[rows.Row]) -> table.Table:
+def build_all_rows(found: Sequence[rows.Row]) -> table.Table:
   """Every row that has images per second, with all that pages show of it."""
-  point = lambda row: f"{_point(row.key)}{_strategy(row.key)}"
+  point = lambda row: f"{_format_point(row.key)}{_format_strategy(row.key)}"
   columns = [
     table.Column(point, "Point"),
     _FRAMEWORK,
     _DEVICES,
     _IMAGES_PER_S,
-    _bounds("images_per_s"),
+    _build_interval("images_per_s"),
     _PROCESSES,
-    *_columns_of(found, rows.EVERY_ROW),
+    *_list_columns(found, rows.EVERY_ROW),
   ]
-  return table.Table("", columns, select.measured(found))
+  return table.Table("", columns, select.select_measured(found))
 
 
-def interval(low, high, show: Callable[[float], str]) -> str:
+def format_interval(low, high, show: Callable[[float], str]) -> str:
   """ "[low, high]"."""
   return f"[{show(low)}, {show(high)}]"
 
 
-def _columns_of(found: Sequence[rows.Row], name: str) -> list[table.Column]:
+def _list_columns(found: Sequence[rows.Row], name: str) -> list[table.Column]:
   """Columns that a table shows because they are declared to be in it."""
   shown = [column for column in rows.COLUMNS if column.table == name]
-  return [made for column in shown for made in _shown(found, column.name)]
+  return [
+    made for column in shown for made in _build_columns(found, column.name)
+  ]
 
 
-def _shown(found: Iterable[rows.Row], name: str) -> Iterator[table.Column]:
+def _build_columns(
+  found: Iterable[rows.Row], name: str
+) -> Iterator[table.Column]:
   """A column of rows; of numbers by name one for each name."""
   column = next(c for c in rows.COLUMNS if c.name == name)
   show = functools.partial(formats.in_unit, unit=column.unit)
@@ -232,9 +240,7 @@ def _or_dash(show: Callable[[Any], str]) -> Callable[[Any], str]:
   return lambda value: formats.DASH if value is None else show(value)
 
 
-def _measured(
-  found: Iterable[rows.Row], tasks: Sequence[str]
-) -> list[rows.Row]:
+def _select(found: Iterable[rows.Row], tasks: Sequence[str]) -> list[rows.Row]:
   return [r for r in found if r.key.task in tasks and r.status == rows.OK]
 
 
@@ -248,18 +254,18 @@ def _is_plain(row: rows.Row) -> bool:
   )
 
 
-def _point(key: rows.Key) -> str:
+def _format_point(key: rows.PointKey) -> str:
   plain = dataclasses.replace(
     key, framework="imgbench", strategy=None, devices=1
   )
   return plain.text()
 
 
-def _strategy(key: rows.Key) -> str:
+def _format_strategy(key: rows.PointKey) -> str:
   return f" {key.strategy}" if key.strategy not in (None, "jit") else ""
 
 
-def _bounds(name: str) -> table.Column:
+def _build_interval(name: str) -> table.Column:
   """The interval of a number."""
 
   def text(row: rows.Row) -> str:
@@ -267,9 +273,11 @@ def _bounds(name: str) -> table.Column:
     if low is None:
       return formats.DASH
     if name != "rate":
-      return interval(low, high, formats.rounded)
+      return format_interval(low, high, formats.rounded)
     if row.rate_unit == "calls/s":
-      return interval(1 / high, 1 / low, formats.seconds)
-    return interval(low, high, lambda x: formats.in_unit(x, row.rate_unit))
+      return format_interval(1 / high, 1 / low, formats.seconds)
+    return format_interval(
+      low, high, lambda x: formats.in_unit(x, row.rate_unit)
+    )
 
   return table.number(text, "Interval")

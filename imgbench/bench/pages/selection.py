@@ -13,7 +13,7 @@ from imgbench.bench import rows
 WEAK, STRONG = "batch per device", "batch"
 
 
-class PeerRatio(NamedTuple):
+class BaselineRatio(NamedTuple):
   """How much faster ours is than a peer's at the same point."""
 
   ours: rows.Row
@@ -22,33 +22,33 @@ class PeerRatio(NamedTuple):
   interval: medians.Interval
 
 
-def measured(found: Iterable[rows.Row]) -> list[rows.Row]:
+def select_measured(found: Iterable[rows.Row]) -> list[rows.Row]:
   """Those with images per second."""
   return [r for r in found if r.status == rows.OK and r.images_per_s]
 
 
-def peer_ratios(found: Sequence[rows.Row]) -> list[PeerRatio]:
+def compute_baseline_ratios(found: Sequence[rows.Row]) -> list[BaselineRatio]:
   """Ours over theirs, wherever a peer ran the same point.
 
   The strategy is left aside: peers have none. Intervals cover 95% each.
   """
   same = lambda key: dataclasses.replace(key, framework="", strategy=None)
-  ours = [r for r in measured(found) if r.key.framework == "imgbench"]
-  theirs = [r for r in measured(found) if r.key.framework != "imgbench"]
+  ours = [r for r in select_measured(found) if r.key.framework == "imgbench"]
+  theirs = [r for r in select_measured(found) if r.key.framework != "imgbench"]
   ratios = []
   for mine in ours:
     for other in theirs:
       if same(mine.key) != same(other.key):
         continue
-      found_ratio = comparison.row_ratio(other, mine)
+      found_ratio = comparison.compute_ratio(other, mine)
       if not isinstance(found_ratio, str):
         ratio = found_ratio[0]
         bounds = ratio.interval(medians.COVERAGE)
-        ratios.append(PeerRatio(mine, other, ratio.ratio, bounds))
+        ratios.append(BaselineRatio(mine, other, ratio.ratio, bounds))
   return ratios
 
 
-def precision(key: rows.Key) -> str:
+def format_precision(key: rows.PointKey) -> str:
   """A dtype with the precisions that are set: "float32, highest"."""
   matmul, conv = (
     None if value == "default" else value
@@ -63,7 +63,7 @@ def precision(key: rows.Key) -> str:
   return ", ".join(parts)
 
 
-def grouped(found: Iterable[rows.Row], by: Callable) -> dict:
+def group_rows(found: Iterable[rows.Row], by: Callable) -> dict:
   """Rows by what `by` gives, both in the order they come."""
   groups = {}
   for row in found:
@@ -71,7 +71,9 @@ def grouped(found: Iterable[rows.Row], by: Callable) -> dict:
   return groups
 
 
-def scaling(found: Iterable[rows.Row]) -> list[tuple[str, list[rows.Row]]]:
+def group_by_devices(
+  found: Iterable[rows.Row],
+) -> list[tuple[str, list[rows.Row]]]:
   """Rows of one point at several numbers of devices.
 
   Returns:
@@ -84,39 +86,39 @@ def scaling(found: Iterable[rows.Row]) -> list[tuple[str, list[rows.Row]]]:
     by = lambda r, share=share: dataclasses.replace(
       r.key, devices=1, batch=round(r.key.batch / share(r.key))
     )
-    for group in grouped(measured(found), by).values():
+    for group in group_rows(select_measured(found), by).values():
       if len({r.key.devices for r in group}) > 1:
         groups.append((kind, sorted(group, key=lambda r: r.key.devices)))
   return groups
 
 
-def efficiencies(group: Sequence[rows.Row]) -> list[float]:
+def compute_efficiencies(group: Sequence[rows.Row]) -> list[float]:
   """Images per second and device over those at the fewest devices."""
   fewest = group[0].images_per_s_per_device
   return [r.images_per_s_per_device / fewest for r in group]
 
 
-def at_largest_batch(found: Iterable[rows.Row]) -> list[rows.Row]:
+def keep_largest_batch(found: Iterable[rows.Row]) -> list[rows.Row]:
   """Of rows that differ in their batch only the one of the largest."""
-  groups = grouped(found, lambda r: dataclasses.replace(r.key, batch=None))
+  groups = group_rows(found, lambda r: dataclasses.replace(r.key, batch=None))
   return [max(g, key=lambda r: r.key.batch) for g in groups.values()]
 
 
-def fastest(found: Iterable[rows.Row]) -> list[rows.Row]:
+def keep_fastest(found: Iterable[rows.Row]) -> list[rows.Row]:
   """Of rows that differ in batch and strategy only the one of most images/s."""
   plain = lambda key: dataclasses.replace(key, batch=None, strategy=None)
-  groups = grouped(found, lambda r: plain(r.key))
+  groups = group_rows(found, lambda r: plain(r.key))
   return [max(g, key=lambda r: r.images_per_s) for g in groups.values()]
 
 
-def on_fewest_devices(found: Iterable[rows.Row]) -> list[rows.Row]:
+def keep_fewest_devices(found: Iterable[rows.Row]) -> list[rows.Row]:
   """Rows with data on the devices, on as few as there are rows of."""
-  plain = [r for r in measured(found) if r.key.data in (None, "device")]
+  plain = [r for r in select_measured(found) if r.key.data in (None, "device")]
   fewest = min((r.key.devices for r in plain), default=0)
   return [r for r in plain if r.key.devices == fewest]
 
 
-def ratios_at_largest_batch(found: Iterable[PeerRatio]) -> list[PeerRatio]:
+def keep_largest_ratios(found: Iterable[BaselineRatio]) -> list[BaselineRatio]:
   """Of ratios that differ in their batch only the one of the largest."""
   best = {}
   for ratio in found:
@@ -127,20 +129,22 @@ def ratios_at_largest_batch(found: Iterable[PeerRatio]) -> list[PeerRatio]:
   return list(best.values())
 
 
-def compiled(found: Iterable[rows.Row]) -> list[rows.Row]:
+def select_compiled(found: Iterable[rows.Row]) -> list[rows.Row]:
   """Rows with a compile time, on the fewest devices, of the largest batch."""
-  return at_largest_batch(
+  return keep_largest_batch(
     r
-    for r in on_fewest_devices(found)
+    for r in keep_fewest_devices(found)
     if r.compile_cold_s or r.compile_cached_s
   )
 
 
-def ours_in_first_precision(found: Iterable[rows.Row]) -> list[rows.Row]:
+def keep_first_precision(found: Iterable[rows.Row]) -> list[rows.Row]:
   """Of each model, task and size our rows in the precision that comes first."""
-  groups = grouped(
+  groups = group_rows(
     (r for r in found if r.key.framework == "imgbench"),
     lambda r: (r.key.task, r.key.model, r.key.image_size, r.key.strategy),
   )
-  same = lambda group: precision(group[0].key)
-  return [r for g in groups.values() for r in g if precision(r.key) == same(g)]
+  same = lambda group: format_precision(group[0].key)
+  return [
+    r for g in groups.values() for r in g if format_precision(r.key) == same(g)
+  ]
