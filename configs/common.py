@@ -30,7 +30,7 @@ def base_config() -> ml_collections.ConfigDict:
     switch=0.5,
   )
   # Only for data sets whose images have many sizes: size, area, ratio, method,
-  # randaugment_layers, ..., see imgbench.train.inputs; likewise
+  # randaugment_layers, ..., see imgbench.data.input_pipelines; likewise
   # evaluation.input: size, crop_fraction, method.
   config.input = ml_collections.ConfigDict()
   config.loss = dict(name="softmax", label_smoothing=0.0)

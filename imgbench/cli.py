@@ -1,5 +1,6 @@
 """What the programs share: config flags, one-line errors, log, caches."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import hashlib
@@ -11,6 +12,7 @@ from typing import NoReturn
 from absl import flags
 from absl import logging
 import jax
+import ml_collections
 from ml_collections import config_flags
 
 from imgbench import cache
@@ -30,31 +32,71 @@ def define_config_flag(
     None,
     "Config file with get_config(), options after a colon:"
     " configs/cifar10_fast.py:long.",
+    lock_config=False,
     sys_argv=argv,
     flag_values=flag_values,
   )
-  flag_values["config"].parser = _ConfigParser(argv)
+  flag = flag_values["config"]
+  flag.parser = _ConfigParser(flag.parser, argv)
 
 
-class _ConfigParser(config_flags.ConfigFileFlagParser):
-  """Reads a config file, and adds keys that overrides set and builders take."""
+class _ConfigParser(flags.ArgumentParser):
+  """Reads a config file, and adds keys that overrides set and builders take.
 
-  def __init__(self, argv: list[str] | None):
-    super().__init__("config", lock_config=False)
+  Args:
+    parser: reads the file.
+    argv: command line with overrides; None: that of the process.
+  """
+
+  def __init__(self, parser: flags.ArgumentParser, argv: list[str] | None):
+    self._parser = parser
     self._argv = argv
 
-  def parse(self, path):
-    """Returns the locked config of a file, options after a colon."""
-    config = super().parse(path)
+  def parse(self, argument):
+    """Returns the locked config of a file, options after a colon.
+
+    The folder above the file's is put on sys.path, so that a config imports
+    its neighbors as `configs.*` in any working directory.
+    """
+    folder = pathlib.Path(str(argument).partition(":")[0]).resolve().parent
+    if str(folder.parent) not in sys.path:
+      sys.path.insert(0, str(folder.parent))
+    config = self._parser.parse(argument)
     overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
     known = config_utils.flatten(config_utils.to_dict(config))
     named = {key for key in overrides if key.endswith(".name")}
     if named or overrides.keys() - known.keys():
-      from imgbench.train import config as config_lib
+      from imgbench import config as config_lib
 
       config_lib.extend(config, overrides)
     config.lock()
     return config
+
+  def flag_type(self):
+    """Returns the type that help texts show."""
+    return self._parser.flag_type()
+
+
+def read_config(
+  config: str, overrides: Iterable[str] = ()
+) -> ml_collections.ConfigDict:
+  """Returns the locked config of a file, as the flag --config gives it.
+
+  Args:
+    config: file, and options after a colon.
+    overrides: "key=value", as after "--config.".
+
+  Raises:
+    InputError: an unknown key, or a value of another type.
+  """
+  argv = ["", f"--config={config}", *(f"--config.{text}" for text in overrides)]
+  flag_values = flags.FlagValues()
+  define_config_flag(flag_values, argv)
+  try:
+    flag_values(argv)
+    return flag_values.config
+  except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as e:
+    raise _to_input_error(e, argv) from e
 
 
 def _find_overrides(argv: list[str]) -> dict[str, str]:
@@ -157,78 +199,75 @@ def one_line_errors(
 def parse_flags(argv: list[str], required: tuple[str, ...] = ("config",)):
   """Parses the command line into flags.FLAGS; returns what is no flag: [0].
 
-  Bad input ends the program in one line and exit code 2. The folder above the
-  config file is put on sys.path, so that a config imports its neighbours as
-  `configs.*` wherever the program is started.
+  Bad input ends the program in one line and exit code 2.
 
   Args:
     argv: as sys.argv.
     required: flags that must have a value.
   """
-  path = _config_path(argv)
-  if path is not None:
-    if not path.is_file():
-      near = sorted(map(str, path.parent.glob("*.py")))
-      near = registry.near_names(str(path), near)
-      fail(f"--config={path}: no such file; {near}", errors.EXIT_USAGE)
-    sys.path.insert(0, str(path.resolve().parents[1]))
+  config = _find_config(argv)
+  path = pathlib.Path(config.partition(":")[0])
+  if config and not path.is_file():
+    near = registry.near_names(str(path), map(str, path.parent.glob("*.py")))
+    fail(
+      str(errors.InputError("--config", "a config file", path, near)),
+      errors.EXIT_USAGE,
+    )
   try:
     remaining = flags.FLAGS(argv)
     if len(remaining) > 1:
       raise errors.InputError(
-        f"expected only flags, got {' '.join(remaining[1:])}"
+        "command line", "only flags", " ".join(remaining[1:])
       )
     for name in required:
       if flags.FLAGS[name].value in (None, ""):
-        raise errors.InputError(f"--{name} is missing; see --help")
-  except (flags.Error, errors.InputError, AttributeError, KeyError) as error:
-    fail(flag_error_text(error, argv), errors.EXIT_USAGE)
+        raise errors.InputError(f"--{name}", "a value", "none", "see --help")
+  except errors.InputError as error:
+    fail(str(error), errors.EXIT_USAGE)
+  except (flags.Error, AttributeError, KeyError) as error:
+    fail(str(_to_input_error(error, argv)), errors.EXIT_USAGE)
   except (OSError, ImportError, SyntaxError, TypeError, ValueError) as error:
     fail(f"--config={path}: {error}", errors.EXIT_USAGE)
   return remaining
 
 
-def _config_path(argv: list[str]) -> pathlib.Path | None:
-  for before, arg in zip([""] + argv, argv, strict=False):
+def _find_config(argv: list[str]) -> str:
+  """Returns the value of --config; "" if it is not given."""
+  for before, arg in zip(["", *argv], argv, strict=False):
     name, equals, value = arg.partition("=")
     if name in ("--config", "-config") and equals:
-      return pathlib.Path(value.split(":")[0])
+      return value
     if before in ("--config", "-config"):
-      return pathlib.Path(arg.split(":")[0])
-  return None
+      return arg
+  return ""
 
 
-def flag_error_text(error: Exception, argv: list[str]) -> str:
-  """One line; an unknown config key is answered with the near ones."""
-  known = _config_keys(argv)
+def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
+  """Returns what a flag error says; near names for an unknown config key."""
+  known = _list_config_keys(argv)
   sections = {key.rpartition(".")[0] for key in known}
-  for arg in argv[1:] if known else []:
-    name = arg.partition("=")[0].lstrip("-")
-    key = name.removeprefix("config.")
-    if key != name and key not in known and key not in sections:
-      return (
-        f"--config.{key}: unknown config key; {registry.near_names(key, known)}"
+  for key, value in _find_overrides(argv).items() if known else ():
+    if key not in known and key not in sections:
+      near = registry.near_names(key, known)
+      return errors.InputError(
+        f"--config.{key}", "a known config key", value, near
       )
   text = str(error.args[0]) if error.args else type(error).__name__
   lines = [line.strip() for line in text.splitlines() if line.strip()]
-  # Of an error inside a config file the last line says what it was.
-  return " ".join(dict.fromkeys([lines[0], lines[-1]]))
+  # The last line of an error inside a config file has its reason.
+  return errors.InputError(" ".join(dict.fromkeys([lines[0], lines[-1]])))
 
 
-def _config_keys(argv: list[str]) -> list[str]:
-  """Keys of the config without overrides; none if it cannot be had."""
-  flag_values = flags.FlagValues()
-  plain = [arg for arg in argv if not arg.lstrip("-").startswith("config.")]
-  define_config_flag(flag_values, plain)
+def _list_config_keys(argv: list[str]) -> list[str]:
+  """Returns the keys that a config takes; none if it cannot be read."""
   try:
-    flag_values(plain, known_only=True)
-    config = config_utils.to_dict(flag_values.config)
-    from imgbench.train import config as config_lib
-
-    known = [*config_utils.flatten(config), *config_lib.find_known_keys(config)]
-    return list(dict.fromkeys(known))
-  except Exception:  # The first error is the one to tell.
+    config = config_utils.to_dict(read_config(_find_config(argv)))
+  except Exception:  # The first error is the one to show.
     return []
+  from imgbench import config as config_lib
+
+  known = [*config_utils.flatten(config), *config_lib.find_known_keys(config)]
+  return list(dict.fromkeys(known))
 
 
 def show_log() -> None:

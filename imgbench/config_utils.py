@@ -1,4 +1,4 @@
-"""The border where a ConfigDict becomes arguments: durations, checks, diffs."""
+"""ConfigDicts as plain values: durations, hashes, differences."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ import ml_collections
 from imgbench import errors
 from imgbench import registry
 
-NEVER = 0  # a period that never comes round
+NEVER = 0  # period of what is never due
 
 # Sections whose values may differ when a run is resumed.
 CHANGEABLE = (
@@ -27,9 +27,9 @@ CHANGEABLE = (
   "checkpoint",
   "deterministic",
 )
-# Where the data lie is no part of what they are (their fingerprint is).
+# The data are identified by their fingerprint, not by their folder.
 CHANGEABLE_KEYS = ("data.data_dir",)
-# How the batch is normalised is a part of what is trained, wherever it runs.
+# How a batch is normalized changes what is trained, on any devices.
 FIXED_KEYS = ("parallel.batch_norm", "parallel.microbatches")
 
 _DURATION = re.compile(
@@ -67,13 +67,11 @@ class Durations:
     match = _DURATION.fullmatch(str(text))
     if not match:
       raise errors.InputError(
-        f'{key}: expected a duration such as "500 steps", "2 epochs" or'
-        f' "never", got {text!r}'
+        key, 'a duration: "500 steps", "2 epochs" or "never"', repr(text)
       )
     if match[2] in ("percent", "%") and self.total_steps is None:
       raise errors.InputError(
-        f"{key}: percent of the whole run has no meaning here, got {text!r};"
-        " give steps, epochs or examples"
+        key, "steps, epochs or examples, as this sets the total", repr(text)
       )
     steps_per = {
       "step": lambda: 1.0,
@@ -88,7 +86,7 @@ class Durations:
 
 
 def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The config as plain JSON types (tuples become lists)."""
+  """Returns the config as plain JSON types (tuples become lists)."""
   return json.loads(config.to_json_best_effort())
 
 
@@ -104,7 +102,7 @@ def hash_dict(config: Mapping[str, Any]) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """{"a": {"b": 1}} becomes {"a.b": 1}."""
+  """Returns {"a.b": 1} for {"a": {"b": 1}}."""
   flat = {}
   for name, value in tree.items():
     path = f"{prefix}{name}"
@@ -147,7 +145,7 @@ def frozen_differences(
 
 
 def arguments(section: Mapping[str, Any]) -> dict[str, Any]:
-  """A config section as keyword arguments; lists become tuples."""
+  """Returns a config section as keyword arguments; lists become tuples."""
   plain = ml_collections.ConfigDict(section).to_dict()
   return {
     name: tuple(value) if isinstance(value, list) else value
@@ -162,10 +160,6 @@ def prefix_errors(prefix: str) -> Iterator[None]:
     yield
   except errors.InputError as error:
     raise error.prefixed(prefix) from error
-
-
-def errors_name(section: str):
-  return prefix_errors(f"{section}.")
 
 
 def check_sections(
@@ -187,12 +181,10 @@ def check_sections(
 def _check_keys(section, known: Iterable[str], prefix: str) -> None:
   for key in section:
     if key not in known:
+      near = registry.near_names(key, known)
       raise errors.InputError(
-        f"{prefix}{key}: unknown config key; {registry.near_names(key, known)}"
+        f"{prefix}{key}", "a known config key", section[key], near
       )
   for key in known:
     if key not in section:
-      raise errors.InputError(
-        f"{prefix}{key}: expected in the config, not there; see"
-        " configs/common.py for all keys"
-      )
+      raise errors.InputError(f"{prefix}{key}", "a value", "none")

@@ -42,7 +42,7 @@ MODULES = sorted(
 # Packages and top-level modules, the lowest first: each imports itself and
 # those of the lines above. `commands` names programs by strings.
 LAYERS = (
-  {"errors", "timing", "host_memory", "environment", "cache"},
+  {"errors", "timing", "host_memory", "environment", "cache", "progress"},
   {"living", "peaks", "registry", "paths"},
   {"labels", "losses", "typed"},
   {
@@ -53,10 +53,11 @@ LAYERS = (
     "parallel",
     "scenes",
   },
-  {"writers"},
+  {"writers", "interrupts"},
   {"bucket_lock", "checkpoints", "data", "tables"},
   {"run_files"},
   {"evaluators"},
+  {"config"},
   {"cli"},
   {"commands"},
   {"papers", "prepare", "report"},

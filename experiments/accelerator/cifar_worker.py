@@ -20,6 +20,7 @@ import ml_collections
 import numpy as np
 
 from imgbench import cli
+from imgbench import config as config_lib
 from imgbench import errors
 from imgbench import host_memory
 from imgbench import parallel
@@ -53,7 +54,8 @@ class SeededCompute:
     step_key: jax.Array,
     programs: dict[int, Any],
   ):
-    self.schedule = compute.schedule
+    self.schedule, self.strategy = compute.schedule, compute.strategy
+    self.state_shapes = compute.state_shapes
     self._compute, self._key, self._programs = compute, step_key, programs
 
   def lower(self, state: Any, data: Any, fed: Any, steps: int = 1) -> Any:
@@ -99,29 +101,31 @@ class Trainer:
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.config = config
-    self.parts = parts = setup.build(config)
-    compute = parts.compute
-    mixes = config.augment.get("mixup", 0) or config.augment.get("cutmix", 0)
-    if parts.info.streamed or mixes or compute.model.needs_key:
+    settings = config_lib.parse(config)
+    self.prepared = setup.prepare(settings)
+    self.training = training = self.prepared.training
+    compute, augment = training.compute, settings.recipe.augment
+    mixes = augment.mixup or augment.cutmix
+    if training.info.streamed or mixes or compute.model.needs_key:
       raise errors.InputError(
         "config: expected a data set whose images have one size, without"
         " mixup and cutmix, and a model without random numbers, got another"
       )
     self._programs: dict[int, Any] = {}
     jit = functools.partial(
-      parts.strategy.jit,
-      out=parts.strategy.state_sharding(compute.state_shapes()),
+      training.strategy.jit,
+      out=training.strategy.state_sharding(compute.state_shapes()),
     )
     self._begin = jit(lambda key: compute.create_state(compute.model.init(key)))
     self._prepare = None
     if compute.model.prepare is not None:
-      self._images = parts.train_data.image[: setup.PREPARE_EXAMPLES]
+      self._images = training.data.image[: setup.PREPARE_EXAMPLES]
       self._prepare = jit(
         lambda variables, images: compute.create_state(
           compute.model.prepare(variables, compute.normalize(images))
         )
       )
-    time_to_accuracy.compile_evaluations(parts)
+    time_to_accuracy.compile_evaluations(self.prepared)
     self._compiled: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(self._note)
 
@@ -147,12 +151,13 @@ class Trainer:
     config.seed = seed
     watch = timing.Stopwatch()
     with watch.section("setup_s"):
-      parts = self._seeded(seed)
+      prepared = self._seeded(seed)
     if self._prepare is not None:
       with watch.section(PREPARE):
-        state = self._prepare(parts.state.variables, self._images)
-        parts = dataclasses.replace(parts, state=jax.block_until_ready(state))
-    found = time_to_accuracy.run(config, parts, watch, metric, target)
+        state = self._prepare(prepared.state.variables, self._images)
+        state = jax.block_until_ready(state)
+        prepared = dataclasses.replace(prepared, state=state)
+    found = time_to_accuracy.run(config, prepared, watch, metric, target)
     return {
       "seconds": found["seconds"] + watch.total(PREPARE),
       "accuracy": found["final_accuracy"],
@@ -160,23 +165,27 @@ class Trainer:
       "compiled": len(self._compiled) - before,
     }
 
-  def _seeded(self, seed: int) -> setup.Parts:
-    """The parts of a run, with keys made as `compute.build` makes them."""
-    parts = self.parts
-    strategy, batch = parts.strategy, parts.global_batch_size
-    examples = order.ExampleOrder(parts.info.num_examples, seed)
+  def _seeded(self, seed: int) -> setup.Prepared:
+    """Returns a run at step 0, with keys as `compute.build` makes them."""
+    training, strategy = self.training, self.training.strategy
+    batch = training.global_batch_size
+    examples = order.ExampleOrder(training.info.num_examples, seed)
     init_key, step_key = jax.random.split(jax.random.key(seed))
     step_key = strategy.replicate(jax.random.key_data(step_key))
     return dataclasses.replace(
-      parts,
-      feed=feeds.ResidentFeed(examples, batch, strategy.own_rows(batch)),
+      self.prepared,
       state=jax.block_until_ready(self._begin(init_key)),
-      compute=SeededCompute(parts.compute, step_key, self._programs),
+      training=dataclasses.replace(
+        training,
+        feed=feeds.ResidentFeed(examples, batch, strategy.own_rows(batch)),
+        compute=SeededCompute(training.compute, step_key, self._programs),
+      ),
     )
 
   def write_data(self, path: str, alias: str) -> None:
     """Writes the pixels and labels of training and of an evaluation set."""
-    data, test = self.parts.train_data, self.parts.evaluators[alias].examples
+    data = self.training.data
+    test = self.prepared.evaluators[alias].examples
     np.savez(
       path,
       train_images=np.asarray(data.image),
@@ -212,22 +221,22 @@ class Ours:
       self._trainer = trainer = Trainer(config)
       trainer.write_data(request["data"], self._metric.partition("/")[0])
       self.run({"seed": request["warm_up_seed"]})
-    parts = trainer.parts
+    training = trainer.training
     return {
       **worker.describe({}),
       "key": {
         "framework": "imgbench",
         "name": request["config"],
         "model": config.model.name,
-        "batch": parts.global_batch_size,
-        "image_size": parts.info.image_shape[0],
-        "dtype": jnp.dtype(parts.compute.model.dtype).name,
+        "batch": training.global_batch_size,
+        "image_size": training.info.image_shape[0],
+        "dtype": jnp.dtype(training.compute.model.dtype).name,
         "strategy": config.parallel.strategy,
-        "devices": parts.strategy.num_devices,
+        "devices": training.strategy.num_devices,
       },
       "shared": {
-        "platform": parts.strategy.platform,
-        "compile": parts.strategy.platform == "gpu",
+        "platform": training.strategy.platform,
+        "compile": training.strategy.platform == "gpu",
       },
       "warm_up_s": timed.seconds,
     }

@@ -26,6 +26,7 @@ import jax
 
 from imgbench import cli
 from imgbench import commands
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import host_memory
@@ -34,9 +35,10 @@ from imgbench import run_files
 from imgbench import startup
 from imgbench import timing
 from imgbench.bench import quantities
-from imgbench import interrupts
+from imgbench.models import base as models_base
 from imgbench.train import loop
 from imgbench.train import setup
+from imgbench.train import state as state_lib
 
 REQUIRED = ("config",)
 
@@ -55,24 +57,24 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 class FixedBatch:
   """The train step alone, again and again on one batch."""
 
-  def __init__(self, parts: setup.Parts):
-    fed = parts.feed.at(0, 1)
-    if parts.train_data is None:  # Images are decoded on the host.
+  def __init__(self, prepared: setup.Prepared):
+    training = prepared.training
+    fed = training.feed.batch_at(0, 1)
+    if training.data is None:  # Images are decoded on the host.
       images, label = fed["image"], fed["label"]
     else:
-      images = parts.train_data.image
-      label = parts.train_data.label[fed["index"]]
+      images, label = training.data.image, training.data.label[fed["index"]]
+    strategy, compute = training.strategy, training.compute
     key = jax.random.key(0)
-    sample = lambda *args: parts.strategy.as_batch(parts.compute.sample(*args))
-    image = parts.strategy.jit(sample, out=parts.strategy.batch)(
+    sample = lambda *args: strategy.as_batch(compute.sample(*args))
+    image = strategy.jit(sample, out=strategy.batch)(
       images, fed["index"], fed["epoch"], key
     )
-    label = parts.strategy.shard_batch(label)
-    self._batch = {"image": image, "label": label}
-    self._state = jax.tree.map(lambda x: x.copy(), parts.state)
+    self._batch = {"image": image, "label": strategy.shard_batch(label)}
+    self._state = _copy(prepared.state)
     self._step = (
-      parts.strategy.spread(
-        parts.compute.train_step,
+      strategy.spread(
+        compute.train_step,
         (parallel.STATE, parallel.BATCH),
         (parallel.STATE, parallel.REPLICATED),
         state=self._state,
@@ -94,14 +96,15 @@ class WithInput:
   set is streamed: the host's part of the input counts in the loop alone.
   """
 
-  def __init__(self, parts: setup.Parts, steps: int):
-    self._data = parts.train_data
+  def __init__(self, prepared: setup.Prepared, steps: int):
+    training = prepared.training
+    self._data = training.data
     self._orders = [
-      parts.strategy.shard_batch(parts.feed.at(step, 1))
+      training.strategy.shard_batch(training.feed.batch_at(step, 1))
       for step in range(steps)
     ]
-    self._state = jax.tree.map(lambda x: x.copy(), parts.state)
-    self._step = parts.compute.lower(
+    self._state = _copy(prepared.state)
+    self._step = training.compute.lower(
       self._state, self._data, self._orders[0]
     ).compile()
 
@@ -111,42 +114,46 @@ class WithInput:
 
 
 class WholeRun:
-  """Runs of the training loop, each in a workdir of its own."""
+  """Runs of the training loop, each in a new workdir."""
 
-  def __init__(self, parts: setup.Parts, config, steps: int):
+  def __init__(self, prepared: setup.Prepared, config, steps: int):
     self._config = config.copy_and_resolve_references()
     with self._config.unlocked():
       self._config.steps.total = f"{steps} steps"
       self._config.logging.report = False
       self._config.checkpoint.every = "never"
-    periods = dataclasses.replace(parts.periods, total=steps, checkpoint=0)
-    self._parts = dataclasses.replace(parts, periods=periods)
+    data = prepared.data
+    periods = dataclasses.replace(data.periods, total=steps, checkpoint=0)
+    self._prepared = dataclasses.replace(
+      prepared, data=dataclasses.replace(data, periods=periods)
+    )
 
   def seconds(self) -> tuple[float, float]:
-    """Seconds of training and logging, and with the checkpoint too."""
-    watch = timing.Stopwatch()
-    parts = dataclasses.replace(
-      self._parts, state=jax.tree.map(lambda x: x.copy(), self._parts.state)
-    )
+    """Returns seconds of training and logging, without and with checkpoint."""
+    state = _copy(self._prepared.state)
+    prepared = dataclasses.replace(self._prepared, state=state)
     with tempfile.TemporaryDirectory() as name:
-      folder = pathlib.Path(name)
-      stop = interrupts.StopRequest()
-      with run_files.locked(folder):
-        loop.Run(self._config, folder, parts, watch, stop).train_and_evaluate()
-        times = run_files.read_json(folder / run_files.STATUS)["times"]
+      loop.train_and_evaluate(self._config, name, prepared=prepared)
+      path = pathlib.Path(name) / run_files.STATUS
+      times = run_files.read_json(path)["times"]
     training_s = times["train_s"] + times["log_s"]
     return training_s, training_s + times["checkpoint_s"]
 
 
+def _copy(state: state_lib.TrainState) -> state_lib.TrainState:
+  return jax.tree.map(lambda x: x.copy(), state)
+
+
 def measure_steps(
-  parts: setup.Parts, config, rounds: int, steps: int
+  prepared: setup.Prepared, config, rounds: int, steps: int
 ) -> dict[str, quantities.Samples]:
   """Returns milliseconds and images per second of the three, and ratios."""
   # Whole dispatches, as in training.
-  many = parts.steps_per_dispatch
+  training = prepared.training
+  many = training.steps_per_dispatch
   steps = -(-steps // many) * many
-  bare, full = FixedBatch(parts), WithInput(parts, steps)
-  whole = WholeRun(parts, config, steps)
+  bare, full = FixedBatch(prepared), WithInput(prepared, steps)
+  whole = WholeRun(prepared, config, steps)
   tools = {
     "step": lambda: timing.measure_round(bare, steps),
     "step_with_input": lambda: timing.measure_round(full, steps),
@@ -159,7 +166,7 @@ def measure_steps(
   for name, values in seconds.items():
     rows[f"{name}_ms"] = quantities.Samples("ms", [1e3 * v for v in values])
     rows[f"{name}_images_per_s"] = quantities.Samples(
-      "images/s", [parts.global_batch_size / v for v in values]
+      "images/s", [training.global_batch_size / v for v in values]
     )
   rows["input_over_bare"] = quantities.ratio(
     "relative cost", seconds["step_with_input"], seconds["step"]
@@ -239,23 +246,24 @@ def main(argv: list[str]) -> None:
     quantities.check_out(values.out, "step")
     startup.log_start(config, values["config"].config_filename)
     with timing.timed() as built:
-      parts = setup.build(config)
-    rows = measure_steps(parts, config, values.rounds, values.steps)
+      prepared = setup.prepare(config_lib.parse(config))
+    rows = measure_steps(prepared, config, values.rounds, values.steps)
     if values.starts:
       rows |= measure_starts(_config_arguments(sys.argv[1:]), values.starts)
+  training = prepared.training
   facts = {
     "keeps_memory": kept,
     "config": values["config"].config_filename,
     "config_hash": config_utils.config_hash(config),
     "seed": config.seed,
-    "global_batch_size": parts.global_batch_size,
-    "image_shape": list(parts.info.image_shape),
+    "global_batch_size": training.global_batch_size,
+    "image_shape": list(training.info.image_shape),
     "model": config.model.name,
     "dtype": config.model.dtype,
     "strategy": config.parallel.strategy,
-    "num_params": parts.num_params,
-    "devices_used": parts.strategy.num_devices,
-    "steps_per_dispatch": parts.steps_per_dispatch,
+    "num_params": models_base.num_params(prepared.state.variables),
+    "devices_used": training.strategy.num_devices,
+    "steps_per_dispatch": training.steps_per_dispatch,
     "steps_per_round": values.steps,
     "setup_s": built.seconds,
   }

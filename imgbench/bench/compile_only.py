@@ -201,12 +201,12 @@ def compile_row(
   program_text = compiled.as_text()
   found = collectives.find(program_text)
   devices = steps.strategy.num_devices
-  batch = steps.config.global_batch_size
+  batch = steps.settings.recipe.global_batch_size
   flops_per_image = steps.cost.training_flops
   if not training:
     batch = steps.evaluation_batch_size
     flops_per_image = steps.cost.forward_flops
-    if program == "eval" and steps.config.evaluation.flip_average:
+    if program == "eval" and steps.settings.evaluation.flip_average:
       flops_per_image *= 2
   counted = kernels.summarize(program_text) if chip.is_gpu else {}
   # XLA counts nothing of a program for a GPU that is not here.
@@ -216,9 +216,9 @@ def compile_row(
   }
   result = {
     "program": program,
-    "model": steps.config.model.name,
+    "model": steps.settings.recipe.model.name,
     "num_devices": devices,
-    "fsdp": steps.config.parallel.fsdp,
+    "fsdp": steps.settings.parallel.fsdp,
     "global_batch_size": batch,
     "num_params": steps.cost.params,
     "compile_s": compiling.seconds,

@@ -15,10 +15,11 @@ import itertools
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
+from imgbench import config as config_lib
 from imgbench import config_utils
+from imgbench import data as data_lib
 from imgbench import errors
 from imgbench import parallel
 from imgbench.bench import rows
@@ -79,20 +80,18 @@ def create_strategy(key: rows.PointKey) -> parallel.Strategy:
   return parallel.create_strategy(key.strategy, key.devices)
 
 
-def run_config(
+def build_recipe(
   key: rows.PointKey, recipe: Mapping[str, Any]
-) -> ml_collections.ConfigDict:
-  """Returns the sections of a run's config that `compute.build` reads."""
+) -> config_lib.Recipe:
+  """Returns the recipe of a point's training step. Raises InputError."""
   settings = recipe["model_settings"].get(key.model, {})
-  return ml_collections.ConfigDict(
+  sections = ("augment", "loss", "ema", "optim", "schedule")
+  return config_lib.parse_recipe(
     {
       "seed": recipe["seed"],
       "global_batch_size": key.batch,
       "model": {"name": key.model, "dtype": key.dtype, **settings},
-      **{
-        name: recipe[name]
-        for name in ("augment", "loss", "ema", "optim", "schedule")
-      },
+      **{name: recipe[name] for name in sections},
     }
   )
 
@@ -110,13 +109,13 @@ class _Parts:
 
   @classmethod
   def build(cls, key: rows.PointKey, recipe: Mapping[str, Any]) -> "_Parts":
-    config = run_config(key, recipe)
+    built = build_recipe(key, recipe)
     strategy = create_strategy(key)
-    spread = compute_lib.spread_over(config, strategy, **recipe["parallel"])
+    layout = compute_lib.build_layout(strategy, key.batch, **recipe["parallel"])
     split = _open_split(recipe) if key.data == "tfds" else None
     info = split.info if split else synthetic_info(recipe["num_classes"])
     shape = (key.image_size, key.image_size, 3)
-    compute = compute_lib.build(config, spread, info, shape, _TOTAL_STEPS)
+    compute = compute_lib.build(built, layout, info, shape, _TOTAL_STEPS)
     return cls(key, recipe, strategy, compute, info.num_classes, split)
 
   @property
@@ -156,7 +155,7 @@ class _Parts:
 
     By the program that begins a training run: it is compiled once for all.
     """
-    return self.compute.begin().variables
+    return self.compute.init_state().variables
 
   def evaluation_batches(self) -> Iterator[tuple[device.DeviceExamples, Any]]:
     """Batches and masks on the devices, without end."""
@@ -172,11 +171,12 @@ class _Parts:
     return map(self.strategy.shard_batch, itertools.cycle(pairs))
 
   def _decoded_evaluation(self):
+    from imgbench.data import input_pipelines
     from imgbench.evaluators import splits
-    from imgbench.train import inputs
 
-    settings = {"size": self.key.image_size, "crop_fraction": 0.875}
-    decoded, _ = inputs.eval_pipeline(settings, self.split)
+    decoded = input_pipelines.build_eval_pipeline(
+      split=self.split, size=self.key.image_size
+    )
     split = splits.StreamedSplit(
       self.split.info, self.split.examples(), self.strategy, decoded
     )
@@ -185,12 +185,14 @@ class _Parts:
 
   def train_feed(self):
     """What a run on the data set is fed."""
+    from imgbench.data import input_pipelines
     from imgbench.data import order
     from imgbench.train import feeds
-    from imgbench.train import inputs
 
     size, seed = self.key.image_size, self.recipe["seed"]
-    decoded, _ = inputs.train_pipeline({"size": size}, self.split, seed)
+    decoded = input_pipelines.build_train_pipeline(
+      split=self.split, seed=seed, size=size
+    )
     examples = order.ExampleOrder(len(self.split), seed)
     shape = (size, size, 3)
     return feeds.StreamedFeed(examples, self.key.batch, decoded, shape)
@@ -198,7 +200,7 @@ class _Parts:
 
 def _train(parts: _Parts) -> Work:
   compute, strategy = parts.compute, parts.strategy
-  state = compute.begin()
+  state = compute.init_state()
   params = models_base.num_params(state.variables)
   close = lambda: None
   if parts.on_device:
@@ -221,7 +223,8 @@ def _train(parts: _Parts) -> Work:
       feed = parts.train_feed()
       close = feed.close
       batches = (
-        strategy.shard_batch(feed.at(number, 1)) for number in itertools.count()
+        strategy.shard_batch(feed.batch_at(number, 1))
+        for number in itertools.count()
       )
     first = next(batches)
     lower = lambda state, batch: compute.lower(state, None, batch)
@@ -320,11 +323,9 @@ def synthetic_info(num_classes: int) -> source.Info:
 
 def _open_split(recipe: Mapping[str, Any]) -> source.EncodedSource:
   """Of section `recipe.tfds`. Raises InputError."""
-  from imgbench.train import setup
-
-  section = ml_collections.ConfigDict(recipe["tfds"])
-  with config_utils.errors_name("recipe.tfds"):
-    split = setup.build_source(section, section.split)
+  with config_utils.prefix_errors("recipe.tfds."):
+    section = dict(recipe["tfds"])
+    split = data_lib.build_source(**section.pop("options", {}), **section)
   if not split.info.streamed:
     raise errors.InputError(
       "data=tfds: expected a set of images of many sizes, which are decoded"

@@ -14,7 +14,6 @@ import ml_collections
 
 from imgbench import config_utils
 from imgbench import errors
-from imgbench import losses
 from imgbench import models
 from imgbench import parallel
 from imgbench import registry
@@ -287,7 +286,7 @@ def _check_point(
 
 def _check_fits(key: rows.PointKey, recipe) -> None:
   """Builds a model for its image size, as this process can: on a CPU."""
-  with config_utils.errors_name("recipe.model_settings"):
+  with config_utils.prefix_errors("recipe.model_settings."):
     settings = config_utils.arguments(recipe.model_settings.get(key.model, {}))
   try:
     models.build_model(
@@ -303,8 +302,6 @@ def _check_fits(key: rows.PointKey, recipe) -> None:
 
 def _check_recipe(recipe, lists) -> None:
   _check_least("recipe.num_classes", recipe.num_classes, 2)
-  loss = compute_lib.loss_name(recipe)
-  _check_name("recipe.loss.name", loss, losses.LOSSES)
   for name in recipe.tfds:
     _check_name(f"recipe.tfds.{name}", name, _TFDS)
   for model in recipe.model_settings:
@@ -322,17 +319,17 @@ def _check_recipe(recipe, lists) -> None:
   )
   plain = recipe.to_dict() | {"model_settings": {}}
   strategy = parallel.jit_strategy(jax.devices("cpu")[:1])
-  config = model_work.run_config(key, plain)
-  with config_utils.errors_name("recipe"):
-    spread = registry.call(
-      "section parallel",
-      compute_lib.spread_over,
-      config=config,
+  with config_utils.prefix_errors("recipe."):
+    layout = registry.call(
+      "recipe.parallel",
+      compute_lib.build_layout,
       strategy=strategy,
+      global_batch_size=key.batch,
       **{**plain["parallel"], "microbatches": 1},
     )
     info = model_work.synthetic_info(plain["num_classes"])
-    compute_lib.build(config, spread, info, (32, 32, 3), 1)
+    built = model_work.build_recipe(key, plain)
+    compute_lib.build(built, layout, info, (32, 32, 3), 1)
 
 
 def _list_runs(section, machine: Machine) -> list[rows.PointKey]:

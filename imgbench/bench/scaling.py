@@ -127,7 +127,7 @@ class Stepping:
     strategy = steps.strategy
     fed = strategy.shard_batch(_draw_batch(steps))
     self._fed = fed
-    self._state = steps.compute.begin()
+    self._state = steps.compute.init_state()
     with timing.timed() as compiling:
       self._step = steps.compute.lower(self._state, None, fed).compile()
     found = collectives.find(self._step.as_text())
@@ -176,7 +176,7 @@ def _set_case(config, case: ScalingCase) -> ml_collections.ConfigDict:
 
 def _draw_batch(steps: programs.Steps) -> dict[str, np.ndarray]:
   """Images and labels drawn at random, the same for every case."""
-  size = steps.config.global_batch_size
+  size = steps.settings.recipe.global_batch_size
   rng = np.random.default_rng(0)
   number = np.arange(size, dtype=np.int32)
   return {

@@ -5,21 +5,19 @@ the metric that was logged has reached the target. Seconds count training,
 evaluations and logging, not set-up, compiling or saving.
 """
 
-import ast
 from collections.abc import Iterable
 from collections.abc import Mapping
 import contextlib
-import importlib.util
 import pathlib
-import sys
 import tempfile
 from typing import Any
 
 import ml_collections
 
+from imgbench import cli
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
-from imgbench import registry
 from imgbench import timing
 from imgbench import writers
 from imgbench.evaluators import base as evaluators_base
@@ -76,42 +74,19 @@ def load_config(
   Raises:
     InputError: no such file, an override of no key or of another type.
   """
-  path, _, arg = name.partition(":")
-  file = pathlib.Path(path).resolve()
-  if not file.is_file():
-    raise errors.InputError(f"time_to_accuracy.config: no such file: {path}")
-  sys.path.insert(0, str(file.parents[1]))
-  spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(arg or None)
-  known = config_utils.flatten(config_utils.to_dict(config))
-  changes = dict(_parsed(text, known) for text in overrides)
-  config.update_from_flattened_dict({**changes, "seed": seed})
-  # Neither checkpoints on the way nor a report are what is measured.
-  config.checkpoint.every = "never"
-  config.checkpoint.best = ""
-  config.logging.report = False
-  return config
-
-
-def _parsed(text: str, known: Mapping[str, Any]) -> tuple[str, Any]:
-  """Key and value of "key=value", of the type that the config has there."""
-  key, equals, value = text.partition("=")
-  if not equals or key not in known:
+  path = pathlib.Path(name.partition(":")[0])
+  if not path.is_file():
     raise errors.InputError(
-      f"time_to_accuracy.overrides: expected KEY=VALUE, got {text!r};"
-      f" {registry.near_names(key, known)}"
+      "time_to_accuracy.config", "the path of a config file", path
     )
-  if isinstance(known[key], str):
-    return key, value
-  try:
-    return key, ast.literal_eval(value)
-  except (ValueError, SyntaxError) as error:
-    raise errors.InputError(
-      f"time_to_accuracy.overrides: {key}: expected a value like"
-      f" {known[key]!r}, got {value!r}"
-    ) from error
+  with config_utils.prefix_errors("time_to_accuracy.overrides: "):
+    config = cli.read_config(name, [*overrides, f"seed={seed}"])
+  # Checkpoints during training and a report are not measured.
+  with config.unlocked():
+    config.checkpoint.every = "never"
+    config.checkpoint.best = ""
+    config.logging.report = False
+  return config
 
 
 def train(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,10 +105,11 @@ def train(request: Mapping[str, Any]) -> dict[str, Any]:
   check_metric(config, request["metric"])
   watch = timing.Stopwatch()
   with watch.section("setup_s"):
-    parts = setup.build(config)
+    prepared = setup.prepare(config_lib.parse(config))
   with watch.section("compile_s"):
-    compile_evaluations(parts)
-  found = run(config, parts, watch, request["metric"], request["target"])
+    compile_evaluations(prepared)
+  target = request["target"]
+  found = run(config, prepared, watch, request["metric"], target)
   return {"process": found}
 
 
@@ -147,15 +123,16 @@ def check_metric(config: ml_collections.ConfigDict, metric: str) -> None:
     )
 
 
-def compile_evaluations(parts: setup.Parts) -> None:
+def compile_evaluations(prepared: setup.Prepared) -> None:
   """Evaluates once, which compiles what the run's own evaluations call."""
-  variables = {"raw": parts.state.variables, "ema": parts.state.ema}
-  evaluators_base.run(parts.evaluators, variables)
+  state = prepared.state
+  variables = {"raw": state.variables, "ema": state.ema}
+  evaluators_base.run(prepared.evaluators, variables)
 
 
 def run(
   config: ml_collections.ConfigDict,
-  parts: setup.Parts,
+  prepared: setup.Prepared,
   watch: timing.Stopwatch,
   metric: str,
   target: float,
@@ -164,7 +141,7 @@ def run(
 
   Args:
     config: of the run.
-    parts: made of it; their state is used up.
+    prepared: from it; its state is used up.
     watch: gets the run's sections.
     metric: a key of metrics.jsonl, e.g. "test/top1_accuracy".
     target: the value to be reached.
@@ -180,7 +157,9 @@ def run(
     folder = pathlib.Path(name)
     stop = TargetStop(folder / METRICS, metric, target)
     with contextlib.suppress(errors.Preempted):  # At the target.
-      loop.Run(config, folder, parts, watch, stop).train_and_evaluate()
+      loop.train_and_evaluate(
+        config, name, prepared=prepared, watch=watch, stop=stop
+      )
     value = best_value(folder / METRICS, metric)
     if value is None:
       logged = writers.read_lines(folder / METRICS)

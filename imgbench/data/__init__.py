@@ -1,20 +1,14 @@
 """Data sets by name."""
 
 from imgbench import registry
+from imgbench.data import scene_source
 from imgbench.data import source
 
 # Data sets that are not prepared by TFDS.
 SOURCES = registry.Registry("data set")
 
 
-@SOURCES.register("scenes")
-def build_scenes(split: str, **options) -> source.Source:
-  """Returns a split of drawn images; see `scene_source.ScenesSource`."""
-  from imgbench.data import scene_source
-
-  return registry.call(
-    "data set 'scenes'", scene_source.ScenesSource, split=split, **options
-  )
+SOURCES.register("scenes", scene_source.ScenesSource)
 
 
 def build_source(

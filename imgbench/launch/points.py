@@ -9,8 +9,6 @@ import pathlib
 import re
 from typing import Any
 
-from absl import flags
-
 from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
@@ -133,16 +131,10 @@ def _parsed(
   config: str, overrides: Mapping[str, Any], what: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """What a run's command line comes to: the overrides' values, the config."""
-  argv = ["imgbench.main", f"--config={config}"]
-  argv += units.override_flags(overrides)
-  flag_values = flags.FlagValues()
-  cli.define_config_flag(flag_values, argv)
-  try:
-    flag_values(argv)
-    plain = config_utils.to_dict(flag_values.config)
-  except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as e:
-    raise errors.InputError(f"{what}: {cli.flag_error_text(e, argv)}") from e
-  values = {key: _value_of(flag_values.config, key) for key in overrides}
+  texts = [f"{key}={value}" for key, value in overrides.items()]
+  with config_utils.prefix_errors(f"{what}: "):
+    parsed = cli.read_config(config, texts)
+  values = {key: _value_of(parsed, key) for key in overrides}
   for key, value in values.items():
     given = overrides[key]
     same = value == given and isinstance(value, bool) == isinstance(given, bool)
@@ -151,7 +143,7 @@ def _parsed(
         f"{what}: {key}={given!r}: a command line makes {value!r} of it;"
         f" expected a value of type {type(value).__name__}"
       )
-  return values, plain
+  return values, config_utils.to_dict(parsed)
 
 
 def _value_of(config, key: str) -> Any:

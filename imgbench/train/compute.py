@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import losses
@@ -23,7 +24,6 @@ from imgbench.data import preprocess
 from imgbench.data import source
 from imgbench.models import base as models_base
 from imgbench.models import layers
-from imgbench.train import config as config_lib
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 

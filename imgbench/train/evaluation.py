@@ -8,6 +8,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
@@ -15,6 +16,7 @@ from imgbench import evaluators
 from imgbench import parallel
 from imgbench import registry
 from imgbench import run_files
+from imgbench.data import input_pipelines
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import classification
@@ -24,8 +26,6 @@ from imgbench.labels import classes
 from imgbench.labels import masks
 from imgbench.metrics import counts as counts_lib
 from imgbench.train import compute as compute_lib
-from imgbench.train import config as config_lib
-from imgbench.train import inputs
 
 _FLIPPED = "logits averaged over an image and its mirror"
 
@@ -218,7 +218,10 @@ def _open_split(
     return splits.ResidentSplit(found.info, load(found), strategy)
   with config_utils.prefix_errors("evaluation.input."):
     decoded = registry.call(
-      "evaluation.input", inputs.build_eval_pipeline, split=found, **settings
+      "evaluation.input",
+      input_pipelines.build_eval_pipeline,
+      split=found,
+      **settings,
     )
   logging.info("reading labels of %s: %d", found.info.key, len(found))
   return splits.StreamedSplit(found.info, found.examples(), strategy, decoded)

@@ -17,6 +17,7 @@ from absl import logging
 import jax
 import ml_collections
 
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
@@ -28,7 +29,6 @@ from imgbench.evaluators import base as evaluators_base
 from imgbench.metrics import specs
 from imgbench.parallel import determinism
 from imgbench.parallel import processes
-from imgbench.train import config as config_lib
 from imgbench.train import evaluation
 from imgbench.train import journal as journal_lib
 from imgbench.train import outputs

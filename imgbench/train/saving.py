@@ -7,13 +7,13 @@ from typing import Any
 from absl import logging
 
 from imgbench import checkpoints
+from imgbench import config as config_lib
 from imgbench import errors
 from imgbench import parallel
 from imgbench import paths
 from imgbench import timing
 from imgbench.data import source
 from imgbench.parallel import processes
-from imgbench.train import config as config_lib
 from imgbench.train import journal
 from imgbench.train import state as state_lib
 

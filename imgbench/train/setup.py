@@ -9,6 +9,7 @@ import dataclasses
 from absl import logging
 import numpy as np
 
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
@@ -16,14 +17,13 @@ from imgbench import parallel
 from imgbench import registry
 from imgbench import run_files
 from imgbench.data import device
+from imgbench.data import input_pipelines
 from imgbench.data import order
 from imgbench.data import source
 from imgbench.evaluators import base as evaluators_base
 from imgbench.train import compute as compute_lib
-from imgbench.train import config as config_lib
 from imgbench.train import evaluation
 from imgbench.train import feeds
-from imgbench.train import inputs
 from imgbench.train import profiling
 from imgbench.train import state as state_lib
 
@@ -221,7 +221,7 @@ def _build_feed(
   with config_utils.prefix_errors("input."):
     decoded = registry.call(
       "input",
-      inputs.build_train_pipeline,
+      input_pipelines.build_train_pipeline,
       split=split,
       seed=seed,
       **settings.input,

@@ -29,7 +29,7 @@ def first_state():
   """Returns the state at step 0 on the host, the same for all places."""
   with places.strategy_at("cpu") as strategy:
     return jax.device_get(
-      shared.build(config_of("float32", RATE), strategy).begin()
+      shared.build(config_of("float32", RATE), strategy).init_state()
     )
 
 

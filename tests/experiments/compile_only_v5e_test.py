@@ -3,11 +3,10 @@
 import pytest
 
 from experiments import compile_only_v5e
-from imgbench import config_utils
+from imgbench import config as config_lib
 from imgbench import models
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
-from imgbench.train import setup
 from tests.train import processes
 
 DOC = processes.ROOT / "docs/scaling.md"
@@ -40,7 +39,7 @@ def test_cases_are_distinct_and_their_configs_complete():
   assert min(chips) == 8 and max(chips) == 256
   for case in cases:
     config = case.config()
-    config_utils.check_sections(config, setup.SECTIONS)
+    config_lib.parse(config)
     assert config.model.name in models.BUILDERS
     assert not case.global_batch_size % compile_only_v5e.count_chips(
       case.topology

@@ -70,7 +70,7 @@ def assert_as_needed(found, needed, most_sums, slack):
 def assert_only_params_are_gathered(found, steps):
   """By shape: those that are cut, and no activation, moment or average."""
   params = jax.tree.leaves(steps.compute.state_shapes().params)
-  fsdp = steps.config.parallel.fsdp
+  fsdp = steps.settings.parallel.fsdp
   spec = lambda x: placement.state_spec(x.shape, fsdp)
   cut = [x for x in params if spec(x) != jax.sharding.PartitionSpec()]
   gathered = [

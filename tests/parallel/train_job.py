@@ -10,8 +10,9 @@ import pickle
 import jax
 
 from imgbench import cli
+from imgbench import config as config_lib
 from imgbench.parallel import processes
-from imgbench.train import compute as compute_lib
+from imgbench.train import setup
 from tests.parallel import training_test
 
 SETTINGS = {
@@ -38,7 +39,8 @@ def main() -> None:
     config = training_test.config_of(**{"devices": 0, **settings})
     print(name, flush=True)
     state, losses = training_test.train(config)
-    whole = compute_lib.parallelism(config).strategy.jit(lambda x: x)
+    layout = setup.open_devices(config_lib.parse(config))
+    whole = layout.strategy.jit(lambda x: x)
     found[name] = jax.device_get(whole(state)), losses
   if group.first:
     (flags.out / "found.pickle").write_bytes(pickle.dumps(found))

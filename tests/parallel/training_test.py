@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from configs import tiny
+from imgbench import config as config_lib
 from imgbench import errors
 from imgbench.data import device
 from imgbench.data import order
 from imgbench.data import source
 from imgbench.train import compute as compute_lib
 from imgbench.train import feeds
+from imgbench.train import setup
 
 IMAGES, BATCH, STEPS = 48, 16, 4
 INFO = source.Info(
@@ -42,11 +44,12 @@ def config_of(mixed=True, model=None, **settings):
 
 def build(config, strategy=None):
   """Returns the compute of a config, on the devices of a strategy if given."""
-  if strategy is None:
-    spread = compute_lib.parallelism(config)
-  else:
-    spread = compute_lib.spread_over(config, strategy)
-  return compute_lib.build(config, spread, INFO, INFO.image_shape, STEPS)
+  settings = config_lib.parse(config)
+  layout = setup.open_devices(settings)
+  if strategy is not None:
+    layout = compute_lib.build_layout(strategy, BATCH)
+  recipe = settings.recipe
+  return compute_lib.build(recipe, layout, INFO, INFO.image_shape, STEPS)
 
 
 @functools.cache
@@ -59,7 +62,7 @@ def _data():
 def train(config, steps_per_call=1):
   """The state after some steps, and the losses on the way."""
   compute = build(config)
-  state, losses = compute.begin(), []
+  state, losses = compute.init_state(), []
   _, advance = compile_step(compute, state, steps_per_call)
   for number in range(0, STEPS, steps_per_call):
     state, loss = advance(state, number)
@@ -78,7 +81,7 @@ def compile_step(compute, state, steps_per_call=1):
   feed = feeds.ResidentFeed(order.ExampleOrder(IMAGES, 1), BATCH, own)
 
   def fed(step):
-    arrays = feed.at(step, steps_per_call)
+    arrays = feed.batch_at(step, steps_per_call)
     if steps_per_call == 1:
       return strategy.shard_batch(arrays)
     arrays = {k: v.reshape(steps_per_call, -1) for k, v in arrays.items()}
@@ -186,7 +189,7 @@ def test_several_steps_in_one_call():
 
 
 def test_a_state_is_cut_where_it_is_large():
-  state = build(config_of(fsdp=4)).begin()
+  state = build(config_of(fsdp=4)).init_state()
   kernel = state.params["stage2_conv1"]["kernel"]
   assert kernel.shape == (3, 3, 16, 64)
   assert kernel.addressable_shards[0].data.shape == (3, 3, 16, 16)

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 
 from configs import tiny
+from imgbench import config as config_lib
 from imgbench import errors
 from imgbench.train import compute
-from imgbench.train import evaluation
 from imgbench.train import loop
 from imgbench.train import setup
+from tests import raising
 
 KEY = "scenes:validation"
+
+
+def open_split(config):
+  return setup.open_data(config_lib.parse(config)).split
 
 
 def config_with(**changes):
@@ -29,7 +34,7 @@ def finished(tmp_path_factory):
   """A run with every setting other than usual."""
   workdir = tmp_path_factory.mktemp("run")
   # A class by its index and one by its name.
-  names = setup.build(config_with(sets={})).info.class_names
+  names = open_split(config_with(sets={})).info.class_names
   mask = workdir / "pair.txt"
   mask.write_text(f"3\n{names[5]}  # by name\n")
   config = config_with(
@@ -138,13 +143,13 @@ def test_a_base_set_is_predicted_among_the_classes_of_the_other(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "changes, message",
+  "changes, setting",
   [
-    (dict(ks=[0]), "config.evaluation: ks: .*at least 1"),
-    (dict(alpha=1.0), r"evaluation.alpha: expected a number in \(0, 1\)"),
+    (dict(ks=[0]), "ks"),
+    (dict(alpha=1.0), "alpha"),
     (
       dict(class_masks=dict(frogs="nowhere.txt")),
-      "class_masks.frogs: .*nowhere",
+      "class_masks.frogs: nowhere.txt",
     ),
     (
       dict(
@@ -154,32 +159,29 @@ def test_a_base_set_is_predicted_among_the_classes_of_the_other(tmp_path):
           v2=dict(split="v2"),
         ),
       ),
-      "shift.base: expected a set without restrict_classes, got 'val'",
+      "shift.base",
     ),
-    (dict(class_masks={"all": "x"}), "class_masks.all: expected a name other"),
-    (dict(class_masks=dict(frogs=3)), "class_masks.frogs: .*got 3"),
-    (dict(warnings=dict(recal_gap=0.1)), "evaluation.warnings.*recal_gap"),
-    (dict(warnings=dict(recall_gap=-1.0)), "recall_gap: .*at least 0"),
+    (dict(class_masks={"all": "x"}), "class_masks.all"),
+    (dict(class_masks=dict(frogs=3)), "class_masks.frogs"),
+    (dict(warnings=dict(recal_gap=0.1)), "warnings.recal_gap"),
+    (dict(warnings=dict(recall_gap=-1.0)), "warnings.recall_gap"),
     (
       dict(sets=dict(val=dict(split="validation", probabilities="yes"))),
-      "sets.val.probabilities: expected True, False or None, got 'yes'",
+      "sets.val.probabilities",
     ),
   ],
 )
-def test_bad_settings_are_named_before_data_are_read(changes, message):
+def test_bad_settings_are_named_before_data_are_read(changes, setting):
   config = config_with(**changes)
-  with pytest.raises(errors.InputError, match=message):
-    evaluation.thresholds(config)
-    evaluation.plan(
-      config,
-      setup.build_source(config.data, "train").info,
-      setup.build_source,
-    )
+  about = raising.about(f"evaluation.{setting}")
+  with pytest.raises(errors.InputError, check=about):
+    setup.open_data(config_lib.parse(config))
 
 
 def test_a_mask_may_not_take_the_name_of_a_subset(tmp_path):
   path = tmp_path / "dogs.txt"
   path.write_text("0\n")
   config = config_with(class_masks=dict(dog=str(path)))
-  with pytest.raises(errors.InputError, match="class_masks.dog: .*subset of"):
-    setup.build(config)
+  about = raising.about("evaluation.class_masks.dog", given="dog")
+  with pytest.raises(errors.InputError, check=about):
+    setup.open_data(config_lib.parse(config))

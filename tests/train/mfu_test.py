@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import tiny
+from imgbench import config as config_lib
 from imgbench import peaks
 from imgbench import writers
 from imgbench.train import loop
@@ -18,6 +19,10 @@ from imgbench.train import setup
 # 8 channels, two 3x3 convolutions on its 8x8 positions, 24 classes. A training
 # step is three passes, a multiply-add two FLOPs.
 TRAINING_FLOPS = 3 * 2 * (64 * 27 * 8 + 2 * 64 * 72 * 8 + 8 * 24)
+
+
+def build_training(config):
+  return setup.prepare(config_lib.parse(config)).training
 
 
 def quick_config():
@@ -54,12 +59,12 @@ def test_mfu_is_the_share_of_the_peak(tmp_path, known_peak, caplog):
 def test_the_peak_is_of_all_devices_and_of_the_dtype(known_peak):
   config = quick_config()
   config.parallel.devices = 2
-  parts = setup.build(config)
-  assert mfu.count_flops(config, parts) == loop.Flops(TRAINING_FLOPS, 4e9)
+  training = build_training(config)
+  assert mfu.count_flops(training) == loop.Flops(TRAINING_FLOPS, 4e9)
   config.model.dtype = "bfloat16"
-  parts = setup.build(config)
-  assert parts.compute.model.dtype == jnp.bfloat16
-  assert mfu.count_flops(config, parts) == loop.Flops(TRAINING_FLOPS, 10e9)
+  training = build_training(config)
+  assert training.compute.model.dtype == jnp.bfloat16
+  assert mfu.count_flops(training) == loop.Flops(TRAINING_FLOPS, 10e9)
 
 
 def test_a_cpu_has_no_mfu(tmp_path):
@@ -70,14 +75,16 @@ def test_a_cpu_has_no_mfu(tmp_path):
 def test_a_model_that_cannot_be_counted_has_no_mfu(known_peak, caplog):
   caplog.set_level(logging.INFO, logger="absl")
   config = quick_config()
-  parts = setup.build(config)
+  training = build_training(config)
 
   def apply(variables, images, train):
     go_on = lambda x: x.sum() < 9
     return jax.lax.while_loop(go_on, lambda x: x + 1, images), {}
 
-  model = dataclasses.replace(parts.compute.model, apply=apply, definition=None)
-  compute = dataclasses.replace(parts.compute, model=model)
-  parts = dataclasses.replace(parts, compute=compute)
-  assert mfu.count_flops(config, parts) is None
-  assert "no MFU of model 'cnn': FLOPs: expected" in caplog.text
+  model = dataclasses.replace(
+    training.compute.model, apply=apply, definition=None
+  )
+  compute = dataclasses.replace(training.compute, model=model)
+  training = dataclasses.replace(training, compute=compute)
+  assert mfu.count_flops(training) is None
+  assert "no MFU: FLOPs" in caplog.text

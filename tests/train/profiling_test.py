@@ -44,7 +44,7 @@ def traced_steps(workdir) -> list[int]:
   "text", ["a", "5", "5:3", "4:4", "-1:4", "1:2:3", "1:b", " 1:2", ":4"]
 )
 def test_bad_steps_are_refused(text):
-  with pytest.raises(errors.InputError, match="expected FIRST:LAST"):
+  with pytest.raises(errors.InputError, match="--profile_steps"):
     profiling.parse(text)
 
 
@@ -52,18 +52,18 @@ def test_steps_are_rounded_outward_to_dispatches():
   assert profiling.parse("") is None
   steps = profiling.parse("10:15")
   assert steps == profiling.Steps(10, 15)
-  assert steps.whole_dispatches(1, total=15) == steps
-  assert steps.whole_dispatches(4, total=100) == profiling.Steps(8, 16)
+  assert steps.round_to_dispatches(1, total=15) == steps
+  assert steps.round_to_dispatches(4, total=100) == profiling.Steps(8, 16)
   # The last steps of a run may be fewer than a dispatch has.
-  assert steps.whole_dispatches(4, total=15) == profiling.Steps(8, 15)
-  with pytest.raises(errors.InputError, match="within the 14 steps"):
-    steps.whole_dispatches(1, total=14)
+  assert steps.round_to_dispatches(4, total=15) == profiling.Steps(8, 15)
+  with pytest.raises(errors.InputError, match="14 steps"):
+    steps.check_within(14)
 
 
 def test_a_bucket_is_refused():
   folder = paths.of("gs://bucket/run")
   profiling.check_folder(None, folder)
-  with pytest.raises(errors.InputError, match="expected a --workdir on a disk"):
+  with pytest.raises(errors.InputError, match="--profile_steps"):
     profiling.check_folder(profiling.Steps(1, 2), folder)
 
 

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from configs import tiny
+from imgbench import config as config_lib
 from imgbench import errors
 from imgbench import writers
 from imgbench.data import encoded
+from imgbench.data import input_pipelines
 from imgbench.data import order
 from imgbench.evaluators import base
 from imgbench.parallel import processes as processes_lib
 from imgbench.train import feeds
-from imgbench.train import inputs
 from imgbench.train import loop
 from imgbench.train import setup
+from tests import raising
 from tests.data import pipeline_test
 from tests.train import processes
 
@@ -70,8 +72,8 @@ def test_trains_and_evaluates_raw_and_averaged_parameters(data_dir, tmp_path):
 
 
 def test_images_are_read_once_for_raw_and_averaged_parameters(data_dir):
-  parts = setup.build(make_config(data_dir))
-  split = parts.plan.sources["val"]
+  prepared = setup.prepare(config_lib.parse(make_config(data_dir)))
+  split = prepared.data.plan.sources["val"]
   read, numbers = split.read, []
 
   def watched(index):
@@ -79,14 +81,15 @@ def test_images_are_read_once_for_raw_and_averaged_parameters(data_dir):
     return read(index)
 
   split.read = watched
-  variables = {"raw": parts.state.variables, "ema": parts.state.ema}
-  found = base.run(parts.evaluators, variables)
+  state = prepared.state
+  variables = {"raw": state.variables, "ema": state.ema}
+  found = base.run(prepared.evaluators, variables)
   assert list(found) == ["val", "val_ema"]
   assert all(len(e.outcomes.top1) == 30 for e in found.values())
   assert sorted(set(numbers)) == list(range(30))
   # The last batch of 32 is filled up.
   assert len(numbers) < 2 * 30
-  parts.feed.close()
+  prepared.training.feed.close()
 
 
 @pytest.mark.parametrize("stop_at", [3, 7])
@@ -96,25 +99,25 @@ def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(
   config = make_config(data_dir)
   whole = loop.train_and_evaluate(config, str(tmp_path / "whole"))
   fed = []
-  at = feeds.StreamedFeed.at
+  batch_at = feeds.StreamedFeed.batch_at
 
   def watched(self, step, count):
     if step == stop_at and not fed.count("stopped"):
       fed.append("stopped")
       signal.raise_signal(signal.SIGTERM)
-    arrays = at(self, step, count)
+    arrays = batch_at(self, step, count)
     fed.extend(arrays["index"].tolist())
     return arrays
 
-  monkeypatch.setattr(feeds.StreamedFeed, "at", watched)
+  monkeypatch.setattr(feeds.StreamedFeed, "batch_at", watched)
   with pytest.raises(errors.Preempted):
     loop.train_and_evaluate(config, str(tmp_path / "broken"))
   broken = loop.train_and_evaluate(config, str(tmp_path / "broken"))
   assert broken == whole
   ids = [number for number in fed if number != "stopped"]
-  parts = setup.build(config)
-  expected = [parts.feed.at(step, 1)["index"] for step in range(10)]
-  parts.feed.close()
+  feed = setup.prepare(config_lib.parse(config)).training.feed
+  expected = [feed.batch_at(step, 1)["index"] for step in range(10)]
+  feed.close()
   assert ids == np.concatenate(expected).tolist()
 
 
@@ -123,7 +126,7 @@ def test_processes_feed_the_same_batches_together(data_dir):
   split = encoded.TfdsEncodedSource("tiny", "train", data_dir)
 
   def feed(process, count):
-    decoded, _ = inputs.train_pipeline(dict(size=8), split, seed=1)
+    decoded = input_pipelines.build_train_pipeline(split=split, seed=1, size=8)
     return feeds.StreamedFeed(
       order.ExampleOrder(40, 1),
       8,
@@ -133,11 +136,11 @@ def test_processes_feed_the_same_batches_together(data_dir):
     )
 
   alone = feed(0, 1)
-  whole = [alone.at(step, 1) for step in range(7)]
+  whole = [alone.batch_at(step, 1) for step in range(7)]
   for count, start in ((2, 0), (4, 3)):
     feeds_of_all = [feed(i, count) for i in range(count)]
     for step in range(start, 7):
-      parts = [one.at(step, 1) for one in feeds_of_all]
+      parts = [one.batch_at(step, 1) for one in feeds_of_all]
       for name, expected in whole[step].items():
         joined = np.concatenate([part[name] for part in parts])
         np.testing.assert_array_equal(joined, expected)
@@ -147,27 +150,28 @@ def test_processes_feed_the_same_batches_together(data_dir):
 
 
 @pytest.mark.parametrize(
-  "changes, message",
+  ("key", "value"),
   [
-    ({"input__size": 0}, "config.input: .*size"),
-    ({"input__siz": 8}, "config section input has no setting 'siz'"),
-    ({"input__decoder": "gif"}, "config.input: .*decoder.*'gif'"),
-    ({"input__on_bad_example": "go"}, "on_bad_example: expected one of stop"),
-    ({"ema__decay": 1.0}, r"ema.decay: expected a number in \[0, 1\)"),
-    ({"augment__mixup": -1.0}, "config.augment: mixup: expected"),
-    ({"loss__name": "hinge"}, "loss.name: expected one of softmax"),
-    ({"checkpoint__init_from": "nowhere"}, "init_from=nowhere: expected the"),
+    ("input.size", 0),
+    ("input.siz", 8),
+    ("input.decoder", "gif"),
+    ("input.on_bad_example", "go"),
+    ("augment.mixup", -1.0),
+    ("checkpoint.init_from", "nowhere"),
   ],
 )
-def test_bad_settings_are_named(data_dir, tmp_path, changes, message):
-  with pytest.raises(errors.InputError, match=message):
-    loop.train_and_evaluate(make_config(data_dir, **changes), str(tmp_path))
+def test_bad_settings_are_named(data_dir, tmp_path, key, value):
+  config = make_config(data_dir, **{key.replace(".", "__"): value})
+  with pytest.raises(errors.InputError) as raised:
+    loop.train_and_evaluate(config, str(tmp_path))
+  assert raised.value.setting == key
 
 
 def test_images_of_one_size_need_no_input_section(tmp_path):
   config = tiny.get_config()
   config.input = dict(size=8)
-  with pytest.raises(errors.InputError, match="section input: expected none"):
+  about = raising.about("input", given=["size"])
+  with pytest.raises(errors.InputError, check=about):
     loop.train_and_evaluate(config, str(tmp_path))
 
 

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from imgbench import config as config_lib
 from imgbench import config_utils
+from imgbench import data
 from imgbench import errors
 from imgbench import parallel
 from imgbench.bench.hlo import collectives
@@ -35,13 +37,13 @@ class Steps:
   """The steps of a config on some devices.
 
   Attributes:
-    config: of the run.
+    settings: of the run.
     compute: what runs on the devices.
     info: of the training split.
     image_shape: (H, W, C) of the model's images.
   """
 
-  config: ml_collections.ConfigDict
+  settings: config_lib.Config
   compute: compute_lib.Compute
   info: source.Info
   image_shape: tuple[int, int, int]
@@ -58,7 +60,7 @@ class Steps:
   @property
   def evaluation_batch_size(self) -> int:
     """Images in a batch of an evaluation, of all devices."""
-    return self.strategy.round_up(self.config.evaluation.batch_size)
+    return self.strategy.round_up(self.settings.evaluation.batch_size)
 
   @property
   def _evaluated(self) -> dict[str, Any]:
@@ -67,31 +69,32 @@ class Steps:
 
   def lower_training(self) -> jax.stages.Lowered:
     """The training step, as the loop compiles it for one step per call."""
-    size = self.config.global_batch_size
+    size = self.settings.recipe.global_batch_size
     fed = {
       name: self._rows((size,), jnp.int32)
       for name in ("index", "epoch", "label")
     }
-    data = None
+    examples = None
     if self.info.streamed:
       fed["image"] = self._rows((size, *self.image_shape), jnp.uint8)
     else:
       del fed["label"]
-      data = self._examples(self.info.num_examples, self._replicated)
-    return self.compute.lower(self.compute.state_shapes(), data, fed)
+      examples = self._examples(self.info.num_examples, self._replicated)
+    return self.compute.lower(self.compute.state_shapes(), examples, fed)
 
   def lower_evaluation(self) -> jax.stages.Lowered:
     """The step of an evaluation of one set of parameters."""
     size = self.evaluation_batch_size
+    section = self.settings.evaluation
     predict_fn = evaluation.build_predict_fn(
-      self.config, self.compute.model.apply, self.compute.normalize
+      self.compute.model.apply, self.compute.normalize, section.flip_average
     )
     compiled_pass = base.CompiledPass(
       predict_fn,
       self.strategy,
       size,
       self.info.num_classes,
-      tuple(self.config.evaluation.ks),
+      tuple(section.ks),
     )
     counts = jax.eval_shape(compiled_pass.empty_counts)
     counts = jax.tree.map(lambda x: self._replicated(x.shape, x.dtype), counts)
@@ -119,8 +122,8 @@ class Steps:
 
   def training_need(self) -> list[collectives.Collective]:
     """See `need.list_training_collectives`."""
-    augment = self.config.augment
-    mixes = augment.get("mixup") or augment.get("cutmix")
+    augment = self.settings.recipe.augment
+    mixes = augment.mixup or augment.cutmix
     return need.list_training_collectives(
       self.compute.state_shapes(),
       self.strategy.mesh,
@@ -166,65 +169,63 @@ def build(
 
   Args:
     config: of a run.
-    devices: that its arrays are spread over, also of a topology that is not
-      here, then under jit; None: as section parallel says.
-    fed: whether the images of each step are given to it, also of data sets
-      that lie on the devices as a whole.
+    devices: for its arrays, also of a topology that is not here, then under
+      jit; None: as section parallel says.
+    fed: whether each step gets its images, also of data sets that are on the
+      devices as a whole.
 
   Raises:
-    InputError: whatever in the config does not fit.
+    InputError: a setting that does not fit.
   """
-  section = config.parallel
+  settings = config_lib.parse(config)
+  section, batch_size = settings.parallel, settings.recipe.global_batch_size
   if devices is None:
-    spread = compute_lib.parallelism(config)
+    layout = setup.open_devices(settings)
   else:
     if section.strategy != "jit":
       raise errors.InputError(
-        "parallel.strategy: expected jit for devices that are not here, got"
-        f" {section.strategy!r}"
+        "parallel.strategy",
+        "jit for devices that are not here",
+        repr(section.strategy),
       )
     if section.fsdp < 1 or len(devices) % section.fsdp:
       raise errors.InputError(
-        f"parallel.fsdp: expected a divisor of the {len(devices)} devices, got"
-        f" {section.fsdp}"
+        "parallel.fsdp", f"a divisor of {len(devices)} devices", section.fsdp
       )
-    spread = compute_lib.spread_over(
-      config,
+    layout = compute_lib.build_layout(
       parallel.jit_strategy(devices, section.fsdp),
+      batch_size,
       section.batch_norm,
       section.microbatches,
     )
-  info = made_up_info(config)
+  info = describe_split(settings.data)
   shape = info.image_shape
   if info.streamed:
-    side = config.input.get("size", 0)
+    side = settings.input.get("size", 0)
     if not side:
-      raise errors.InputError("input.size: expected the side of the images")
+      raise errors.InputError("input.size", "the side of the images", side)
     shape = (side, side, shape[-1])
   if fed:
     info = dataclasses.replace(info, image_shape=(None, None, shape[-1]))
-  calendar = config_utils.Durations(info.num_examples, config.global_batch_size)
-  total = calendar.steps(config.steps.total, "steps.total")
-  return Steps(
-    config=config,
-    compute=compute_lib.build(config, spread, info, shape, total),
-    info=info,
-    image_shape=shape,
-  )
+  calendar = config_utils.Durations(info.num_examples, batch_size)
+  total = calendar.steps(settings.steps.total, "steps.total")
+  compute = compute_lib.build(settings.recipe, layout, info, shape, total)
+  return Steps(settings, compute, info, shape)
 
 
-def made_up_info(config: ml_collections.ConfigDict) -> source.Info:
-  """Returns what is known of a config's training split without its files.
+def describe_split(section: config_lib.Data) -> source.Info:
+  """Returns what is known of a training split without its files.
 
-  Of data sets that are drawn or not known here it is read. Raises InputError.
+  Synthetic and unknown data sets are opened. Raises InputError.
   """
-  name = config.data.name
-  if name not in _KNOWN:
-    return setup.build_source(config.data, config.data.train_split).info
-  count, shape, num_classes = _KNOWN[name]
+  if section.name not in _KNOWN:
+    return data.build_source(
+      section.name, section.train_split, section.data_dir, **section.options
+    ).info
+  count, shape, num_classes = _KNOWN[section.name]
   return source.Info(
-    name=name,
-    split=config.data.train_split,
+    name=section.name,
+    split=section.train_split,
     num_examples=count,
     image_shape=shape,
     class_names=tuple(map(str, range(num_classes))),

@@ -4,6 +4,7 @@ Every other function takes these sections or plain arguments. Defaults are in
 configs/common.py and in the signatures of what a section names.
 """
 
+import collections.abc
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -25,12 +26,12 @@ from imgbench import optim as optim_lib
 from imgbench import registry
 from imgbench import run_files
 from imgbench import typed
+from imgbench.data import input_pipelines
 from imgbench.data import preprocess
 from imgbench.evaluators import EVALUATORS
 from imgbench.evaluators import shift as shift_lib
 from imgbench.metrics import diagnostics
 from imgbench.metrics import specs
-from imgbench.train import inputs
 
 Settings = Mapping[str, Any]
 GLOBAL, PER_DEVICE = "global", "per_device"  # statistics of BatchNorm
@@ -184,7 +185,7 @@ class Evaluation:
     alpha: intervals cover 1 - alpha.
     class_masks: name -> file of classes, a subset in all results.
     warnings: thresholds.
-    input: settings of `inputs.eval_pipeline`.
+    input: settings of `input_pipelines.eval_pipeline`.
     shift: the sets whose drop from a base set is measured, or None.
     sets: by alias.
   """
@@ -261,7 +262,7 @@ class Parallel:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """All of a run; `input` has the settings of `inputs.train_pipeline`."""
+  """All of a run; `input` has the settings of `input_pipelines.train_pipeline`."""
 
   recipe: Recipe
   data: Data
@@ -304,7 +305,8 @@ def parse(config: ml_collections.ConfigDict) -> Config:
       builders, before data are read.
   """
   values = ml_collections.ConfigDict(config).to_dict()
-  _check_keys(values, (*_RECIPE, *_REST))
+  values.setdefault("deterministic", False)
+  config_utils.check_sections(values, dict.fromkeys((*_RECIPE, *_REST)))
   data = _build(Data, values["data"], "data.")
   kinds = {
     name: kind
@@ -316,7 +318,7 @@ def parse(config: ml_collections.ConfigDict) -> Config:
     data=data,
     input=_tuples(values["input"]),
     evaluation=_parse_evaluation(values["evaluation"], data),
-    deterministic=values.get("deterministic", False),
+    deterministic=values["deterministic"],
     **{name: _build(kinds[name], values[name], f"{name}.") for name in kinds},
   )
 
@@ -375,18 +377,6 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     name: tuple(value) if isinstance(value, list) else value
     for name, value in values.items()
   }
-
-
-def _check_keys(values: Mapping[str, Any], known: Sequence[str]) -> None:
-  for key in values:
-    if key not in known:
-      near = registry.near_names(key, known)
-      raise errors.InputError(key, "a known config key", "an unknown", near)
-  for key in known:
-    if key not in values and key != "deterministic":
-      raise errors.InputError(
-        key, "to be in the config", "none", "see configs/common.py for all keys"
-      )
 
 
 # Keys that builders take, and config files need not have.
@@ -452,12 +442,12 @@ def _find_signatures(config) -> Iterator[tuple[str, Any, Sequence[str]]]:
     ("optim", optim_lib.build_optimizer, ("name", "schedule")),
     ("schedule", optim_lib.build_schedule, ("name", "total_steps")),
     ("augment", preprocess.sample, _SAMPLED),
-    ("input", inputs.build_train_pipeline, fixed),
+    ("input", input_pipelines.build_train_pipeline, fixed),
   ):
     if section in config:
       yield f"{section}.", function, hidden
   if "evaluation" in config:
-    yield "evaluation.input.", inputs.build_eval_pipeline, fixed
+    yield "evaluation.input.", input_pipelines.build_eval_pipeline, fixed
     yield "evaluation.warnings.", diagnostics.Thresholds, ()
     yield "evaluation.shift.", shift_lib.Shift, ()
     for alias in config["evaluation"].get("sets", {}):
@@ -520,10 +510,9 @@ def _find_section(config, path: str) -> ml_collections.ConfigDict:
 
 def _find_type(parameter: inspect.Parameter) -> type | None:
   """Returns the type of a setting; None: not one that a flag can have."""
-  kinds = typing.get_args(parameter.annotation) or (parameter.annotation,)
-  for kind in (bool, int, float, str):
-    if kind in kinds:
-      return kind
-  origin = typing.get_origin(parameter.annotation) or parameter.annotation
-  sequences = (tuple, Sequence)
-  return tuple if origin in sequences else None
+  annotation = parameter.annotation
+  origin = typing.get_origin(annotation)
+  if origin in (tuple, collections.abc.Sequence):
+    return tuple
+  kinds = typing.get_args(annotation) or (annotation,)
+  return next((k for k in (bool, int, float, str) if k in kinds), None)

@@ -1,0 +1,124 @@
+"""Tests of the config: what flags may set, and what old runs count as equal."""
+
+import json
+
+import pytest
+
+from configs import tiny
+from imgbench import cli
+from imgbench import config as config_lib
+from imgbench import config_utils
+from imgbench import errors
+from tests import raising
+
+TINY = "configs/tiny.py"
+
+
+def read(*overrides):
+  return cli.read_config(TINY, overrides)
+
+
+def test_sections_have_the_values_of_the_config():
+  settings = config_lib.parse(tiny.get_config())
+  assert settings.recipe.model == config_lib.Model(
+    name="cnn", dtype="float32", settings={"widths": (8,), "stem_size": 3}
+  )
+  assert settings.recipe.schedule.warmup == "2 steps"
+  assert settings.steps == config_lib.Steps(total="16 steps", per_dispatch=0)
+  val = settings.evaluation.sets["val"]
+  assert (val.name, val.every, val.type) == ("scenes", "8 steps", "multilabel")
+  assert val.options == settings.data.options
+
+
+@pytest.mark.parametrize(
+  ("override", "value"),
+  [
+    ("optim.b1=0.8", 0.8),
+    ("optim.clip_norm=1", 1.0),
+    ("optim.independent_decay=true", True),
+    ("model.stem_stride=2", 2),
+    ("schedule.end=0.1", 0.1),
+    ("augment.cutout_value=0", 0),
+    ("data.options.seed=3", 3),
+    ("evaluation.warnings.recall_gap=0.5", 0.5),
+    ("evaluation.sets.v2.restrict_classes=true", True),
+    ("evaluation.sets.val.every=4 steps", "4 steps"),
+    ("evaluation.shift.base=val", "val"),
+    ("evaluation.shift.sets=('v2',)", ("v2",)),
+  ],
+)
+def test_flags_set_keys_that_the_file_lacks(override, value):
+  config = read(override)
+  key = override.partition("=")[0]
+  flat = config_utils.flatten(config.to_dict())
+  assert flat[key] == value and type(flat[key]) is type(value)
+  plain = config_utils.flatten(config_utils.to_dict(tiny.get_config()))
+  assert flat.keys() - plain.keys() <= {key}
+  assert config.is_locked
+
+
+def test_another_optimizer_takes_its_own_settings():
+  config = read(
+    "optim.name=sgd", "optim.momentum=0.5", "optim.weight_decay=0.1"
+  )
+  assert config.optim.to_dict() == {
+    "name": "sgd",
+    "momentum": 0.5,
+    "weight_decay": 0.1,
+  }
+  assert config_lib.parse(config).recipe.optim.settings["momentum"] == 0.5
+
+
+def test_another_model_leaves_out_settings_that_it_does_not_take():
+  config = read("model.name=resnet18")
+  assert config.model.to_dict() == {"name": "resnet18", "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+  ("override", "near"),
+  [("optim.b3=0.8", "optim.b1"), ("model.widht=2", "model.widths")],
+)
+def test_unknown_keys_get_near_names(override, near):
+  key, _, value = override.partition("=")
+  about = raising.about(f"--config.{key}", given=value)
+  with pytest.raises(errors.InputError, check=about) as raised:
+    read(override)
+  assert near in raised.value.fix
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("steps.total", 16),
+    ("logging.report", "yes"),
+    ("checkpoint.keep", 0),
+    ("parallel.devices", 1.5),
+    ("ema.decay", "much"),
+    ("evaluation.sets.val.probabilities", 1),
+  ],
+)
+def test_values_of_another_type_are_refused(key, value):
+  plain = config_utils.to_dict(tiny.get_config())
+  section = plain
+  *path, name = key.split(".")
+  for part in path:
+    section = section[part]
+  section[name] = value
+  with pytest.raises(errors.InputError, check=raising.about(key)) as raised:
+    config_lib.parse(plain)
+  assert str(value) in str(raised.value.given)
+
+
+def test_absent_keys_count_as_their_defaults():
+  old = json.loads(json.dumps(config_utils.to_dict(tiny.get_config())))
+  same = json.loads(json.dumps(old))
+  same["optim"]["b1"] = 0.9
+  same["model"]["stem_stride"] = config_lib.find_defaults(old)[
+    "model.stem_stride"
+  ]
+  del same["loss"]["name"]
+  compare = config_utils.frozen_differences
+  assert compare(old, same, config_lib.find_defaults) == []
+  same["optim"]["b1"] = 0.8
+  found = compare(old, same, config_lib.find_defaults)
+  assert len(found) == 1 and found[0].startswith("optim.b1: 0.9")
