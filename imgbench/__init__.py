@@ -1,3 +1,17 @@
-"""imgbench: train and honestly evaluate image classifiers in JAX."""
+"""imgbench: train and honestly evaluate image classifiers in JAX.
 
+Public entry points; everything else may change between versions:
+- `imgbench.train.loop.train_and_evaluate(config, workdir)` trains, evaluates
+  and resumes, as `python -m imgbench.main` does;
+- `imgbench.metrics.summary.summarize(counts, outcomes, labels, ...)` computes
+  every metric of a split, with intervals, from predictions;
+- `imgbench.metrics.stream.Stream(num_classes)` counts batches of logits on the
+  devices, for evaluation in other training loops;
+- `imgbench.models.build_model(name, ...)` builds a model of pure functions;
+- the registries `models.BUILDERS`, `optim.OPTIMIZERS`, `optim.SCHEDULES`,
+  `losses.LOSSES`, `data.SOURCES`, `evaluators.EVALUATORS` and
+  `metrics.specs.METRICS`, whose `register(name)` adds an entry.
+"""
+
+__all__ = ["__version__"]
 __version__ = "0.1.0"

@@ -39,6 +39,7 @@ class Stepper:
     stops: Iterable[int],
   ):
     self._training = training
+    self._strategy = training.strategy
     many = training.steps_per_dispatch
     sizes = {many} | ({1} if any(stop % many for stop in stops) else set())
     self._compiled = {size: self._compile(state, size) for size in sizes}
@@ -51,14 +52,13 @@ class Stepper:
     ).compile()
 
   def _on_devices(self, arrays: feeds.Arrays, count: int) -> dict:
-    strategy = self._training.strategy
     if count == 1:
-      return strategy.shard_batch(arrays)
+      return self._strategy.shard_batch(arrays)
     arrays = {
       k: v.reshape(count, len(v) // count, *v.shape[1:])
       for k, v in arrays.items()
     }
-    return strategy.shard_batches(arrays)
+    return self._strategy.shard_batches(arrays)
 
   def advance(
     self,
@@ -81,7 +81,7 @@ class Stepper:
       The new state and the steps done.
     """
     many = self._training.steps_per_dispatch
-    in_flight = collections.deque()
+    in_flight: collections.deque[tuple[int, jax.Array]] = collections.deque()
     while step < end and not should_stop():
       whole = step % many == 0 and step + many <= end
       count = many if whole else 1
