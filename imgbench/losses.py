@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from imgbench import errors
 from imgbench import registry
 
-# Builders of a Loss from its settings.
-LOSSES = registry.Registry("loss")
 # (outputs of the model, batch) -> float32 [B]. The batch of a training step has
 # "image", the input, and "label"; see `train.step.build_train_step`.
 Loss = Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
+# Builders of a Loss from its settings.
+LOSSES: registry.Registry[Callable[..., Loss]] = registry.Registry("loss")
 
 
 def softmax_cross_entropy(

@@ -15,8 +15,12 @@ import optax.contrib
 from imgbench import errors
 from imgbench import registry
 
-SCHEDULES = registry.Registry("schedule")
-OPTIMIZERS = registry.Registry("optimizer")
+SCHEDULES: registry.Registry[Callable[..., optax.Schedule]] = registry.Registry(
+  "schedule"
+)
+OPTIMIZERS: registry.Registry[Callable[..., optax.GradientTransformation]] = (
+  registry.Registry("optimizer")
+)
 NS_DTYPES = ("auto", "float32", "bfloat16")
 SMALL = 4096
 _NS_COEFFS = (3.4445, -4.7750, 2.0315)  # optax's, see `muon`
@@ -116,10 +120,9 @@ def piecewise_linear(
     _check(0 <= end <= peak, "end", f"0 to {peak}", end)
     return _interpolated([(0, 0.0), (warmup_steps, peak), (total_steps, end)])
   if warmup_steps or end:
-    raise errors.InputError(
-      "schedule 'piecewise_linear': expected points or warm-up and end, got"
-      " both; write them as points"
-    )
+    setting = "warmup_steps" if warmup_steps else "end"
+    given, fix = warmup_steps or end, "write it as a point"
+    raise errors.InputError(setting, "0 with points", given, fix)
   at = [point[0] for point in points]
   in_range = all(0 <= x <= 1 for point in points for x in point)
   rising = all(a < b for a, b in zip(at, at[1:], strict=False))
@@ -400,10 +403,10 @@ def _newton_schulz(x: jax.Array, steps: int) -> jax.Array:
   return x
 
 
-def _groups(shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
+def _groups(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
   """Numbers of the shapes that share a batch: padding at most doubles FLOPs."""
   cost = lambda rows, columns: columns**2 * (2 * rows + columns)
-  groups = []
+  groups: list[list[int]] = []
   for i in sorted(range(len(shapes)), key=lambda i: -cost(*shapes[i])):
     group = [shapes[k] for k in [*(groups[-1] if groups else ()), i]]
     padded = len(group) * cost(*np.max(group, axis=0))
@@ -456,9 +459,9 @@ def _interpolated(points: Sequence[tuple[float, float]]) -> optax.Schedule:
   CUDA graphs. Selections fuse into the kernels that use the value.
   """
   # Of two points at the same step the later one holds.
-  points = dict(points)
-  at = np.array(list(points.keys()), np.float32)
-  values = np.array(list(points.values()), np.float32)
+  last = dict(points)
+  at = np.array(list(last.keys()), np.float32)
+  values = np.array(list(last.values()), np.float32)
   pieces = list(zip(at, np.diff(at), values, np.diff(values), strict=False))
 
   @jax.jit
@@ -479,7 +482,7 @@ def _interpolated(points: Sequence[tuple[float, float]]) -> optax.Schedule:
 
 def _check(holds: bool, key: str, expected: str, value: Any) -> None:
   if not holds:
-    raise errors.InputError(f"{key}: expected {expected}, got {value}")
+    raise errors.InputError(key, expected, value)
 
 
 def _check_share(value: float, key: str) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import difflib
 import inspect
-from typing import Any
 from typing import Generic
 from typing import TypeVar
 
 from imgbench import errors
 
 Entry = TypeVar("Entry")
+Built = TypeVar("Built")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
@@ -39,7 +39,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     self._entries[name] = entry
     return entry
 
-  def build(self, name: str, /, **settings) -> Any:
+  def build(
+    self: "Registry[Callable[..., Built]]", name: str, /, **settings
+  ) -> Built:
     """Returns what the builder of this name returns for keyword arguments.
 
     Raises:
@@ -63,7 +65,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     return len(self._entries)
 
 
-def call(what: str, function: Callable, /, **settings) -> Any:
+def call(what: str, function: Callable[..., Built], /, **settings) -> Built:
   """Returns `function(**settings)`, its signature checked first.
 
   Args:

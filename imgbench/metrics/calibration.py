@@ -22,6 +22,8 @@ NUM_BINS = specs.NUM_BINS
 _SUM_TOLERANCE = 1e-3
 # Probabilities converted at once; more would only cost memory.
 _BLOCK = 2**20
+_SOFTMAX = "apply a softmax"
+_MASK_OUT = "use `mask` to leave out rows without a prediction"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +166,7 @@ def reliability(
   if bad.any():
     first = np.argmax(bad)
     raise errors.InputError(
-      f"confidence: expected values in [0, 1], got {confidence[first]} at"
-      f" position {rows[first]} and {int(bad.sum()) - 1} more; leave rows"
-      " without a prediction out with `mask`"
+      f"confidence[{rows[first]}]", "0 to 1", confidence[first], _MASK_OUT
     )
   return _binned(
     np.sort(confidence), np.sort(confidence[hit]), num_bins, binning
@@ -294,8 +294,7 @@ def sorted_classes(
       if np.isnan(column[-1:]).any():
         row = rows[np.argmax(np.isnan(columns[:, k - left].astype(np.float64)))]
         raise errors.InputError(
-          f"{name}: expected no NaN, got one in row {row}, class {k}; leave"
-          " such rows out with `mask`"
+          f"{name}[{row}, {k}]", "no NaN", "nan", _MASK_OUT
         )
       yield k, column, among
 
@@ -313,34 +312,26 @@ def _checked_blocks(
     good &= np.abs(block.sum(axis=1) - 1) <= _SUM_TOLERANCE
     if not good.all():
       first = np.argmin(good)
-      raise errors.InputError(_complaint(some[first], block[first]))
+      raise _not_probabilities(some[first], block[first])
     yield some, block
 
 
-def _complaint(row: int, values: np.ndarray) -> str:
+def _not_probabilities(row: int, values: np.ndarray) -> errors.InputError:
   outside = ~((values >= 0) & (values <= 1))
   if not outside.any():
-    return (
-      f"probs: expected rows that sum to 1, got {values.sum():.6g} in row"
-      f" {row}; apply a softmax"
-    )
+    total = f"{values.sum():.6g}"
+    return errors.InputError(f"probs[{row}]", "sum 1", total, _SOFTMAX)
   k = np.argmax(outside)
-  mend = "apply a softmax"
-  if not np.isfinite(values[k]):
-    mend = "leave rows without a prediction out with `mask`"
-  return (
-    f"probs: expected finite values in [0, 1], got {values[k]} in row {row},"
-    f" class {k}; {mend}"
-  )
+  fix = _SOFTMAX if np.isfinite(values[k]) else _MASK_OUT
+  return errors.InputError(f"probs[{row}, {k}]", "0 to 1", values[k], fix)
 
 
 def _check_bins(num_bins: int, binning: str) -> None:
   if num_bins < 1:
-    raise errors.InputError(f"num_bins: expected at least 1, got {num_bins}")
+    raise errors.InputError("num_bins", "at least 1", num_bins)
   if binning not in (EQUAL_WIDTH, EQUAL_MASS):
-    raise errors.InputError(
-      f"binning: expected {EQUAL_WIDTH!r} or {EQUAL_MASS!r}, got {binning!r}"
-    )
+    names = f"{EQUAL_WIDTH!r} or {EQUAL_MASS!r}"
+    raise errors.InputError("binning", names, repr(binning))
 
 
 def _binned(

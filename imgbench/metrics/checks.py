@@ -23,9 +23,7 @@ def shape(name: str, array, expected: Sequence[int | str]) -> None:
   )
   if not fits:
     wanted = ", ".join(str(e) for e in expected)
-    raise errors.InputError(
-      f"{name}: expected shape [{wanted}], got {list(got)}"
-    )
+    raise errors.InputError(name, f"shape [{wanted}]", list(got))
 
 
 def kind(name: str, array, expected: type, word: str) -> None:
@@ -33,7 +31,7 @@ def kind(name: str, array, expected: type, word: str) -> None:
   dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
   # bfloat16 is no np.floating, but JAX's own lattice has it.
   if not jnp.issubdtype(dtype, expected):
-    raise errors.InputError(f"{name}: expected {word}, got {dtype}")
+    raise errors.InputError(name, word, dtype)
 
 
 def fits_int32(name: str, array) -> None:
@@ -43,9 +41,7 @@ def fits_int32(name: str, array) -> None:
     return
   bad = (array < limits.min) | (array > limits.max)
   if bad.any():
-    raise errors.InputError(
-      f"{name}: expected values that fit int32, got {array[bad][0]}"
-    )
+    raise errors.InputError(name, "values that fit int32", array[bad][0])
 
 
 def labels_in_range(name: str, labels: np.ndarray, num_classes: int) -> None:
@@ -53,21 +49,16 @@ def labels_in_range(name: str, labels: np.ndarray, num_classes: int) -> None:
   bad = (labels < 0) | (labels >= num_classes)
   if bad.any():
     first = int(np.argmax(bad))
-    raise errors.InputError(
-      f"{name}: expected labels in [0, {num_classes}), got"
-      f" {int(labels[first])} at position {first} and {int(bad.sum()) - 1}"
-      " more"
-    )
+    expected = f"a label in [0, {num_classes})"
+    raise errors.InputError(f"{name}[{first}]", expected, labels[first])
 
 
 def review_codes(name: str, codes: np.ndarray) -> None:
   """Raises InputError unless all are codes of `labels.annotations`."""
   low, high = codes.min(initial=0), codes.max(initial=0)
   if low < annotations.UNREVIEWED or high > annotations.CORRECT:
-    raise errors.InputError(
-      f"{name}: expected codes in [{annotations.UNREVIEWED},"
-      f" {annotations.CORRECT}], got {low if low < 0 else high}"
-    )
+    expected = f"codes in [{annotations.UNREVIEWED}, {annotations.CORRECT}]"
+    raise errors.InputError(name, expected, low if low < 0 else high)
 
 
 def at_least(name: str, values, least, word: str) -> None:
@@ -75,7 +66,5 @@ def at_least(name: str, values, least, word: str) -> None:
   short = np.flatnonzero(values < least)
   if short.size:
     first = short[0]
-    raise errors.InputError(
-      f"{name}: expected at least {word}, {least[first]} at position {first},"
-      f" got {values[first]}"
-    )
+    expected = f"at least {word}, {least[first]}"
+    raise errors.InputError(f"{name}[{first}]", expected, values[first])

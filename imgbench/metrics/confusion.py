@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 
 from imgbench.metrics import checks
@@ -101,7 +102,7 @@ class PerClass:
 
 
 def per_class_of(
-  labels: np.ndarray, predicted: np.ndarray, num_classes: int
+  labels: np.ndarray, predicted: np.ndarray | jax.Array, num_classes: int
 ) -> PerClass:
   """Returns what `per_class` does, without making the matrix.
 

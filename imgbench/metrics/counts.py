@@ -6,6 +6,7 @@ happens once, on the host, in float64.
 """
 
 from collections.abc import Sequence
+import dataclasses
 
 import flax.struct
 import jax
@@ -30,6 +31,8 @@ _SET_FIELDS = (
 
 
 _WORD = 31  # columns that one int32 has bits for
+
+Column = str | tuple[str, int]  # a field, or hits at k
 
 
 @flax.struct.dataclass
@@ -112,14 +115,14 @@ class Counts:
   def _column(self, name) -> jax.Array:
     names = column_names(self.ks, self.set_ks)
     if name not in names:
-      raise errors.InputError(
-        f"k: expected one of {self.ks} for the label or of {self.set_ks} for"
-        f" the label set, as the counts were made with, got {name[1]}"
+      expected = (
+        f"one of ks {self.ks}, or of set_ks {self.set_ks} for label sets"
       )
+      raise errors.InputError("k", expected, name[1])
     return self.table[..., :-1, names.index(name)]
 
 
-def column_names(ks: Sequence[int], set_ks: Sequence[int]) -> list:
+def column_names(ks: Sequence[int], set_ks: Sequence[int]) -> list[Column]:
   """Returns what the columns of `Counts.table` stand for."""
   top = [("top", k) for k in ks]
   strict = [("strict", k) for k in set_ks]
@@ -145,9 +148,7 @@ def empty(
   ks = _checked("ks", ks, None)
   set_ks = _checked("set_ks", set_ks, outcomes_lib.TOP)
   if num_classes < 1:
-    raise errors.InputError(
-      f"num_classes: expected at least 1, got {num_classes}"
-    )
+    raise errors.InputError("num_classes", "at least 1", num_classes)
   width = len(column_names(ks, set_ks))
   return Counts(jnp.zeros((num_classes + 1, width), jnp.int32), ks, set_ks)
 
@@ -156,17 +157,14 @@ def _checked(name, ks, most) -> tuple[int, ...]:
   if not isinstance(ks, Sequence) or not all(
     isinstance(k, (int, np.integer)) for k in ks
   ):
-    raise errors.InputError(
-      f"{name}: expected a list of whole numbers such as [1, 5], got {ks!r}"
-    )
+    expected = "a list of whole numbers such as [1, 5]"
+    raise errors.InputError(name, expected, repr(ks))
   ks = tuple(int(k) for k in ks)
   bound = "" if most is None else f" and at most {most}"
   in_bounds = all(k >= 1 and (most is None or k <= most) for k in ks)
   if not ks or len(set(ks)) < len(ks) or not in_bounds:
-    raise errors.InputError(
-      f"{name}: expected one or more different k of at least 1{bound}, got"
-      f" {list(ks)}"
-    )
+    expected = f"one or more different k of at least 1{bound}"
+    raise errors.InputError(name, expected, list(ks))
   return ks
 
 
@@ -177,10 +175,8 @@ def merge(a: Counts, b: Counts) -> Counts:
     InputError: counts of other k or of another number of classes.
   """
   if (a.ks, a.set_ks) != (b.ks, b.set_ks):
-    raise errors.InputError(
-      f"b: expected counts at k {a.ks} and {a.set_ks}, got {b.ks} and"
-      f" {b.set_ks}"
-    )
+    expected = f"counts at k {a.ks} and {a.set_ks}"
+    raise errors.InputError("b", expected, f"{b.ks} and {b.set_ks}")
   checks.shape("b.table", b.table, a.table.shape)
   return jax.tree.map(jnp.add, a, b)
 
@@ -228,7 +224,7 @@ def update(
   rows = jnp.concatenate(words, axis=1) if len(words) > 1 else words[0]
   # Scatters wrap negative ids: what is no class goes to the last row.
   ids = jnp.where(inside, labels, num_classes)
-  return counts.replace(table=counts.table.at[ids].add(rows))
+  return dataclasses.replace(counts, table=counts.table.at[ids].add(rows))
 
 
 def _unpacked(columns: list[jax.Array], mask: jax.Array) -> jax.Array:
@@ -254,7 +250,7 @@ def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
   in_m = none if in_imagenet_m is None else reviewed & in_imagenet_m
   lenient = reviewed & (code >= annotations.UNCLEAR)
   unreviewed = reviewed & (code == annotations.UNREVIEWED)
-  values = {
+  values: dict[Column, jax.Array] = {
     "count": ~none,
     "non_finite": ~outcomes.finite,
     "reviewed_count": reviewed,
@@ -276,27 +272,21 @@ def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
 
 def _check_known(counts, outcomes, left_out, in_imagenet_m) -> None:
   if outcomes.num_classes != counts.num_classes:
-    raise errors.InputError(
-      f"outcomes: expected those of {counts.num_classes} classes, as the counts"
-      f" are, got {outcomes.num_classes}"
-    )
+    expected = f"{counts.num_classes} classes, as in the counts"
+    raise errors.InputError("outcomes", expected, outcomes.num_classes)
   for name in ("ks", "set_ks"):
     ks = [k for k in getattr(counts, name) if k > outcomes.width]
     if ks and outcomes.width < outcomes.num_classes:
-      raise errors.InputError(
-        f"{name}: expected at most {outcomes.width}, the length of the"
-        f" rankings, got {ks[0]}; give `counts.empty` other {name}"
-      )
+      expected = f"at most {outcomes.width}, the length of the rankings"
+      raise errors.InputError(name, expected, ks[0])
   if in_imagenet_m is not None and left_out is None:
     raise errors.InputError(
-      "in_imagenet_m: expected None where left_out is, got an array; images of"
-      " ImageNet-M have label sets"
+      "in_imagenet_m", "None without left_out", "an array"
     )
   if left_out is not None and not outcomes.with_sets:
-    raise errors.InputError(
-      "left_out: expected None for outcomes made without label_codes, got an"
-      " array; give the codes to `outcomes`"
-    )
+    expected = "None for outcomes without label_codes"
+    fix = "give the codes to `outcomes`"
+    raise errors.InputError("left_out", expected, "an array", fix)
 
 
 def _check(outcomes, labels, mask, left_out, in_imagenet_m) -> None:

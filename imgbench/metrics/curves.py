@@ -186,10 +186,7 @@ def checked(scores, positive, name: str = "scores", truth: str = "positive"):
   scores = scores.astype(np.float64) + 0.0
   bad = np.isnan(scores)
   if bad.any():
-    raise errors.InputError(
-      f"{name}: expected no NaN, got one at position {np.argmax(bad)} and"
-      f" {int(bad.sum()) - 1} more; leave those examples out"
-    )
+    raise errors.InputError(f"{name}[{np.argmax(bad)}]", "no NaN", "nan")
   return scores, positive
 
 
@@ -325,7 +322,7 @@ def at_threshold(
 def check_threshold(threshold) -> None:
   """Raises InputError unless it is a number."""
   if np.ndim(threshold) or np.isnan(threshold):
-    raise errors.InputError(f"threshold: expected a number, got {threshold}")
+    raise errors.InputError("threshold", "a number", threshold)
 
 
 def threshold_for_recall(
@@ -376,13 +373,11 @@ def threshold_for_precision(
 
 def _curve_with_positives(scores, positive, wanted) -> Curve:
   if not 0 < wanted <= 1:
-    raise errors.InputError(f"wanted: expected a rate in (0, 1], got {wanted}")
+    raise errors.InputError("wanted", "a rate in (0, 1]", wanted)
   curve = precision_recall_curve(scores, positive)
   if not curve.positives:
-    raise errors.InputError(
-      "positive: expected at least one true, got none of"
-      f" {curve.negatives}; there is no recall to reach"
-    )
+    given = f"none of {curve.negatives}"
+    raise errors.InputError("positive", "at least one true", given)
   return curve
 
 
@@ -417,7 +412,8 @@ def thinned_steps(x: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
   """
   if len(x) <= limit:
     return np.arange(len(x))
-  kept, segments = [0, len(x) - 1], []
+  kept = [0, len(x) - 1]
+  segments: list[tuple[float, int, int, int]] = []
 
   def push(left, right):
     between = np.arange(left + 1, right)

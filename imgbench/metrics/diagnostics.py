@@ -50,9 +50,7 @@ class Thresholds:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if not value >= 0:
-        raise errors.InputError(
-          f"{field.name}: expected a number of at least 0, got {value}"
-        )
+        raise errors.InputError(field.name, "a number of at least 0", value)
 
 
 def diagnose(

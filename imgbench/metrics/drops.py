@@ -5,9 +5,12 @@ set minus ImageNetV2; a fraction in [-1, 1], in float64. Two models on the same
 images are a matter of `paired`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from imgbench import errors
+from imgbench.metrics import checks
 from imgbench.metrics import intervals
 from imgbench.metrics import resampling
 
@@ -50,10 +53,8 @@ def drop(
   try:
     np.broadcast_shapes(k_a.shape, k_b.shape)
   except ValueError:
-    raise errors.InputError(
-      f"hits_b: expected a shape that broadcasts with hits_a {list(k_a.shape)},"
-      f" got {list(k_b.shape)}"
-    ) from None
+    expected = f"a shape that broadcasts with hits_a {list(k_a.shape)}"
+    raise errors.InputError("hits_b", expected, list(k_b.shape)) from None
   bounds_a = intervals.wilson(k_a, n_a, alpha)
   bounds_b = intervals.wilson(k_b, n_b, alpha)
   with np.errstate(invalid="ignore"):
@@ -102,34 +103,35 @@ def bootstrap_drop(
   """
   a = _strata(hits_a, count_a, alpha, class_mean, NAMES_A)
   b = _strata(hits_b, count_b, alpha, class_mean, NAMES_B)
-  if np.shape(hits_a) != np.shape(hits_b):
-    raise errors.InputError(
-      f"hits_b: expected the classes of hits_a, {list(np.shape(hits_a))}, got"
-      f" {list(np.shape(hits_b))}"
-    )
+  checks.shape("hits_b", hits_b, np.shape(hits_a))
   mean_a, mean_b = np.mean(a[0] / a[1]), np.mean(b[0] / b[1])
   if not (intervals.varies(*a) and intervals.varies(*b)):
     # At most one of them draws, so that they may share the seed.
-    *bounds_a, _ = intervals.class_mean(
+    low_a, high_a, _ = intervals.class_mean(
       *a, alpha, num_resamples=num_resamples, seed=seed
     )
-    *bounds_b, _ = intervals.class_mean(
+    low_b, high_b, _ = intervals.class_mean(
       *b, alpha, num_resamples=num_resamples, seed=seed
     )
-    values = square_and_add(mean_a, bounds_a, mean_b, bounds_b)
-    return *map(float, values), SQUARE_AND_ADD
+    estimate, low, high = square_and_add(
+      mean_a, (low_a, high_a), mean_b, (low_b, high_b)
+    )
+    return float(estimate), float(low), float(high), SQUARE_AND_ADD
   rng = np.random.default_rng(seed)
   drawn_a = resampling.mean_resamples(rng, *a, num_resamples)
   drawn_b = resampling.mean_resamples(rng, *b, num_resamples)
-  estimate = mean_a - mean_b
-  bounds = intervals.percentiles(drawn_a - drawn_b, estimate, alpha)
+  difference = mean_a - mean_b
+  bounds = intervals.percentiles(drawn_a - drawn_b, difference, alpha)
   low, high = np.clip(bounds, -1, 1)
   method = intervals.STRATIFIED_BOOTSTRAP if class_mean else BOOTSTRAP
-  return float(estimate), float(low), float(high), method
+  return float(difference), float(low), float(high), method
 
 
 def square_and_add(
-  value_a, bounds_a: intervals.Bounds, value_b, bounds_b: intervals.Bounds
+  value_a,
+  bounds_a: Sequence[float | np.ndarray],
+  value_b,
+  bounds_b: Sequence[float | np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns (a - b, low, high) from the intervals of independent a and b.
 

@@ -176,7 +176,9 @@ def class_means(
   return found
 
 
-def percentiles(draws: np.ndarray, estimate: float, alpha: float) -> Bounds:
+def percentiles(
+  draws: np.ndarray, estimate: float | np.floating, alpha: float
+) -> Bounds:
   """Returns the percentile interval of draws, widened to hold the estimate.
 
   Draws are few and skewed at times; bars of negative length help nobody.
@@ -213,7 +215,7 @@ def _undefined_where(empty, low, high) -> Bounds:
 def check_alpha(alpha: float) -> None:
   """Raises InputError unless alpha lies in (0, 1)."""
   if not 0 < alpha < 1:
-    raise errors.InputError(f"alpha: expected a number in (0, 1), got {alpha}")
+    raise errors.InputError("alpha", "a number in (0, 1)", alpha)
 
 
 def checked_counts(
@@ -230,17 +232,14 @@ def checked_counts(
       np.asarray(k, np.float64), np.asarray(n, np.float64)
     )
   except ValueError:
-    raise errors.InputError(
-      f"{names[1]}: expected a shape that broadcasts with {names[0]}"
-      f" {list(np.shape(k))}, got {list(np.shape(n))}"
-    ) from None
+    expected = f"a shape that broadcasts with {names[0]} {list(np.shape(k))}"
+    raise errors.InputError(names[1], expected, list(np.shape(n))) from None
   bad = ~((k >= 0) & (k <= n))
   if bad.any():
     where = np.unravel_index(np.argmax(bad), bad.shape)
-    raise errors.InputError(
-      f"{names[0]}: expected 0 <= {names[0]} <= {names[1]}, got"
-      f" {k[where]:g} of {n[where]:g}"
-    )
+    expected = f"0 <= {names[0]} <= {names[1]}"
+    given = f"{k[where]:g} of {n[where]:g}"
+    raise errors.InputError(names[0], expected, given)
   return k, n
 
 
@@ -250,9 +249,6 @@ def checked_classes(
   """Returns hits and count as float64 [K], K at least 1, no class empty."""
   hits, count = checked_counts(hits, count, alpha, names)
   if hits.ndim != 1 or not hits.size or np.any(count < 1):
-    raise errors.InputError(
-      f"{names[1]}: expected at least one example in each of one or more"
-      f" classes, got shape {list(count.shape)}, smallest"
-      f" {count.min() if count.size else 'none'}"
-    )
+    expected = "one or more classes, each with at least one example"
+    raise errors.InputError(names[1], expected, count.tolist())
   return hits, count

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 import dataclasses
 import math
 from typing import Any
+from typing import SupportsFloat
+from typing import SupportsInt
 
 import numpy as np
 
+from imgbench import errors
 from imgbench.metrics import intervals
 
 
@@ -25,7 +28,7 @@ class Measurement:
     definition: one sentence that says what the value is.
 
   Raises:
-    ValueError: a number that is not finite, or half an interval.
+    InputError: a number that is not finite, or half an interval.
   """
 
   n: int
@@ -39,15 +42,13 @@ class Measurement:
   def __post_init__(self):
     for field in ("value", "ci_low", "ci_high"):
       number = getattr(self, field)
-      if number is not None and not math.isfinite(number):
-        raise ValueError(
-          f"{field}: expected a finite number or None, got {number}"
-        )
+      if number is not None and not _is_finite(number):
+        expected = "a finite number or None"
+        raise errors.InputError(field, expected, repr(number))
     interval = (self.ci_low, self.ci_high, self.ci_method)
     if len({part is None for part in interval}) != 1:
-      raise ValueError(
-        f"expected ci_low, ci_high and ci_method together, got {interval}"
-      )
+      names = "ci_low, ci_high, ci_method"
+      raise errors.InputError(names, "all three or none", interval)
 
   def as_json(self) -> dict[str, Any]:
     """Returns the entry of results.json."""
@@ -58,14 +59,17 @@ def from_json(entry: Mapping[str, Any]) -> Measurement:
   """Returns the measurement of an entry of results.json.
 
   Raises:
-    ValueError: fields that are missing or unknown, or see `Measurement`.
+    InputError: fields that are missing or unknown, or see `Measurement`.
   """
   fields = {field.name for field in dataclasses.fields(Measurement)}
-  if set(entry) != fields:
-    raise ValueError(
-      f"expected the fields {sorted(fields)}, got {sorted(entry)}"
-    )
+  if not isinstance(entry, Mapping) or set(entry) != fields:
+    given = sorted(entry) if isinstance(entry, Mapping) else repr(entry)
+    raise errors.InputError("fields", f"{sorted(fields)}", given)
   return Measurement(**entry)
+
+
+def _is_finite(number: Any) -> bool:
+  return isinstance(number, int | float) and math.isfinite(number)
 
 
 class Measurer:
@@ -83,12 +87,12 @@ class Measurer:
 
   def value(
     self,
-    n: int,
-    value: float,
+    n: SupportsInt,
+    value: SupportsFloat,
     definition: str,
     *,
-    correct: int | None = None,
-    interval: tuple[float, float, str] | None = None,
+    correct: SupportsInt | None = None,
+    interval: tuple[SupportsFloat, SupportsFloat, str] | None = None,
   ) -> Measurement:
     """Of n examples, with an interval (low, high, method) or none."""
     low, high, method = interval or (None, None, None)

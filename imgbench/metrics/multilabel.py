@@ -9,11 +9,11 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 
-import numpy as np
+import jax
 
 from imgbench.metrics import counts as counts_lib
 
-Field = Callable[[counts_lib.Counts], np.ndarray]
+Field = Callable[[counts_lib.Counts], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,10 +136,8 @@ def from_ranking(
   topk.check_labels(labels, ranking)
   size, width = ranking.shape
   if not size or not width:
-    raise errors.InputError(
-      "ranking: expected at least one row and one column, got"
-      f" {list(ranking.shape)}"
-    )
+    expected = "at least one row and one column"
+    raise errors.InputError("ranking", expected, list(ranking.shape))
   if isinstance(ranking, np.ndarray):
     check_ranking(ranking, num_classes)
   _check_codes(label_codes, (size, num_classes))
@@ -182,24 +180,22 @@ def check_ranking(ranking: np.ndarray, num_classes: int) -> None:
   if bad.any():
     row, column = np.argwhere(bad)[0]
     raise errors.InputError(
-      f"ranking: expected classes in [0, {num_classes}), or -1, got"
-      f" {ranking[row, column]} in row {row}"
+      f"ranking[{row}]",
+      f"classes in [0, {num_classes}), or -1",
+      ranking[row, column],
     )
   none = ranking == NO_PREDICTION
   gap = (none[:, :-1] & ~none[:, 1:]).any(axis=1)
   if gap.any():
-    raise errors.InputError(
-      "ranking: expected -1 only behind the classes of a row, got"
-      f" {ranking[np.argmax(gap)].tolist()} in row {np.argmax(gap)}"
-    )
+    row = np.argmax(gap)
+    expected = "-1 only after the classes"
+    raise errors.InputError(f"ranking[{row}]", expected, ranking[row].tolist())
   ordered = np.sort(ranking, axis=1)
   twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
   if twice.any():
     row = np.argmax(twice.any(axis=1))
-    raise errors.InputError(
-      f"ranking: expected different classes, got {ranking[row].tolist()} in row"
-      f" {row}"
-    )
+    expected = "different classes"
+    raise errors.InputError(f"ranking[{row}]", expected, ranking[row].tolist())
 
 
 def _scores_of_label(shifted, labels, log_total, finite):

@@ -128,10 +128,7 @@ def holm(p_values) -> np.ndarray:
   bad = ~((p >= 0) & (p <= 1))
   if bad.any():
     first = int(np.argmax(bad))
-    raise errors.InputError(
-      f"p_values: expected numbers in [0, 1], got {p[first]} at position"
-      f" {first}"
-    )
+    raise errors.InputError(f"p_values[{first}]", "0 to 1", p[first])
   order = np.argsort(p, kind="stable")
   steps = np.minimum(1.0, p[order] * np.arange(len(p), 0, -1))
   adjusted = np.empty_like(p)
@@ -165,10 +162,7 @@ def joint_counts(
     checks.shape(name, flags, hits_a.shape)
     checks.kind(name, flags, np.bool_, "bool")
   if not mask.any():
-    raise errors.InputError(
-      f"mask: expected at least one image to compare on, got {len(mask)} rows"
-      " and none of them selected"
-    )
+    raise errors.InputError("mask", "at least one image to compare on", "none")
   cell = 2 * ~hits_a + ~hits_b
   if labels is not None:
     labels = np.asarray(labels)
@@ -204,7 +198,7 @@ def paired_difference(
 
 
 def paired_difference_counts(
-  both, only_a, only_b, neither, alpha: float = 0.05
+  both, only_a, only_b, neither, *, alpha: float = 0.05
 ) -> Estimate:
   """Returns differences of paired proportions and their intervals.
 
@@ -370,23 +364,17 @@ def _checked_cells(**cells) -> list[np.ndarray]:
   arrays = {name: np.asarray(v, np.float64) for name, v in cells.items()}
   for name, values in arrays.items():
     if not np.all(np.isfinite(values) & (values >= 0)):
-      raise errors.InputError(
-        f"{name}: expected counts of at least 0, got {np.min(values):g}"
-      )
+      raise errors.InputError(name, "counts of at least 0", np.min(values))
   try:
     return list(np.broadcast_arrays(*arrays.values()))
   except ValueError:
-    shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in arrays.items())
-    raise errors.InputError(
-      f"{next(iter(arrays))}: expected counts whose shapes broadcast, got"
-      f" {shapes}"
-    ) from None
+    shapes = ", ".join(str(list(v.shape)) for v in arrays.values())
+    expected = "shapes that broadcast"
+    raise errors.InputError(", ".join(arrays), expected, shapes) from None
 
 
 def _check_no_class_empty(name: str, joint: np.ndarray) -> None:
   empty = np.flatnonzero(joint.sum(axis=1) == 0)
   if empty.size:
-    raise errors.InputError(
-      f"{name}: expected at least one image of each of {len(joint)} classes,"
-      f" got none of class {empty[0]} and {empty.size - 1} more"
-    )
+    expected = f"at least one image of each of {len(joint)} classes"
+    raise errors.InputError(name, expected, f"none of class {empty[0]}")

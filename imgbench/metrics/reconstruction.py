@@ -113,10 +113,10 @@ def check_value_range(
   bad = np.flatnonzero(outside.any(axis=tuple(range(1, array.ndim))))
   if bad.size:
     raise errors_lib.InputError(
-      f"{name}: expected values in [{low:g}, {high:g}], got"
-      f" {float(array[bad[0]][outside[bad[0]]][0]):g} in image {bad[0]} and"
-      f" {bad.size - 1} more images outside; scale them, clip them or give"
-      " their true value_range"
+      f"{name}[{bad[0]}]",
+      f"values in [{low:g}, {high:g}]",
+      f"{float(array[bad[0]][outside[bad[0]]][0]):g}",
+      "scale or clip the images, or give their true value_range",
     )
 
 
@@ -202,10 +202,8 @@ def threshold_sweep(
   thresholds = np.asarray(thresholds, np.float64)
   checks.shape("thresholds", thresholds, ("T",))
   if np.isnan(thresholds).any():
-    raise errors_lib.InputError(
-      "thresholds: expected numbers, got NaN at position"
-      f" {np.argmax(np.isnan(thresholds))}"
-    )
+    first = np.argmax(np.isnan(thresholds))
+    raise errors_lib.InputError(f"thresholds[{first}]", "a number", "nan")
   # How many distinct errors lie above; the curve flags errors >= its own.
   above = np.searchsorted(-curve.thresholds, -thresholds, side="left")
   return dataclasses.replace(
@@ -223,17 +221,15 @@ def _checked(errors, is_anomaly) -> tuple[np.ndarray, np.ndarray]:
 def _checked_range(value_range) -> tuple[float, float]:
   low, high = (float(end) for end in value_range)
   if not (math.isfinite(low) and math.isfinite(high) and low < high):
-    raise errors_lib.InputError(
-      f"value_range: expected finite low < high, got ({low:g}, {high:g})"
-    )
+    given = f"({low:g}, {high:g})"
+    raise errors_lib.InputError("value_range", "finite low < high", given)
   return low, high
 
 
 def _check_images(name: str, array) -> None:
   if np.ndim(array) < 2 or not math.prod(np.shape(array)[1:]):
-    raise errors_lib.InputError(
-      f"{name}: expected images of shape [B, ...], got {list(np.shape(array))}"
-    )
+    shape = list(np.shape(array))
+    raise errors_lib.InputError(name, "images of shape [B, ...]", shape)
   dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
   if dtype != np.uint8:
     checks.kind(name, array, np.floating, "a float type or uint8")

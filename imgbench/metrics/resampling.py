@@ -137,6 +137,4 @@ def chunks(num_resamples: int, num_classes: int) -> Iterator[int]:
 
 def _check_number(num_resamples: int) -> None:
   if num_resamples < 1:
-    raise errors.InputError(
-      f"num_resamples: expected at least 1, got {num_resamples}"
-    )
+    raise errors.InputError("num_resamples", "at least 1", num_resamples)

@@ -7,6 +7,7 @@ Adding a metric takes an entry here and the line of `summary` that computes it.
 
 import dataclasses
 import re
+from typing import Any
 
 from imgbench import registry
 
@@ -53,7 +54,7 @@ METRICS: registry.Registry[Metric] = registry.Registry("metric")
 _NO_ACCURACY = dict.fromkeys(
   ("accuracy", "label_set", "headline", "main", "selects"), False
 )
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
   "class_mean": {"headline": False},
   "unreviewed": _NO_ACCURACY,
   "bound_low": _NO_ACCURACY,

@@ -21,6 +21,9 @@ from imgbench.metrics import outcomes as outcomes_lib
 # as long on CPU: threads fall asleep between the calls.
 GROUP = 8
 
+# Arguments that come with every batch or with none.
+_OPTIONAL = ("label_codes", "left_out", "in_imagenet_m")
+
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _add(keep: str, counts: counts_lib.Counts, batches):
@@ -68,18 +71,16 @@ class Stream:
     group: int = GROUP,
   ):
     if keep not in ("outcomes", "top1"):
-      raise errors.InputError(
-        f'keep: expected "outcomes" or "top1", got {keep!r}'
-      )
+      raise errors.InputError("keep", "'outcomes' or 'top1'", repr(keep))
     if group < 1:
-      raise errors.InputError(f"group: expected at least 1, got {group}")
+      raise errors.InputError("group", "at least 1", group)
     self._counts = counts_lib.empty(num_classes, ks, set_ks)
     self._keep = keep
     self._group = group
-    self._waiting = []
-    self._kept = []
-    self._checked = set()  # shapes and types of batches
-    self._given = None  # which arguments every batch comes with
+    self._waiting: list[tuple] = []
+    self._kept: list[tuple] = []
+    self._checked: set[tuple] = set()  # shapes and types of batches
+    self._given: list[str] | None = None  # of _OPTIONAL
 
   def add(
     self,
@@ -117,12 +118,14 @@ class Stream:
     if key not in self._checked:
       self._check(batch)
       self._checked.add(key)
-    given = tuple(x is not None for x in batch)
+    given = [
+      name
+      for name, x in zip(_OPTIONAL, batch[3:], strict=True)
+      if x is not None
+    ]
     if self._given not in (None, given):
-      raise errors.InputError(
-        "label_codes, left_out, in_imagenet_m: expected with every batch or"
-        " with none, got some that the batches before had not, or not all"
-      )
+      expected = f"{self._given} with every batch, as before"
+      raise errors.InputError(", ".join(_OPTIONAL), expected, given)
     if isinstance(labels, np.ndarray):
       checks.labels_in_range(
         "labels", np.where(np.asarray(mask), labels, 0), logits.shape[1]
@@ -147,7 +150,7 @@ class Stream:
     """
     self._flush([[batch] for batch in self._waiting])
     if not self._kept:
-      raise errors.InputError("stream: expected at least one batch, got none")
+      raise errors.InputError("stream", "at least one batch", "none")
     counts, kept = jax.device_get((self._counts, self._kept))
     mask, kept = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
     return counts, jax.tree.map(lambda x: x[mask], kept)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from imgbench import errors
@@ -72,7 +73,7 @@ def summarize(
   masks = {ALL: np.ones(num_classes, bool), **subsets}
   class_means = _class_mean_accuracies(measure, counts, masks)
   of_sets = set_accuracies(measure, counts, masks, label_set, with_imagenet_m)
-  result = {}
+  result: dict[tuple[str, str], measurement.Measurement] = {}
   for subset, mask in masks.items():
     rows = label_accuracies(measure, counts, mask)
     rows |= class_means[subset] | of_sets[subset]
@@ -92,7 +93,7 @@ def summarize(
   return result
 
 
-def _total(column: np.ndarray, mask: np.ndarray) -> int:
+def _total(column: jax.Array, mask: np.ndarray) -> int:
   return int(np.sum(column[mask], dtype=np.int64))
 
 
@@ -309,54 +310,38 @@ def _check(counts, outcomes, labels, subsets) -> None:
   checks.labels_in_range("labels", labels, num_classes)
   checks.shape("outcomes.top1", outcomes.top1, labels.shape)
   if int(counts.outside):
-    raise errors.InputError(
-      f"counts: expected labels in [0, {num_classes}), got {counts.outside}"
-      " examples with another one"
-    )
-  if not np.array_equal(
-    counts.count, np.bincount(labels, minlength=num_classes)
-  ):
-    raise errors.InputError(
-      f"counts: expected those of the {len(labels)} labels, got"
-      f" {int(np.sum(counts.count))} examples or other classes"
-    )
+    expected = f"labels in [0, {num_classes})"
+    raise errors.InputError("counts.outside", expected, counts.outside)
+  count = np.bincount(labels, minlength=num_classes)
+  _check_total("counts.count", counts.count, count)
   if 1 in counts.ks:
     table = confusion.per_class_of(labels, outcomes.top1, num_classes)
-    if not np.array_equal(table.correct, counts.top_hits(1)):
-      raise errors.InputError(
-        "outcomes: expected those that were counted, in the order of the"
-        f" labels, got {table.correct.sum()} right top-1 predictions, counted"
-        f" {int(counts.top_hits(1).sum())}"
-      )
-  if int(np.sum(~outcomes.finite)) != int(counts.non_finite.sum()):
-    raise errors.InputError(
-      "outcomes: expected those that were counted, got another number of rows"
-      " that are not finite"
-    )
+    _check_total("outcomes.top1", table.correct, counts.top_hits(1))
+  finite = np.sum(counts.count) - np.sum(counts.non_finite)
+  _check_total("outcomes.finite", np.sum(outcomes.finite), finite)
   for name, mask in subsets.items():
     if name == ALL:
-      raise errors.InputError('subsets: "all" stands for every class already')
+      raise errors.InputError("subsets", f"names other than {ALL!r}", repr(ALL))
     checks.shape(f"subsets[{name!r}]", mask, (num_classes,))
     checks.kind(f"subsets[{name!r}]", mask, np.bool_, "bool")
 
 
+def _check_total(name: str, given, counted) -> None:
+  """Raises InputError unless numbers, by class or in all, are those counted."""
+  if not np.array_equal(given, counted):
+    expected = f"those of the same examples, {np.sum(counted)} in all"
+    raise errors.InputError(name, expected, np.sum(given))
+
+
 def _check_reviews(counts, labels, label_set, left_out) -> None:
   if label_set not in (None, *LABEL_SETS):
-    raise errors.InputError(
-      f"label_set: expected one of {LABEL_SETS} or None, got {label_set!r}"
-    )
+    expected = f"one of {LABEL_SETS} or None"
+    raise errors.InputError("label_set", expected, repr(label_set))
   if left_out is not None:
     checks.shape("left_out", left_out, labels.shape)
     reviewed = np.bincount(
       labels[~np.asarray(left_out)], minlength=counts.num_classes
     )
-    if not np.array_equal(counts.reviewed_count, reviewed):
-      raise errors.InputError(
-        "left_out: expected the flags that the counts were made with, got"
-        f" {reviewed.sum()} good images, counted"
-        f" {int(np.sum(counts.reviewed_count))}"
-      )
+    _check_total("left_out", reviewed, counts.reviewed_count)
   elif label_set:
-    raise errors.InputError(
-      "left_out: expected bool [N] for accuracy against label sets, got None"
-    )
+    raise errors.InputError("left_out", f"bool [N] for {label_set!r}", "None")

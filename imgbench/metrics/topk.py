@@ -134,10 +134,8 @@ def scores(logits: jax.Array) -> jax.Array:
   checks.shape("logits", logits, ("B", "K"))
   checks.kind("logits", logits, jnp.floating, "a floating-point type")
   if 0 in logits.shape:
-    raise errors.InputError(
-      "logits: expected at least one row and one class, got"
-      f" {list(logits.shape)}"
-    )
+    expected = "at least one row and one class"
+    raise errors.InputError("logits", expected, list(logits.shape))
   return jnp.asarray(logits, jnp.float32)
 
 
@@ -165,7 +163,7 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     InputError: see `scores`; k < 1.
   """
   if k < 1:
-    raise errors.InputError(f"k: expected at least 1, got {k}")
+    raise errors.InputError("k", "at least 1", k)
   values = scores(logits)
   size, num_classes = values.shape
   groups = _num_groups(num_classes)

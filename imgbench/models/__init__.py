@@ -1,5 +1,6 @@
 """Models by name."""
 
+from collections.abc import Callable
 import inspect
 from typing import Any
 
@@ -15,7 +16,11 @@ from imgbench.models import vit
 from imgbench.models import whitened
 from imgbench.models import wide_resnet
 
-BUILDERS = registry.Registry("model")
+__all__ = ["BUILDERS", "build_model"]
+
+BUILDERS: registry.Registry[Callable[..., base.Model]] = registry.Registry(
+  "model"
+)
 BUILDERS.register("cnn", cnn.build_cnn)
 BUILDERS.register("whitened", whitened.build_whitened)
 BUILDERS.register("resnet18", resnet.resnet18)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import inspect
@@ -55,8 +56,10 @@ class Classifier(nn.Module):
 
   A subclass declares each setting once, as a field with its default, and
   describes it under "Attributes"; `builder` makes keyword arguments of them.
-  It is called as module(images, train=bool) and returns logits. The methods
-  below are called with the settings alone.
+  It is called as module(images, train=bool) and returns logits. Its methods,
+  those below and for some models `prepare(variables, images)`,
+  `fold(variables)` and `attention_form(image_shape)` of `Model`, are called
+  with the settings alone.
 
   Attributes:
     num_classes: K.
@@ -65,10 +68,6 @@ class Classifier(nn.Module):
 
   num_classes: int
   dtype: Any
-
-  # See `Model`: prepare(variables, images), fold(variables) and
-  # attention_form(image_shape), methods of the modules that have them.
-  prepare = fold = attention_form = None
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
@@ -103,7 +102,7 @@ def builder(
   def build(*, image_shape: tuple[int, int, int], **settings) -> Model:
     settings = {name: _frozen(value) for name, value in settings.items()}
     made = module(**{**defaults, **fixed, **settings})
-    return from_module(made, tuple(image_shape))
+    return from_module(made, image_shape)
 
   hidden = {"parent", "name", *fixed}  # the first two are Flax's
   parameters = {
@@ -115,7 +114,8 @@ def builder(
   }
   image_shape = inspect.Parameter("image_shape", inspect.Parameter.KEYWORD_ONLY)
   # What `registry.call` checks settings by.
-  build.__signature__ = inspect.Signature([image_shape, *parameters.values()])
+  signature = inspect.Signature([image_shape, *parameters.values()])
+  build.__signature__ = signature  # type: ignore[attr-defined]
   return build
 
 
@@ -152,32 +152,28 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
     key: jax.Array | None = None,
   ):
     state = {k: v for k, v in variables.items() if k != "params"}
-    if not train:
-      logits = module.apply(variables, images, train=False)
-      return logits.astype(jnp.float32), state
-    if needs_key and key is None:
-      raise errors.InputError(
-        "dropout, drop_path: expected a training step that gives the model a"
-        " PRNG key, got none; set both to 0 or pass `key`"
-      )
+    if train and needs_key and key is None:
+      expected = "a PRNG key for dropout and drop_path"
+      fix = "set both to 0 or pass a key"
+      raise errors.InputError("key", expected, "None", fix)
     logits, updated = module.apply(
       variables,
       images,
-      train=True,
-      mutable=["batch_stats"],
-      rngs={"dropout": key} if needs_key else None,
+      train=train,
+      mutable=["batch_stats"] if train else [],
+      rngs={"dropout": key} if needs_key and key is not None else None,
     )
     return logits.astype(jnp.float32), {**state, **updated}
 
-  find_form = module.attention_form
+  find_form = getattr(module, "attention_form", None)
   return Model(
     init,
     apply,
     dtype,
-    module.prepare,
+    getattr(module, "prepare", None),
     needs_key,
     attention=find_form and functools.partial(find_form, image_shape),
-    fold=module.fold,
+    fold=getattr(module, "fold", None),
     definition=lambda: from_module(module.plain(), image_shape),
   )
 
@@ -187,21 +183,28 @@ def num_params(variables: Variables) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-def check_image_size(
-  name: str, image_shape: tuple[int, int, int], smallest: int
-) -> None:
+def check(holds: bool, setting: str, expected: str, given: Any) -> None:
+  """Raises InputError unless a condition holds."""
+  if not holds:
+    raise errors.InputError(setting, expected, given)
+
+
+def check_image_size(image_shape: tuple[int, int, int], smallest: int) -> None:
   """Raises InputError if images are too small for the model's strides."""
-  if min(image_shape[:2]) < smallest:
-    raise errors.InputError(
-      f"model {name!r}: expected images of at least {smallest}x{smallest}"
-      f" pixels, got {image_shape[0]}x{image_shape[1]}"
-    )
+  height, width, _ = image_shape
+  least = f"at least {smallest}x{smallest} pixels"
+  fits = min(height, width) >= smallest
+  check(fits, "image_shape", least, f"{height}x{width}")
+
+
+def check_positive(**settings: int | Sequence[int]) -> None:
+  """Raises InputError for a number below 1, alone or in a sequence."""
+  for name, value in settings.items():
+    numbers = [value] if isinstance(value, int) else value
+    check(min(numbers, default=0) >= 1, name, "at least 1", value)
 
 
 def check_shares(**settings: float) -> None:
   """Raises InputError for a setting that is not in [0, 1)."""
   for name, value in settings.items():
-    if not 0 <= value < 1:
-      raise errors.InputError(
-        f"{name}: expected a number in [0, 1), got {value}"
-      )
+    check(0 <= value < 1, name, "a number in [0, 1)", value)

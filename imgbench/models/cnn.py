@@ -6,7 +6,6 @@ import functools
 from flax import linen as nn
 import jax
 
-from imgbench import errors
 from imgbench.models import base
 from imgbench.models import folding
 from imgbench.models import layers
@@ -33,12 +32,9 @@ class SmallCnn(base.Classifier):
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """Raises InputError: no widths, or images too small for so many stages."""
-    if not self.widths or min(self.widths) < 1:
-      raise errors.InputError(
-        f"model 'cnn': expected widths of at least 1, got {self.widths}"
-      )
+    base.check_positive(widths=self.widths)
     smallest = self.stem_stride * 2 ** (len(self.widths) - 1)
-    base.check_image_size("cnn", image_shape, smallest)
+    base.check_image_size(image_shape, smallest)
 
   @nn.nowrap
   def fold(self, variables: base.Variables) -> base.Variables:

@@ -13,7 +13,6 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgbench import errors
 from imgbench.models import base
 from imgbench.models import depthwise
 from imgbench.models import layers
@@ -80,20 +79,16 @@ class ConvNext(base.Classifier):
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """Raises InputError: a setting out of range, or images that do not fit."""
-    widths, stage_sizes = self.widths, self.stage_sizes
-    if (
-      len(widths) != len(stage_sizes)
-      or not widths
-      or min(*widths, *stage_sizes) < 1
-    ):
-      raise errors.InputError(
-        "convnext: expected as many widths as stage_sizes, of at least 1, got"
-        f" {widths} and {stage_sizes}"
-      )
+    stages = len(self.widths)
+    base.check_positive(widths=self.widths, stage_sizes=self.stage_sizes)
+    fits, expected = len(self.stage_sizes) == stages, f"{stages}, as widths"
+    base.check(fits, "stage_sizes", expected, self.stage_sizes)
     base.check_shares(drop_path=self.drop_path)
-    tokens.check_patches(
-      image_shape, STEM_PATCH * 2 ** (len(widths) - 1), "convnext's strides"
-    )
+    stride = STEM_PATCH * 2 ** (stages - 1)
+    height, width, _ = image_shape
+    fits = not height % stride and not width % stride
+    expected = f"sides that are multiples of {stride}"
+    base.check(fits, "image_shape", expected, f"{height}x{width}")
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from flax import linen as nn
 import jax
 
-from imgbench import errors
 from imgbench.models import base
 from imgbench.models import depthwise
 from imgbench.models import folding
@@ -125,20 +124,12 @@ class EfficientNet(base.Classifier):
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """Raises InputError for a setting out of range."""
     stages = [Stage(*stage) for stage in self.stages]
-    if (
-      not stages
-      or min(map(min, stages)) < 1
-      or any(not stage.size % 2 for stage in stages)
-    ):
-      raise errors.InputError(
-        "efficientnet: expected stages of numbers of at least 1, sizes of"
-        f" kernels odd, got {[tuple(stage) for stage in stages]}"
-      )
-    if min(self.width_factor, self.depth_factor) <= 0:
-      raise errors.InputError(
-        "efficientnet: expected a width_factor and a depth_factor above 0, got"
-        f" {self.width_factor} and {self.depth_factor}"
-      )
+    fits = bool(stages) and all(min(s) >= 1 and s.size % 2 for s in stages)
+    expected = "numbers of at least 1, with odd kernel sizes"
+    base.check(fits, "stages", expected, [tuple(stage) for stage in stages])
+    for key in ("width_factor", "depth_factor"):
+      factor = getattr(self, key)
+      base.check(factor > 0, key, "more than 0", factor)
     base.check_shares(dropout=self.dropout, drop_path=self.drop_path)
 
   @nn.nowrap

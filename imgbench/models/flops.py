@@ -120,14 +120,12 @@ def _count_equation(equation: core.JaxprEqn) -> int:
   if primitive in _CALLS:
     return sum(map(_count, programs))
   if programs and not primitive.name.startswith(_COMBINERS):
-    raise errors.InputError(
-      "FLOPs: expected a function of matrix products, convolutions and scans,"
-      f" got one with the primitive {primitive.name!r}"
-    )
+    expected = "matrix products, convolutions and scans"
+    raise errors.InputError("function", expected, repr(primitive.name))
   return 0
 
 
-def _count_products(equation: core.JaxprEqn, operand: int, axes) -> int:
+def _count_products(equation, operand: int, axes) -> int:
   """Returns the output's size times the length of the summed axes."""
   shape = equation.invars[operand].aval.shape
   size = equation.outvars[0].aval.size

@@ -47,7 +47,7 @@ def _gelu_backward(x, grad):
 
 gelu.defvjp(_gelu_forward, _gelu_backward)
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": nn.relu,
   "gelu": gelu,
   "silu": nn.silu,
@@ -57,9 +57,8 @@ _ACTIVATIONS = {
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:
   """Returns an activation by name. Raises InputError for an unknown one."""
   if name not in _ACTIVATIONS:
-    raise errors.InputError(
-      f"unknown activation {name!r}; known: {', '.join(sorted(_ACTIVATIONS))}"
-    )
+    expected = f"one of {', '.join(sorted(_ACTIVATIONS))}"
+    raise errors.InputError("activation", expected, repr(name))
   return _ACTIVATIONS[name]
 
 
@@ -195,7 +194,7 @@ def _convolve_backward(stride, padding, saved, grad):
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
 # Its name in a jaxpr, by which `flops` knows a convolution in either form.
-CONVOLUTION = _convolve.__name__
+CONVOLUTION = "_convolve"
 
 # XLA:CPU sums a kernel's gradient over all positions of a batch in one matrix
 # product that falls out of its caches: a sum over parts of about this many
@@ -274,7 +273,7 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     if self.use_running_average and self.has_variable("params", SHIFT):
-      shift = self.get_variable("params", SHIFT)
+      shift: jax.Array = self.get_variable("params", SHIFT)
       return x + shift.astype(self.dtype)[None, None, None]
     shape = (x.shape[-1],)
     zeros, ones = (lambda: jnp.zeros(shape)), (lambda: jnp.ones(shape))

@@ -8,7 +8,6 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgbench import errors
 from imgbench.models import base
 from imgbench.models import layers
 from imgbench.models import tokens
@@ -63,12 +62,12 @@ class Mixer(base.Classifier):
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """Raises InputError: a setting out of range, or patches do not fit."""
     tokens.check_patches(image_shape, self.patch_size)
-    sizes = (self.width, self.depth, self.token_hidden, self.channel_hidden)
-    if min(sizes) < 1:
-      raise errors.InputError(
-        "mixer: expected width, depth, token_hidden and channel_hidden of at"
-        f" least 1, got {sizes}"
-      )
+    base.check_positive(
+      width=self.width,
+      depth=self.depth,
+      token_hidden=self.token_hidden,
+      channel_hidden=self.channel_hidden,
+    )
     base.check_shares(drop_path=self.drop_path)
 
   @nn.compact

@@ -11,7 +11,6 @@ import functools
 from flax import linen as nn
 import jax
 
-from imgbench import errors
 from imgbench.models import base
 from imgbench.models import folding
 from imgbench.models import layers
@@ -90,15 +89,9 @@ class ResNet(base.Classifier):
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """Raises InputError: unknown stem or bad width."""
-    if self.stem not in STEMS:
-      raise errors.InputError(
-        f"resnet: expected stem to be one of {', '.join(STEMS)}, got"
-        f" {self.stem!r}"
-      )
-    if self.width < 1:
-      raise errors.InputError(
-        f"resnet: expected a width of at least 1, got {self.width}"
-      )
+    names = f"one of {', '.join(STEMS)}"
+    base.check(self.stem in STEMS, "stem", names, repr(self.stem))
+    base.check_positive(width=self.width)
 
   @nn.nowrap
   def fold(self, variables: base.Variables) -> base.Variables:

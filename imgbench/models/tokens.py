@@ -8,7 +8,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgbench import errors
+from imgbench.models import base
 from imgbench.models import layers
 
 LAYER_NORM_EPS = 1e-6
@@ -126,13 +126,9 @@ class Mlp(nn.Module):
     return dense(x.shape[-1], name="out")(y)
 
 
-def check_patches(
-  image_shape: tuple[int, int, int], size: int, key: str = "patch_size"
-) -> None:
+def check_patches(image_shape: tuple[int, int, int], size: int) -> None:
   """Raises InputError unless patches fill images of (H, W, C)."""
-  sides = image_shape[:2]
-  if size < 1 or any(side % size for side in sides):
-    raise errors.InputError(
-      f"{key}: expected a divisor of both sides of images of"
-      f" {sides[0]}x{sides[1]}, got {size}; change it or the size of the images"
-    )
+  height, width, _ = image_shape
+  fits = size >= 1 and not height % size and not width % size
+  expected = f"a divisor of both sides of images of {height}x{width}"
+  base.check(fits, "patch_size", expected, size)

@@ -82,9 +82,7 @@ def choose_attention(form: str, shape: Sequence[int], dtype: Any) -> str:
     return CUDNN
   if form == AUTO:
     return PLAIN
-  raise errors.InputError(
-    f"attention: expected auto or plain, got {form!r}: {why}"
-  )
+  raise errors.InputError("attention", "auto or plain", repr(form), why)
 
 
 def _why_not_cudnn(shape, dtype) -> str:
@@ -278,28 +276,25 @@ class VisionTransformer(base.Classifier):
     """Raises InputError: a setting out of range, or patches do not fit."""
     width, num_heads = self.width, self.num_heads
     tokens.check_patches(image_shape, self.patch_size)
-    _check(
-      num_heads >= 1 and width >= 1 and not width % num_heads,
-      "num_heads",
-      f"a divisor of the width {width}",
-      num_heads,
+    base.check_positive(
+      width=width,
+      depth=self.depth,
+      num_heads=num_heads,
+      mlp_ratio=self.mlp_ratio,
     )
+    divisor = f"a divisor of the width {width}"
+    base.check(not width % num_heads, "num_heads", divisor, num_heads)
     for key, names in (
       ("posemb", POSITIONS),
       ("pooling", POOLINGS),
       ("attention", ATTENTIONS),
     ):
       value = getattr(self, key)
-      _check(value in names, key, f"one of {', '.join(names)}", repr(value))
-    _check(
-      self.posemb != "sincos2d" or not width % 4,
-      "width",
-      "a multiple of 4 for posemb 'sincos2d'",
-      width,
-    )
-    for key in ("depth", "mlp_ratio"):
-      value = getattr(self, key)
-      _check(value >= 1, key, "at least 1", value)
+      expected = f"one of {', '.join(names)}"
+      base.check(value in names, key, expected, repr(value))
+    fits = self.posemb != "sincos2d" or not width % 4
+    multiple = "a multiple of 4 for posemb 'sincos2d'"
+    base.check(fits, "width", multiple, width)
     base.check_shares(dropout=self.dropout, drop_path=self.drop_path)
 
   @nn.nowrap
@@ -388,8 +383,3 @@ vit_ti16 = base.builder(VisionTransformer, width=192, depth=12, num_heads=3)
 vit_s16 = base.builder(VisionTransformer, width=384, depth=12, num_heads=6)
 vit_b16 = base.builder(VisionTransformer, width=768, depth=12, num_heads=12)
 vit_l16 = base.builder(VisionTransformer, width=1024, depth=24, num_heads=16)
-
-
-def _check(holds: bool, key: str, expected: str, value: Any) -> None:
-  if not holds:
-    raise errors.InputError(f"{key}: expected {expected}, got {value}")

@@ -13,7 +13,6 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgbench import errors
 from imgbench.models import base
 from imgbench.models import folding
 from imgbench.models import layers
@@ -55,21 +54,14 @@ class WhitenedConvNet(base.Classifier):
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """Raises InputError: bad settings, or images too small for the stages."""
-    if not self.widths or min(self.widths) < 1 or self.depth < 1:
-      raise errors.InputError(
-        "model 'whitened': expected widths and a depth of at least 1, got"
-        f" {self.widths} and {self.depth}"
-      )
+    base.check_positive(widths=self.widths, depth=self.depth)
     layers.activation(self.activation)
-    size, channels = self.stem_size, image_shape[-1]
-    patch_length = size * size * channels
-    if not 0 <= self.stem_filters <= patch_length:
-      raise errors.InputError(
-        f"model 'whitened': expected 0 to {patch_length} stem_filters for"
-        f" patches of {size}x{size}x{channels}, got {self.stem_filters}"
-      )
+    size, channels, filters = self.stem_size, image_shape[-1], self.stem_filters
+    most = size * size * channels
+    expected = f"0 to {most} for patches of {size}x{size}x{channels}"
+    base.check(0 <= filters <= most, "stem_filters", expected, filters)
     smallest = size - 1 + self.stem_stride * 2 ** len(self.widths)
-    base.check_image_size("whitened", image_shape, smallest)
+    base.check_image_size(image_shape, smallest)
 
   @nn.nowrap
   def prepare(

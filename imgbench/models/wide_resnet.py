@@ -10,7 +10,6 @@ import functools
 from flax import linen as nn
 import jax
 
-from imgbench import errors
 from imgbench.models import base
 from imgbench.models import folding
 from imgbench.models import layers
@@ -61,15 +60,9 @@ class WideResNet(base.Classifier):
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """Raises InputError for a setting out of range."""
-    if self.depth < 10 or (self.depth - 4) % 6:
-      raise errors.InputError(
-        f"wide_resnet: expected a depth of 6 n + 4 (10, 16, 22, 28 ...), got"
-        f" {self.depth}"
-      )
-    if self.width < 1:
-      raise errors.InputError(
-        f"wide_resnet: expected a width of at least 1, got {self.width}"
-      )
+    fits = self.depth >= 10 and self.depth % 6 == 4
+    base.check(fits, "depth", "6 n + 4 (10, 16, 22, 28 ...)", self.depth)
+    base.check_positive(width=self.width)
     base.check_shares(dropout=self.dropout)
 
   @nn.nowrap

@@ -115,7 +115,7 @@ def _compared(table: Hits, subset: str, mask, pairs, alpha) -> pd.DataFrame:
     *np.transpose(chosen),
     *(table.dataset, subset, table.metric, n),
     *counts,
-    *paired.paired_difference_counts(*counts, alpha),
+    *paired.paired_difference_counts(*counts, alpha=alpha),
     *paired.mcnemar_counts(only_a, only_b),
   )
   return pd.DataFrame(dict(zip(COLUMNS, columns, strict=False)))

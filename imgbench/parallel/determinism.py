@@ -26,7 +26,9 @@ def require() -> None:
 
   if xla_bridge.backends_are_initialized() and jax.default_backend() == "gpu":
     raise errors.InputError(
-      "config.deterministic: expected to be set before the devices are used;"
-      f" start again with XLA_FLAGS={' '.join(flags + missing)!r}"
+      "deterministic",
+      f"XLA_FLAGS with {' '.join(missing)} before GPUs are used",
+      repr(" ".join(flags)),
+      f"restart with XLA_FLAGS={' '.join(flags + missing)!r}",
     )
   os.environ["XLA_FLAGS"] = " ".join(flags + missing)

@@ -7,6 +7,7 @@ All methods of one process run under its lock.
 
 from collections.abc import Callable
 import dataclasses
+import math
 import threading
 from typing import Any
 
@@ -52,7 +53,7 @@ class Member:
     self._calls = 0
     self._asked = False
     self._held = False
-    self._stop_at: int | None = None
+    self._stop_at = math.inf
     self._exchanges = 0
     self._answers: dict[int, list[Any]] = {}
     # Calls that the main thread has come to.
@@ -76,7 +77,7 @@ class Member:
         self._send({"kind": "stop"})
       if not self._held:
         return False
-      self.lock.wait_for(lambda: self._stop_at is not None)
+      self.lock.wait_for(lambda: self._stop_at < math.inf)
       return self._calls >= self._stop_at
 
   def arrive(self) -> None:

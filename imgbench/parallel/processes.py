@@ -199,9 +199,11 @@ def _recognised(address, count, index):
     )
   except Exception as error:  # Of many kinds: each cluster has its own.
     raise errors.InputError(
-      "this seems to be one of several processes, but JAX could not find out"
-      f" which: {type(error).__name__}: {error}. Give --coordinator_address,"
-      " --num_processes and --process_id, or --num_processes=1"
+      "--process_id",
+      "a cluster in which JAX finds the processes",
+      f"{type(error).__name__}: {error}",
+      "give --coordinator_address, --num_processes and --process_id, or"
+      " --num_processes=1",
     ) from error
 
 
@@ -210,23 +212,19 @@ def _check(address, count, index, silent_s) -> None:
   given = dict(zip(names, (address, count, index), strict=True))
   missing = [name for name, value in given.items() if value is None]
   if missing:
-    raise errors.InputError(
-      f"{', '.join(missing)}: expected where"
-      f" {' and '.join(n for n in given if n not in missing)} is given"
-    )
+    others = " and ".join(name for name in given if name not in missing)
+    setting, expected = ", ".join(missing), f"values beside {others}"
+    raise errors.InputError(setting, expected, "none")
   if count < 1 or not 0 <= index < count:
-    raise errors.InputError(
-      f"--process_id: expected 0 to {count - 1} for --num_processes={count},"
-      f" got {index}"
-    )
+    expected = f"0 to {count - 1} for --num_processes={count}"
+    raise errors.InputError("--process_id", expected, index)
   if silent_s <= 0:
-    raise errors.InputError(
-      f"--process_timeout_s: expected seconds above 0, got {silent_s:g}"
-    )
+    raise errors.InputError("--process_timeout_s", "more than 0", silent_s)
   try:
     wire.split_address(address)
   except ValueError as error:
-    raise errors.InputError(f"--coordinator_address: {error}") from error
+    name = "--coordinator_address"
+    raise errors.InputError(name, "host:port", repr(address)) from error
 
 
 def _prepare_cpu() -> None:
@@ -236,7 +234,9 @@ def _prepare_cpu() -> None:
   share, and with fewer threads than that takes all wait for ever.
   """
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
-  local = max(jax.config.jax_num_cpu_devices, _forced_devices(), 1)
+  # JAX adds its settings as attributes when it is imported.
+  configured = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+  local = max(configured, _forced_devices(), 1)
   threads = max(os.cpu_count() or 1, 4 * local)
   os.environ.setdefault("PJRT_NPROC", str(threads))
 
@@ -254,7 +254,7 @@ def _begin_watch(address, count, index, silent_s) -> watch_lib.Watch:
   # Not in JAX's public interface either; Orbax uses it too.
   from jax._src import distributed
 
-  store = distributed.global_state.client
+  store: Any = distributed.global_state.client
   watch = watch_lib.Watch(index, silent_s)
   if index == 0:
     server, token = wire.listen(), secrets.token_hex(16)
@@ -285,9 +285,7 @@ def share(batch_size: int, process: int, processes: int) -> slice:
     InputError: the processes do not divide the batch.
   """
   if not 0 <= process < processes or batch_size % processes:
-    raise errors.InputError(
-      f"global_batch_size: expected a multiple of the {processes} processes,"
-      f" got {batch_size} (process {process})"
-    )
+    expected = f"a multiple of the {processes} processes"
+    raise errors.InputError("global_batch_size", expected, batch_size)
   size = batch_size // processes
   return slice(process * size, (process + 1) * size)

@@ -31,9 +31,11 @@ class _Strategy:
 
   Attributes:
     mesh: the devices whose arrays this program sees.
+    num_devices: of all processes.
   """
 
   mesh: jax.sharding.Mesh
+  num_devices: int
 
   @property
   def platform(self) -> str:
@@ -55,11 +57,9 @@ class _Strategy:
   def check_batch_size(self, size: int, key: str) -> None:
     """Raises InputError unless the devices divide a global batch size."""
     if size < 1 or size % self.num_devices:
-      raise errors.InputError(
-        f"{key}: expected a positive multiple of the {self.num_devices}"
-        f" devices, got {size}; the nearest is"
-        f" {max(1, round(size / self.num_devices)) * self.num_devices}"
-      )
+      expected = f"a positive multiple of the {self.num_devices} devices"
+      nearest = max(1, round(size / self.num_devices)) * self.num_devices
+      raise errors.InputError(key, expected, size, f"the nearest is {nearest}")
 
   def round_up(self, size: int) -> int:
     """The smallest batch size >= `size` that the devices divide."""
@@ -96,12 +96,8 @@ class JitStrategy(_Strategy):
 
   Attributes:
     mesh: axes "data" and "fsdp".
+    num_devices: see `_Strategy`.
   """
-
-  @property
-  def num_devices(self) -> int:
-    """Of all processes."""
-    return self.mesh.size
 
   @property
   def view(self) -> views.View:
@@ -196,10 +192,8 @@ class PmapStrategy(_Strategy):
 
   Attributes:
     mesh: axis "data", the devices of this process.
-    num_devices: of all processes.
+    num_devices: see `_Strategy`.
   """
-
-  num_devices: int
 
   @property
   def view(self) -> views.View:
@@ -331,22 +325,18 @@ def create_strategy(strategy: str, devices: int = 0, fsdp: int = 1) -> Strategy:
       not go together.
   """
   if strategy not in ("jit", "pmap"):
-    raise errors.InputError(
-      f"parallel.strategy: expected one of ['jit', 'pmap'], got {strategy!r}"
-    )
+    names = "one of jit, pmap"
+    raise errors.InputError("parallel.strategy", names, repr(strategy))
   chosen = _devices(devices)
   if fsdp < 1 or len(chosen) % fsdp:
-    raise errors.InputError(
-      f"parallel.fsdp: expected a divisor of the {len(chosen)} devices, got"
-      f" {fsdp}"
-    )
+    expected = f"a divisor of the {len(chosen)} devices"
+    raise errors.InputError("parallel.fsdp", expected, fsdp)
   if strategy == "jit":
     return jit_strategy(chosen, fsdp)
   if fsdp > 1:
-    raise errors.InputError(
-      f"parallel.fsdp: expected 1 under pmap, which keeps all of the state on"
-      f" every device, got {fsdp}; parallel.strategy=jit can cut it"
-    )
+    expected = "1 under pmap, which replicates the state"
+    fix = "set parallel.strategy=jit to shard it"
+    raise errors.InputError("parallel.fsdp", expected, fsdp, fix)
   local = [d for d in chosen if d.process_index == jax.process_index()]
   mesh = _mesh(np.array(local), (placement.DATA_AXIS,))
   return PmapStrategy(mesh, len(chosen))
@@ -354,21 +344,19 @@ def create_strategy(strategy: str, devices: int = 0, fsdp: int = 1) -> Strategy:
 
 def jit_strategy(devices: Sequence[Any], fsdp: int = 1) -> JitStrategy:
   """Returns the strategy over devices, also of a topology that is not here."""
-  return JitStrategy(_mesh(np.array(devices).reshape(-1, fsdp), _AXES))
+  mesh = _mesh(np.array(devices).reshape(-1, fsdp), _AXES)
+  return JitStrategy(mesh, len(devices))
 
 
 def _devices(count: int) -> list:
   # Rows of a batch that a process feeds lie on its devices.
   devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
   if not 0 <= count <= len(devices):
-    raise errors.InputError(
-      f"parallel.devices: expected 0 (all) to {len(devices)}, got {count}"
-    )
+    expected = f"0 (all) to {len(devices)}"
+    raise errors.InputError("parallel.devices", expected, count)
   if count and jax.process_count() > 1:
-    raise errors.InputError(
-      "parallel.devices: expected 0, all of them, with"
-      f" {jax.process_count()} processes, got {count}"
-    )
+    expected = f"0 (all) with {jax.process_count()} processes"
+    raise errors.InputError("parallel.devices", expected, count)
   return devices[: count or len(devices)]
 
 

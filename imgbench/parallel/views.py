@@ -17,18 +17,19 @@ from imgbench.parallel import placement
 
 
 class View(Protocol):
-  """Reductions over the global batch, for code that is traced.
+  """Reductions over the global batch, for code that is traced."""
 
-  Attributes:
-    num_shards: D, how many devices share a global batch.
-    statistics_groups: parts of what the body sees that BatchNorm normalises on
-      their own, where statistics are per device.
-    axis_name: of the devices, for collectives; None where arrays are whole.
-  """
+  @property
+  def num_shards(self) -> int:
+    """D, how many devices share a global batch."""
 
-  num_shards: int
-  statistics_groups: int
-  axis_name: str | None
+  @property
+  def statistics_groups(self) -> int:
+    """Parts of the batch that BatchNorm normalises if it works per device."""
+
+  @property
+  def axis_name(self) -> str | None:
+    """Name of the device axis for collectives; None where arrays are whole."""
 
   def mean(self, tree: Any) -> Any:
     """The mean over devices of what is a mean over rows."""

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from typing import Any
+from typing import NoReturn
 
 from imgbench import errors
 from imgbench import timing
@@ -216,7 +217,7 @@ class Watch:
 GO_ON = "the same command goes on from the last checkpoint"
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
   """Ends the process at once: what Python would wait for may never come."""
   sys.stdout.flush()
   os._exit(code)

@@ -93,7 +93,7 @@ def parse(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
     if all(part in rows for part in parts):
       shift = Shift(*(rows.pop(part) for part in parts))
       rows[key] = dataclasses.replace(rows[key], shift=shift)
-  families = {}
+  families: dict[tuple[str, str], int] = {}
   for row in rows.values():
     families.setdefault(family(row.dataset), len(families))
   place = lambda name: (split_rank(name), families[family(name)], "+" in name)
@@ -117,27 +117,29 @@ def family(dataset: str) -> tuple[str, str]:
   return name.partition("+")[0], split
 
 
-def _row(key: str, entry) -> Row:
+def split_key(key: str) -> tuple[str, str, str]:
+  """Returns data set, subset and metric of a key. Raises InputError."""
   # The name of a data set may hold a slash itself (TFDS's "set/config").
   parts = key.rsplit("/", 2)
   if len(parts) != 3 or ":" not in parts[0]:
-    raise errors.InputError(
-      "results.json: expected keys <name>:<split>/<subset>/<metric>, got"
-      f" {key!r}"
-    )
+    form = "keys <name>:<split>/<subset>/<metric>"
+    raise errors.InputError("results.json", form, repr(key))
+  dataset, subset, metric = parts
+  return dataset, subset, metric
+
+
+def _row(key: str, entry) -> Row:
+  axes = split_key(key)
   if not isinstance(entry, Mapping) or any(f not in entry for f in _FIELDS):
-    raise errors.InputError(
-      f"results.json: {key}: expected the fields {', '.join(_FIELDS)}, got"
-      f" {json.dumps(entry, default=str)[:120]}"
-    )
+    given = json.dumps(entry, default=str)[:120]
+    expected = f"the fields {', '.join(_FIELDS)}"
+    raise errors.InputError(f"results.json: {key}", expected, given)
   for field in ("n", "correct", "value", "ci_low", "ci_high"):
     number = entry[field]
     if number is None and field != "n":
       continue
     good = isinstance(number, int | float) and not isinstance(number, bool)
     if not good or not math.isfinite(number):
-      raise errors.InputError(
-        f"results.json: {key}: expected a finite number in {field!r}, got"
-        f" {number!r}"
-      )
-  return Row(*parts, **{field: entry[field] for field in _FIELDS})
+      setting = f"results.json: {key}: {field}"
+      raise errors.InputError(setting, "a finite number", repr(number))
+  return Row(*axes, **{field: entry[field] for field in _FIELDS})

@@ -64,9 +64,10 @@ def shifted(row: entries.Row) -> str:
   That of the row where it has one. A mean over classes has none where the set
   lacks a class; the drop is over those that occur, and leaves it.
   """
-  base, lost = row.shift.base.value, row.shift.drop.value
-  if row.value is None and base is not None and lost is not None:
-    return number(row.metric, base - lost) + unit(row.metric)
+  if row.value is None and row.shift is not None:
+    base, lost = row.shift.base.value, row.shift.drop.value
+    if base is not None and lost is not None:
+      return number(row.metric, base - lost) + unit(row.metric)
   return value(row)
 
 
@@ -259,7 +260,7 @@ def in_unit(value: float | None, unit: str | None) -> str:
 
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_IN_UNITS = {
+_IN_UNITS: dict[str | None, Callable[[float], str]] = {
   "FLOP/s": functools.partial(si, unit="FLOP/s"),
   "bytes/s": functools.partial(si, unit="B/s"),
   "calls/s": lambda rate: f"{seconds(1 / rate)} per call",

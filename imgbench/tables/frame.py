@@ -6,7 +6,6 @@ outcomes, bootstraps and paired tests are NumPy. `n` and `correct` are nullable
 integers, the numbers float64; a value that is undefined is NaN.
 """
 
-import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import pandas as pd
 
 from imgbench import errors
 from imgbench.metrics import measurement
+from imgbench.tables import entries
 
 KEY = ("model", "dataset", "subset", "metric")
 AXIS = KEY[1:]  # what models are compared on
@@ -61,16 +61,13 @@ def from_results(
   Raises:
     InputError: a key or an entry of another form.
   """
-  found = {}
+  found: dict[Key, measurement.Measurement] = {}
   for key, entry in results.items():
-    # The name of a data set may hold a slash itself (TFDS's "set/config").
-    parts = key.rsplit("/", 2)
+    axes = entries.split_key(key)
     try:
-      if len(parts) != 3:
-        raise ValueError("expected a key <name>:<split>/<subset>/<metric>")
-      found[model, *parts] = measurement.from_json(entry)
-    except (TypeError, ValueError) as error:
-      raise errors.InputError(f"results.json: {key}: {error}") from error
+      found[model, *axes] = measurement.from_json(entry)
+    except errors.InputError as error:
+      raise error.prefixed(f"results.json: {key}: ") from error
   return from_measurements(found)
 
 
@@ -94,13 +91,10 @@ def rows(
   found: pd.DataFrame, columns: Sequence[str] | None = None
 ) -> list[Any]:
   """Returns rows as named tuples of plain values, None where undefined."""
-  columns = list(found.columns if columns is None else columns)
-  cells = [
-    [None if x is pd.NA or x != x else x for x in found[name].tolist()]
-    for name in columns
-  ]
-  row = collections.namedtuple("Row", columns)
-  return list(map(row._make, zip(*cells, strict=True)))
+  plain = found[list(found.columns if columns is None else columns)]
+  plain = plain.astype(object)
+  plain = plain.where(plain.notna(), None)
+  return list(plain.itertuples(index=False, name="Row"))
 
 
 def select(found: pd.DataFrame, **what: str) -> pd.DataFrame:

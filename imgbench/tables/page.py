@@ -97,7 +97,7 @@ def provenance(
   command: str, config: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> list[Block]:
   """Returns how a result was made: a command, and what holds for it, folded."""
-  found = [Paragraph(command, code=True)] if command else []
+  found: list[Block] = [Paragraph(command, code=True)] if command else []
   for title, tree in (("Config", config), ("Environment", environment)):
     if tree:
       found.append(Folded(title, Values(_flat(tree), code=True)))
@@ -106,7 +106,7 @@ def provenance(
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
   """Values as text; keys are dotted where values hold others."""
-  flat = {}
+  flat: dict[str, str] = {}
   for name, value in tree.items():
     if isinstance(value, Mapping) and value:
       flat |= _flat(value, f"{prefix}{name}.")

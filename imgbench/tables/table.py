@@ -84,7 +84,7 @@ class Column:
       return self.key(row)
     if isinstance(row, Mapping) or isinstance(self.key, int):
       return row[self.key]
-    return getattr(row, self.key)
+    return getattr(row, str(self.key))
 
   def cell(self, row: Any) -> Text:
     """Returns the text of the value in a row."""

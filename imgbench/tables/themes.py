@@ -8,6 +8,7 @@ import warnings
 import matplotlib
 from matplotlib import colors
 from matplotlib import figure as mpl_figure
+from matplotlib import rcsetup
 from matplotlib.backends import backend_agg
 import numpy as np
 from PIL import Image
@@ -152,7 +153,7 @@ def _settings(theme: Theme) -> dict:
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=theme.series),
+    "axes.prop_cycle": rcsetup.cycler(color=theme.series),
     "grid.color": theme.grid,
     "grid.linewidth": 0.8,
     "text.color": theme.text,

@@ -200,16 +200,16 @@ def test_paired_difference_known_values(table, low, high):
 @hypothesis.given(TABLES, ALPHAS)
 def test_paired_difference_holds_the_estimate_and_mirrors(table, alpha):
   both, only_a, only_b, neither = table
-  estimate, low, high = paired.paired_difference_counts(*table, alpha)
+  estimate, low, high = paired.paired_difference_counts(*table, alpha=alpha)
   assert estimate == (only_a - only_b) / sum(table)
   assert -1 <= low <= estimate <= high <= 1
   assert high - low > 1 / sum(table) / 10
   swapped = (both, only_b, only_a, neither)
-  mirrored = paired.paired_difference_counts(*swapped, alpha)
+  mirrored = paired.paired_difference_counts(*swapped, alpha=alpha)
   np.testing.assert_allclose(mirrored, (-estimate, -high, -low), atol=1e-12)
   # Misses in place of hits turn the difference around too.
   flipped = paired.paired_difference_counts(
-    neither, only_b, only_a, both, alpha
+    neither, only_b, only_a, both, alpha=alpha
   )
   np.testing.assert_allclose(flipped, (-estimate, -high, -low), atol=1e-12)
 
