@@ -254,7 +254,8 @@ def muon(
   _check(ns_steps >= 1, "ns_steps", "at least 1", ns_steps)
   _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
   _check(other_ratio >= 0, "other_ratio", "at least 0", other_ratio)
-  _check(ns_dtype in NS_DTYPES, "ns_dtype", f"one of {NS_DTYPES}", ns_dtype)
+  names = f"one of {', '.join(NS_DTYPES)}"
+  _check(ns_dtype in NS_DTYPES, "ns_dtype", names, repr(ns_dtype))
 
   def partition(rate):
     hidden = [

@@ -381,20 +381,6 @@ def _curve_with_positives(scores, positive, wanted) -> Curve:
   return curve
 
 
-def cost(point: OperatingPoint) -> str:
-  """Returns a sentence: what is found, and what is flagged along with it."""
-  positives = point.tp + point.fn
-  text = (
-    f"flagging scores >= {point.threshold:.6g} finds {point.tp} of {positives}"
-  )
-  if point.recall is not None:
-    text += f" (recall {point.recall:.3f})"
-  text += f" and flags {point.fp} of {point.fp + point.tn} others"
-  if point.precision is not None:
-    text += f" (precision {point.precision:.3f})"
-  return text
-
-
 def thinned_steps(x: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
   """Chooses points of a step curve that show its shape.
 

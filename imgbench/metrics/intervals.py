@@ -248,7 +248,10 @@ def checked_classes(
 ) -> Bounds:
   """Returns hits and count as float64 [K], K at least 1, no class empty."""
   hits, count = checked_counts(hits, count, alpha, names)
-  if hits.ndim != 1 or not hits.size or np.any(count < 1):
-    expected = "one or more classes, each with at least one example"
-    raise errors.InputError(names[1], expected, count.tolist())
+  checks.shape(names[0], hits, ("K",))
+  if not hits.size or np.any(count < 1):
+    first = np.argmin(count) if hits.size else None
+    given = "none" if first is None else f"{count[first]:g} in class {first}"
+    expected = "at least one example in each of one or more classes"
+    raise errors.InputError(names[1], expected, given)
   return hits, count

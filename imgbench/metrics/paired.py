@@ -14,7 +14,6 @@ from imgbench.metrics import checks
 from imgbench.metrics import intervals
 from imgbench.metrics import resampling
 
-NEWCOMBE_PAIRED = "newcombe_paired"
 PAIRED_BOOTSTRAP = "paired_stratified_bootstrap"
 EFFECTIVE = "newcombe_paired_effective_n"
 

@@ -1,4 +1,4 @@
-"""Devices, meshes and shardings; nothing else names them."""
+"""Devices, meshes and shardings; no other package uses them directly."""
 
 from imgbench.parallel.strategies import BATCH
 from imgbench.parallel.strategies import BATCHES

@@ -1,4 +1,4 @@
-"""Arrays of hosts on the devices of all processes, and back."""
+"""Moves arrays from hosts to the devices of all processes, and back."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def put_whole(tree: Any, sharding: jax.sharding.Sharding) -> Any:
   if jax.process_count() == 1:
     return jax.device_put(tree, sharding)
 
-  # device_put would compare the arrays of all processes by sending them around.
+  # device_put would send the arrays around to compare them.
   def put(x):
     x = np.asarray(x)
     return jax.make_array_from_callback(
@@ -23,7 +23,7 @@ def put_whole(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 def put_rows(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-  """Puts the rows of a batch that this process has on its devices."""
+  """Puts this process's rows of a batch on its devices."""
   if jax.process_count() == 1:
     return jax.device_put(tree, sharding)
   return jax.tree.map(
@@ -33,14 +33,14 @@ def put_rows(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 def fetch_rows(tree: Any) -> Any:
-  """Batches on the devices of all processes as whole NumPy arrays."""
+  """Returns batches on the devices of all processes as whole NumPy arrays."""
   if jax.process_count() == 1:
     return jax.device_get(tree)
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def gather_rows(tree: Any) -> Any:
-  """Whole NumPy arrays from the rows, NumPy too, of each process."""
+  """Returns whole NumPy arrays from the NumPy rows of each process."""
   if jax.process_count() == 1:
     return tree
   return multihost_utils.process_allgather(tree, tiled=True)

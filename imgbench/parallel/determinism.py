@@ -1,4 +1,4 @@
-"""Equal runs end in equal bits: what has to be asked for."""
+"""Settings of XLA for runs that repeat bit for bit."""
 
 import os
 
@@ -6,16 +6,16 @@ import jax
 
 from imgbench import errors
 
-# On GPUs sums over atomics come in any order, and which kernel is the fastest
-# is measured anew at each start. CPUs and TPUs give equal bits without.
+# On GPUs atomics sum in any order, and each start measures again which kernel
+# is fastest. CPUs and TPUs are deterministic without flags.
 XLA_FLAGS = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
 
 def require() -> None:
-  """Sets what XLA reads when the first device is used.
+  """Sets the flags that XLA reads when the first device is used.
 
   Raises:
-    InputError: GPUs are used already, and were started without.
+    InputError: GPUs were initialized without them.
   """
   flags = os.environ.get("XLA_FLAGS", "").split()
   missing = [flag for flag in XLA_FLAGS if flag not in flags]

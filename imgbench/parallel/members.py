@@ -1,8 +1,8 @@
-"""What the processes of a job agree on, message by message.
+"""Protocol by which the processes of a job agree, message by message.
 
-Each process is a `Member`; that of process 0 is a `Hub` beside it, to which all
-members send, and which answers to all of them. `watch` carries the messages.
-All methods of one process run under its lock.
+Each process has a `Member`. Process 0 also has the `Hub`: all members send to
+it, and it answers to all. `watch` carries the messages. All methods of one
+process run under its lock.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from typing import Any
 from imgbench import errors
 from imgbench.parallel import wire
 
-# A process that is alive but not where the others wait, in times of what a
-# silent one gets: reading or writing files may take long.
+# A process that is alive but behind the others gets this many times the limit
+# of a silent one: reading or writing files may take long.
 STUCK_TIMES = 10
 
 
@@ -24,8 +24,8 @@ class Verdict:
   """Why the job ends.
 
   Attributes:
-    index: of the process that is to blame.
-    text: one line that names it.
+    index: of the process that caused it.
+    text: one line that names the process.
     code: exit code of the others.
   """
 
@@ -35,10 +35,10 @@ class Verdict:
 
 
 class Member:
-  """One process's part in what all agree on.
+  """One process's side of the protocol.
 
-  Its main thread makes the same calls of `agreed` and `exchange` in the same
-  order as that of every other process.
+  The main threads of all processes call `agreed` and `exchange` in the same
+  order.
 
   Args:
     send: sends a message to the hub.
@@ -56,18 +56,17 @@ class Member:
     self._stop_at = math.inf
     self._exchanges = 0
     self._answers: dict[int, list[Any]] = {}
-    # Calls that the main thread has come to.
-    self.place = 0
+    self.place = 0  # calls that the main thread has reached
     self.verdict: Verdict | None = None
-    # All have said that they leave.
-    self.over = False
+    self.over = False  # all processes are leaving
 
   def agreed(self, asked: bool) -> bool:
-    """Whether all stop here; true in all processes at the same call.
+    """Returns whether all stop here; true in all processes at the same call.
 
-    One that is asked says so. Then every process tells which call it has come
-    to and goes no further, until it is known at which call all can stop: the
-    one behind the farthest. Nothing is sent as long as none is asked.
+    A process that is asked to stop tells the hub. Every process then reports
+    the call it has reached and waits. The hub answers with the call at which
+    all stop: the one after the farthest. Nothing is sent before a process is
+    asked.
     """
     with self.lock:
       self._calls += 1
@@ -81,12 +80,12 @@ class Member:
       return self._calls >= self._stop_at
 
   def arrive(self) -> None:
-    """Tells where the main thread is, before work that others wait for."""
+    """Counts a call, before work that the other processes wait for."""
     with self.lock:
       self.place += 1
 
   def exchange(self, value: Any, leaving: bool = False) -> list[Any]:
-    """Returns the JSON values of all processes, in their order."""
+    """Returns the JSON values of all processes, by process index."""
     with self.lock:
       number = self._exchanges
       self._exchanges += 1
@@ -101,11 +100,11 @@ class Member:
     self._send({"kind": "failed", "text": text, "code": code})
 
   def beat(self) -> None:
-    """Tells that this process is alive, and where it is."""
+    """Reports that this process is alive, and which call it has reached."""
     self._send({"kind": "beat", "place": self.place})
 
   def receive(self, message: wire.Message) -> None:
-    """Takes a message of the hub."""
+    """Handles a message of the hub."""
     kind = message["kind"]
     if kind == "hold" and not self._held:
       self._held = True
@@ -121,10 +120,10 @@ class Member:
 
 
 class Hub:
-  """What process 0 does for all.
+  """Coordinator in process 0.
 
   Args:
-    names: of the processes, for people.
+    names: of the processes, shown in messages.
     silent_s: seconds after which a silent process counts as gone.
     send_all: sends a message to every member, that of process 0 too.
     now: seconds, see `heard`.
@@ -151,7 +150,7 @@ class Hub:
     self.over = False
 
   def receive(self, index: int, message: wire.Message, now: float) -> None:
-    """Takes a message of a member at a time in seconds."""
+    """Handles a message of a member, received at `now` (seconds)."""
     self._heard[index] = now
     kind = message["kind"]
     if kind == "beat":
@@ -185,7 +184,7 @@ class Hub:
       )
 
   def judge(self, now: float) -> None:
-    """Ends the job if a process is silent, or stays behind the others."""
+    """Ends the job if a process is silent, or stuck behind the others."""
     farthest = max(self._places)
     for index, heard in enumerate(self._heard):
       if now - heard > self._silent_s:
@@ -194,18 +193,17 @@ class Hub:
       behind = self._places[index] < farthest
       if behind and now - self._moved[index] > stuck_s:
         self.end(
-          index,
-          f"is alive, but the others wait for it since {stuck_s:g} s",
+          index, f"is alive, but the others have waited {stuck_s:g} s for it"
         )
 
   def lost(self, index: int) -> None:
-    """The connection to a process has ended."""
+    """Ends the job because the connection to a process has ended."""
     self.end(index, GONE)
 
   def end(
     self, index: int, reason: str, code: int = errors.EXIT_FAILED
   ) -> None:
-    """Tells everyone that the job ends, and through which process."""
+    """Tells all members that the job ends, and which process caused it."""
     if not self._ended and not self.over:
       self._ended = True
       text = blame(index, self._names, reason)
@@ -214,7 +212,7 @@ class Hub:
       )
 
 
-GONE = "ended without a word (killed, or out of memory)"
+GONE = "exited without a message (killed, or out of memory)"
 
 
 def silence(seconds: float) -> str:
@@ -222,5 +220,5 @@ def silence(seconds: float) -> str:
 
 
 def blame(index: int, names: list[str], reason: str) -> str:
-  """One line about a process of a job."""
+  """Returns one line about a process of a job."""
   return f"process {index} of {len(names)} ({names[index]}) {reason}"

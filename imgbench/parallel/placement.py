@@ -1,4 +1,4 @@
-"""Where the arrays of a training state lie: on every device, or in shards."""
+"""Shardings of a training state: replicated, or sharded over "fsdp"."""
 
 import functools
 import math
@@ -9,27 +9,25 @@ import jax
 P = jax.sharding.PartitionSpec
 DATA_AXIS = "data"
 FSDP_AXIS = "fsdp"
-# Smaller arrays cost more to gather than they take to hold: a gather waits a
-# few microseconds whatever its size.
+# Smaller arrays are replicated: a gather takes some microseconds at any size.
 SMALLEST_SHARDED = 2**12
-# Parts of a matrix in a TPU's memory are padded to whole tiles of so many rows;
-# gradients that do not fall into whole tiles are summed everywhere and then
-# cut, which moves twice the bytes.
+# TPUs pad shards to whole tiles of this many rows. Gradients that do not fill
+# whole tiles are all-reduced and then sliced, which moves twice the bytes.
 TILE = 16
 
 
 def state_spec(shape: tuple[int, ...], fsdp: int) -> jax.sharding.PartitionSpec:
-  """Returns how an array of a state is spread over the axis "fsdp".
+  """Returns how an array of a state is sharded over the axis "fsdp".
 
-  Of the axes that the devices divide one is cut whose parts are whole tiles,
-  not the innermost (of whose parts XLA:TPU often makes no reduce-scatter), and
-  the longest, in this order. Arrays of fewer than SMALLEST_SHARDED numbers, or
-  without such an axis, stay whole. It depends on the shape alone: an
-  optimizer's moments lie as their parameters do.
+  Of the axes that the device count divides, it shards one whose shards are
+  whole tiles; among those not the innermost (for which XLA:TPU often emits no
+  reduce-scatter); among those the longest. Arrays of fewer than
+  SMALLEST_SHARDED numbers, or without such an axis, are replicated. Only the
+  shape matters, so optimizer moments are sharded like their parameters.
 
   Args:
     shape: of the array.
-    fsdp: devices along the axis; 1: everything stays whole.
+    fsdp: devices along the axis; 1: everything is replicated.
   """
   axes = [i for i, size in enumerate(shape) if size and size % fsdp == 0]
   if fsdp == 1 or math.prod(shape) < SMALLEST_SHARDED or not axes:
@@ -44,21 +42,20 @@ def state_spec(shape: tuple[int, ...], fsdp: int) -> jax.sharding.PartitionSpec:
 
 
 def state_shardings(mesh: jax.sharding.Mesh, tree: Any) -> Any:
-  """Returns a sharding for each array, or shape, of a state."""
+  """Returns the sharding of each array, or shape, of a state."""
   fsdp = mesh.shape[FSDP_AXIS]
   return jax.tree.map(
     lambda x: jax.sharding.NamedSharding(mesh, state_spec(x.shape, fsdp)), tree
   )
 
 
-def whole(mesh: jax.sharding.Mesh, tree: Any) -> Any:
-  """Returns a state's arrays as every device needs them to compute; traced.
+def gather(mesh: jax.sharding.Mesh, tree: Any) -> Any:
+  """Returns a state's arrays replicated, for computing with them; traced.
 
-  An array that is cut is gathered once, and kept until its gradient is
-  computed; that gradient is summed over the devices and cut as the array is.
-  Left to itself the compiler gathers again for the backward pass, moves rows of
-  the batch instead where they are fewer bytes, or sends the parts of a gradient
-  around in a ring of small matrix products.
+  A sharded array is gathered once and kept until its gradient is computed;
+  the gradient is reduce-scattered. By itself the compiler would gather again
+  for the backward pass, move rows of the batch where those are fewer bytes, or
+  compute the gradient as a ring of small matrix products.
 
   Args:
     mesh: axes "data" and "fsdp".
@@ -66,14 +63,14 @@ def whole(mesh: jax.sharding.Mesh, tree: Any) -> Any:
   """
   fsdp = mesh.shape[FSDP_AXIS]
 
-  def gather(x):
+  def gather_one(x):
     spec = state_spec(x.shape, fsdp)
     if spec == P():
       return x
-    lies = lambda spec: jax.sharding.NamedSharding(mesh, spec)
-    return _gather(x, lies(P()), lies(spec))
+    sharding = functools.partial(jax.sharding.NamedSharding, mesh)
+    return _gather(x, sharding(P()), sharding(spec))
 
-  return jax.tree.map(gather, tree)
+  return jax.tree.map(gather_one, tree)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -87,9 +84,10 @@ def _gather_forward(x, whole, cut):
 
 
 def _gather_backward(whole, cut, _, gradient):
-  # Both: without the first a matrix product is taken apart into a ring; with
-  # both, sum and cut become one reduce-scatter (but on CPUs, which lack it, and
-  # on TPUs that sum over "data" too: there it is an all-reduce and a slice).
+  # Both constraints are needed: without the first the compiler splits a matrix
+  # product into a ring. With both, sum and slice become one reduce-scatter (not
+  # on CPUs, which lack it, nor on TPUs that also sum over "data": those run an
+  # all-reduce and a slice).
   gradient = jax.lax.with_sharding_constraint(gradient, whole)
   return (jax.lax.with_sharding_constraint(gradient, cut),)
 

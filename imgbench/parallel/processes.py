@@ -1,4 +1,4 @@
-"""Programs of several processes: who they are, who feeds what, who decides."""
+"""Multi-process runs: joining, agreeing, and each process's share of a batch."""
 
 from collections.abc import Callable
 import os
@@ -17,8 +17,7 @@ from imgbench.parallel import watch as watch_lib
 from imgbench.parallel import wire
 
 SILENT_S = 60.0
-# JAX has a watchdog of its own, which aborts with a stack trace: ours, which
-# says what it is, has to be the first.
+# JAX's own watchdog aborts with a stack trace; ours must react first.
 _JAX_SILENT_FACTOR = 3
 _SHUTDOWN_S = 60
 _KEY = "imgbench/watch"
@@ -26,42 +25,42 @@ leave = watch_lib.leave
 
 
 class Group(Protocol):
-  """The processes of a job; all make the same calls in the same order.
+  """Processes of a job; all make the same calls in the same order.
 
   Attributes:
-    first: whether this is the process that decides and writes.
+    first: whether this is process 0, which decides and writes files.
   """
 
   first: bool
 
   def agreed(self, asked: bool) -> bool:
-    """Whether all stop here, because one is asked to; costs next to nothing.
+    """Returns whether all stop here because one was asked to; cheap.
 
     True in all processes at the same call, soon after one of them is asked.
     """
 
   def from_first(self, make: Callable[[], Any]) -> Any:
-    """What `make` returns in the first process, JSON; it waits for all."""
+    """Returns the JSON value of `make` in process 0; waits for all."""
 
   def exchange(self, value: Any) -> list[Any]:
-    """The JSON values of all processes, in their order; it waits for all."""
+    """Returns the JSON values of all processes, by index; waits for all."""
 
   def on_end(self, call: Callable[[str, int], None]) -> None:
-    """Sets what is called when another process ends this one.
+    """Sets the function called when another process ends this one.
 
     Args:
-      call: gets a line that says why, and the exit code.
+      call: receives one line with the reason, and the exit code.
     """
 
   def close(self) -> None:
-    """Waits until all others are here too, then leaves."""
+    """Waits for all processes, then leaves the job."""
 
   def fail(self, error: BaseException, code: int) -> None:
-    """Says why this process ends, before it does."""
+    """Tells the others why this process ends."""
 
 
 class Alone:
-  """The group of one process; for methods see `Group`."""
+  """Group of one process; for methods see `Group`."""
 
   first = True
 
@@ -75,13 +74,13 @@ class Alone:
     return [value]
 
   def on_end(self, call: Callable[[str, int], None]) -> None:
-    """Never called."""
+    """Does nothing: no other process can end this one."""
 
   def close(self) -> None:
-    """There is no other."""
+    """Does nothing."""
 
   def fail(self, error: BaseException, code: int) -> None:
-    """There is no other to tell."""
+    """Does nothing."""
 
 
 ALONE = Alone()
@@ -91,7 +90,7 @@ class Joined:
   """One of several processes; for methods see `Group`.
 
   Args:
-    watch: of this process, begun.
+    watch: of this process, connected.
   """
 
   def __init__(self, watch: watch_lib.Watch):
@@ -118,9 +117,9 @@ class Joined:
     jax.distributed.shutdown()
 
   def fail(self, error: BaseException, code: int) -> NoReturn:
-    """Prints the line itself, and ends the process.
+    """Prints the error and ends the process.
 
-    Python's own end would wait for collectives and for JAX's service.
+    Python's own exit would wait for collectives and for JAX's service.
     """
     stopped = isinstance(error, errors.Preempted)
     known = isinstance(error, (errors.InputError, errors.RunError))
@@ -129,7 +128,7 @@ class Joined:
     )
     verdict = self._watch.fail(text, code, sure=stopped or known)
     if verdict is not None and not (stopped or known):
-      text, code = f"{verdict.text}; {watch_lib.GO_ON}", verdict.code
+      text, code = f"{verdict.text}; {watch_lib.RERUN}", verdict.code
     elif not (stopped or known):
       traceback.print_exception(error)
     prefix = "" if stopped else "error: "
@@ -143,28 +142,30 @@ def join(
   index: int | None = None,
   silent_s: float = SILENT_S,
 ) -> Group:
-  """Starts `jax.distributed` where asked to or recognised; else is alone.
+  """Starts `jax.distributed` if asked to, or if JAX detects a cluster.
 
-  SLURM, Cloud TPU and Kubernetes are recognised by JAX. It has to come before
-  the devices are used.
+  JAX detects SLURM, Cloud TPU and Kubernetes. Call this before any device is
+  used.
 
   Args:
     address: host:port, with a free port of process 0.
     count: of processes.
     index: of this process.
-    silent_s: seconds after which a process that is not heard of is gone.
+    silent_s: seconds after which a silent process counts as gone.
+
+  Returns:
+    ALONE for a single process.
 
   Raises:
-    InputError: only a part of the arguments, which nothing completes.
-    RunError: the processes do not find each other; Python's own end would wait
-      for the others once more.
+    InputError: some arguments are missing and cannot be detected.
+    RunError: the processes do not find each other.
   """
-  address, count, index, device_ids = _recognised(address, count, index)
+  address, count, index, device_ids = _detect(address, count, index)
   if count == 1 or (address, count, index) == (None, None, None):
     return ALONE
   _check(address, count, index, silent_s)
   _prepare_cpu()
-  # It would take SIGTERM for itself; who gets the signal tells the others.
+  # It would catch SIGTERM; the process that gets the signal tells the others.
   jax.config.update("jax_enable_preemption_service", False)
   try:
     jax.distributed.initialize(
@@ -186,18 +187,18 @@ def join(
   return Joined(_begin_watch(address, count, index, silent_s))
 
 
-def _recognised(address, count, index):
-  """Completes the arguments by what JAX finds out about where it runs."""
+def _detect(address, count, index):
+  """Returns the arguments, completed by JAX's cluster detection."""
   if count == 1 or None not in (address, count, index):
     return address, count, index, None
-  # Not in JAX's public interface, which would start at once.
+  # Private: JAX's public interface would start at once.
   from jax._src import clusters
 
   try:
     return clusters.ClusterEnv.auto_detect_unset_distributed_params(
       address, count, index, None, None, round(watch_lib.MEET_S)
     )
-  except Exception as error:  # Of many kinds: each cluster has its own.
+  except Exception as error:  # Each kind of cluster raises its own.
     raise errors.InputError(
       "--process_id",
       "a cluster in which JAX finds the processes",
@@ -228,10 +229,10 @@ def _check(address, count, index, silent_s) -> None:
 
 
 def _prepare_cpu() -> None:
-  """Settings of CPU devices; those of accelerators do not look at them.
+  """Configures CPU devices; accelerators ignore these settings.
 
-  A device that waits in a collective holds a thread of a pool that all devices
-  share, and with fewer threads than that takes all wait for ever.
+  Each device that waits in a collective holds a thread of a shared pool; with
+  too few threads all of them wait forever.
   """
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   # JAX adds its settings as attributes when it is imported.
@@ -242,7 +243,7 @@ def _prepare_cpu() -> None:
 
 
 def _forced_devices() -> int:
-  """Of XLA_FLAGS; 0 if it does not say."""
+  """Returns the CPU device count in XLA_FLAGS; 0 if it is not set."""
   name = "--xla_force_host_platform_device_count="
   flags = os.environ.get("XLA_FLAGS", "").split()
   counts = [f.removeprefix(name) for f in flags if f.startswith(name)]
@@ -250,8 +251,8 @@ def _forced_devices() -> int:
 
 
 def _begin_watch(address, count, index, silent_s) -> watch_lib.Watch:
-  """All processes have reached JAX's store of keys, which tells the port."""
-  # Not in JAX's public interface either; Orbax uses it too.
+  """Connects the watches; JAX's key-value store hands out the port."""
+  # Private in JAX, but Orbax uses it, too.
   from jax._src import distributed
 
   store: Any = distributed.global_state.client
@@ -265,21 +266,21 @@ def _begin_watch(address, count, index, silent_s) -> watch_lib.Watch:
     found = store.blocking_key_value_get(_KEY, round(1000 * watch_lib.MEET_S))
     port, token = found.split()
     watch.meet(wire.split_address(address)[0], int(port), token)
-  if index:  # The first one's log begins with the devices of all.
+  if index:  # The log of process 0 starts with the devices of all.
     logging.info("process %d of %d has met the others", index, count)
   return watch
 
 
 def share(batch_size: int, process: int, processes: int) -> slice:
-  """Returns the part of every global batch that a process feeds.
+  """Returns the rows of every global batch that a process feeds.
 
-  The shares of all processes are disjoint and are the batch together, so the
-  stream of examples does not depend on how many processes there are.
+  The shares are disjoint and cover the batch, so the stream of examples does
+  not depend on the number of processes.
 
   Args:
     batch_size: of the global batch.
     process: in [0, processes).
-    processes: how many there are.
+    processes: number of processes.
 
   Raises:
     InputError: the processes do not divide the batch.

@@ -1,8 +1,8 @@
-"""The two ways to spread a step over devices, behind one interface.
+"""Two ways to run a step on several devices, jit and pmap, as one interface.
 
-Code that is spread is written against a view (`views`) and gets its arguments
-by kind: "state" and "replicated" ones as they are, those of a "batch" with
-rows on their first axis, those of "batches" with steps before it.
+Step functions are written against a view (`views`). Their arguments have a
+kind: "state" and "replicated" ones are passed as they are, a "batch" has rows
+on its first axis, "batches" have an axis of steps before the rows.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _AXES = (placement.DATA_AXIS, placement.FSDP_AXIS)
 
 @dataclasses.dataclass(frozen=True)
 class _Strategy:
-  """What both share.
+  """Base of both strategies.
 
   Attributes:
     mesh: the devices whose arrays this program sees.
@@ -43,40 +43,40 @@ class _Strategy:
 
   @property
   def replicated(self) -> jax.sharding.NamedSharding:
-    """Of arrays that every device holds, outside of code that is spread."""
+    """Sharding of replicated arrays, outside of step functions."""
     return self._sharding()
 
   @property
   def batch(self) -> jax.sharding.NamedSharding:
-    """Of arrays whose first axis is the batch, outside of such code."""
+    """Sharding of a global batch, outside of step functions."""
     return self._sharding(self.mesh.axis_names)
 
   def _sharding(self, *spec) -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(self.mesh, P(*spec))
 
   def check_batch_size(self, size: int, key: str) -> None:
-    """Raises InputError unless the devices divide a global batch size."""
+    """Raises InputError unless devices divide a global batch size evenly."""
     if size < 1 or size % self.num_devices:
       expected = f"a positive multiple of the {self.num_devices} devices"
       nearest = max(1, round(size / self.num_devices)) * self.num_devices
       raise errors.InputError(key, expected, size, f"the nearest is {nearest}")
 
   def round_up(self, size: int) -> int:
-    """The smallest batch size >= `size` that the devices divide."""
+    """Returns the smallest multiple of the device count that is >= `size`."""
     return -(-size // self.num_devices) * self.num_devices
 
   def own_rows(self, size: int) -> slice:
-    """The rows that this process feeds of a batch of that size."""
+    """Returns the rows that this process feeds of a batch of that size."""
     return processes.share(size, jax.process_index(), jax.process_count())
 
   def jit(
     self, function: Callable, *, out: Any = None, donate: tuple[int, ...] = ()
   ) -> Callable:
-    """Compiles code on whole arrays; its inputs carry their shardings.
+    """Compiles a function of global arrays; inputs carry their shardings.
 
     Args:
       function: positional arguments only.
-      out: sharding (prefix) of what it returns; replicated if None.
+      out: sharding (prefix) of its result; replicated if None.
       donate: positions of arguments whose memory may be reused.
     """
     return jax.jit(
@@ -90,9 +90,9 @@ class _Strategy:
 class JitStrategy(_Strategy):
   """jit over one mesh; one device is a mesh of one.
 
-  Arrays are whole to the program, and the compiler puts in what devices have to
-  tell each other. Parameters and the optimizer's state are cut over the axis
-  "fsdp"; the batch is cut over both axes.
+  The program sees global arrays, and the compiler inserts the collectives.
+  Parameters and optimizer state are sharded over the axis "fsdp", the batch
+  over both axes.
 
   Attributes:
     mesh: axes "data" and "fsdp".
@@ -101,12 +101,12 @@ class JitStrategy(_Strategy):
 
   @property
   def view(self) -> views.View:
-    """What code that is spread sees."""
+    """View for step functions."""
     several = self.num_devices > 1
     return views.WholeView(self.num_devices, self.mesh if several else None)
 
   def state_sharding(self, tree: Any) -> Any:
-    """Shardings of a state; `tree` holds its arrays or their shapes."""
+    """Returns the shardings of a state; `tree` holds its arrays or shapes."""
     return placement.state_shardings(self.mesh, tree)
 
   def replicate(self, tree: Any) -> Any:
@@ -118,7 +118,7 @@ class JitStrategy(_Strategy):
     return arrays.put_rows(tree, self.batch)
 
   def shard_batches(self, tree: Any) -> Any:
-    """The same for arrays [S, B / processes, ...] of S steps."""
+    """Puts arrays [S, B / processes, ...] of S steps on its devices."""
     return arrays.put_rows(tree, self._batches)
 
   @property
@@ -126,19 +126,19 @@ class JitStrategy(_Strategy):
     return self._sharding(None, self.mesh.axis_names)
 
   def as_batch(self, tree: Any) -> Any:
-    """Traced: arrays [B, ...] in the form of a batch."""
+    """Converts arrays [B, ...] to the form of a batch; traced."""
     return tree
 
   def fetch_rows(self, tree: Any) -> Any:
-    """Batches that were computed as NumPy arrays [B, ...] of all processes."""
+    """Returns computed batches of all processes as NumPy arrays [B, ...]."""
     return arrays.fetch_rows(tree)
 
   def to_global(self, state: Any) -> Any:
-    """A state in the form that checkpoints hold."""
+    """Returns a state in the form that checkpoints hold."""
     return state
 
   def from_global(self, state: Any) -> Any:
-    """The opposite of `to_global`."""
+    """Inverse of `to_global`."""
     return state
 
   def spread(
@@ -150,13 +150,13 @@ class JitStrategy(_Strategy):
     state: Any = None,
     donate: tuple[int, ...] = (),
   ) -> Callable:
-    """Compiles code that is written against `view`.
+    """Compiles a step function that is written against `view`.
 
     Args:
       function: positional arguments only; returns a tuple.
-      kinds: of its arguments, see the module.
-      out_kinds: of what it returns.
-      state: where a state is returned, its arrays or their shapes.
+      kinds: kinds of its arguments: STATE, REPLICATED, BATCH or BATCHES.
+      out_kinds: kinds of its results.
+      state: arrays or shapes of the state, if it returns one.
       donate: see `jit`.
     """
     del kinds  # Arrays carry their shardings.
@@ -170,7 +170,7 @@ class JitStrategy(_Strategy):
     return self.jit(self._with_mesh(function), out=out, donate=donate)
 
   def _with_mesh(self, function):
-    """The function, traced where layers can see which devices there are."""
+    """Returns the function, traced with the mesh visible to layers."""
     if self.num_devices == 1:
       return function
 
@@ -187,8 +187,8 @@ class JitStrategy(_Strategy):
 class PmapStrategy(_Strategy):
   """pmap: every device runs the same program on its own rows.
 
-  Outside of code that is spread a process has arrays of its own devices only;
-  a batch is [local devices, rows, ...] there.
+  Outside of step functions a process holds only the arrays of its own devices,
+  and a batch has the shape [local devices, rows, ...].
 
   Attributes:
     mesh: axis "data", the devices of this process.
@@ -226,7 +226,6 @@ class PmapStrategy(_Strategy):
 
   def as_batch(self, tree: Any) -> Any:
     """See `JitStrategy`."""
-
     own = lambda x: self._by_device(x[self.own_rows(x.shape[0])])
     return jax.tree.map(own, tree)
 
@@ -268,7 +267,7 @@ class PmapStrategy(_Strategy):
     donate: tuple[int, ...] = (),
   ) -> Callable:
     """See `JitStrategy`."""
-    del state  # Every device has all of it.
+    del state  # It is replicated.
     axis = lambda kind: 0 if kind in (BATCH, BATCHES) else None
     mapped = jax.pmap(
       function,
@@ -281,7 +280,7 @@ class PmapStrategy(_Strategy):
     return mapped if jax.process_count() == 1 else _CompiledWhenCalled(mapped)
 
   def _devices(self):
-    """Of the mesh where there is one process; else pmap takes all."""
+    """Returns pmap's devices; with several processes None, which is all."""
     return None if jax.process_count() > 1 else list(self.mesh.devices.flat)
 
 
@@ -289,9 +288,8 @@ class PmapStrategy(_Strategy):
 class _CompiledWhenCalled:
   """pmap over several processes, with the methods of jit.
 
-  What is compiled ahead of time takes arrays of all processes, and nothing of
-  what pmap does to make them of those of each process (a note in its source
-  says so): so it is compiled by its first call.
+  Ahead-of-time compiled, pmap would take global arrays instead of the local
+  ones (a note in its source says so), so its first call compiles it.
   """
 
   mapped: Callable
@@ -300,12 +298,12 @@ class _CompiledWhenCalled:
     return self.mapped(*arguments)
 
   def lower(self, *arguments) -> "_CompiledWhenCalled":
-    """Does nothing yet."""
+    """Returns itself."""
     del arguments
     return self
 
   def compile(self) -> Callable:
-    """Returns what compiles when it is called."""
+    """Returns the function that its first call compiles."""
     return self.mapped
 
 
@@ -317,12 +315,11 @@ def create_strategy(strategy: str, devices: int = 0, fsdp: int = 1) -> Strategy:
 
   Args:
     strategy: "jit" or "pmap".
-    devices: the first so many are used, 0: all.
-    fsdp: devices that share one copy of the state; 1: each has all of it.
+    devices: number of devices to use; 0: all.
+    fsdp: devices that share one copy of the state; 1: replicated.
 
   Raises:
-    InputError: an unknown name, more devices than there are, numbers that do
-      not go together.
+    InputError: an unknown name, too many devices, or numbers that do not fit.
   """
   if strategy not in ("jit", "pmap"):
     names = "one of jit, pmap"
@@ -343,13 +340,13 @@ def create_strategy(strategy: str, devices: int = 0, fsdp: int = 1) -> Strategy:
 
 
 def jit_strategy(devices: Sequence[Any], fsdp: int = 1) -> JitStrategy:
-  """Returns the strategy over devices, also of a topology that is not here."""
+  """Returns the strategy over devices, which may be only described."""
   mesh = _mesh(np.array(devices).reshape(-1, fsdp), _AXES)
   return JitStrategy(mesh, len(devices))
 
 
 def _devices(count: int) -> list:
-  # Rows of a batch that a process feeds lie on its devices.
+  # In this order a process feeds the rows of its own devices.
   devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
   if not 0 <= count <= len(devices):
     expected = f"0 (all) to {len(devices)}"
@@ -361,7 +358,6 @@ def _devices(count: int) -> list:
 
 
 def _mesh(devices: np.ndarray, names) -> jax.sharding.Mesh:
-  # Auto axes: under explicit ones a segment_sum over a sharded batch is
-  # refused.
+  # JAX refuses a segment_sum over a sharded batch under explicit axes.
   auto = jax.sharding.AxisType.Auto
   return jax.sharding.Mesh(devices, names, axis_types=(auto,) * devices.ndim)

@@ -1,8 +1,8 @@
-"""What a step body sees of the batch: all of it, or one device's part.
+"""Views by which one step body works on whole batches and on device shards.
 
-Under jit arrays are whole and the compiler spreads them; under pmap each device
-runs the body on its own rows. A body that is written against a view means the
-same under both.
+Under jit arrays are global and the compiler partitions them; under pmap each
+device runs the body on its own rows. A body written against a view computes
+the same under both.
 """
 
 from collections.abc import Callable
@@ -32,47 +32,47 @@ class View(Protocol):
     """Name of the device axis for collectives; None where arrays are whole."""
 
   def mean(self, tree: Any) -> Any:
-    """The mean over devices of what is a mean over rows."""
+    """Returns the global mean from means over the rows seen here."""
 
   def sum(self, tree: Any) -> Any:
-    """The sum over devices of what is a sum over rows."""
+    """Returns the global sum from sums over the rows seen here."""
 
   def rows(self, array: jax.Array) -> jax.Array:
-    """The rows seen here of an array [B, ...] of the global batch."""
+    """Returns the rows seen here of an array [B, ...] of the global batch."""
 
   def global_size(self, size: int) -> int:
-    """B, the global batch size, where `size` rows are seen."""
+    """Returns the global batch size B, where `size` rows are seen here."""
 
   def shift(self, array: jax.Array) -> jax.Array:
-    """Row i of the global batch becomes row i - 1 of it, the first the last."""
+    """Rotates the global batch: row i is the old row i - 1, row 0 the last."""
 
   def own_key(self, key: jax.Array) -> jax.Array:
-    """The key of what is drawn for the rows seen here."""
+    """Returns the key for random draws for the rows seen here."""
 
   def whole(self, tree: Any) -> Any:
-    """Arrays of a state as the model computes with them, nothing cut."""
+    """Returns the arrays of a state unsharded, as the model needs them."""
 
   def by_rows(self, function: Callable) -> Callable:
-    """A function of arrays [B, ...] to such, which treats each row by itself.
+    """Returns a function that treats each row of [B, ...] by itself, sharded.
 
-    It is told to the compiler, which otherwise gathers what it cannot cut, such
-    as the input of a top-k.
+    The compiler otherwise gathers what it cannot partition, e.g. the input of
+    a top-k.
     """
 
   def split(self, tree: Any, parts: int) -> Any:
-    """Arrays [B, ...] as [parts, B / parts, ...].
+    """Reshapes arrays [B, ...] to [parts, B / parts, ...].
 
-    Each part has an equal share of every device's rows, and nothing moves.
+    Each part has an equal share of every device's rows; no data moves.
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class WholeView:
-  """Of jit: all rows; reductions are the compiler's.
+  """View under jit: all rows; the compiler inserts the reductions.
 
   Attributes:
     num_shards: D.
-    mesh: of the devices; None where there is one.
+    mesh: of the devices; None for one device.
   """
 
   num_shards: int = 1
@@ -103,8 +103,7 @@ class WholeView:
     """See `View`."""
     if self.mesh is None:
       return jnp.roll(array, 1, axis=0)
-    # Of a roll the compiler makes several transfers if what follows is another
-    # shape of the same rows.
+    # jnp.roll compiles to several transfers if the result is reshaped.
     axes = self.mesh.axis_names
     rows = jax.sharding.PartitionSpec(axes)
     return jax.shard_map(
@@ -120,7 +119,7 @@ class WholeView:
 
   def whole(self, tree: Any) -> Any:
     """See `View`."""
-    return tree if self.mesh is None else placement.whole(self.mesh, tree)
+    return tree if self.mesh is None else placement.gather(self.mesh, tree)
 
   def by_rows(self, function: Callable) -> Callable:
     """See `View`."""
@@ -147,7 +146,7 @@ WHOLE = WholeView()
 
 @dataclasses.dataclass(frozen=True)
 class DeviceView:
-  """Of pmap: the rows of one device; reductions are collectives.
+  """View under pmap: the rows of one device; reductions are collectives.
 
   Attributes:
     num_shards: D, of all processes.
@@ -201,7 +200,7 @@ class DeviceView:
 
 
 def _shift(own: jax.Array, axis_name, num_shards: int) -> jax.Array:
-  """One device's rows of the global batch, each the one before it."""
+  """Rotates the global batch by one row; `own` holds one device's rows."""
   right = [(i, (i + 1) % num_shards) for i in range(num_shards)]
   first = jax.lax.ppermute(own[-1:], axis_name, right)
   return jnp.concatenate([first, own[:-1]])

@@ -1,7 +1,7 @@
-"""The thread of each process that carries messages and ends a broken job.
+"""Thread of each process that carries messages and ends a broken job.
 
-A collective whose partner is gone waits for ever, and the thread that waits in
-it cannot be woken: so this thread says why in one line, and ends the process.
+A collective waits forever for a process that is gone, and the waiting thread
+cannot be interrupted: so this thread prints the reason and ends the process.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,17 @@ from imgbench import timing
 from imgbench.parallel import members
 from imgbench.parallel import wire
 
-# Seconds: between looks at the clock; for an answer before a process that
-# fails ends; for those who were not started together.
-TICK_S = 0.2
-GRACE_S = 3.0
-MEET_S = 300.0
+TICK_S = 0.2  # longest wait for messages before the clock is checked
+GRACE_S = 3.0  # how long a failing process waits for an answer
+MEET_S = 300.0  # how long processes wait for each other at the start
 
 
 class Watch:
-  """Between this process and the others, from the start of a job to its end.
+  """Link of this process to the others, from start to end of a job.
 
   Args:
     index: of this process.
-    silent_s: seconds after which a process that is not heard of is gone.
+    silent_s: seconds after which a silent process counts as gone.
   """
 
   def __init__(self, index: int, silent_s: float):
@@ -45,13 +43,11 @@ class Watch:
     self._failing = False
     self._on_end: Callable[[str, int], None] = lambda text, code: None
 
-  # Meeting.
-
   def gather(self, server: socket.socket, count: int, token: str) -> None:
-    """Process 0: waits until all others have come; then they are watched.
+    """Waits in process 0 until all others connect, then watches them.
 
     Raises:
-      RunError: some did not come in time.
+      RunError: some did not connect in time.
     """
     names = {0: _own_name()}
     deadline = timing.clock() + MEET_S
@@ -62,7 +58,7 @@ class Watch:
       except TimeoutError as error:
         raise errors.RunError(
           f"processes {sorted(set(range(count)) - set(names))} of {count} did"
-          f" not come within {MEET_S:g} s"
+          f" not connect within {MEET_S:g} s"
         ) from error
       hello = _hello(connection, token)
       if hello is not None:
@@ -77,7 +73,7 @@ class Watch:
     self._start()
 
   def meet(self, host: str, port: int, token: str) -> None:
-    """Another process: goes to the first one. Raises RunError."""
+    """Connects another process to process 0. Raises RunError."""
     try:
       connection = socket.create_connection((host, port), timeout=MEET_S)
       hello = {"token": token, "index": self.index, "name": _own_name()}
@@ -85,8 +81,8 @@ class Watch:
       first = wire.read_line(connection)
     except OSError as error:
       raise errors.RunError(
-        f"process 0 on {host} does not answer on port {port}: {error}; are"
-        " ports between the hosts open?"
+        f"process 0 on {host} does not answer on port {port}: {error}; open"
+        " the ports between the hosts"
       ) from error
     self._names = first["names"]
     self._channels[0] = wire.Channel(connection)
@@ -96,10 +92,10 @@ class Watch:
   def _start(self) -> None:
     threading.Thread(target=self._run, name="watch", daemon=True).start()
 
-  # Messages; under the lock.
+  # The methods that send run under the lock.
 
   def _send(self, message: wire.Message) -> None:
-    """To the hub."""
+    """Sends a message to the hub."""
     if self._hub is not None:
       self._hub.receive(self.index, message, timing.clock())
     else:
@@ -116,8 +112,8 @@ class Watch:
     while True:
       self._wait_for_messages()
       with self._lock:
-        # What has come is read before anyone is called silent: this process
-        # itself may have been stopped.
+        # Read all messages before judging: this process itself may have been
+        # stopped for a while.
         self._read()
         now = timing.clock()
         if now >= next_beat:
@@ -169,10 +165,8 @@ class Watch:
     over = {"kind": "over", "index": 0, "text": text}
     self.member.receive({**over, "code": errors.EXIT_FAILED})
 
-  # Ends.
-
   def on_end(self, call: Callable[[str, int], None]) -> None:
-    """Sets what is called with reason and exit code before the end."""
+    """Sets the function called with reason and exit code before the end."""
     self._on_end = call
 
   def fail(self, text: str, code: int, sure: bool) -> members.Verdict | None:
@@ -181,11 +175,11 @@ class Watch:
     Args:
       text: why.
       code: exit code of all.
-      sure: whether the reason lies here. An error in a collective is more
-        often that of another process: its own word is waited for.
+      sure: whether the cause is here. An error in a collective is more often
+        caused by another process, so its message is awaited first.
 
     Returns:
-      The verdict, if another process is to blame.
+      The verdict, if another process caused the failure.
     """
     judged = lambda: self.member.verdict is not None
     with self._lock:
@@ -201,24 +195,24 @@ class Watch:
     return verdict
 
   def _end(self, verdict: members.Verdict) -> None:
-    """Ends this process in one line, whatever its main thread is doing."""
+    """Prints one line and ends this process, even if its main thread hangs."""
     call = threading.Thread(
       target=self._on_end, args=(verdict.text, verdict.code), daemon=True
     )
     call.start()
     call.join(GRACE_S)
-    own_line = "\n" if sys.stderr.isatty() else ""  # Not behind a bar.
-    line = f"{own_line}imgbench: error: {verdict.text}; {GO_ON}\n"
-    # Past Python's lock of the stream, which another thread may hold.
+    own_line = "\n" if sys.stderr.isatty() else ""  # after a progress bar
+    line = f"{own_line}imgbench: error: {verdict.text}; {RERUN}\n"
+    # Another thread may hold Python's lock of the stream.
     os.write(2, line.encode())
     leave(verdict.code)
 
 
-GO_ON = "the same command goes on from the last checkpoint"
+RERUN = "rerun the same command to resume from the last checkpoint"
 
 
 def leave(code: int) -> NoReturn:
-  """Ends the process at once: what Python would wait for may never come."""
+  """Ends the process at once; Python's own exit could wait forever."""
   sys.stdout.flush()
   os._exit(code)
 
@@ -228,7 +222,7 @@ def _own_name() -> str:
 
 
 def _hello(connection: socket.socket, token: str) -> dict[str, Any] | None:
-  """The first message of a connection, if it is one of ours."""
+  """Returns the first message of a connection that knows the token, or None."""
   connection.settimeout(GRACE_S)
   try:
     hello = wire.read_line(connection)

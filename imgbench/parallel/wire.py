@@ -1,4 +1,4 @@
-"""JSON lines over TCP, and a relay that keeps a broken connection open."""
+"""JSON lines over TCP, and a relay that hides broken connections."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ class Channel:
       self._unsent = self._unsent[sent:]
 
   def receive(self) -> list[Message]:
-    """What has come; `lost` is true where nothing can come any more."""
+    """Returns new messages; sets `lost` if the connection has ended."""
     while not self.lost:
       try:
         block = self.connection.recv(_BLOCK)
@@ -66,7 +66,7 @@ def encode(message: Message) -> bytes:
 
 
 def read_line(connection: socket.socket) -> Message:
-  """Waits for one message, and takes no byte more. Raises OSError at an end."""
+  """Waits for one message and reads no byte more; OSError at the end."""
   line = b""
   while not line.endswith(b"\n"):
     byte = connection.recv(1)
@@ -77,7 +77,7 @@ def read_line(connection: socket.socket) -> Message:
 
 
 def listen() -> socket.socket:
-  """A server on a free port of all addresses of this host."""
+  """Returns a server on a free port of all addresses of this host."""
   if socket.has_dualstack_ipv6():
     return socket.create_server(
       ("", 0), family=socket.AF_INET6, dualstack_ipv6=True
@@ -86,7 +86,7 @@ def listen() -> socket.socket:
 
 
 def split_address(address: str) -> tuple[str, int]:
-  """Returns host and port of "host:port" or "[v6]:port"; else ValueError."""
+  """Returns host and port of "host:port" or "[v6]:port". Raises ValueError."""
   host, colon, port = address.rpartition(":")
   if not host or not colon:
     raise ValueError(f"expected host:port, got {address!r}")
@@ -94,11 +94,11 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 class Relay:
-  """Passes connections on to an address, and does not pass on their end.
+  """Forwards connections to an address, but not their end.
 
-  JAX's client aborts the program, with a stack trace, in the moment in which
-  its connection to the coordinator breaks. Behind a relay it sees no such
-  moment, and who watches the processes has the time to say which one is gone.
+  JAX's client aborts the program with a stack trace as soon as its connection
+  to the coordinator breaks. Through a relay it does not notice, and `watch` has
+  time to report which process is gone.
 
   Args:
     address: of the coordinator.
@@ -108,8 +108,7 @@ class Relay:
     self._target = split_address(address)
     self._server = socket.create_server(("127.0.0.1", 0))
     self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
-    # Of connections whose other end is gone.
-    self._kept: list[socket.socket] = []
+    self._kept: list[socket.socket] = []  # their other end is gone
     _in_background(self._serve)
 
   def _serve(self) -> None:
@@ -117,7 +116,7 @@ class Relay:
       near, _ = self._server.accept()
       try:
         far = socket.create_connection(self._target, timeout=10)
-      except OSError:  # Not there yet: who connected tries again.
+      except OSError:  # Not listening yet; the client tries again.
         near.close()
         continue
       far.settimeout(None)
@@ -132,17 +131,17 @@ class Relay:
 
   def _pass_back(self, source: socket.socket, to: socket.socket) -> None:
     _copy(source, to)
-    with contextlib.suppress(OSError):  # It may be gone already.
+    with contextlib.suppress(OSError):  # may be gone already
       to.shutdown(socket.SHUT_RDWR)
 
 
 def _copy(source: socket.socket, to: socket.socket) -> None:
-  """Copies until one of the two ends."""
+  """Copies bytes until one side closes."""
   try:
     while block := source.recv(_BLOCK):
       to.sendall(block)
   except OSError:
-    pass  # Reset: the same as an end.
+    pass  # A reset is an end, too.
 
 
 def _in_background(function, *arguments) -> None:

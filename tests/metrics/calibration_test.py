@@ -13,6 +13,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.metrics import calibration
+from tests import raising
 
 BINNINGS = [calibration.EQUAL_WIDTH, calibration.EQUAL_MASS]
 PROBS = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.0, 0.25, 0.75]])
@@ -324,70 +325,87 @@ def changed(row, values):
   "score", [calibration.brier, calibration.nll, calibration.classwise_ece]
 )
 @pytest.mark.parametrize(
-  "probs, labels, message",
+  "probs, labels, setting, given",
   [
-    (PROBS[0], LABELS, r"probs: expected shape \[N, K\], got \[3\]"),
-    (PROBS > 0, LABELS, "probs: expected a float type, got bool"),
-    (PROBS, LABELS[:2], r"labels: expected shape \[3\], got \[2\]"),
-    (PROBS, LABELS * 1.0, "labels: expected an integer type"),
-    (PROBS, LABELS + 2, r"labels: expected labels in \[0, 3\), got 3 at pos"),
+    (PROBS[0], LABELS, "probs", [3]),
+    (PROBS > 0, LABELS, "probs", "bool"),
+    (PROBS, LABELS[:2], "labels", [2]),
+    (PROBS, LABELS * 1.0, "labels", "float64"),
+    (PROBS, LABELS + 2, "labels[1]", 3),
     (
       changed(1, [0, np.nan, 0]),
       LABELS,
-      "probs: expected finite values .* got nan in row 1, class 1; .*`mask`",
+      "probs[1, 1]",
+      "nan",
     ),
-    (changed(2, [0, 1, np.inf]), LABELS, "got inf in row 2, class 2"),
-    (changed(2, [2, -1, 0]), LABELS, "got 2.0 in row 2, class 0; apply a soft"),
-    (changed(0, [-0.1, 1, 0.1]), LABELS, "got -0.1 in row 0, class 0"),
+    (changed(2, [0, 1, np.inf]), LABELS, "probs[2, 2]", "inf"),
+    (changed(2, [2, -1, 0]), LABELS, "probs[2, 0]", 2.0),
+    (changed(0, [-0.1, 1, 0.1]), LABELS, "probs[0, 0]", -0.1),
     (
       changed(1, [0.5, 0.498, 0]),
       LABELS,
-      "probs: expected rows that sum to 1, got 0.998 in row 1",
+      "probs[1]",
+      "0.998",
     ),
   ],
 )
-def test_what_is_no_probability_is_refused(score, probs, labels, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_what_is_no_probability_is_refused(
+  score, probs, labels, setting, given
+):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     score(probs, labels)
 
 
 def test_the_row_of_an_error_is_that_of_the_whole_array():
   mask = np.array([False, True, True])
-  with pytest.raises(errors.InputError, match="row 2"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("probs[2]", given="0")
+  ):
     calibration.brier(changed(2, [0, 0, 0]), LABELS, mask)
   # Rounded sums pass.
   assert calibration.brier(changed(2, [0, 0.2505, 0.75]), LABELS) > 0
 
 
 @pytest.mark.parametrize(
-  "call, message",
+  "call, setting, given",
   [
     (
       lambda c, h: calibration.reliability(c[None], h),
-      r"confidence: expected shape \[N\]",
+      "confidence",
+      [1, 2],
     ),
-    (lambda c, h: calibration.reliability(c, h[:1]), r"hit: expected shape"),
-    (lambda c, h: calibration.reliability(c, h * 1), "hit: expected bool"),
+    (lambda c, h: calibration.reliability(c, h[:1]), "hit", [1]),
+    (lambda c, h: calibration.reliability(c, h * 1), "hit", "int64"),
     (
       lambda c, h: calibration.reliability(c * 2, h),
-      r"confidence: expected values in \[0, 1\], got 1.5 at position 1 and 0",
+      "confidence[1]",
+      1.5,
     ),
-    (lambda c, h: calibration.reliability(c * np.nan, h), "got nan at pos"),
-    (lambda c, h: calibration.reliability(c, h, 0), "num_bins: expected at"),
+    (
+      lambda c, h: calibration.reliability(c * np.nan, h),
+      "confidence[0]",
+      "nan",
+    ),
+    (lambda c, h: calibration.reliability(c, h, 0), "num_bins", 0),
     (
       lambda c, h: calibration.reliability(c, h, binning="mass"),
-      "binning: expected 'equal_width' or 'equal_mass', got 'mass'",
+      "binning",
+      "'mass'",
     ),
     (
       lambda c, h: calibration.reliability(c, h, mask=h[:1]),
-      r"mask: expected shape \[2\], got \[1\]",
+      "mask",
+      [1],
     ),
     (
       lambda c, h: calibration.brier(PROBS, LABELS, np.ones(3)),
-      "mask: expected bool",
+      "mask",
+      "float64",
     ),
   ],
 )
-def test_bad_arguments_are_named(call, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_bad_arguments_are_named(call, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     call(np.array([0.25, 0.75]), np.array([True, False]))

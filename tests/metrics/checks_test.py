@@ -6,6 +6,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.metrics import checks
+from tests import raising
 
 
 def test_right_arguments_pass():
@@ -18,30 +19,36 @@ def test_right_arguments_pass():
 
 
 @pytest.mark.parametrize(
-  "call, message",
+  "call, setting, given",
   [
     (
       lambda: checks.shape("x", np.zeros((2, 3)), ("B", 4)),
-      r"x: expected shape \[B, 4\], got \[2, 3\]",
+      "x",
+      [2, 3],
     ),
     (
       lambda: checks.shape("x", np.zeros(2), ("B", "K")),
-      r"x: expected shape \[B, K\], got \[2\]",
+      "x",
+      [2],
     ),
     (
       lambda: checks.kind("x", np.zeros(2), np.integer, "an integer type"),
-      "x: expected an integer type, got float64",
+      "x",
+      "float64",
     ),
     (
       lambda: checks.labels_in_range("x", np.array([1, -2, 9]), 5),
-      r"x: expected labels in \[0, 5\), got -2 at position 1 and 1 more",
+      "x[1]",
+      -2,
     ),
     (
       lambda: checks.at_least("x", np.array([3, 0]), np.array([3, 1]), "y"),
-      "x: expected at least y, 1 at position 1, got 0",
+      "x[1]",
+      0,
     ),
   ],
 )
-def test_wrong_arguments_are_named(call, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_wrong_arguments_are_named(call, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     call()

@@ -7,6 +7,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.metrics import confusion
+from tests import raising
 
 CAT_DOG_RABBIT = np.array([[50, 2, 3], [4, 45, 1], [2, 3, 40]])
 CAT_DOG = np.array([[90, 10], [5, 95]])
@@ -207,31 +208,37 @@ def test_rows_hold_plain_numbers_and_an_interval():
 
 
 @pytest.mark.parametrize(
-  "call, message",
+  "call, setting, given",
   [
     (
       lambda: confusion.confusion_matrix(np.zeros(3, int), np.zeros(2, int), 2),
-      r"predicted: expected shape \[3\], got \[2\]",
+      "predicted",
+      [2],
     ),
     (
       lambda: confusion.confusion_matrix(np.array([2]), np.array([0]), 2),
-      "labels: ",
+      "labels[0]",
+      2,
     ),
     (
       lambda: confusion.confusion_matrix(np.array([0]), np.array([-2]), 2),
-      "predicted: ",
+      "predicted[0]",
+      -2,
     ),
     (
       lambda: confusion.confusion_matrix(np.array([0.0]), np.array([0]), 2),
-      "labels: expected an integer type",
+      "labels",
+      "float64",
     ),
-    (lambda: confusion.per_class(np.zeros((2, 3), int)), "matrix: "),
+    (lambda: confusion.per_class(np.zeros((2, 3), int)), "matrix", [2, 3]),
     (
       lambda: confusion.per_class(CAT_DOG, np.array([100, 99])),
-      "n: expected at least the row sums of the matrix, 100 at position 1",
+      "n[1]",
+      99,
     ),
   ],
 )
-def test_bad_arguments_are_named(call, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_bad_arguments_are_named(call, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     call()

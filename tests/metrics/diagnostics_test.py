@@ -1,4 +1,4 @@
-"""Tests of warnings: the cases an accuracy alone is blind to."""
+"""Tests of sanity checks on results."""
 
 import json
 
@@ -8,16 +8,22 @@ import pytest
 from imgbench import errors
 from imgbench.metrics import confusion
 from imgbench.metrics import diagnostics
+from tests import raising
 
 
 def table(n, correct, predicted=None):
-  """As many predictions of each class as examples, if nothing is said."""
+  """By default as many predictions of each class as examples."""
   columns = (n, n if predicted is None else predicted, correct)
   return confusion.PerClass(*(np.array(column) for column in columns))
 
 
 def names(warnings):
   return [warning["name"] for warning in warnings]
+
+
+def tells(warning, *parts):
+  """Whether a message holds these names and numbers."""
+  return all(part in warning["message"] for part in parts)
 
 
 def test_otters():
@@ -34,19 +40,15 @@ def test_otters():
   ]
   paradox, recall, precision, mean_recall, _ = warnings
   assert paradox["value"] == 0.0
-  assert paradox["message"] == (
-    "accuracy is 98.0%, and always saying other would give 98.0%"
-  )
-  assert recall["message"] == "98.0% accuracy, 12.0% recall on otter (3 of 25)"
+  assert tells(paradox, "98.0%", "other")
+  assert tells(recall, "98.0%", "12.0%", "otter", "3 of 25")
   assert recall["value"] == 0.12
   assert recall["threshold"] == pytest.approx(0.73)
-  assert precision["message"] == (
-    "98.0% accuracy, 50.0% precision on otter (3 of 6 predictions)"
-  )
+  assert tells(precision, "98.0%", "50.0%", "otter", "3 of 6")
   assert mean_recall["value"] == pytest.approx(
     0.98 - (1222 / 1225 + 3 / 25) / 2
   )
-  assert "the mean recall of the classes 55.9%" in mean_recall["message"]
+  assert tells(mean_recall, "recall", "55.9%")
   assert {w["dataset"] for w in warnings} == {"zoo:test"}
   assert {tuple(w) for w in warnings} == {
     ("name", "dataset", "subset", "value", "threshold", "message")
@@ -63,9 +65,7 @@ def test_a_model_that_says_one_class_only():
     "low_recall",
     "macro_recall_gap",
   ]
-  assert warnings[1]["message"] == (
-    "95.0% accuracy, 0.0% recall on rare (0 of 50)"
-  )
+  assert tells(warnings[1], "95.0%", " 0.0%", "rare", "0 of 50")
 
 
 def test_low_precision_alone():
@@ -73,7 +73,7 @@ def test_low_precision_alone():
   result = table([100] * 9 + [10], [98] * 9 + [10], [98] * 9 + [28])
   (warning,) = diagnostics.diagnose("x:y", result, list("abcdefghij"))
   assert warning["name"] == "low_precision"
-  assert "on j (10 of 28 predictions)" in warning["message"]
+  assert tells(warning, " j ", "10 of 28")
 
 
 def test_a_good_result_gives_no_warning():
@@ -100,11 +100,13 @@ def test_at_most_so_many_classes_are_named_the_worst_first():
   warnings = [w for w in warnings if w["name"].startswith("low_recall")]
   assert names(warnings) == ["low_recall", "low_recall", "low_recall_classes"]
   assert [w["value"] for w in warnings] == [0.0, 0.02, 4]
-  assert warnings[2]["message"].startswith("2 more classes")
+  assert warnings[2]["message"].startswith("2 more")
 
 
 def test_a_threshold_below_zero_is_refused():
-  with pytest.raises(errors.InputError, match="train_gap: expected .*got -0.1"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("train_gap", given=-0.1)
+  ):
     diagnostics.Thresholds(train_gap=-0.1)
 
 
@@ -117,7 +119,7 @@ def test_train_gap():
   (warning,) = of(0.95)
   assert warning["name"] == "train_gap"
   assert warning["value"] == pytest.approx(0.15)
-  assert "95.0% in training and 80.0% here" in warning["message"]
+  assert tells(warning, "95.0%", "80.0%")
 
 
 def test_rows_not_finite():
@@ -134,11 +136,13 @@ def test_rows_not_finite():
 def test_one_class_alone_and_no_example():
   only = diagnostics.diagnose("x:y", table([9, 0], [9, 0]), ["a", "b"])
   assert names(only) == ["majority_baseline"]
-  assert only[0]["message"] == "all examples are of a: accuracy says nothing"
+  assert (only[0]["value"], only[0]["threshold"]) == (1.0, 1.0)
   none = diagnostics.diagnose("x:y", table([0, 0], [0, 0]), ["a", "b"])
   assert names(none) == ["no_examples"]
 
 
 def test_names_of_another_length_are_refused():
-  with pytest.raises(errors.InputError, match="class_names: expected shape"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("class_names", given=[1])
+  ):
     diagnostics.diagnose("x:y", table([1, 1], [1, 1]), ["a"])

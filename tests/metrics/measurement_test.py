@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from imgbench import errors
 from imgbench.metrics import measurement
+from tests import raising
 
 ENTRY = {
   "n": 10,
@@ -35,23 +37,26 @@ def test_undefined_and_without_interval():
 
 
 @pytest.mark.parametrize(
-  "change, message",
+  ("change", "setting", "given"),
   [
-    ({"value": math.nan}, "value: expected a finite number"),
-    ({"ci_high": math.inf}, "ci_high: expected a finite number"),
-    ({"ci_low": None}, "together"),
-    ({"ci_method": None}, "together"),
-    ({"extra": 1}, "expected the fields"),
+    ({"value": math.nan}, "value", "nan"),
+    ({"ci_high": math.inf}, "ci_high", "inf"),
+    ({"ci_low": "0.5"}, "ci_low", "'0.5'"),
+    ({"ci_low": None}, "ci_low, ci_high, ci_method", None),
+    ({"ci_method": None}, "ci_low, ci_high, ci_method", None),
+    ({"extra": 1}, "fields", sorted([*ENTRY, "extra"])),
   ],
 )
-def test_bad_entries_are_refused(change, message):
-  with pytest.raises(ValueError, match=message):
+def test_bad_entries_are_refused(change, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     measurement.from_json({**ENTRY, **change})
 
 
 def test_missing_field_is_refused():
   entry = {key: value for key, value in ENTRY.items() if key != "n"}
-  with pytest.raises(ValueError, match="expected the fields"):
+  check = raising.about("fields", given=sorted(entry))
+  with pytest.raises(errors.InputError, check=check):
     measurement.from_json(entry)
 
 
@@ -74,7 +79,8 @@ def test_class_means_of_sets_that_lack_a_class_are_undefined():
     (0, None),
     (0, None),
   ]
-  assert "1 of 3 classes have no example; with crops" in got["all"].definition
+  assert "1 of 3" in got["all"].definition
+  assert got["all"].definition.endswith("; with crops")
   assert got["first"] == measure.class_mean(
     hits[:2], count[:2], "mean over classes"
   )

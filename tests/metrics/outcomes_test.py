@@ -11,6 +11,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.metrics import outcomes as outcomes_lib
+from tests import raising
 from tests.metrics import twins
 
 NAN, INF = np.nan, np.inf
@@ -165,17 +166,18 @@ def test_the_ranking_of_logits_gives_their_outcomes(width, batch):
 
 
 @pytest.mark.parametrize(
-  "ranking, message",
+  "ranking, setting, given",
   [
-    ([[0, 1], [2, 5]], r"classes in \[0, 5\), or -1, got 5 in row 1"),
-    ([[0, -2]], "got -2 in row 0"),
-    ([[2**32 + 1, 0]], "got 4294967297"),
-    ([[0, 1, 2], [3, -1, 1]], r"only behind .*got \[3, -1, 1\] in row 1"),
-    ([[4, 0, 4]], r"different classes, got \[4, 0, 4\] in row 0"),
+    ([[0, 1], [2, 5]], "ranking[1]", 5),
+    ([[0, -2]], "ranking[0]", -2),
+    ([[2**32 + 1, 0]], "ranking[0]", 4294967297),
+    ([[0, 1, 2], [3, -1, 1]], "ranking[1]", [3, -1, 1]),
+    ([[4, 0, 4]], "ranking[0]", [4, 0, 4]),
   ],
 )
-def test_what_is_no_ranking_is_refused(ranking, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_what_is_no_ranking_is_refused(ranking, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     outcomes_lib.from_ranking(np.array(ranking), np.zeros(len(ranking), int), 5)
 
 
@@ -186,7 +188,8 @@ def test_a_compiled_ranking_that_begins_with_none_has_no_hit():
 
 @pytest.mark.parametrize("label", [2**32 + 1, -(2**32) + 1])
 def test_labels_that_would_wrap_are_refused(label):
-  with pytest.raises(errors.InputError, match=f"labels: .*int32, got {label}"):
+  check = raising.about("labels", given=label)
+  with pytest.raises(errors.InputError, check=check):
     outcomes_lib.outcomes(np.zeros((1, 3), np.float32), np.array([label]))
 
 
@@ -194,7 +197,8 @@ def test_codes_that_are_none_are_refused():
   logits, labels = np.zeros((1, 3), np.float32), np.zeros(1, int)
   for code in (4, -1):
     codes = np.array([[0, code, 3]], np.int8)
-    with pytest.raises(errors.InputError, match=rf"\[0, 3\], got {code}"):
+    check = raising.about("label_codes", expected="codes in [0, 3]", given=code)
+    with pytest.raises(errors.InputError, check=check):
       outcomes_lib.outcomes(logits, labels, codes)
 
 
@@ -239,24 +243,27 @@ def test_one_trace_and_equal_to_plain_under_strict_promotion():
 
 
 @pytest.mark.parametrize(
-  "arguments, message",
+  "arguments, setting, given",
   [
-    ((np.zeros(3, np.float32), np.zeros(3, int)), "logits: "),
-    ((np.zeros((2, 3), np.float32), np.zeros((2, 1), int)), "labels: "),
+    ((np.zeros(3, np.float32), np.zeros(3, int)), "logits", [3]),
+    ((np.zeros((2, 3), np.float32), np.zeros((2, 1), int)), "labels", [2, 1]),
     (
       (
         np.zeros((2, 3), np.float32),
         np.zeros(2, int),
         np.zeros((2, 4), np.int8),
       ),
-      r"label_codes: expected shape \[2, 3\], got \[2, 4\]",
+      "label_codes",
+      [2, 4],
     ),
     (
       (np.zeros((2, 3), np.float32), np.zeros(2, int), np.zeros((2, 3))),
-      "label_codes: expected int8, got float32",
+      "label_codes",
+      "float32",
     ),
   ],
 )
-def test_bad_arguments_are_named(arguments, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_bad_arguments_are_named(arguments, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     outcomes(*arguments)

@@ -3,6 +3,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.metrics import ratios
+from tests import raising
 
 
 def test_the_ratio_is_of_errors():
@@ -58,5 +59,7 @@ def test_coverage():
 
 
 def test_bad_counts_are_refused():
-  with pytest.raises(errors.InputError, match="hits_b"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("hits_b", given="3 of 2")
+  ):
     ratios.error_ratio(1, 2, 3, 2)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from imgbench import errors
 from imgbench.metrics import resampling
+from tests import raising
 
 
 def twin(hits, n):
@@ -105,5 +106,7 @@ def test_chunks():
     lambda: list(resampling.chunks(0, 5)),
     lambda: resampling.mean_resamples(None, np.ones(1), np.ones(1), 0),
   ):
-    with pytest.raises(errors.InputError, match="at least 1, got 0"):
+    with pytest.raises(
+      errors.InputError, check=raising.about("num_resamples", given=0)
+    ):
       call()

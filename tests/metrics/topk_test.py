@@ -9,6 +9,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.metrics import topk
+from tests import raising
 from tests.metrics import twins
 
 NAN, INF = np.nan, np.inf
@@ -205,26 +206,30 @@ def test_thousand_classes_against_a_stable_sort():
 
 
 @pytest.mark.parametrize(
-  "call, message",
+  "call, setting, given",
   [
     (
       lambda: topk.top_k(np.zeros(3, np.float32), 1),
-      r"logits: .*\[B, K\].*\[3\]",
+      "logits",
+      [3],
     ),
-    (lambda: topk.top_k(np.zeros((2, 3), np.int32), 1), "logits: .*int32"),
-    (lambda: topk.top_k(np.zeros((2, 0), np.float32), 1), "logits: .*class"),
-    (lambda: topk.top_k(np.zeros((0, 2), np.float32), 1), "logits: .*row"),
-    (lambda: topk.top_k(np.zeros((2, 3), np.float32), 0), "k: .*got 0"),
+    (lambda: topk.top_k(np.zeros((2, 3), np.int32), 1), "logits", "int32"),
+    (lambda: topk.top_k(np.zeros((2, 0), np.float32), 1), "logits", [2, 0]),
+    (lambda: topk.top_k(np.zeros((0, 2), np.float32), 1), "logits", [0, 2]),
+    (lambda: topk.top_k(np.zeros((2, 3), np.float32), 0), "k", 0),
     (
       lambda: topk.ranks(np.zeros((2, 3), np.float32), np.zeros(3, int)),
-      r"labels: expected shape \[2\], got \[3\]",
+      "labels",
+      [3],
     ),
     (
       lambda: topk.ranks(np.zeros((2, 3), np.float32), np.zeros(2)),
-      "labels: .*integer.*float64",
+      "labels",
+      "float64",
     ),
   ],
 )
-def test_bad_arguments_are_named(call, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_bad_arguments_are_named(call, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     call()

@@ -12,6 +12,7 @@ from imgbench.models import depthwise
 from imgbench.models import flops
 from imgbench.models import layers
 from imgbench.models import vit
+from tests import raising
 
 # "FLOPs" of these tables are multiply-adds, here in units of 1e6.
 # torchvision: num_params and _ops (GFLOPS) of its weights' metadata.
@@ -224,12 +225,16 @@ def choose_by_value(x, w):
 
 
 @pytest.mark.parametrize(
-  ("function", "named"),
-  [(repeat_until_large, "'while'"), (choose_by_value, "'cond'")],
+  "function, setting, given",
+  [
+    (repeat_until_large, "function", "'while'"),
+    (choose_by_value, "function", "'cond'"),
+  ],
 )
 @pytest.mark.parametrize("inside", [lambda f: f, jax.jit, jax.checkpoint])
-def test_other_control_flow_is_refused(function, named, inside):
-  with pytest.raises(errors.InputError, match=named):
+def test_other_control_flow_is_refused(function, setting, given, inside):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     flops.count_macs(inside(function), ROWS, array(5, 5))
 
 
@@ -241,7 +246,9 @@ def test_a_choice_by_platform_counts_as_its_default():
   for_some = lambda x, w: jax.lax.platform_dependent(
     x, w, cpu=lambda x, w: x @ w * 2, tpu=jnp.matmul
   )
-  with pytest.raises(errors.InputError, match="'cond'"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("function", given="'cond'")
+  ):
     flops.count_macs(for_some, ROWS, MATRIX)
 
 

@@ -15,6 +15,7 @@ from imgbench.data import order
 from imgbench.parallel import processes
 from imgbench.train import feeds
 from imgbench.train import loop
+from tests import raising
 from tests.parallel import jobs
 from tests.parallel import train_job
 from tests.parallel import training_test
@@ -74,20 +75,22 @@ def test_the_streams_of_processes_are_disjoint_and_complete(count):
 
 
 @pytest.mark.parametrize(
-  "flags, message",
+  "flags, setting, given",
   [
-    (dict(address="host:1"), "--num_processes, --process_id: expected where"),
-    (dict(count=2, index=0), "--coordinator_address: expected"),
-    (dict(address="host:1", count=2, index=2), "--process_id: expected 0 to 1"),
-    (dict(address="host", count=2, index=0), "expected host:port, got 'host'"),
+    (dict(address="host:1"), "--num_processes, --process_id", "none"),
+    (dict(count=2, index=0), "--coordinator_address", "none"),
+    (dict(address="host:1", count=2, index=2), "--process_id", 2),
+    (dict(address="host", count=2, index=0), "--coordinator_address", "'host'"),
     (
       dict(address="host:1", count=2, index=0, silent_s=0),
-      "--process_timeout_s: expected seconds above 0",
+      "--process_timeout_s",
+      0,
     ),
   ],
 )
-def test_flags_that_do_not_fit(flags, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_flags_that_do_not_fit(flags, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     processes.join(**flags)
 
 

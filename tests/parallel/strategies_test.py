@@ -7,6 +7,7 @@ import pytest
 
 from imgbench import errors
 from imgbench import parallel
+from tests import raising
 
 
 def test_one_device_is_a_mesh_of_one():
@@ -30,7 +31,9 @@ def test_batch_sizes():
   strategy = parallel.create_strategy("jit", devices=4)
   assert [strategy.round_up(size) for size in (1, 4, 5)] == [4, 4, 8]
   strategy.check_batch_size(8, "global_batch_size")
-  with pytest.raises(errors.InputError, match="nearest is 12"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("global_batch_size", given=11)
+  ):
     strategy.check_batch_size(11, "global_batch_size")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.tables import frame
+from tests import raising
 from tests.papers import rows
 from tests.train import processes
 
@@ -52,16 +53,17 @@ def test_results_come_back_as_they_were():
 
 
 @pytest.mark.parametrize(
-  ("key", "content"),
+  ("key", "content", "setting", "given"),
   [
-    ("top1_accuracy", entry(0.5)),
-    ("a:b/all/m", {"n": 3}),
-    ("a:b/all/m", entry(float("nan"))),
-    ("a:b/all/m", None),
+    ("top1_accuracy", entry(0.5), "", "'top1_accuracy'"),
+    ("a:b/all/m", {"n": 3}, ": a:b/all/m: fields", ["n"]),
+    ("a:b/all/m", entry(float("nan")), ": a:b/all/m: value", "nan"),
+    ("a:b/all/m", None, ": a:b/all/m: fields", "None"),
   ],
 )
-def test_bad_results_are_refused(key, content):
-  with pytest.raises(errors.InputError, match="results.json: "):
+def test_bad_results_are_refused(key, content, setting, given):
+  check = raising.about(f"results.json{setting}", given=given)
+  with pytest.raises(errors.InputError, check=check):
     frame.from_results({key: content}, "mine")
 
 
