@@ -1,4 +1,4 @@
-"""Multi-process runs: joining, agreeing, and each process's share of a batch."""
+"""Multi-process runs: joining, agreeing, and sharing out a batch."""
 
 from collections.abc import Callable
 import os

@@ -1,4 +1,4 @@
-"""Entries of results.json as rows, in the order in which reports show them."""
+"""Entries of results.json as rows, in the order of reports."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -16,20 +16,22 @@ _FIELDS = (
   "ci_method",
   "definition",
 )
-# Behind the name of an accuracy: what unreviewed predictions may do to it,
+# Suffixes of an accuracy: bounds from unreviewed predictions, and the drop
+# from a base set.
 _UNREVIEWED = ("unreviewed", "bound_low", "bound_high")
-# and how far it lies below that on a base set.
 _SHIFT = ("base", "drop")
 
 
 @dataclasses.dataclass(frozen=True)
 class Unreviewed:
-  """Predictions that nobody has reviewed, and how far they may move a value.
+  """Share of unreviewed predictions, and the bounds they put on a value.
+
+  Fractions; None is undefined.
 
   Attributes:
-    share: of them; fractions, None is undefined.
-    low: the value with all of them wrong.
-    high: the value with all of them right.
+    share: of predictions that are unreviewed.
+    low: the value if all of them are wrong.
+    high: the value if all of them are right.
   """
 
   share: float | None
@@ -42,9 +44,9 @@ class Row:
   """One entry of results.json; rates are fractions, None is undefined.
 
   Attributes:
-    dataset: e.g. "cifar10:test"; the others are as in the file.
-    unreviewed: of an accuracy against label sets, or None.
-    shift: of an accuracy that is compared with that on a base set, or None.
+    dataset: e.g. "cifar10:test"; the other fields are as in the file.
+    unreviewed: for an accuracy against label sets, else None.
+    shift: for an accuracy that is compared with a base set, else None.
   """
 
   dataset: str
@@ -63,11 +65,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-  """How an accuracy compares with that on a base set.
+  """Comparison of an accuracy with that on a base set.
 
   Attributes:
-    base: the accuracy on the base set, over the same classes.
-    drop: how far the accuracy lies below it, in [-1, 1].
+    base: accuracy on the base set, over the same classes.
+    drop: base accuracy minus this one, in [-1, 1].
   """
 
   base: Row
@@ -75,13 +77,15 @@ class Shift:
 
 
 def parse(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
-  """Rows of the content of results.json.
+  """Returns the rows of a results.json.
 
-  Test and validation splits come first and splits of the training data last;
-  otherwise the order is that of the file, but what was measured with other
-  parameters ("cifar10+ema:test") follows its data set at once. What unreviewed
-  predictions may do to an accuracy and how it compares with a base set are no
-  rows of their own but in that accuracy's. Raises InputError.
+  Test and validation splits come first, training splits last; otherwise rows
+  keep the order of the file, except that other parameters of a data set
+  ("cifar10+ema:test") follow it directly. Bounds from unreviewed predictions
+  and comparisons with a base set become fields of their accuracy's row.
+
+  Raises:
+    InputError: a key or an entry of another form.
   """
   rows = {key: _row(key, entry) for key, entry in results.items()}
   for key in results:
@@ -101,18 +105,18 @@ def parse(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
 
 
 def is_training_split(dataset: str) -> bool:
-  """By its name; a run knows better and says so in its environment."""
+  """Returns whether the name is a training split's; runs record the truth."""
   return split_rank(dataset) == 2
 
 
 def split_rank(dataset: str) -> int:
-  """0 for test and validation splits, 2 for the training data, else 1."""
+  """Returns 0 for test and validation, 2 for training data, else 1."""
   split = dataset.partition(":")[2].partition("[")[0]
   return {"test": 0, "validation": 0, "train": 2}.get(split, 1)
 
 
 def family(dataset: str) -> tuple[str, str]:
-  """The same for all sets of parameters that a split was measured with."""
+  """Returns name and split without the parameters, e.g. "+ema"."""
   name, _, split = dataset.partition(":")
   return name.partition("+")[0], split
 

@@ -12,10 +12,10 @@ from imgbench.metrics import specs
 from imgbench.tables import entries
 
 UNDEFINED, DASH = "undefined", "–"
-# Of the ticks of an axis, for Matplotlib's `set_major_formatter`.
+# Formats of axis ticks, for Matplotlib's `set_major_formatter`.
 VALUE_TICKS, PERCENT_TICKS = "{x:,.10g}", "{x:,.10g}%"
 COUNT_TICKS = "{x:,.0f}"
-# Unit of a metric -> format of a value, and what follows it.
+# Unit of a metric -> format of a value, and its suffix.
 _NUMBERS = {
   specs.RATE: lambda value: f"{100 * value:.2f}",
   specs.POINTS: lambda value: f"{100 * value:z.1f}",
@@ -26,25 +26,25 @@ _UNITS = {specs.RATE: "%", specs.POINTS: " points"}
 
 
 def number(metric: str, value: float | None) -> str:
-  """Returns a value of a metric; percent without the sign for rates."""
+  """Returns a value of a metric; rates in percent, without the sign."""
   if value is None:
     return UNDEFINED
   return _NUMBERS[specs.describe(metric).unit](value)
 
 
 def unit(metric: str) -> str:
-  """Returns what follows a value of a metric: "%", " points" or ""."""
+  """Returns the suffix of a value of a metric: "%", " points" or ""."""
   return _UNITS.get(specs.describe(metric).unit, "")
 
 
 def value(row: entries.Row) -> str:
-  """E.g. "93.12%", "11.7 points"; "undefined" where there is no value."""
+  """Returns e.g. "93.12%", "11.7 points" or "undefined"."""
   text = number(row.metric, row.value)
   return text if row.value is None else text + unit(row.metric)
 
 
 def interval(row: entries.Row, separator: str = " – ") -> str:
-  """E.g. "92.61 – 93.60"; empty where there is none."""
+  """Returns e.g. "92.61 – 93.60"; "" without an interval."""
   if row.ci_low is None or row.ci_high is None:
     return ""
   return separator.join(
@@ -53,16 +53,16 @@ def interval(row: entries.Row, separator: str = " – ") -> str:
 
 
 def drop(row: entries.Row) -> str:
-  """E.g. "11.7 points [10.9, 12.5]"; brackets, as bounds may be negative."""
+  """Returns e.g. "11.7 points [10.9, 12.5]"; bounds may be negative."""
   bounds = interval(row, ", ")
   return f"{value(row)} [{bounds}]" if bounds else value(row)
 
 
 def shifted(row: entries.Row) -> str:
-  """The accuracy that `row.shift` compares with the base set's.
+  """Returns the accuracy that `row.shift` compares with the base set's.
 
-  That of the row where it has one. A mean over classes has none where the set
-  lacks a class; the drop is over those that occur, and leaves it.
+  If the set lacks classes, the row's mean over classes is undefined; the drop
+  covers the classes that occur, so base minus drop is shown.
   """
   if row.value is None and row.shift is not None:
     base, lost = row.shift.base.value, row.shift.drop.value
@@ -72,9 +72,9 @@ def shifted(row: entries.Row) -> str:
 
 
 def unreviewed(row: entries.Row) -> str:
-  """E.g. "1.17% never reviewed: 96.86 to 98.03"; empty where all are.
+  """Returns e.g. "1.17% never reviewed: 96.86 to 98.03"; "" if all are.
 
-  The bounds are those of the value: all such predictions wrong, or all right.
+  The bounds are the value with all such predictions wrong, or all right.
   """
   if row.unreviewed is None or not row.unreviewed.share:
     return ""
@@ -87,17 +87,17 @@ def unreviewed(row: entries.Row) -> str:
 
 
 def counted(correct: int | None, n: int) -> str:
-  """E.g. "7,812 of 10,000"; "10,000" alone where nothing is correct or not."""
+  """Returns e.g. "7,812 of 10,000"; "10,000" if `correct` is None."""
   return f"{n:,}" if correct is None else f"{correct:,} of {n:,}"
 
 
 def share(fraction: float | None) -> str:
-  """E.g. "93.1%"; "undefined" for None."""
+  """Returns e.g. "93.1%"; "undefined" for None."""
   return UNDEFINED if fraction is None else f"{100 * fraction:.1f}%"
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
-  """E.g. "76.13"; "undefined" for None."""
+  """Returns e.g. "76.13"; "undefined" for None."""
   return UNDEFINED if fraction is None else f"{100 * fraction:z.{digits}f}"
 
 
@@ -126,14 +126,14 @@ def _bracketed(
 def with_bounds(
   value: float | None, low: float | None, high: float | None, unit: str = ""
 ) -> str:
-  """E.g. "76.13 [75.75, 76.50]", in percent; no brackets without bounds."""
+  """Returns e.g. "76.13 [75.75, 76.50]" in percent, or the value alone."""
   return _bracketed(value, low, high, percent, unit)
 
 
 def decimals(
   value: float | None, low: float | None, high: float | None, digits: int = 2
 ) -> str:
-  """E.g. "2.43 [2.00, 2.95]"; no brackets without bounds."""
+  """Returns e.g. "2.43 [2.00, 2.95]"; no brackets without bounds."""
   show = lambda x: UNDEFINED if x is None else f"{x:z.{digits}f}"
   return _bracketed(value, low, high, show)
 
@@ -153,12 +153,12 @@ def number_with_bounds(
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-  """E.g. "0.654"; a dash for None."""
+  """Returns e.g. "0.654"; a dash for None."""
   return DASH if value is None else f"{value:.{digits}f}"
 
 
 def short_percent(share: float) -> str:
-  """Returns percent without zeros: "95%" for 0.95, "93.75%" for 0.9375."""
+  """Returns percent without trailing zeros: "95%", "93.75%"."""
   return f"{100 * share:.6g}%"
 
 
@@ -176,18 +176,18 @@ def exact(value: Any) -> str:
 
 
 def metric_title(metric: str) -> str:
-  """ "top1_accuracy" becomes "Top-1 accuracy"."""
+  """Returns the title of a metric, e.g. "Top-1 accuracy"."""
   label = specs.describe(metric).label
   return label[0].upper() + label[1:]
 
 
 def whole(number: float | None) -> str:
-  """E.g. "12,345"; "" for None."""
+  """Returns e.g. "12,345"; "" for None."""
   return "" if number is None else f"{number:,.0f}"
 
 
 def duration(seconds: float | None) -> str:
-  """E.g. "48 s", "1 min 54 s", "3 h 5 min"; "" for None."""
+  """Returns e.g. "48 s", "1 min 54 s", "3 h 5 min"; "" for None."""
   if seconds is None:
     return ""
   total = round(seconds)
@@ -200,19 +200,19 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(iso: str) -> str:
-  """ "2025-01-31T10:20:30+00:00" becomes "2025-01-31 10:20 UTC"."""
+  """Returns e.g. "2025-01-31 10:20 UTC" for "2025-01-31T10:20:30+00:00"."""
   found = re.fullmatch(r"(\S{10})T(\d\d:\d\d):\S*\+00:00", iso)
   return f"{found[1]} {found[2]} UTC" if found else iso
 
 
 def short(name: str, limit: int = 28) -> str:
-  """A name on one line of at most `limit` characters."""
+  """Returns a name on one line of at most `limit` characters."""
   name = " ".join(name.split())
   return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"
 
 
 def si(value: float, unit: str = "") -> str:
-  """E.g. "1.23 TFLOP/s"; three digits that count."""
+  """Returns three significant digits, e.g. "1.23 TFLOP/s"."""
   for scale, prefix in _PREFIXES:
     if abs(value) >= scale * (1 - 0.5e-3):
       return f"{value / scale:#.3g}".rstrip(".") + f" {prefix}{unit}"
@@ -220,7 +220,7 @@ def si(value: float, unit: str = "") -> str:
 
 
 def tick(value: float) -> str:
-  """A round number on an axis: "20 k", "0.5"."""
+  """Returns a round number on an axis: "20 k", "0.5"."""
   for scale, prefix in _PREFIXES:
     if value >= scale:
       return f"{value / scale:g} {prefix}"
@@ -228,33 +228,33 @@ def tick(value: float) -> str:
 
 
 def rounded(value: float) -> str:
-  """Three digits that count and no exponent: "0.0123", "12.3", "12,345"."""
+  """Returns three significant digits: "0.0123", "12.3", "12,345"."""
   return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def significant(value: float, digits: int = 4) -> str:
-  """So many digits that count: "2125", "0.01234", "1.5"."""
+  """Returns so many significant digits: "2125", "0.01234", "1.5"."""
   return f"{value:.{digits}g}"
 
 
 def seconds(value: float) -> str:
-  """E.g. "12.3 s", "4.56 ms", "7.89 µs"."""
+  """Returns e.g. "12.3 s", "4.56 ms", "7.89 µs"."""
   units = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
   scale, unit = next((u for u in units if value >= u[0]), units[-1])
   return f"{rounded(value / scale)} {unit}"
 
 
 def ratio(value: float) -> str:
-  """A ratio near 1: "1.034"; far from it with fewer decimals."""
+  """Returns a ratio, e.g. "1.034" or "12.3"."""
   return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def in_unit(value: float | None, unit: str | None) -> str:
-  """E.g. "1.23 TFLOP/s", "34.5 GB/s", "56.7 µs per call", "123 images/s".
+  """Returns e.g. "1.23 TFLOP/s", "56.7 µs per call", "123 images/s".
 
   Args:
     value: a number; None gives a dash.
-    unit: of the number; one that is not known here is left out.
+    unit: of the number; an unknown one is left out.
   """
   return DASH if value is None else _IN_UNITS.get(unit, rounded)(value)
 

@@ -1,9 +1,9 @@
 """Frames of measurements: merges, ranks, sorts and lookups in pandas.
 
-A frame has a row for each measurement of a model, in COLUMNS, then its
-`ci_method` and `definition`. It holds measurements and never examples:
-outcomes, bootstraps and paired tests are NumPy. `n` and `correct` are nullable
-integers, the numbers float64; a value that is undefined is NaN.
+A frame has one row per measurement of a model: COLUMNS, then `ci_method` and
+`definition`. It never holds examples: outcomes, bootstraps and paired tests
+are NumPy. `n` and `correct` are nullable integers, other numbers float64; an
+undefined value is NaN.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from imgbench.metrics import measurement
 from imgbench.tables import entries
 
 KEY = ("model", "dataset", "subset", "metric")
-AXIS = KEY[1:]  # what models are compared on
+AXIS = KEY[1:]  # models are compared on these
 COLUMNS = (*KEY, "n", "correct", "value", "ci_low", "ci_high")
 
 Key = tuple[str, str, str, str]
@@ -56,7 +56,7 @@ def from_results(
 
   Args:
     results: content of the file, <name>:<split>/<subset>/<metric> -> entry.
-    model: what the run is called in the frame.
+    model: name of the run in the frame.
 
   Raises:
     InputError: a key or an entry of another form.
@@ -90,7 +90,7 @@ def to_results(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def rows(
   found: pd.DataFrame, columns: Sequence[str] | None = None
 ) -> list[Any]:
-  """Returns rows as named tuples of plain values, None where undefined."""
+  """Returns rows as named tuples of Python values, None where undefined."""
   plain = found[list(found.columns if columns is None else columns)]
   plain = plain.astype(object)
   plain = plain.where(plain.notna(), None)
@@ -106,20 +106,20 @@ def select(found: pd.DataFrame, **what: str) -> pd.DataFrame:
 
 
 def by_model(found: pd.DataFrame, **what: str) -> dict[str, Any]:
-  """Returns model -> its row, see `rows`, of those selected."""
+  """Returns model -> its selected row, see `rows`."""
   return {row.model: row for row in rows(select(found, **what))}
 
 
 def cell(
   found: pd.DataFrame, text: Callable[[Any], str], **what: str
 ) -> Callable[[str], str]:
-  """Returns model -> text of its row, "" without one; for `table.by_name`."""
+  """Returns a function from model to the text of its row, "" without one."""
   of_model = by_model(found, **what)
   return lambda model: text(of_model[model]) if model in of_model else ""
 
 
 def best_first(found: pd.DataFrame, **what: str) -> list[str]:
-  """Returns all models by a value, those without one last, then by name.
+  """Returns all models by descending value, then name; undefined ones last.
 
   Args:
     found: rows of all the models.
@@ -133,7 +133,7 @@ def best_first(found: pd.DataFrame, **what: str) -> list[str]:
 def long(
   found: pd.DataFrame, **fields: str
 ) -> dict[tuple[str, ...], float | None]:
-  """Returns (*KEY, field) -> number; `fields` are columns and their names."""
+  """Returns (*KEY, field) -> number; `fields` maps columns to field names."""
   return {
     (*row[: len(KEY)], name): row[len(KEY) + i]
     for row in rows(found, (*KEY, *fields))
@@ -152,9 +152,9 @@ def side_by_side(
     metrics: (metric on the base, metric on the data set).
 
   Returns:
-    The columns of `found`, with `base` and `base_metric`; numbers on the base
-    have names that end in _base. By pair, subset, metric and model; subsets
-    are in the order of `found`.
+    The columns of `found`, with `base` and `base_metric`; columns of the base
+    end in _base. Sorted by pair, subset (in the order of `found`), metric and
+    model.
   """
   metrics = list(metrics)
   axes = pd.DataFrame(
@@ -182,8 +182,8 @@ def ranks(values, among=None) -> np.ndarray:
 
   Args:
     values: float [M], finite.
-    among: bool [M], the models that ranks are counted among; None: all. The
-      rank of another is the one that it would have beside them.
+    among: bool [M], the ranked models; None: all. Any other model gets the
+      rank that it would have among them.
 
   Returns:
     int64 [M], at least 1.
@@ -199,16 +199,15 @@ def ranked(
 ) -> pd.DataFrame:
   """Returns the rows with their `rank` on each data set.
 
-  What a model has on one data set does not depend on which rows of the others
-  are there.
+  A rank on one data set does not depend on rows of the others.
 
   Args:
     found: rows to rank for each data set, subset and metric.
-    outside: models that the ranks of the others leave out.
+    outside: models that are not counted in the ranks of the others.
 
   Returns:
-    The rows with `rank`, undefined as the value is, and `among`: how many
-    models it is counted among.
+    The rows with `rank`, undefined where the value is, and `among`: the number
+    of models counted.
   """
   defined = found.value.notna()
   known = found.assign(counted=defined & ~found.model.isin(list(outside)))

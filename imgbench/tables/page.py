@@ -1,7 +1,7 @@
-"""HTML pages from Jinja2 templates, and the parts that pages are made of.
+"""HTML pages from Jinja2 templates, and the blocks of a page.
 
-A page is data: sections of blocks. What draws it stands in the templates,
-which are named by their path in the package.
+A page is data: sections of blocks. The templates draw it; they are named by
+their path in the package.
 """
 
 import base64
@@ -29,7 +29,7 @@ def render(name: str, **context: Any) -> str:
 
   Args:
     name: path of the template in the package.
-    **context: its variables; one that it lacks is an error.
+    **context: its variables; a missing one is an error.
   """
   return _environment().get_template(name).render(context)
 
@@ -46,7 +46,7 @@ class Block(Protocol):
 
 
 class Drawn:
-  """Drawn by the macro with the name of the class."""
+  """Block drawn by the macro with the name of its class."""
 
   def html(self) -> markupsafe.Markup:
     return getattr(macros(_BLOCKS), type(self).__name__.lower())(self)
@@ -70,7 +70,7 @@ class Paragraph(Drawn):
 
 @dataclasses.dataclass(frozen=True)
 class Values(Drawn):
-  """Names and what they stand for, as two columns."""
+  """Names and values, as two columns."""
 
   values: Mapping[str, str]
   code: bool = False
@@ -78,7 +78,7 @@ class Values(Drawn):
 
 @dataclasses.dataclass(frozen=True)
 class Folded(Drawn):
-  """A block that is shown when its title is clicked."""
+  """A block that a click on its title unfolds."""
 
   title: str
   block: Block
@@ -86,7 +86,7 @@ class Folded(Drawn):
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """A part of the page that its navigation leads to."""
+  """A part of the page, linked in its navigation."""
 
   anchor: str
   title: str | table.RichText
@@ -96,7 +96,7 @@ class Section:
 def provenance(
   command: str, config: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> list[Block]:
-  """Returns how a result was made: a command, and what holds for it, folded."""
+  """Returns the blocks of a run's command, config and environment."""
   found: list[Block] = [Paragraph(command, code=True)] if command else []
   for title, tree in (("Config", config), ("Environment", environment)):
     if tree:
@@ -105,7 +105,7 @@ def provenance(
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-  """Values as text; keys are dotted where values hold others."""
+  """Returns values as text; keys of nested values are dotted."""
   flat: dict[str, str] = {}
   for name, value in tree.items():
     if isinstance(value, Mapping) and value:
@@ -133,12 +133,12 @@ def _environment() -> jinja2.Environment:
 
 
 def _printable(value: Any) -> Any:
-  """Control characters of a text become spaces; markup stays as it is."""
+  """Replaces control characters of text by spaces; markup is unchanged."""
   if isinstance(value, markupsafe.Markup):
     return value
   return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def _sha256(text: str) -> str:
-  """The digest by which a content security policy allows an inline style."""
+  """Returns the digest with which a CSP allows an inline style."""
   return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Figures as PNG files beside a page, and embedded in it."""
+"""Figures, written as PNG files and embedded in a page."""
 
 import base64
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class Figure(page.Drawn):
 
   Attributes:
     light: PNG for light pages and for print.
-    dark: for dark pages; None: the light one too.
-    alt: what the figure shows, for who cannot see it.
+    dark: for dark pages; None: the light one.
+    alt: alternative text.
     caption: below the figure.
   """
 
@@ -33,7 +33,7 @@ class Figure(page.Drawn):
 
   @property
   def size(self) -> tuple[int, int]:
-    """Width and height on the page, in its pixels."""
+    """Width and height on the page, in CSS pixels."""
     width, height = struct.unpack(">II", self.light[16:24])  # PNG's first chunk
     scale = _PIXELS_PER_INCH / themes.DPI
     return round(width * scale), round(height * scale)
@@ -58,7 +58,7 @@ def draw(
   Args:
     path: of the PNG.
     figure: (theme, of, **given) -> figure.
-    of: what is drawn; of nothing there is no figure.
+    of: the data; nothing is drawn if it is empty.
     alt: as of `Figure`.
     caption: as of `Figure`.
     options: of `themes.render`.

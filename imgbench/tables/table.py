@@ -26,13 +26,13 @@ Cell = Callable[[Any], str]  # a row's name -> text of its cell
 
 @dataclasses.dataclass(frozen=True)
 class RichText:
-  """Text with what HTML shows around it; other formats have the text alone.
+  """Text with extras for HTML; other formats show the text alone.
 
   Attributes:
     text: shown first.
-    help: shown when the pointer rests on it.
-    badge: a mark that follows it.
-    beside: of less weight, on the same line.
+    help: tooltip.
+    badge: a mark after the text.
+    beside: muted text on the same line.
     below: smaller lines.
   """
 
@@ -61,11 +61,10 @@ class Column:
   """A column of a table.
 
   Attributes:
-    key: of its value in a row: an item of a mapping, an index, else an
-      attribute; or a function of the row. Unless it is a function, it is the
-      heading in CSV.
-    title: heading everywhere else; the key where it is empty.
-    numeric: aligned on the right.
+    key: of its value in a row: a key of a mapping, an index, an attribute, or
+      a function of the row. In CSV the heading, unless it is a function.
+    title: heading in all other formats; "": the key.
+    numeric: right-aligned.
     format: value -> text, which HTML escapes.
   """
 
@@ -103,11 +102,10 @@ class Table:
   """Columns over rows.
 
   Attributes:
-    caption: one sentence without a full stop; "" where none is shown.
+    caption: one sentence without a full stop; "": none.
     columns: in order.
     rows: mappings, sequences or objects that hold the columns' values.
-    group: row -> heading, which HTML shows above the rows that follow each
-      other and share it; other formats have none.
+    group: row -> heading, shown in HTML above adjacent rows that share it.
   """
 
   caption: str
@@ -148,7 +146,7 @@ class Table:
     """
     head, *body = self._padded(self.header, self.cells, least)
     join = lambda cells: "  ".join(cells).rstrip()
-    # A column without heading keeps its place.
+    # A column without a heading keeps its width.
     dashes = [("-" if h.strip() else " ") * len(h) for h in head]
     rules = {"": [], "line": ["-" * len(join(head))], "columns": [join(dashes)]}
     return [join(head), *rules[rule], *map(join, body)]
@@ -173,7 +171,7 @@ class Table:
     return "\n".join(lines) + "\n"
 
   def latex(self) -> str:
-    """Returns a `table` of LaTeX, which needs no package."""
+    """Returns a LaTeX `table` that needs no package."""
     escape = lambda row: [_escaped(cell, _LATEX) for cell in row]
     header, cells = escape(self.header), [escape(row) for row in self.cells]
     head, *body = self._padded(header, cells, 3)
@@ -196,8 +194,8 @@ class Table:
     )
 
   def html(self) -> str:
-    """Returns a table of HTML in a box that scrolls."""
-    # Jinja2 is loaded where a page is made, not by a table in a terminal.
+    """Returns an HTML table in a box that scrolls."""
+    # Tables for a terminal do not need Jinja2.
     from imgbench.tables import page
 
     return page.macros("tables/templates/table.html.j2").table(self)
@@ -216,7 +214,7 @@ class Table:
     return csv_text(rows, heads)
 
   def _padded(self, header, cells, least: int) -> list[list[str]]:
-    """Header and rows, their cells as wide as their column."""
+    """Returns header and rows with cells padded to their column's width."""
     rows = [header, *cells]
     widths = [max(least, *map(len, cs)) for cs in zip(*rows, strict=True)]
     return [
@@ -240,7 +238,7 @@ def of_cells(
     caption: as of `Table`.
     header: headings.
     rows: each as long as the header.
-    num_left: so many columns hold words; the others are numeric.
+    num_left: number of text columns; the others are numeric.
 
   Raises:
     ValueError: a row of another length.
@@ -264,8 +262,8 @@ def by_name(
   Args:
     caption: as of `Table`.
     names: the first column.
-    columns: heading -> cell of a name; pairs where a heading occurs twice.
-      A column that is empty in all rows is left out.
+    columns: heading -> cell of a name; pairs if headings repeat. A column that
+      is empty in all rows is left out.
     first: heading of the names.
   """
   pairs = columns.items() if isinstance(columns, Mapping) else columns
@@ -278,7 +276,7 @@ def by_name(
 def csv_text(
   rows: Sequence[Mapping[Any, Any]], columns: Sequence[Any] = ()
 ) -> str:
-  """Returns mappings as CSV with these columns, else with the keys of all."""
+  """Returns mappings as CSV with these columns, by default all keys."""
   keys = columns or dict.fromkeys(key for row in rows for key in row)
   if not keys:
     return ""

@@ -1,4 +1,4 @@
-"""Colours of figures for light and dark pages, and how a figure is drawn."""
+"""Colour themes of figures for light and dark pages, and rendering."""
 
 from collections.abc import Callable
 import dataclasses
@@ -22,9 +22,9 @@ WIDTH = 10.0  # inches of a figure that fills the column of a page
 class Theme:
   """Colours as hex text.
 
-  `series` can be told apart with any common colour blindness (blue, vermilion,
-  green, purple and yellow after Okabe and Ito 2008, lighter on dark); `ramp` is
-  monotone in lightness.
+  `series` is safe for common colour blindness (blue, vermilion, green, purple
+  and yellow after Okabe and Ito 2008, lighter on dark); `ramp` is monotone in
+  lightness.
   """
 
   name: str
@@ -36,7 +36,7 @@ class Theme:
   ramp: tuple[str, ...]
 
   def colormap(self) -> colors.Colormap:
-    # Few enough to keep their places among the 256 colours of a PNG.
+    # Few enough to survive quantization to the 256 colours of a PNG.
     return colors.LinearSegmentedColormap.from_list(self.name, self.ramp, N=96)
 
 
@@ -71,13 +71,13 @@ def render(
   """Returns the figure that `draw` makes as a PNG; equal input, equal bytes.
 
   Args:
-    draw: makes the figure; called with the settings of the theme in force.
+    draw: makes the figure; called under the theme's settings.
     theme: colours.
-    metadata: text to keep in the PNG.
-    photographs: keep all colours; without it 256 have to do.
+    metadata: text to store in the PNG.
+    photographs: keep all colours instead of 256.
   """
   with matplotlib.rc_context(_settings(theme)), warnings.catch_warnings():
-    # Names in scripts that the font lacks: the page itself has them in full.
+    # The page itself shows names that the font cannot.
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")
     figure = draw(theme)
     figure.set_dpi(DPI)
@@ -104,7 +104,7 @@ def render_pdf(draw: Draw, theme: Theme) -> bytes:
     draw: as of `render`.
     theme: colours.
   """
-  settings = _settings(theme) | {"pdf.fonttype": 42}  # Text can be searched.
+  settings = _settings(theme) | {"pdf.fonttype": 42}  # searchable text
   buffer = io.BytesIO()
   with matplotlib.rc_context(settings):
     draw(theme).savefig(buffer, format="pdf", metadata={"CreationDate": None})
@@ -112,7 +112,7 @@ def render_pdf(draw: Draw, theme: Theme) -> bytes:
 
 
 def plain(name: str) -> str:
-  """A name that Matplotlib does not read as mathematics."""
+  """Escapes a name that Matplotlib would read as mathematics."""
   return name.replace("$", r"\$")
 
 
@@ -122,7 +122,7 @@ def figure(height: float, width: float = WIDTH) -> mpl_figure.Figure:
 
 
 def ink_on(color) -> str:
-  """Black or white, whichever reads better on an RGBA colour."""
+  """Returns black or white, whichever reads better on an RGBA colour."""
   red, green, blue = (
     c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
     for c in color[:3]
@@ -132,7 +132,7 @@ def ink_on(color) -> str:
 
 
 def _settings(theme: Theme) -> dict:
-  # From the defaults: a person's matplotlibrc must not change a report.
+  # From the defaults: the user's matplotlibrc must not change a report.
   settings = {
     key: value
     for key, value in matplotlib.rcParamsDefault.items()

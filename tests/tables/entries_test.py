@@ -1,4 +1,4 @@
-"""Rows of results.json: what belongs together, and in which order."""
+"""Tests of rows of results.json: grouping and order."""
 
 from imgbench.tables import entries
 from tests.report import samples

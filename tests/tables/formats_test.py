@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Tests of formats of numbers and names."""
 
 import pytest
 

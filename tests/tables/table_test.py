@@ -1,4 +1,4 @@
-"""Tests of the one table."""
+"""Tests of tables in every output format."""
 
 import pytest
 
