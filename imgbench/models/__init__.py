@@ -55,11 +55,11 @@ def build_model(
     num_classes: K.
     image_shape: (H, W, C) of the images.
     dtype: of the computation; parameters and logits are float32.
-    statistics: of BatchNorm, for models that have it.
+    statistics: for BatchNorm, in models that use it.
     **settings: of the model, see its builder.
 
   Raises:
-    InputError: unknown name or setting, or what the model refuses.
+    InputError: unknown name or setting, or one that the model refuses.
   """
   builder = BUILDERS.get(name)
   if builder and "statistics" in inspect.signature(builder).parameters:

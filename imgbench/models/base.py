@@ -1,4 +1,4 @@
-"""The boundary of every model: pure functions over plain dicts."""
+"""Interface of all models: pure functions over plain dicts."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -19,26 +19,25 @@ Variables = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A classifier behind pure functions.
+  """A classifier as pure functions.
 
   Attributes:
     init: key -> variables, a dict of collections: "params" is trained, others
       ("batch_stats", "frozen") are the model's state. All leaves are float32.
     apply: (variables, images [B, H, W, C], train, key=None) -> (logits float32
-      [B, K], state), where state is every collection but "params". It differs
-      from what came in only if `train`. Images are normalised, in `dtype`. The
-      key is that of what is dropped in training.
-    dtype: what the model computes in; parameters and statistics stay float32.
+      [B, K], state), where state is every collection but "params"; it changes
+      only if `train`. Images are normalised, in `dtype`. The key is for
+      dropout in training.
+    dtype: of the computation; parameters and statistics stay float32.
     prepare: None, or (variables, images float [N, H, W, C]) -> variables, to
       be called once before training with normalised training images.
-    needs_key: whether `apply` needs a key when it trains; else it is not used.
-    attention: None, or () -> the form in which attention is computed in this
-      process, e.g. "plain"; raises InputError where the one that was asked for
-      is not possible.
+    needs_key: whether `apply` needs a key in training; otherwise it ignores it.
+    attention: None, or () -> the attention implementation in this process, e.g.
+      "plain"; raises InputError if the requested one is not available.
     fold: None, or variables -> variables that give the same logits up to
       rounding at less cost. Only for `apply` without `train`.
-    definition: None, or () -> the same model in a form that does not depend on
-      the platform; FLOPs are counted in it.
+    definition: None, or () -> the same model independent of the platform; FLOPs
+      are counted in it.
   """
 
   init: Callable[[jax.Array], Variables]
@@ -55,11 +54,11 @@ class Classifier(nn.Module):
   """A Flax module whose fields are the settings of a model.
 
   A subclass declares each setting once, as a field with its default, and
-  describes it under "Attributes"; `builder` makes keyword arguments of them.
-  It is called as module(images, train=bool) and returns logits. Its methods,
-  those below and for some models `prepare(variables, images)`,
-  `fold(variables)` and `attention_form(image_shape)` of `Model`, are called
-  with the settings alone.
+  describes it under "Attributes"; `builder` turns fields into keyword
+  arguments. It is called as module(images, train=bool) and returns logits. A
+  subclass may define `prepare(variables, images)`, `fold(variables)` and
+  `attention_form(image_shape)`, see `Model`; like the methods below they use
+  the settings alone.
 
   Attributes:
     num_classes: K.
@@ -71,15 +70,11 @@ class Classifier(nn.Module):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError for settings out of range, or images that do not fit.
-
-    Args:
-      image_shape: (H, W, C).
-    """
+    """Raises InputError if settings or images (H, W, C) are out of range."""
 
   @nn.nowrap
   def plain(self) -> "Classifier":
-    """Returns the module in a form that does not depend on the platform."""
+    """Returns the module in a form independent of the platform."""
     return self
 
 
@@ -94,15 +89,14 @@ def builder(
 
   Args:
     module: a class.
-    fixed: values of fields that are no settings of the model.
-    **defaults: of the model, where they differ from those of the fields.
+    fixed: values of fields that users cannot set.
+    **defaults: defaults that differ from those of the fields.
   """
   fixed = fixed or {}
 
   def build(*, image_shape: tuple[int, int, int], **settings) -> Model:
     settings = {name: _frozen(value) for name, value in settings.items()}
-    made = module(**{**defaults, **fixed, **settings})
-    return from_module(made, image_shape)
+    return from_module(module(**{**defaults, **fixed, **settings}), image_shape)
 
   hidden = {"parent", "name", *fixed}  # the first two are Flax's
   parameters = {
@@ -113,28 +107,24 @@ def builder(
     if name not in hidden
   }
   image_shape = inspect.Parameter("image_shape", inspect.Parameter.KEYWORD_ONLY)
-  # What `registry.call` checks settings by.
+  # `registry.call` checks settings against it.
   signature = inspect.Signature([image_shape, *parameters.values()])
   build.__signature__ = signature  # type: ignore[attr-defined]
   return build
 
 
 def _frozen(value: Any) -> Any:
-  """Converts lists to tuples, recursively, so that modules hash."""
+  """Converts lists to tuples, recursively, so that modules are hashable."""
   if isinstance(value, list | tuple):
     return tuple(_frozen(part) for part in value)
   return value
 
 
 def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
-  """Returns a Model around a module.
-
-  Args:
-    module: with all settings.
-    image_shape: (H, W, C).
+  """Returns the Model of a module with all settings.
 
   Raises:
-    InputError: what the module refuses.
+    InputError: see `Classifier.check`.
   """
   module.check(image_shape)
   dtype = module.dtype
@@ -179,7 +169,7 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
 
 
 def num_params(variables: Variables) -> int:
-  """Returns how many numbers are trained."""
+  """Returns the number of trained parameters."""
   return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 

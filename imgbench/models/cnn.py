@@ -14,8 +14,8 @@ from imgbench.models import layers
 class SmallCnn(base.Classifier):
   """A strided stem, then stages of convolution, BatchNorm and max-pool.
 
-  The stem halves the resolution in its first layer, so that the model trains
-  on a CPU. Each stage has two 3x3 convolutions; max-pools lie between stages.
+  The stem halves the resolution, so that the model trains on a CPU. Each stage
+  has two 3x3 convolutions; max-pools separate the stages.
 
   Attributes:
     statistics: see `layers.BatchNorm`.
@@ -31,7 +31,7 @@ class SmallCnn(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError: no widths, or images too small for so many stages."""
+    """See `base.Classifier`."""
     base.check_positive(widths=self.widths)
     smallest = self.stem_stride * 2 ** (len(self.widths) - 1)
     base.check_image_size(image_shape, smallest)

@@ -1,7 +1,7 @@
 """ConvNeXt (Liu et al. 2022, arXiv:2201.03545).
 
-Layer by layer the networks of the paper's code and of torchvision, with GELU in
-its tanh form.
+Identical to the paper's code and torchvision except for GELU, which has its
+tanh form.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ STEM_PATCH = 4
 _normal = nn.initializers.normal(0.02)
 
 
-class Block(nn.Module):
-  """Depthwise 7x7, norm and MLP, scaled and added to what came in."""
+class ConvNextBlock(nn.Module):
+  """Residual block of depthwise 7x7, norm and scaled MLP."""
 
   drop_path: float
   scale_init: float
@@ -59,14 +59,14 @@ class Block(nn.Module):
 class ConvNext(base.Classifier):
   """Patches, stages of blocks with patches between them, mean, norm, head.
 
-  Each stage but the first halves what the stem has divided by 4, and nothing
-  may be left over. Means and variances of norms, pooling, its norm and head are
-  float32.
+  The stem divides the resolution by 4, each later stage by 2; the image sides
+  must be divisible by the product. Norm statistics, pooling, the last norm and
+  the head are float32.
 
   Attributes:
     widths: channels of each stage.
     stage_sizes: blocks of each stage.
-    scale_init: of the factor of each channel on a block's branch.
+    scale_init: initial scale of each channel of a block's branch.
     drop_path: share of examples that skip the last block's branch; it grows
       linearly from 0 in the first. Above 0 the model needs a key.
   """
@@ -78,7 +78,7 @@ class ConvNext(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError: a setting out of range, or images that do not fit."""
+    """See `base.Classifier`."""
     stages = len(self.widths)
     base.check_positive(widths=self.widths, stage_sizes=self.stage_sizes)
     fits, expected = len(self.stage_sizes) == stages, f"{stages}, as widths"
@@ -102,8 +102,7 @@ class ConvNext(base.Classifier):
         x = block_norm(name=f"stage{stage}_norm")(x)
         x = self._patches(x, width, 2, f"stage{stage}_patches")
       for index in range(self.stage_sizes[stage - 1]):
-        x = Block(
-          # From 0 in the first to all of it in the last block.
+        x = ConvNextBlock(
           drop_path=self.drop_path * (before + index) / last,
           scale_init=self.scale_init,
           norm=block_norm,
@@ -115,7 +114,7 @@ class ConvNext(base.Classifier):
     return layers.Head(self.num_classes, kernel_init=_normal, name="head")(x)
 
   def _patches(self, x: jax.Array, width: int, size: int, name: str):
-    """[B, H, W, C] -> [B, H / p, W / p, F], a linear map of each patch."""
+    """Maps each patch linearly: [B, H, W, C] -> [B, H / p, W / p, F]."""
     batch, rows, cols, _ = x.shape
     embed = tokens.PatchEmbedding(
       width, size, self.dtype, kernel_init=_normal, name=name

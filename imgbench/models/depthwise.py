@@ -1,8 +1,8 @@
-"""Convolutions of each channel on its own.
+"""Depthwise convolutions.
 
-XLA:CPU has no good kernel for them (26 times slower than what stands here, and
-270 times for the gradient of a strided one), so that on the CPU they are sums
-over the positions of the kernel; elsewhere they are grouped convolutions.
+XLA:CPU has no good kernel for them (26 times slower than this module, 270 times
+for a strided gradient), so on the CPU they are sums over kernel positions;
+elsewhere they are grouped convolutions.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,15 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-# The variance of what comes out is that of what comes in, times two for a ReLU
-# behind it: each output sums k * k inputs of one channel.
+# Keeps the variance through a ReLU: each output sums k * k inputs.
 _kernel_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class DepthwiseConv(nn.Module):
-  """Convolves each channel with a k x k kernel of its own, k odd.
+  """Convolves each channel with its k x k kernel, k odd.
 
-  Padded symmetrically by (k - 1) / 2, as in torchvision; the kernel is
-  [k, k, 1, C], as Flax has it.
+  Pads symmetrically by (k - 1) / 2, as torchvision; the kernel is [k, k, 1, C],
+  as in Flax.
   """
 
   size: int = 3
@@ -45,7 +44,7 @@ class DepthwiseConv(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-  """[B, H, W, C] convolved with [k, k, 1, C], padded by (k - 1) / 2."""
+  """Convolves [B, H, W, C] with [k, k, 1, C], padded by (k - 1) / 2."""
   return jax.lax.platform_dependent(
     x,
     kernel,
@@ -88,7 +87,7 @@ def _grouped_gradients(x, kernel, grad, stride):
 
 
 def _shifted(x, kernel, stride):
-  """A sum over the positions of the kernel, which becomes one loop."""
+  """Sums over kernel positions, which XLA fuses into one loop."""
   factors = kernel.astype(jnp.float32)[:, :, :, None, None]
   rows = _shifts(x, kernel.shape[0], stride)
   parts = [
@@ -101,7 +100,7 @@ def _shifted(x, kernel, stride):
 
 def _shifted_gradients(x, kernel, grad, stride):
   if stride == 1:
-    # Of an odd kernel the gradient is the convolution with it turned around.
+    # The gradient is the convolution with the rotated kernel, if k is odd.
     grad_x = _shifted(grad, kernel[::-1, ::-1], 1)
   else:
     _, pull = jax.vjp(lambda x: _shifted(x, kernel, stride), x)
@@ -114,7 +113,7 @@ def _shifted_gradients(x, kernel, grad, stride):
 
 
 def _shifts(x, size, stride):
-  """[size][size] parts of padded x, float32, each of the output's shape."""
+  """Returns [size][size] shifts of padded x, float32, of the output's shape."""
   padding = (size - 1) // 2
   x = jnp.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
   x = x.astype(jnp.float32)
@@ -126,10 +125,10 @@ def _shifts(x, size, stride):
 
 
 def _sums_of_products(parts, grad):
-  """[k] arrays and one, all [B, H, W, C] -> [k, C].
+  """Returns sum(part * grad) for each of k parts [B, H, W, C], as [k, C].
 
-  One reduction of all parts over the columns first: their products need not be
-  written down (8 to 25 times faster than a sum for each part).
+  Reduces all parts over the columns at once, so that products are not stored (8
+  to 25 times faster than one sum per part).
   """
   grad = grad.astype(jnp.float32)
   sums = jax.lax.reduce(

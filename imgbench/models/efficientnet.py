@@ -1,7 +1,7 @@
 """EfficientNets (Tan and Le 2019, arXiv:1905.11946).
 
-Layer by layer the networks of torchvision: symmetric padding, and norms with
-PyTorch's epsilon and momentum (the paper's code has 1e-3 and 0.99).
+Identical to torchvision: symmetric padding, and norms with PyTorch's epsilon
+and momentum (the paper's code has 1e-3 and 0.99).
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from imgbench.models import folding
 from imgbench.models import layers
 
 STEM_WIDTH = 32
-SQUEEZE = 4  # Channels into a block over those of its squeezed mean.
+SQUEEZE = 4  # input channels of a block over those of its squeezed mean
 
 
 class Stage(NamedTuple):
-  """Blocks that differ in the stride of the first one only."""
+  """Settings of a stage; only its first block has the stride."""
 
   expansion: int
   size: int
@@ -46,7 +46,7 @@ STAGES = (
 
 
 class Squeeze(nn.Module):
-  """Scales channels by what two layers make of their means.
+  """Squeeze-and-excitation: scales channels by two layers of their means.
 
   Source: Hu et al. 2018 (arXiv:1709.01507), with SiLU.
   """
@@ -64,7 +64,7 @@ class Squeeze(nn.Module):
     return x * y[:, None, None]
 
 
-class Block(nn.Module):
+class MbConvBlock(nn.Module):
   """Widening 1x1, depthwise, squeeze, narrowing 1x1 convolution, shortcut."""
 
   width: int
@@ -97,19 +97,19 @@ class Block(nn.Module):
 class EfficientNet(base.Classifier):
   """Strided stem, stages of blocks, 1x1 convolution, mean, linear head.
 
-  B0 by default. Norms, means of positions and head are float32.
+  B0 by default. Norm statistics, means over positions and head are float32.
 
   Attributes:
     statistics: see `layers.BatchNorm`.
-    stages: as `Stage`, five numbers each.
-    width_factor: on the channels of B0, which stay multiples of 8.
-    depth_factor: on the blocks of B0's stages, rounded up.
+    stages: five numbers each, see `Stage`.
+    width_factor: multiplies B0's channels, rounded to multiples of 8.
+    depth_factor: multiplies B0's blocks per stage, rounded up.
     norm_momentum: share of the old running statistics kept at each step.
     dropout: share of features dropped before the head, in [0, 1); 0.2 in the
       paper.
     drop_path: share of examples that skip a block; it grows linearly from 0 in
-      the first to nearly this in the last; 0.2 in the paper. With one of the
-      two above 0 the model needs a key.
+      the first to nearly this in the last; 0.2 in the paper. The model needs a
+      key if one of the two is above 0.
   """
 
   statistics: layers.BatchStatistics = layers.WHOLE_BATCH
@@ -122,7 +122,7 @@ class EfficientNet(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError for a setting out of range."""
+    """See `base.Classifier`."""
     stages = [Stage(*stage) for stage in self.stages]
     fits = bool(stages) and all(min(s) >= 1 and s.size % 2 for s in stages)
     expected = "numbers of at least 1, with odd kernel sizes"
@@ -147,7 +147,7 @@ class EfficientNet(base.Classifier):
       momentum=self.norm_momentum,
       dtype=self.dtype,
     )
-    wide = functools.partial(widened, factor=self.width_factor)
+    wide = functools.partial(scale_width, factor=self.width_factor)
     x = conv(wide(STEM_WIDTH), stride=2, name="stem_conv")(x)
     x = nn.silu(norm(name="stem_norm")(x))
     stages = [Stage(*stage) for stage in self.stages]
@@ -155,7 +155,7 @@ class EfficientNet(base.Classifier):
     for number, stage in enumerate(stages):
       for index in range(sizes[number]):
         before = sum(sizes[:number]) + index
-        x = Block(
+        x = MbConvBlock(
           width=wide(stage.width),
           expansion=stage.expansion,
           size=stage.size,
@@ -166,7 +166,7 @@ class EfficientNet(base.Classifier):
           dtype=self.dtype,
           name=f"stage{number + 1}_block{index + 1}",
         )(x, train)
-    # Four times the last stage, as torchvision has it.
+    # Four times the last stage, as in torchvision.
     x = conv(4 * wide(stages[-1].width), size=1, name="last_conv")(x)
     x = nn.silu(norm(name="last_norm")(x))
     x = layers.global_mean(x)
@@ -174,8 +174,8 @@ class EfficientNet(base.Classifier):
     return layers.Head(self.num_classes, name="head")(x)
 
 
-def widened(channels: int, factor: float) -> int:
-  """The multiple of 8 nearest to the product, at least 0.9 of it."""
+def scale_width(channels: int, factor: float) -> int:
+  """Returns the multiple of 8 nearest to the product, at least 0.9 of it."""
   product = channels * factor
   nearest = max(8, int(product + 4) // 8 * 8)
   return nearest + 8 if nearest < 0.9 * product else nearest

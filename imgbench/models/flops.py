@@ -1,9 +1,9 @@
-"""Parameters and multiply-adds of a model, counted in its own program.
+"""Parameters and multiply-adds of a model, counted in its jaxpr.
 
-A multiply-add (MAC) counts once, as in the tables of torchvision and timm,
-which call it a FLOP; hardware counts two FLOPs. Convolutions and matrix
-products are counted, norms, activations, biases and pooling are not. Padding
-counts as if it were image, as in those tables.
+A multiply-add (MAC) is two FLOPs; the tables of torchvision and timm list MACs
+under the name FLOPs. Convolutions and matrix products count; norms,
+activations, biases and pooling do not. Padding counts like pixels, as in those
+tables.
 """
 
 from collections.abc import Callable
@@ -20,26 +20,26 @@ from imgbench.models import layers
 
 FLOPS_PER_MAC = 2
 # Forward, and backward for the inputs and for the weights of each layer. The
-# first layer's inputs need no gradient; that is below 3% in any of the models.
+# first layer needs no input gradient; that is below 3% in every model.
 TRAINING_PASSES = 3
 
-# Primitives that run their program once.
+# Primitives that run their jaxpr once.
 _CALLS = (
   primitives.jit_p,
   primitives.remat_p,
   primitives.custom_jvp_call_p,
   primitives.custom_vjp_call_p,
 )
-# Prefixes of the names of primitives whose program combines two numbers.
+# Name prefixes of primitives whose jaxpr combines two numbers.
 _COMBINERS = ("reduce", "scatter", "select_and_")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Size of a model, and of one forward pass of one image.
+  """Size of a model, and cost of a forward pass of one image.
 
   Attributes:
-    params: numbers that are trained.
+    params: trained parameters.
     macs: multiply-adds.
   """
 
@@ -58,10 +58,10 @@ class Cost:
 
 
 def count_cost(model: base.Model, image_shape: tuple[int, int, int]) -> Cost:
-  """Returns the cost of a model; traces it and computes nothing.
+  """Returns the cost of a model, by tracing only.
 
   Args:
-    model: counted by its definition, so that every platform has one number.
+    model: counted by its definition, so that all platforms agree.
     image_shape: (H, W, C) that the model was built for.
 
   Raises:
@@ -78,16 +78,16 @@ def count_cost(model: base.Model, image_shape: tuple[int, int, int]) -> Cost:
 def count_macs(function: Callable, *args) -> int:
   """Returns the multiply-adds of `function(*args)`.
 
-  The body of a scan counts as often as it runs. Of a choice by platform the
-  default counts. A convolution of `layers` counts as one where it is computed
-  as a product.
+  The body of a scan counts as often as it runs; of a platform-dependent choice
+  the default counts. A convolution of `layers` counts as a convolution even if
+  it is computed as a matrix product.
 
   Args:
-    function: of JAX.
+    function: traceable by JAX.
     *args: arrays, or their shapes and dtypes.
 
   Raises:
-    InputError: control flow that shapes do not decide, such as a while loop.
+    InputError: data-dependent control flow such as a while loop.
   """
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -103,8 +103,8 @@ def _count_equation(equation: core.JaxprEqn) -> int:
     (contracted, _), _ = params["dimension_numbers"]
     return _count_products(equation, 0, contracted)
   if primitive is primitives.conv_general_dilated_p:
-    # All axes of the kernel but that of output channels; the one of input
-    # channels is as long as a group.
+    # All axes of the kernel except output channels. Its input channels are
+    # those of one group.
     summed = params["dimension_numbers"].rhs_spec[1:]
     return _count_products(equation, 1, summed)
   if primitive is primitives.custom_vjp_call_p and (

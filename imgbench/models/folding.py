@@ -1,8 +1,8 @@
 """Folds BatchNorm into the convolution before it, for inference.
 
 With fixed statistics a norm is a scale and a shift per channel. The kernel of
-the convolution takes the scale, and the norm adds the shift alone: one pass
-over the activations less, and one that GPUs fuse into the convolution.
+the convolution absorbs the scale, and the norm only adds the shift: one pass
+over the activations less, and GPUs fuse the shift into the convolution.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,12 @@ def fold(
   """Returns variables that give the same logits in inference; traceable.
 
   A folded norm keeps the parameter `layers.SHIFT` and no statistics. Between
-  the convolution and its norm only operations that commute with both may run.
+  convolution and norm only operations that commute with both may run.
 
   Args:
     variables: float32, of a model with BatchNorm.
     convolutions: norm -> the convolution of the same module whose output it
-      normalizes, None if there is none; by default they are named alike,
-      e.g. conv1 and norm1.
+      normalizes, or None; by default their names match, e.g. conv1 and norm1.
   """
   params, stats = _fold(
     variables["params"], variables["batch_stats"], convolutions or {}

@@ -1,7 +1,7 @@
 """Layers that several models share; NHWC, parameters in float32.
 
-Flax puts the names of modules on what they compute, so that profiles show
-blocks and layers; what lies between modules has a `jax.named_scope`.
+Flax names the operations of a module, so profiles show blocks and layers;
+operations outside of modules have a `jax.named_scope`.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-  """Returns GELU in its tanh form; the gradient keeps its input only.
+  """Returns GELU in its tanh form; the gradient keeps only its input.
 
-  The exact form costs an erf; tanh is what accelerators and CPUs do fast.
+  The exact form needs an erf, which is slower than tanh everywhere.
 
   Source: Hendrycks and Gimpel 2016 (arXiv:1606.08415).
   """
@@ -36,8 +36,8 @@ def _gelu_forward(x):
 
 
 def _gelu_backward(x, grad):
-  # Without the barrier XLA keeps the tanh of the forward pass for the backward
-  # pass: on GPUs more memory traffic than computing it again.
+  # Without the barrier XLA keeps the tanh for the backward pass, which on GPUs
+  # costs more memory traffic than recomputing it.
   x = jax.lax.platform_dependent(
     x, cuda=jax.lax.optimization_barrier, default=lambda x: x
   )
@@ -63,15 +63,15 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
 
 
 def global_mean(x: jax.Array) -> jax.Array:
-  """[B, H, W, C] -> float32 [B, C], the mean over all positions."""
+  """Returns the mean over positions: [B, H, W, C] -> float32 [B, C]."""
   with jax.named_scope("pool"):
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
 
 def drop_path(x: jax.Array, rate: float, train: bool) -> jax.Array:
-  """[B, ...] with examples dropped whole, the others scaled up.
+  """Drops whole examples of [B, ...] and scales up the others.
 
-  To be called in a module, whose key of "dropout" it draws with.
+  Called in a module; draws with its "dropout" key.
 
   Source: Huang et al. 2016 (arXiv:1603.09382).
   """
@@ -107,7 +107,7 @@ def convolve(
   stride: int = 1,
   padding: int | None = None,
 ) -> jax.Array:
-  """[B, H, W, C] convolved with [k, k, C, F], padded by (k - 1) // 2."""
+  """Convolves [B, H, W, C] with [k, k, C, F], padded by (k - 1) // 2."""
   size = kernel.shape[0]
   if padding is None:
     padding = (size - 1) // 2
@@ -117,7 +117,7 @@ def convolve(
 
 
 def _form(x, kernel, padding) -> Callable:
-  """How to convolve: where kernels meet little but padding, by a product."""
+  """Chooses a matrix product if kernels mostly cover padding."""
   size, (height, width) = kernel.shape[0], x.shape[1:3]
   meets = min(height, width) + 2 * padding >= size >= padding
   small = meets and 0 < 2 * height * width <= size * size
@@ -125,10 +125,10 @@ def _form(x, kernel, padding) -> Callable:
 
 
 def _convolve_small(x, kernel, stride, padding):
-  """One matrix product, with a weight from each input to each output.
+  """Convolves by one matrix product from all inputs to all outputs.
 
-  The last stages of a ResNet on 32 pixels are such: ResNet-18 trains 2.7 times
-  as fast on a CPU.
+  Used in the last stages of ResNets on 32 pixels: ResNet-18 trains 2.7 times as
+  fast on a CPU.
   """
   size, (height, width) = kernel.shape[0], x.shape[1:3]
   rows = range(-padding, height + padding - size + 1, stride)
@@ -183,7 +183,7 @@ def _convolve_backward(stride, padding, saved, grad):
     return sum(part(i) for i in range(parts)).astype(kernel.dtype)
 
   if form is _convolve_small:
-    # Else devices would tell each other the gradient of the larger matrix.
+    # Otherwise devices would all-reduce the gradient of the larger matrix.
     grad_kernel = _summed_over_devices(plain)(x, grad)
   else:
     grad_kernel = jax.lax.platform_dependent(
@@ -193,17 +193,17 @@ def _convolve_backward(stride, padding, saved, grad):
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
-# Its name in a jaxpr, by which `flops` knows a convolution in either form.
+# Name of `_convolve` in a jaxpr; `flops` recognizes both of its forms by it.
 CONVOLUTION = "_convolve"
 
-# XLA:CPU sums a kernel's gradient over all positions of a batch in one matrix
-# product that falls out of its caches: a sum over parts of about this many
-# positions is up to six times faster.
+# XLA:CPU computes a kernel's gradient over all positions of a batch in one
+# matrix product that overflows its caches; summing over parts of about this
+# many positions is up to six times faster.
 POSITIONS_PER_PART = 4096
 
 
 def _num_parts(shape: tuple[int, ...]) -> int:
-  """The divisor of the batch that comes nearest to POSITIONS_PER_PART."""
+  """Returns the number of parts, a divisor of B, nearest to the ideal."""
   batch, height, width, _ = shape
   wanted = max(1.0, batch * height * width / POSITIONS_PER_PART)
   divisors = [n for n in range(1, batch + 1) if batch % n == 0]
@@ -211,11 +211,11 @@ def _num_parts(shape: tuple[int, ...]) -> int:
 
 
 def _summed_over_devices(function):
-  """A sum over rows of [B, ...], taken on each device of its own rows first.
+  """Wraps a sum over rows of [B, ...] so that devices sum their rows first.
 
-  Left to itself the compiler moves rows until the parts that a sum is taken in
-  lie across the devices. Arrays are whole, and cut by rows, where the context
-  has a mesh (`parallel.strategies`); else a device sees its own rows only.
+  The compiler would move rows between devices to form the parts. If the context
+  has a mesh (`parallel.strategies`), arrays are global and sharded by rows;
+  otherwise a device sees its own rows only.
   """
   mesh = jax.sharding.get_abstract_mesh()
   axes = mesh.axis_names
@@ -231,11 +231,11 @@ def _summed_over_devices(function):
 
 @dataclasses.dataclass(frozen=True)
 class BatchStatistics:
-  """Which images BatchNorm takes its mean and variance of in training.
+  """Images over which BatchNorm computes mean and variance in training.
 
   Attributes:
-    groups: consecutive parts of the batch, each with statistics of its own.
-    axis_name: devices, under pmap, whose statistics are averaged; None: none.
+    groups: number of consecutive parts of the batch with separate statistics.
+    axis_name: pmap axis over which statistics are averaged; None: none.
   """
 
   groups: int = 1
@@ -250,15 +250,15 @@ class BatchNorm(nn.Module):
   """Normalises channels over batch and positions; statistics in float32.
 
   Parameters and running statistics are those of flax.linen.BatchNorm. The
-  variance is the mean square less the square of the mean (one pass over x), and
-  what runs is the mean over groups, biased as in Flax.
+  variance is the mean square minus the squared mean (one pass over x); running
+  statistics average over groups and are biased as in Flax.
 
-  On one CPU core, with a ReLU behind it, forward and backward of [4, 28, 28,
-  512]: 6.3 ms, Flax's 12.2. As x * a + b, or with the gradient written down, it
-  is 3.6 ms; in a whole step of ResNet-50 that is 2%, and other numbers.
+  Forward and backward of [4, 28, 28, 512] with a ReLU on one CPU core takes 6.3
+  ms, Flax's 12.2 ms. As x * a + b, or with a custom gradient, it takes 3.6 ms,
+  but that is 2% of a ResNet-50 step and changes the numbers.
 
-  In inference a norm that is folded into the convolution before it (`folding`)
-  adds its shift alone.
+  In inference a norm folded into the convolution before it (`folding`) only
+  adds its shift.
 
   Source: Ioffe and Szegedy 2015.
   """
@@ -301,7 +301,7 @@ class BatchNorm(nn.Module):
     return y.reshape(x.shape).astype(self.dtype)
 
   def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance float32 [C], or [groups, C] where there are several."""
+    """Returns mean and variance, float32 [C], or [groups, C] if several."""
     groups, axis_name = self.statistics.groups, self.statistics.axis_name
     x = x.astype(jnp.float32)
     if groups > 1:
@@ -314,16 +314,15 @@ class BatchNorm(nn.Module):
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0):
-  """Maximum over size x size windows.
+  """Returns the maximum over size x size windows.
 
-  Of equal elements the first in the window, row by row, gets the gradient. A
-  window with NaN has the maximum NaN. The gradient of such a window, and of
-  one of only -inf, may go to another of its elements than in nn.max_pool, or to
-  none.
+  Of equal elements the first in row-major order gets the gradient. A window
+  with NaN has the maximum NaN. The gradient of such a window, and of one of
+  only -inf, may go to another element than in nn.max_pool, or to none.
 
-  XLA's own gradient computes the windows a second time, with four arrays of
-  indices, and scatters: on GPUs with atomics, or behind a sort of all elements
-  if ops are deterministic. On a CPU this takes less than a third of the time.
+  XLA's own gradient recomputes the windows with four index arrays and scatters,
+  on GPUs with atomics or, for deterministic ops, after a sort of all elements.
+  On a CPU this version takes less than a third of the time.
   """
   with jax.named_scope("pool"):
     return _max_pool(x, size, stride, padding)
@@ -342,7 +341,7 @@ def _max_pool_forward(x, size, stride, padding):
 
 
 def _max_pool_backward(size, stride, padding, saved, grad):
-  x, place = saved  # Of x the shape alone is used.
+  x, place = saved  # only the shape of x is used
   return (_gather_gradient(place, grad, x.shape, size, stride, padding),)
 
 
@@ -350,7 +349,7 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _max_and_place(x, size, stride, padding):
-  """Maxima, and as uint8 the position of each in its window, row by row."""
+  """Returns maxima and their row-major position in the window, uint8."""
   edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
   x = jnp.pad(x, edges, constant_values=-jnp.inf)
   rows, cols = ((n - size) // stride * stride + 1 for n in x.shape[1:3])
@@ -364,10 +363,10 @@ def _max_and_place(x, size, stride, padding):
 
 
 def _gather_gradient(place, grad, shape, size, stride, padding):
-  """The gradient of each input: a sum over the windows that it is part of."""
+  """Returns the gradient of the input, a sum over each element's windows."""
   wide = grad.astype(jnp.float32)
   total = jnp.zeros(shape, jnp.float32)
-  # From the last position to the first: an input meets its windows in order.
+  # From the last position to the first, so that windows add up in order.
   for position in reversed(range(size * size)):
     pads = [(0, 0, 0)]
     for start, n, count in zip(
@@ -382,10 +381,10 @@ def _gather_gradient(place, grad, shape, size, stride, padding):
 
 @jax.named_scope("pool")
 def halve(x: jax.Array) -> jax.Array:
-  """Maximum over 2x2 tiles; an odd last row or column is left out.
+  """Returns the maximum over 2x2 tiles; drops an odd last row or column.
 
-  Written as three maxima: on XLA:CPU the gradient of a windowed maximum takes
-  ten times longer.
+  Three maxima: on XLA:CPU the gradient of a windowed maximum takes ten times
+  longer.
   """
   batch, height, width, channels = x.shape
   rows, cols = height // 2, width // 2
@@ -399,8 +398,8 @@ def halve(x: jax.Array) -> jax.Array:
 class Head(nn.Module):
   """Linear classifier in float32: [B, F] -> logits float32 [B, K].
 
-  `scale` is that of the kernel's share of the logits, not of the bias.
-  Optimizers know it by its name, "head".
+  `scale` multiplies the logits without the bias. Optimizers identify the module
+  by its name, "head".
   """
 
   num_classes: int
@@ -410,9 +409,9 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    # Not behind the product: a compiler may scale the logits anew where they
-    # are used, and with what is added to them round in another way there. Then
-    # a label's score is not the one at its place, and its rank is wrong.
+    # Scale before the product: the compiler may recompute scaled logits for
+    # each use and round them differently. Then a label's score would not equal
+    # the logit at its index, and its rank would be wrong.
     return nn.Dense(
       self.num_classes,
       use_bias=self.use_bias,

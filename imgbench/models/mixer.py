@@ -13,8 +13,8 @@ from imgbench.models import layers
 from imgbench.models import tokens
 
 
-class Block(nn.Module):
-  """An MLP over the tokens and one over the channels, behind a norm each."""
+class MixerBlock(nn.Module):
+  """Residual MLPs over tokens and over channels, each after a norm."""
 
   token_hidden: int
   channel_hidden: int
@@ -36,8 +36,8 @@ class Block(nn.Module):
 class Mixer(base.Classifier):
   """Patches, blocks, norm, mean of the tokens, linear head.
 
-  The parameters depend on the size of the images. Means and variances of norms,
-  pooling and head are float32.
+  Parameter shapes depend on the image size. Norm statistics, pooling and head
+  are float32.
 
   Attributes:
     width: features of a token.
@@ -60,7 +60,7 @@ class Mixer(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError: a setting out of range, or patches do not fit."""
+    """See `base.Classifier`."""
     tokens.check_patches(image_shape, self.patch_size)
     base.check_positive(
       width=self.width,
@@ -78,10 +78,9 @@ class Mixer(base.Classifier):
     )
     x = embed(images)
     for index in range(self.depth):
-      x = Block(
+      x = MixerBlock(
         token_hidden=self.token_hidden,
         channel_hidden=self.channel_hidden,
-        # From 0 in the first to all of it in the last block.
         drop_path=self.drop_path * index / max(1, self.depth - 1),
         norm=norm,
         dtype=self.dtype,

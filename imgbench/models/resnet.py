@@ -59,7 +59,7 @@ class BottleneckBlock(nn.Module):
 
 
 def _shortcut(block, x: jax.Array) -> jax.Array:
-  """The input, projected where a block changes its shape."""
+  """Returns the input, projected if the block changes its shape."""
   width = block.width * block.expansion
   if x.shape[-1] == width and block.stride == 1:
     return x
@@ -88,7 +88,7 @@ class ResNet(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError: unknown stem or bad width."""
+    """See `base.Classifier`."""
     names = f"one of {', '.join(STEMS)}"
     base.check(self.stem in STEMS, "stem", names, repr(self.stem))
     base.check_positive(width=self.width)

@@ -2,8 +2,8 @@
 
 By default the plain ViT of Beyer et al. 2022 (arXiv:2205.01580): global average
 pooling, fixed sine-cosine positions, a linear head that starts at zero. With
-`pooling="token"` and `posemb="learn"` it is the network of the first paper, and
-its parameter counts are those published.
+`pooling="token"` and `posemb="learn"` it is the network of the first paper,
+with the published parameter counts.
 """
 
 from collections.abc import Callable
@@ -24,13 +24,12 @@ from imgbench.models import tokens
 POOLINGS = ("gap", "token")
 POSITIONS = ("sincos2d", "learn")
 AUTO, PLAIN, CUDNN = ATTENTIONS = ("auto", "plain", "cudnn")
-# What "auto" takes where cuDNN can compute attention. It becomes CUDNN once
-# that has been measured to be faster.
+# What "auto" chooses if cuDNN is available; CUDNN once measured to be faster.
 _ON_GPUS = PLAIN
 
 
 class Attention(nn.Module):
-  """Self-attention of several heads; the softmax is in float32.
+  """Multi-head self-attention; the softmax is in float32.
 
   `form` is one of ATTENTIONS, see `choose_attention`.
   """
@@ -61,11 +60,11 @@ class Attention(nn.Module):
 
 
 def choose_attention(form: str, shape: Sequence[int], dtype: Any) -> str:
-  """Returns the form in which attention is computed in this process.
+  """Returns the attention implementation in this process.
 
   Args:
-    form: one of ATTENTIONS. "auto" chooses by platform, and takes "plain" where
-      cuDNN refuses.
+    form: one of ATTENTIONS. "auto" chooses by platform, and falls back to
+      "plain" without cuDNN.
     shape: [B, tokens, heads, features of a head].
     dtype: of query, key and value.
 
@@ -73,7 +72,7 @@ def choose_attention(form: str, shape: Sequence[int], dtype: Any) -> str:
     "plain" or "cudnn".
 
   Raises:
-    InputError: "cudnn" was asked for and is not possible.
+    InputError: "cudnn" was requested and is not available.
   """
   if form == PLAIN or (form == AUTO and _ON_GPUS == PLAIN):
     return PLAIN
@@ -88,7 +87,7 @@ def choose_attention(form: str, shape: Sequence[int], dtype: Any) -> str:
 def _why_not_cudnn(shape, dtype) -> str:
   """Returns why cuDNN cannot compute attention here; "": it can.
 
-  JAX checks dtype, head size and cuDNN's version when it traces the call.
+  Tracing the call makes JAX check dtype, head size and cuDNN's version.
   """
   platform = jax.default_backend()
   if platform != "gpu":
@@ -107,7 +106,7 @@ _attend_by_cudnn = functools.partial(
 
 
 class _Linear(nn.Module):
-  """Returns kernel and bias of a linear layer, to be applied by the caller."""
+  """Linear layer that returns kernel and bias; the caller applies them."""
 
   features: int
   dtype: Any
@@ -126,13 +125,13 @@ def project(
 ) -> Sequence[jax.Array]:
   """Returns linear maps of the same input.
 
-  One product on NVIDIA GPUs: in the training step of a ViT-S/16 for an H200 it
-  saves 264 of 1,407 kernels. Elsewhere one product per map.
+  One product on NVIDIA GPUs, which saves 264 of 1,407 kernels in the training
+  step of a ViT-S/16 on an H200; elsewhere one product per map.
 
   Args:
     x: [B, tokens, features].
-    kernels: [features, outputs] each. They are separate parameters, because
-      initial scales and Muon's updates refer to one matrix.
+    kernels: [features, outputs] each; separate parameters, because initial
+      scales and Muon's updates refer to one matrix.
     biases: [outputs] each.
 
   Returns:
@@ -144,7 +143,7 @@ def project(
 
 
 def project_apart(x, kernels, biases):
-  """Returns linear maps by a product each."""
+  """Returns linear maps by one product per map."""
   pairs = zip(kernels, biases, strict=True)
   return tuple(x @ kernel + bias[None, None] for kernel, bias in pairs)
 
@@ -157,13 +156,13 @@ def project_joined(x, kernels, biases):
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-  """Values weighted by the softmax, in float32, of scaled inner products.
+  """Returns values weighted by the float32 softmax of scaled inner products.
 
-  What jax.nn.dot_product_attention computes, with the heads before the tokens:
-  its own order costs XLA:CPU transposes inside its matrix products, 34 ms for
-  18 forward and backward with the 8 images of a ViT-S/16 on two cores. The
-  sums divide the second product, which is smaller than the weights: one of
-  them forward takes 3.9 ms instead of 5.8, with backward 12.5 instead of 13.8.
+  Computes jax.nn.dot_product_attention with heads before tokens. JAX's order
+  makes XLA:CPU transpose inside its matrix products: 34 instead of 18 ms,
+  forward and backward, for 8 images of a ViT-S/16 on two cores. Dividing the
+  second product by the sums, which is smaller than the weights, takes 3.9
+  instead of 5.8 ms forward and 12.5 instead of 13.8 ms with backward.
 
   Args:
     query, key, value: [B, heads, tokens, features of a head].
@@ -183,9 +182,8 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 def _inner_products(query: jax.Array, key: jax.Array) -> jax.Array:
   """Returns inner products of queries and keys, float32 [B, heads, T, T].
 
-  The gradient is rounded to the dtype of the inputs first: autodiff would
-  multiply it in float32, as the products are summed, and GPUs would then
-  compute two float32 products per block.
+  The gradient is first rounded to the dtype of the inputs: autodiff would keep
+  it in float32, and GPUs would compute two float32 products per block.
   """
   return _einsum_of_heads(query, key, preferred_element_type=jnp.float32)
 
@@ -205,8 +203,8 @@ def _inner_products_backward(saved, grad):
 _inner_products.defvjp(_inner_products_forward, _inner_products_backward)
 
 
-class Block(nn.Module):
-  """Attention and MLP behind a norm each, added to what came in."""
+class VitBlock(nn.Module):
+  """Residual attention and MLP, each after a norm."""
 
   num_heads: int
   mlp_hidden: int
@@ -235,9 +233,8 @@ class Block(nn.Module):
 class VisionTransformer(base.Classifier):
   """Patches, positions, blocks, norm, pooling, linear head.
 
-  The sums of the residual branches are in `dtype` too; means and variances of
-  norms, softmax, pooling and head are float32. With `dropout` or `drop_path`
-  the model needs a key.
+  Residual sums are in `dtype`; norm statistics, softmax, pooling and head are
+  float32. With `dropout` or `drop_path` the model needs a key.
 
   Attributes:
     width: F, features of a token.
@@ -246,9 +243,9 @@ class VisionTransformer(base.Classifier):
     mlp_ratio: hidden width of the MLPs over `width`.
     patch_size: side of a patch; must divide H and W.
     pooling: "gap", mean over all patches, or "token", a class token.
-    posemb: "sincos2d", fixed (a class token has none), or "learn", trained,
-      one for each patch and the class token.
-    pre_logits: whether a linear layer and tanh stand before the head.
+    posemb: "sincos2d", fixed (none for a class token), or "learn", trained, one
+      for each patch and the class token.
+    pre_logits: whether a linear layer and tanh precede the head.
     zero_head: whether the head's kernel starts at zero.
     dropout: share of features dropped after the positions, in the MLPs and at
       the end of each residual branch, in [0, 1).
@@ -273,7 +270,7 @@ class VisionTransformer(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError: a setting out of range, or patches do not fit."""
+    """See `base.Classifier`."""
     width, num_heads = self.width, self.num_heads
     tokens.check_patches(image_shape, self.patch_size)
     base.check_positive(
@@ -319,11 +316,10 @@ class VisionTransformer(base.Classifier):
     x = self._add_positions(embed(images), images.shape[1:3])
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     for index in range(self.depth):
-      x = Block(
+      x = VitBlock(
         num_heads=self.num_heads,
         mlp_hidden=self.width * self.mlp_ratio,
         dropout=self.dropout,
-        # From 0 in the first to all of it in the last block.
         drop_path=self.drop_path * index / max(1, self.depth - 1),
         norm=norm,
         dtype=self.dtype,
@@ -345,7 +341,7 @@ class VisionTransformer(base.Classifier):
     return head(x)
 
   def _add_positions(self, x: jax.Array, image_size) -> jax.Array:
-    """Adds them to [B, P, F], behind the class token if there is one."""
+    """Adds positions to [B, P, F], after a class token if there is one."""
     rows, cols = (side // self.patch_size for side in image_size)
     learned = self.posemb == "learn"
     if not learned:

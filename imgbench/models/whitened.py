@@ -1,9 +1,9 @@
-"""A fast convolutional network behind a frozen whitening stem.
+"""A fast convolutional network with a frozen whitening stem.
 
-The family of airbench (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single
-GPU", arXiv:2404.00498): a first layer that is not trained but decorrelates
-small patches of the training images, few wide 3x3 layers, BatchNorm without
-scales, GELU, and logits that are scaled down.
+In the style of airbench (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a
+single GPU", arXiv:2404.00498): a frozen first layer decorrelates small patches
+of the training images; few wide 3x3 layers, BatchNorm without scales, GELU, and
+scaled-down logits.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ STEM = "whitening"
 class WhitenedConvNet(base.Classifier):
   """Whitening stem, then stages of conv, max-pool and convs.
 
-  The stem has a positive and a negative copy of each whitening filter, so
-  that the activation behind it loses nothing. Call `prepare` before training.
+  The stem has a positive and a negative copy of each whitening filter, so that
+  the activation loses no information. Call `prepare` before training.
 
   Attributes:
     statistics: see `layers.BatchNorm`.
@@ -32,7 +32,7 @@ class WhitenedConvNet(base.Classifier):
     depth: 3x3 convolutions in a stage.
     stem_size: side of the whitened patches.
     stem_stride: of the stem.
-    stem_filters: whitening directions that are kept, those of the largest
+    stem_filters: number of whitening directions to keep, by descending
       variance; 0 keeps all stem_size * stem_size * C.
     stem_bias: whether a trained bias follows the frozen kernel.
     activation: see `layers.activation`.
@@ -53,7 +53,7 @@ class WhitenedConvNet(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError: bad settings, or images too small for the stages."""
+    """See `base.Classifier`."""
     base.check_positive(widths=self.widths, depth=self.depth)
     layers.activation(self.activation)
     size, channels, filters = self.stem_size, image_shape[-1], self.stem_filters
@@ -76,7 +76,7 @@ class WhitenedConvNet(base.Classifier):
   def fold(self, variables: base.Variables) -> base.Variables:
     """See `base.Model`.
 
-    Norms have no scale, so that the factor is positive: it commutes with the
+    Norms have no scale, so the factor is positive and commutes with the
     max-pool between the first convolution of a stage and its norm.
     """
     return folding.fold(variables)
@@ -129,7 +129,7 @@ class WhitenedConvNet(base.Classifier):
 
 
 def _partial_identity(key: jax.Array, shape: tuple[int, ...], dtype):
-  """Kernels whose first filters pass the input channels on (Dirac)."""
+  """Initializes the first filters to pass the input channels on (Dirac)."""
   kernel = layers.kaiming_normal(key, shape, dtype)
   size, _, inputs, outputs = shape
   passed = min(inputs, outputs)
@@ -147,12 +147,12 @@ def whitening_kernel(
     images: float [N, H, W, C], normalised.
     size: side k of the patches.
     num_filters: D, at most k * k * C; directions of largest variance.
-    eps: added to the variances; directions with less than this are not blown
-      up to one.
+    eps: added to the variances, so that directions of smaller variance are not
+      amplified to 1.
 
   Returns:
-    float32 [k, k, C, 2 D]; the first D filters give outputs with covariance
-    near the identity, in the order of falling variance.
+    float32 [k, k, C, 2 D]; the outputs of the first D filters, by descending
+    variance, have a covariance near the identity.
   """
   patches = functools.partial(_patches, size=size)
   mean = jnp.mean(
@@ -173,7 +173,7 @@ def whitening_kernel(
 
 
 def _patches(image: jax.Array, size: int) -> jax.Array:
-  """[H, W, C] -> float32 [P, size * size * C], every patch inside."""
+  """Returns all patches of [H, W, C] as float32 [P, size * size * C]."""
   image = image.astype(jnp.float32)
   rows, cols = (length - size + 1 for length in image.shape[:2])
   shifted = [

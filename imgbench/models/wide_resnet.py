@@ -1,7 +1,7 @@
 """Wide ResNets for CIFAR (Zagoruyko and Komodakis 2016, arXiv:1605.07146).
 
-Norms and ReLUs stand before the convolutions; a shortcut that changes the width
-is projected behind the first of them.
+Pre-activation: norm and ReLU precede each convolution; a shortcut that changes
+the width projects the output of a block's first norm and ReLU.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from imgbench.models import layers
 STEM_WIDTH = 16
 
 
-class Block(nn.Module):
+class WideBlock(nn.Module):
   """Two 3x3 convolutions, dropout between them, and a shortcut."""
 
   width: int
@@ -42,8 +42,8 @@ class WideResNet(base.Classifier):
   """3x3 stem, three stages of blocks, norm, mean, linear head.
 
   Attributes:
-    depth: convolutions on the longest way, 6 n + 4 for n blocks a stage; the
-      projections of three shortcuts count.
+    depth: 6 n + 4 for n blocks per stage; counts the convolutions of the
+      longest path and the three projections.
     width: k, the channels of the first stage over 16; each stage doubles them.
     statistics: see `layers.BatchNorm`.
     dropout: share of features dropped between a block's convolutions, in
@@ -59,7 +59,7 @@ class WideResNet(base.Classifier):
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
-    """Raises InputError for a setting out of range."""
+    """See `base.Classifier`."""
     fits = self.depth >= 10 and self.depth % 6 == 4
     base.check(fits, "depth", "6 n + 4 (10, 16, 22, 28 ...)", self.depth)
     base.check_positive(width=self.width)
@@ -69,8 +69,8 @@ class WideResNet(base.Classifier):
   def fold(self, variables: base.Variables) -> base.Variables:
     """See `base.Model`.
 
-    The first norm of a block and the last one follow a sum, and a ReLU stands
-    between them and the next convolution.
+    The first norm of each block and the last norm follow a sum and are not
+    folded.
     """
     names = {"norm1": None, "norm2": "conv1", "norm": None}
     return folding.fold(variables, names)
@@ -88,7 +88,7 @@ class WideResNet(base.Classifier):
     x = conv(STEM_WIDTH, name="stem_conv")(x)
     for stage in range(3):
       for index in range((self.depth - 4) // 6):
-        x = Block(
+        x = WideBlock(
           width=STEM_WIDTH * self.width * 2**stage,
           stride=2 if stage and not index else 1,
           dropout=self.dropout,
