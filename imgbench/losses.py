@@ -27,24 +27,24 @@ def softmax_cross_entropy(
 ) -> jax.Array:
   """Returns the cross-entropy of softmax(logits) with smoothed labels.
 
-  The target is (1 - s) on the label plus s / K on every class. A class at
-  -inf is ruled out: it has no probability and gets no share of s (the rest
-  share it equally). A label at -inf costs +inf. Of two labels (mixup, cutmix)
-  `weight` of 1 - s goes to `label` and the rest to `second`; one without a
-  share costs nothing.
+  The target is (1 - s) on the label plus s / K on every class. A class at -inf
+  is excluded: it has probability 0 and no share of s (the others share it
+  equally). A label at -inf costs +inf. With two labels (mixup, cutmix) `label`
+  gets `weight` of the 1 - s and `second` the rest; a label without a share
+  costs nothing.
 
   Args:
     logits: float [B, K].
     label: int [B] in [0, K).
     label_smoothing: s in [0, 1).
     second: int [B] in [0, K), or None: one label.
-    weight: float [B] or one for all, in [0, 1]; None just where `second` is.
+    weight: float [B] or one for all, in [0, 1]; None if `second` is None.
 
   Returns:
     float32 [B]; not finite (NaN or +inf) where a row holds NaN or +inf, or
     nothing above -inf.
 
-  Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7; of two labels:
+  Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7; for two labels
     Zhang et al. 2018 (arXiv:1710.09412).
   """
   logits = _checked(logits, label, second, weight)
@@ -62,11 +62,11 @@ def sigmoid_cross_entropy(
   second: jax.Array | None = None,
   weight: jax.Array | float | None = None,
 ) -> jax.Array:
-  """Returns the sum over the classes of K binary cross-entropies.
+  """Returns the sum of K binary cross-entropies, one for each class.
 
-  Each class is a question of its own, its probability sigmoid(logit). Targets,
-  arguments and what is not finite: as in `softmax_cross_entropy`. It is a sum
-  and not a mean: at logits of zero it is K log 2.
+  The probability of a class is sigmoid(logit). Targets, arguments and
+  non-finite values as in `softmax_cross_entropy`. It is a sum, not a mean: K
+  log 2 at logits of zero.
 
   Source: Beyer et al. 2020 (arXiv:2006.07159).
   """
@@ -106,7 +106,7 @@ def _build_loss(cross_entropy: Callable, label_smoothing: float) -> Loss:
 
 
 def _checked(logits, label, second, weight) -> jax.Array:
-  """The logits in float32, when all shapes and types are right."""
+  """Returns the logits in float32, after checking all shapes and types."""
   chex.assert_rank([logits, label], [2, 1])
   chex.assert_equal_shape_prefix([logits, label], 1)
   chex.assert_type([logits, label], [float, int])
@@ -127,7 +127,7 @@ def _minus_target(
   second: jax.Array | None,
   weight: jax.Array | float | None,
 ) -> jax.Array:
-  """`total` [B] minus the mean of the logits under the target."""
+  """Returns `total` [B] minus the mean of the logits under the target."""
   loss = total - _label_logit(logits, label, second, weight)
   if not label_smoothing:
     return loss
@@ -139,9 +139,9 @@ def _minus_target(
 
 
 def _label_logit(logits, label, second, weight) -> jax.Array:
-  """The logit of the label, or the weighted mean of those of two labels."""
-  # Masked sums, not gathers: their gradients need no scatter, and the masks
-  # are computed where they are summed, not kept.
+  """Returns the label's logit, or the weighted mean of two labels' logits."""
+  # Masked sums instead of gathers: their gradients need no scatter, and XLA
+  # fuses the masks into the sums.
   is_label = _one_hot(label, logits.shape[-1])
   if second is None:
     return jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
@@ -150,7 +150,7 @@ def _label_logit(logits, label, second, weight) -> jax.Array:
   is_second = _one_hot(second, logits.shape[-1])
   share = jnp.where(is_label, weight, 0.0)
   share += jnp.where(is_second, 1.0 - weight, 0.0)
-  # Where there is no share, 0 * -inf must not be.
+  # Without a share, 0 * -inf would be NaN.
   return jnp.sum(jnp.where(share > 0, share * logits, 0.0), axis=-1)
 
 

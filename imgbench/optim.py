@@ -1,4 +1,4 @@
-"""Optimizers and schedules from explicit arguments."""
+"""Optimizers and learning-rate schedules by name."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _NS_COEFFS = (3.4445, -4.7750, 2.0315)  # optax's, see `muon`
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-  """A learning rate as a function of the steps already done.
+  """A learning rate as a function of the steps done so far.
 
   Attributes:
     function: steps (int or array) -> float32.
@@ -45,7 +45,7 @@ class Schedule:
 def build_schedule(
   name: str, *, peak: float, total_steps: int, **settings
 ) -> Schedule:
-  """Returns a learning rate as a function of the steps already done.
+  """Returns a schedule by name.
 
   Args:
     name: one of SCHEDULES.
@@ -68,7 +68,7 @@ def build_schedule(
 def constant(
   *, peak: float, total_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-  """From 0 to `peak` in `warmup_steps`, then constant."""
+  """Rises from 0 to `peak` in `warmup_steps`, then stays constant."""
   _check_warmup(warmup_steps, total_steps)
   return _interpolated([(0, 0.0), (warmup_steps, peak), (total_steps, peak)])
 
@@ -77,7 +77,7 @@ def constant(
 def warmup_cosine(
   *, peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0
 ) -> optax.Schedule:
-  """From 0 to `peak` in `warmup_steps`, then half a cosine down to `end`.
+  """Rises from 0 to `peak` in `warmup_steps`, then half a cosine to `end`.
 
   Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts.
   """
@@ -105,15 +105,15 @@ def piecewise_linear(
   end: float = 0.0,
   points: Sequence[Sequence[float]] = (),
 ) -> optax.Schedule:
-  """Straight lines between points.
+  """Interpolates linearly between points.
 
   Args:
     peak: highest value.
     total_steps: length of the run.
-    warmup_steps: from 0 to `peak` in so many steps; not with `points`.
+    warmup_steps: steps from 0 to `peak`; not with `points`.
     end: value at the end; not with `points`.
-    points: pairs (share of the run, share of `peak`), both in [0, 1], the
-      first component rising. Constant before the first and behind the last.
+    points: pairs (share of the run, share of `peak`), both in [0, 1], the first
+      component increasing. Constant before the first and after the last.
   """
   if not len(points):
     _check_warmup(warmup_steps, total_steps)
@@ -139,7 +139,7 @@ def build_optimizer(
     name: one of OPTIMIZERS.
     schedule: of `build_schedule`.
     clip_norm: gradients with a larger global norm are scaled down to it; 0
-      leaves them.
+      disables clipping.
     **settings: of the optimizer, see its function.
 
   Raises:
@@ -162,8 +162,8 @@ def sgd(
 ) -> optax.GradientTransformation:
   """Gradient descent with momentum.
 
-  The weight decay is that of the classic recipes: `weight_decay` * kernel is
-  added to the gradient before the momentum.
+  As in classic recipes, `weight_decay` * kernel is added to the gradient before
+  the momentum (L2 regularization).
   """
   _check_share(momentum, "momentum")
   _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
@@ -188,14 +188,14 @@ def adamw(
 
   Args:
     schedule: learning rate.
-    b1: share of the old mean of gradients kept at each step, in [0, 1).
-    b2: the same for the mean of their squares.
-    eps: added to the root of that mean.
-    weight_decay: learning rate * this * kernel is taken off each step, as in
-      PyTorch and optax.
-    independent_decay: whether it is learning rate / peak * `weight_decay` *
-      kernel instead: the decay follows the schedule and not its peak, as in
-      the source and in big_vision. 1e-4 at a peak of 1e-3 is 0.1 without.
+    b1: decay rate of the mean of gradients, in [0, 1).
+    b2: decay rate of the mean of squared gradients.
+    eps: added to the root of the mean square.
+    weight_decay: learning rate * this * kernel is subtracted at each step, as
+      in PyTorch and optax.
+    independent_decay: whether to subtract learning rate / peak * `weight_decay`
+      * kernel instead, independent of the peak, as in the source and in
+      big_vision. 1e-4 at a peak of 1e-3 equals 0.1 without it.
 
   Source: Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2.
   """
@@ -226,8 +226,8 @@ def muon(
 ) -> optax.GradientTransformation:
   """Muon for hidden kernels, Nesterov SGD for all other parameters.
 
-  A convolution kernel [k, k, C, F] counts as a matrix [k * k * C, F]. The
-  head and what is no kernel goes to SGD.
+  A convolution kernel [k, k, C, F] is treated as a matrix [k * k * C, F]. The
+  head and all parameters other than kernels use SGD.
 
   Args:
     schedule: learning rate.
@@ -237,12 +237,12 @@ def muon(
     ns_dtype: dtype of these iterations, "float32", "bfloat16" or "auto", which
       is float32 on CPUs and bfloat16 elsewhere. In float32 CPUs iterate on each
       matrix alone; otherwise matrices are batched, padded with zeros. Both
-      dtypes give the same accuracy within the spread of seeds:
+      dtypes reach the same accuracy within the spread of seeds:
       configs/cifar10_fast.py 78.6% and 78.9%, 5 seeds with standard deviations
       of 0.5 and 0.3 points.
-    weight_decay: learning rate * this * kernel is taken off each step.
-    normalize_kernels: whether each kernel is scaled back to the Frobenius
-      norm sqrt(F) before its update; only for kernels in front of a norm.
+    weight_decay: learning rate * this * kernel is subtracted at each step.
+    normalize_kernels: whether to scale each kernel to the Frobenius norm
+      sqrt(F) before its update; only for kernels followed by a norm.
     other_ratio: SGD's learning rate over Muon's.
     other_momentum: of SGD.
     other_weight_decay: of SGD, for the head's kernel.
@@ -276,7 +276,7 @@ def muon(
     )
 
   def update(updates, state, params=None):
-    # Both parts count the same steps: one evaluation serves both.
+    # Both parts count the same steps, so the schedule is evaluated once.
     rate = schedule(state.inner_states["hidden"].inner_state[0].count)
     return partition(lambda _: rate).update(updates, state, params)
 
@@ -284,7 +284,7 @@ def muon(
 
 
 def decay_mask(params: Any) -> Any:
-  """True for kernels, false for biases, scales and embeddings."""
+  """Returns true for kernels, false for biases, scales and embeddings."""
   return jax.tree_util.tree_map_with_path(
     lambda path, _: _names(path)[-1] == "kernel", params
   )
@@ -293,8 +293,8 @@ def decay_mask(params: Any) -> Any:
 def global_norm(tree: Any) -> jax.Array:
   """Returns the norm of all leaves together.
 
-  On NVIDIA GPUs small leaves are joined first: one sum of squares instead of
-  one or two kernels for each. Elsewhere it is optax.tree.norm.
+  On NVIDIA GPUs small leaves are concatenated first, so that one kernel sums
+  their squares instead of one or two each. Elsewhere it is optax.tree.norm.
   """
   return jax.lax.platform_dependent(
     tree, cuda=_joined_norm, default=optax.tree.norm
@@ -303,7 +303,7 @@ def global_norm(tree: Any) -> jax.Array:
 
 def _joined_norm(tree: Any) -> jax.Array:
   leaves = jax.tree.leaves(tree)
-  # Larger ones may be cut over devices.
+  # Larger ones may be sharded.
   small = [leaf.reshape(-1) for leaf in leaves if leaf.size < SMALL]
   rest = [leaf for leaf in leaves if leaf.size >= SMALL]
   joined = [jnp.concatenate(small)] if small else []
@@ -311,7 +311,7 @@ def _joined_norm(tree: Any) -> jax.Array:
 
 
 def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """optax's, with our norm."""
+  """optax.clip_by_global_norm with `global_norm`."""
 
   def update(updates, _):
     norm = global_norm(updates)
@@ -334,7 +334,7 @@ def _muon_labels(params: Any) -> Any:
 def _scale_by_muon(
   ns_steps: int, ns_dtype: str, **settings
 ) -> optax.GradientTransformation:
-  """optax's scale_by_muon, with all matrices batched where that is faster.
+  """optax's scale_by_muon, with matrices batched except on CPUs.
 
   CPUs multiply a batch of matrices more slowly than one after the other.
   """
@@ -344,7 +344,7 @@ def _scale_by_muon(
     **settings,
   )
   alone = build(ns_steps=ns_steps)
-  # Without an iteration and a norm: the momentum.
+  # Zero iterations, no norm: the momentum alone.
   momentum = build(ns_steps=0, preconditioning="schatten")
   dtype = jnp.float32 if ns_dtype == "float32" else jnp.bfloat16
 
@@ -368,10 +368,10 @@ def _scale_by_muon(
 def _orthogonalize(
   kernels: Sequence[jax.Array], steps: int, dtype: jnp.dtype
 ) -> list[jax.Array]:
-  """Newton-Schulz iterations on kernels as matrices [inputs, outputs].
+  """Runs Newton-Schulz iterations on kernels as matrices [inputs, outputs].
 
-  Rows and columns of zeros stay zeros and change no other number, so matrices
-  of unlike shapes are padded to one.
+  Zero rows and columns stay zero and change no other number, so matrices of
+  different shapes are padded to one shape.
   """
   matrices = [kernel.reshape(-1, kernel.shape[-1]) for kernel in kernels]
   tall = [m.T if m.shape[0] < m.shape[1] else m for m in matrices]
@@ -398,14 +398,14 @@ def _newton_schulz(x: jax.Array, steps: int) -> jax.Array:
   for _ in range(steps):
     a = x.mT @ x
     c = zip(_NS_COEFFS, (eye, wide(a), wide(a @ a)), strict=True)
-    # The identity is in here, so that an iteration is three products and one
-    # other kernel.
+    # With the identity inside, an iteration is three products and one more
+    # kernel.
     x = x @ sum(factor * power for factor, power in c).astype(x.dtype)
   return x
 
 
 def _groups(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
-  """Numbers of the shapes that share a batch: padding at most doubles FLOPs."""
+  """Groups indices of shapes so that padding at most doubles the FLOPs."""
   cost = lambda rows, columns: columns**2 * (2 * rows + columns)
   groups: list[list[int]] = []
   for i in sorted(range(len(shapes)), key=lambda i: -cost(*shapes[i])):
@@ -419,7 +419,7 @@ def _groups(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
 
 
 def _matrix_axes(params: Any) -> Any:
-  """The last axis is the output of a matrix, all others its input."""
+  """Declares the last axis the output of a matrix, all others its input."""
   return jax.tree.map(
     lambda leaf: optax.contrib.MuonDimensionNumbers(
       reduction_axis=tuple(range(leaf.ndim - 1)), output_axis=leaf.ndim - 1
@@ -429,14 +429,14 @@ def _matrix_axes(params: Any) -> Any:
 
 
 def _scale_wide(update: jax.Array) -> jax.Array:
-  """Enlarges the update of a matrix with more outputs than inputs."""
+  """Scales up the update of a matrix with more outputs than inputs."""
   outputs = update.shape[-1]
   inputs = update.size // outputs
   return max(1.0, outputs / inputs) ** 0.5 * update
 
 
 def _normalize_before_update() -> optax.GradientTransformation:
-  """Adds to each update what brings its kernel to the norm sqrt(F)."""
+  """Adds to each update the step that scales its kernel to norm sqrt(F)."""
 
   def update(updates, params):
     def one(step, kernel):
@@ -454,12 +454,12 @@ def _names(path) -> list[str]:
 
 
 def _interpolated(points: Sequence[tuple[float, float]]) -> optax.Schedule:
-  """Straight lines, in the arithmetic of jnp.interp but without its loop.
+  """Interpolates with the arithmetic of jnp.interp but without its loop.
 
-  The loop, a search for the piece, costs a GPU a dozen launches and breaks its
-  CUDA graphs. Selections fuse into the kernels that use the value.
+  The loop searches for the segment; on a GPU it costs a dozen launches and
+  breaks CUDA graphs. Selections fuse into the kernels that use the value.
   """
-  # Of two points at the same step the later one holds.
+  # Of two points at the same step the later one counts.
   last = dict(points)
   at = np.array(list(last.keys()), np.float32)
   values = np.array(list(last.values()), np.float32)
@@ -468,7 +468,7 @@ def _interpolated(points: Sequence[tuple[float, float]]) -> optax.Schedule:
   @jax.jit
   def schedule(count):
     count = jnp.asarray(count, jnp.float32)
-    # Also keeps XLA from dividing by a constant, which rounds differently.
+    # Also prevents XLA from dividing by a constant, which rounds differently.
     start, width, low, rise = at[0], np.float32(1), values[0], np.float32(0)
     for piece in pieces:
       start, width, low, rise = (

@@ -1,4 +1,4 @@
-"""The only clock: sections of wall time that add up over restarts."""
+"""The only clock: wall time by section, accumulated over restarts."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ clock: Callable[[], float] = time.perf_counter
 class Stopwatch:
   """Accumulates wall seconds by section; sections do not nest.
 
-  The totals are plain floats, so that they can be saved with a checkpoint and
-  given back to the constructor: a resumed run goes on counting.
+  The totals are floats to save with a checkpoint and to pass to the constructor
+  of a resumed run.
   """
 
   def __init__(
@@ -29,7 +29,7 @@ class Stopwatch:
 
   @contextlib.contextmanager
   def section(self, name: str) -> Iterator[None]:
-    """Counts the time inside the block for `name` (e.g. "train_s")."""
+    """Adds the time of the block to `name`, e.g. "train_s"."""
     if self._running is not None:
       raise RuntimeError(f"{name} inside {self._running}: sections do not nest")
     self._running, self._started = name, self._clock()
@@ -41,7 +41,7 @@ class Stopwatch:
       self._running = None
 
   def total(self, name: str) -> float:
-    """Seconds counted for `name` so far, the running section included."""
+    """Returns the seconds of `name` so far, including a running section."""
     total = self._totals.get(name, 0.0)
     if self._running == name:
       total += self._clock() - self._started
@@ -58,14 +58,14 @@ class Stopwatch:
 
 
 class Timed:
-  """The `seconds` that a `timed` block took."""
+  """Result of `timed`: the block's `seconds`."""
 
   seconds: float = 0.0
 
 
 @contextlib.contextmanager
 def timed() -> Iterator[Timed]:
-  """Times a block; read `seconds` behind it."""
+  """Times a block; read `seconds` after it."""
   result = Timed()
   started = clock()
   try:
@@ -75,11 +75,11 @@ def timed() -> Iterator[Timed]:
 
 
 def measure_round(function: Callable[[int], object], steps: int) -> float:
-  """Returns seconds per call of one round, blocked once at its end.
+  """Returns seconds per call of one round of calls (throughput).
 
   Args:
-    function: called with 0, 1, ... `steps` - 1; what the last call returns is
-      waited for (throughput, not latency).
+    function: called with 0, 1, ... `steps` - 1; only the last result is waited
+      for.
     steps: calls in the round.
   """
   started = clock()

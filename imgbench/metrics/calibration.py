@@ -1,8 +1,8 @@
-"""Scores of probabilities, on the host in float64.
+"""Calibration and proper scores of probabilities, on the host in float64.
 
-A rate or a mean over no examples is undefined, NaN, never 0.0. Results do not
-depend on the order of the examples. Memory beyond the arguments is a few tens
-of MB.
+Rates and means over no examples are NaN (undefined), never 0.0. Results do not
+depend on the order of examples. Memory beyond the arguments is a few tens of
+MB.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ EQUAL_WIDTH, EQUAL_MASS = specs.EQUAL_WIDTH, specs.EQUAL_MASS
 
 NUM_BINS = specs.NUM_BINS
 
-# Rows sum to 1 to within this; float16 softmaxes are off by less.
+# Tolerance of row sums; float16 softmaxes stay below it.
 _SUM_TOLERANCE = 1e-3
-# Probabilities converted at once; more would only cost memory.
+# Probabilities converted at once; more only costs memory.
 _BLOCK = 2**20
 _SOFTMAX = "apply a softmax"
 _MASK_OUT = "use `mask` to leave out rows without a prediction"
@@ -28,14 +28,14 @@ _MASK_OUT = "use `mask` to leave out rows without a prediction"
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-  """How often predictions of about the same confidence are right.
+  """Reliability diagram: accuracy of predictions by confidence bin.
 
   Attributes:
     edges: float64 [M + 1] from 0 to 1. Bin j holds confidences in (edges[j],
       edges[j + 1]], the first bin also 0.
     count: int64 [M] examples.
     confidence: float64 [M], their mean confidence; NaN in empty bins.
-    accuracy: float64 [M], their share of hits; NaN in empty bins.
+    accuracy: float64 [M], their accuracy; NaN in empty bins.
   """
 
   edges: np.ndarray
@@ -62,22 +62,21 @@ def brier_scores(
 ) -> np.ndarray:
   """Returns the Brier score of every example, in [0, 2]; 0 is perfect.
 
-  It is the sum over all classes of (p - 1 for the label, p - 0 else) squared,
-  the original definition; for two classes it is twice the binary score that
-  looks at one of them.
+  The original definition, summed over classes: (p - 1)^2 for the label, p^2 for
+  the others. For two classes it is twice the common binary score.
 
   Args:
     probs: float [N, K]. Rows that count are finite, in [0, 1] and sum to 1
       within 1e-3.
     labels: integer [N] in [0, K).
-    mask: bool [N], true for examples that count; all if None. The others may
-      hold anything.
+    mask: bool [N], true for examples that count; None: all. Others may hold
+      anything.
 
   Returns:
     float64 [N], NaN where `mask` is false.
 
   Raises:
-    InputError: wrong shapes or types, a label outside, a row that is none of
+    InputError: wrong shapes or types, a label outside, a row that does not hold
       probabilities.
 
   Source: Brier, Monthly Weather Review 78 (1950).
@@ -102,8 +101,8 @@ def nll_scores(
 ) -> np.ndarray:
   """Returns -log(probability of the label) of every example, in [0, inf].
 
-  The logarithm is natural; inf where the probability is 0. Where logits are
-  at hand `outcomes.outcomes` is more exact.
+  The logarithm is natural; inf where the probability is 0. With logits
+  `outcomes.outcomes` is more exact.
 
   Arguments, shape and errors are those of `brier_scores`.
   """
@@ -112,7 +111,7 @@ def nll_scores(
   for some, block in _checked_blocks(probs, rows):
     own = block[np.arange(len(some)), labels[some]]
     with np.errstate(divide="ignore"):
-      # 0.0 less the logarithm, as its negative would be -0.0 at 1.
+      # Not -log, which is -0.0 at 1.
       result[some] = 0.0 - np.log(own)
   return result
 
@@ -131,21 +130,20 @@ def reliability(
   binning: str = EQUAL_WIDTH,
   mask: np.ndarray | None = None,
 ) -> Reliability:
-  """Returns the data of a reliability figure.
+  """Returns the data of a reliability diagram.
 
-  Bins of equal width are (j / M, (j + 1) / M], the first one also with 0.
-  Bins of equal mass cut the sorted confidences at the places j N / M; a cut
-  that falls among equal ones moves to their nearer end, so that ties stay in
-  one bin, and never before the lowest ones. Without ties counts differ by at
-  most one.
+  Bins of equal width are (j / M, (j + 1) / M]; the first also holds 0. Bins of
+  equal mass cut the sorted confidences at j N / M; a cut among ties moves to
+  their nearer end, but never before the lowest ones, so that ties share a bin.
+  Without ties counts differ by at most one.
 
   Args:
     confidence: float [N] in [0, 1], e.g. the probability of the top class.
     hit: bool [N], whether that class is right.
     num_bins: M.
     binning: EQUAL_WIDTH or EQUAL_MASS.
-    mask: bool [N], true for examples that count; all if None. The others may
-      hold anything.
+    mask: bool [N], true for examples that count; None: all. Others may hold
+      anything.
 
   Raises:
     InputError: wrong shapes or types, a confidence outside or NaN, no bins, an
@@ -174,7 +172,7 @@ def reliability(
 
 
 def ece(bins: Reliability) -> float:
-  """Returns the expected calibration error, in [0, 1]; NaN of no examples.
+  """Returns the expected calibration error, in [0, 1]; NaN without examples.
 
   The mean over examples of |accuracy - confidence| of their bin.
 
@@ -188,9 +186,9 @@ def ece(bins: Reliability) -> float:
 
 
 def mce(bins: Reliability) -> float:
-  """Returns the greatest |accuracy - confidence| of a bin that is not empty.
+  """Returns the maximum calibration error: the largest gap of any bin.
 
-  It is in [0, 1]; NaN of no examples.
+  It is in [0, 1]; NaN without examples.
 
   Source: Naeini et al., AAAI 2015.
   """
@@ -208,9 +206,8 @@ def classwise_ece(
 ) -> ClasswiseECE:
   """Returns the calibration error of the probability of each class.
 
-  For class k the confidence of every example is its probability of k, and it
-  is a hit where the label is k; bins as in `reliability`. A class without
-  examples is defined too, and in the mean: none of its probability is right,
+  For class k the confidence of an example is its probability of k, a hit if the
+  label is k; bins as in `reliability`. A class without examples is in the mean:
   its error is the mean probability that it gets.
 
   Args:
@@ -263,7 +260,7 @@ def checked_classes(name: str, scores, labels, mask):
 def sorted_classes(
   name: str, scores: np.ndarray, labels: np.ndarray, rows: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-  """Yields each class with its scores of all and of its own examples, sorted.
+  """Yields each class with the sorted scores of all and of its examples.
 
   Args:
     name: of the scores, for messages.
@@ -278,7 +275,7 @@ def sorted_classes(
     InputError: a NaN.
   """
   num_classes = scores.shape[1]
-  # The rows of each class lie together in this order.
+  # Groups the rows by class.
   by_class = np.argsort(labels[rows], kind="stable")
   starts = np.searchsorted(labels[rows][by_class], np.arange(num_classes + 1))
   width = max(1, _BLOCK // max(1, len(rows)))
@@ -302,12 +299,12 @@ def sorted_classes(
 def _checked_blocks(
   probs: np.ndarray, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields (rows, float64 copy of them) by blocks; InputError as documented."""
+  """Yields (rows, float64 copy of their probabilities). Raises InputError."""
   size = max(1, _BLOCK // max(1, probs.shape[1]))
   for start in range(0, len(rows), size):
     some = rows[start : start + size]
     block = probs[some].astype(np.float64)
-    # Written so that a NaN is bad.
+    # Comparisons are false for NaN.
     good = (block.min(axis=1) >= 0) & (block.max(axis=1) <= 1)
     good &= np.abs(block.sum(axis=1) - 1) <= _SUM_TOLERANCE
     if not good.all():
@@ -337,7 +334,7 @@ def _check_bins(num_bins: int, binning: str) -> None:
 def _binned(
   ordered: np.ndarray, hits: np.ndarray, num_bins: int, binning: str
 ) -> Reliability:
-  """Bins sorted confidences of all examples and of the hits alone."""
+  """Returns bins of the sorted confidences of all examples and of hits."""
   edges = np.arange(num_bins + 1) / num_bins
   if binning == EQUAL_MASS and ordered.size:
     edges[1:-1] = _equal_mass_edges(ordered, num_bins)
@@ -362,11 +359,11 @@ def _starts(ordered, edges) -> np.ndarray:
 def _equal_mass_edges(ordered, num_bins) -> np.ndarray:
   """Returns float64 [M - 1], the greatest confidence below each cut."""
   n, cuts = len(ordered), np.arange(1, num_bins)
-  # The first example above the cut, with those that are equal to it.
+  # The first example above the cut, and its ties.
   above = ordered[np.minimum(-(-cuts * n // num_bins), n - 1)]
   first = np.searchsorted(ordered, above, side="left")
   end = np.searchsorted(ordered, above, side="right")
-  # In integers: whether their middle lies above the cut.
+  # In integers: whether the middle of the ties is above the cut.
   up = (first + end - 1) * num_bins >= 2 * cuts * n
   return ordered[np.maximum(np.where(up, first, end), 1) - 1]
 

@@ -1,4 +1,4 @@
-"""Checks of arguments; each error names the argument."""
+"""Argument checks; each error names the argument."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def shape(name: str, array, expected: Sequence[int | str]) -> None:
   Args:
     name: of the argument, for the message.
     array: NumPy or JAX array, traced or not.
-    expected: a size per axis; a text stands for any size, e.g. "B".
+    expected: a size per axis; text such as "B" stands for any size.
   """
   got = np.shape(array)
   fits = len(got) == len(expected) and all(
@@ -29,13 +29,13 @@ def shape(name: str, array, expected: Sequence[int | str]) -> None:
 def kind(name: str, array, expected: type, word: str) -> None:
   """Raises InputError unless the dtype is of a kind, e.g. np.integer."""
   dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
-  # bfloat16 is no np.floating, but JAX's own lattice has it.
+  # NumPy does not count bfloat16 as floating, JAX does.
   if not jnp.issubdtype(dtype, expected):
     raise errors.InputError(name, word, dtype)
 
 
 def fits_int32(name: str, array) -> None:
-  """Raises InputError if a NumPy array of integers would wrap in int32."""
+  """Raises InputError if integers of a NumPy array would overflow int32."""
   limits = np.iinfo(np.int32)
   if not isinstance(array, np.ndarray) or np.can_cast(array.dtype, np.int32):
     return
@@ -45,7 +45,7 @@ def fits_int32(name: str, array) -> None:
 
 
 def labels_in_range(name: str, labels: np.ndarray, num_classes: int) -> None:
-  """Raises InputError unless all labels, on the host, lie in [0, K)."""
+  """Raises InputError unless all labels, on the host, are in [0, K)."""
   bad = (labels < 0) | (labels >= num_classes)
   if bad.any():
     first = int(np.argmax(bad))
@@ -62,7 +62,7 @@ def review_codes(name: str, codes: np.ndarray) -> None:
 
 
 def at_least(name: str, values, least, word: str) -> None:
-  """Raises InputError unless no element is below that of `least`."""
+  """Raises InputError if an element is below that of `least`."""
   short = np.flatnonzero(values < least)
   if short.size:
     first = short[0]

@@ -1,8 +1,8 @@
 """Confusion matrix, precision, recall and F1, on the host.
 
-A class without examples has none of the three, a class that is never predicted
-has no precision: those are undefined (NaN in arrays, None in rows), never 0.0.
-A class with examples that is never predicted has recall and F1 0.
+Undefined rates are NaN in arrays and None in rows, never 0.0: all three for a
+class without examples, precision for a class that is never predicted. A class
+with examples that is never predicted has recall 0 and F1 0.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def confusion_matrix(
   Args:
     labels: integer [N] in [0, K).
     predicted: integer [N] in [0, K), or -1 for rows of logits that are not
-      finite: those are in no cell, see `without_prediction`.
+      finite, which are in no cell; see `without_prediction`.
     num_classes: K.
 
   Raises:
@@ -42,14 +42,14 @@ def confused_pairs(
 ) -> list[tuple[int, int, int]]:
   """Returns the most frequent (true, predicted, count) of wrong predictions.
 
-  Needs memory for the examples only, where a matrix of many thousand classes
-  would not fit.
+  Needs memory for the examples only; a matrix of many thousand classes would
+  not fit.
 
   Args:
     labels: integer [N]; for this and the rest see `confusion_matrix`.
     predicted: integer [N].
     num_classes: K.
-    limit: at most so many; equal counts come in the order of the classes.
+    limit: maximal number of pairs; equal counts are in class order.
   """
   labels, predicted = _checked(labels, predicted, num_classes)
   cells = _cells(labels, predicted, num_classes)
@@ -62,7 +62,7 @@ def confused_pairs(
 def without_prediction(
   labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> np.ndarray:
-  """Returns int64 [K], the examples of each class that the matrix lacks."""
+  """Returns int64 [K], the examples of each class without a prediction."""
   labels, predicted = _checked(labels, predicted, num_classes)
   return np.bincount(labels[predicted < 0], minlength=num_classes)
 
@@ -93,7 +93,7 @@ class PerClass:
 
   @functools.cached_property
   def f1(self) -> np.ndarray:
-    """2 correct / (n + predicted), their harmonic mean where both are."""
+    """2 correct / (n + predicted), the harmonic mean if both are defined."""
     return self._ratio(2 * self.correct, self.n + self.predicted)
 
   def _ratio(self, part, whole) -> np.ndarray:
@@ -104,7 +104,7 @@ class PerClass:
 def per_class_of(
   labels: np.ndarray, predicted: np.ndarray | jax.Array, num_classes: int
 ) -> PerClass:
-  """Returns what `per_class` does, without making the matrix.
+  """Returns the same as `per_class` without building the matrix.
 
   Args:
     labels: integer [N]; for this and the rest see `confusion_matrix`.
@@ -125,7 +125,7 @@ def per_class(matrix: np.ndarray, n: np.ndarray | None = None) -> PerClass:
 
   Args:
     matrix: integer [K, K] of `confusion_matrix`.
-    n: integer [K], examples of each class, where some have no prediction.
+    n: integer [K], examples of each class, if some have no prediction.
 
   Raises:
     InputError: wrong shapes, or a class with fewer examples than the matrix
@@ -172,9 +172,9 @@ def means(table: PerClass) -> Mapping[str, float]:
   """Returns micro, macro and weighted means, e.g. "macro_f1"; NaN: undefined.
 
   Macro and weighted (by n) means are over the classes whose rate is defined:
-  one without examples is always left out, one that is never predicted from
-  the precision alone. Micro rates are those of all examples together: right
-  over predictions, over examples, and their harmonic mean.
+  classes without examples never count, classes never predicted do not count for
+  precision. Micro rates pool all examples: correct over predictions, over
+  examples, and their harmonic mean.
   """
   n, predicted = table.n.sum(), table.predicted.sum()
   correct = table.correct.sum()
@@ -196,14 +196,14 @@ def cohen_kappa(table: PerClass) -> float:
   """Returns Cohen's kappa of labels and predictions, in [-1, 1].
 
   (accuracy - chance) / (1 - chance), where chance is the agreement of a label
-  and a prediction that are drawn apart, each as often as it occurs. An example
-  without a prediction agrees with nothing. NaN, undefined, where there is no
-  example or chance agreement is certain.
+  and a prediction drawn independently from their frequencies. An example
+  without a prediction agrees with nothing. NaN (undefined) without examples or
+  if chance agreement is certain.
 
   Source: Cohen, Educational and Psychological Measurement 20 (1960).
   """
   n = int(table.n.sum())
-  # In Python's integers: products of counts may pass 2^63.
+  # In Python integers: products of counts may exceed 2^63.
   pairs = zip(table.n.tolist(), table.predicted.tolist(), strict=True)
   chance = sum(a * b for a, b in pairs)
   agreed = int(table.correct.sum()) * n
@@ -231,7 +231,6 @@ def _checked(labels, predicted, num_classes):
   checks.kind("labels", labels, np.integer, "an integer type")
   checks.kind("predicted", predicted, np.integer, "an integer type")
   checks.labels_in_range("labels", labels, num_classes)
-  # Looked through again, to name the culprit, only if there is one.
   if predicted.size and (
     predicted.min() < -1 or predicted.max() >= num_classes
   ):

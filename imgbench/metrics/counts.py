@@ -37,16 +37,16 @@ Column = str | tuple[str, int]  # a field, or hits at k
 
 @flax.struct.dataclass
 class Counts:
-  """Numbers of examples by the class they are labelled with, int32 [K].
+  """Numbers of examples by their labelled class, int32 [K].
 
-  Those that speak of label sets are 0 where the examples have none, and leave
-  out images that are left out of them (problematic ones; for ReaL those whose
-  set is empty).
+  Counts against label sets are 0 if the examples have none; they exclude images
+  that the label sets leave out (problematic ones; for ReaL those with an empty
+  set).
 
   Attributes:
     table: int32 [K + 1, F], one column for each of the properties below; the
-      last row counts real examples whose label is no class. One array, because
-      handing arrays to a compiled step costs time by the piece.
+      last row counts real examples whose label is outside [0, K). It is one
+      array because each argument of a compiled step costs time.
     ks: the k of `top_hits`.
     set_ks: the k of `strict_hits`.
   """
@@ -61,7 +61,7 @@ class Counts:
 
   @property
   def outside(self) -> jax.Array:
-    """Examples, a scalar, whose label is no class; they are in no count."""
+    """Number of examples whose label is no class, a scalar; in no count."""
     return self.table[..., -1, 0]
 
   @property
@@ -94,7 +94,7 @@ class Counts:
 
   @property
   def unreviewed(self) -> jax.Array:
-    """Nobody has reviewed the top-1 prediction."""
+    """The top-1 prediction has not been reviewed."""
     return self._column("unreviewed")
 
   @property
@@ -104,12 +104,12 @@ class Counts:
 
   @property
   def imagenet_m_hits(self) -> jax.Array:
-    """Lenient hits among them."""
+    """Lenient hits among ImageNet-M."""
     return self._column("imagenet_m_hits")
 
   @property
   def imagenet_m_unreviewed(self) -> jax.Array:
-    """Top-1 predictions among them that nobody has reviewed."""
+    """Unreviewed top-1 predictions among ImageNet-M."""
     return self._column("imagenet_m_unreviewed")
 
   def _column(self, name) -> jax.Array:
@@ -123,7 +123,7 @@ class Counts:
 
 
 def column_names(ks: Sequence[int], set_ks: Sequence[int]) -> list[Column]:
-  """Returns what the columns of `Counts.table` stand for."""
+  """Returns the names of the columns of `Counts.table`."""
   top = [("top", k) for k in ks]
   strict = [("strict", k) for k in set_ks]
   return [*_LABEL_FIELDS, *top, *strict, *_SET_FIELDS]
@@ -134,16 +134,16 @@ def empty(
   ks: Sequence[int] = (1, outcomes_lib.TOP),
   set_ks: Sequence[int] = (1,),
 ) -> Counts:
-  """Returns the counts of no example.
+  """Returns counts of zero.
 
   Args:
     num_classes: K.
-    ks: hits of the label are counted among the first k, for each of them.
-    set_ks: the same for correct labels of the label set; at most 5, and each
-      above 1 needs the first five predictions of every row.
+    ks: the k for which label hits among the first k are counted.
+    set_ks: the k for which hits of correct labels of the label set are counted;
+      at most 5. Each above 1 needs the top 5 of every row.
 
   Raises:
-    InputError: no k, a k below 1, twice or too large.
+    InputError: no k, or a k that is below 1, repeated or too large.
   """
   ks = _checked("ks", ks, None)
   set_ks = _checked("set_ks", set_ks, outcomes_lib.TOP)
@@ -169,10 +169,10 @@ def _checked(name, ks, most) -> tuple[int, ...]:
 
 
 def merge(a: Counts, b: Counts) -> Counts:
-  """Returns the counts of both; commutative, associative, exact.
+  """Returns the sum of both; commutative, associative, exact.
 
   Raises:
-    InputError: counts of other k or of another number of classes.
+    InputError: they differ in k or in the number of classes.
   """
   if (a.ks, a.set_ks) != (b.ks, b.set_ks):
     expected = f"counts at k {a.ks} and {a.set_ks}"
@@ -190,10 +190,10 @@ def update(
   left_out: jax.Array | None = None,
   in_imagenet_m: jax.Array | None = None,
 ) -> Counts:
-  """Returns `counts` with a batch added, in place where it is donated.
+  """Returns `counts` with a batch added, in place if it is donated.
 
-  Pure, also on a batch that is sharded over Auto axes. Under pmap add each
-  device's batch to `empty`, `psum` the sum and `merge` it.
+  Pure, also on a batch sharded over Auto axes. Under pmap add each device's
+  batch to `empty`, `psum` the sum and `merge` it.
 
   Args:
     counts: so far.
@@ -201,15 +201,14 @@ def update(
     labels: integer [B]. A real example with a label outside [0, K) is counted
       in `outside` alone.
     mask: bool [B], false for padding.
-    left_out: bool [B], images that the label sets leave out, or None where the
+    left_out: bool [B], images that the label sets leave out; None if the
       examples have no label sets.
-    in_imagenet_m: bool [B], images that belong to ImageNet-M, or None for
-      none.
+    in_imagenet_m: bool [B], images that belong to ImageNet-M; None: none.
 
   Raises:
-    InputError: wrong shape or type of an argument; outcomes of another number
-      of classes, of a ranking that is shorter than a k that is counted, or
-      without the label sets that `left_out` speaks of.
+    InputError: wrong shape or type of an argument; outcomes with another number
+      of classes, of rankings shorter than a counted k, or without label sets
+      while `left_out` is given.
   """
   _check(outcomes, labels, mask, left_out, in_imagenet_m)
   _check_known(counts, outcomes, left_out, in_imagenet_m)
@@ -222,7 +221,7 @@ def update(
     for start in range(0, len(columns), _WORD)
   ]
   rows = jnp.concatenate(words, axis=1) if len(words) > 1 else words[0]
-  # Scatters wrap negative ids: what is no class goes to the last row.
+  # Scatters wrap negative ids; labels outside go to the last row.
   ids = jnp.where(inside, labels, num_classes)
   return dataclasses.replace(counts, table=counts.table.at[ids].add(rows))
 
@@ -230,8 +229,8 @@ def update(
 def _unpacked(columns: list[jax.Array], mask: jax.Array) -> jax.Array:
   """Returns int32 [B, F] of up to 31 columns, 0 where the mask is false.
 
-  By way of bits of one number by example: stacking columns would be as many
-  small kernels, which count in a step of 0.1 ms.
+  Packs the columns into the bits of one integer per example: stacking columns
+  would launch one small kernel each, which matters in a step of 0.1 ms.
   """
   places = jnp.arange(len(columns), dtype=jnp.int32)
   bits = sum(
@@ -243,7 +242,7 @@ def _unpacked(columns: list[jax.Array], mask: jax.Array) -> jax.Array:
 def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
   """Returns bool [B], one for each of `column_names`."""
   rank, code = outcomes.label_rank, outcomes.code
-  # A rank of K is never a hit, also where K is below k.
+  # A rank of K is never a hit, even if K is below k.
   ranked = rank < counts.num_classes
   none = jnp.zeros(rank.shape, bool)
   reviewed = none if left_out is None else ~jnp.asarray(left_out)
@@ -265,7 +264,7 @@ def _columns(counts, outcomes, left_out, in_imagenet_m) -> list[jax.Array]:
   values |= {
     ("strict", k): reviewed & correct[:, :k].any(axis=1) for k in counts.set_ks
   }
-  # From the fast top-1: the first five may not be needed at all.
+  # From the fast top-1, so that XLA can drop the top 5 if unused.
   values["strict", 1] = reviewed & (code == annotations.CORRECT)
   return [values[name] for name in column_names(counts.ks, counts.set_ks)]
 

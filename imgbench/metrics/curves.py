@@ -1,9 +1,9 @@
 """Ranking curves of one class against the rest, on the host in float64.
 
-An example is predicted positive if its score is at least the threshold, so
-that examples of equal score are one point: nothing depends on their order.
-Scores may be any numbers, also infinite; a NaN is an error. A class without
-examples has no rate at all: NaN in arrays, None in an `OperatingPoint`.
+An example is predicted positive if its score is at least the threshold.
+Examples of equal score form one point, so their order does not matter. Scores
+may be infinite; a NaN is an error. Rates of a class without examples are
+undefined: NaN in arrays, None in an `OperatingPoint`.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ class Curve:
     thresholds: float64 [T].
     true_positives: int64 [T], flagged positives.
     false_positives: int64 [T], flagged negatives.
-    positives: of all examples.
-    negatives: of all examples.
+    positives: number of positives.
+    negatives: number of negatives.
   """
 
   thresholds: np.ndarray
@@ -62,12 +62,12 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class RankingByClass:
-  """How well the scores of each class tell it from the rest.
+  """Ranking quality of each class's scores against the rest.
 
   Attributes:
     positives: int64 [K], examples of each class.
     average_precision: float64 [K], NaN for a class without examples.
-    roc_auc: float64 [K], NaN for a class that has no or all examples.
+    roc_auc: float64 [K], NaN for a class with no examples or all of them.
   """
 
   positives: np.ndarray
@@ -76,12 +76,12 @@ class RankingByClass:
 
   @property
   def macro_average_precision(self) -> float:
-    """Mean over the classes where it is defined; NaN if there is none."""
+    """Mean over the classes where it is defined; NaN without any."""
     return _mean_defined(self.average_precision)
 
   @property
   def macro_roc_auc(self) -> float:
-    """Mean over the classes where it is defined; NaN if there is none."""
+    """Mean over the classes where it is defined; NaN without any."""
     return _mean_defined(self.roc_auc)
 
 
@@ -110,9 +110,10 @@ def precision_recall_curve(scores: np.ndarray, positive: np.ndarray) -> Curve:
 
 
 def roc_curve(scores: np.ndarray, positive: np.ndarray) -> Curve:
-  """Returns the same after a first point at inf, where nothing is flagged.
+  """Returns `precision_recall_curve` with a first point that flags nothing.
 
-  Its `recall` over its `false_positive_rate` runs from (0, 0) to (1, 1).
+  Its threshold is inf. `recall` over `false_positive_rate` runs from (0, 0) to
+  (1, 1).
   """
   curve = precision_recall_curve(scores, positive)
   return dataclasses.replace(
@@ -136,9 +137,8 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
   """Returns the share of (positive, negative) pairs in the right order.
 
-  A tie is half a pair in order: the area under the ROC curve. NaN without
-  positives or without negatives. Arguments and errors as in
-  `precision_recall_curve`.
+  A tie counts half; this is the area under the ROC curve. NaN without positives
+  or negatives. Arguments and errors as in `precision_recall_curve`.
 
   Source: Mann and Whitney, Annals of Mathematical Statistics 18 (1947).
   """
@@ -152,8 +152,7 @@ def ranking_by_class(
   """Returns average precision and ROC-AUC of every class against the rest.
 
   Args:
-    scores: float [N, K], e.g. probabilities; the rows that `mask` leaves out
-      may hold anything.
+    scores: float [N, K], e.g. probabilities; masked rows may hold anything.
     labels: integer [N] in [0, K).
     mask: bool [N], true for examples that count; all if None.
 
@@ -176,13 +175,13 @@ def ranking_by_class(
 
 
 def checked(scores, positive, name: str = "scores", truth: str = "positive"):
-  """Returns float64 [N] and bool [N], or raises InputError that names them."""
+  """Returns float64 [N] and bool [N]; InputError names the bad argument."""
   scores, positive = np.asarray(scores), np.asarray(positive)
   checks.shape(name, scores, ("N",))
   checks.kind(name, scores, np.floating, "a float type")
   checks.shape(truth, positive, scores.shape)
   checks.kind(truth, positive, np.bool_, "bool")
-  # Adding 0.0 makes -0.0, which is equal to it, look the same as well.
+  # Adding 0.0 turns -0.0 into 0.0.
   scores = scores.astype(np.float64) + 0.0
   bad = np.isnan(scores)
   if bad.any():
@@ -205,8 +204,8 @@ def _roc_auc(ordered, among) -> float:
   positives, negatives = len(among), len(ordered) - len(among)
   if not positives or not negatives:
     return float("nan")
-  # Below plus not above is twice the rank; positives among themselves make
-  # P squared of it.
+  # Left plus right insertion points are twice the rank; pairs of positives
+  # contribute P squared.
   twice = np.searchsorted(ordered, among, "left").sum(dtype=np.int64)
   twice += np.searchsorted(ordered, among, "right").sum(dtype=np.int64)
   return int(twice - positives**2) / (2 * positives * negatives)
@@ -225,9 +224,9 @@ def _mean_defined(values) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
-  """What one threshold flags; None where a rate is undefined.
+  """Counts and rates at one threshold; None where a rate is undefined.
 
-  Precision needs a flagged example, and all rates need a positive one.
+  Precision needs a flagged example, and all rates need a positive example.
 
   Attributes:
     threshold: float.
@@ -265,13 +264,13 @@ def operating_point(
   positive: np.ndarray,
   alpha: float = 0.05,
 ) -> OperatingPoint:
-  """Returns counts, rates and intervals of what is flagged.
+  """Returns counts, rates and intervals of flagged examples.
 
-  The intervals cover for a threshold that was chosen on other examples; one
-  chosen on these looks better than it is.
+  The intervals are valid for a threshold chosen on other examples; one chosen
+  on these examples looks better than it is.
 
   Args:
-    threshold: that it is flagged at, kept as it is.
+    threshold: recorded as it is.
     flagged: bool [N].
     positive: bool [N].
     alpha: 1 - the coverage of the intervals.
@@ -309,10 +308,10 @@ def at_threshold(
   threshold: float,
   alpha: float = 0.05,
 ) -> OperatingPoint:
-  """Returns what flagging every score >= threshold gives.
+  """Returns the operating point of flagging every score >= threshold.
 
-  Arguments and errors as in `precision_recall_curve` and `operating_point`;
-  a threshold that is NaN is an error too.
+  Arguments and errors as in `precision_recall_curve` and `operating_point`; a
+  NaN threshold is an error.
   """
   scores, positive = checked(scores, positive)
   check_threshold(threshold)
@@ -320,7 +319,7 @@ def at_threshold(
 
 
 def check_threshold(threshold) -> None:
-  """Raises InputError unless it is a number."""
+  """Raises InputError unless the threshold is a number."""
   if np.ndim(threshold) or np.isnan(threshold):
     raise errors.InputError("threshold", "a number", threshold)
 
@@ -333,17 +332,17 @@ def threshold_for_recall(
 ) -> OperatingPoint:
   """Returns the point of the highest threshold whose recall is >= wanted.
 
-  Its precision is what that recall costs. Recalls are quotients of integers,
-  rounded once, so that a wanted 0.07 is met by exactly 7 of 100.
+  Recalls are quotients of integers, rounded once, so that exactly 7 of 100 meet
+  a wanted 0.07.
 
   Args:
     scores: float [N].
     positive: bool [N], at least one true.
-    wanted: in (0, 1]; 1 finds every positive.
+    wanted: recall, in (0, 1].
     alpha: 1 - the coverage of the intervals; see `operating_point`.
 
   Raises:
-    InputError: as `precision_recall_curve`, no positive, `wanted` outside.
+    InputError: see `precision_recall_curve`; no positive, `wanted` outside.
   """
   curve = _curve_with_positives(scores, positive, wanted)
   # Recall grows along the curve and ends at 1.
@@ -359,9 +358,9 @@ def threshold_for_precision(
 ) -> OperatingPoint | None:
   """Returns the point of highest recall among those of precision >= wanted.
 
-  Of several thresholds with that recall the highest one, which is the most
-  precise. None if no threshold reaches the precision. Arguments and errors as
-  in `threshold_for_recall`.
+  Of equal recalls it is the one with the highest threshold and precision; None
+  if no threshold reaches the precision. Arguments and errors as in
+  `threshold_for_recall`.
   """
   curve = _curve_with_positives(scores, positive, wanted)
   found = np.where(curve.precision >= wanted, curve.true_positives, 0)
@@ -384,9 +383,9 @@ def _curve_with_positives(scores, positive, wanted) -> Curve:
 def thinned_steps(x: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
   """Chooses points of a step curve that show its shape.
 
-  The curve has the height y[i] between x[i - 1] and x[i]. Beginning with both
-  ends, the point farthest from the steps through those chosen is added until
-  there are `limit`, or none lies off the steps. No point is moved.
+  The curve has height y[i] between x[i - 1] and x[i]. Starting with both ends,
+  it adds the point farthest from the steps through the chosen ones until there
+  are `limit`, or none is off the steps. No point is moved.
 
   Args:
     x: float [P], increasing.
@@ -394,7 +393,7 @@ def thinned_steps(x: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
     limit: at least 2.
 
   Returns:
-    int64, ascending indices: all of [0, P) if they are at most `limit`.
+    int64, ascending indices: all of [0, P) if P <= `limit`.
   """
   if len(x) <= limit:
     return np.arange(len(x))
@@ -420,7 +419,7 @@ def thinned_steps(x: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
 
 
 def _from_step(x, y, left, right, between) -> np.ndarray:
-  """Distances of points from the step that joins two points of a curve."""
+  """Returns distances of points from the step between two chosen points."""
   low, high = sorted((y[left], y[right]))
   beyond = np.maximum(np.maximum(low - y[between], y[between] - high), 0)
   to_rise = np.hypot(x[between] - x[left], beyond)

@@ -1,4 +1,4 @@
-"""Warnings as data: what an accuracy alone would hide."""
+"""Sanity checks on results, as rows of warnings.json."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,27 +14,25 @@ from imgbench.metrics import intervals
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-  """When a warning is given.
+  """Thresholds of the warnings.
 
   Attributes:
-    baseline_skill: least share of the examples that the majority class would
-      miss, in [0, 1], that accuracy has to gain: (accuracy - baseline) / (1 -
-      baseline).
-    recall_gap: most that the recall of a class may lie below accuracy; only
-      where the 95% interval of the recall also lies below accuracy.
+    baseline_skill: least (accuracy - baseline) / (1 - baseline), where baseline
+      is the accuracy of always predicting the majority class.
+    recall_gap: most that the recall of a class may be below accuracy; ignored
+      if the 95% interval of the recall reaches accuracy.
     precision_gap: the same for the precision of a class.
-    named_classes: at most so many classes are named for either, the worst
-      first.
-    mean_gap: most that the macro mean of recall or of precision may lie off
-      accuracy, to either side; only where its 95% interval does not hold the
-      accuracy. Rare and frequent classes then fare differently, and accuracy
-      speaks of the frequent ones.
-    train_gap: most that accuracy may lie below the training accuracy.
-    non_finite: most rows of scores that may be not finite.
-    trained_share: most that may be trained on of the examples evaluated.
+    named_classes: maximal number of classes named for either, worst first.
+    mean_gap: largest difference of accuracy and the macro mean of recall or
+      precision; ignored if the mean's 95% interval contains accuracy. A large
+      one means that rare and frequent classes differ, and accuracy reflects the
+      frequent ones.
+    train_gap: most that accuracy may be below the training accuracy.
+    non_finite: largest number of rows of scores that are not finite.
+    trained_share: largest share of evaluated examples in the training data.
 
   Raises:
-    InputError: a setting that is negative.
+    InputError: a negative setting.
   """
 
   baseline_skill: float = 0.1
@@ -63,20 +61,20 @@ def diagnose(
   trained_share: float = 0.0,
   thresholds: Thresholds | None = None,
 ) -> list[dict[str, Any]]:
-  """Returns the rows of warnings.json that one evaluated split gives.
+  """Returns the rows of warnings.json of one evaluated split.
 
   Args:
     dataset: e.g. "cifar10:test".
     table: of all examples and K classes.
     class_names: K names.
     non_finite: examples whose scores are not finite.
-    train_accuracy: top-1 accuracy in training, in [0, 1], if it is known.
-    trained_share: share of the examples that were trained on, in [0, 1].
-    thresholds: the defaults if None.
+    train_accuracy: top-1 accuracy in training, in [0, 1], if known.
+    trained_share: share of the examples in the training data, in [0, 1].
+    thresholds: None: the defaults.
 
   Returns:
-    Dicts with name, dataset, subset, value, threshold and message; empty if
-    there is nothing to warn of. `value` is what `threshold` was compared with.
+    Dicts with name, dataset, subset, value, threshold and message, one per
+    warning; `value` was compared with `threshold`.
   """
   checks.shape("class_names", class_names, table.n.shape)
   thresholds = thresholds or Thresholds()
@@ -114,8 +112,7 @@ def _percent(rate: float) -> str:
 def _non_finite(rows, total, most):
   if rows > most:
     message = (
-      f"{rows} of {total} examples have scores that are not finite; they count"
-      " as wrong"
+      f"{rows} of {total} examples have non-finite scores and count as wrong"
     )
     yield "non_finite", rows, most, message
 
@@ -125,26 +122,26 @@ def _majority(table, class_names, accuracy, least):
   baseline = int(table.n[largest]) / int(table.n.sum())
   name = class_names[largest]
   if baseline == 1:
-    message = f"all examples are of {name}: accuracy says nothing"
+    message = f"all examples are {name}, so accuracy is meaningless"
     yield "majority_baseline", accuracy, 1.0, message
     return
   skill = (accuracy - baseline) / (1 - baseline)
   if skill < least:
     message = (
-      f"accuracy is {_percent(accuracy)}, and always saying {name} would give"
+      f"accuracy is {_percent(accuracy)}; always predicting {name} would give"
       f" {_percent(baseline)}"
     )
     yield "majority_baseline", skill, least, message
 
 
 def _low_rates(rate, table, class_names, accuracy, thresholds):
-  """Classes whose recall or precision is far below the accuracy."""
+  """Yields classes whose recall or precision is far below accuracy."""
   whole = table.n if rate == "recall" else table.predicted
   gap = getattr(thresholds, f"{rate}_gap")
   values = getattr(table, rate)
   _, high = intervals.clopper_pearson(table.correct, whole)
   limit = accuracy - gap
-  low = (values < limit) & (high < accuracy)  # False where undefined.
+  low = (values < limit) & (high < accuracy)  # false where undefined
   worst = np.argsort(np.where(low, values, np.inf), kind="stable")
   worst = worst[: min(int(low.sum()), thresholds.named_classes)]
   of = "" if rate == "recall" else " predictions"
@@ -173,8 +170,8 @@ def _mean_gap(table, accuracy, most):
     low, high, _ = intervals.class_mean(table.correct[there], whole[there])
     if abs(value - accuracy) > most and not low <= accuracy <= high:
       message = (
-        f"accuracy is {_percent(accuracy)}, the mean {rate} of the classes"
-        f" {_percent(value)}: rare and frequent classes fare differently"
+        f"accuracy is {_percent(accuracy)} but macro {rate} {_percent(value)}:"
+        " results on rare and frequent classes differ"
       )
       yield f"macro_{rate}_gap", abs(value - accuracy), most, message
 
@@ -183,7 +180,7 @@ def _train_gap(accuracy, train_accuracy, most):
   if train_accuracy is not None and train_accuracy - accuracy > most:
     message = (
       f"accuracy is {_percent(train_accuracy)} in training and"
-      f" {_percent(accuracy)} here: overfitting, or other data"
+      f" {_percent(accuracy)} here: overfitting or different data"
     )
     yield "train_gap", train_accuracy - accuracy, most, message
 
@@ -191,7 +188,7 @@ def _train_gap(accuracy, train_accuracy, most):
 def _leakage(trained_share, most):
   if trained_share > most:
     message = (
-      f"{_percent(trained_share)} of these examples were trained on: the"
-      " numbers say little about new ones"
+      f"{_percent(trained_share)} of these examples are in the training data:"
+      " results do not carry over to new examples"
     )
     yield "leakage", trained_share, most, message

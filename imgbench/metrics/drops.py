@@ -1,8 +1,8 @@
 """Drop of accuracy between two sets of different images, on the host.
 
 A drop is accuracy on set A minus accuracy on set B, e.g. ImageNet's validation
-set minus ImageNetV2; a fraction in [-1, 1], in float64. Two models on the same
-images are a matter of `paired`.
+set minus ImageNetV2; a fraction in [-1, 1], in float64. For two models on the
+same images see `paired`.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def drop(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the difference of two independent proportions and its interval.
 
-  Wilson's intervals of both are combined by squaring and adding the distances
-  from estimate to bound. Unlike estimate -+ z standard errors it is no point
-  where both proportions are 0 or 1, stays within [-1, 1], and covers about
-  1 - alpha in small sets.
+  Combines the Wilson intervals of both by squaring and adding the distances
+  from estimate to bound. Unlike estimate -+ z standard errors it does not
+  degenerate if both proportions are 0 or 1, stays within [-1, 1], and covers
+  about 1 - alpha in small sets.
 
   Args:
     hits_a: numbers, 0 <= hits_a <= n_a; any shapes that broadcast.
@@ -74,11 +74,11 @@ def bootstrap_drop(
 ) -> tuple[float, float, float, str]:
   """Returns the drop between two sets of images with a bootstrap interval.
 
-  Both sets are drawn again, apart from each other: within each class as in
-  `intervals.class_mean`, or plainly among all images of the set.
-  Where one of the sets has only hits or only misses (in every class) its
-  resamples do not vary. The interval of each set, which is exact at the
-  effective sample size for such a set, is then combined as in `drop`.
+  Resamples both sets independently: within each class as in
+  `intervals.class_mean`, or among all images of the set. If a set has only hits
+  or only misses (in every class), its resamples do not vary. Then the intervals
+  of both sets, which are exact at the effective sample size for such a set, are
+  combined as in `drop`.
 
   Args:
     hits_a: integer [K], 0 <= hits_a <= count_a.
@@ -106,7 +106,7 @@ def bootstrap_drop(
   checks.shape("hits_b", hits_b, np.shape(hits_a))
   mean_a, mean_b = np.mean(a[0] / a[1]), np.mean(b[0] / b[1])
   if not (intervals.varies(*a) and intervals.varies(*b)):
-    # At most one of them draws, so that they may share the seed.
+    # At most one of them draws, so they can share the seed.
     low_a, high_a, _ = intervals.class_mean(
       *a, alpha, num_resamples=num_resamples, seed=seed
     )
@@ -147,7 +147,7 @@ def square_and_add(
 
 
 def _strata(hits, count, alpha, class_mean, names) -> intervals.Bounds:
-  """Hits and counts by class, or of the one stratum that the whole set is."""
+  """Returns hits and counts by class, or of the whole set as one stratum."""
   if class_mean:
     return intervals.checked_classes(hits, count, alpha, names)
   hits, count = intervals.checked_counts(hits, count, alpha, names)

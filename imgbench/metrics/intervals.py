@@ -1,7 +1,7 @@
 """Confidence intervals, on the host in float64.
 
-All intervals are two-sided and cover 1 - alpha; bounds are fractions in
-[0, 1]. Where nothing was counted the bounds are NaN.
+All intervals are two-sided and cover 1 - alpha; bounds are fractions in [0, 1],
+NaN where n is 0.
 """
 
 import numpy as np
@@ -21,11 +21,11 @@ NUM_RESAMPLES = 2000
 
 
 def clopper_pearson(k, n, alpha: float = 0.05) -> Bounds:
-  """Returns the exact interval of a proportion, from quantiles of the beta.
+  """Returns the exact interval of a proportion, from beta quantiles.
 
   Args:
-    k: hits, 0 <= k <= n; a number or an array. Fractions are allowed, for
-      effective sample sizes.
+    k: hits, 0 <= k <= n; a number or an array, may be fractional for effective
+      sample sizes.
     n: trials, of a shape that broadcasts with `k`.
     alpha: 1 - the coverage, in (0, 1).
 
@@ -41,7 +41,7 @@ def clopper_pearson(k, n, alpha: float = 0.05) -> Bounds:
   from scipy import special
 
   k, n = checked_counts(k, n, alpha)
-  # Where a bound is known the parameters of the beta are not positive.
+  # Where a bound is known, the beta's parameters would not be positive.
   low = special.betaincinv(np.maximum(k, 1e-9), n - k + 1, alpha / 2)
   high = special.betaincinv(k + 1, np.maximum(n - k, 1e-9), 1 - alpha / 2)
   low = np.where(k == 0, 0.0, low)
@@ -61,7 +61,7 @@ def wilson(k, n, alpha: float = 0.05) -> Bounds:
     centre = p + z**2 / (2 * n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low, high = (centre + np.stack([-half, half])) / (1 + z**2 / n)
-  # Rounding must not move the ends that are known.
+  # Rounding must not move known ends.
   low = np.where(k == 0, 0.0, np.clip(low, 0.0, 1.0))
   high = np.where(k == n, 1.0, np.clip(high, 0.0, 1.0))
   return _undefined_where(n == 0, low, high)
@@ -93,11 +93,11 @@ def class_mean(
 ) -> tuple[float, float, str]:
   """Returns the interval of the mean over classes of hits / count.
 
-  A percentile bootstrap: examples are drawn again within each class, which is
-  a binomial draw, with deviations scaled by sqrt(n / (n - 1)), so that the
-  variance is right for small classes too. Where all classes have only hits or
-  only misses resamples do not vary, and the exact interval at the effective
-  sample size stands in, as for surveys.
+  A percentile bootstrap: examples are resampled within each class, a binomial
+  draw, with deviations scaled by sqrt(n / (n - 1)) for the right variance in
+  small classes. If all classes have only hits or only misses, resamples do not
+  vary, and the exact interval at the effective sample size is used, as for
+  surveys.
 
   Args:
     hits: integer [K], 0 <= hits <= count.
@@ -134,8 +134,7 @@ def class_means(
 ) -> list[tuple[float, float, str]]:
   """Returns `class_mean` of several sets of classes, which may overlap.
 
-  Every class is drawn once for all sets that hold it, so that sets which share
-  classes have resamples in common.
+  Sets that share classes share their resamples.
 
   Args:
     hits: integer [K], 0 <= hits <= count.
@@ -181,7 +180,7 @@ def percentiles(
 ) -> Bounds:
   """Returns the percentile interval of draws, widened to hold the estimate.
 
-  Draws are few and skewed at times; bars of negative length help nobody.
+  With few or skewed draws the estimate can be outside; error bars cannot.
 
   Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), 13.3.
   """
@@ -190,14 +189,14 @@ def percentiles(
 
 
 def varies(hits: np.ndarray, count: np.ndarray) -> bool:
-  """Returns whether resamples do: some class has both hits and misses."""
+  """Returns whether resamples vary: some class has both hits and misses."""
   return bool(np.any((hits > 0) & (hits < count)))
 
 
 def effective_size(count: np.ndarray) -> float:
-  """Returns the n at which a proportion varies as the mean over classes does.
+  """Returns the n at which a proportion has the variance of the class mean.
 
-  It is K^2 / sum(1 / count), as if all classes had the same rate.
+  It is K^2 / sum(1 / count), assuming the same rate in all classes.
   """
   return float(len(count) ** 2 / np.sum(1 / count))
 
@@ -213,7 +212,7 @@ def _undefined_where(empty, low, high) -> Bounds:
 
 
 def check_alpha(alpha: float) -> None:
-  """Raises InputError unless alpha lies in (0, 1)."""
+  """Raises InputError unless alpha is in (0, 1)."""
   if not 0 < alpha < 1:
     raise errors.InputError("alpha", "a number in (0, 1)", alpha)
 
@@ -221,7 +220,7 @@ def check_alpha(alpha: float) -> None:
 def checked_counts(
   k, n, alpha: float, names: tuple[str, str] = ("k", "n")
 ) -> Bounds:
-  """Returns k and n as float64 of the same shape, once they make sense.
+  """Returns k and n as float64 of the same shape.
 
   Raises:
     InputError: k outside [0, n], shapes that do not broadcast, bad alpha.

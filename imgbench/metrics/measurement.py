@@ -1,4 +1,4 @@
-"""A number with its name's definition, its n and its interval."""
+"""Measurements: values with n, interval and definition."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -18,14 +18,14 @@ class Measurement:
   """A value of results.json.
 
   Attributes:
-    n: examples that the value is computed from.
-    correct: of them right, where the value is a plain proportion, else None.
-    value: rates are fractions in [0, 1]; None is undefined, and the
-      definition says why.
+    n: number of examples.
+    correct: number of hits if the value is a plain proportion, else None.
+    value: rates are fractions in [0, 1]; None is undefined, with the reason in
+      the definition.
     ci_low: lower end of the interval, or None.
     ci_high: upper end of the interval, or None.
-    ci_method: how the interval is made, or None.
-    definition: one sentence that says what the value is.
+    ci_method: method of the interval, or None.
+    definition: one sentence that defines the value.
 
   Raises:
     InputError: a number that is not finite, or half an interval.
@@ -73,12 +73,12 @@ def _is_finite(number: Any) -> bool:
 
 
 class Measurer:
-  """Makes measurements that share alpha and a text about the protocol.
+  """Creates measurements that share alpha and a protocol.
 
   Args:
     alpha: intervals cover 1 - alpha.
     protocol: how predictions were made, if not by one plain forward pass;
-      said in every definition.
+      appended to every definition.
   """
 
   def __init__(self, alpha: float, protocol: str = ""):
@@ -94,7 +94,7 @@ class Measurer:
     correct: SupportsInt | None = None,
     interval: tuple[SupportsFloat, SupportsFloat, str] | None = None,
   ) -> Measurement:
-    """Of n examples, with an interval (low, high, method) or none."""
+    """Returns a value of n examples, with (low, high, method) or None."""
     low, high, method = interval or (None, None, None)
     return Measurement(
       n=int(n),
@@ -107,18 +107,18 @@ class Measurer:
     )
 
   def undefined(self, n: int, definition: str, why: str) -> Measurement:
-    """No value, for a reason."""
+    """Returns an undefined measurement, with the reason."""
     text = f"{definition}; undefined: {why}{self._suffix}"
     return Measurement(int(n), None, None, None, None, None, text)
 
   def redefined(self, entry: Measurement, definition: str) -> Measurement:
-    """The same numbers under another definition; undefined stays as it is."""
+    """Returns the numbers with another definition, unless undefined."""
     if entry.value is None:
       return entry
     return dataclasses.replace(entry, definition=definition + self._suffix)
 
   def proportion(self, correct: int, n: int, definition: str) -> Measurement:
-    """correct / n, undefined without examples."""
+    """Returns correct / n; undefined without examples."""
     if n == 0:
       return self.undefined(0, definition, "no example")
     low, high = intervals.clopper_pearson(correct, n, self._alpha)
@@ -133,7 +133,7 @@ class Measurer:
   def class_mean(
     self, hits: np.ndarray, count: np.ndarray, definition: str
   ) -> Measurement:
-    """Mean over classes of hits / count, undefined if a class has none."""
+    """Returns the class mean of hits / count; undefined if one is empty."""
     everything = {"all": np.ones(len(count), bool)}
     return self.class_means(hits, count, everything, definition)["all"]
 
@@ -144,7 +144,7 @@ class Measurer:
     masks: Mapping[str, np.ndarray],
     definition: str,
   ) -> dict[str, Measurement]:
-    """As `class_mean`, of each of several sets of classes: bool [K] masks."""
+    """Returns `class_mean` of several sets of classes, bool [K] masks."""
     whole = {
       name: mask
       for name, mask in masks.items()
@@ -171,7 +171,13 @@ class Measurer:
   def mean(
     self, values: np.ndarray, definition: str, missing: str
   ) -> Measurement:
-    """Mean of float [N]; undefined, as `missing` says, if one is infinite."""
+    """Returns the mean of float [N]; undefined if not all are finite.
+
+    Args:
+      values: float [N].
+      definition: of the mean.
+      missing: reason if a value is not finite.
+    """
     if not len(values):
       return self.undefined(0, definition, "no such example")
     if not np.isfinite(values).all():

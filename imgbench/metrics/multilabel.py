@@ -1,8 +1,8 @@
-"""The named accuracies against sets of labels, on the host in float64.
+"""Accuracies against sets of labels, on the host in float64.
 
-All leave out what the label set leaves out: problematic images, for ReaL
-images whose set is empty. They differ in what a hit is and in how hits are
-averaged.
+All leave out the images that the label set leaves out: problematic ones, for
+ReaL those with an empty set. They differ in the definition of a hit and in the
+averaging.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ Field = Callable[[counts_lib.Counts], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-  """A way to make one number of the counts by original class.
+  """Definition of an accuracy by counts of original classes.
 
   Attributes:
-    hits: counts -> integer [K], the hits it counts.
-    count: counts -> integer [K], the examples it counts.
-    class_mean: the mean over classes of hits / count, which is undefined if a
-      class has no example; else all hits over all examples.
-    unreviewed: counts -> integer [K], the examples whose top-1 prediction
-      nobody has reviewed; they count as wrong. None: nothing is unreviewed.
+    hits: counts -> integer [K], hits.
+    count: counts -> integer [K], examples.
+    class_mean: whether it is the mean over classes of hits / count, undefined
+      if a class is empty; otherwise all hits over all examples.
+    unreviewed: counts -> integer [K], examples with an unreviewed top-1
+      prediction, which counts as wrong. None: everything is reviewed.
   """
 
   hits: Field

@@ -1,9 +1,8 @@
-"""What a batch of logits, or of ranked predictions, says about each example.
+"""Per-example outcomes of a batch of logits or of ranked predictions.
 
-Every field is computed on its own as far as it can be: under jit what the
-caller does not use costs nothing. Counting top-k hits, multi-label hits and
-confusions needs one pass over the logits; the first five classes and the
-probabilities need more.
+Fields are computed as independently as possible, so that under jit unused ones
+cost nothing. Top-k hits, multi-label hits and confusions need one pass over the
+logits; the top five classes and the probabilities need more.
 """
 
 import flax.struct
@@ -26,23 +25,23 @@ class Outcomes:
 
   Attributes:
     top1: int32 [B], class of the highest score; -1 in rows not finite.
-    top5: int32 [B, 5] classes of highest score, the highest first; -1 where
-      there is none (row not finite, fewer than 5 classes, score -inf).
-    top5_prob: float32 [B, 5], their softmax; NaN where `top5` is -1, and where
-      only a ranking is known.
-    label_rank: int32 [B] in [0, K], 0 if the label is on top, K if it can
-      never be a hit; right at k if below k.
+    top5: int32 [B, 5] classes of highest score, the highest first; -1 for none
+      (row not finite, fewer than 5 classes, score -inf).
+    top5_prob: float32 [B, 5], their softmax; NaN where `top5` is -1, and for
+      rankings.
+    label_rank: int32 [B] in [0, K], 0 if the label is on top, K if it can never
+      be a hit; a hit at k if below k.
     code: int8 [B], review code (`labels.annotations`) of the top-1 prediction:
-      0 where no label set is given, -1 in rows not finite.
-    top5_code: int8 [B, 5], the same of the first five.
+      0 without a label set, -1 in rows not finite.
+    top5_code: int8 [B, 5], review codes of `top5`.
     nll: float32 [B], negative natural logarithm of the label's softmax; inf
       where its score is -inf, NaN in rows not finite and for rankings.
     brier: float32 [B] in [0, 2], sum over classes of the squared difference
       between softmax and label (Brier 1950); NaN where `nll` is.
     finite: bool [B].
     num_classes: K.
-    width: how many of the first classes are known, K for logits; ranks at and
-      beyond it are not.
+    width: number of known top classes, K for logits; ranks from there on are
+      unknown.
     with_sets: whether a label set was given.
   """
 
@@ -74,13 +73,13 @@ def outcomes(
 
   Raises:
     InputError: wrong shape or type of an argument, or a NumPy array with
-      labels or codes that are none.
+      invalid labels or codes.
   """
   values = topk.scores(logits)
   ranks = topk.ranks(values, labels)
   _check_codes(label_codes, values.shape)
   top5, top5_scores = topk.top_k(values, TOP)
-  # Against the top score: large logits would round log(sum(exp)) away.
+  # Relative to the top score: log(sum(exp)) would round off at large logits.
   top = jnp.where(ranks.finite, ranks.top_score, 0.0)[:, None]
   log_total = jnp.log(jnp.sum(jnp.exp(values - top), axis=-1))
   prob = jnp.exp(top5_scores - top - log_total[:, None])
@@ -117,16 +116,16 @@ def from_ranking(
   """Returns the outcomes of predictions of which only the order is known.
 
   Args:
-    ranking: integer [B, k], the first k classes of each example, the best
-      first, no class twice in a row; -1, behind the others, for none. A NumPy
-      array is looked through, see `check_ranking`.
+    ranking: integer [B, k], the top k classes of each example, best first, each
+      class once; -1 at the end of a row for none. NumPy arrays are checked, see
+      `check_ranking`.
     labels: integer [B]; see `outcomes`.
     num_classes: K.
     label_codes: int8 [B, K] of `labels.annotations`, or None.
 
   Returns:
-    Outcomes whose `label_rank` is K where the label is not among the k; hits
-    at more than k cannot be counted from them.
+    Outcomes whose `label_rank` is K if the label is not among the k; they do
+    not support hits at more than k.
 
   Raises:
     InputError: wrong shape or type of an argument, or `check_ranking`.
@@ -173,7 +172,7 @@ def check_ranking(ranking: np.ndarray, num_classes: int) -> None:
   """Raises InputError unless every row ranks different classes.
 
   Args:
-    ranking: integer [N, k]; values in [0, K), and -1 for none behind them.
+    ranking: integer [N, k]; values in [0, K), then -1 for none.
     num_classes: K.
   """
   bad = (ranking < NO_PREDICTION) | (ranking >= num_classes)
@@ -204,7 +203,7 @@ def _scores_of_label(shifted, labels, log_total, finite):
   legal = finite & topk.in_range(labels, shifted.shape[1])
   nll = log_total - topk.label_scores(shifted, labels)
   classes = jnp.arange(shifted.shape[1], dtype=jnp.int32)[None, :]
-  # 1 - p of the label as the sum of the others: near 1 a difference is lost.
+  # 1 - p as the sum of the others: the difference would lose digits near p = 1.
   probs = jnp.exp(shifted - log_total[:, None])
   others = jnp.where(classes == labels[:, None], 0.0, probs)
   brier = others.sum(axis=-1) ** 2 + (others**2).sum(axis=-1)
@@ -220,7 +219,7 @@ def _check_codes(label_codes, shape) -> None:
 
 
 def _review_codes(predicted, label_codes) -> jax.Array:
-  """Returns int8 [B, n], the codes of the classes predicted, -1 for none."""
+  """Returns int8 [B, n], the codes of predicted classes, -1 for none."""
   there = predicted != NO_PREDICTION
   if label_codes is None:
     codes = jnp.full(predicted.shape, annotations.UNREVIEWED, jnp.int8)

@@ -1,8 +1,8 @@
-"""Two models on the same images: tests and intervals, on the host in float64.
+"""Tests and intervals for two models on the same images; host, float64.
 
-Of N images both models are right on some, only A on some, only B on some and
-neither on the rest. What sets the models apart is in the two counts between,
-the discordant pairs. Differences are A minus B, fractions in [-1, 1].
+On each image both models are right, only A, only B, or neither. Only the
+discordant pairs (A alone or B alone right) separate the models. Differences are
+A minus B, fractions in [-1, 1].
 """
 
 import dataclasses
@@ -66,9 +66,9 @@ def mcnemar_counts(only_a, only_b) -> tuple[np.ndarray, np.ndarray]:
     p_mid = p_exact - P(X = m), or 1 - P(X = m) / 2 where only_a = only_b
 
   that is, mid-p takes half of the outcomes as likely as the observed one,
-  which are two (m and n - m) or, in the balanced case, one. Without a
-  discordant pair nothing was tested and both are 1. A value below the smallest
-  normal float64 is given as that, 2.2e-308, so that none is 0.
+  which are two (m and n - m) or, in the balanced case, one. Both are 1 without
+  a discordant pair. Values are at least the smallest normal float64, 2.2e-308,
+  so that none is 0.
 
   Args:
     only_a: integers, at least 0; a number or an array.
@@ -78,7 +78,7 @@ def mcnemar_counts(only_a, only_b) -> tuple[np.ndarray, np.ndarray]:
     (p_exact, p_mid), float64 of the broadcast shape, 0 < p_mid <= p_exact <= 1.
 
   Raises:
-    InputError: negative or not whole counts, shapes that do not fit.
+    InputError: negative or fractional counts, shapes that do not broadcast.
 
   Source: McNemar, Psychometrika 12 (1947); Lancaster, JASA 56 (1961);
     Fagerland, Lydersen and Laake, BMC Med Res Methodol 13:91 (2013).
@@ -105,11 +105,11 @@ def mcnemar_counts(only_a, only_b) -> tuple[np.ndarray, np.ndarray]:
 
 
 def holm(p_values) -> np.ndarray:
-  """Returns p-values adjusted for the number of tests made, in their order.
+  """Returns p-values adjusted for multiple tests (Holm-Bonferroni), in order.
 
-  The smallest is multiplied by M, the next by M - 1 and so on; none may be
-  below one before it or above 1. Rejecting where the result is at most alpha
-  keeps the chance of any false rejection at alpha, however tests depend.
+  The smallest is multiplied by M, the next by M - 1 and so on; results are
+  monotone and at most 1. Rejecting results <= alpha bounds the family-wise
+  error rate by alpha, however the tests depend.
 
   Args:
     p_values: float [M], in [0, 1]; M may be 0. Equal values stay equal.
@@ -201,16 +201,16 @@ def paired_difference_counts(
 ) -> Estimate:
   """Returns differences of paired proportions and their intervals.
 
-  Wilson's intervals of the two proportions are squared and added less twice
-  their product with phi, the correlation of the pairs, which is moved towards
-  0 by a continuity correction where it is positive. This has no iteration,
+  Distances to the Wilson bounds of the two proportions are squared and added,
+  minus twice their product times phi, the correlation of the pairs; a
+  continuity correction moves a positive phi towards 0. This needs no iteration,
   stays within [-1, 1], and unlike estimate -+ z standard errors does not
-  shrink to a point where there is no discordant pair or a model is always
-  right: each side is then z / N to z^2 / N wide.
+  degenerate without discordant pairs or if a model is always right: each side
+  is then z / N to z^2 / N wide.
 
   Args:
-    both: numbers, at least 0, of shapes that broadcast; fractions are allowed,
-      for effective sample sizes.
+    both: numbers, at least 0, of shapes that broadcast; may be fractional for
+      effective sample sizes.
     only_a: as both; A alone is right.
     only_b: as both; B alone is right.
     neither: as both.
@@ -292,11 +292,11 @@ def class_mean_difference_counts(
 ) -> tuple[float, float, float, str]:
   """Returns the mean over classes of the difference, with its interval.
 
-  A percentile bootstrap: the pairs of each class are drawn again, with
-  deviations scaled as in `intervals.class_mean`. Where in every
-  class all pairs differ alike (above all, without any discordant pair)
-  resamples do not vary, and the interval of `paired_difference_counts` at the
-  mean rates and the effective sample size stands in.
+  A percentile bootstrap: the pairs of each class are resampled, with deviations
+  scaled as in `intervals.class_mean`. If all pairs of each class differ alike
+  (above all, without discordant pairs), resamples do not vary, and the interval
+  of `paired_difference_counts` at the mean rates and the effective sample size
+  is used.
 
   Args:
     joint: integer [K, 4] of `joint_counts`, every class with an image.
@@ -335,12 +335,12 @@ def class_mean_difference_counts(
 
 
 def _difference_resamples(only_a, only_b, count, num_resamples, seed):
-  """Means over classes of resampled differences, float64 [num_resamples].
+  """Returns class means of resampled differences, float64 [num_resamples].
 
-  The multinomial of (only A, only B, alike) is drawn as two binomials: how
-  many pairs differ, and how many of those are A's.
+  The multinomial of (only A, only B, alike) is drawn as two binomials: the
+  number of discordant pairs, and A's share of them.
   """
-  # One generator each, so that the size of chunks changes no draw.
+  # One generator each, so that draws do not depend on the chunk size.
   rng, rng_a = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
   differing = only_a + only_b
   share = only_a / np.maximum(differing, 1)
@@ -354,12 +354,12 @@ def _difference_resamples(only_a, only_b, count, num_resamples, seed):
 
 
 def _correlated(x, y, phi) -> np.ndarray:
-  """sqrt(x^2 - 2 phi x y + y^2), never of a negative number."""
+  """Returns sqrt(x^2 - 2 phi x y + y^2) without rounding below 0."""
   return np.sqrt((x - y) ** 2 + 2 * (1 - phi) * x * y)
 
 
 def _checked_cells(**cells) -> list[np.ndarray]:
-  """Counts as float64 of the same shape, or an InputError that names one."""
+  """Returns counts as float64 of one shape; InputError names a bad one."""
   arrays = {name: np.asarray(v, np.float64) for name, v in cells.items()}
   for name, values in arrays.items():
     if not np.all(np.isfinite(values) & (values >= 0)):

@@ -1,8 +1,7 @@
 """Ratio of the error rates on two sets of different images, on the host.
 
-The gap between two accuracies says how many points are lost; the ratio of the
-error rates says how many times more mistakes there are, which does not favour
-models that make few to begin with.
+Unlike the drop in accuracy, the ratio does not favor models that make few
+errors on the first set.
 """
 
 import numpy as np
@@ -15,9 +14,9 @@ def error_ratio(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the error rate on set B over that on set A, and its interval.
 
-  Wilson's intervals of both error rates are combined on the scale of
-  logarithms, where a ratio is a difference, by squaring and adding the
-  distances from estimate to bound.
+  Combines the Wilson intervals of both error rates on a log scale, where the
+  ratio is a difference, by squaring and adding the distances from estimate to
+  bound.
 
   Args:
     hits_a: numbers, 0 <= hits_a <= n_a; any shapes that broadcast.
@@ -28,8 +27,8 @@ def error_ratio(
 
   Returns:
     (estimate, low, high), float64 of the broadcast shape, at least 0. All are
-    NaN where set A has no error or either set no example; the bounds are NaN
-    where set B has no error, too, which has no logarithm.
+    NaN where set A has no error or a set is empty; the bounds are also NaN
+    where set B has no error.
 
   Raises:
     InputError: hits outside [0, n], bad alpha.
@@ -54,6 +53,6 @@ def error_ratio(
 
 
 def _log_error(hits, n, alpha):
-  """Natural logarithms of the error rate and its bounds."""
+  """Returns natural logarithms of the error rate and its bounds."""
   low, high = intervals.wilson(n - hits, n, alpha)
   return np.log((n - hits) / n), np.log(low), np.log(high)

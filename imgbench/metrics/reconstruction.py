@@ -1,4 +1,4 @@
-"""Reconstruction errors of autoencoders, and anomalies found by them."""
+"""Reconstruction errors of autoencoders, and anomaly detection with them."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -22,8 +22,8 @@ class ReconstructionErrors:
     mse: float32 [B], mean over the elements of the squared difference.
     mae: float32 [B], mean over the elements of the absolute difference.
     psnr: float32 [B], 10 log10((high - low)^2 / mse) in dB; inf at mse 0.
-    in_range: bool [B], whether image and reconstruction have values in
-      [low, high] alone; false if there is a NaN.
+    in_range: bool [B], whether all values of image and reconstruction are in
+      [low, high]; false with a NaN.
   """
 
   mse: jax.Array
@@ -41,18 +41,18 @@ def reconstruction_errors(
 ) -> ReconstructionErrors:
   """Returns the errors of every image; pure, to be jitted by the caller.
 
-  All is computed in float32, whatever the types are.
+  Computes in float32.
 
   Args:
     images: any float type or uint8 [B, ...].
     reconstructions: the same shape and one of these types.
     value_range: (low, high) of the images, two Python numbers, e.g. (0, 1) or
-      (0, 255); PSNR depends on it. Values outside are counted, not clipped.
-    mask: bool [B], false for padding: NaN errors, and never out of range. The
-      padding may hold anything.
+      (0, 255); PSNR depends on it. Values outside are not clipped.
+    mask: bool [B], false for padding, which may hold anything: NaN errors,
+      never out of range.
 
   Raises:
-    InputError: wrong shapes or types, a range that is none.
+    InputError: wrong shapes or types, or an invalid range.
   """
   low, high = _checked_range(value_range)
   _check_images("images", images)
@@ -84,7 +84,7 @@ def checked_errors(
   """Returns `reconstruction_errors` as NumPy arrays, for arrays on the host.
 
   Raises:
-    InputError: as there, or values outside of the range.
+    InputError: see `reconstruction_errors`, or values outside of the range.
   """
   check_value_range("images", images, value_range)
   check_value_range("reconstructions", reconstructions, value_range)
@@ -97,12 +97,12 @@ def checked_errors(
 def check_value_range(
   name: str, array: np.ndarray, value_range: tuple[float, float]
 ) -> None:
-  """Raises InputError unless all values lie in the range; NaN does not.
+  """Raises InputError unless all values are in the range; NaN is not.
 
   Args:
     name: of the argument, for the message.
     array: any float type or uint8 [B, ...], on the host.
-    value_range: (low, high), both belong to it.
+    value_range: (low, high), inclusive.
   """
   low, high = _checked_range(value_range)
   array = np.asarray(array)
@@ -122,7 +122,7 @@ def check_value_range(
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-  """Images that are flagged as anomalies.
+  """Images flagged as anomalies.
 
   Attributes:
     flagged: int64, indices of the images, ascending.
@@ -158,7 +158,7 @@ def anomaly_at_threshold(
   threshold: float,
   alpha: float = 0.05,
 ) -> Detection:
-  """Returns what flagging every error > threshold finds.
+  """Returns the images with error > threshold, and their precision and recall.
 
   Args:
     errors: float [N], e.g. mse; no NaN.
@@ -187,9 +187,9 @@ def threshold_sweep(
   Args:
     errors: float [N], e.g. mse; no NaN.
     is_anomaly: bool [N], the truth. Without any anomaly the rates are NaN.
-    thresholds: float [T], kept in their order. If None, every distinct error
-      in descending order, and last the next number below the least of them:
-      from nothing flagged to all, each set that a threshold can flag once.
+    thresholds: float [T], kept in order. None: all distinct errors, descending,
+      and a number just below the smallest, so that each set that a threshold
+      can flag occurs once.
 
   Raises:
     InputError: wrong shapes or types, a NaN.
@@ -204,7 +204,7 @@ def threshold_sweep(
   if np.isnan(thresholds).any():
     first = np.argmax(np.isnan(thresholds))
     raise errors_lib.InputError(f"thresholds[{first}]", "a number", "nan")
-  # How many distinct errors lie above; the curve flags errors >= its own.
+  # Number of distinct errors above; the curve flags errors >= its threshold.
   above = np.searchsorted(-curve.thresholds, -thresholds, side="left")
   return dataclasses.replace(
     curve,

@@ -1,4 +1,4 @@
-"""Draws of the bootstrap within classes, on the host in float64."""
+"""Bootstrap resamples within classes, on the host in float64."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,8 @@ from imgbench import errors
 # Draws held at once: 2 MiB, where all of 2000 x 1000 classes would be 16.
 DRAWS_AT_ONCE = 2**18
 
-# A sum of independent 0/1 draws is further than this from its mean with a
-# chance below 1e-13: 8 standard deviations, and 24 for the tail of a Poisson.
+# A sum of independent 0/1 draws is within 8 standard deviations plus 24 (for
+# the tail of a Poisson) of its mean with probability 1 - 1e-13.
 _DEVIATIONS, _FURTHER = 8, 24
 
 
@@ -22,12 +22,12 @@ def mean_resamples(
 ) -> np.ndarray:
   """Returns the means over classes of hits / count, one per resample.
 
-  Classes of equal count have equal weight, so that only the sum of their hits
-  matters. Its distribution is computed, and drawn from by its quantiles: some
-  1,000 classes of 20 counts are 20 draws.
+  Classes of equal count have equal weight, so only the sum of their hits
+  matters. It is drawn from its exact distribution: 1,000 classes with 20
+  different counts need 20 draws.
 
   Args:
-    rng: it is advanced.
+    rng: advanced in place.
     hits: float64 [K], whole numbers, 0 <= hits <= count.
     count: float64 [K], whole numbers, at least 1.
     num_resamples: R, at least 1.
@@ -62,15 +62,15 @@ def sum_of_draws(hits: np.ndarray, n: float) -> tuple[int, np.ndarray]:
     n: examples of each class, at least 1.
 
   Returns:
-    (first, chances): chances [S] of first, first + 1, ...; they sum to 1, and
-    what lies outside has a chance below 1e-13.
+    (first, chances): probabilities [S] of first, first + 1, ...; they sum to 1,
+    and values outside have a probability below 1e-13.
   """
   rates, times = np.unique(hits / n, return_counts=True)
   variance = n * np.sum(times * rates * (1 - rates))
   half = int(np.ceil(_DEVIATIONS * np.sqrt(variance))) + _FURTHER
   if variance == 0:
     half = 0
-  size = 2 * half + 1  # Odd: no factor is 0, as it may be at half a turn.
+  size = 2 * half + 1  # odd: at half a turn a factor could be 0
   first = int(np.sum(hits)) - half
   angle = 2 * np.pi * np.arange(half + 1) / size
   turns = np.log1p(rates[:, None] * np.expm1(1j * angle))
@@ -88,11 +88,11 @@ def means_of_sets(
 ) -> Iterator[np.ndarray]:
   """Yields `mean_resamples` of each of several sets of classes.
 
-  Classes that lie in the same sets are drawn together, once for all of these
-  sets; a class in no set is not drawn.
+  Classes in the same sets are drawn together, once for all of these sets; a
+  class in no set is not drawn.
 
   Args:
-    rng: it is advanced.
+    rng: advanced in place.
     hits: float64 [K], see `mean_resamples`.
     count: float64 [K], at least 1 where a mask is true.
     masks: bool [S, K], each true somewhere.
@@ -113,7 +113,7 @@ def means_of_sets(
 
 
 def weights(count: np.ndarray) -> np.ndarray:
-  """Returns what one more hit in a class adds to the scaled mean, [K].
+  """Returns the weight of one hit of each class in the scaled mean, [K].
 
   Source: Rao and Wu 1988, see `intervals.class_mean`.
   """
@@ -121,10 +121,10 @@ def weights(count: np.ndarray) -> np.ndarray:
 
 
 def chunks(num_resamples: int, num_classes: int) -> Iterator[int]:
-  """Yields numbers of resamples to draw at once; they sum to the whole.
+  """Yields numbers of resamples to draw at once; they sum to `num_resamples`.
 
-  A generator draws row by row: the size of chunks changes no draw where each
-  of them takes one array from a generator of its own.
+  Generators draw row by row, so draws do not depend on the chunk size if each
+  array has its own generator.
 
   Raises:
     InputError: fewer than one resample.

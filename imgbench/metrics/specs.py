@@ -11,8 +11,8 @@ from typing import Any
 
 from imgbench import registry
 
-# Units. A rate is a fraction in [0, 1] that tables show in percent, points are
-# a difference of two rates, a count is a whole number.
+# Units: a rate is a fraction in [0, 1], shown in percent in tables; points are
+# a difference of two rates; a count is a whole number.
 RATE, POINTS, COUNT, NUMBER = "rate", "points", "count", "number"
 HIGHER, LOWER = "higher", "lower"
 
@@ -21,20 +21,20 @@ RULES = "(ties go to the lowest class, scores not finite are wrong)"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """Facts about a metric that do not depend on what is measured.
+  """Static facts about a metric.
 
   Attributes:
-    label: in text and titles, e.g. "top-1 accuracy".
-    definition: one sentence fragment; a measurement may add to it, e.g. how
-      many classes were left out.
+    label: name in text and titles, e.g. "top-1 accuracy".
+    definition: sentence fragment; a measurement may add to it, e.g. the number
+      of classes left out.
     unit: RATE, POINTS, COUNT or NUMBER.
     better: HIGHER or LOWER.
-    accuracy: a share of hits, at k or against label sets. Balanced accuracy is
-      none: a mean of recalls, it belongs with those.
-    label_set: an accuracy against several labels of an image.
-    headline: an accuracy worth a chart or a tile.
-    main: shown beside the accuracies in the first table of a report.
-    selects: a best checkpoint can be chosen by it.
+    accuracy: whether it is a share of hits, at k or against label sets.
+      Balanced accuracy is not: it is listed with the recalls.
+    label_set: whether it is an accuracy against several labels of an image.
+    headline: whether it is an accuracy worth a chart or a tile.
+    main: whether the first table of a report shows it with the accuracies.
+    selects: whether it can select the best checkpoint.
   """
 
   label: str
@@ -50,7 +50,7 @@ class Metric:
 
 METRICS: registry.Registry[Metric] = registry.Registry("metric")
 
-# Suffix of a metric's name -> the attributes that it changes.
+# Suffix of a metric's name -> the attributes it changes.
 _NO_ACCURACY = dict.fromkeys(
   ("accuracy", "label_set", "headline", "main", "selects"), False
 )
@@ -217,7 +217,7 @@ METRICS.register(
     NUMBER,
   ),
 )
-# Of each class against the rest; a mean over the classes that have both.
+# One class against the rest, averaged over the classes that have both.
 METRICS.register(
   "macro_average_precision",
   Metric(
@@ -245,10 +245,9 @@ METRICS.register(
 
 
 def describe(metric: str) -> Metric:
-  """Returns what is known of a metric or a variant of one.
+  """Returns the facts about a metric or a variant.
 
-  Of an unknown name that is a plain number with the name as its label: it is
-  shown as it is, and no percent are guessed.
+  An unknown name is a plain number with its name as label, never a percentage.
   """
   found = _find(metric)
   variant = metric.partition(".")[2]
@@ -273,7 +272,7 @@ def _find(metric: str) -> Metric:
 
 
 def rank(metric: str) -> tuple[int, int]:
-  """Returns the key by which tables sort metrics.
+  """Returns the sort key of a metric in tables.
 
   Top-1 and top-5 accuracy first, then other headlines, accuracies, the rest.
   """

@@ -1,8 +1,8 @@
-"""Counting predictions that come batch by batch from somewhere else.
+"""Counts predictions of other frameworks or files, batch by batch.
 
 An evaluation step that computes its own logits counts them in place, with
-`outcomes.outcomes` and `counts.update`. This is for logits that are there
-already: of a model of another framework, or read from files.
+`outcomes.outcomes` and `counts.update`. This module is for logits from
+elsewhere.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from imgbench.metrics import checks
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import outcomes as outcomes_lib
 
-# Batches handed to the device together. One by one, a batch of 256 takes twice
-# as long on CPU: threads fall asleep between the calls.
+# Batches per call. One by one, a batch of 256 takes twice as long on CPU,
+# because threads go to sleep between calls.
 GROUP = 8
 
 # Arguments that come with every batch or with none.
@@ -27,7 +27,7 @@ _OPTIONAL = ("label_codes", "left_out", "in_imagenet_m")
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _add(keep: str, counts: counts_lib.Counts, batches):
-  """Returns the counts with all batches added, and (mask, what is kept)."""
+  """Returns the counts with all batches added, and (mask, kept results)."""
   kept = []
   for logits, labels, mask, label_codes, left_out, in_imagenet_m in batches:
     outcomes = outcomes_lib.outcomes(logits, labels, label_codes)
@@ -44,18 +44,18 @@ def _add(keep: str, counts: counts_lib.Counts, batches):
 
 
 class Stream:
-  """Counts, and outcomes or top-1 classes, of batches added one by one.
+  """Accumulates counts, and outcomes or top-1 classes, of batches.
 
-  Batches of one shape are compiled once: pad the last one, with a false mask.
-  Up to GROUP batches are held before they are counted.
+  Each batch shape is compiled once, so pad the last batch with a false mask. Up
+  to GROUP batches are buffered before they are counted.
 
   Args:
     num_classes: K.
     ks: see `counts.empty`.
     set_ks: see `counts.empty`.
-    keep: "outcomes", or "top1" for predictions alone, which is many times
+    keep: "outcomes", or "top1" for predictions only, which is many times
       faster.
-    group: batches handed to the device together.
+    group: batches per call.
 
   Raises:
     InputError: see `counts.empty`; another `keep`, a group below 1.
@@ -92,20 +92,20 @@ class Stream:
     left_out=None,
     in_imagenet_m=None,
   ) -> None:
-    """Adds a batch of arrays, which must not change after it.
+    """Adds a batch of arrays, which must not be modified later.
 
     Args:
       logits: float [B, K].
       labels: integer [B] in [0, K) where the mask is true. NumPy labels are
-        looked through here; others are counted in `Counts.outside`.
+        checked; other arrays count bad ones in `Counts.outside`.
       mask: bool [B], false for padding; None for none.
       label_codes: int8 [B, K] of `labels.annotations`, or None.
       left_out: bool [B], see `counts.update`, or None.
       in_imagenet_m: bool [B], or None.
 
     Raises:
-      InputError: wrong shape or type of an argument, labels outside. Nothing
-        is added then.
+      InputError: wrong shape or type of an argument, labels outside. The batch
+        is then not added.
     """
     if mask is None:
       mask = np.ones(np.shape(labels), bool)
@@ -138,15 +138,14 @@ class Stream:
       self._flush([self._waiting])
 
   def _check(self, batch) -> None:
-    """Raises InputError, of the kernels, before the batch is taken."""
+    """Raises the kernels' InputErrors before the batch is added."""
     checks.shape("logits", batch[0], ("B", self._counts.num_classes))
     jax.eval_shape(functools.partial(_add, self._keep), self._counts, [batch])
 
   def result(self):
     """Returns (counts, outcomes or int32 top-1 [N]) of all real examples.
 
-    NumPy arrays, in the order in which they were added. More may be added
-    after it.
+    NumPy arrays, in the order of addition. More batches may follow.
     """
     self._flush([[batch] for batch in self._waiting])
     if not self._kept:

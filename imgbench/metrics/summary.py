@@ -1,4 +1,4 @@
-"""Counts and outcomes of a pass to named measurements; host, float64."""
+"""Computes named measurements from counts and outcomes; host, float64."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ from imgbench.metrics import specs
 ALL = "all"
 
 
-# What the label sets of the examples are, if there are any.
+# Kinds of label sets.
 REVIEWED = "reviewed"  # imagenet2012_multilabel: correct, unclear, wrong
 REAL = "real"  # ReaL: every label outside the set is wrong
 LABEL_SETS = (REVIEWED, REAL)
@@ -48,15 +48,15 @@ def summarize(
     outcomes: of the same, NumPy arrays [N].
     labels: integer [N] in [0, K).
     subsets: name -> bool [K], a mask over original classes.
-    label_set: one of LABEL_SETS to add the accuracies against label sets.
+    label_set: one of LABEL_SETS, to add the accuracies against label sets.
     left_out: bool [N]; needed for `label_set`, and checked against the counts.
-    ranking_only: the outcomes are of rankings: no numbers of probabilities.
-    with_imagenet_m: whether to give accuracies on ImageNet-M, undefined where
-      there is no image of it; None: if there is one.
-    probs: float [N, K], probabilities of all classes, to add what needs them.
+    ranking_only: whether outcomes are of rankings, without probabilities.
+    with_imagenet_m: whether to add accuracies on ImageNet-M, undefined without
+      an image of it; None: if there is one.
+    probs: float [N, K], probabilities of all classes, to add metrics of them.
     alpha: intervals cover 1 - alpha.
     protocol: how predictions were made, if not by one plain forward pass;
-      said in every definition.
+      appended to every definition.
 
   Raises:
     InputError: wrong shapes, labels outside, counts of other examples, a
@@ -104,7 +104,7 @@ def label_accuracies(
   n = _total(counts.count, mask)
   rows = {}
   for k in counts.ks:
-    # All of K classes are always right where scores are finite.
+    # Top-K accuracy over K classes is always 1 if scores are finite.
     if k == 1 or k < counts.num_classes:
       hits = counts.top_hits(k)
       text = specs.top_k_accuracy(k).definition
@@ -136,9 +136,9 @@ def set_accuracies(
   Args:
     measure: makes the measurements.
     counts: of all examples, NumPy arrays.
-    masks: subset -> bool [K]; one call for all saves most of the bootstrap.
-    label_set: as of `summarize`.
-    with_imagenet_m: as of `summarize`, but for None.
+    masks: subset -> bool [K]; one call for all subsets shares the bootstrap.
+    label_set: see `summarize`.
+    with_imagenet_m: see `summarize`; not None.
   """
   if label_set == REAL:
     wanted = multilabel.REAL_DEFINITIONS
@@ -162,10 +162,7 @@ def set_accuracies(
 
 
 def _set_accuracy(measure, counts, masks, metric, definition):
-  """One accuracy, and how far unreviewed predictions may move it.
-
-  Returns metric -> subset -> measurement.
-  """
+  """Returns metric -> subset -> measurement of one accuracy and its bounds."""
   count = definition.count(counts)
   text = specs.METRICS[metric].definition
 
@@ -196,7 +193,7 @@ def _set_accuracy(measure, counts, masks, metric, definition):
 
 
 def _probabilities(measure, outcomes, labels, mask):
-  """Means over examples with finite scores, and the calibration error."""
+  """Returns means over examples with finite scores, and calibration errors."""
   here = mask[labels] & outcomes.finite
   nll = outcomes.nll[here].astype(np.float64)
   rows = {
@@ -225,7 +222,7 @@ def _probabilities(measure, outcomes, labels, mask):
 
 
 def _class_rankings(measure, probs, labels, finite):
-  """Means over classes of what the probability of each of them tells."""
+  """Returns class means of ranking and calibration metrics."""
   n = int(finite.sum())
   if not n:
     return {}
@@ -255,7 +252,7 @@ def _class_rankings(measure, probs, labels, finite):
 def _per_class_means(measure, table: confusion.PerClass):
   values = confusion.means(table)
   n, correct = table.n.sum(), table.correct.sum()
-  # The other means are no share of independent examples: no interval.
+  # Other means are not shares of independent examples, so have no interval.
   wholes = {
     "micro_precision": table.predicted.sum(),
     "micro_recall": n,

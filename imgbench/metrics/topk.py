@@ -1,12 +1,12 @@
-"""Order of the classes in a row of logits, with ties and NaN defined.
+"""Top-k and ranks of logits, with defined ties and NaN.
 
-Ties go to the lowest class index, and 0.0 and -0.0 are a tie. A row with NaN
-or +inf anywhere, or with -inf everywhere, is not finite: it has no order. -inf
-elsewhere is a legal score (class masks are applied that way) that is never
-predicted. Scores are compared in float32, to which bfloat16 and float16 go
-without loss; XLA:CPU takes subnormal ones for 0.
+Ties go to the lowest class index; 0.0 and -0.0 tie. A row with a NaN or +inf,
+or with only -inf, is not finite and has no order. Otherwise -inf is a valid
+score (class masks use it) that is never predicted. Scores are compared in
+float32, which represents bfloat16 and float16 exactly; XLA:CPU flushes
+subnormal scores to 0.
 
-Whether a row is finite is never asked of its maximum: large reductions by
+The maximum of a row does not tell whether it is finite: large reductions in
 XLA:CPU (jax 0.10 and 0.11) drop NaN from a maximum, small ones keep it.
 """
 
@@ -19,21 +19,21 @@ from imgbench import errors
 from imgbench.metrics import checks
 
 NO_PREDICTION = -1
-# Groups whose maxima are found first; more make that pass slower, fewer the
-# look into one of them. Measured on XLA:CPU with 1,000 classes: 20 to 50 alike.
+# Groups whose maxima are found first; more slow down that pass, fewer the
+# search in a group. On XLA:CPU with 1,000 classes 20 to 50 are equally fast.
 _MOST_GROUPS = 64
 
 
 @flax.struct.dataclass
 class Ranks:
-  """Where the label and the best class of each row stand.
+  """Top class and rank of the label in each row.
 
   Attributes:
     top1: int32 [B], the class of the highest score, -1 in rows not finite.
     top_score: float32 [B], its score; anything in rows not finite.
-    label_rank: int32 [B] in [0, K], the number of classes before the label: it
-      is right at k exactly if its rank is below k. K, never a hit, is a row
-      that is not finite, a label whose score is -inf, or one outside [0, K).
+    label_rank: int32 [B] in [0, K], the number of classes before the label; a
+      hit at k if below k. It is K, never a hit, if the row is not finite, the
+      label's score is -inf or the label is outside [0, K).
     finite: bool [B].
   """
 
@@ -84,8 +84,9 @@ def _num_groups(num_classes: int) -> int:
 def _look_at_groups(grouped, own, labels):
   """Returns maxima and numbers ahead of the label, [B, G], and broken [B].
 
-  One reduction of two reads the logits once, and XLA:CPU vectorises it. A
-  score that is NaN or +inf counts as more than a group has members.
+  A joint reduction reads the logits once, and XLA:CPU vectorizes it. A NaN or
+  +inf adds more than the number of group members, which marks the row as
+  broken.
   """
   shape = grouped.shape
   width = shape[2]
@@ -102,7 +103,7 @@ def _look_at_groups(grouped, own, labels):
     dimensions=(2,),
   )
   broken = jnp.any(ahead > width, axis=1)
-  if width * (width + 1) >= 2**31:  # The sum might have come round.
+  if width * (width + 1) >= 2**31:  # the sum may overflow
     broken |= ~jnp.all(grouped < jnp.inf, axis=(1, 2))
   return maxima, ahead, broken
 
@@ -142,7 +143,7 @@ def scores(logits: jax.Array) -> jax.Array:
 def finite_rows(logits: jax.Array) -> jax.Array:
   """Returns bool [B]: rows of `logits`, float [B, K], that have an order."""
   values = scores(logits)
-  # Comparisons: false for NaN, wherever it stands.
+  # Comparisons are false for NaN.
   whole = jnp.all(values < jnp.inf, axis=1)
   return whole & jnp.any(values > -jnp.inf, axis=1)
 
@@ -155,9 +156,9 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     k: columns of the result; those beyond K are empty.
 
   Returns:
-    (int32 [B, k] class ids, float32 [B, k] scores), the highest first. A place
-    without a class is -1 with score -inf: beyond K, where the score is -inf,
-    and in all of a row that is not finite.
+    (int32 [B, k] class ids, float32 [B, k] scores), the highest first. Empty
+    places are -1 with score -inf: beyond K, at scores of -inf, and in rows that
+    are not finite.
 
   Raises:
     InputError: see `scores`; k < 1.
@@ -181,16 +182,16 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _top_k(grouped, maxima, k):
-  """Returns scores and classes, [B, k], of the first k of finite rows.
+  """Returns scores and classes, [B, k], of the top k of finite rows.
 
-  They lie in the k groups of highest maxima: to be in a later one, k maxima
-  would have to come before. Of 1,000 classes 165 are sorted that way.
+  They are in the k groups of highest maxima: k maxima precede any class of
+  another group. With 1,000 classes only 165 are sorted.
   """
   size, groups, width = grouped.shape
   if groups <= k:
     return _sorted_top_k(grouped.reshape(size, -1), k)
   _, chosen = _sorted_top_k(maxima, k)
-  chosen = jnp.sort(chosen, axis=1)  # So that ties keep the class order.
+  chosen = jnp.sort(chosen, axis=1)  # ties keep the class order
   some = jnp.take_along_axis(grouped, chosen[:, :, None], axis=1)
   best, places = _sorted_top_k(some.reshape(size, -1), k)
   group = jnp.take_along_axis(chosen, places // width, axis=1)
@@ -198,16 +199,16 @@ def _top_k(grouped, maxima, k):
 
 
 def _sorted_top_k(values, k):
-  # `lax.top_k` puts 0.0 before -0.0, comparisons hold them equal.
+  # `lax.top_k` orders 0.0 before -0.0; here they tie.
   values = jnp.where(values == 0, jnp.zeros_like(values), values)
   best, ids = lax.top_k(values, k)
-  # A slice of the result must not turn into a full sort on XLA:CPU. One barrier
-  # each: around both the compiler dies under pmap (jax 0.10 and 0.11).
+  # Without barriers XLA:CPU turns a slice of the result into a full sort. One
+  # barrier each: a joint one crashes the compiler under pmap (jax 0.10, 0.11).
   return lax.optimization_barrier(best), lax.optimization_barrier(ids)
 
 
 def label_scores(values: jax.Array, labels: jax.Array) -> jax.Array:
-  """Returns float32 [B], the label's score; a label outside counts as 0."""
+  """Returns float32 [B], the label's score; that of class 0 if outside."""
   inside = jnp.where(in_range(labels, values.shape[1]), labels, 0)
   return jnp.take_along_axis(values, inside[:, None], axis=1)[:, 0]
 
@@ -220,8 +221,8 @@ def in_range(labels: jax.Array, num_classes: int) -> jax.Array:
 def check_labels(labels: jax.Array, logits: jax.Array) -> None:
   """Raises InputError unless labels are integers [B] for logits [B, K].
 
-  Labels are taken as int32. What does not fit is seen here in NumPy arrays; in
-  arrays that JAX has converted already it is lost.
+  Labels become int32; overflow is only detected in NumPy arrays, because JAX
+  has already converted its own.
   """
   checks.shape("labels", labels, logits.shape[:1])
   checks.kind("labels", labels, jnp.integer, "an integer type")
