@@ -143,9 +143,8 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
   ):
     state = {k: v for k, v in variables.items() if k != "params"}
     if train and needs_key and key is None:
-      expected = "a PRNG key for dropout and drop_path"
-      fix = "set both to 0 or pass a key"
-      raise errors.InputError("key", expected, "None", fix)
+      setting, expected = "dropout, drop_path", "0 without a PRNG key"
+      raise errors.InputError(setting, expected, "more than 0", "pass `key`")
     logits, updated = module.apply(
       variables,
       images,

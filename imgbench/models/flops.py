@@ -121,7 +121,7 @@ def _count_equation(equation: core.JaxprEqn) -> int:
     return sum(map(_count, programs))
   if programs and not primitive.name.startswith(_COMBINERS):
     expected = "matrix products, convolutions and scans"
-    raise errors.InputError("function", expected, repr(primitive.name))
+    raise errors.InputError("FLOPs", expected, repr(primitive.name))
   return 0
 
 

@@ -1,4 +1,4 @@
-"""Tests of scores of probabilities: by hand, loops, order, ties, peers."""
+"""Tests of scores of probabilities: by hand, loops, order, ties."""
 
 from fractions import Fraction
 import math

@@ -178,7 +178,7 @@ def test_more_columns_than_an_integer_has_bits():
 
 
 def test_large_batches_count_as_small_ones():
-  """Of rows that are not finite too: XLA reduces large arrays otherwise."""
+  """Includes rows that are not finite: XLA reduces large arrays differently."""
   batch = random_batch(1200, 100)
   whole = as_lists(compiled_count(*batch))
   assert sum(whole["non_finite"]) > 900

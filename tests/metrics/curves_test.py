@@ -1,4 +1,4 @@
-"""Tests of ranking curves: by hand, loops over thresholds, peers, order."""
+"""Tests of ranking curves: by hand, loops over thresholds, order."""
 
 import math
 
@@ -250,7 +250,7 @@ def test_by_class_of_nothing_is_undefined():
 
 
 def test_catch_all_frogs():
-  # 4 frogs; the last one stands below two other animals.
+  # 4 frogs; the last one ranks below two other animals.
   scores = np.array([0.9, 0.7, 0.6, 0.2, 0.8, 0.3, 0.1, 0.05], np.float32)
   frog = np.arange(8) < 4
   point = curves.threshold_for_recall(scores, frog, 1.0)
@@ -395,7 +395,7 @@ def test_thinning_keeps_points_ends_and_shape(seed):
   assert len(kept) == 200 and np.all(np.diff(kept) > 0)
   assert kept[0] == 0 and kept[-1] == len(x) - 1
   assert abs(steps_area(x[kept], y[kept]) - steps_area(x, y)) < 2e-3
-  # Every point lies near the steps: above or below them, or beside a rise.
+  # Every point is near the steps: above or below them, or beside a rise.
   after = np.searchsorted(x[kept], x)
   before = np.maximum(after - 1, 0)
   rise = np.hypot(

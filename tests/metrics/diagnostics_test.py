@@ -22,7 +22,7 @@ def names(warnings):
 
 
 def tells(warning, *parts):
-  """Whether a message holds these names and numbers."""
+  """Returns whether a message holds these names and numbers."""
   return all(part in warning["message"] for part in parts)
 
 

@@ -13,7 +13,7 @@ from imgbench.metrics import intervals
 from tests import raising
 
 
-# 81 of 263 stands in Newcombe, Statistics in Medicine 17 (1998), table I.
+# 81 of 263 is from Newcombe, Statistics in Medicine 17 (1998), table I.
 @pytest.mark.parametrize(
   "k, n, low, high",
   [

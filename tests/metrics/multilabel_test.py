@@ -16,7 +16,7 @@ K = 6
 
 
 def tfds_loop(examples, predictions, num_classes):
-  """What the documentation of TFDS's imagenet2012_multilabel describes.
+  """Computes the metric in the docs of TFDS's imagenet2012_multilabel.
 
   Image by image and class by class: problematic images are skipped, a
   prediction is right if it is among the correct or the unclear labels, and the
@@ -100,7 +100,7 @@ def test_tfds_definition_equals_the_documented_loop():
 def test_four_definitions_by_hand():
   good = {"is_problematic": False, "wrong_multi_labels": [4]}
   examples = [
-    # Class 0: correct, unclear, wrong, and one that nobody has reviewed.
+    # Class 0: correct, unclear, wrong and unreviewed.
     dict(good, original_label=0, correct=[0], unclear=[], predicted=0),
     dict(good, original_label=0, correct=[0], unclear=[2], predicted=2),
     dict(good, original_label=0, correct=[0], unclear=[], predicted=4),

@@ -1,8 +1,7 @@
-"""Recorded values of other libraries; how they are made: tests/peers/values.
+"""Tests against recorded values of other libraries, see tests/peers/values.
 
-The problem is made of integers, so that every version of NumPy makes the same.
-That the record is what the libraries say is a test that needs them:
-`make test-peers`.
+The problem consists of integers, equal in every version of NumPy. Tests that
+need the libraries check the record: `make test-peers`.
 """
 
 import functools
@@ -14,7 +13,9 @@ from tests.peers import problems
 from tests.peers import values
 
 RECORDED = [
-  (peer, name) for peer in values.PEERS for name in values.recorded(peer)[1]
+  (library, name)
+  for library in values.LIBRARIES
+  for name in values.read_record(library)[1]
 ]
 
 
@@ -32,18 +33,18 @@ def test_problem_is_the_recorded_one():
   assert problem.labels.sum() == 768
 
 
-@pytest.mark.parametrize("peer, name", RECORDED)
-def test_value_is_that_of_the_peer(peer, name):
-  version, record = values.recorded(peer)
-  tolerance = values.PEERS[peer].tolerance
+@pytest.mark.parametrize("library, name", RECORDED)
+def test_value_is_that_of_the_library(library, name):
+  version, record = values.read_record(library)
+  tolerance = values.LIBRARIES[library].tolerance
   np.testing.assert_allclose(
     ours()[name],
     record[name],
     rtol=tolerance,
     atol=tolerance,
-    err_msg=f"{name} of {peer} {version}",
+    err_msg=f"{name} of {library} {version}",
   )
 
 
-def test_every_number_is_compared_with_a_peer():
+def test_every_number_is_compared_with_a_library():
   assert {name for _, name in RECORDED} == set(ours())

@@ -20,7 +20,7 @@ def twin(hits, n):
 
 
 def whole(hits, n):
-  """`sum_of_draws` from 0 to its end; what lies outside must be nothing."""
+  """Returns `sum_of_draws` from 0 to its end; the rest must be 0."""
   first, chances = resampling.sum_of_draws(np.asarray(hits, float), n)
   wanted = np.zeros(len(hits) * n + 1)
   for place, chance in enumerate(chances, first):

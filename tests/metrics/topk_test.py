@@ -156,7 +156,7 @@ def test_large_batches_with_broken_rows(num_classes, size, compiled):
 
 @pytest.mark.parametrize("num_classes", [50, 96, 1000, 1009])
 def test_a_broken_score_is_seen_wherever_it_stands(num_classes):
-  """In every group, first and last of it, with the label before and behind."""
+  """In every group, first and last of it, with the label before and after."""
   places = np.unique(np.linspace(0, num_classes - 1, 40).astype(int))
   values = np.tile(np.arange(num_classes, dtype=np.float32), (len(places), 1))
   labels = np.full(len(places), num_classes - 1)

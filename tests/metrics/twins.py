@@ -94,7 +94,7 @@ def brier(row, label) -> float:
 
 
 def counts(logits, labels, codes, left_out, in_m, mask) -> dict[str, list[int]]:
-  """What `counts.Counts` holds, example by example."""
+  """Counts as `counts.Counts` does, example by example."""
   k = len(logits[0])
   result = {field: [0] * k for field in FIELDS}
   for i, row in enumerate(logits):

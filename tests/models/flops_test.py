@@ -227,8 +227,8 @@ def choose_by_value(x, w):
 @pytest.mark.parametrize(
   "function, setting, given",
   [
-    (repeat_until_large, "function", "'while'"),
-    (choose_by_value, "function", "'cond'"),
+    (repeat_until_large, "FLOPs", "'while'"),
+    (choose_by_value, "FLOPs", "'cond'"),
   ],
 )
 @pytest.mark.parametrize("inside", [lambda f: f, jax.jit, jax.checkpoint])
@@ -247,7 +247,7 @@ def test_a_choice_by_platform_counts_as_its_default():
     x, w, cpu=lambda x, w: x @ w * 2, tpu=jnp.matmul
   )
   with pytest.raises(
-    errors.InputError, check=raising.about("function", given="'cond'")
+    errors.InputError, check=raising.about("FLOPs", given="'cond'")
   ):
     flops.count_macs(for_some, ROWS, MATRIX)
 

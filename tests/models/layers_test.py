@@ -187,7 +187,7 @@ def test_max_pool_is_that_of_flax(height, width, ties):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(3, height, width, 4)).astype(np.float32)
   if ties:
-    # As behind a ReLU: most windows have several zeros.
+    # As after a ReLU: most windows have several zeros.
     x = np.maximum(np.round(x), 0)
   weight = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
   expected = pooled(flax_max_pool, x, weight)

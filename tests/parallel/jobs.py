@@ -16,21 +16,21 @@ TIMEOUT_S = 600
 
 
 def free_address() -> str:
-  """Of a port that nobody uses now."""
+  """Returns an address with a free port."""
   with socket.create_server(("127.0.0.1", 0)) as server:
     return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 class Job:
-  """Processes that were started together.
+  """Processes of one program, started together.
 
   Args:
-    command: of each, without the flags that say which it is.
+    command: of each, without the flags of its index.
     count: of processes.
-    devices: of each of them.
-    folder: for what they print.
-    own: more of the command line, by process.
-    slurm: told by SLURM's variables, instead of flags, who they are.
+    devices: of each process.
+    folder: for their logs.
+    own: further arguments, by process.
+    slurm: whether SLURM's variables replace the flags.
   """
 
   def __init__(
@@ -61,11 +61,11 @@ class Job:
         )
 
   def log(self, index: int) -> str:
-    """What a process has printed."""
+    """Returns the log of a process."""
     return self._logs[index].read_text()
 
   def wait(self) -> list[int]:
-    """Exit codes, when all have ended."""
+    """Waits for all processes and returns their exit codes."""
     deadline = time.monotonic() + TIMEOUT_S
     try:
       return [
@@ -86,7 +86,7 @@ class Job:
     return "\n".join(map(self.log, range(len(self._logs))))
 
   def end(self) -> None:
-    """Nothing is left behind, whatever happened."""
+    """Kills the processes that still run."""
     for process in self.processes:
       if process.poll() is None:
         process.kill()
@@ -94,7 +94,7 @@ class Job:
 
 
 def flags(address: str, count: int, index: int) -> list[str]:
-  """Of a process that is told who it is."""
+  """Returns the flags of one process."""
   return [
     f"--coordinator_address={address}",
     f"--num_processes={count}",
@@ -103,7 +103,7 @@ def flags(address: str, count: int, index: int) -> list[str]:
 
 
 def slurm_environment(address: str, count: int, index: int) -> dict[str, str]:
-  """Of a step of a job of SLURM; JAX makes a port of the job's number."""
+  """Returns variables of a SLURM step; JAX derives the port from its ID."""
   return {
     "SLURM_JOB_ID": address.rpartition(":")[2],
     "SLURM_STEP_NODELIST": "localhost",
@@ -114,7 +114,7 @@ def slurm_environment(address: str, count: int, index: int) -> dict[str, str]:
 
 
 def environment(devices: int) -> dict[str, str]:
-  """That of a process with some CPU devices, which compiles quickly."""
+  """Returns variables for CPU devices and quick compilation."""
   return {
     **processes.environment(),
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
@@ -140,14 +140,14 @@ def start(
 
 
 def run(workdir, *overrides: str, count: int = 2, devices: int = 1) -> Job:
-  """Runs a tiny run to its end, which has to be a good one."""
+  """Completes a tiny run, which must succeed."""
   job = start(workdir, *overrides, count=count, devices=devices)
   assert job.wait() == [0] * count, job.logs()
   return job
 
 
 def run_script(script: pathlib.Path, *arguments: str, count, devices, folder):
-  """Runs a Python file with flags of its own."""
+  """Runs a Python file with flags."""
   job = Job([sys.executable, str(script), *arguments], count, devices, folder)
   assert job.wait() == [0] * count, job.logs()
 
@@ -157,7 +157,7 @@ def log_lines(text: str, beginning: str) -> list[str]:
 
 
 def has_step(workdir: pathlib.Path, step: int):
-  """Whether metrics.jsonl tells of a step."""
+  """Returns a function that looks for a step in metrics.jsonl."""
 
   def seen() -> bool:
     try:

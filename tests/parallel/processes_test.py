@@ -50,7 +50,7 @@ def counted(workdir) -> dict[str, tuple[int, int | None]]:
 
 
 def digests(workdir) -> dict[str, int]:
-  """Of the arrays of the last checkpoint."""
+  """Returns the digests of the arrays of the last checkpoint."""
   path = pathlib.Path(workdir) / "checkpoints/16/meta/metadata"
   return json.loads(json.loads(path.read_text())["text"])["digests"]
 

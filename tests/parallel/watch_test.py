@@ -113,7 +113,7 @@ def test_sigterm_on_one_process_saves_and_ends_both(tmp_path, asked):
 
 @pytest.mark.slow
 def test_sigterm_before_the_first_step_ends_both(tmp_path):
-  """Whether it comes before there is anything to save, or just behind."""
+  """It may arrive before there is anything to save, or right after."""
   workdir = tmp_path / "run"
   job = jobs.start(workdir, *OFTEN)
   # Both have their handlers before the first of them opens the data.

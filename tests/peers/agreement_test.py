@@ -1,7 +1,7 @@
-"""Where definitions agree the peers say what imgbench says, run here and now.
+"""Tests that other libraries agree with imgbench where definitions do.
 
-Names of `values` on random predictions without ties, and what has no single
-number: curves, bins, wanted recalls, classes left out.
+They compare `values` on random predictions without ties, and results other than
+single numbers: curves, bins, wanted recalls, classes left out.
 """
 
 from importlib import metadata
@@ -18,7 +18,7 @@ from tests.peers import values
 
 pytestmark = [
   pytest.mark.peers,
-  # Of the peers themselves.
+  # The libraries' own warnings.
   pytest.mark.filterwarnings("ignore:.*torch:DeprecationWarning"),
   pytest.mark.filterwarnings("ignore:.*torch.scatter:UserWarning"),
 ]
@@ -28,27 +28,27 @@ CLOSE = dict(rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", values.PEERS)
-def test_peer_agrees(name, seed):
-  peer = values.PEERS[name]
-  pytest.importorskip(peer.module)
+@pytest.mark.parametrize("name", values.LIBRARIES)
+def test_library_agrees(name, seed):
+  library = values.LIBRARIES[name]
+  pytest.importorskip(library.module)
   problem = problems.random(seed)
   ours = values.imgbench(problem)
-  assert not values.disagreements(peer(problem), ours, peer.tolerance)
+  assert not values.disagreements(library(problem), ours, library.tolerance)
 
 
-@pytest.mark.parametrize("name", values.PEERS)
-def test_record_is_what_the_peer_says(name):
-  peer = values.PEERS[name]
-  pytest.importorskip(peer.module)
-  version, record = values.recorded(name)
-  now = peer(problems.integers())
+@pytest.mark.parametrize("name", values.LIBRARIES)
+def test_record_is_up_to_date(name):
+  library = values.LIBRARIES[name]
+  pytest.importorskip(library.module)
+  version, record = values.read_record(name)
+  now = library(problems.integers())
   assert set(now) == set(record)
   # Other builds may sum in another order.
-  tolerance = max(peer.tolerance, 1e-12)
+  tolerance = max(library.tolerance, 1e-12)
   assert not values.disagreements(now, record, tolerance), (
-    f"recorded with {version}, installed {metadata.version(peer.package)}; if"
-    " the peer is right, record again: python -m tests.peers.values"
+    f"recorded with {version}, installed {metadata.version(library.package)}; if"
+    " the library is right, record again: python -m tests.peers.values"
   )
 
 

@@ -1,8 +1,8 @@
-"""Where a peer says something else than imgbench: ties, NaN, empty classes.
+"""Documents where other libraries differ: ties, NaN, empty classes.
 
-Each test runs the peer at the version of requirements/peers.txt and says what
-imgbench answers to the same input. A test that fails with a later version is
-no fault of imgbench; it says that the peer has changed.
+Each test runs a library at the version of requirements/peers.txt, and imgbench
+on the same input. A failure with a later version means that the library has
+changed, not that imgbench is wrong.
 """
 
 import logging
@@ -22,7 +22,7 @@ from imgbench.metrics import outcomes as outcomes_lib
 
 pytestmark = [
   pytest.mark.peers,
-  # Of the peers themselves.
+  # The libraries' own warnings.
   pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
@@ -244,7 +244,7 @@ def test_undefined_scikit_learn_counts_0(sk):
 
 
 def test_undefined_torchmetrics_counts_0_silently(torch, tm):
-  """What comes into its means is what has an example or a prediction."""
+  """Its means are over classes with an example or a prediction."""
   given = tensors(torch, PREDICTED, LABELS)
   with warnings.catch_warnings():
     warnings.simplefilter("error")

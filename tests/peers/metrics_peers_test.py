@@ -1,4 +1,4 @@
-"""Peers of the speed benchmark compute what imgbench computes."""
+"""Tests that baselines of the speed benchmark compute the same metrics."""
 
 import jax
 import numpy as np

@@ -1,7 +1,7 @@
-"""Our networks are those of torchvision and timm: same weights, same logits.
+"""Tests that models equal torchvision's and timm's: same weights, same logits.
 
-A layer too many, of another size, with another stride, padding or epsilon is
-seen. Where the peers have GELU's exact form they are given our tanh.
+This detects an extra layer, or another size, stride, padding or epsilon. The
+other models get our tanh form of GELU.
 """
 
 import re
@@ -15,7 +15,7 @@ from imgbench import models
 
 pytestmark = [
   pytest.mark.peers,
-  # Of the peers themselves.
+  # The libraries' own warnings.
   pytest.mark.filterwarnings("ignore:.*torch:DeprecationWarning"),
 ]
 
@@ -79,7 +79,7 @@ MIXER = [
   (r"head", "head/dense"),
 ]
 SIDE = 64
-# Ours: the peer's module and name, rules for names, settings of the peer.
+# Our name -> library, name there, rules for names, settings there.
 CASES = {
   "resnet18": ("torchvision", "resnet18", RESNET, {}),
   "resnet50": ("torchvision", "resnet50", RESNET, {}),
@@ -129,7 +129,7 @@ def by_path(tree):
 
 
 def translate(name, rules):
-  """Name of the peer's tensor -> ours without and the peer's last part."""
+  """Returns our module for a tensor of the other model, and its last part."""
   module, _, leaf = name.rpartition(".")
   for pattern, to in rules:
     if re.fullmatch(pattern, module):
@@ -138,7 +138,7 @@ def translate(name, rules):
 
 
 def weights(variables, peer, rules, torch):
-  """Our numbers as the peer's state, each used exactly once."""
+  """Returns our variables as the other model's state, each used once."""
   ours = by_path(variables["params"]) | by_path(
     variables.get("batch_stats", {})
   )

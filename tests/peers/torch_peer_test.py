@@ -1,4 +1,4 @@
-"""PyTorch peers in processes of their own: the same sizes as our models."""
+"""Tests of PyTorch baselines: separate processes, same sizes as our models."""
 
 import dataclasses
 import os

@@ -1,6 +1,6 @@
-"""The same numbers by imgbench and by each peer, under the same names.
+"""The same numbers by imgbench and by other libraries, under the same names.
 
-`python -m tests.peers.values` computes those of the peers on
+`python -m tests.peers.values` computes those of the libraries on
 `problems.integers` and records them in recorded.jsonl, with the versions; the
 fast tests compare imgbench with the record.
 """
@@ -30,7 +30,7 @@ Values = dict[str, Any]
 
 
 def imgbench(problem: problems.Problem) -> Values:
-  """Every name that one of the peers has."""
+  """Returns every name that one of the libraries has."""
   labels, num_classes = problem.labels, problem.num_classes
   outcomes = jax.device_get(
     jax.jit(outcomes_lib.outcomes)(problem.scores, labels)
@@ -170,7 +170,7 @@ def _rates(of_scores) -> Values:
 
 
 @dataclasses.dataclass(frozen=True)
-class Peer:
+class Library:
   """A library: its module, its package, its numbers, and how exact they are."""
 
   module: str
@@ -184,20 +184,20 @@ class Peer:
     }
 
 
-# Some numbers of the libraries on top of PyTorch are float32 whatever they are
-# given; scikit-learn computes in float64, in another order than imgbench.
-PEERS: Mapping[str, Peer] = {
-  "scikit-learn": Peer("sklearn", "scikit-learn", scikit_learn, 1e-13),
-  "torchmetrics": Peer("torchmetrics", "torchmetrics", torchmetrics, 1e-6),
-  "torcheval": Peer("torcheval", "torcheval", torcheval, 1e-6),
-  "pytorch": Peer("torch", "torch", pytorch, 1e-6),
+# The libraries on top of PyTorch compute some numbers in float32; scikit-learn
+# computes in float64, in another order than imgbench.
+LIBRARIES: Mapping[str, Library] = {
+  "scikit-learn": Library("sklearn", "scikit-learn", scikit_learn, 1e-13),
+  "torchmetrics": Library("torchmetrics", "torchmetrics", torchmetrics, 1e-6),
+  "torcheval": Library("torcheval", "torcheval", torcheval, 1e-6),
+  "pytorch": Library("torch", "torch", pytorch, 1e-6),
 }
 
 
 def disagreements(
   values: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float
 ) -> dict[str, tuple]:
-  """Returns what is not equal of `values`: name -> (value, expected)."""
+  """Returns the values that differ: name -> (value, expected)."""
   return {
     name: (value, expected[name])
     for name, value in values.items()
@@ -207,25 +207,25 @@ def disagreements(
 
 
 def record() -> None:
-  """Writes what every peer says of `problems.integers`; all are needed."""
+  """Records every library's values on `problems.integers`; needs all."""
   problem = problems.integers()
   lines = [
     {
-      "peer": peer,
-      "version": metadata.version(PEERS[peer].package),
+      "peer": library,
+      "version": metadata.version(LIBRARIES[library].package),
       "name": name,
       "value": value.tolist(),
     }
-    for peer in PEERS
-    for name, value in PEERS[peer](problem).items()
+    for library in LIBRARIES
+    for name, value in LIBRARIES[library](problem).items()
   ]
   RECORD.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def recorded(peer: str) -> tuple[str, dict[str, Any]]:
-  """Returns the version that was recorded, and name -> value."""
+def read_record(library: str) -> tuple[str, dict[str, Any]]:
+  """Returns the version of a library, and name -> value."""
   lines = map(json.loads, RECORD.read_text().splitlines())
-  mine = [line for line in lines if line["peer"] == peer]
+  mine = [line for line in lines if line["peer"] == library]
   (version,) = {line["version"] for line in mine}
   return version, {line["name"]: line["value"] for line in mine}
 

@@ -147,7 +147,7 @@ def test_ranks_do_not_depend_on_the_files_of_other_sets():
   wanted = (3, {"a": 1, "b": 2, "c": 3})
   assert ranks_on(found, "x") == ranks_on(without, "x") == wanted
   assert ranks_on(without, "y") == (2, {"a": 1, "c": 2})
-  # One's own stand beside, are not counted and are in no number of models.
+  # Models outside get a rank but are not counted.
   assert ranks_on(found, "x", {"a"}) == (2, {"a": 1, "b": 1, "c": 2})
   more = rows.of(rows.undefined("d", "x"), x={"a": 90, "b": 80})
   assert ranks_on(more, "x") == (2, {"a": 1, "b": 2})
