@@ -378,10 +378,14 @@ def _orthogonalize(
   done = list(kernels)
   for group in _groups([m.shape for m in tall]):
     shape = np.max([tall[i].shape for i in group], axis=0)
-    pad = lambda m, shape=shape: jnp.pad(
-      m.astype(dtype), [(0, n - k) for n, k in zip(shape, m.shape, strict=True)]
-    )
-    x = _newton_schulz(jnp.stack([pad(tall[i]) for i in group]), steps)
+    padded = [
+      jnp.pad(
+        tall[i].astype(dtype),
+        [(0, n - k) for n, k in zip(shape, tall[i].shape, strict=True)],
+      )
+      for i in group
+    ]
+    x = _newton_schulz(jnp.stack(padded), steps)
     for one, i in zip(x, group, strict=True):
       one = one[: tall[i].shape[0], : tall[i].shape[1]]
       one = one if tall[i] is matrices[i] else one.T

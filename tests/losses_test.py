@@ -209,9 +209,10 @@ def test_rows_of_two_labels_that_are_not_finite_show(bad, loss):
 @pytest.mark.parametrize("loss", BOTH)
 def test_gradient_of_two_labels_is_probability_minus_target(loss):
   logits = jnp.array([[0.3, -1.0, 2.0]])
-  total = lambda x: loss(
-    x, jnp.array([2]), 0.3, second=jnp.array([1]), weight=0.75
-  )[0]
+
+  def total(x):
+    return loss(x, jnp.array([2]), 0.3, second=jnp.array([1]), weight=0.75)[0]
+
   probability = {
     losses.softmax_cross_entropy: jax.nn.softmax(logits)[0],
     losses.sigmoid_cross_entropy: jax.nn.sigmoid(logits)[0],
@@ -247,9 +248,10 @@ def test_two_labels_of_a_sharded_batch(loss):
 @pytest.mark.parametrize("loss", BOTH)
 def test_a_step_keeps_no_matrix_of_targets(loss):
   rows, classes = 1024, 2048
-  total = lambda x, first, second, weight: loss(
-    x, first, 0.1, second=second, weight=weight
-  ).mean()
+
+  def total(x, first, second, weight):
+    return loss(x, first, 0.1, second=second, weight=weight).mean()
+
   shape = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype)
   label = shape((rows,), jnp.int32)
   compiled = (

@@ -200,9 +200,12 @@ def test_the_schedule_counts_updates():
 def test_weight_decay_is_for_kernels_only(name, settings, factor):
   params = make_params()
   grads = make_grads(params)
-  build = lambda decay: optim.build_optimizer(
-    name, schedule=constant(0.1), weight_decay=decay, **settings
-  )
+
+  def build(decay):
+    return optim.build_optimizer(
+      name, schedule=constant(0.1), weight_decay=decay, **settings
+    )
+
   without = one_update(build(0.0), params, grads)
   decayed = one_update(build(0.01), params, grads)
   expected = jax.tree_util.tree_map_with_path(
@@ -216,9 +219,12 @@ def test_clip_norm():
   params = make_params()
   grads = make_grads(params)
   norm = float(optax.tree.norm(grads))
-  build = lambda clip: optim.build_optimizer(
-    "sgd", schedule=constant(1.0), momentum=0.0, clip_norm=clip
-  )
+
+  def build(clip):
+    return optim.build_optimizer(
+      "sgd", schedule=constant(1.0), momentum=0.0, clip_norm=clip
+    )
+
   free = one_update(build(0.0), params, grads)
   clipped = one_update(build(norm / 4), params, grads)
   assert_close(clipped, jax.tree.map(lambda u: u / 4, free), rtol=1e-5)
@@ -375,9 +381,12 @@ def test_muon_leaves_all_but_hidden_kernels_to_sgd():
 def test_muon_normalizes_kernels_before_the_update():
   params = make_params()
   grads = make_grads(params)
-  build = lambda normalize: optim.build_optimizer(
-    "muon", schedule=constant(0.5), normalize_kernels=normalize
-  )
+
+  def build(normalize):
+    return optim.build_optimizer(
+      "muon", schedule=constant(0.5), normalize_kernels=normalize
+    )
+
   plain = one_update(build(False), params, grads)
   normalized = one_update(build(True), params, grads)
   start = params["conv"]["kernel"] + (
@@ -469,9 +478,10 @@ def test_iterations_are_in_bfloat16_on_accelerators():
 def test_every_optimizer_lowers_a_loss(name):
   params = make_params()
   target = make_grads(params, seed=7, scale=0.3)
-  loss = lambda params: optax.tree.norm(
-    jax.tree.map(jnp.subtract, params, target)
-  )
+
+  def loss(params):
+    return optax.tree.norm(jax.tree.map(jnp.subtract, params, target))
+
   schedule = optim.build_schedule("warmup_cosine", peak=0.1, total_steps=60)
   tx = optim.build_optimizer(name, schedule=schedule, clip_norm=1.0)
 

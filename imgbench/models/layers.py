@@ -290,9 +290,10 @@ class BatchNorm(nn.Module):
             self.momentum * running.value + (1 - self.momentum) * new
           )
     grouped = x.reshape(*mean.shape[:-1], -1, *x.shape[1:])
-    wide = lambda a: a.reshape(
-      *a.shape[:-1], *(1,) * (grouped.ndim - a.ndim), *shape
-    )
+
+    def wide(a):
+      return a.reshape(*a.shape[:-1], *(1,) * (grouped.ndim - a.ndim), *shape)
+
     factor = wide(jax.lax.rsqrt(var + self.epsilon))
     if self.use_scale:
       factor *= wide(self.param("scale", nn.initializers.ones, shape))

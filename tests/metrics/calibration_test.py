@@ -191,9 +191,11 @@ def test_equal_mass_by_hand():
 
 
 def test_equal_mass_keeps_ties_together():
-  count = lambda values, num_bins: calibration.reliability(
-    np.array(values), np.zeros(len(values), bool), num_bins, "equal_mass"
-  ).count.tolist()
+  def count(values, num_bins):
+    return calibration.reliability(
+      np.array(values), np.zeros(len(values), bool), num_bins, "equal_mass"
+    ).count.tolist()
+
   # The cut in the middle of four moves up to the nearer end, that of two of
   # three down.
   assert count([0.1, 0.4, 0.4, 0.4, 0.9, 0.9], 2) == [4, 2]

@@ -112,11 +112,14 @@ def test_a_threshold_below_zero_is_refused():
 
 def test_train_gap():
   result = table([50, 50], [40, 40])
-  of = lambda accuracy: diagnostics.diagnose(
-    "x:y", result, ["a", "b"], train_accuracy=accuracy
-  )
-  assert not of(None) and not of(0.7) and not of(0.89)
-  (warning,) = of(0.95)
+
+  def diagnose(accuracy):
+    return diagnostics.diagnose(
+      "x:y", result, ["a", "b"], train_accuracy=accuracy
+    )
+
+  assert not diagnose(None) and not diagnose(0.7) and not diagnose(0.89)
+  (warning,) = diagnose(0.95)
   assert warning["name"] == "train_gap"
   assert warning["value"] == pytest.approx(0.15)
   assert tells(warning, "95.0%", "80.0%")
@@ -124,13 +127,16 @@ def test_train_gap():
 
 def test_rows_not_finite():
   result = table([50, 50], [45, 45])
-  of = lambda **options: diagnostics.diagnose(
-    "x:y", result, ["a", "b"], non_finite=3, **options
-  )
-  (warning,) = of()
+
+  def diagnose(**options):
+    return diagnostics.diagnose(
+      "x:y", result, ["a", "b"], non_finite=3, **options
+    )
+
+  (warning,) = diagnose()
   assert (warning["name"], warning["value"]) == ("non_finite", 3)
   many = diagnostics.Thresholds(non_finite=3)
-  assert not of(thresholds=many)
+  assert not diagnose(thresholds=many)
 
 
 def test_one_class_alone_and_no_example():

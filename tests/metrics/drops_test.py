@@ -147,9 +147,12 @@ def test_bootstrap_is_seeded_and_widens_with_coverage():
 @pytest.mark.parametrize("class_mean", [True, False])
 def test_sets_without_spread_give_no_point(class_mean):
   count = np.array([20, 20])
-  call = lambda a, b: drops.bootstrap_drop(
-    np.array(a), count, np.array(b), count, class_mean=class_mean
-  )
+
+  def call(a, b):
+    return drops.bootstrap_drop(
+      np.array(a), count, np.array(b), count, class_mean=class_mean
+    )
+
   full = call([20, 20], [20, 20])
   low, high = intervals.clopper_pearson(40, 40)
   np.testing.assert_allclose(full[:3], (0, low - high, high - low))

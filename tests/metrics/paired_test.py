@@ -364,9 +364,12 @@ def test_class_mean_difference_covers_the_truth_as_often_as_it_says():
 
 
 HITS = np.array([True, False, True])
-by_class = lambda labels, k: paired.paired_class_mean_difference(
-  HITS, HITS, np.array(labels), k
-)
+
+
+def by_class(labels, k):
+  return paired.paired_class_mean_difference(HITS, HITS, np.array(labels), k)
+
+
 of_counts = paired.class_mean_difference_counts
 ONES = np.ones((1, 4), int)
 

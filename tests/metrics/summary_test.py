@@ -119,9 +119,10 @@ def test_bounds_move_every_unreviewed_prediction():
   result = summarize(*draw(), subsets=SUBSETS, label_set="reviewed")
   for name, definition in multilabel.DEFINITIONS.items():
     for subset in ("all", "high"):
-      of = lambda suffix, s=subset, n=name: result[
-        s, f"multilabel_accuracy.{n}{suffix}"
-      ]
+
+      def of(suffix, s=subset, n=name):
+        return result[s, f"multilabel_accuracy.{n}{suffix}"]
+
       assert of(".bound_low").value == of("").value
       if of("").value is None:
         continue

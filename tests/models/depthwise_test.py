@@ -85,12 +85,15 @@ def test_a_sharded_batch():
 
 def test_both_ways_are_compiled_for_their_platforms():
   x, kernel = make_input(3, 6, 6)
-  text = lambda platform: (
-    jax.jit(depthwise.convolve, static_argnums=2)
-    .trace(x, kernel, 2)
-    .lower(lowering_platforms=(platform,))
-    .as_text()
-  )
+
+  def text(platform):
+    return (
+      jax.jit(depthwise.convolve, static_argnums=2)
+      .trace(x, kernel, 2)
+      .lower(lowering_platforms=(platform,))
+      .as_text()
+    )
+
   assert "stablehlo.convolution" not in text("cpu")
   for platform in ("cuda", "tpu"):
     assert "stablehlo.convolution" in text(platform)

@@ -239,13 +239,18 @@ def test_other_control_flow_is_refused(function, setting, given, inside):
 
 
 def test_a_choice_by_platform_counts_as_its_default():
-  choose = lambda x, w: jax.lax.platform_dependent(
-    x, w, cpu=lambda x, w: x[:, :1] * w[:1], default=jnp.matmul
-  )
+  def choose(x, w):
+    return jax.lax.platform_dependent(
+      x, w, cpu=lambda x, w: x[:, :1] * w[:1], default=jnp.matmul
+    )
+
   assert flops.count_macs(choose, ROWS, MATRIX) == PRODUCT
-  for_some = lambda x, w: jax.lax.platform_dependent(
-    x, w, cpu=lambda x, w: x @ w * 2, tpu=jnp.matmul
-  )
+
+  def for_some(x, w):
+    return jax.lax.platform_dependent(
+      x, w, cpu=lambda x, w: x @ w * 2, tpu=jnp.matmul
+    )
+
   with pytest.raises(
     errors.InputError, check=raising.about("FLOPs", given="'cond'")
   ):

@@ -86,9 +86,11 @@ def test_small_images(size, kernel_size, stride, padding):
     y = convolve(x, kernel, stride, padding)
     return jnp.sum(jnp.sin(y).reshape(-1, 5) @ weight), y
 
-  gradients = lambda convolve: jax.grad(
-    functools.partial(loss, convolve), (0, 1), has_aux=True
-  )(x, kernel)
+  def gradients(convolve):
+    return jax.grad(functools.partial(loss, convolve), (0, 1), has_aux=True)(
+      x, kernel
+    )
+
   got, y = gradients(layers.convolve)
   expected, _ = gradients(layers._plain_convolve)
   for one, other in zip(got, expected, strict=True):
@@ -148,9 +150,12 @@ def test_gradients_of_a_sharded_batch(monkeypatch, size, kernel_size):
 def test_gelu(dtype):
   x = jnp.linspace(-6, 6, 101, dtype=dtype)
   plain = functools.partial(jax.nn.gelu, approximate=True)
-  gradient = lambda gelu: jax.jit(
-    jax.grad(lambda x: jnp.sum(jnp.cos(gelu(x).astype(jnp.float32))))
-  )(x)
+
+  def gradient(gelu):
+    return jax.jit(
+      jax.grad(lambda x: jnp.sum(jnp.cos(gelu(x).astype(jnp.float32))))
+    )(x)
+
   np.testing.assert_array_equal(jax.jit(layers.gelu)(x), jax.jit(plain)(x))
   got = gradient(layers.gelu)
   assert got.dtype == dtype

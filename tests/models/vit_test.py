@@ -209,9 +209,13 @@ def test_only_positions_tell_the_order_of_patches():
   for pooling in vit.POOLINGS:
     model = build(pooling=pooling, posemb="learn")
     variables = make_variables(model)
-    differ = lambda model, variables: np.abs(
-      evaluate(model, variables, shuffled) - evaluate(model, variables, images)
-    )
+
+    def differ(model, variables):
+      return np.abs(
+        evaluate(model, variables, shuffled)
+        - evaluate(model, variables, images)
+      )
+
     assert differ(model, variables).max(axis=1).min() > 1e-2
     params = variables["params"]
     params = {**params, "posemb": jnp.zeros_like(params["posemb"])}

@@ -47,7 +47,7 @@ def test_record_is_up_to_date(name):
   # Other builds may sum in another order.
   tolerance = max(library.tolerance, 1e-12)
   assert not values.disagreements(now, record, tolerance), (
-    f"recorded with {version}, installed {metadata.version(library.package)}; if"
+    f"recorded with {version}, now {metadata.version(library.package)}; if"
     " the library is right, record again: python -m tests.peers.values"
   )
 
@@ -165,9 +165,12 @@ def test_classes_without_examples_are_in_no_mean_of_recalls():
     warnings.simplefilter("ignore")
     assert metrics.balanced_accuracy_score(labels, predicted) == 0.75
   tensors = torch.from_numpy(predicted), torch.from_numpy(labels)
-  accuracy = lambda average: torcheval.multiclass_accuracy(
-    *tensors, num_classes=4, average=average
-  )
+
+  def accuracy(average):
+    return torcheval.multiclass_accuracy(
+      *tensors, num_classes=4, average=average
+    )
+
   assert float(accuracy("macro")) == 0.75
   np.testing.assert_array_equal(accuracy(None).numpy(), table.recall)
 

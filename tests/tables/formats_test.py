@@ -79,9 +79,10 @@ def test_drops_are_in_percentage_points(numbers, words):
 
 def test_what_is_left_after_a_drop():
   name = "top1_accuracy.class_mean"
-  pair = lambda base, drop: entries.Shift(
-    row(f"{name}.base", base), row(f"{name}.drop", drop)
-  )
+
+  def pair(base, drop):
+    return entries.Shift(row(f"{name}.base", base), row(f"{name}.drop", drop))
+
   assert formats.shifted(row(name, 0.5, shift=pair(0.75, 0.25))) == "50.00%"
   # The set lacks a class, the drop is over those that it has.
   assert formats.shifted(row(name, None, shift=pair(0.75, 0.5))) == "25.00%"
