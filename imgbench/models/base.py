@@ -189,7 +189,7 @@ def check_image_size(image_shape: tuple[int, int, int], smallest: int) -> None:
 def check_positive(**settings: int | Sequence[int]) -> None:
   """Raises InputError for a number below 1, alone or in a sequence."""
   for name, value in settings.items():
-    numbers = [value] if isinstance(value, int) else value
+    numbers = value if isinstance(value, Sequence) else [value]
     check(min(numbers, default=0) >= 1, name, "at least 1", value)
 
 

@@ -334,21 +334,11 @@ def changed(row, values):
     (PROBS, LABELS[:2], "labels", [2]),
     (PROBS, LABELS * 1.0, "labels", "float64"),
     (PROBS, LABELS + 2, "labels[1]", 3),
-    (
-      changed(1, [0, np.nan, 0]),
-      LABELS,
-      "probs[1, 1]",
-      "nan",
-    ),
+    (changed(1, [0, np.nan, 0]), LABELS, "probs[1, 1]", "nan"),
     (changed(2, [0, 1, np.inf]), LABELS, "probs[2, 2]", "inf"),
     (changed(2, [2, -1, 0]), LABELS, "probs[2, 0]", 2.0),
     (changed(0, [-0.1, 1, 0.1]), LABELS, "probs[0, 0]", -0.1),
-    (
-      changed(1, [0.5, 0.498, 0]),
-      LABELS,
-      "probs[1]",
-      "0.998",
-    ),
+    (changed(1, [0.5, 0.498, 0]), LABELS, "probs[1]", "0.998"),
   ],
 )
 def test_what_is_no_probability_is_refused(
@@ -372,18 +362,10 @@ def test_the_row_of_an_error_is_that_of_the_whole_array():
 @pytest.mark.parametrize(
   "call, setting, given",
   [
-    (
-      lambda c, h: calibration.reliability(c[None], h),
-      "confidence",
-      [1, 2],
-    ),
+    (lambda c, h: calibration.reliability(c[None], h), "confidence", [1, 2]),
     (lambda c, h: calibration.reliability(c, h[:1]), "hit", [1]),
     (lambda c, h: calibration.reliability(c, h * 1), "hit", "int64"),
-    (
-      lambda c, h: calibration.reliability(c * 2, h),
-      "confidence[1]",
-      1.5,
-    ),
+    (lambda c, h: calibration.reliability(c * 2, h), "confidence[1]", 1.5),
     (
       lambda c, h: calibration.reliability(c * np.nan, h),
       "confidence[0]",
@@ -395,11 +377,7 @@ def test_the_row_of_an_error_is_that_of_the_whole_array():
       "binning",
       "'mass'",
     ),
-    (
-      lambda c, h: calibration.reliability(c, h, mask=h[:1]),
-      "mask",
-      [1],
-    ),
+    (lambda c, h: calibration.reliability(c, h, mask=h[:1]), "mask", [1]),
     (
       lambda c, h: calibration.brier(PROBS, LABELS, np.ones(3)),
       "mask",

@@ -21,26 +21,14 @@ def test_right_arguments_pass():
 @pytest.mark.parametrize(
   "call, setting, given",
   [
-    (
-      lambda: checks.shape("x", np.zeros((2, 3)), ("B", 4)),
-      "x",
-      [2, 3],
-    ),
-    (
-      lambda: checks.shape("x", np.zeros(2), ("B", "K")),
-      "x",
-      [2],
-    ),
+    (lambda: checks.shape("x", np.zeros((2, 3)), ("B", 4)), "x", [2, 3]),
+    (lambda: checks.shape("x", np.zeros(2), ("B", "K")), "x", [2]),
     (
       lambda: checks.kind("x", np.zeros(2), np.integer, "an integer type"),
       "x",
       "float64",
     ),
-    (
-      lambda: checks.labels_in_range("x", np.array([1, -2, 9]), 5),
-      "x[1]",
-      -2,
-    ),
+    (lambda: checks.labels_in_range("x", np.array([1, -2, 9]), 5), "x[1]", -2),
     (
       lambda: checks.at_least("x", np.array([3, 0]), np.array([3, 1]), "y"),
       "x[1]",

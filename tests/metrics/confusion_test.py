@@ -231,11 +231,7 @@ def test_rows_hold_plain_numbers_and_an_interval():
       "float64",
     ),
     (lambda: confusion.per_class(np.zeros((2, 3), int)), "matrix", [2, 3]),
-    (
-      lambda: confusion.per_class(CAT_DOG, np.array([100, 99])),
-      "n[1]",
-      99,
-    ),
+    (lambda: confusion.per_class(CAT_DOG, np.array([100, 99])), "n[1]", 99),
   ],
 )
 def test_bad_arguments_are_named(call, setting, given):

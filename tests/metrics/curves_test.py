@@ -352,11 +352,7 @@ def test_a_point_without_rates():
       "labels[1]",
       2,
     ),
-    (
-      lambda s, p: curves.threshold_for_recall(s, p, 0.0),
-      "wanted",
-      0.0,
-    ),
+    (lambda s, p: curves.threshold_for_recall(s, p, 0.0), "wanted", 0.0),
     (lambda s, p: curves.threshold_for_precision(s, p, 90), "wanted", 90),
     (lambda s, p: curves.threshold_for_recall(s, p, np.nan), "wanted", "nan"),
     (
@@ -365,11 +361,7 @@ def test_a_point_without_rates():
       "none of 6",
     ),
     (lambda s, p: curves.threshold_for_recall(s, p, 0.5, 1.0), "alpha", 1.0),
-    (
-      lambda s, p: curves.at_threshold(s, p, math.nan),
-      "threshold",
-      "nan",
-    ),
+    (lambda s, p: curves.at_threshold(s, p, math.nan), "threshold", "nan"),
   ],
 )
 def test_bad_arguments_are_named(call, setting, given):

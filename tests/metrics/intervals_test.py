@@ -247,11 +247,7 @@ def test_normal_by_hand():
       "count",
       "none",
     ),
-    (
-      lambda: intervals.wilson([1, 2], [3, 3, 3]),
-      "n",
-      [3],
-    ),
+    (lambda: intervals.wilson([1, 2], [3, 3, 3]), "n", [3]),
     (
       lambda: intervals.class_mean([1], [2], num_resamples=0),
       "num_resamples",

@@ -173,28 +173,10 @@ def test_checked_errors_refuses_values_outside(broken):
   [
     (np.zeros(3), np.zeros(3), UNIT, "images", [3]),
     (np.zeros((3, 0)), np.zeros((3, 0)), UNIT, "images", [3, 0]),
-    (
-      np.zeros((3, 2)),
-      np.zeros((3, 1)),
-      UNIT,
-      "reconstructions",
-      [3, 1],
-    ),
-    (
-      np.zeros((3, 2), int),
-      np.zeros((3, 2)),
-      UNIT,
-      "images",
-      "int32",
-    ),
+    (np.zeros((3, 2)), np.zeros((3, 1)), UNIT, "reconstructions", [3, 1]),
+    (np.zeros((3, 2), int), np.zeros((3, 2)), UNIT, "images", "int32"),
     (np.zeros((3, 2)), np.zeros((3, 2), bool), UNIT, "reconstructions", "bool"),
-    (
-      np.zeros((3, 2)),
-      np.zeros((3, 2)),
-      (1, 0),
-      "value_range",
-      "(1, 0)",
-    ),
+    (np.zeros((3, 2)), np.zeros((3, 2)), (1, 0), "value_range", "(1, 0)"),
     (
       np.zeros((3, 2)),
       np.zeros((3, 2)),
@@ -301,11 +283,7 @@ def test_sweep_is_every_threshold_on_its_own(data):
 @pytest.mark.parametrize(
   "call, setting, given",
   [
-    (
-      lambda e, a: reconstruction.flagged(e * np.nan, 0.1),
-      "errors[0]",
-      "nan",
-    ),
+    (lambda e, a: reconstruction.flagged(e * np.nan, 0.1), "errors[0]", "nan"),
     (
       lambda e, a: reconstruction.threshold_sweep(e * np.nan, a),
       "errors[0]",
@@ -316,11 +294,7 @@ def test_sweep_is_every_threshold_on_its_own(data):
       "thresholds[1]",
       "nan",
     ),
-    (
-      lambda e, a: reconstruction.threshold_sweep(e, a, 0.1),
-      "thresholds",
-      [],
-    ),
+    (lambda e, a: reconstruction.threshold_sweep(e, a, 0.1), "thresholds", []),
     (
       lambda e, a: reconstruction.anomaly_at_threshold(e, a[1:], 0.1),
       "is_anomaly",
@@ -336,16 +310,8 @@ def test_sweep_is_every_threshold_on_its_own(data):
       "threshold",
       "nan",
     ),
-    (
-      lambda e, a: reconstruction.flagged(e, e),
-      "threshold",
-      ERRORS,
-    ),
-    (
-      lambda e, a: reconstruction.flagged(e[None], 0.1),
-      "errors",
-      [1, 5],
-    ),
+    (lambda e, a: reconstruction.flagged(e, e), "threshold", ERRORS),
+    (lambda e, a: reconstruction.flagged(e[None], 0.1), "errors", [1, 5]),
   ],
 )
 def test_bad_detections_are_named(call, setting, given):

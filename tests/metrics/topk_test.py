@@ -208,11 +208,7 @@ def test_thousand_classes_against_a_stable_sort():
 @pytest.mark.parametrize(
   "call, setting, given",
   [
-    (
-      lambda: topk.top_k(np.zeros(3, np.float32), 1),
-      "logits",
-      [3],
-    ),
+    (lambda: topk.top_k(np.zeros(3, np.float32), 1), "logits", [3]),
     (lambda: topk.top_k(np.zeros((2, 3), np.int32), 1), "logits", "int32"),
     (lambda: topk.top_k(np.zeros((2, 0), np.float32), 1), "logits", [2, 0]),
     (lambda: topk.top_k(np.zeros((0, 2), np.float32), 1), "logits", [0, 2]),

@@ -461,16 +461,8 @@ def test_what_is_dropped_does_not_depend_on_the_devices():
 @pytest.mark.parametrize(
   "settings, setting, given",
   [
-    (
-      {"patch_size": 5},
-      "patch_size",
-      5,
-    ),
-    (
-      {"shape": (8, 10, 3)},
-      "patch_size",
-      4,
-    ),
+    ({"patch_size": 5}, "patch_size", 5),
+    ({"shape": (8, 10, 3)}, "patch_size", 4),
     ({"patch_size": 0}, "patch_size", 0),
     ({"pooling": "cls"}, "pooling", "'cls'"),
     ({"posemb": "rope"}, "posemb", "'rope'"),
