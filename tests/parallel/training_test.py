@@ -15,6 +15,7 @@ from imgbench.data import source
 from imgbench.train import compute as compute_lib
 from imgbench.train import feeds
 from imgbench.train import setup
+from tests import raising
 
 IMAGES, BATCH, STEPS = 48, 16, 4
 INFO = source.Info(
@@ -201,15 +202,16 @@ def test_a_state_is_cut_where_it_is_large():
 
 
 @pytest.mark.parametrize(
-  ("settings", "named"),
+  ("settings", "setting", "given"),
   [
-    (dict(strategy="pmap", fsdp=2), "parallel.fsdp: "),
-    (dict(fsdp=3), "parallel.fsdp: "),
-    (dict(microbatches=3), "parallel.microbatches: "),
-    (dict(batch_norm="local"), "parallel.batch_norm: "),
-    (dict(strategy="vmap"), "parallel.strategy: "),
+    (dict(strategy="pmap", fsdp=2), "parallel.fsdp", 2),
+    (dict(fsdp=3), "parallel.fsdp", 3),
+    (dict(microbatches=3), "parallel.microbatches", 3),
+    (dict(batch_norm="local"), "parallel.batch_norm", "'local'"),
+    (dict(strategy="vmap"), "parallel.strategy", "'vmap'"),
   ],
 )
-def test_settings_that_do_not_fit_are_refused(settings, named):
-  with pytest.raises(errors.InputError, match=named):
+def test_settings_that_do_not_fit_are_refused(settings, setting, given):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     build(config_of(**settings))
