@@ -85,7 +85,7 @@ def _ranking(
 def _class_rows(evaluation, labels, ranking) -> list[dict[str, Any]]:
   num_classes = evaluation.info.num_classes
   rows = confusion.per_class_rows(
-    confusion.per_class_of(labels, evaluation.outcomes.top1, num_classes),
+    confusion.count_by_class(labels, evaluation.outcomes.top1, num_classes),
     evaluation.alpha,
   )
   for name in ("average_precision", "roc_auc"):

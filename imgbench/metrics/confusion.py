@@ -101,10 +101,10 @@ class PerClass:
     return np.where(defined, part / np.maximum(whole, 1), np.nan)
 
 
-def per_class_of(
+def count_by_class(
   labels: np.ndarray, predicted: np.ndarray | jax.Array, num_classes: int
 ) -> PerClass:
-  """Returns the same as `per_class` without building the matrix.
+  """Returns the same as `from_matrix` without building the matrix.
 
   Args:
     labels: integer [N]; for this and the rest see `confusion_matrix`.
@@ -120,7 +120,7 @@ def per_class_of(
   )
 
 
-def per_class(matrix: np.ndarray, n: np.ndarray | None = None) -> PerClass:
+def from_matrix(matrix: np.ndarray, n: np.ndarray | None = None) -> PerClass:
   """Returns the counts and rates of every class.
 
   Args:

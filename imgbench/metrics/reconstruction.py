@@ -133,7 +133,7 @@ class Detection:
   point: curves.OperatingPoint
 
 
-def flagged(errors: np.ndarray, threshold: float) -> np.ndarray:
+def find_anomalies(errors: np.ndarray, threshold: float) -> np.ndarray:
   """Returns the indices of the images whose error is above the threshold.
 
   Args:
@@ -152,7 +152,7 @@ def flagged(errors: np.ndarray, threshold: float) -> np.ndarray:
   return np.flatnonzero(errors > float(threshold))
 
 
-def anomaly_at_threshold(
+def detect_anomalies(
   errors: np.ndarray,
   is_anomaly: np.ndarray,
   threshold: float,
@@ -170,7 +170,7 @@ def anomaly_at_threshold(
     InputError: wrong shapes or types, a NaN.
   """
   errors, is_anomaly = _checked(errors, is_anomaly)
-  images = flagged(errors, threshold)
+  images = find_anomalies(errors, threshold)
   is_flagged = np.zeros(len(errors), bool)
   is_flagged[images] = True
   point = curves.operating_point(threshold, is_flagged, is_anomaly, alpha)

@@ -85,7 +85,7 @@ def summarize(
       specs.METRICS["non_finite"].definition,
     )
     if subset == ALL:
-      table = confusion.per_class_of(labels, outcomes.top1, num_classes)
+      table = confusion.count_by_class(labels, outcomes.top1, num_classes)
       rows |= _per_class_means(measure, table)
       if probs is not None:
         rows |= _class_rankings(measure, probs, labels, outcomes.finite)
@@ -312,7 +312,7 @@ def _check(counts, outcomes, labels, subsets) -> None:
   count = np.bincount(labels, minlength=num_classes)
   _check_total("counts.count", counts.count, count)
   if 1 in counts.ks:
-    table = confusion.per_class_of(labels, outcomes.top1, num_classes)
+    table = confusion.count_by_class(labels, outcomes.top1, num_classes)
     _check_total("outcomes.top1", table.correct, counts.top_hits(1))
   finite = np.sum(counts.count) - np.sum(counts.non_finite)
   _check_total("outcomes.finite", np.sum(outcomes.finite), finite)

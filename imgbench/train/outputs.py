@@ -105,7 +105,7 @@ def _find_warnings(
   for alias, evaluation in evaluations.items():
     rows += diagnostics.diagnose(
       evaluation.info.key,
-      confusion.per_class_of(
+      confusion.count_by_class(
         examples[alias].label,
         evaluation.outcomes.top1,
         evaluation.info.num_classes,

@@ -37,7 +37,7 @@ def examples(matrix):
 
 
 def test_three_classes_by_hand():
-  table = confusion.per_class(CAT_DOG_RABBIT)
+  table = confusion.from_matrix(CAT_DOG_RABBIT)
   means = confusion.means(table)
   assert means["micro_recall"] == 135 / 150 == 0.9
   assert table.precision[0] == 50 / 56
@@ -54,7 +54,7 @@ def test_three_classes_by_hand():
 
 
 def test_two_classes_by_hand():
-  table = confusion.per_class(CAT_DOG)
+  table = confusion.from_matrix(CAT_DOG)
   assert table.precision[0] == 90 / 95
   assert table.recall[0] == 0.9
   assert confusion.means(table)["micro_recall"] == 0.925
@@ -63,7 +63,7 @@ def test_two_classes_by_hand():
 def test_ten_classes_by_hand():
   matrix = ten_classes()
   assert matrix.sum(axis=1).tolist() == [50] * 10
-  table = confusion.per_class(matrix)
+  table = confusion.from_matrix(matrix)
   assert table.correct.sum() == 488 and table.n.sum() == 500
   assert table.predicted[8] == 49 + 7
   means = confusion.means(table)
@@ -109,8 +109,8 @@ def test_counts_of_examples_equal_those_of_their_matrix(missing):
   labels = rng.integers(0, 6, 500)
   predicted = rng.integers(-1 if missing else 0, 5, 500)
   matrix = confusion.confusion_matrix(labels, predicted, 6)
-  expected = confusion.per_class(matrix, np.bincount(labels, minlength=6))
-  got = confusion.per_class_of(labels, predicted, 6)
+  expected = confusion.from_matrix(matrix, np.bincount(labels, minlength=6))
+  got = confusion.count_by_class(labels, predicted, 6)
   for field in ("n", "predicted", "correct"):
     np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
 
@@ -130,20 +130,20 @@ def test_confused_pairs_by_hand():
 
 def test_cohen_kappa_by_hand():
   # Agreement 0.925; chance (100 * 95 + 100 * 105) / 200^2 = 0.5.
-  table = confusion.per_class(CAT_DOG)
+  table = confusion.from_matrix(CAT_DOG)
   assert math.isclose(confusion.cohen_kappa(table), 0.85, rel_tol=1e-15)
   # Cohen's own kind of example: always saying one class is worth nothing.
-  paradox = confusion.per_class(np.array([[98, 0], [2, 0]]))
+  paradox = confusion.from_matrix(np.array([[98, 0], [2, 0]]))
   assert confusion.cohen_kappa(paradox) == 0.0
-  worst = confusion.per_class(np.array([[0, 5], [5, 0]]))
+  worst = confusion.from_matrix(np.array([[0, 5], [5, 0]]))
   assert confusion.cohen_kappa(worst) == -1.0
   for certain in ([[7, 0], [0, 0]], [[0, 0], [0, 0]]):
-    table = confusion.per_class(np.array(certain))
+    table = confusion.from_matrix(np.array(certain))
     assert math.isnan(confusion.cohen_kappa(table))
 
 
 def test_cohen_kappa_of_counts_whose_products_pass_64_bits():
-  table = confusion.per_class(CAT_DOG * 10**8)
+  table = confusion.from_matrix(CAT_DOG * 10**8)
   assert math.isclose(confusion.cohen_kappa(table), 0.85, rel_tol=1e-15)
 
 
@@ -151,13 +151,13 @@ def test_rows_without_prediction_lower_the_recall_alone():
   labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, -1, 1])
   matrix = confusion.confusion_matrix(labels, predicted, 2)
   assert matrix.tolist() == [[2, 0], [0, 1]]
-  table = confusion.per_class_of(labels, predicted, 2)
+  table = confusion.count_by_class(labels, predicted, 2)
   rows = confusion.per_class_rows(table)
   assert rows[0]["n"] == 3 and rows[0]["predicted"] == 2
   assert rows[0]["precision"] == 1.0
   assert rows[0]["recall"] == 2 / 3
   assert rows[0]["f1"] == 4 / 5
-  means = confusion.means(confusion.per_class(matrix, np.array([3, 1])))
+  means = confusion.means(confusion.from_matrix(matrix, np.array([3, 1])))
   assert means["micro_precision"] == 1.0
   assert means["micro_recall"] == 0.75
   assert means["micro_f1"] == 6 / 7
@@ -167,7 +167,7 @@ def test_undefined_is_explicit_and_never_zero():
   # Class 1 has no example but a prediction, class 2 no prediction, class 3
   # neither.
   matrix = np.array([[8, 2, 0, 0], [0] * 4, [10, 0, 0, 0], [0] * 4])
-  table = confusion.per_class(matrix)
+  table = confusion.from_matrix(matrix)
   nan = np.nan
   np.testing.assert_array_equal(table.precision, [8 / 18, nan, nan, nan])
   np.testing.assert_array_equal(table.recall, [0.8, nan, 0.0, nan])
@@ -192,13 +192,13 @@ def test_undefined_is_explicit_and_never_zero():
 
 
 def test_no_example_at_all_is_undefined():
-  means = confusion.means(confusion.per_class(np.zeros((3, 3), int)))
+  means = confusion.means(confusion.from_matrix(np.zeros((3, 3), int)))
   assert len(means) == 9
   assert all(math.isnan(value) for value in means.values())
 
 
 def test_rows_hold_plain_numbers_and_an_interval():
-  row = confusion.per_class_rows(confusion.per_class(CAT_DOG))[0]
+  row = confusion.per_class_rows(confusion.from_matrix(CAT_DOG))[0]
   kinds = {name: type(value) for name, value in row.items()}
   assert {kinds[name] for name in ("n", "predicted", "correct")} == {int}
   assert kinds["recall"] is float
@@ -230,8 +230,8 @@ def test_rows_hold_plain_numbers_and_an_interval():
       "labels",
       "float64",
     ),
-    (lambda: confusion.per_class(np.zeros((2, 3), int)), "matrix", [2, 3]),
-    (lambda: confusion.per_class(CAT_DOG, np.array([100, 99])), "n[1]", 99),
+    (lambda: confusion.from_matrix(np.zeros((2, 3), int)), "matrix", [2, 3]),
+    (lambda: confusion.from_matrix(CAT_DOG, np.array([100, 99])), "n[1]", 99),
   ],
 )
 def test_bad_arguments_are_named(call, setting, given):

@@ -206,23 +206,23 @@ def test_bad_masks_are_named():
 
 def test_flagged_by_hand():
   # Images 3 and 5, counted from 1.
-  assert reconstruction.flagged(ERRORS, 0.004).tolist() == [2, 4]
+  assert reconstruction.find_anomalies(ERRORS, 0.004).tolist() == [2, 4]
   # Equal is not above.
-  assert reconstruction.flagged(ERRORS, 0.005).tolist() == [4]
-  assert reconstruction.flagged(ERRORS, 0.007).tolist() == []
-  assert reconstruction.flagged(ERRORS, -1).tolist() == [0, 1, 2, 3, 4]
+  assert reconstruction.find_anomalies(ERRORS, 0.005).tolist() == [4]
+  assert reconstruction.find_anomalies(ERRORS, 0.007).tolist() == []
+  assert reconstruction.find_anomalies(ERRORS, -1).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_detection_by_hand():
   is_anomaly = np.array([1, 0, 0, 0, 1], bool)
-  found = reconstruction.anomaly_at_threshold(ERRORS, is_anomaly, 0.004)
+  found = reconstruction.detect_anomalies(ERRORS, is_anomaly, 0.004)
   assert found.flagged.tolist() == [2, 4]
   point = found.point
   assert (point.tp, point.fp, point.fn, point.tn) == (1, 1, 1, 2)
   assert (point.precision, point.recall, point.f1) == (0.5, 0.5, 0.5)
   assert point.threshold == 0.004
   normal = np.zeros(5, bool)
-  point = reconstruction.anomaly_at_threshold(ERRORS, normal, 0.004).point
+  point = reconstruction.detect_anomalies(ERRORS, normal, 0.004).point
   assert point.fp == 2 and point.recall is None
 
 
@@ -263,7 +263,7 @@ def test_sweep_is_every_threshold_on_its_own(data):
     flagged = [a for e, a in pairs if e > threshold]
     assert sweep.true_positives[j] == sum(flagged)
     assert sweep.false_positives[j] == len(flagged) - sum(flagged)
-    one = reconstruction.anomaly_at_threshold(found, is_anomaly, threshold)
+    one = reconstruction.detect_anomalies(found, is_anomaly, threshold)
     assert one.point.tp == sum(flagged)
     assert one.point.flagged == len(one.flagged) == len(flagged)
     for field in ("precision", "recall", "f1"):
@@ -283,7 +283,11 @@ def test_sweep_is_every_threshold_on_its_own(data):
 @pytest.mark.parametrize(
   "call, setting, given",
   [
-    (lambda e, a: reconstruction.flagged(e * np.nan, 0.1), "errors[0]", "nan"),
+    (
+      lambda e, a: reconstruction.find_anomalies(e * np.nan, 0.1),
+      "errors[0]",
+      "nan",
+    ),
     (
       lambda e, a: reconstruction.threshold_sweep(e * np.nan, a),
       "errors[0]",
@@ -296,22 +300,26 @@ def test_sweep_is_every_threshold_on_its_own(data):
     ),
     (lambda e, a: reconstruction.threshold_sweep(e, a, 0.1), "thresholds", []),
     (
-      lambda e, a: reconstruction.anomaly_at_threshold(e, a[1:], 0.1),
+      lambda e, a: reconstruction.detect_anomalies(e, a[1:], 0.1),
       "is_anomaly",
       [4],
     ),
     (
-      lambda e, a: reconstruction.anomaly_at_threshold(e, a * 1, 0.1),
+      lambda e, a: reconstruction.detect_anomalies(e, a * 1, 0.1),
       "is_anomaly",
       "int64",
     ),
     (
-      lambda e, a: reconstruction.anomaly_at_threshold(e, a, np.nan),
+      lambda e, a: reconstruction.detect_anomalies(e, a, np.nan),
       "threshold",
       "nan",
     ),
-    (lambda e, a: reconstruction.flagged(e, e), "threshold", ERRORS),
-    (lambda e, a: reconstruction.flagged(e[None], 0.1), "errors", [1, 5]),
+    (lambda e, a: reconstruction.find_anomalies(e, e), "threshold", ERRORS),
+    (
+      lambda e, a: reconstruction.find_anomalies(e[None], 0.1),
+      "errors",
+      [1, 5],
+    ),
   ],
 )
 def test_bad_detections_are_named(call, setting, given):

@@ -272,7 +272,7 @@ def test_rates_equal_those_of_the_confusion_matrix():
   result = summarize(logits, labels)
   predicted = np.array([twins.top(row, 1)[0] for row in logits])
   matrix = confusion.confusion_matrix(labels, predicted, K)
-  table = confusion.per_class(matrix, np.bincount(labels, minlength=K))
+  table = confusion.from_matrix(matrix, np.bincount(labels, minlength=K))
   for name, value in confusion.means(table).items():
     np.testing.assert_allclose(result["all", name].value, value, rtol=1e-14)
   kappa = result["all", "cohen_kappa"].value

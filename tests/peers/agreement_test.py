@@ -140,7 +140,7 @@ def test_scikit_learn_can_leave_undefined_rates_out():
   metrics = pytest.importorskip("sklearn.metrics")
   # Class 2 is never predicted.
   labels, predicted = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 1])
-  table = confusion.per_class_of(labels, predicted, 3)
+  table = confusion.count_by_class(labels, predicted, 3)
   means = confusion.means(table)
   for name in values.RATES:
     function = getattr(metrics, f"{name}_score")
@@ -159,7 +159,7 @@ def test_classes_without_examples_are_in_no_mean_of_recalls():
   torcheval = pytest.importorskip("torcheval.metrics.functional")
   # Class 2 is predicted but has no example, class 3 has neither.
   labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-  table = confusion.per_class_of(labels, predicted, 4)
+  table = confusion.count_by_class(labels, predicted, 4)
   assert confusion.means(table)["macro_recall"] == 0.75
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -179,6 +179,6 @@ def test_examples_without_a_prediction_are_another_answer_for_kappa():
   metrics = pytest.importorskip("sklearn.metrics")
   labels = np.array([0, 0, 0, 1, 1, 2, 2, 2])
   predicted = np.array([0, 0, -1, 1, -1, 2, 0, 2])
-  table = confusion.per_class_of(labels, predicted, 3)
+  table = confusion.count_by_class(labels, predicted, 3)
   theirs = metrics.cohen_kappa_score(labels, predicted)
   assert theirs == pytest.approx(confusion.cohen_kappa(table), rel=1e-12)

@@ -228,7 +228,7 @@ LABELS, PREDICTED = np.array([0, 1]), np.array([0, 2])
 
 
 def test_undefined_imgbench_says_so():
-  table = confusion.per_class_of(LABELS, PREDICTED, 4)
+  table = confusion.count_by_class(LABELS, PREDICTED, 4)
   np.testing.assert_array_equal(table.precision, [1, NAN, NAN, NAN])
   np.testing.assert_array_equal(table.recall, [1, 0, NAN, NAN])
   means = confusion.means(table)

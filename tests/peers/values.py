@@ -37,7 +37,7 @@ def imgbench(problem: problems.Problem) -> Values:
   )
   hit = outcomes.label_rank == 0
   bins = calibration.reliability(problem.probs.max(axis=1), hit)
-  table = confusion.per_class_of(labels, outcomes.top1, num_classes)
+  table = confusion.count_by_class(labels, outcomes.top1, num_classes)
   means = confusion.means(table)
   ranking = curves.ranking_by_class(problem.probs, labels)
   return {
