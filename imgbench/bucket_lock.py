@@ -32,7 +32,7 @@ LOOK_S = 2.0
 
 
 @contextlib.contextmanager
-def held(folder: paths.Folder) -> Iterator[None]:
+def hold(folder: paths.Folder) -> Iterator[None]:
   """Keeps other processes out of a bucket's folder while the block runs.
 
   Raises:
@@ -45,8 +45,8 @@ def held(folder: paths.Folder) -> Iterator[None]:
     raise
   except Exception as error:  # Of gcsfs, aiohttp, google.auth, requests.
     raise errors.InputError(
-      f"{folder} cannot be written: {paths.reason(error)}; expected a bucket"
-      " that is there and that this machine's account may write"
+      f"{folder} cannot be written: {paths.describe_error(error)}; expected a"
+      " bucket that is there and that this machine's account may write"
     ) from error
   try:
     yield
@@ -104,7 +104,8 @@ class _Lock:
     try:
       # epath has no way to say: only if there is none.
       text = self._text()
-      paths.files().pipe_file(os.fspath(self._path), text, mode="create")
+      buckets = paths.bucket_filesystem()
+      buckets.pipe_file(os.fspath(self._path), text, mode="create")
     except FileExistsError:
       return False
     return True

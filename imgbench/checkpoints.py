@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import logging as python_logging
-import operator
 import shutil
 from typing import Any
 
@@ -161,7 +160,7 @@ class Checkpoints:
     group: processes.Group = processes.ALONE,
   ):
     self._group = group
-    self._workdir = paths.absolute(workdir)
+    self._workdir = paths.make_absolute(workdir)
     self._folder = self._workdir / FOLDER
     self._best_step: int | None = None
     self._read_only = read_only
@@ -250,11 +249,8 @@ class Checkpoints:
     return self._group.from_first(self._own_steps)
 
   def _own_steps(self) -> list[int]:
-    # In a bucket a step has its name before it is finished.
-    bucket = paths.is_bucket(self._folder)
-    finished = operator.methodcaller("is_dir")
-    finished = ocp.utils.is_checkpoint_finalized if bucket else finished
-    found = [name for name in paths.names(self._folder) if name.isdigit()]
+    found = [name for name in paths.list_names(self._folder) if name.isdigit()]
+    finished = ocp.utils.is_checkpoint_finalized
     return sorted(int(n) for n in found if finished(self._folder / n))
 
   def restore(
@@ -361,7 +357,7 @@ def restore_other(
     InputError: it has no checkpoint.
     RunError: none of them is whole.
   """
-  folder = paths.of(workdir)
+  folder = paths.as_path(workdir)
   restored = None
   if (folder / FOLDER).is_dir():
     other = Checkpoints(folder, read_only=True, group=group)

@@ -345,7 +345,7 @@ def main(argv: list[str]) -> int:
       )
     (rule,) = given
     of_class = read_scores(
-      paths.of(values.workdir), values.dataset, values["class"].value
+      paths.as_path(values.workdir), values.dataset, values["class"].value
     )
     point = find(of_class, rule, values[rule].value, values.alpha)
     points = {

@@ -1,21 +1,28 @@
-"""Folders of runs: on this machine's file systems, or in a bucket.
+"""Folders of runs, on a local file system or in a bucket, as etils.epath.
 
-A bucket (gs://BUCKET/FOLDER) holds whole objects. Each appears at once when
-its upload has ended, so that readers see the old one or the new one; but
-nothing can be appended, renamed or locked, and there are no folders, only
-names with slashes. What that needs stands here and in `bucket_lock`; all else
-is the same code for both, through etils.epath.
+A bucket (gs://BUCKET/FOLDER) holds whole objects. An object appears when its
+upload ends, so readers see the old one or the new one; but nothing can be
+appended, renamed or locked, and there are no folders, only names with slashes.
+This module and `bucket_lock` work around that; all other code is the same for
+both.
 """
 
 import functools
 import importlib.util
 import logging as python_logging
 import os
-import pathlib
 import tempfile
+from typing import TypeAlias
+
+from etils import epath
 
 from imgbench import errors
 
+# epath would import TensorFlow where it is installed, and decides that once,
+# on the first use of any path.
+os.environ.setdefault("EPATH_USE_TF", "0")
+
+Folder: TypeAlias = epath.Path
 BUCKET = "gs://"
 # What reads and writes them: files, and what Orbax asks of a bucket.
 _PACKAGES = ("gcsfs", "google.cloud.storage")
@@ -31,13 +38,9 @@ _SIGNS = (
   "UNAVAILABLE",
 )
 
-# The second is epath.Path, in a bucket. What only buckets need is imported for
-# buckets only: it costs a tenth of a second.
-Folder = pathlib.Path | pathlib.PurePosixPath
 
-
-def of(path: str | os.PathLike) -> Folder:
-  """Returns a folder as a path: pathlib's, or that of epath in a bucket.
+def as_path(path: str | os.PathLike) -> Folder:
+  """Returns the path of a folder, local or in a bucket.
 
   Raises:
     InputError: another kind of address, no bucket in it, or no gcsfs.
@@ -48,13 +51,11 @@ def of(path: str | os.PathLike) -> Folder:
       raise errors.InputError(
         f"{text}: expected a folder of this machine or {BUCKET}BUCKET/FOLDER"
       )
-    return pathlib.Path(path)
+    return epath.Path(text)
   parts = text.removeprefix(BUCKET).split("/")
   if len(parts) < 2 or not all(parts[:2]):
     raise errors.InputError(f"{text}: expected {BUCKET}BUCKET/FOLDER")
   _prepare(text)
-  from etils import epath
-
   return epath.Path(text.rstrip("/"))
 
 
@@ -63,12 +64,13 @@ def is_bucket(path: str | os.PathLike) -> bool:
   return os.fspath(path).startswith(BUCKET)
 
 
-def absolute(folder: Folder) -> Folder:
-  """Returns a folder as it is seen from everywhere."""
-  return folder if is_bucket(folder) else folder.resolve()
+def make_absolute(folder: Folder) -> Folder:
+  """Returns a folder's path from the root, or from its bucket."""
+  # epath resolves a bucket's address against the working directory.
+  return folder if folder.is_absolute() else folder.resolve()
 
 
-def names(folder: Folder) -> list[str]:
+def list_names(folder: Folder) -> list[str]:
   """Returns what a folder holds, sorted; nothing if it is not there."""
   try:
     return sorted(path.name for path in folder.iterdir())
@@ -85,8 +87,9 @@ def move_folder(source: Folder, target: Folder) -> None:
   """
   target.parent.mkdir(parents=True, exist_ok=True)
   if is_bucket(source):
-    files().copy(os.fspath(source), os.fspath(target), recursive=True)
-    files().rm(os.fspath(source), recursive=True)
+    buckets = bucket_filesystem()
+    buckets.copy(os.fspath(source), os.fspath(target), recursive=True)
+    buckets.rm(os.fspath(source), recursive=True)
   else:
     source.rename(target)
 
@@ -113,7 +116,7 @@ class Growing:
     if is_bucket(folder):
       self._bucket = folder
       self._temporary = tempfile.TemporaryDirectory(prefix="imgbench-")
-      self.folder = pathlib.Path(self._temporary.name)
+      self.folder = epath.Path(self._temporary.name)
 
   def upload(self) -> None:
     """Puts the files that have grown into the bucket, each as a whole."""
@@ -131,7 +134,7 @@ class Growing:
       self._temporary.cleanup()
 
 
-def files():
+def bucket_filesystem():
   """Returns fsspec's view of all buckets, for what epath has no words for."""
   import fsspec
 
@@ -143,10 +146,11 @@ def write_object(path: Folder, data: bytes) -> None:
   try:
     path.write_bytes(data)
   except Exception as error:  # Of gcsfs, aiohttp, google.auth, requests.
-    raise BucketError(f"{path} cannot be written: {reason(error)}") from error
+    text = f"{path} cannot be written: {describe_error(error)}"
+    raise BucketError(text) from error
 
 
-def reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
   """Returns what an error says, in one line, or what it is called."""
   return " ".join(str(error).split())[:300] or type(error).__name__
 
@@ -176,8 +180,6 @@ def _prepare(address: str) -> None:
       )
   import fsspec
 
-  # epath would import TensorFlow for buckets where that is installed.
-  os.environ.setdefault("EPATH_USE_TF", "0")
   # Of what other processes write, a listing that is kept knows nothing.
   settings = fsspec.config.conf.setdefault("gs", {})
   settings.setdefault("use_listings_cache", False)

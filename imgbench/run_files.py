@@ -4,9 +4,6 @@ from collections.abc import Mapping
 import contextlib
 import fcntl
 import json
-import os
-import pathlib
-import tempfile
 import time
 from typing import Any
 import uuid
@@ -64,7 +61,7 @@ def locked(workdir: paths.Folder):
     InputError: it cannot be made or written, or another process is in it.
   """
   if paths.is_bucket(workdir):
-    with bucket_lock.held(workdir):
+    with bucket_lock.hold(workdir):
       yield
     return
   try:
@@ -108,14 +105,10 @@ def check_shared(workdir: paths.Folder, group: processes.Group) -> None:
 
 
 def _mark(workdir: paths.Folder) -> str:
-  """The name of a new file."""
-  if paths.is_bucket(workdir):
-    name = f".shared-{uuid.uuid4().hex}"
-    paths.write_object(workdir / name, b"seen")
-    return name
-  file, path = tempfile.mkstemp(prefix=".shared-", dir=workdir)
-  os.close(file)
-  return pathlib.Path(path).name
+  """Writes a new file and returns its name."""
+  name = f".shared-{uuid.uuid4().hex}"
+  writers.write_atomically(workdir / name, "seen")
+  return name
 
 
 def check_config(

@@ -5,7 +5,6 @@ import contextlib
 import json
 import math
 import os
-import pathlib
 import threading
 import time
 
@@ -116,7 +115,7 @@ class JsonLines:
     step: later records are cut.
   """
 
-  def __init__(self, *, workdir: paths.Folder, folder: pathlib.Path, step: int):
+  def __init__(self, *, workdir: paths.Folder, folder: paths.Folder, step: int):
     name = "metrics.jsonl"
     kept = [r for r in read_lines(workdir / name) if r["step"] <= step]
     write_atomically(folder / name, "".join(map(_line, kept)))
@@ -150,7 +149,7 @@ class TensorBoard:
     step: the last one that is kept of an earlier run.
   """
 
-  def __init__(self, *, workdir: paths.Folder, folder: pathlib.Path, step: int):
+  def __init__(self, *, workdir: paths.Folder, folder: paths.Folder, step: int):
     del workdir
     from tensorboardX import event_file_writer
     from tensorboardX import summary

@@ -28,7 +28,7 @@ def locked(sweep_dir: paths.Folder) -> Iterator[None]:
     InputError: it cannot be written, or another launcher is in it.
   """
   if paths.is_bucket(sweep_dir):
-    with bucket_lock.held(sweep_dir):
+    with bucket_lock.hold(sweep_dir):
       _write_launcher(sweep_dir)
       yield
     return

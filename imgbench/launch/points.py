@@ -96,7 +96,7 @@ def build(
     InputError: a key that the config lacks, a value of another type, a swept
       key among `overrides`, or two points of one name.
   """
-  folder, shared = paths.of(sweep_dir), dict(overrides or {})
+  folder, shared = paths.as_path(sweep_dir), dict(overrides or {})
   _, base = _parsed(config, shared, "the overrides of all points")
   found = {}
   for number, point in enumerate(points, 1):

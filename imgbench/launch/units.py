@@ -163,7 +163,7 @@ def read(sweep_dir: str | os.PathLike) -> Sweep:
   Raises:
     InputError: there is none.
   """
-  sweep = _read(paths.of(sweep_dir))
+  sweep = _read(paths.as_path(sweep_dir))
   if sweep is None:
     raise errors.InputError(
       f"--sweep_dir={os.fspath(sweep_dir)}: expected the folder of a sweep,"

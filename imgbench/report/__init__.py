@@ -32,4 +32,4 @@ def write_report(
   # Figures need matplotlib, which costs half a second that few callers want.
   from imgbench.report import page
 
-  return page.write(paths.of(workdir), image_lookup)
+  return page.write(paths.as_path(workdir), image_lookup)

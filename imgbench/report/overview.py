@@ -42,7 +42,7 @@ def config_name(run: inputs.Run) -> str:
   """E.g. "cifar10_fast:long"; the folder's name if no config is known."""
   found = _CONFIG_FLAG.search(command(run))
   if not found:
-    return paths.absolute(run.workdir).name
+    return paths.make_absolute(run.workdir).name
   path, colon, options = found[1].partition(":")
   return path.rpartition("/")[2].removesuffix(".py") + colon + options
 

@@ -91,7 +91,7 @@ def check_same_run(bucket, folder: str, unbroken) -> None:
 
 
 def test_files_are_written_and_cut_back(bucket):
-  folder = paths.of(address("parts"))
+  folder = paths.as_path(address("parts"))
   assert run_files.read_json(folder / "status.json") is None
   run_files.write_status(folder, run_files.RUNNING, step=1)
   run_files.write_status(folder, run_files.RUNNING, step=2)
@@ -112,7 +112,7 @@ def test_files_are_written_and_cut_back(bucket):
 
 
 def test_one_process_at_a_time(bucket):
-  folder = paths.of(address("locked"))
+  folder = paths.as_path(address("locked"))
   with run_files.locked(folder):
     assert bucket.read_json("locked/.lock")["process"]["pid"] == os.getpid()
     with (
@@ -127,7 +127,7 @@ def test_a_dead_owner_of_this_machine_is_seen_at_once(bucket):
   ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
   owner = {"token": "a", "beats": 0, "process": living.facts(ended.pid)}
   bucket.write("dead/.lock", json.dumps(owner).encode())
-  folder = paths.of(address("dead"))
+  folder = paths.as_path(address("dead"))
   with pytest.raises(errors.InputError, match=f"number {ended.pid} on"):
     run_files.locked(folder).__enter__()
   ended.communicate()
@@ -141,7 +141,7 @@ def test_an_owner_elsewhere_is_looked_at(bucket, monkeypatch):
   process = {**living.facts(os.getpid()), "host": "elsewhere"}
   owner = {"token": "a", "beats": 0, "process": process}
   bucket.write("elsewhere/.lock", json.dumps(owner).encode())
-  with run_files.locked(paths.of(address("elsewhere"))):
+  with run_files.locked(paths.as_path(address("elsewhere"))):
     assert bucket.read_json("elsewhere/.lock")["token"] != "a"
 
 
@@ -154,7 +154,7 @@ def test_an_owner_on_a_machine_of_this_name_is_looked_at(bucket, monkeypatch):
   timer = threading.Timer(0.5, bucket.write, ["named/.lock", beat])
   timer.start()
   with pytest.raises(errors.InputError, match="another process is running in"):
-    run_files.locked(paths.of(address("named"))).__enter__()
+    run_files.locked(paths.as_path(address("named"))).__enter__()
   timer.join()
   assert bucket.read_json("named/.lock")["token"] == "a"
 
@@ -172,13 +172,13 @@ def test_a_lock_that_has_just_come_is_left(bucket, monkeypatch):
 
   monkeypatch.setattr(bucket_lock._Lock, "_read", read_late)
   with pytest.raises(errors.InputError, match="another process is running in"):
-    run_files.locked(paths.of(address("raced"))).__enter__()
+    run_files.locked(paths.as_path(address("raced"))).__enter__()
   assert bucket.read_json("raced/.lock")["token"] == "a"
 
 
 def test_a_living_owner_writes_again_and_again(bucket, monkeypatch):
   monkeypatch.setattr(bucket_lock, "BEAT_S", 0.05)
-  with run_files.locked(paths.of(address("beats"))):
+  with run_files.locked(paths.as_path(address("beats"))):
     deadline = time.monotonic() + TIMEOUT_S
     while bucket.read_json("beats/.lock")["beats"] < 3:
       assert time.monotonic() < deadline
@@ -195,13 +195,13 @@ def test_a_living_owner_writes_again_and_again(bucket, monkeypatch):
 )
 def test_addresses_that_are_none(text, message):
   with pytest.raises(errors.InputError, match=message):
-    paths.of(text)
+    paths.as_path(text)
 
 
 def test_a_bucket_that_is_not_there(bucket):
   with (
     pytest.raises(errors.InputError, match="expected a bucket that is there"),
-    run_files.locked(paths.of("gs://no-such-bucket/run")),
+    run_files.locked(paths.as_path("gs://no-such-bucket/run")),
   ):
     pass
 

@@ -61,7 +61,7 @@ def test_steps_are_rounded_outward_to_dispatches():
 
 
 def test_a_bucket_is_refused():
-  folder = paths.of("gs://bucket/run")
+  folder = paths.as_path("gs://bucket/run")
   profiling.check_folder(None, folder)
   with pytest.raises(errors.InputError, match="--profile_steps"):
     profiling.check_folder(profiling.Steps(1, 2), folder)

@@ -179,9 +179,9 @@ def _show(values: flags.FlagValues, before: str = "") -> tuple[Sweep, str]:
   print(f"{clear}{text}", flush=True)
   out = values.out
   if out is None:
-    out = paths.of(values.sweep_dir) / FOLDER
+    out = paths.as_path(values.sweep_dir) / FOLDER
   if out != "":
-    write(sweep, paths.of(out), values.seed_keys)
+    write(sweep, paths.as_path(out), values.seed_keys)
     print(f"\nfiles: {out}", flush=True)
   return sweep, text
 

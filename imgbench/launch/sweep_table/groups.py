@@ -105,7 +105,7 @@ def strays(sweep: units.Sweep) -> list[str]:
   known = {unit.name for unit in sweep.units}
   return [
     name
-    for name in paths.names(sweep.sweep_dir)
+    for name in paths.list_names(sweep.sweep_dir)
     if name not in known
     and (sweep.sweep_dir / name / run_files.STATUS).exists()
   ]
