@@ -1,11 +1,11 @@
-"""One process at a time in a folder of a bucket, which has no locks.
+"""Lets one process at a time use a folder of a bucket, which has no locks.
 
-The owner makes the object `.lock`, which a bucket does only if there is none,
-and writes it again every BEAT_S. A process that was killed leaves it behind:
-it is dead if this machine, not started anew since, ran it and it is gone, or
-once the object has stood still for SILENT_S. That is seen by looking, not by
-comparing clocks. Should two find it dead in the same moment, one of them learns
-by its first writing that the folder is not its own, and ends.
+The owner creates the object `.lock`, which fails if there is one, and rewrites
+it every BEAT_S. A killed process leaves it: the owner is dead if it ran on this
+machine since its last boot and is gone, or if the object has not changed for
+SILENT_S. That is observed, not computed by comparing clocks. If two processes
+find the owner dead at the same moment, one of them sees at its first heartbeat
+that it lost the folder, and ends.
 """
 
 from collections.abc import Iterator
@@ -36,18 +36,17 @@ def hold(folder: paths.Folder) -> Iterator[None]:
   """Keeps other processes out of a bucket's folder while the block runs.
 
   Raises:
-    InputError: the bucket cannot be written, or another process is in it.
+    InputError: the bucket cannot be written, or another process uses it.
   """
   lock = _Lock(folder)
   try:
     lock.take()
   except errors.InputError:
     raise
-  except Exception as error:  # Of gcsfs, aiohttp, google.auth, requests.
-    raise errors.InputError(
-      f"{folder} cannot be written: {paths.describe_error(error)}; expected a"
-      " bucket that is there and that this machine's account may write"
-    ) from error
+  except Exception as error:  # From gcsfs, aiohttp, google.auth, requests.
+    expected = "a bucket that exists and that this account may write"
+    given = paths.describe_error(error)
+    raise errors.InputError(folder, expected, given) from error
   try:
     yield
   finally:
@@ -55,7 +54,11 @@ def hold(folder: paths.Folder) -> Iterator[None]:
 
 
 class _Lock:
-  """See the module."""
+  """The lock object of one process.
+
+  Args:
+    folder: that it protects.
+  """
 
   def __init__(self, folder: paths.Folder):
     self._path = folder / NAME
@@ -65,31 +68,32 @@ class _Lock:
     self._thread = threading.Thread(target=self._beat, daemon=True)
 
   def take(self) -> None:
-    """Makes the object, if needed when its owner was seen to be dead."""
-    while not self._make():
+    """Creates the object, replacing that of a dead owner."""
+    while not self._create():
       owner = self._read()
-      if self._is_mine(owner):  # Made, but the answer was lost.
+      if self._is_mine(owner):  # Created, but the response was lost.
         break
-      if owner is None:  # Released in between; another may have come.
+      if owner is None:  # Released in between; another may have taken it.
         continue
       if not self._is_dead(owner):
         raise errors.InputError(
-          f"another process is running in {self._path.parent}: number"
-          f" {owner['process']['pid']} on {owner['process']['host']}; wait for"
-          " it or give another folder"
+          self._path.parent,
+          "no other process that uses it",
+          f"process {owner['process']['pid']} on {owner['process']['host']}",
+          "wait for it or give another folder",
         )
-      if self._read() == owner:  # Not one that came in between.
+      if self._read() == owner:  # Not that of another process by now.
         self._path.unlink(missing_ok=True)
     self._thread.start()
 
   def release(self) -> None:
-    """Removes the object; one that cannot be removed is left to fall still."""
+    """Removes the object; if that fails, it will be found dead."""
     self._released.set()
     self._thread.join()
     try:
       if self._is_mine(self._read()):
         self._path.unlink(missing_ok=True)
-    except Exception as error:  # It must not hide what ended the block.
+    except Exception as error:  # It must not hide the error of the block.
       logging.warning("%s could not be removed: %s", self._path, error)
 
   def _text(self) -> bytes:
@@ -100,9 +104,9 @@ class _Lock:
     }
     return json.dumps(facts).encode()
 
-  def _make(self) -> bool:
+  def _create(self) -> bool:
     try:
-      # epath has no way to say: only if there is none.
+      # epath cannot write only if there is none.
       text = self._text()
       buckets = paths.bucket_filesystem()
       buckets.pipe_file(os.fspath(self._path), text, mode="create")
@@ -124,7 +128,7 @@ class _Lock:
     if living.is_of_this_start(owner["process"]):
       return not living.is_alive(owner["process"])
     logging.info(
-      "%s is of process %s on %s: looking for up to %.0f s whether it lives",
+      "%s belongs to process %s on %s: waiting up to %.0f s for its heartbeat",
       self._path,
       owner["process"]["pid"],
       owner["process"]["host"],
@@ -141,10 +145,10 @@ class _Lock:
     while not self._released.wait(BEAT_S):
       try:
         if not self._is_mine(self._read()):
-          # It was cut off for so long that it was taken to be dead.
-          logging.error("%s is of another process now: ending", self._path)
+          # It was cut off for so long that it was considered dead.
+          logging.error("%s belongs to another process now: ending", self._path)
           processes.leave(errors.EXIT_FAILED)
         self._beats += 1
         paths.write_object(self._path, self._text())
-      except Exception as error:  # Whatever it is, the run may go on.
-        logging.warning("while it was to say that it lives: %s", error)
+      except Exception as error:  # The next heartbeat may succeed.
+        logging.warning("the heartbeat of %s failed: %s", self._path, error)

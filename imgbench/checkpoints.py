@@ -1,9 +1,9 @@
-"""Checkpoints: save, verify, walk back; the only place that names Orbax.
+"""Saves, verifies and restores checkpoints; the only module that uses Orbax.
 
-Orbax alone loads a flipped bit without a word. So a digest of every leaf is
-saved beside the state and verified on restore, and the newest checkpoint that
-is whole wins. Order of resume: newest step first; a step that cannot be read,
-or whose digests, shapes or dtypes differ, is moved aside with a warning.
+Orbax loads a flipped bit silently. So a digest of every leaf is saved with the
+state and verified on restore, and the newest valid checkpoint is used. Order of
+resume: newest step first; a step that cannot be read, or whose digests differ,
+is quarantined with a warning. Other shapes or dtypes are an error.
 """
 
 from collections.abc import Callable
@@ -27,12 +27,12 @@ from imgbench.parallel import processes
 
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "damaged_checkpoints"
-# What a checkpoint takes beside its arrays: metadata, blocks half filled.
+# Size of a checkpoint besides its arrays: metadata, half-filled blocks.
 MARGIN_BYTES = 2_000_000
 
 
 def _mix(x: jax.Array) -> jax.Array:
-  """A bijection of uint32 that spreads every bit (Murmur3's finaliser)."""
+  """Mixes the bits of uint32, one to one (the finalizer of Murmur3)."""
   x = x ^ (x >> 16)
   x = x * jnp.uint32(0x85EBCA6B)
   x = x ^ (x >> 13)
@@ -41,7 +41,7 @@ def _mix(x: jax.Array) -> jax.Array:
 
 
 def _bits(x: jax.Array) -> jax.Array:
-  """The bits of each element as uint32, with the shape of x or [..., 2]."""
+  """Returns the bits of each element as uint32, shape of x or [..., 2]."""
   if x.dtype == jnp.bool_:
     return x.astype(jnp.uint32)
   width = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
@@ -49,10 +49,10 @@ def _bits(x: jax.Array) -> jax.Array:
 
 
 def leaf_digest(x: jax.Array) -> jax.Array:
-  """Returns a uint32 digest of an array's bits and their places.
+  """Returns a uint32 digest of an array's bits and their positions.
 
-  An integer sum modulo 2^32 of a hash of each element's bits and global index:
-  the same on any number of devices, and changed by any one changed element.
+  The sum modulo 2^32 of a hash of each element's bits and global index: equal
+  on any number of devices, and different if one element differs.
   """
   bits = _bits(x)
   index = jnp.zeros(bits.shape, jnp.uint32)
@@ -65,12 +65,12 @@ def leaf_digest(x: jax.Array) -> jax.Array:
   return jnp.sum(hashes, dtype=jnp.uint32)
 
 
-def _copy_and_digest(state):
-  return jax.tree.map(jnp.copy, state), _digest(state)
-
-
-def _digest(state):
+def _digest_leaves(state):
   return jnp.stack([leaf_digest(leaf) for leaf in jax.tree.leaves(state)])
+
+
+def _copy_and_digest(state):
+  return jax.tree.map(jnp.copy, state), _digest_leaves(state)
 
 
 @functools.cache
@@ -80,11 +80,11 @@ def _compiled_copy(replicated: jax.sharding.Sharding | None) -> Callable:
 
 @functools.cache
 def _compiled_digest(replicated: jax.sharding.Sharding | None) -> Callable:
-  return jax.jit(_digest, out_shardings=replicated)
+  return jax.jit(_digest_leaves, out_shardings=replicated)
 
 
 def _replicated(state) -> jax.sharding.Sharding | None:
-  """Of what every process can fetch of the devices that a state is on."""
+  """Returns the sharding on a state's mesh that all processes can fetch."""
   sharding = jax.tree.leaves(state)[0].sharding
   if not isinstance(sharding, jax.sharding.NamedSharding):
     return None
@@ -92,12 +92,8 @@ def _replicated(state) -> jax.sharding.Sharding | None:
 
 
 def _snapshot(state):
-  """A copy of the state and the digest of every leaf, uint32 [leaves]."""
+  """Returns a copy of the state, and uint32 [leaves], the digest of each."""
   return _compiled_copy(_replicated(state))(state)
-
-
-def _digests(state):
-  return _compiled_digest(_replicated(state))(state)
 
 
 def _seal(meta: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +109,7 @@ def _unseal(sealed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(state: Any) -> dict[str, str]:
-  """Path -> "dtype [shape]" of every leaf."""
+  """Returns path -> "dtype [shape]" of each leaf."""
   return {
     jax.tree_util.keystr(path): f"{leaf.dtype} {list(leaf.shape)}"
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
@@ -131,9 +127,10 @@ def _check_leaves(folder, saved: dict[str, str], wanted: dict[str, str]):
     n for n in saved.keys() | wanted.keys() if saved.get(n) != wanted.get(n)
   )
   raise errors.InputError(
-    f"{folder} is of another model or optimizer: {name} is"
-    f" {saved.get(name, 'absent')} there, expected {wanted.get(name, 'none')};"
-    " use another --workdir"
+    f"{folder}: {name}",
+    wanted.get(name, "none"),
+    saved.get(name, "none"),
+    "it is of another model or optimizer: use another --workdir",
   )
 
 
@@ -143,10 +140,10 @@ class Checkpoints:
   All processes make the same calls; each writes its part of the arrays.
 
   Args:
-    workdir: its folder `checkpoints` is made if it is not there.
+    workdir: its folder `checkpoints` is created if it does not exist.
     keep: how many of the newest are kept, at least 1.
-    asynchronous: write in the background while training goes on.
-    read_only: nothing is written, mended or set aside: another run's folder.
+    asynchronous: write in the background during training.
+    read_only: write nothing and quarantine nothing: another run's folder.
     group: of the processes that use them.
   """
 
@@ -177,7 +174,7 @@ class Checkpoints:
     self._manager = self._open()
 
   def should_preserve(self, checkpoints, *, context) -> list[bool]:
-    """Orbax's protocol of a preservation policy: the best step is kept."""
+    """Keeps the best step; a preservation policy as Orbax calls it."""
     del context
     return [checkpoint.step == self._best_step for checkpoint in checkpoints]
 
@@ -191,13 +188,13 @@ class Checkpoints:
     meta: dict[str, Any],
     best_step: int | None = None,
   ) -> None:
-    """Starts a save; an earlier one that failed is raised here.
+    """Starts a save; raises the error of an earlier one that failed.
 
     Args:
       step: steps done.
       state: pytree of arrays.
-      meta: JSON values that `restore` gives back.
-      best_step: the step that is kept beside the newest ones.
+      meta: JSON values that `restore` returns.
+      best_step: kept in addition to the newest ones.
 
     Raises:
       RunError: the disk is full or cannot be written.
@@ -222,7 +219,7 @@ class Checkpoints:
       )
 
   def _check_space(self, step: int, state: Any) -> None:
-    """Orbax tells of a full disk in hundreds of lines from its threads."""
+    """Raises RunError on a full disk, for which Orbax logs 100s of lines."""
     if paths.is_bucket(self._folder):
       return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN_BYTES
@@ -230,13 +227,13 @@ class Checkpoints:
     if free < needed:
       raise errors.RunError(
         f"no space left for the checkpoint of step {step} in {self._folder}:"
-        f" about {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are"
-        f" free. Saved before: {self._own_steps() or 'none'}. Free some space"
-        " and give the same command again"
+        f" it needs about {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free."
+        f" Saved steps: {self._list_steps() or 'none'}. Free some space and run"
+        " the same command again"
       )
 
   def wait(self) -> None:
-    """Waits until all that was saved is on disk. Raises RunError."""
+    """Waits until all saves are on disk. Raises RunError."""
     with _clear_write_errors(self._folder):
       self._manager.wait_until_finished()
 
@@ -245,10 +242,10 @@ class Checkpoints:
     self._manager.close()
 
   def steps(self) -> list[int]:
-    """Steps with a finished save, oldest first (whole or not)."""
-    return self._group.from_first(self._own_steps)
+    """Returns the steps with a finished save, oldest first, damaged or not."""
+    return self._group.from_first(self._list_steps)
 
-  def _own_steps(self) -> list[int]:
+  def _list_steps(self) -> list[int]:
     found = [name for name in paths.list_names(self._folder) if name.isdigit()]
     finished = ocp.utils.is_checkpoint_finalized
     return sorted(int(n) for n in found if finished(self._folder / n))
@@ -256,14 +253,15 @@ class Checkpoints:
   def restore(
     self, like: Any, check: Callable[[dict[str, Any]], None] = lambda meta: None
   ) -> tuple[Any, dict[str, Any]] | None:
-    """Returns (state, meta) of the newest whole checkpoint, None if none.
+    """Returns (state, meta) of the newest valid checkpoint, None without any.
 
     Args:
       like: a state with the wanted shapes, dtypes and shardings.
-      check: called with meta; what it raises is passed on.
+      check: called with meta; may raise.
 
     Raises:
-      RunError: there are checkpoints, but none is whole.
+      InputError: a checkpoint of another model or optimizer.
+      RunError: there are checkpoints, but none is valid.
     """
     steps = self.steps()
     damaged = []
@@ -271,27 +269,27 @@ class Checkpoints:
       state, meta, reason = self._try_step(step, like)
       if reason:
         logging.warning(
-          "checkpoint %s is damaged (%s): falling back to the one before",
+          "checkpoint %s is damaged (%s): trying the previous one",
           self._folder / str(step),
           reason,
         )
         damaged.append(step)
         continue
       check(meta)
-      self._set_aside(damaged)
+      self._quarantine(damaged)
       return state, meta
     if steps:
       raise errors.RunError(
-        f"none of the checkpoints {steps} in {self._folder} is whole; move the"
+        f"none of the checkpoints {steps} in {self._folder} is valid; move the"
         " folder away to start from step 0"
       )
     return None
 
   def _try_step(self, step: int, like: Any):
-    """Returns (state, meta, why it is damaged or ""), alike in all processes.
+    """Returns (state, meta, why it is damaged or ""), equal in all processes.
 
-    What one process cannot read, no process goes on with: the digests are
-    sums over all devices, for which all have to be there.
+    If one process cannot read a step, none uses it: digests are sums over all
+    devices and need all processes.
     """
     state = meta = None
     try:
@@ -308,7 +306,8 @@ class Checkpoints:
       reason = lines[0][:200]
     reason = next(filter(None, self._group.exchange(reason)), "")
     if not reason:
-      expected, found = meta.pop("digests"), _by_name(state, _digests(state))
+      digests = _compiled_digest(_replicated(state))(state)
+      expected, found = meta.pop("digests"), _by_name(state, digests)
       wrong = [name for name in found if found[name] != expected[name]]
       if wrong:
         reason = f"{', '.join(wrong[:3])} differ from their digests"
@@ -319,43 +318,43 @@ class Checkpoints:
       step, args=ocp.args.Composite(**items)
     )
     meta = _unseal(read(meta=ocp.args.JsonRestore()).meta)
-    # Orbax casts dtypes silently, so they are compared before.
+    # Orbax casts dtypes silently, so compare them first.
     _check_leaves(self._folder / str(step), meta.pop("leaves"), _leaves(like))
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     return read(state=ocp.args.StandardRestore(abstract)).state, meta
 
-  def _set_aside(self, steps: list[int]) -> None:
-    """Moves damaged steps out of the way; nothing written is deleted."""
+  def _quarantine(self, steps: list[int]) -> None:
+    """Moves damaged steps to DAMAGED_FOLDER."""
     if not steps or self._read_only:
       return
     self._manager.close()
-    self._group.from_first(lambda: self._move_aside(steps))
+    self._group.from_first(lambda: self._move_damaged(steps))
     self._manager = self._open()
 
-  def _move_aside(self, steps: list[int]) -> None:
-    aside = self._workdir / DAMAGED_FOLDER
+  def _move_damaged(self, steps: list[int]) -> None:
+    folder = self._workdir / DAMAGED_FOLDER
     for step in steps:
-      target = aside / str(step)
+      target = folder / str(step)
       copies = 0
       while target.exists():
         copies += 1
-        target = aside / f"{step}.{copies}"
+        target = folder / f"{step}.{copies}"
       paths.move_folder(self._folder / str(step), target)
 
 
 def restore_other(
   workdir: str, like: Any, group: processes.Group = processes.ALONE
 ) -> tuple[Any, dict[str, Any]]:
-  """Returns (state, meta) of the newest whole checkpoint of another run.
+  """Returns (state, meta) of the newest valid checkpoint of another run.
 
   Args:
     workdir: of that run; nothing in it is changed.
     like: see `Checkpoints.restore`.
-    group: of the processes that take it.
+    group: of the processes that restore it.
 
   Raises:
-    InputError: it has no checkpoint.
-    RunError: none of them is whole.
+    InputError: no checkpoint, or one of another model or optimizer.
+    RunError: none of them is valid.
   """
   folder = paths.as_path(workdir)
   restored = None
@@ -366,19 +365,17 @@ def restore_other(
     finally:
       other.close()
   if restored is None:
-    raise errors.InputError(
-      f"checkpoint.init_from={workdir}: expected the workdir of a run with a"
-      f" checkpoint in its folder {FOLDER}, found none"
-    )
+    expected = f"the workdir of a run with a checkpoint in {FOLDER}/"
+    raise errors.InputError("checkpoint.init_from", expected, workdir)
   return restored
 
 
 @contextlib.contextmanager
 def _clear_write_errors(folder: paths.Folder):
-  """Turns what Orbax raises for a full disk into one clear line."""
+  """Turns the errors of Orbax for a full disk into one clear line."""
   try:
     yield
-  except Exception as error:  # A ValueError, an OSError or one of Orbax's own.
+  except Exception as error:  # ValueError, OSError or an error of Orbax.
     signs = ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "Disk quota")
     sign = next((sign for sign in signs if sign in str(error)), None)
     if sign is None and not isinstance(error, OSError):
@@ -386,10 +383,10 @@ def _clear_write_errors(folder: paths.Folder):
     raise errors.RunError(
       f"could not write a checkpoint into {folder}:"
       f" {sign or str(error).strip().splitlines()[0][:200]}. Earlier ones are"
-      " whole: mend the disk and give the same command again"
+      " valid: repair the disk and run the same command again"
     ) from error
 
 
 def _drop_orbax_log(record: python_logging.LogRecord) -> bool:
-  """Leaves out what Orbax logs; what goes wrong there is raised as well."""
+  """Drops the log lines of Orbax, which raises its errors as well."""
   return "orbax" not in record.pathname or logging.level_debug()

@@ -1,7 +1,7 @@
-"""What a number depends on besides the code: versions, devices, commit.
+"""Describes where a result comes from: versions, devices, commit, command.
 
-A leaf: it imports nothing of the project but its version, so that every run
-can write it down.
+It imports nothing of the project but its version, so that any program can use
+it.
 """
 
 import datetime
@@ -40,7 +40,7 @@ PACKAGES = (
 
 
 def collect() -> dict[str, Any]:
-  """Returns that of `software` with devices, processor and system."""
+  """Returns `software()` with devices, processor and system."""
   devices = jax.devices()
   return {
     **software(),
@@ -57,7 +57,7 @@ def collect() -> dict[str, Any]:
 
 
 def software() -> dict[str, Any]:
-  """Returns versions, commit, command and time; does not start the devices."""
+  """Returns versions, commit, command and time, without starting devices."""
   return {
     "imgbench": imgbench.__version__,
     "commit": commit(),
@@ -72,10 +72,10 @@ def software() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str:
-  """The commit of the code that runs, with a "+" if files were changed.
+  """Returns the commit of the running code, with a "+" if files were changed.
 
-  Git is asked once: the code that runs is that of the start. IMGBENCH_COMMIT
-  names it where there is no repository.
+  Git is asked once: the code was loaded at the start. Without a repository it
+  is IMGBENCH_COMMIT.
   """
   folder = pathlib.Path(imgbench.__file__).parents[1]
   unknown = os.environ.get("IMGBENCH_COMMIT", "unknown")
@@ -95,12 +95,12 @@ def commit() -> str:
 
 
 def processor() -> str:
-  """The processor's name as the system tells it."""
+  """Returns the processor's name as the system reports it."""
   return _cpuinfo("model name") or platform.processor() or "unknown"
 
 
 def processor_features() -> str:
-  """Name and instruction sets: programs for one may not run on another."""
+  """Returns name and instruction sets, on which compiled code depends."""
   return f"{processor()} {_cpuinfo('flags') or _cpuinfo('Features')}"
 
 

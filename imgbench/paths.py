@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import logging as python_logging
 import os
+import re
 import tempfile
 from typing import TypeAlias
 
@@ -24,11 +25,10 @@ os.environ.setdefault("EPATH_USE_TF", "0")
 
 Folder: TypeAlias = epath.Path
 BUCKET = "gs://"
-# What reads and writes them: files, and what Orbax asks of a bucket.
+# For files, and for Orbax's requests to a bucket.
 _PACKAGES = ("gcsfs", "google.cloud.storage")
 
-# Errors of the way to a bucket: the packages that raise them, and the names
-# that TensorStore has for them.
+# Transport errors: the packages that raise them, and TensorStore's names.
 _TRANSPORT = ("aiohttp", "gcsfs", "google", "requests", "urllib3")
 _SIGNS = (
   "DEADLINE_EXCEEDED",
@@ -43,24 +43,19 @@ def as_path(path: str | os.PathLike) -> Folder:
   """Returns the path of a folder, local or in a bucket.
 
   Raises:
-    InputError: another kind of address, no bucket in it, or no gcsfs.
+    InputError: another kind of address, or a package is missing.
   """
   text = os.fspath(path)
-  if not is_bucket(text):
-    if "://" in text:
-      raise errors.InputError(
-        f"{text}: expected a folder of this machine or {BUCKET}BUCKET/FOLDER"
-      )
-    return epath.Path(text)
-  parts = text.removeprefix(BUCKET).split("/")
-  if len(parts) < 2 or not all(parts[:2]):
-    raise errors.InputError(f"{text}: expected {BUCKET}BUCKET/FOLDER")
-  _prepare(text)
-  return epath.Path(text.rstrip("/"))
+  if "://" in text and not re.match(f"{BUCKET}[^/]+/[^/]", text):
+    expected = f"a local folder or {BUCKET}BUCKET/FOLDER"
+    raise errors.InputError("folder", expected, text)
+  if is_bucket(text):
+    _prepare_buckets()
+  return epath.Path(text)
 
 
 def is_bucket(path: str | os.PathLike) -> bool:
-  """Whether a path lies in a bucket."""
+  """Whether a path is in a bucket."""
   return os.fspath(path).startswith(BUCKET)
 
 
@@ -71,7 +66,7 @@ def make_absolute(folder: Folder) -> Folder:
 
 
 def list_names(folder: Folder) -> list[str]:
-  """Returns what a folder holds, sorted; nothing if it is not there."""
+  """Returns the sorted names in a folder; none if it does not exist."""
   try:
     return sorted(path.name for path in folder.iterdir())
   except FileNotFoundError:
@@ -79,11 +74,11 @@ def list_names(folder: Folder) -> list[str]:
 
 
 def move_folder(source: Folder, target: Folder) -> None:
-  """Moves a folder to a place where nothing is; in a bucket, by copying it.
+  """Moves a folder; in a bucket, by copying it.
 
   Args:
-    source: moved with all that is in it.
-    target: its new path; the folder above it is made.
+    source: moved with its content.
+    target: its new path, which must not exist; its parent is created.
   """
   target.parent.mkdir(parents=True, exist_ok=True)
   if is_bucket(source):
@@ -95,18 +90,18 @@ def move_folder(source: Folder, target: Folder) -> None:
 
 
 class BucketError(errors.RunError, OSError):
-  """What failed on the way to a bucket, after the retries of its clients."""
+  """A request to a bucket failed, after its client's retries."""
 
 
 class Growing:
-  """A place for files that grow, in a folder or on their way to a bucket.
+  """A folder for files that are appended to, also for a run in a bucket.
 
   Args:
     folder: of the run.
 
   Attributes:
-    folder: to write to: the run's own, or a temporary one of this machine for
-      a bucket, which `upload` copies from.
+    folder: to write to: that of the run, or for a bucket a temporary local one
+      that `upload` copies from.
   """
 
   def __init__(self, folder: Folder):
@@ -119,7 +114,7 @@ class Growing:
       self.folder = epath.Path(self._temporary.name)
 
   def upload(self) -> None:
-    """Puts the files that have grown into the bucket, each as a whole."""
+    """Uploads the files that have grown, each as a whole."""
     if self._bucket is None:
       return
     for path in sorted(self.folder.iterdir()):
@@ -135,28 +130,28 @@ class Growing:
 
 
 def bucket_filesystem():
-  """Returns fsspec's view of all buckets, for what epath has no words for."""
+  """Returns fsspec's file system of all buckets, for what epath lacks."""
   import fsspec
 
   return fsspec.filesystem("gs")
 
 
 def write_object(path: Folder, data: bytes) -> None:
-  """Writes an object of a bucket. Raises BucketError, whatever went wrong."""
+  """Writes an object of a bucket; every failure is a BucketError."""
   try:
     path.write_bytes(data)
-  except Exception as error:  # Of gcsfs, aiohttp, google.auth, requests.
+  except Exception as error:  # From gcsfs, aiohttp, google.auth, requests.
     text = f"{path} cannot be written: {describe_error(error)}"
     raise BucketError(text) from error
 
 
 def describe_error(error: Exception) -> str:
-  """Returns what an error says, in one line, or what it is called."""
+  """Returns the text of an error as one line, or its type without a text."""
   return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def is_out_of_reach(folder: Folder, error: Exception) -> bool:
-  """Whether an error says that a bucket, not what is in it, is at fault."""
+  """Whether an error is that of reaching a bucket, not of its content."""
   kinds = (ConnectionError, TimeoutError, PermissionError)
   return is_bucket(folder) and (
     isinstance(error, kinds)
@@ -166,23 +161,22 @@ def is_out_of_reach(folder: Folder, error: Exception) -> bool:
 
 
 @functools.cache
-def _prepare(address: str) -> None:
-  """Looks for what buckets need, and sets it up for this process."""
+def _prepare_buckets() -> None:
+  """Checks that the packages for buckets are there and configures them."""
   for name in _PACKAGES:
     try:
       found = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # Of the package around it.
+    except ModuleNotFoundError:  # The parent package is missing.
       found = None
     if found is None:
-      raise errors.InputError(
-        f"{address}: a bucket needs the package {name}: pip install"
-        " 'imgbench[gcs]'"
-      )
+      expected = f"the package {name} for folders in {BUCKET}"
+      fix = "run pip install 'imgbench[gcs]'"
+      raise errors.InputError("folder", expected, "none", fix)
   import fsspec
 
-  # Of what other processes write, a listing that is kept knows nothing.
+  # A cached listing misses what other processes write.
   settings = fsspec.config.conf.setdefault("gs", {})
   settings.setdefault("use_listings_cache", False)
-  # They tell of every file, and with a traceback of what they then raise.
+  # They log every file, and a traceback of each error that they raise.
   python_logging.getLogger("fsspec").setLevel(python_logging.WARNING)
   python_logging.getLogger("gcsfs").setLevel(python_logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The files of a run: who may write, what was asked for, what came out."""
+"""The files of a run: its lock, config, environment, status and results."""
 
 from collections.abc import Mapping
 import contextlib
@@ -28,10 +28,10 @@ CONFUSION = "confusion.npz"
 CALIBRATION = "calibration.json"
 CURVES = "curves.json"
 PREDICTIONS = "predictions"
-# Suffix of an evaluator's alias where the averaged parameters are evaluated.
+# Suffix of the alias of an evaluator of averaged parameters.
 EMA = "_ema"
 
-# Seconds until what one process wrote has to be seen by the others.
+# Seconds within which the other processes have to see a new file.
 SHARED_S = 30.0
 
 RUNNING = "running"
@@ -42,23 +42,21 @@ PREEMPTED = "preempted"
 
 
 def read_json(path: paths.Folder) -> Any:
-  """Returns what the file holds, None if it is not there."""
+  """Returns the content of a JSON file, None if it does not exist."""
   try:
     return json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):
     return None
   except json.JSONDecodeError as error:
-    raise errors.InputError(
-      f"{path} is not JSON ({error}); move it away to go on"
-    ) from error
+    raise errors.InputError(path, "JSON", error, "move it away") from error
 
 
 @contextlib.contextmanager
 def locked(workdir: paths.Folder):
-  """Makes the workdir and keeps a second process out while the block runs.
+  """Creates the workdir and keeps other processes out while the block runs.
 
   Raises:
-    InputError: it cannot be made or written, or another process is in it.
+    InputError: it cannot be written, or another process uses it.
   """
   if paths.is_bucket(workdir):
     with bucket_lock.hold(workdir):
@@ -68,17 +66,17 @@ def locked(workdir: paths.Folder):
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / ".lock").open("w")
   except OSError as error:
-    raise errors.InputError(
-      f"--workdir={workdir} cannot be written: {error.strerror}; expected a"
-      " folder, or a place for one"
-    ) from error
+    given = f"{workdir}: {error.strerror}"
+    raise errors.InputError("--workdir", "a writable folder", given) from error
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise errors.InputError(
-        f"another process is running in {workdir}; wait for it or give another"
-        " --workdir"
+        workdir,
+        "no other process that uses it",
+        "one that does",
+        "wait for it or give another folder",
       ) from None
     except OSError as error:
       logging.warning("%s cannot be locked: %s", workdir, error)
@@ -91,16 +89,18 @@ def check_shared(workdir: paths.Folder, group: processes.Group) -> None:
     return
   mark = workdir / group.from_first(lambda: _mark(workdir))
   deadline = timing.clock() + SHARED_S
-  # A network's file system may show what others wrote a while later.
+  # A network file system may show new files late.
   while not mark.exists() and timing.clock() < deadline:
     time.sleep(0.1)
   seen = group.exchange(mark.exists())
   if group.first:
     mark.unlink()
   if not all(seen):
+    others = [i for i, s in enumerate(seen) if not s]
     raise errors.InputError(
-      f"--workdir={workdir}: expected a folder that all processes share; of"
-      f" {len(seen)}, {[i for i, s in enumerate(seen) if not s]} see another"
+      "--workdir",
+      "a folder that all processes share",
+      f"{workdir}, which is another one to processes {others} of {len(seen)}",
     )
 
 
@@ -124,7 +124,7 @@ def check_config(
     find_defaults: see `config_utils.frozen_differences`.
 
   Raises:
-    InputError: the workdir holds a run of another config; shows the difference.
+    InputError: the workdir has a run of another config; shows the difference.
   """
   old = read_json(workdir / CONFIG)
   if old is None:
@@ -132,8 +132,10 @@ def check_config(
   differences = config_utils.frozen_differences(old, config, find_defaults)
   if differences:
     raise errors.InputError(
-      f"{workdir} holds a run of another config: {'; '.join(differences)}."
-      " Give another --workdir, or the old values"
+      workdir / CONFIG,
+      "the config of this start",
+      f"other values: {'; '.join(differences)}",
+      "give another --workdir, or the old values",
     )
 
 
@@ -153,7 +155,7 @@ def write_start(
 
 
 def write_status(workdir: paths.Folder, state: str, **facts) -> None:
-  """Writes status.json: how the run stands; sweeps and restarts read it.
+  """Writes status.json, which sweeps and restarts read.
 
   Args:
     workdir: the run's folder.
@@ -166,7 +168,7 @@ def write_status(workdir: paths.Folder, state: str, **facts) -> None:
 def finished_results(
   workdir: paths.Folder, config_hash: str
 ) -> dict[str, Any] | None:
-  """The results of a run of this very config that is done, else None."""
+  """Returns the results if the run of this config is done, else None."""
   status = read_json(workdir / STATUS) or {}
   if status.get("state") != DONE or status.get("config_hash") != config_hash:
     return None

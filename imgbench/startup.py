@@ -1,4 +1,4 @@
-"""The first log line of a program: devices, versions, commit and config."""
+"""Logs the first line of a program: devices, versions, commit and config."""
 
 from collections.abc import Mapping
 import os
@@ -27,15 +27,15 @@ def log_start(
 ) -> None:
   """Logs the line, and warns if JAX leaves an NVIDIA GPU unused.
 
-  Programs that use JAX devices call it before they log anything else. Those
-  that only read files do not: the devices would have to be started for it.
+  Programs that use JAX devices call it first. Those that only read files do
+  not: it starts the devices.
 
   Args:
     config: of the program, if it has one.
-    config_file: where the config was read.
-    environment: as of `environment.collect` or `environment.software`; None:
+    config_file: that the config was read from.
+    environment: from `environment.collect` or `environment.software`; None:
       collected now, which starts the devices.
-    compiled_for: platform that the config's model runs on, if not that of the
+    compiled_for: platform of the config's model, if not that of the
       environment.
     gpus: see `missing_gpu_warning`.
 
@@ -83,11 +83,11 @@ def describe(
 
 
 def _dtype(config, platform: str | None) -> str | None:
-  """The name of the dtype that the config's model computes in."""
+  """Returns the name of the dtype that the config's model computes in."""
   name = (config or {}).get("model", {}).get("dtype")
   if name is None or platform is None:
     return None
-  # Here, as programs without a model need not import all models.
+  # Programs without a model need not import all models.
   from imgbench.train import compute
 
   return compute.model_dtype(name, platform).name
@@ -101,10 +101,10 @@ def missing_gpu_warning(
   """Returns a warning if JAX uses the CPU of a machine with an NVIDIA GPU.
 
   Args:
-    platform: that JAX uses; None if that is not known.
+    platform: that JAX uses; None if unknown.
     gpus: folder with an entry for each GPU; need not exist.
-    variables: of the process. JAX_PLATFORMS says that the platform is wanted,
-      an empty CUDA_VISIBLE_DEVICES hides the GPUs.
+    variables: of the process. JAX_PLATFORMS chooses the platform on purpose, an
+      empty CUDA_VISIBLE_DEVICES hides the GPUs.
   """
   if platform != "cpu" or variables.get("JAX_PLATFORMS"):
     return None
@@ -112,7 +112,7 @@ def missing_gpu_warning(
     return None
   try:
     count = len(list(gpus.iterdir()))
-  except OSError:  # No driver, or it may not be read.
+  except OSError:  # No driver, or no permission to read it.
     return None
   if not count:
     return None

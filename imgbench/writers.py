@@ -19,8 +19,8 @@ def file_key(key: str) -> str:
 
 
 def read_lines(path: paths.Folder) -> list[dict]:
-  """The whole records of a JSON-lines file; a torn last line is left out."""
-  records = []
+  """Returns the records of a JSON-lines file up to a line cut off."""
+  records: list[dict] = []
   if not path.exists():
     return records
   for line in path.read_text().splitlines():
@@ -32,12 +32,12 @@ def read_lines(path: paths.Folder) -> list[dict]:
 
 
 def write_atomically(path: paths.Folder, text: str | bytes) -> None:
-  """Replaces a file at once: readers see the old or the new, never a part."""
+  """Replaces a file atomically: readers see the old one or the new one."""
   data = text.encode() if isinstance(text, str) else text
   if paths.is_bucket(path):
     paths.write_object(path, data)
     return
-  # Threads of a process may write the same file: each to one of its own.
+  # Threads of a process may write the same file.
   unique = f"{os.getpid()}.{threading.get_ident()}"
   temporary = path.with_name(f".{path.name}.{unique}.tmp")
   try:
@@ -60,14 +60,14 @@ WRITERS = registry.Registry("metric writer")
 class MetricWriter:
   """Appends one record per logged step to each of several writers.
 
-  Opening it cuts `metrics.jsonl` back to `step`, from which the run resumes, so
-  that a resumed run leaves the file of an unbroken one (TensorBoard drops what
-  it has of later steps). A bucket gets what was written at each `flush`.
+  Opening it drops the records of `metrics.jsonl` after `step`, from which the
+  run resumes, so that a resumed run leaves the file of an unbroken one
+  (TensorBoard hides its events of later steps). Buckets are written at `flush`.
 
   Args:
     workdir: folder of the run.
-    step: later records are cut.
-    tensorboard: whether event files are written beside the JSON lines.
+    step: later records are dropped.
+    tensorboard: whether to write event files too.
   """
 
   def __init__(
@@ -83,21 +83,21 @@ class MetricWriter:
         stack.callback(writer.close)
         self._writers.append(writer)
       self._place.upload()
-      stack.pop_all()  # Nothing failed: `close` ends them.
+      stack.pop_all()  # Nothing failed: `close` closes them.
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes one record; a value that is not finite is written as null."""
+    """Writes one record, values that are not finite as null."""
     for writer in self._writers:
       writer.write(step, values)
 
   def flush(self) -> None:
-    """Forces all to disk, so that a checkpoint never is ahead of it."""
+    """Forces all records to disk, so that no checkpoint is ahead of them."""
     for writer in self._writers:
       writer.flush()
     self._place.upload()
 
   def close(self) -> None:
-    """Flushes and closes all of them."""
+    """Flushes and closes all writers."""
     with contextlib.ExitStack() as stack:
       stack.callback(self._place.close)
       for writer in self._writers:
@@ -107,12 +107,12 @@ class MetricWriter:
 
 @WRITERS.register("jsonl")
 class JsonLines:
-  """Lines of `metrics.jsonl`.
+  """Writes the lines of `metrics.jsonl`.
 
   Args:
-    workdir: folder that holds the records written so far.
-    folder: where to write.
-    step: later records are cut.
+    workdir: folder of the records written so far.
+    folder: to write to.
+    step: later records are dropped.
   """
 
   def __init__(self, *, workdir: paths.Folder, folder: paths.Folder, step: int):
@@ -138,14 +138,14 @@ class JsonLines:
 
 @WRITERS.register("tensorboard")
 class TensorBoard:
-  """A TensorBoard event file, written in this thread.
+  """Writes a TensorBoard event file, in this thread.
 
-  tensorboardX's own SummaryWriter writes in a thread of its own, which dies
-  silently on a full disk; the next write then blocks.
+  tensorboardX's SummaryWriter writes in another thread, which dies silently on
+  a full disk; the next write then blocks.
 
   Args:
     workdir: not read.
-    folder: where to write.
+    folder: to write to.
     step: the last one that is kept of an earlier run.
   """
 

@@ -8,6 +8,7 @@ import pytest
 
 from imgbench import errors
 from imgbench import run_files
+from tests import raising
 from tests import written
 
 
@@ -23,8 +24,9 @@ def test_only_a_finished_run_of_this_config_has_results(tmp_path):
 
 def test_a_file_that_is_not_json_is_named(tmp_path):
   (tmp_path / "config.json").write_text("{")
-  with pytest.raises(errors.InputError, match="config.json is not JSON"):
-    run_files.check_config(tmp_path, {})
+  check = raising.about(str(tmp_path / "config.json"), expected="JSON")
+  with pytest.raises(errors.InputError, check=check):
+    run_files.check_config(tmp_path, {}, lambda config: {})
 
 
 def test_every_start_is_kept(tmp_path):

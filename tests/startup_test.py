@@ -13,6 +13,7 @@ from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
 from imgbench import startup
+from tests import raising
 from tests.train import processes
 
 GPU = {
@@ -59,7 +60,7 @@ def test_auto_is_the_dtype_of_the_platform():
   described = startup.describe(here, config, compiled_for="tpu")
   assert ", dtype bfloat16," in described and "platform cpu" in described
   config.model.dtype = "float8"
-  with pytest.raises(errors.InputError, match="model.dtype: expected one of"):
+  with pytest.raises(errors.InputError, check=raising.about("model.dtype")):
     startup.describe(here, config)
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+from etils import epath
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from imgbench import living
 from imgbench import paths
 from imgbench import run_files
 from imgbench import writers
+from tests import raising
 from tests.launch import buckets
 from tests.launch import sweeps
 from tests.parallel import jobs
@@ -116,7 +118,7 @@ def test_one_process_at_a_time(bucket):
   with run_files.locked(folder):
     assert bucket.read_json("locked/.lock")["process"]["pid"] == os.getpid()
     with (
-      pytest.raises(errors.InputError, match="another process is running in"),
+      pytest.raises(errors.InputError, check=raising.about(str(folder))),
       run_files.locked(folder),
     ):
       pass
@@ -128,7 +130,9 @@ def test_a_dead_owner_of_this_machine_is_seen_at_once(bucket):
   owner = {"token": "a", "beats": 0, "process": living.facts(ended.pid)}
   bucket.write("dead/.lock", json.dumps(owner).encode())
   folder = paths.as_path(address("dead"))
-  with pytest.raises(errors.InputError, match=f"number {ended.pid} on"):
+  given = f"process {ended.pid} on {owner['process']['host']}"
+  check = raising.about(str(folder), given=given)
+  with pytest.raises(errors.InputError, check=check):
     run_files.locked(folder).__enter__()
   ended.communicate()
   with run_files.locked(folder):
@@ -153,7 +157,8 @@ def test_an_owner_on_a_machine_of_this_name_is_looked_at(bucket, monkeypatch):
   beat = json.dumps({**owner, "beats": 1}).encode()
   timer = threading.Timer(0.5, bucket.write, ["named/.lock", beat])
   timer.start()
-  with pytest.raises(errors.InputError, match="another process is running in"):
+  check = raising.about(address("named"))
+  with pytest.raises(errors.InputError, check=check):
     run_files.locked(paths.as_path(address("named"))).__enter__()
   timer.join()
   assert bucket.read_json("named/.lock")["token"] == "a"
@@ -171,7 +176,8 @@ def test_a_lock_that_has_just_come_is_left(bucket, monkeypatch):
     return read(lock) if len(seen) > 1 else None
 
   monkeypatch.setattr(bucket_lock._Lock, "_read", read_late)
-  with pytest.raises(errors.InputError, match="another process is running in"):
+  check = raising.about(address("raced"))
+  with pytest.raises(errors.InputError, check=check):
     run_files.locked(paths.as_path(address("raced"))).__enter__()
   assert bucket.read_json("raced/.lock")["token"] == "a"
 
@@ -186,22 +192,29 @@ def test_a_living_owner_writes_again_and_again(bucket, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "text,message",
-  [
-    ("s3://bucket/run", "expected a folder of this machine or gs://BUCKET"),
-    ("gs://bucket", "gs://BUCKET/FOLDER"),
-    ("gs:///run", "gs://BUCKET/FOLDER"),
-  ],
+  "text", ["s3://bucket/run", "gs://bucket", "gs:///run"]
 )
-def test_addresses_that_are_none(text, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_invalid_addresses(text):
+  check = raising.about("folder", given=text)
+  with pytest.raises(errors.InputError, check=check):
     paths.as_path(text)
 
 
-def test_a_bucket_that_is_not_there(bucket):
+def test_paths_of_one_type():
+  for text in ("runs/x", "/runs/x", "gs://bucket/run"):
+    path = paths.as_path(text)
+    assert isinstance(path, epath.Path) and str(path / "a") == f"{text}/a"
+    assert str(paths.as_path(f"{text}/")) == text
+  assert paths.make_absolute(path) == path
+  local = paths.make_absolute(paths.as_path("x"))
+  assert str(local) == os.path.abspath("x")
+
+
+def test_a_missing_bucket(bucket):
+  folder = "gs://no-such-bucket/run"
   with (
-    pytest.raises(errors.InputError, match="expected a bucket that is there"),
-    run_files.locked(paths.as_path("gs://no-such-bucket/run")),
+    pytest.raises(errors.InputError, check=raising.about(folder)),
+    run_files.locked(paths.as_path(folder)),
   ):
     pass
 
@@ -290,7 +303,7 @@ def test_killed_while_saving(bucket, unbroken):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_set_aside(bucket):
+def test_a_damaged_checkpoint_is_quarantined(bucket):
   workdir, short = address("damaged"), "--config.steps.total=8 steps"
   first = processes.run(workdir, *jobs.QUICK, short)
   assert first.returncode == errors.EXIT_DONE, first.stderr
