@@ -86,7 +86,7 @@ def read_arrays(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
   """
   try:
     manifest = json.loads((folder / _MANIFEST).read_text())
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, ValueError) as error:
     logging.warning("cache %s is damaged, made anew: %s", folder, error)

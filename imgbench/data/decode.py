@@ -98,9 +98,7 @@ def build_decoder(name: str = "auto", exact: bool = False) -> Decoder:
     "pillow": PillowDecoder,
   }
   if name not in known:
-    raise errors.InputError(
-      f"expected a decoder out of {', '.join(known)}, got {name!r}"
-    )
+    raise errors.InputError("decoder", f"one of {', '.join(known)}", repr(name))
   if name == "auto" and (why := turbo.missing()):
     logging.log_first_n(
       logging.WARNING, "JPEGs are decoded by simplejpeg: %s", 1, why

@@ -9,7 +9,6 @@ import hashlib
 import os
 
 import numpy as np
-import tensorflow_datasets
 
 from imgbench import cache
 from imgbench import errors
@@ -19,8 +18,6 @@ from imgbench.data import tfds_folder
 from imgbench.labels import annotations
 from imgbench.labels import classes
 
-_LABELS = ("label", "original_label")
-_IDS = ("id", "file_name")
 _REVIEWED = tuple(annotations.FIELD_CODES)
 _REAL = "real_label"
 _CACHE_VERSION = 1
@@ -32,9 +29,8 @@ _ALIASES = {"imagenet2012": {"minival": "train[99%:]"}}
 class TfdsEncodedSource:
   """A split of a TFDS classification set, see `source.EncodedSource`.
 
-  The set needs the feature `image` (uint8, 1 or 3 channels, encoded) and a
-  class label, `label` or `original_label`. Label sets are read from the fields
-  of imagenet2012_multilabel and imagenet2012_real.
+  `records.Records` says which features it needs. Label sets are read from the
+  fields of imagenet2012_multilabel and imagenet2012_real.
 
   Attributes:
     info: see `source.Info`. ImageNet's classes have their names and subsets
@@ -58,16 +54,13 @@ class TfdsEncodedSource:
     """
     wanted = _ALIASES.get(name, {}).get(split, split)
     self._records = records.Records(name, wanted, data_dir, version)
-    folder = self._records.folder
-    features = folder.builder.info.features
-    self._label = _check_features(folder)
-    self._id = next((f for f in _IDS if f in features), None)
+    features = self._records.features
     label_set = None
     if all(field in features for field in _REVIEWED):
       label_set = source.REVIEWED
     elif _REAL in features:
       label_set = source.REAL
-    class_names = tuple(features[self._label].names)
+    class_names = tuple(features[self._records.label_field].names)
     imagenet = class_names == classes.imagenet_classes().wnids
     self.info = source.Info(
       # A metric is named <name>:<split>/<subset>/<metric>.
@@ -76,10 +69,10 @@ class TfdsEncodedSource:
       num_examples=len(self._records),
       image_shape=(None, None, 3),
       class_names=classes.short_names() if imagenet else class_names,
-      fingerprint=self._records.fingerprint(self._describe),
+      fingerprint=self._records.fingerprint(),
       subsets=classes.subsets() if imagenet else {},
       label_set=label_set,
-      synthetic=folder.synthetic,
+      synthetic=self._records.folder.synthetic,
     )
 
   def __len__(self) -> int:
@@ -87,43 +80,24 @@ class TfdsEncodedSource:
 
   def read(self, index: int) -> tuple[bytes, int]:
     """See `source.EncodedSource`."""
-    piece, place = self._records.locate(index)
-    record = self._records[index]
-    try:
-      fields = records.parse(record)
-      (image,) = fields["image"].bytes_list.value
-      (label,) = fields[self._label].int64_list.value
-    except Exception as error:  # protobuf has its own errors
-      raise self._records.bad_example(piece, place, error) from error
+    image, label, _ = self._records.example(index)
     if not 0 <= label < self.info.num_classes:
       raise errors.InputError(
-        f"{self.where(index)}: expected a label in [0,"
-        f" {self.info.num_classes}), got {label}. To prepare it anew:"
-        f" {self._records.folder.command}"
+        self.where(index),
+        f"a label in [0, {self.info.num_classes})",
+        label,
+        f"to prepare it again: {self._records.folder.command}",
       )
     return image, label
 
   def where(self, index: int) -> str:
     """See `source.EncodedSource`."""
     piece, place = self._records.locate(index)
-    name = self._describe(piece, place, self._records[index])[2]
+    name = self._records.example(index)[2]
     return (
       f"{self.info.key}: example {index} ({name}; example {place} of"
       f" {piece.path})"
     )
-
-  def _describe(self, piece, place: int, record: bytes):
-    """Returns encoded image, label and identifier of a record."""
-    try:
-      fields = records.parse(record)
-      (image,) = fields["image"].bytes_list.value
-      (label,) = fields[self._label].int64_list.value
-      if self._id is None:
-        return image, label, f"{piece.split}_{piece.first + place:05d}"
-      (name,) = fields[self._id].bytes_list.value
-      return image, label, name.decode()
-    except Exception as error:
-      raise self._records.bad_example(piece, place, error) from error
 
   def shared_with(self, other: source.EncodedSource) -> float:
     """See `source.EncodedSource`."""
@@ -193,10 +167,9 @@ class TfdsEncodedSource:
   def _annotations(self, indices) -> Iterator[tuple]:
     """Yields (label, identifier, left out, [(row, class, code)])."""
     for index in indices:
-      piece, place = self._records.locate(index)
       record = self._records[index]
-      _, label, name = self._describe(piece, place, record)
-      fields = records.parse(record)
+      _, label, name = self._records.parse(*self._records.locate(index), record)
+      fields = records.parse_fields(record)
       values = lambda field, fields=fields: list(fields[field].int64_list.value)
       if self.info.label_set == source.REVIEWED:
         triples = [
@@ -231,8 +204,9 @@ class TfdsEncodedSource:
     bad = np.flatnonzero((label < 0) | (label >= num_classes))
     if bad.size:
       raise errors.InputError(
-        f"{self.info.key}: expected labels in [0, {num_classes}), got"
-        f" {label[bad[0]]} in the label set of {image_id[row[bad[0]]]}"
+        f"{self.info.key}, label set of {image_id[row[bad[0]]]}",
+        f"labels in [0, {num_classes})",
+        label[bad[0]],
       )
     # In ReaL what is not in the set is wrong; else nobody has looked at it.
     unlisted = (
@@ -248,40 +222,16 @@ class TfdsEncodedSource:
   def _in_imagenet_m(self, image_id: np.ndarray) -> np.ndarray | None:
     """Which images belong to the split imagenet_m of the same set."""
     folder = self._records.folder
-    if "imagenet_m" not in folder.builder.info.splits or self._id is None:
+    splits = folder.builder.info.splits
+    if "imagenet_m" not in splits or self._records.id_field is None:
       return None
     members = records.Records(
       folder.name, "imagenet_m", str(_root(folder)), folder.path.name
     )
-    names = [
-      self._describe(*members.locate(i), members[i])[2]
-      for i in range(len(members))
-    ]
+    names = [members.example(i)[2] for i in range(len(members))]
     return np.isin(image_id, names)
 
 
 def _root(folder: tfds_folder.Folder):
   """The data_dir that a folder was opened from."""
   return folder.path.parents[len(folder.name.split("/"))]
-
-
-def _check_features(folder: tfds_folder.Folder) -> str:
-  """Returns the field of the label of a set that this program can read."""
-  features = dict(folder.builder.info.features.items())
-  where = f"{folder.path}/features.json"
-  kinds = tensorflow_datasets.features
-  found = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
-  image = features.get("image")
-  if not isinstance(image, kinds.Image) or image.shape[-1] not in (1, 3):
-    raise errors.InputError(
-      f"{where}: expected the feature 'image' of type Image with 1 or 3"
-      f" channels, got {found}; this is not an image classification set"
-    )
-  for field in _LABELS:
-    label = features.get(field)
-    if isinstance(label, kinds.ClassLabel) and label.num_classes:
-      return field
-  raise errors.InputError(
-    f"{where}: expected a feature {' or '.join(map(repr, _LABELS))} of type"
-    f" ClassLabel with classes, got {found}; images alone cannot be evaluated"
-  )

@@ -136,13 +136,10 @@ def check_settings(mixup: float, cutmix: float, switch: float) -> None:
   for key, value in {"mixup": mixup, "cutmix": cutmix}.items():
     if not 0 <= value < np.inf:
       raise errors.InputError(
-        f"{key}: expected 0 (off) or the positive parameter of a Beta"
-        f" distribution, got {value}"
+        key, "0 (off) or the positive parameter of a Beta distribution", value
       )
   if not 0 <= switch <= 1:
-    raise errors.InputError(
-      f"switch: expected a probability in [0, 1], got {switch}"
-    )
+    raise errors.InputError("switch", "a probability in [0, 1]", switch)
 
 
 def _outside_boxes(

@@ -77,13 +77,12 @@ class Pipeline:
     most_bad: int = 0,
   ):
     for name, value, least in (
-      ("size", size, 1),
       ("threads", threads, 0),
       ("prefetch", prefetch, 1),
       ("most_bad", most_bad, 0),
     ):
       if value < least:
-        raise errors.InputError(f"{name}: expected >= {least}, got {value}")
+        raise errors.InputError(name, f"at least {least}", value)
     self._split = split
     self._transform = transform
     self._shape = (size, size, split.info.image_shape[-1])
@@ -135,7 +134,7 @@ class Pipeline:
       good = np.setdiff1d(np.arange(len(batch.index)), bad)
       if not good.size:
         raise errors.InputError(
-          f"{self._split.info.key}: no image of a batch can be decoded"
+          self._split.info.key, "an image in each batch that decodes", "none"
         )
       for slot in bad:
         other = good[max(np.searchsorted(good, slot) - 1, 0)]
@@ -164,18 +163,17 @@ class Pipeline:
 
   def _count_bad(self, index: int, error: decode.DecodeError) -> None:
     self._bad.add(index)
-    message = f"{self._split.where(index)}: {error}"
-    if len(self._bad) > self._most_bad:
+    where, count = self._split.where(index), len(self._bad)
+    if count > self._most_bad:
       raise errors.InputError(
-        f"{message}. Mend the file and prepare the set anew, or let"
-        f" data.options.most_bad, now {self._most_bad}, pass"
-        f" {len(self._bad)} of them"
+        where,
+        "an image that can be decoded",
+        error,
+        "repair the file and prepare the set again; to replace such images in"
+        f" training: input.on_bad_example=skip, input.most_bad={count} or more",
       ) from error
     logging.warning(
-      "%s; replaced (%d of at most %d)",
-      message,
-      len(self._bad),
-      self._most_bad,
+      "%s: %s; replaced (%d of at most %d)", where, error, count, self._most_bad
     )
 
 

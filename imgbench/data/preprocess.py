@@ -151,17 +151,13 @@ def _window(length: int, centre: jax.Array, size: int) -> jax.Array:
 
 def _check(height: int, width: int, pad: int, flip: str, cutout: int) -> None:
   if flip not in FLIPS:
-    raise errors.InputError(
-      f"flip: expected one of {', '.join(FLIPS)}, got {flip!r}"
-    )
+    raise errors.InputError("flip", f"one of {', '.join(FLIPS)}", repr(flip))
   smallest = min(height, width)
-  if not 0 <= pad < smallest:
-    raise errors.InputError(
-      f"pad: expected 0 to {smallest - 1} for images of {height}x{width},"
-      f" got {pad}"
-    )
-  if not 0 <= cutout <= smallest:
-    raise errors.InputError(
-      f"cutout: expected 0 to {smallest} for images of {height}x{width},"
-      f" got {cutout}"
-    )
+  for name, value, most in (
+    ("pad", pad, smallest - 1),
+    ("cutout", cutout, smallest),
+  ):
+    if not 0 <= value <= most:
+      raise errors.InputError(
+        name, f"0 to {most} for images of {height}x{width}", value
+      )

@@ -234,12 +234,11 @@ class RandAugment:
   def __post_init__(self):
     if self.num_layers < 0:
       raise errors.InputError(
-        f"expected randaugment layers of 0 or more, got {self.num_layers}"
+        "randaugment_layers", "at least 0", self.num_layers
       )
     if not 0 <= self.magnitude <= MAX_MAGNITUDE:
       raise errors.InputError(
-        f"expected a randaugment magnitude in [0, {MAX_MAGNITUDE}], got"
-        f" {self.magnitude}"
+        "randaugment_magnitude", f"0 to {MAX_MAGNITUDE}", self.magnitude
       )
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> None:

@@ -170,8 +170,7 @@ def _check_integer(name, value, low, high):
   integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
   if not integer or not low <= value <= high:
     raise errors.InputError(
-      f"scenes: expected data.{name} to be an integer from {low} to {high},"
-      f" got {value!r}"
+      f"data.{name}", f"an integer from {low} to {high}", repr(value)
     )
 
 
@@ -179,9 +178,10 @@ def _split_parts(split, sizes) -> list[tuple[str, int, int]]:
   """Returns (split, start, stop) for each slice that `split` is the sum of."""
   if split in sizes:
     return [(split, 0, sizes[split])]
+  setting = "split of scenes"
   known = f"one of {', '.join(sizes)}, or slices such as 'train[:90%]'"
   if "[" not in split and "+" not in split:
-    raise errors.InputError(f"scenes: expected {known}, got split {split!r}")
+    raise errors.InputError(setting, known, repr(split))
   # Imported here, as it takes longer than drawing a small split.
   from tensorflow_datasets.core import splits
 
@@ -193,26 +193,22 @@ def _split_parts(split, sizes) -> list[tuple[str, int, int]]:
     slices = splits.AbstractSplit.from_spec(split).to_absolute(infos)
   except (ValueError, AssertionError, NotImplementedError) as e:
     reason = str(e).splitlines()[0]
-    raise errors.InputError(
-      f"scenes: expected {known}, got split {split!r} ({reason})"
-    ) from e
+    raise errors.InputError(setting, known, f"{split!r} ({reason})") from e
   parts = [
     (s.splitname, *slice(s.from_, s.to).indices(sizes[s.splitname])[:2])
     for s in slices
   ]
   parts = [part for part in parts if part[2] > part[1]]
   if not parts:
-    raise errors.InputError(
-      f"scenes: expected at least one example, got split {split!r}, which has"
-      " none; widen the slice"
-    )
+    raise errors.InputError(setting, "at least one example", repr(split))
   for (name, _, stop), (next_name, start, _) in itertools.pairwise(
     sorted(parts)
   ):
     if name == next_name and start < stop:
       raise errors.InputError(
-        f"scenes: expected slices that do not overlap, got split {split!r}"
-        f" with example {start} of {name} twice"
+        setting,
+        "slices that do not overlap",
+        f"{split!r} with example {start} of {name} twice",
       )
   return parts
 

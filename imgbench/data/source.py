@@ -124,20 +124,21 @@ class EncodedSource(Protocol):
 
 def check_examples(examples: Examples, info: Info) -> Examples:
   """Returns `examples` if they are what `info` promises, else raises."""
-  where = f"{info.key}"
   expected = (info.num_examples, *info.image_shape)
   image = examples.image
   if not info.streamed and (image.shape != expected or image.dtype != np.uint8):
     raise errors.InputError(
-      f"{where}: expected images uint8 {list(expected)}, got {image.dtype}"
-      f" {list(image.shape)}"
+      info.key,
+      f"images uint8 {list(expected)}",
+      f"{image.dtype} {list(image.shape)}",
     )
   bad = (examples.label < 0) | (examples.label >= info.num_classes)
   if bad.any():
     first = int(np.argmax(bad))
     raise errors.InputError(
-      f"{where}: expected labels in [0, {info.num_classes}), got"
-      f" {examples.label[first]} for {examples.image_id[first]} and"
-      f" {int(bad.sum()) - 1} more"
+      info.key,
+      f"labels in [0, {info.num_classes})",
+      f"{examples.label[first]} for {examples.image_id[first]} and"
+      f" {int(bad.sum()) - 1} more",
     )
   return examples

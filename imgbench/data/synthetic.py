@@ -48,8 +48,7 @@ def read(folder: str | os.PathLike[str]) -> dict[str, int]:
     return {str(name): int(size) for name, size in files.items()}
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.InputError(
-      f"{path}: expected names and sizes of drawn files under the key files, as"
-      f" imgbench.data.fake_imagenet writes them, got {error!r}"
+      path, "file sizes as imgbench fake-imagenet writes them", repr(error)
     ) from error
 
 

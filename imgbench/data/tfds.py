@@ -36,14 +36,10 @@ _THREADS_FROM_PIXELS = 96 * 96
 class TfdsSource:
   """A split of a TFDS image classification set. See `source.Source`.
 
-  The data set needs the features `image` (uint8, one fixed shape) and `label`
-  (a class label). The identifier of an example is its feature `id`, else
-  `file_name`, else `<split>_<its number in the whole split>`.
+  All images have one size. `records.Records` says which features it needs.
 
   Attributes:
-    info: see `source.Info`. The fingerprint is made of name, version, ranges
-      of examples, sizes and a sample of the examples themselves, so that both
-      file formats, any sharding and every copy have the same one.
+    info: see `source.Info`.
   """
 
   def __init__(
@@ -68,22 +64,25 @@ class TfdsSource:
       InputError: no such data, or not of this kind; says how to mend it.
     """
     self._records = records.Records(name, split, data_dir, version)
-    self._folder = self._records.folder
-    self._features = self._folder.builder.info.features
     self._use_cache = cache
-    image_shape, class_names = _check_features(self._folder)
-    self._id_field = next(
-      (f for f in ("id", "file_name") if f in self._features), None
-    )
+    features = self._records.features
+    image_shape = tuple(features["image"].shape)
+    if None in image_shape:
+      raise errors.InputError(
+        self._records.folder.path / "features.json",
+        "images of one size",
+        list(image_shape),
+        "use encoded.TfdsEncodedSource",
+      )
     self.info = source.Info(
       # A metric is named <name>:<split>/<subset>/<metric>.
       name=name.replace("/", "-"),
       split=split,
       num_examples=len(self._records),
       image_shape=image_shape,
-      class_names=class_names,
-      fingerprint=self._records.fingerprint(self._parse),
-      synthetic=self._folder.synthetic,
+      class_names=tuple(features[self._records.label_field].names),
+      fingerprint=self._records.fingerprint(),
+      synthetic=self._records.folder.synthetic,
     )
 
   def __len__(self) -> int:
@@ -106,7 +105,7 @@ class TfdsSource:
     piece, place = self._records.locate(index)
     record = self._records[index]
     try:
-      example = self._features.deserialize_example_np(
+      example = self._records.features.deserialize_example_np(
         record,
         decoders={"image": tensorflow_datasets.decode.SkipDecoding()},
       )
@@ -116,19 +115,6 @@ class TfdsSource:
     except Exception as error:  # of protobuf, of TFDS or of the image
       raise self._records.bad_example(piece, place, error) from error
     return example
-
-  def _parse(self, piece, place: int, record: bytes) -> tuple[bytes, int, str]:
-    """Returns encoded image, label and identifier of a record."""
-    try:
-      fields = records.parse(record)
-      (image,) = fields["image"].bytes_list.value
-      (label,) = fields["label"].int64_list.value
-      if self._id_field is None:
-        return image, label, f"{piece.split}_{piece.first + place:05d}"
-      (name,) = fields[self._id_field].bytes_list.value
-      return image, label, name.decode()
-    except Exception as error:  # protobuf has its own errors
-      raise self._records.bad_example(piece, place, error) from error
 
   def load(self, progress: source.Progress | None = None) -> source.Examples:
     """All examples. See `source.Source`.
@@ -174,7 +160,7 @@ class TfdsSource:
       encoded = []
       stretch = self._records.shards[piece.path].read(start, stop)
       for i, record in enumerate(stretch):
-        data, label[at + i], image_id[at + i] = self._parse(
+        data, label[at + i], image_id[at + i] = self._records.parse(
           piece, start + i, record
         )
         encoded.append(data)
@@ -207,8 +193,9 @@ class TfdsSource:
       seen = set()
       twice = next(i for i in image_id if i in seen or seen.add(i))
       raise errors.InputError(
-        f"{self.info.key}: expected a different {self._id_field} for each"
-        f" image, {twice!r} is there more than once"
+        self.info.key,
+        f"a different {self._records.id_field} for each image",
+        f"{twice!r} more than once",
       )
 
   def _cache_folder(self) -> pathlib.Path | None:
@@ -249,32 +236,3 @@ def _to_int32(label: np.ndarray) -> np.ndarray:
   # A label beyond int32 stays out of range instead of wrapping into it.
   limits = np.iinfo(np.int32)
   return np.clip(label, limits.min, limits.max).astype(np.int32)
-
-
-def _check_features(folder: tfds_folder.Folder):
-  """Returns (image_shape, class_names) of a set that this program can read."""
-  features = dict(folder.builder.info.features.items())
-  where = f"{folder.path}/features.json"
-  image_type = tensorflow_datasets.features.Image
-  label_type = tensorflow_datasets.features.ClassLabel
-  for field, kind in (("image", image_type), ("label", label_type)):
-    if not isinstance(features.get(field), kind):
-      found = sorted(f"{k} ({type(v).__name__})" for k, v in features.items())
-      raise errors.InputError(
-        f"{where}: expected the feature {field!r} of type {kind.__name__}, got"
-        f" {', '.join(found)}; this is not an image classification set"
-      )
-  shape, dtype = features["image"].shape, features["image"].np_dtype
-  if dtype != np.uint8 or len(shape) != 3 or shape[-1] not in (1, 3):
-    raise errors.InputError(
-      f"{where}: expected uint8 images of 1 or 3 channels, got"
-      f" {np.dtype(dtype).name} {list(shape)}"
-    )
-  if None in shape:
-    raise errors.InputError(
-      f"{where}: expected images of one size, got {list(shape)}; see"
-      " `encoded.TfdsEncodedSource`"
-    )
-  if not features["label"].num_classes:
-    raise errors.InputError(f"{where}: the label has no classes")
-  return tuple(shape), tuple(features["label"].names)

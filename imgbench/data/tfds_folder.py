@@ -94,16 +94,15 @@ class Folder:
     try:
       instructions = splits[split].file_instructions
     except (ValueError, KeyError, AssertionError, TypeError) as error:
-      known = ", ".join(sorted(splits)) or "none"
       raise errors.InputError(
-        f"data split {split!r} of {self.name}: {one_line(error, 120)} Known:"
-        f" {known}, and slices of them such as train[:90%] or train[5000:]"
+        f"split of {self.name}",
+        f"one of {', '.join(sorted(splits))}, or slices such as train[:90%]",
+        f"{split!r} ({one_line(error, 120)})",
       ) from error
     if not instructions:
       sizes = ", ".join(f"{k} ({v.num_examples})" for k, v in splits.items())
       raise errors.InputError(
-        f"data split {split!r} of {self.name} is empty; expected at least one"
-        f" example of {sizes}"
+        f"split of {self.name}", f"at least one example of {sizes}", repr(split)
       )
     return instructions
 
@@ -111,13 +110,14 @@ class Folder:
     for piece in pieces:
       if not piece.path.is_file():
         raise errors.InputError(
-          f"{self.name}: expected the shard {piece.path.name} in {self.path},"
-          f" found {listing(self.path)}. Copy it there, or: {self.command}"
+          self.path,
+          f"the shard {piece.path.name}",
+          listing(self.path),
+          f"copy it there, or: {self.command}",
         )
       if not os.access(piece.path, os.R_OK):
         raise errors.InputError(
-          f"{piece.path}: expected to be allowed to read it; see its"
-          " permissions (chmod a+r)"
+          piece.path, "permission to read it", "none", "run chmod a+r"
         )
     spans = sorted((str(p.path), p.start, p.stop) for p in pieces)
     for (path, _, stop), (next_path, start, _) in zip(
@@ -125,8 +125,7 @@ class Folder:
     ):
       if path == next_path and start < stop:
         raise errors.InputError(
-          f"data split {split!r} of {self.name} holds examples twice; expected"
-          " parts that do not overlap"
+          f"split of {self.name}", "parts that do not overlap", repr(split)
         )
 
 
@@ -164,28 +163,31 @@ def open_folder(name: str, data_dir: str, version: str = "") -> Folder:
     InputError: nothing of that kind there; says what is, and what to run.
   """
   command = prepare_command(name, data_dir)
+  setting, prepare = "data.data_dir", f"to prepare {name} there: {command}"
   if not data_dir:
     raise errors.InputError(
-      f"data.data_dir is empty; expected the folder where TFDS has prepared"
-      f" {name}: add --config.data.data_dir=DIR. To prepare it: {command}"
+      setting,
+      f"the folder where TFDS has prepared {name}",
+      "none",
+      f"add --config.data.data_dir=DIR; {prepare}",
     )
   if "://" in data_dir:
     raise errors.InputError(
-      f"data.data_dir={data_dir}: data are read from a file system: mount the"
-      " bucket with gcsfuse and give its folder there"
+      setting,
+      "a folder of a file system",
+      data_dir,
+      "mount the bucket with gcsfuse and give its folder there",
     )
   root = pathlib.Path(os.path.expanduser(data_dir))
   if not root.is_dir():
-    raise errors.InputError(
-      f"data.data_dir={data_dir}: there is no such folder. To prepare {name}"
-      f" there: {command}"
-    )
+    raise errors.InputError(setting, "an existing folder", data_dir, prepare)
   if not (root / name).is_dir():
-    own = (root / "dataset_info.json").is_file() or root.name == name
-    hint = " Give the folder that holds the data set's folder." if own else ""
+    inside = (root / "dataset_info.json").is_file() or root.name == name
     raise errors.InputError(
-      f"data.data_dir={data_dir}: expected a folder {name}, found"
-      f" {listing(root)}.{hint} To prepare {name} there: {command}"
+      setting,
+      f"a folder that holds {name}",
+      f"{data_dir}, which holds {listing(root)}",
+      "give the parent of the data set's folder" if inside else prepare,
     )
   path = _version_folder(root / name, version, command)
   return _open_version(name, path, command)
@@ -201,9 +203,10 @@ def _version_folder(folder, version: str, command: str) -> pathlib.Path:
     versions = {k: v for k, v in versions.items() if v.name == version}
   if not versions:
     raise errors.InputError(
-      f"{folder}: expected {version or 'a version folder such as 3.0.2'} with"
-      f" a dataset_info.json written by TFDS, found {listing(folder)}. To"
-      f" prepare it: {command}"
+      folder,
+      f"{version or 'a version folder such as 3.0.2'} with dataset_info.json",
+      listing(folder),
+      f"to prepare it: {command}",
     )
   return versions[max(versions)]
 
@@ -211,28 +214,25 @@ def _version_folder(folder, version: str, command: str) -> pathlib.Path:
 def _open_version(name: str, path: pathlib.Path, command: str) -> Folder:
   import tensorflow_datasets
 
+  prepare = f"to prepare it: {command}"
   for file in ("dataset_info.json", "features.json"):
     if not (path / file).is_file():
       raise errors.InputError(
-        f"{path}: expected {file}, found {listing(path)}; this is not a folder"
-        f" that TFDS 4 has written. To prepare it: {command}"
+        path, f"{file}, which TFDS 4 writes", listing(path), prepare
       )
   try:
     builder = tensorflow_datasets.builder_from_directory(path)
   except Exception as error:  # whatever TFDS cannot read is not ours to read
     raise errors.InputError(
-      f"{path}: not readable as a TFDS data set: {one_line(error)}. To prepare"
-      f" it: {command}"
+      path, "a folder that TFDS can read", one_line(error), prepare
     ) from error
+  info = path / "dataset_info.json"
   if builder.name != name.split("/")[0]:
     raise errors.InputError(
-      f"{path}: expected the data set {name}, its dataset_info.json says"
-      f" {builder.name!r}. Move it to a folder of that name"
+      info, f"the name {name}", builder.name, "move it to a folder of its name"
     )
   file_format = getattr(builder.info.file_format, "value", None)
   if file_format not in FILE_FORMATS:
-    raise errors.InputError(
-      f"{path}: expected one of the file formats {', '.join(FILE_FORMATS)},"
-      f" got {file_format}. To prepare it: {command}"
-    )
+    formats = " or ".join(FILE_FORMATS)
+    raise errors.InputError(info, f"files of {formats}", file_format, prepare)
   return Folder(name, builder, file_format, command)

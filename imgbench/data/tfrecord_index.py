@@ -28,6 +28,7 @@ _VERSION = 1
 _HEADER = 12  # length and its checksum
 _FOOTER = 4  # checksum of the data
 _MASK_DELTA = 0xA282EAD8
+_COPY = "copy the file again"
 
 
 class Shard:
@@ -74,8 +75,10 @@ class Shard:
     bad = np.flatnonzero(masked_crc32c(records) != expected)
     if bad.size:
       raise errors.InputError(
-        f"{self.path}: damaged at byte {offsets[bad[0]]}: the data of record"
-        f" {start + bad[0]} do not match their checksum. Copy the file anew"
+        f"{self.path}, record {start + bad[0]} at byte {offsets[bad[0]]}",
+        "data that match their checksum",
+        "damaged data",
+        _COPY,
       )
     return records
 
@@ -87,8 +90,7 @@ class Shard:
       part = os.pread(self._fd, end - position, position)
       if not part:
         raise errors.InputError(
-          f"{self.path}: truncated while it was read: ends at byte {position},"
-          f" expected {end}. Copy the file anew"
+          self.path, f"at least {end} bytes", position, _COPY
         )
       parts.append(part)
       position += len(part)
@@ -135,8 +137,10 @@ def build_offsets(path: str | os.PathLike) -> np.ndarray:
   if position != size:
     last = offsets[-1] if position > size else position
     raise errors.InputError(
-      f"{path}: truncated: record {len(offsets) - (position > size)} at byte"
-      f" {last} goes beyond the end at byte {size}. Copy the file anew"
+      f"{path}, record {len(offsets) - (position > size)} at byte {last}",
+      "a whole record",
+      f"the end of the file at byte {size}",
+      _COPY,
     )
   return np.array([*offsets, size], np.int64)
 
@@ -147,9 +151,10 @@ def _check_lengths(path, offsets, headers) -> None:
   bad = np.flatnonzero(stored != actual)
   if bad.size:
     raise errors.InputError(
-      f"{path}: damaged, or not a TFRecord file: the length at byte"
-      f" {offsets[bad[0]]} (record {bad[0]}) does not match its checksum. Copy"
-      " the file anew"
+      f"{path}, record {bad[0]} at byte {offsets[bad[0]]}",
+      "a TFRecord length that matches its checksum",
+      int.from_bytes(headers[bad[0]][:8], "little"),
+      _COPY,
     )
 
 
@@ -212,7 +217,7 @@ def _read_sidecar(place: pathlib.Path, identity: str) -> np.ndarray | None:
     with np.load(place, allow_pickle=False) as arrays:
       if str(arrays["identity"]) == identity:
         return arrays["offsets"]  # the zip's own checksum was verified
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
     logging.warning("%s is damaged, made anew: %s", place, error)

@@ -20,10 +20,10 @@ _ATTEMPTS = 10
 
 def _check(size: int, method: str) -> None:
   if size < 1:
-    raise errors.InputError(f"expected a size of at least 1, got {size}")
+    raise errors.InputError("size", "at least 1", size)
   if method not in resample.METHODS:
     raise errors.InputError(
-      f"expected a method out of {', '.join(resample.METHODS)}, got {method!r}"
+      "method", f"one of {', '.join(resample.METHODS)}", repr(method)
     )
 
 
@@ -54,13 +54,9 @@ class InceptionCrop:
   def __post_init__(self):
     _check(self.size, self.method)
     if not 0 < self.area[0] <= self.area[1] <= 1:
-      raise errors.InputError(
-        f"expected 0 < area[0] <= area[1] <= 1, got {self.area}"
-      )
+      raise errors.InputError("area", "0 < least <= most <= 1", self.area)
     if not 0 < self.ratio[0] <= self.ratio[1]:
-      raise errors.InputError(
-        f"expected 0 < ratio[0] <= ratio[1], got {self.ratio}"
-      )
+      raise errors.InputError("ratio", "0 < least <= most", self.ratio)
 
   def box(
     self, height: int, width: int, rng: np.random.Generator
@@ -116,7 +112,7 @@ class CentreCrop:
     _check(self.size, self.method)
     if not 0 < self.crop_fraction <= 1:
       raise errors.InputError(
-        f"expected crop_fraction in (0, 1], got {self.crop_fraction}"
+        "crop_fraction", "a share in (0, 1]", self.crop_fraction
       )
 
   def box(self, height: int, width: int) -> tuple[float, float, float, float]:

@@ -68,7 +68,7 @@ def version() -> str:
     InputError: it cannot be used.
   """
   if why := missing():
-    raise errors.InputError(f"decoder 'turbo': {why}")
+    raise errors.InputError("decoder", "one that is built", "'turbo'", why)
   number = _library().turbo_version().decode()
   return f"libjpeg-turbo {number} as it was built, resized in turbo.c"
 

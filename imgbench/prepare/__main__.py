@@ -52,20 +52,22 @@ def find_job(name: str, data_dir: pathlib.Path) -> build.Job:
     names = tensorflow_datasets.list_builders(with_community_datasets=False)
     near = registry.near_names(name.partition("/")[0], names)
     raise errors.InputError(
-      f"--dataset={name}: expected a name that TFDS"
-      f" {tensorflow_datasets.__version__} knows; {tfds_folder.one_line(near)}"
+      "--dataset",
+      f"a name that TFDS {tensorflow_datasets.__version__} knows",
+      name,
+      tfds_folder.one_line(near),
     ) from error
   except Exception as error:  # an unknown config or version, a broken folder
     raise errors.InputError(
-      f"--dataset={name}: {tfds_folder.one_line(error, 300)}"
+      "--dataset",
+      "a config and version that TFDS knows",
+      f"{name} ({tfds_folder.one_line(error, 300)})",
     ) from error
   plain = name.partition(":")[0]
   configs = list(builder.builder_configs)
   if configs and "/" not in plain:
     choice = " or ".join(f"{builder.name}/{config}" for config in configs[:8])
-    raise errors.InputError(
-      f"--dataset={name}: expected one of its configs, such as {choice}"
-    )
+    raise errors.InputError("--dataset", f"a config, such as {choice}", name)
   return build.Job(plain, builder, data_dir)
 
 
@@ -84,8 +86,10 @@ def prepared_counts(job: build.Job) -> dict[str, int] | None:
       folder.pieces(split)
   except errors.InputError as error:
     raise errors.InputError(
-      f"{job.path}: expected a whole data set or no such folder: {error}. Or"
-      f" delete it and it is prepared anew: rm -r {job.path}"
+      job.path,
+      "a whole data set or no such folder",
+      error,
+      f"or delete it to prepare it again: rm -r {job.path}",
     ) from error
   return {name: split.num_examples for name, split in splits.items()}
 
@@ -93,8 +97,10 @@ def prepared_counts(job: build.Job) -> dict[str, int] | None:
 def _check_tensorflow() -> None:
   if importlib.util.find_spec("tensorflow") is None:
     raise errors.InputError(
-      "preparing a data set needs TensorFlow, which is not installed: pip"
-      ' install "imgbench[prepare]"; to read prepared ones, nothing does'
+      "TensorFlow",
+      "an installation, which preparing a data set needs",
+      "none",
+      'pip install "imgbench[prepare]"',
     )
 
 
@@ -107,8 +113,10 @@ def _check_space(jobs, inputs: files.Inputs, root: pathlib.Path):
   free = shutil.disk_usage(root).free
   if needed > free:
     raise errors.InputError(
-      f"--data_dir={root}: expected {needed / 1e9:.1f} GB of free space, got"
-      f" {free / 1e9:.1f} GB; choose another folder or fewer data sets"
+      "--data_dir",
+      f"{needed / 1e9:.1f} GB of free space in {root}",
+      f"{free / 1e9:.1f} GB",
+      "choose another folder or fewer data sets",
     )
 
 
@@ -163,7 +171,9 @@ def prepare(
       root.mkdir(parents=True, exist_ok=True)
       _check_space(missing, inputs, root)
     except OSError as error:
-      raise errors.InputError(f"--data_dir={root}: {error}") from error
+      raise errors.InputError(
+        "--data_dir", "a folder that can be written", error
+      ) from error
     build.import_tensorflow()
   for job in jobs:
     if there[job.name] is not None:
@@ -183,14 +193,14 @@ def _given(annotations, names: Sequence[str]) -> Mapping[str, pathlib.Path]:
     return {}
   if _ANNOTATED_SET not in [name.partition(":")[0] for name in names]:
     raise errors.InputError(
-      f"--annotations={annotations}: expected {_ANNOTATED_SET} in --dataset,"
-      f" got {','.join(names)}; no other set has annotations"
+      "--annotations",
+      f"none unless --dataset has {_ANNOTATED_SET}",
+      annotations,
     )
   path = _folder(annotations)
   if not path.is_file():
     raise errors.InputError(
-      f"--annotations={annotations}: there is no such file; expected"
-      f" {files.ANNOTATIONS}"
+      "--annotations", f"an existing file, {files.ANNOTATIONS}", annotations
     )
   return {files.ANNOTATIONS: path}
 
@@ -239,7 +249,7 @@ def main(argv: list[str]) -> None:
         print(line, flush=True)
     except KeyboardInterrupt:
       raise errors.RunError(
-        "stopped; the same command goes on with the sets that are missing"
+        "stopped; run the same command again to prepare the missing sets"
       ) from None
 
 

@@ -59,8 +59,10 @@ def import_tensorflow() -> None:
     import tensorflow
   except ImportError as error:
     raise errors.InputError(
-      "TensorFlow is installed and cannot be imported:"
-      f" {tfds_folder.one_line(error)}; install it anew"
+      "TensorFlow",
+      "an installation that can be imported",
+      tfds_folder.one_line(error),
+      "install it again",
     ) from error
   with contextlib.suppress(RuntimeError):  # in use already
     tensorflow.config.set_visible_devices([], "GPU")
@@ -127,8 +129,10 @@ def _work_folder(job: Job) -> Iterator[pathlib.Path]:
   except OSError as error:
     os.close(handle)
     raise errors.InputError(
-      f"{job.name}: another process is preparing it in {job.data_dir}; wait for"
-      " it to end"
+      job.name,
+      f"one process that prepares it in {job.data_dir}",
+      "another one",
+      "wait for it to end",
     ) from error
   try:
     for left in folder.iterdir():
@@ -170,13 +174,13 @@ def _failure(job: Job, inputs, error: Exception) -> str:
   hint = ""
   if urls := inputs.to_download(job.name, job.builder):
     hint = (
-      " If it was the download, fetch by hand and put into --manual_dir under"
-      f" these names: {'; '.join(urls[:4])}."
+      " If the download failed, download these files and put them into"
+      f" --manual_dir: {'; '.join(urls[:4])}."
     )
   return (
     f"{job.name}: TFDS ended with {type(error).__name__}:"
-    f" {tfds_folder.one_line(error, 400)}.{hint} Nothing of it was kept; the"
-    " same command starts it anew"
+    f" {tfds_folder.one_line(error, 400)}.{hint} Nothing of it was kept; run"
+    " the same command again"
   )
 
 

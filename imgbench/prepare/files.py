@@ -26,6 +26,7 @@ _NUM_CLASSES = 1000
 # As in TFDS's checksums of imagenet2012.
 _TAR_SIZES = {TRAIN_TAR: 147_897_477_120, VALIDATION_TAR: 6_744_924_160}
 _LOGIN = "https://image-net.org/download-images (needs an account)"
+_AS_IS = "use the tar as published"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,10 +151,11 @@ class Inputs:
     instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
     there = self.folder and self.folder.is_dir() and any(self.folder.iterdir())
     if instructions and not there:
-      where = self.folder or "--manual_dir, which is not given"
       raise errors.InputError(
-        f"{name}: expected files in {where}:"
-        f" {tfds_folder.one_line(instructions, 400)}"
+        "--manual_dir",
+        f"the files of {name}",
+        self.folder or "none",
+        tfds_folder.one_line(instructions, 400),
       )
 
   def _check_missing(self, name: str, known: Needs, about) -> None:
@@ -161,18 +163,17 @@ class Inputs:
     if not missing:
       return
     wanted = ", ".join(f"{f} ({about[f].size:,} bytes)" for f in missing)
-    if self.folder is None:
-      found = "no --manual_dir"
-    elif not self.folder.is_dir():
-      found = f"no folder {self.folder}"
-    else:
+    found = self.folder or "none"
+    if self.folder and self.folder.is_dir():
       found = f"{tfds_folder.listing(self.folder)} in {self.folder}"
     hint = ""
     if name == "imagenet2012" and missing == [TRAIN_TAR]:
       hint = "; imagenet2012_real needs the validation images alone"
     raise errors.InputError(
-      f"{name}: expected {wanted}, found {found}. Get them from {_LOGIN} and"
-      f" put them there as they are, not unpacked{hint}"
+      "--manual_dir",
+      f"{wanted} for {name}",
+      found,
+      f"get them from {_LOGIN} and put them there, not unpacked{hint}",
     )
 
   def _check_file(self, path, about: Published | None) -> None:
@@ -180,19 +181,15 @@ class Inputs:
       size = path.stat().st_size
       if about is None or self.skip_checksums:
         return
-      skip = "or give --skip_checksums to take it as it is"
+      fix = f"download it again from {about.url}, or give --skip_checksums"
       if size != about.size:
-        raise errors.InputError(
-          f"{path}: expected {about.size:,} bytes, got {size:,}; fetch it anew"
-          f" from {about.url}, {skip}"
-        )
+        raise errors.InputError(path, f"{about.size:,} bytes", f"{size:,}", fix)
       if about.sha256 and (digest := _sha256(path)) != about.sha256:
-        raise errors.InputError(
-          f"{path}: expected the SHA-256 checksum {about.sha256}, got"
-          f" {digest}; fetch it anew from {about.url}, {skip}"
-        )
+        raise errors.InputError(path, f"SHA-256 {about.sha256}", digest, fix)
     except OSError as error:
-      raise errors.InputError(f"{path}: {error.strerror}") from error
+      raise errors.InputError(
+        path, "a readable file", error.strerror
+      ) from error
 
   def _check_content(self, file: str, path: pathlib.Path) -> None:
     whole = not self.skip_checksums
@@ -252,8 +249,10 @@ def _tar_names(path: pathlib.Path) -> list[str]:
       return archive.getnames()
   except (tarfile.TarError, OSError, EOFError) as error:
     raise errors.InputError(
-      f"{path}: expected a whole tar file, got {path.stat().st_size:,} bytes"
-      f" that are none: {tfds_folder.one_line(error)}; fetch it anew"
+      path,
+      "a whole tar file",
+      f"{path.stat().st_size:,} bytes ({tfds_folder.one_line(error)})",
+      "download it again",
     ) from error
 
 
@@ -273,14 +272,11 @@ def check_validation_tar(path: pathlib.Path, count: int | None) -> None:
     expected = f"ILSVRC2012_val_{i:08d}.JPEG"
     if name != expected:
       raise errors.InputError(
-        f"{path}: expected {expected} as number {i} of its sorted names, got"
-        f" {name!r}; TFDS would give this and all later images wrong labels."
-        " Use the tar as it is published"
+        path, f"{expected} as number {i} of its sorted names", name, _AS_IS
       )
   if len(names) != count:
     raise errors.InputError(
-      f"{path}: expected {count:,} images, got {len(names):,}; use the tar as"
-      " it is published"
+      path, f"{count:,} images", f"{len(names):,}", _AS_IS
     )
 
 
@@ -297,14 +293,15 @@ def check_train_tar(path: pathlib.Path, count: int | None) -> None:
     match = re.fullmatch(r"(n\d{8})\.tar", name)
     if not match or match.group(1) not in wnids:
       raise errors.InputError(
-        f"{path}: expected tars such as n01440764.tar in it, got {name!r}; use"
-        " the tar as it is published"
+        path, "tars such as n01440764.tar in it", name, _AS_IS
       )
   found = len(set(names))
   if found != len(names) or found != (count or max(1, found)):
     raise errors.InputError(
-      f"{path}: expected {count or 'some'} tars, one per class, got"
-      f" {len(names)} of {found} classes; use the tar as it is published"
+      path,
+      f"{count or 'some'} tars, one per class",
+      f"{len(names)} of {found} classes",
+      _AS_IS,
     )
 
 
@@ -314,18 +311,19 @@ def check_annotations(path: pathlib.Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
     raise errors.InputError(
-      f"{path}: expected a JSON file, got {tfds_folder.one_line(error)}"
+      path, "a JSON file", tfds_folder.one_line(error)
     ) from error
-  wanted = ", ".join(_ANNOTATION_KEYS)
   found = sorted(content) if isinstance(content, dict) else [type(content)]
   if not set(_ANNOTATION_KEYS) <= set(found):
     raise errors.InputError(
-      f"{path}: expected the keys {wanted}, as in {ANNOTATIONS}, got"
-      f" {tfds_folder.one_line(found)}"
+      path,
+      f"the keys {', '.join(_ANNOTATION_KEYS)}, as in {ANNOTATIONS}",
+      tfds_folder.one_line(found),
     )
   unknown = set(content["imagenet_m"]) - set(content["initial_annots"])
   if unknown:
     raise errors.InputError(
-      f"{path}: expected every image of imagenet_m among initial_annots,"
-      f" {sorted(unknown)[0]!r} and {len(unknown) - 1} more are not"
+      path,
+      "every image of imagenet_m among initial_annots",
+      f"{min(unknown)!r} and {len(unknown) - 1} more",
     )

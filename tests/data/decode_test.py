@@ -14,6 +14,7 @@ from imgbench import errors
 from imgbench.data import decode
 from imgbench.data import jpeg_frame
 from imgbench.data import turbo
+from tests import raising
 from tests.data import decoders
 from tests.data import encoded_images
 
@@ -56,8 +57,10 @@ def test_versions_say_which_library():
 
 
 def test_unknown_name():
-  with pytest.raises(errors.InputError, match="auto.*pillow.*got 'djpeg'"):
+  about = raising.about("decoder", given="'djpeg'")
+  with pytest.raises(errors.InputError, check=about) as caught:
     decode.build_decoder("djpeg")
+  assert "auto" in caught.value.expected and "pillow" in caught.value.expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,7 +140,7 @@ def test_the_box_is_asked_once_and_only_the_slot_is_written(name):
   "box", [(-1, 0, 9, 9), (0, 0, 152, 9), (0, 150, 9, 51), (0, 0, 0, 9)]
 )
 def test_box_outside(name, box):
-  with pytest.raises(ValueError, match="leaves the image of 151x200"):
+  with pytest.raises(ValueError, match="151x200"):
     _crop(name, JPEG, box)
 
 
@@ -228,13 +231,13 @@ class TestOddFiles:
     "data", [b"", b"\xff\xd8\xff", b"GIF89a" * 9, JPEG[:300], b"\x89PNG\r\n"]
   )
   def test_no_image(self, name, data):
-    with pytest.raises(decode.DecodeError, match="image cannot be"):
+    with pytest.raises(decode.DecodeError, match="image cannot"):
       _crop(name, data)
 
   def test_absurd_size(self, name):
     at = JPEG.index(b"\xff\xc0") + 5
     data = JPEG[:at] + b"\xff\xf0\xff\xf0" + JPEG[at + 4 :]
-    with pytest.raises(decode.DecodeError, match="states 65520x65520 pixels"):
+    with pytest.raises(decode.DecodeError, match="65520x65520"):
       _crop(name, data)
 
 
@@ -264,7 +267,7 @@ def test_a_truncated_png_is_an_error(name):
 def test_an_end_put_after_half_of_the_data_is_noticed(name, box, options):
   data = encoded_images.encode(PHOTO, **options)
   data = data[: len(data) // 3] + b"\xff\xd9"
-  with pytest.raises(decode.DecodeError, match="damaged: .*premature end"):
+  with pytest.raises(decode.DecodeError, match="premature end"):
     _crop(name, data, box)
 
 

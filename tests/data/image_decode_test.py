@@ -50,22 +50,22 @@ def test_other_modes_become_rgb_without_invention(mode):
 @pytest.mark.parametrize(
   ("data", "reason"),
   [
-    (lambda png, jpeg: b"GIF89a" + bytes(50), "neither JPEG nor PNG"),
-    (lambda png, jpeg: b"", "neither JPEG nor PNG"),
-    (lambda png, jpeg: png[:60], "cannot be decoded"),
-    (lambda png, jpeg: jpeg[:-80], "cannot be decoded"),
-    (lambda png, jpeg: jpeg[:30], "cannot be decoded"),
+    (lambda png, jpeg: b"GIF89a" + bytes(50), "GIF89a"),
+    (lambda png, jpeg: b"", "b''"),
+    (lambda png, jpeg: png[:60], "decoded"),
+    (lambda png, jpeg: jpeg[:-80], "decoded"),
+    (lambda png, jpeg: jpeg[:30], "decoded"),
     (
       lambda png, jpeg: tiny_tfds.encode(tiny_tfds.images(1, (8, 9, 3))[0]),
-      "expected an image of 8x8 .RGB., got 8x9",
+      "8x8 .*8x9",
     ),
     (
       lambda png, jpeg: _encode(Image.new("CMYK", (8, 8)), "JPEG"),
-      "got 8x8 .CMYK.",
+      "8x8 .CMYK.",
     ),
     (
       lambda png, jpeg: _encode(Image.new("I;16", (8, 8)), "PNG"),
-      "got 8x8 .I;16.",
+      "8x8 .I;16.",
     ),
   ],
 )
@@ -80,5 +80,5 @@ def test_a_bad_image_is_named_by_its_place(data, reason):
 
 def test_colour_is_not_made_grey():
   png = tiny_tfds.encode(tiny_tfds.images(1)[0])
-  with pytest.raises(image_decode.DecodeError, match="got 8x8 .RGB."):
+  with pytest.raises(image_decode.DecodeError, match="8x8 .RGB."):
     image_decode.decode(png, (8, 8, 1))

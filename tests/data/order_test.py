@@ -56,5 +56,5 @@ def test_shares_of_processes_are_the_same_stream_together(processes):
 
 @pytest.mark.parametrize("process, processes", [(0, 3), (2, 2), (-1, 2)])
 def test_shares_that_do_not_fit_are_refused(process, processes):
-  with pytest.raises(errors.InputError, match="global_batch_size: .*got 16"):
+  with pytest.raises(errors.InputError, match="global_batch_size"):
     processes_lib.share(16, process, processes)

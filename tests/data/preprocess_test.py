@@ -10,6 +10,7 @@ import pytest
 from imgbench import errors
 from imgbench import parallel
 from imgbench.data import preprocess
+from tests import raising
 
 N, H, W, C = 40, 9, 12, 3
 
@@ -163,14 +164,15 @@ def test_normalize():
 
 
 @pytest.mark.parametrize(
-  ("settings", "message"),
+  ("setting", "value", "expected"),
   [
-    ({"flip": "sideways"}, "flip: expected one of none, random, alternating"),
-    ({"pad": H}, "pad: expected 0 to 8 for images of 9x12, got 9"),
-    ({"pad": -1}, "pad: expected 0 to 8"),
-    ({"cutout": 10}, "cutout: expected 0 to 9"),
+    ("flip", "sideways", "one of none, random, alternating"),
+    ("pad", H, "0 to 8 for images of 9x12"),
+    ("pad", -1, "0 to 8 for images of 9x12"),
+    ("cutout", 10, "0 to 9 for images of 9x12"),
   ],
 )
-def test_settings_out_of_range(images, settings, message):
-  with pytest.raises(errors.InputError, match=message):
-    draw(images, [0], **settings)
+def test_settings_out_of_range(images, setting, value, expected):
+  about = raising.about(setting, expected=expected)
+  with pytest.raises(errors.InputError, check=about):
+    draw(images, [0], **{setting: value})

@@ -10,6 +10,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.data import randaugment
+from tests import raising
 from tests.data import encoded_images
 
 FLAT = encoded_images.photo(64, 91, 1) // 5 + 90
@@ -177,7 +178,14 @@ def test_no_layers():
   np.testing.assert_array_equal(pixels, IMAGES["photo"])
 
 
-@pytest.mark.parametrize("settings", [(-1, 5), (2, 11), (2, -1)])
-def test_bad_settings(settings):
-  with pytest.raises(errors.InputError, match="expected .*randaugment"):
+@pytest.mark.parametrize(
+  "settings, name, given",
+  [
+    ((-1, 5), "randaugment_layers", -1),
+    ((2, 11), "randaugment_magnitude", 11),
+    ((2, -1), "randaugment_magnitude", -1),
+  ],
+)
+def test_bad_settings(settings, name, given):
+  with pytest.raises(errors.InputError, check=raising.about(name, given=given)):
     randaugment.RandAugment(*settings)

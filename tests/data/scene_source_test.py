@@ -15,6 +15,7 @@ from imgbench.scenes import classes
 from imgbench.scenes import domains
 from imgbench.scenes import drawing
 from imgbench.scenes import plan as scenes_plan
+from tests import raising
 from tests.labels import codes
 
 SMALL = {"train_examples": 60, "validation_examples": 48, "v2_examples": 48}
@@ -92,7 +93,7 @@ def test_index_from_the_end_and_out_of_range(validation):
     validation[-1]["image"], validation[47]["image"]
   )
   for index in (48, -49):
-    with pytest.raises(IndexError, match=r"\[0, 48\)"):
+    with pytest.raises(IndexError, match="48"):
       validation[index]
 
 
@@ -277,21 +278,23 @@ def test_fingerprint_tells_data_apart_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-  ("split", "words"),
+  ("split", "part"),
   [
-    ("test", "train, validation, v2"),
-    ("trian[:10]", "Unknown split 'trian'"),
-    ("train[:", "Error parsing"),
-    ("train[:61]", "incompatible with 60 examples"),
-    ("train[5:5]", "at least one example"),
-    ("train[:9]+train[8:]", "example 8 of train twice"),
-    ("", "train, validation, v2"),
+    ("test", ""),
+    ("trian[:10]", "'trian'"),
+    ("train[:", "'train[:'"),
+    ("train[:61]", "60 examples"),
+    ("train[5:5]", ""),
+    ("train[:9]+train[8:]", "example 8 of train"),
+    ("", ""),
   ],
 )
-def test_bad_split(split, words):
-  with pytest.raises(errors.InputError, match=words) as e:
+def test_bad_split(split, part):
+  about = raising.about("split of scenes")
+  with pytest.raises(errors.InputError, check=about) as caught:
     scene_source.ScenesSource(split, **SMALL)
-  assert "\n" not in str(e.value)
+  assert caught.value.given.startswith(repr(split))
+  assert part in caught.value.given and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,9 @@ def test_bad_split(split, words):
   ],
 )
 def test_bad_option(options):
-  with pytest.raises(errors.InputError, match=f"data.{next(iter(options))} "):
+  ((name, value),) = options.items()
+  about = raising.about(f"data.{name}", given=repr(value))
+  with pytest.raises(errors.InputError, check=about):
     scene_source.ScenesSource("train", **options)
 
 

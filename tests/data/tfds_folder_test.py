@@ -1,4 +1,4 @@
-"""What a person is told about folders and examples that cannot be read."""
+"""Errors about TFDS folders and examples that cannot be read."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import pytest
 from imgbench import errors
 from imgbench.data import tfds
 from imgbench.data import tfds_folder
+from tests import raising
 from tests.data import tiny_tfds
 
 FORMATS = ("tfrecord", "array_record")
@@ -26,62 +27,76 @@ def data_dir(tmp_path):
   return path
 
 
-def _refused(data_dir, *parts, name="tiny", split="train", load=False, **kw):
-  """Asserts an InputError on one line that holds `parts`; returns its text."""
-  with pytest.raises(errors.InputError) as caught:
-    source = tfds.TfdsSource(name, split, str(data_dir), **kw)
+def _refused(
+  data_dir, setting, given=None, split="train", load=False, **options
+):
+  """Asserts an InputError on one line; returns it."""
+  about = raising.about(str(setting), given=given)
+  with pytest.raises(errors.InputError, check=about) as caught:
+    source = tfds.TfdsSource("tiny", split, str(data_dir), **options)
     if load:
       source.load()
-  message = str(caught.value)
-  assert "\n" not in message
-  for part in parts:
-    assert str(part) in message
-  return message
+  assert "\n" not in str(caught.value)
+  return caught.value
 
 
-def _command(data_dir, name="tiny"):
+def _command(data_dir):
   return (
     'pip install "imgbench[prepare]" && python -m imgbench.data.prepare'
-    f" --dataset={name} --manual_dir=DIR --data_dir={data_dir}"
+    f" --dataset=tiny --manual_dir=DIR --data_dir={data_dir}"
   )
 
 
 def test_no_data_dir():
-  _refused("", "--config.data.data_dir=DIR", _command("DIR"))
+  error = _refused("", "data.data_dir", "none")
+  assert "--config.data.data_dir=DIR" in error.fix
+  assert error.fix.endswith(_command("DIR"))
+
+
+def test_data_dir_in_a_bucket():
+  error = _refused("gs://bucket/data", "data.data_dir", "gs://bucket/data")
+  assert "gcsfuse" in error.fix
 
 
 def test_folder_is_missing(data_dir):
   missing = data_dir / "nowhere"
-  _refused(missing, "there is no such folder", _command(missing))
+  error = _refused(missing, "data.data_dir", missing)
+  assert error.fix.endswith(_command(missing))
 
 
 def test_folder_is_a_file(data_dir):
   (data_dir / "file").touch()
-  _refused(data_dir / "file", "there is no such folder")
+  _refused(data_dir / "file", "data.data_dir", data_dir / "file")
 
 
 def test_data_set_is_missing(data_dir):
-  _refused(data_dir, "found nothing", _command(data_dir))
+  error = _refused(data_dir, "data.data_dir")
+  assert error.given.endswith("nothing")
+  assert error.fix.endswith(_command(data_dir))
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]}, name="other")
-  _refused(data_dir, "expected a folder tiny, found other", _command(data_dir))
+  error = _refused(data_dir, "data.data_dir")
+  assert "tiny" in error.expected and error.given.endswith(" other")
+  assert error.fix.endswith(_command(data_dir))
 
 
 def test_long_listings_are_cut(data_dir):
   for i in range(20):
     (data_dir / f"n{i:02d}").touch()
-  message = _refused(data_dir, "n00, n01", "n07 and 12 more")
-  assert "n08" not in message
+  error = _refused(data_dir, "data.data_dir")
+  assert "n00, n01" in error.given and "n07 and 12 more" in error.given
+  assert "n08" not in error.given
 
 
 def test_data_dir_with_a_space_is_quoted(data_dir):
   folder = data_dir / "my data"
-  _refused(folder, f"--data_dir='{folder}'")
+  assert f"--data_dir='{folder}'" in _refused(folder, "data.data_dir").fix
 
 
 @pytest.mark.parametrize("level", ["tiny", "tiny/1.0.0"])
 def test_data_dir_is_one_level_too_deep(data_dir, level):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]})
-  _refused(data_dir / level, "Give the folder that holds the data set's folder")
+  error = _refused(data_dir / level, "data.data_dir")
+  assert "parent" in error.fix
 
 
 def test_home_folder_is_expanded(data_dir, monkeypatch):
@@ -92,26 +107,29 @@ def test_home_folder_is_expanded(data_dir, monkeypatch):
 
 def test_foreign_layout(data_dir):
   (data_dir / "tiny" / "train" / "cats").mkdir(parents=True)
-  _refused(
-    data_dir, "expected a version folder", "found train", _command(data_dir)
-  )
+  error = _refused(data_dir, data_dir / "tiny", "train")
+  assert error.fix.endswith(_command(data_dir))
 
 
 def test_other_version(data_dir):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]})
-  _refused(data_dir, "expected 2.0.0", "found 1.0.0", version="2.0.0")
+  error = _refused(data_dir, data_dir / "tiny", "1.0.0", version="2.0.0")
+  assert "2.0.0" in error.expected
 
 
 def test_unfinished_preparation(data_dir):
   folder = tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]})
   folder.rename(folder.with_name("1.0.0.incompleteXYZ"))
-  _refused(data_dir, "found 1.0.0.incompleteXYZ", _command(data_dir))
+  error = _refused(data_dir, data_dir / "tiny", "1.0.0.incompleteXYZ")
+  assert error.fix.endswith(_command(data_dir))
 
 
 def test_older_tfds(data_dir):
   folder = tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]})
   (folder / "features.json").unlink()
-  _refused(data_dir, "expected features.json", "TFDS 4", _command(data_dir))
+  error = _refused(data_dir, folder)
+  assert "features.json" in error.expected and "TFDS 4" in error.expected
+  assert error.fix.endswith(_command(data_dir))
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
@@ -119,22 +137,23 @@ def test_older_tfds(data_dir):
 def test_unreadable_description(data_dir, file, text):
   folder = tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]})
   (folder / file).write_text(text)
-  _refused(data_dir, folder, _command(data_dir))
+  assert _refused(data_dir, folder).fix.endswith(_command(data_dir))
 
 
 def test_another_data_sets_folder(data_dir):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]}, name="other")
   shutil.move(data_dir / "other", data_dir / "tiny")
-  _refused(data_dir, "its dataset_info.json says 'other'")
+  _refused(data_dir, data_dir / "tiny/1.0.0/dataset_info.json", "other")
 
 
 def test_other_file_format(data_dir):
-  tiny_tfds.write(
+  folder = tiny_tfds.write(
     data_dir,
     {"train": [tiny_tfds.examples(1)]},
     info={"fileFormat": "riegeli"},
   )
-  _refused(data_dir, "array_record, tfrecord", "got riegeli")
+  error = _refused(data_dir, folder / "dataset_info.json", "riegeli")
+  assert "array_record" in error.expected and "tfrecord" in error.expected
 
 
 @pytest.mark.parametrize(
@@ -145,18 +164,20 @@ def test_unknown_split(data_dir, split):
     data_dir,
     {"train": [tiny_tfds.examples(4)], "test": [tiny_tfds.examples(2)]},
   )
-  _refused(data_dir, repr(split), "Known: test, train", split=split)
+  error = _refused(data_dir, "split of tiny", split=split)
+  assert error.given.startswith(repr(split)) and "test, train" in error.expected
 
 
 def test_empty_split(data_dir):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(4)]})
-  _refused(data_dir, "is empty", "train (4)", split="train[:0]")
+  error = _refused(data_dir, "split of tiny", "'train[:0]'", split="train[:0]")
+  assert "train (4)" in error.expected
 
 
 @pytest.mark.parametrize("split", ["train+train", "train[:3]+train[2:]"])
 def test_examples_twice(data_dir, split):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(4)]})
-  _refused(data_dir, "holds examples twice", split=split)
+  _refused(data_dir, "split of tiny", repr(split), split=split)
 
 
 def _two_shards(data_dir, file_format):
@@ -169,9 +190,11 @@ def _two_shards(data_dir, file_format):
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_shard_is_missing(data_dir, file_format):
-  _, shard = _two_shards(data_dir, file_format)
+  folder, shard = _two_shards(data_dir, file_format)
   shard.unlink()
-  _refused(data_dir, shard.name, "Copy it there", _command(data_dir))
+  error = _refused(data_dir, folder)
+  assert shard.name in error.expected
+  assert error.fix.endswith(_command(data_dir))
   # What a slice does not need may be missing.
   assert len(tfds.TfdsSource("tiny", "train[:3]", str(data_dir))) == 3
 
@@ -182,7 +205,10 @@ def test_shard_is_truncated(data_dir, file_format, part):
   _, shard = _two_shards(data_dir, file_format)
   size = int(shard.stat().st_size * part)
   os.truncate(shard, size)
-  _refused(data_dir, shard, "truncated", f"{size}")
+  with pytest.raises(errors.InputError) as caught:
+    tfds.TfdsSource("tiny", "train", str(data_dir))
+  assert caught.value.setting.startswith(str(shard))
+  assert str(size) in caught.value.given
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -191,13 +217,14 @@ def test_shard_may_not_be_read(data_dir, file_format):
     pytest.skip("root may read everything")
   _, shard = _two_shards(data_dir, file_format)
   shard.chmod(0)
-  _refused(data_dir, shard, "permissions")
+  assert "chmod" in _refused(data_dir, shard, "none").fix
 
 
 def test_shard_is_truncated_between_records(data_dir):
   _, shard = _two_shards(data_dir, "tfrecord")
   shard.write_bytes(tiny_tfds.tfrecord_bytes(tiny_tfds.examples(6)[3:5]))
-  _refused(data_dir, shard, "expected 3 examples", "found 2")
+  error = _refused(data_dir, shard)
+  assert error.expected.startswith("3 ") and error.given.startswith("2 ")
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -210,21 +237,26 @@ def test_flipped_bit_in_the_data(data_dir, file_format):
   data = bytearray(shard.read_bytes())
   data[data.index(b"IDAT", 3000) + 20] ^= 8
   shard.write_bytes(data)
-  _refused(data_dir, shard, "damaged", "Copy the file anew", load=True)
+  source = tfds.TfdsSource("tiny", "train", str(data_dir))
+  with pytest.raises(errors.InputError) as caught:
+    source.load()
+  assert caught.value.setting.startswith(str(shard))
+  assert "copy the file" in caught.value.fix
 
 
-def _with_record(data_dir, load=True, **fields):
+def _with_record(data_dir, setting="", **fields):
+  """Returns the error of loading three good examples and another one."""
   good = tiny_tfds.examples(3)
   bad = tiny_tfds.serialize(fields)
-  tiny_tfds.write(data_dir, {"train": [[*good, bad]]})
-  return _refused(data_dir, load=load)
+  folder = tiny_tfds.write(data_dir, {"train": [[*good, bad]]})
+  shard = folder / "tiny-train.tfrecord-00000-of-00001"
+  return _refused(data_dir, setting or f"{shard}, example 3", load=True)
 
 
 def test_image_of_another_shape(data_dir):
   image = tiny_tfds.encode(tiny_tfds.images(1, (8, 10, 3))[0])
-  message = _with_record(data_dir, image=image, label=1)
-  assert "example 3" in message
-  assert "expected an image of 8x8 (RGB), got 8x10 (RGB)" in message
+  error = _with_record(data_dir, image=image, label=1)
+  assert "8x8 (RGB)" in error.given and "8x10 (RGB)" in error.given
 
 
 def test_example_of_another_shape_by_index(data_dir):
@@ -232,17 +264,19 @@ def test_example_of_another_shape_by_index(data_dir):
   record = tiny_tfds.serialize({"image": image, "label": 1})
   tiny_tfds.write(data_dir, {"train": [[record]]})
   source = tfds.TfdsSource("tiny", "train", str(data_dir))
-  with pytest.raises(errors.InputError, match="got 9x8"):
+  with pytest.raises(errors.InputError) as caught:
     source[0]
+  assert caught.value.setting.endswith(", example 0")
+  assert "9x8" in caught.value.given
 
 
 @pytest.mark.parametrize("label", [-5, 3, 2**40])
 def test_label_out_of_range(data_dir, label):
   image = tiny_tfds.encode(tiny_tfds.images(1)[0])
-  message = _with_record(data_dir, image=image, label=label)
-  assert "expected labels in [0, 3)" in message
-  assert "train_00003" in message
-  assert label == 2**40 or f"got {label}" in message
+  error = _with_record(data_dir, "tiny:train", image=image, label=label)
+  assert error.expected.endswith("[0, 3)")
+  assert "train_00003" in error.given
+  assert label == 2**40 or error.given.startswith(f"{label} ")
   assert not (data_dir.parent / "user_cache" / "imgbench" / "decoded").exists()
 
 
@@ -250,12 +284,11 @@ def test_label_out_of_range(data_dir, label):
 def test_record_without_a_field(data_dir, missing):
   fields = {"image": tiny_tfds.encode(tiny_tfds.images(1)[0]), "label": 1}
   del fields[missing]
-  assert "example 3" in _with_record(data_dir, **fields)
+  assert _with_record(data_dir, **fields).fix.endswith(_command(data_dir))
 
 
 def test_image_that_is_none(data_dir):
-  message = _with_record(data_dir, image=b"text", label=0)
-  assert "neither JPEG nor PNG" in message
+  assert "b'text'" in _with_record(data_dir, image=b"text", label=0).given
 
 
 def test_identifiers_that_repeat(data_dir):
@@ -266,14 +299,15 @@ def test_identifiers_that_repeat(data_dir):
   }
   records = tiny_tfds.examples(3, id=b"same")
   tiny_tfds.write(data_dir, {"train": [records]}, features=features)
-  _refused(data_dir, "a different id for each image", "'same'", load=True)
+  error = _refused(data_dir, "tiny:train", load=True)
+  assert " id " in error.expected and "'same'" in error.given
 
 
 def _with_features(data_dir, **features):
-  tiny_tfds.write(
+  folder = tiny_tfds.write(
     data_dir, {"train": [tiny_tfds.examples(3)]}, features=features
   )
-  return _refused(data_dir)
+  return _refused(data_dir, folder / "features.json")
 
 
 @pytest.mark.parametrize("missing", ["image", "label"])
@@ -283,34 +317,41 @@ def test_set_without_a_feature(data_dir, missing):
     "label": tiny_tfds.label_feature(),
   }
   del features[missing]
-  message = _with_features(data_dir, **features)
-  assert f"expected the feature {missing!r}" in message
-  assert "not an image classification set" in message
+  error = _with_features(data_dir, **features)
+  assert repr(missing) in error.expected
+  assert (
+    error.given
+    == {
+      "image": "label (ClassLabel)",
+      "label": "image (Image)",
+    }[missing]
+  )
 
 
 def test_label_that_is_no_class(data_dir):
-  message = _with_features(
+  error = _with_features(
     data_dir, image=tiny_tfds.image_feature(), label=tiny_tfds.text_feature()
   )
-  assert "'label' of type ClassLabel, got image (Image), label" in message
+  assert "'label'" in error.expected and "ClassLabel" in error.expected
+  assert error.given == "image (Image), label (Text)"
 
 
 def test_images_of_many_sizes(data_dir):
-  message = _with_features(
+  error = _with_features(
     data_dir,
     image=tiny_tfds.image_feature((None, None, 3)),
     label=tiny_tfds.label_feature(),
   )
-  assert "expected images of one size, got [None, None, 3]" in message
+  assert error.given == [None, None, 3]
 
 
 def test_images_of_another_type(data_dir):
-  message = _with_features(
+  error = _with_features(
     data_dir,
     image=tiny_tfds.image_feature(dtype="uint16"),
     label=tiny_tfds.label_feature(),
   )
-  assert "expected uint8 images of 1 or 3 channels, got uint16" in message
+  assert "uint8" in error.expected and error.given == "uint16 [8, 8, 3]"
 
 
 def test_one_line():
@@ -323,4 +364,5 @@ def test_description_names_the_split_sizes(data_dir):
   info = json.loads((folder / "dataset_info.json").read_text())
   info["splits"][0]["shardLengths"] = ["5"]
   (folder / "dataset_info.json").write_text(json.dumps(info))
-  _refused(data_dir, "expected 5 examples", "found 4")
+  error = _refused(data_dir, folder / "tiny-train.tfrecord-00000-of-00001")
+  assert error.expected.startswith("5 ") and error.given.startswith("4 ")

@@ -23,6 +23,7 @@ from imgbench.data import decode
 from imgbench.data import jpeg_frame
 from imgbench.data import resample
 from imgbench.data import turbo
+from tests import raising
 from tests.data import encoded_images
 from tests.data import turbo_fuzz
 from tests.train import processes
@@ -263,7 +264,7 @@ def test_many_threads_and_errors_among_them():
 )
 def test_memory_of_another_kind_is_refused(out):
   data = _encode(encoded_images.photo(9, 9), "444")
-  with pytest.raises(ValueError, match="expected out: uint8"):
+  with pytest.raises(ValueError, match="uint8"):
     turbo.crop_resize(
       data, jpeg_frame.parse(data), 1, (0, 0, 9, 9), out, "bilinear"
     )
@@ -275,7 +276,7 @@ def test_a_header_that_says_two_things_is_left_to_pillow():
   frame = jpeg_frame.parse(data)._replace(height=10)
   out = np.zeros((8, 8, 3), np.uint8)
   problem = turbo.crop_resize(data, frame, 1, (0, 0, 9, 9), out, "bilinear")
-  assert problem == "its header states two sizes"
+  assert "header" in problem
 
 
 @built
@@ -286,22 +287,25 @@ def test_a_build_of_another_source_is_not_used(tmp_path):
   shutil.copy(SOURCE, tmp_path)
   assert isinstance(turbo._load(tmp_path), ctypes.CDLL)
   (tmp_path / "turbo.c").write_text(SOURCE.read_text() + "\n")
-  assert turbo._load(tmp_path).endswith("was compiled from another turbo.c")
+  why = turbo._load(tmp_path)
+  assert str(tmp_path / library.name) in why and "another turbo.c" in why
 
 
 @built
 def test_a_library_that_cannot_be_loaded(tmp_path):
   name = pathlib.Path(turbo._library()._name).name
   (tmp_path / name).write_bytes(b"no library")
-  assert f"{name} cannot be used: " in turbo._load(tmp_path)
+  assert str(tmp_path / name) in turbo._load(tmp_path)
 
 
 def test_where_it_is_missing(tmp_path, monkeypatch):
   why = turbo._load(tmp_path)
-  assert why == f"{tmp_path}/turbo.c was not compiled"
+  assert f"{tmp_path}/turbo.c" in why
   monkeypatch.setattr(turbo, "_library", lambda: why)
-  with pytest.raises(errors.InputError, match="'turbo': .*not compiled.*apt-g"):
+  about = raising.about("decoder", given="'turbo'")
+  with pytest.raises(errors.InputError, check=about) as caught:
     decode.build_decoder("turbo")
+  assert why in caught.value.fix and "apt-get" in caught.value.fix
   said = []
   monkeypatch.setattr(logging, "log_first_n", lambda *args: said.append(args))
   decoder = decode.build_decoder(exact=True)

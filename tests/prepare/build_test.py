@@ -11,13 +11,14 @@ from imgbench.prepare import build
 from imgbench.prepare import files
 from imgbench.prepare.fake_imagenet import label_files
 from imgbench.prepare.fake_imagenet import plan
+from tests import raising
 
 
 def test_two_processes_do_not_prepare_the_same_set(tmp_path):
   job = prepare.find_job("imagenet_a", tmp_path)
   with (
     build._work_folder(job) as folder,
-    pytest.raises(errors.InputError, match="another process is preparing it"),
+    pytest.raises(errors.InputError, check=raising.about("imagenet_a")),
   ):
     assert folder.is_dir()
     build.build(job, files.Inputs(None))
@@ -31,7 +32,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path, capsys):
   (left / "shard").write_text("half")
   with build._work_folder(job) as folder:
     assert not list(folder.iterdir())
-  assert f"removing {left}" in capsys.readouterr().err
+  assert str(left) in capsys.readouterr().err
 
 
 def test_checksums_are_replaced_for_a_while_only(tmp_path):

@@ -11,6 +11,7 @@ import tensorflow_datasets
 from imgbench import errors
 from imgbench.prepare import files
 from imgbench.prepare.fake_imagenet import plan
+from tests import raising
 
 
 def write_tar(path: pathlib.Path, names) -> None:
@@ -20,26 +21,29 @@ def write_tar(path: pathlib.Path, names) -> None:
 
 
 @pytest.mark.parametrize(
-  ("names", "message"),
+  ("names", "expected", "given"),
   [
     # The first image is missing: every label would be that of another image.
-    (range(2, 10), "expected ILSVRC2012_val_00000001.JPEG as number 1"),
-    ([1, 2, 4], "ILSVRC2012_val_00000003.JPEG as number 3 of its sorted"),
-    ([1, 2, 2], "ILSVRC2012_val_00000003.JPEG as number 3 of its sorted"),
-    ([], "expected 1 images, got 0"),
+    (range(2, 10), "00000001.JPEG as number 1 of", plan.validation_name(2)),
+    ([1, 2, 4], "00000003.JPEG as number 3 of", plan.validation_name(4)),
+    ([1, 2, 2], "00000003.JPEG as number 3 of", plan.validation_name(2)),
+    ([], "1 images", "0"),
   ],
 )
-def test_a_validation_tar_with_gaps(tmp_path, names, message):
+def test_a_validation_tar_with_gaps(tmp_path, names, expected, given):
   path = tmp_path / "ILSVRC2012_img_val.tar"
   write_tar(path, map(plan.validation_name, names))
-  with pytest.raises(errors.InputError, match=message):
+  about = raising.about(str(path), given=given)
+  with pytest.raises(errors.InputError, check=about) as caught:
     files.check_validation_tar(path, None)
+  assert expected in caught.value.expected
 
 
 def test_a_validation_tar_packed_anew(tmp_path):
   path = tmp_path / "ILSVRC2012_img_val.tar"
   write_tar(path, ["val", "val/ILSVRC2012_val_00000001.JPEG"])
-  with pytest.raises(errors.InputError, match="got 'val'; TFDS would give"):
+  about = raising.about(str(path), given="val")
+  with pytest.raises(errors.InputError, check=about):
     files.check_validation_tar(path, None)
 
 
@@ -49,23 +53,26 @@ def test_number_of_validation_images(tmp_path):
   files.check_validation_tar(path, None)
   files.check_validation_tar(path, 3)
   for count in (2, 4):
-    with pytest.raises(errors.InputError, match=f"expected {count} images"):
+    # Names are in order, so the number of images is what is wrong.
+    about = raising.about(str(path), expected=f"{count} images", given=3)
+    with pytest.raises(errors.InputError, check=about):
       files.check_validation_tar(path, count)
 
 
 @pytest.mark.parametrize(
-  ("names", "message"),
+  ("names", "given"),
   [
-    (["n01440764", "n01440764/1.JPEG"], "tars such as n01440764.tar"),
-    (["n01440764.tar", "n00000001.tar"], "got 'n00000001.tar'"),
-    (["n01440764.tar", "n01440764.tar"], "got 2 of 1 classes"),
-    (["n01440764.tar"], "expected 1000 tars, one per class, got 1 of 1"),
+    (["n01440764", "n01440764/1.JPEG"], "n01440764"),
+    (["n01440764.tar", "n00000001.tar"], "n00000001.tar"),
+    (["n01440764.tar", "n01440764.tar"], "2 of 1 classes"),
+    (["n01440764.tar"], "1 of 1 classes"),
   ],
 )
-def test_a_train_tar_of_another_structure(tmp_path, names, message):
+def test_a_train_tar_of_another_structure(tmp_path, names, given):
   path = tmp_path / "ILSVRC2012_img_train.tar"
   write_tar(path, names)
-  with pytest.raises(errors.InputError, match=message):
+  about = raising.about(str(path), given=given)
+  with pytest.raises(errors.InputError, check=about):
     files.check_train_tar(path, 1000)
 
 
@@ -83,7 +90,8 @@ def test_a_wrong_checksum_is_refused_and_a_right_one_taken(tmp_path):
 
   right = hashlib.sha256(content).hexdigest()
   check(right)
-  with pytest.raises(errors.InputError, match=f"got {right}; fetch it anew"):
+  about = raising.about(f"{tmp_path}/imagenet-a.tar", given=right)
+  with pytest.raises(errors.InputError, check=about):
     check("0" * 64)
 
 
@@ -95,19 +103,22 @@ def test_annotations_are_verified_against_the_published_checksum(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("content", "message"),
+  ("content", "expected", "given"),
   [
-    ("{", "expected a JSON file"),
-    ("[]", "expected the keys initial_annots, problematic_images, imagenet_m"),
-    ('{"initial_annots": {}}', r"got \['initial_annots'\]"),
+    ("{", "JSON", ""),
+    ("[]", "initial_annots, problematic_images, imagenet_m", "list"),
+    ('{"initial_annots": {}}', "imagenet_m", "['initial_annots']"),
     (
       '{"initial_annots": {}, "problematic_images": {}, "imagenet_m": ["x"]}',
-      "'x' and 0 more are not",
+      "imagenet_m",
+      "'x' and 0 more",
     ),
   ],
 )
-def test_annotations_of_another_structure(tmp_path, content, message):
+def test_annotations_of_another_structure(tmp_path, content, expected, given):
   path = tmp_path / "annotations.json"
   path.write_text(content)
-  with pytest.raises(errors.InputError, match=message):
+  about = raising.about(str(path))
+  with pytest.raises(errors.InputError, check=about) as caught:
     files.check_annotations(path)
+  assert expected in caught.value.expected and given in caught.value.given

@@ -255,7 +255,7 @@ def _plan(values) -> fake_imagenet_plan.Plan:
   size = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", values.image_size)
   if not size:
     raise errors.InputError(
-      f"--image_size={values.image_size}: expected WIDTHxHEIGHT such as 500x375"
+      "--image_size", "WIDTHxHEIGHT such as 500x375", values.image_size
     )
   return fake_imagenet_plan.Plan(
     image_size=tuple(map(int, size.groups())),
@@ -275,7 +275,9 @@ def main(argv: list[str]) -> None:
     try:
       write(values.out, _plan(values), values.only_base)
     except OSError as error:
-      raise errors.InputError(f"--out={values.out}: {error}") from error
+      raise errors.InputError(
+        "--out", "a folder that can be written", error
+      ) from error
   for path in sorted(pathlib.Path(values.out).iterdir()):
     print(f"{path.stat().st_size:>12,}  {path}")
 

@@ -49,13 +49,11 @@ class Plan:
       ("seed", 0, 2**31),
     ):
       if not low <= getattr(self, name) <= high:
-        raise errors.InputError(
-          f"{name}: expected {low} to {high}, got {getattr(self, name)}"
-        )
+        raise errors.InputError(name, f"{low} to {high}", getattr(self, name))
     if not all(16 <= side <= 4096 for side in self.image_size):
       width, height = self.image_size
       raise errors.InputError(
-        f"image_size: expected sides of 16 to 4096, got {width}x{height}"
+        "image_size", "sides of 16 to 4096", f"{width}x{height}"
       )
 
   @functools.cached_property
