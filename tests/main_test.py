@@ -62,7 +62,7 @@ def test_the_workdir_is_needed():
     (("--config.data.train_split=trian",), "expected one of train"),
     (
       ("--config.data.name=cifar10", "--config.data.options={}"),
-      "data.data_dir is empty",
+      "data.data_dir: ",
     ),
     (("--config.global_batch_size=-4",), "expected a positive multiple"),
     (("--config.model.name=cnm",), "unknown model 'cnm'"),
