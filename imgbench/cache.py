@@ -1,4 +1,4 @@
-"""Arrays in the user's cache folder: written whole, checked when read."""
+"""Array cache in the user's cache folder: atomic writes, checksums on read."""
 
 from collections.abc import Mapping
 import json
@@ -13,14 +13,14 @@ from absl import logging
 import numpy as np
 
 _MANIFEST = "manifest.json"
-_ABANDONED_S = 3600  # a writer that was killed left its folder behind
+_ABANDONED_S = 3600  # age of a temporary folder whose writer was killed
 
 
 def user_cache_dir(*parts: str) -> pathlib.Path:
   """Returns a path in `$XDG_CACHE_HOME/imgbench` or `~/.cache/imgbench`.
 
   Raises:
-    OSError: neither variable nor home folder says where that is.
+    OSError: there is no home folder.
   """
   base = os.environ.get("XDG_CACHE_HOME", "")
   if not os.path.isabs(base):  # the XDG rules: a relative one is ignored
@@ -30,24 +30,30 @@ def user_cache_dir(*parts: str) -> pathlib.Path:
   return pathlib.Path(base, "imgbench", *parts)
 
 
-def _checksum(array: np.ndarray) -> int:
-  return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+def _describe(array: np.ndarray) -> dict[str, object]:
+  """Returns what the manifest says of an array."""
+  data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+  return {
+    "dtype": array.dtype.str,
+    "shape": list(array.shape),
+    "crc32": zlib.crc32(data),
+  }
 
 
 def write_arrays(
   folder: pathlib.Path, arrays: Mapping[str, np.ndarray]
 ) -> None:
-  """Writes arrays into `folder`, replacing it, all of them or nothing.
+  """Replaces `folder` by these arrays, all of them or none.
 
   Raises:
-    OSError: the folder cannot be written, or would fill the disk by half.
+    OSError: it cannot be written, or takes over half of the free disk space.
   """
   folder.parent.mkdir(parents=True, exist_ok=True)
   _remove_abandoned(folder)
   needed = sum(array.nbytes for array in arrays.values())
   free = shutil.disk_usage(folder.parent).free
   if 2 * needed > free:
-    raise OSError(f"{needed} bytes are too much for {free} free ones")
+    raise OSError(f"{needed} bytes exceed half of the {free} free bytes")
   temporary = pathlib.Path(
     tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)
   )
@@ -55,14 +61,10 @@ def write_arrays(
     manifest = {}
     for name, array in arrays.items():
       np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-      manifest[name] = {
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "crc32": _checksum(array),
-      }
+      manifest[name] = _describe(array)
     (temporary / _MANIFEST).write_text(json.dumps(manifest))
-    # A folder cannot be renamed over a filled one. Whoever reads in between
-    # finds none; whoever writes at the same time writes the same.
+    # A folder cannot be renamed over a non-empty one. A reader in between finds
+    # none; a concurrent writer writes the same arrays.
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
   finally:
@@ -78,35 +80,27 @@ def _remove_abandoned(folder: pathlib.Path) -> None:
 def read_arrays(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
   """Returns the arrays of a folder, memory-mapped and read-only.
 
-  Every array is compared with its checksum first. What is damaged is reported
-  in the log and treated as missing.
+  Every checksum is verified. A damaged cache is logged and counts as missing.
 
   Returns:
-    name -> array, or None if there is nothing whole.
+    name -> array, or None if there is no valid cache.
   """
+  path = folder / _MANIFEST
+  if not os.path.exists(path):
+    return None
   try:
-    manifest = json.loads((folder / _MANIFEST).read_text())
-  except (FileNotFoundError, NotADirectoryError):
+    manifest = json.loads(path.read_text())
+    return {
+      name: _read_array(folder / f"{name}.npy", expected)
+      for name, expected in manifest.items()
+    }
+  except (OSError, ValueError, EOFError) as error:
+    logging.warning("cache %s is damaged, rebuilding it: %s", folder, error)
     return None
-  except (OSError, ValueError) as error:
-    logging.warning("cache %s is damaged, made anew: %s", folder, error)
-    return None
-  arrays = {}
-  for name, expected in manifest.items():
-    try:
-      array = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
-      found = {
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "crc32": _checksum(array),
-      }
-    except (OSError, ValueError, EOFError) as error:
-      logging.warning("cache %s is damaged, made anew: %s", folder, error)
-      return None
-    if found != expected:
-      logging.warning(
-        "cache %s is damaged, made anew: %s.npy is not as written", folder, name
-      )
-      return None
-    arrays[name] = array
-  return arrays
+
+
+def _read_array(path: pathlib.Path, expected) -> np.ndarray:
+  array = np.asarray(np.load(path, mmap_mode="r"))
+  if _describe(array) != expected:
+    raise ValueError(f"{path.name} does not match the manifest")
+  return array

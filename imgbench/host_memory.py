@@ -1,9 +1,9 @@
-"""Memory of a CPU that serves as device: kept between steps, not given back.
+"""Keeps freed memory in the process between steps on a CPU.
 
-XLA allocates the temporaries of a CPU program anew at each call, as one block,
-and frees them at its end. By default glibc returns a block of that size to the
-system at once, so that each step of training takes a page fault for every 4 KiB
-of it and has the system clear all of it again.
+XLA allocates the temporaries of a CPU program as one block at each call and
+frees it at the end. By default glibc returns a block of that size to the system
+at once, so each training step takes a page fault for every 4 KiB of it and the
+system clears all of it again.
 """
 
 import ctypes
@@ -13,29 +13,28 @@ import os
 
 import jax
 
-# glibc's malloc.h: the names of mallopt's settings.
+# Parameters of mallopt in glibc's malloc.h.
 _TRIM_THRESHOLD = -1
 _MMAP_MAX = -4
 _ARENA_MAX = -8
-# Blocks of any size come from the heap, which all threads share (only that of
-# the main thread grows to any size) and which never shrinks.
+# Blocks of any size come from the heap of the main thread (the only one that
+# grows to any size), which all threads share and which never shrinks.
 _SETTINGS = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
 
 
 def keep() -> bool:
-  """Lets this process keep freed memory, where a CPU is to be its device.
+  """Makes malloc keep freed memory if JAX will use a CPU.
 
-  To be called before the first device is used: threads that run already go on
-  as they are. On accelerators nothing is changed, nor where the environment
-  says what malloc is to do (a variable MALLOC_*, GLIBC_TUNABLES), nor with
-  another C library than glibc. The process may then hold up to three times its
-  temporaries: one step's are freed a little after the next has taken its own,
-  and where they lay smaller things may lie by then.
+  Call it before the first device is used: it does not change running threads.
+  It does nothing on accelerators, where the environment sets up malloc
+  (MALLOC_*, GLIBC_TUNABLES), or without glibc. The process may hold up to three
+  times its temporaries: a step frees them a little after the next one has
+  allocated its own, and smaller blocks may take their place.
 
   Returns:
-    Whether it does.
+    Whether freed memory is kept.
   """
-  if not _on_cpu() or _is_set():
+  if not _on_cpu() or _is_configured():
     return False
   mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
   if mallopt is None:
@@ -44,7 +43,7 @@ def keep() -> bool:
 
 
 def _on_cpu() -> bool:
-  """Whether JAX will use a CPU; asking JAX would start its devices."""
+  """Returns whether JAX will use a CPU; asking JAX would start its devices."""
   if platforms := jax.config.jax_platforms:
     return platforms.split(",")[0] == "cpu"
   plugins = importlib.metadata.entry_points(group="jax_plugins")
@@ -52,7 +51,8 @@ def _on_cpu() -> bool:
   return not plugins and not any(found)
 
 
-def _is_set() -> bool:
+def _is_configured() -> bool:
+  """Returns whether the environment sets up malloc."""
   return "GLIBC_TUNABLES" in os.environ or any(
     name.startswith("MALLOC_") for name in os.environ
   )

@@ -1,4 +1,4 @@
-"""Page faults of steps, in processes of their own."""
+"""Tests of page faults of steps, in separate processes."""
 
 import os
 import pathlib
@@ -21,7 +21,7 @@ kept = host_memory.keep()
 
 @jax.jit
 def step(x):
-  # Temporaries of 64 MB: products that the next ones need as a whole.
+  # Temporaries of 64 MB: the next product needs the whole of the first.
   return ((x @ x.T) @ x).sum()
 
 
@@ -33,7 +33,7 @@ for _ in range(15):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   step(x).block_until_ready()
   faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-# A step that begins before the last one's memory is free takes more of it once.
+# A step that starts before the last one has freed its memory allocates more.
 faults = statistics.median(faults)
 print(kept, faults)
 """
@@ -43,7 +43,7 @@ _HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 pytestmark = pytest.mark.skipif(
   not hasattr(os, "confstr")
   or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""),
-  reason="only glibc's malloc is set",
+  reason="only glibc's malloc is configured",
 )
 
 
@@ -68,7 +68,7 @@ def _run(variables: dict[str, str]) -> tuple[bool, int]:
   return kept == "True", int(faults)
 
 
-def test_steps_behind_the_first_take_no_new_memory():
+def test_steps_after_the_first_take_no_new_memory():
   kept, faults = _run({})
   assert kept
   # A step's 64 MB would be 16,000.
@@ -77,9 +77,9 @@ def test_steps_behind_the_first_take_no_new_memory():
 
 @pytest.mark.skipif(
   _HUGE_PAGES.exists() and "[always]" in _HUGE_PAGES.read_text(),
-  reason="pages of any size are given",
+  reason="transparent huge pages are always on",
 )
-def test_what_the_environment_says_of_malloc_is_left_alone():
+def test_malloc_settings_of_the_environment_are_kept():
   kept, faults = _run({"MALLOC_MMAP_THRESHOLD_": "1048576"})
   assert not kept
   assert faults > 5_000

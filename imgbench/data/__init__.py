@@ -4,7 +4,7 @@ from imgbench import registry
 from imgbench.data import scene_source
 from imgbench.data import source
 
-# Data sets that are not prepared by TFDS.
+# Data sets that TFDS does not prepare.
 SOURCES = registry.Registry("data set")
 
 
@@ -16,18 +16,18 @@ def build_source(
 ) -> source.Source | source.EncodedSource:
   """Returns a split of a data set by name.
 
-  It is a `source.Source` where images have one size, else they stay encoded
-  until they are used.
+  A `source.Source` if all images have one size, else a
+  `source.EncodedSource`.
 
   Args:
-    name: of SOURCES ("scenes" is drawn by the package), or a TFDS image
-      classification set prepared under `data_dir`, e.g. "cifar10".
+    name: one of SOURCES, e.g. "scenes", or a TFDS image classification set
+      prepared under `data_dir`, e.g. "cifar10".
     split: e.g. "train" or "train[:90%]".
     data_dir: folder with prepared TFDS data sets; not used by "scenes".
     **options: of the data set, e.g. the sizes of "scenes".
 
   Raises:
-    InputError: unknown split or option, missing or foreign folder.
+    InputError: unknown split or option, or no data set in `data_dir`.
   """
   if name in SOURCES:
     return SOURCES.build(name, split=split, **options)
@@ -36,7 +36,7 @@ def build_source(
   from imgbench.data import tfds_folder
 
   folder = tfds_folder.open_folder(name, data_dir, options.get("version", ""))
-  # A set without images is refused by either.
+  # Both sources refuse a set without images.
   image = dict(folder.builder.info.features.items()).get("image")
   one_size = image is None or None not in image.shape
   return registry.call(

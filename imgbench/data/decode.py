@@ -318,7 +318,7 @@ class SimpleJpegDecoder(_WholeDecoder):
 
   def _decode(self, data, frame, rows, factor):
     """See `_WholeDecoder`."""
-    cut, height = jpeg_frame.first_rows(data, frame, rows)
+    cut, height = jpeg_frame.cut_rows(data, frame, rows)
     pixels, problem = self._attempt(cut, height, frame.width, factor)
     if problem and height != frame.height:
       pixels, problem = self._attempt(data, frame.height, frame.width, factor)

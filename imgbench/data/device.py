@@ -1,4 +1,4 @@
-"""Small data sets live on the device as uint8; a batch is a gather."""
+"""Small data sets kept on the device as uint8; a batch is a gather."""
 
 import flax.struct
 import jax
@@ -9,7 +9,7 @@ from imgbench.data import source
 
 @flax.struct.dataclass
 class DeviceExamples:
-  """A split on the device, whole on each.
+  """A split on the devices, replicated.
 
   Attributes:
     image: uint8 [N, H, W, C].
@@ -31,7 +31,7 @@ class DeviceExamples:
 
 
 def from_examples(examples: source.Examples) -> DeviceExamples:
-  """The arrays that the compiled steps read, still on the host."""
+  """Returns the arrays that the compiled steps read, still on the host."""
   return DeviceExamples(
     image=examples.image,
     label=examples.label,
@@ -46,7 +46,7 @@ def eval_batch(
 ) -> tuple[DeviceExamples, jax.Array]:
   """Returns examples [start, start + size) and a bool [size] mask.
 
-  Behind the last example stands the last one again, with a false mask.
+  Past the end the last example is repeated with a false mask.
   """
   index = start + jnp.arange(size, dtype=jnp.int32)
   mask = index < data.num_examples

@@ -1,4 +1,4 @@
-"""What a JPEG's header says, and a copy of it that ends after some rows."""
+"""Parses the frame header of a JPEG and cuts a JPEG to its first rows."""
 
 import threading
 from typing import NamedTuple
@@ -14,13 +14,13 @@ class Frame(NamedTuple):
   """The frame header of a JPEG.
 
   Attributes:
-    height, width: pixels, as stored (EXIF orientation is not looked at).
+    height, width: pixels, as stored (EXIF orientation is ignored).
     components: 1 grey, 3 colour, 4 CMYK or YCCK.
-    precision: bits of a sample.
-    rows_per_block: luma rows that one row of chroma stands for (1, 2 or 4).
+    precision: bits per sample.
+    rows_per_block: luma rows per row of chroma (1, 2 or 4).
     baseline: Huffman coded in one pass, from the first row to the last.
     restarts: restart markers divide the data.
-    height_at: where in the file the two bytes of the height are.
+    height_at: offset in the file of the two bytes of the height.
   """
 
   height: int
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
 
 
 def parse(data: bytes) -> Frame | None:
-  """Returns the frame header, None where it is not one that we understand."""
+  """Returns the frame header, or None if there is none that it can parse."""
   if not data.startswith(b"\xff\xd8"):
     return None
   at, end = 2, len(data) - 8
@@ -52,7 +52,7 @@ def parse(data: bytes) -> Frame | None:
     restarts = restarts or marker == _DRI
     length = int.from_bytes(data[at + 2 : at + 4], "big")
     if marker in _SOF:
-      frame = _frame(data[at : at + 2 + length], at)
+      frame = _parse_segment(data[at : at + 2 + length], at)
     at += 2 + length
   else:
     return None
@@ -61,7 +61,7 @@ def parse(data: bytes) -> Frame | None:
   return frame._replace(restarts=True) if restarts else frame
 
 
-def _frame(segment: bytes, at: int) -> Frame | None:
+def _parse_segment(segment: bytes, at: int) -> Frame | None:
   if len(segment) < 10 or len(segment) < 10 + 3 * segment[9]:
     return None
   components = segment[9]
@@ -78,13 +78,12 @@ def _frame(segment: bytes, at: int) -> Frame | None:
   )
 
 
-def first_rows(data: bytes, frame: Frame, rows: int):
-  """Returns a JPEG of the first `rows` rows, or `data` where that is no gain.
+def cut_rows(data: bytes, frame: Frame, rows: int):
+  """Returns a JPEG of the first `rows` rows, or `data` if that saves nothing.
 
-  Only the height in the header is another one: a decoder then stops early
-  and calls what is left extraneous bytes. The last `rows_per_block` rows may
-  not be as in the whole picture: chroma is interpolated, and the row beneath
-  is missing.
+  Only the height in the header is changed: a decoder stops early and reports
+  the rest as extraneous bytes. The last `rows_per_block` rows may differ from
+  the whole image: chroma is interpolated, and the row below is missing.
 
   Args:
     data: the file.
@@ -92,13 +91,13 @@ def first_rows(data: bytes, frame: Frame, rows: int):
     rows: how many are needed at least.
 
   Returns:
-    A buffer, good until the thread's next call, and the height it states.
+    A buffer, valid until the thread's next call, and the height it states.
   """
-  # Scans of a progressive file follow each other, so nothing ends early. With
-  # restart markers a decoder could not tell what is left from damage.
+  # A progressive file has all rows in each scan, so decoding cannot stop early.
+  # With restart markers a decoder cannot tell the rest from damage.
   if not frame.baseline or frame.restarts or rows > frame.height - 16:
     return data, frame.height
-  # Always the same memory: fresh pages cost ten times as much as the copy.
+  # Reuse the memory: fresh pages cost ten times as much as the copy.
   memory = getattr(_PER_THREAD, "copy", b"")
   if len(memory) < len(data):
     memory = _PER_THREAD.copy = bytearray(2 * len(data))

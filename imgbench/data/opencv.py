@@ -1,14 +1,14 @@
-"""OpenCV, imported when it is first needed."""
+"""Imports OpenCV when it is first needed."""
 
 import functools
 
 
 @functools.cache
 def load():
-  """Returns the module `cv2`, working in the thread that calls it.
+  """Returns the module `cv2`, limited to one thread per call.
 
-  The threads that fill batches are enough: more would only hinder each other.
-  This holds for the whole process.
+  The limit holds for the whole process. Batches are filled by threads already;
+  more threads would only compete.
   """
   import cv2
 

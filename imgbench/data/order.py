@@ -1,4 +1,4 @@
-"""The order of training examples: a position is one number."""
+"""The order of training examples, addressed by one position."""
 
 import functools
 
@@ -8,27 +8,27 @@ import numpy as np
 class ExampleOrder:
   """An endless stream of examples: shuffle, then repeat.
 
-  Every epoch is a permutation of its own, made from (seed, epoch) alone, so
-  that any stretch of the stream can be had without what came before it. A
-  batch may reach over the end of an epoch: no example is dropped.
+  The permutation of an epoch depends on (seed, epoch) alone, so any part of the
+  stream can be computed without the ones before it. A batch may span two
+  epochs: no example is dropped.
   """
 
   def __init__(self, num_examples: int, seed: int):
     self._num_examples = num_examples
     self._seed = seed
-    # Two epochs, for the batches that reach from one into the next.
-    self._permutation = functools.lru_cache(maxsize=2)(self._shuffled)
+    # Two epochs, for batches that span both.
+    self._permutation = functools.lru_cache(maxsize=2)(self._shuffle)
 
-  def _shuffled(self, epoch: int) -> np.ndarray:
+  def _shuffle(self, epoch: int) -> np.ndarray:
     rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
     return rng.permutation(self._num_examples).astype(np.int32)
 
-  def at(self, position: int, count: int) -> dict[str, np.ndarray]:
+  def take(self, position: int, count: int) -> dict[str, np.ndarray]:
     """Returns examples `position` to `position + count` of the stream.
 
     Returns:
-      dict of int32 [count]: "index" in [0, N), and "epoch", how often the
-      example has been seen before.
+      dict of int32 [count]: "index" in [0, N), and "epoch", the number of
+      earlier passes over the examples.
     """
     places = np.arange(position, position + count, dtype=np.int64)
     epochs, offsets = np.divmod(places, self._num_examples)

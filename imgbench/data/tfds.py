@@ -166,7 +166,7 @@ class TfdsSource:
         encoded.append(data)
       try:
         image_decode.decode_batch(encoded, image[at : at + len(encoded)])
-      except image_decode.DecodeError as error:
+      except image_decode.BatchDecodeError as error:
         place = start + error.index
         raise self._records.bad_example(piece, place, error) from error
       return len(encoded)

@@ -55,7 +55,7 @@ class ResidentFeed:
 
   def batch_at(self, step: int, count: int) -> Arrays:
     """See `Feed`."""
-    order = self._order.at(step * self._batch, count * self._batch)
+    order = self._order.take(step * self._batch, count * self._batch)
     own = lambda x: x.reshape(count, -1)[:, self._own].reshape(-1)
     return {name: own(array) for name, array in order.items()}
 
@@ -94,7 +94,7 @@ class StreamedFeed:
 
   def _orders(self, step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     while True:
-      order = self._order.at(step * self._batch, self._batch)
+      order = self._order.take(step * self._batch, self._batch)
       yield order["index"][self._share], order["epoch"][self._share]
       step += 1
 

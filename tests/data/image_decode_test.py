@@ -73,12 +73,12 @@ def test_a_bad_image_is_named_by_its_place(data, reason):
   good = tiny_tfds.images(1)[0]
   png, jpeg = tiny_tfds.encode(good), tiny_tfds.encode(good, "JPEG")
   out = np.empty((3, 8, 8, 3), np.uint8)
-  with pytest.raises(image_decode.DecodeError, match=reason) as caught:
+  with pytest.raises(image_decode.BatchDecodeError, match=reason) as caught:
     image_decode.decode_batch([png, jpeg, data(png, jpeg)], out)
   assert caught.value.index == 2
 
 
 def test_colour_is_not_made_grey():
   png = tiny_tfds.encode(tiny_tfds.images(1)[0])
-  with pytest.raises(image_decode.DecodeError, match="8x8 .RGB."):
+  with pytest.raises(image_decode.BatchDecodeError, match="8x8 .RGB."):
     image_decode.decode(png, (8, 8, 1))

@@ -58,7 +58,7 @@ def test_first_rows_are_those_of_the_whole(subsampling, rows):
   data = encoded_images.encode(PHOTO, subsampling=subsampling)
   frame = jpeg_frame.parse(data)
   asked = rows + frame.rows_per_block
-  cut, height = jpeg_frame.first_rows(data, frame, asked)
+  cut, height = jpeg_frame.cut_rows(data, frame, asked)
   assert height == (asked if asked <= 93 - 16 else 93)
   got = simplejpeg.decode_jpeg(cut, strict=False)
   assert got.shape == (height, 71, 3)
@@ -69,4 +69,4 @@ def test_what_cannot_be_cut_stays_whole():
   for options in ({"progressive": True}, {"restart_marker_rows": 1}):
     data = encoded_images.encode(PHOTO, **options)
     frame = jpeg_frame.parse(data)
-    assert jpeg_frame.first_rows(data, frame, 20) == (data, 93)
+    assert jpeg_frame.cut_rows(data, frame, 20) == (data, 93)

@@ -13,7 +13,7 @@ from imgbench.parallel import processes as processes_lib
 
 def test_every_epoch_holds_every_example_once():
   stream = order.ExampleOrder(10, seed=3)
-  batches = [stream.at(start, 4) for start in range(0, 30, 4)]
+  batches = [stream.take(start, 4) for start in range(0, 30, 4)]
   index = np.concatenate([b["index"] for b in batches])[:30].reshape(3, 10)
   epoch = np.concatenate([b["epoch"] for b in batches])[:30].reshape(3, 10)
   for number in range(3):
@@ -29,15 +29,15 @@ def test_every_epoch_holds_every_example_once():
   second=st.integers(0, 50),
 )
 def test_a_stretch_does_not_depend_on_where_it_begins(start, first, second):
-  whole = order.ExampleOrder(17, seed=1).at(start, first + second)
-  tail = order.ExampleOrder(17, seed=1).at(start + first, second)
+  whole = order.ExampleOrder(17, seed=1).take(start, first + second)
+  tail = order.ExampleOrder(17, seed=1).take(start + first, second)
   np.testing.assert_array_equal(whole["index"][first:], tail["index"])
   np.testing.assert_array_equal(whole["epoch"][first:], tail["epoch"])
 
 
 def test_seeds_give_other_orders():
-  one = order.ExampleOrder(100, seed=1).at(0, 100)["index"]
-  two = order.ExampleOrder(100, seed=2).at(0, 100)["index"]
+  one = order.ExampleOrder(100, seed=1).take(0, 100)["index"]
+  two = order.ExampleOrder(100, seed=2).take(0, 100)["index"]
   assert not np.array_equal(one, two)
 
 
@@ -45,7 +45,7 @@ def test_seeds_give_other_orders():
 def test_shares_of_processes_are_the_same_stream_together(processes):
   examples = order.ExampleOrder(50, seed=1)
   for step in range(9):  # over the end of an epoch
-    whole = examples.at(step * 16, 16)["index"]
+    whole = examples.take(step * 16, 16)["index"]
     parts = [
       whole[processes_lib.share(16, process, processes)]
       for process in range(processes)

@@ -79,7 +79,7 @@ def stream(feed, start, steps, batch=7):
   examples = order.ExampleOrder(40, seed=3)
   orders = []
   for step in range(start, start + steps):
-    part = examples.at(step * batch, batch)
+    part = examples.take(step * batch, batch)
     orders.append((part["index"], part["epoch"]))
   return list(feed.batches(orders))
 

@@ -317,7 +317,7 @@ def measure_starts(settings: Mapping[str, Any], starts: int):
   for _ in range(starts):
     with timing.timed() as drawn:
       examples = order.ExampleOrder(IMAGENET_EXAMPLES, seed=0)
-      examples.at(FAR_STEP * settings["batch"], settings["batch"])
+      examples.take(FAR_STEP * settings["batch"], settings["batch"])
     rows.setdefault("resume_order_of_imagenet_s", []).append(drawn.seconds)
   return {name: quantities.Samples("s", v) for name, v in rows.items()}
 

@@ -99,7 +99,7 @@ def train_stream(work: InputWork) -> Stream:
   def orders():
     position = 0
     while True:
-      part = examples.at(position, work.batch)
+      part = examples.take(position, work.batch)
       yield part["index"], part["epoch"]
       position += work.batch
 
