@@ -1,18 +1,18 @@
-"""One encoded image of any size to a crop of one size, straight into a slot.
+"""Decodes, crops and resizes one encoded image into a slot of a batch.
 
-`resample` says how the crop is resized. EXIF orientation is ignored and alpha
-dropped, as the field does.
+`resample` resizes the crop. EXIF orientation is ignored and alpha dropped, as
+is usual.
 
-Which decoder, by CPU time on 500x375 JPEGs of 115 KB, random crops to 224, one
-thread: turbo 1.03 ms, simplejpeg 1.23 (1.20 with its fast DCT), OpenCV 1.39,
-Pillow 2.08. tf.data's fused crop takes as long as simplejpeg, and 1.8 times
-that if it is to be antialiased like these. So "auto" is turbo, which is C
-compiled here (`turbo`), or else simplejpeg. Of a baseline JPEG nothing below
-the crop is decoded; that saves a tenth.
+CPU time on 500x375 JPEGs of 115 KB, random crops to 224, one thread: turbo
+1.03 ms, simplejpeg 1.23 (1.20 with its fast DCT), OpenCV 1.39, Pillow 2.08.
+tf.data's fused crop takes as long as simplejpeg, and 1.8 times that if
+antialiased like these. So "auto" is turbo, which is C compiled at installation
+(`turbo`), or else simplejpeg. Rows of a baseline JPEG below the crop are not
+decoded, which saves a tenth.
 
 `exact` is for evaluation: every decoder gives the pixels of Pillow, up to 2 of
-256 levels in a few of them. Otherwise an image of which at least twice the
-target is asked for is decoded at a half, a quarter or an eighth of its size.
+256 levels in a few of them. Otherwise, if the crop is at least twice the target
+size, the image is decoded at a half, a quarter or an eighth of its size.
 """
 
 from collections.abc import Callable
@@ -32,24 +32,24 @@ from imgbench.data import opencv
 from imgbench.data import resample
 from imgbench.data import turbo
 
-BoxOf = Callable[[int, int], resample.Box]  # of the image's height, width
+BoxOf = Callable[[int, int], resample.Box]  # (image height, width) -> box
 
-# Of sizes that a broken header states, too.
+# The last two come from sizes in broken headers.
 _UNREADABLE = (*image_decode.UNREADABLE, OverflowError, MemoryError)
-_MOST_PIXELS = 2**28  # a header that states more is taken for a broken one
-_KEPT_BYTES = 2**25  # of scratch memory, for each thread
+_MOST_PIXELS = 2**28  # a header that states more counts as broken
+_KEPT_BYTES = 2**25  # of scratch memory per thread
 _PER_THREAD = threading.local()
 
 
 class DecodeError(ValueError):
-  """The bytes are not a whole image; the text says what is wrong."""
+  """The bytes are not a whole image."""
 
 
 class Decoder(Protocol):
   """Decodes, crops and resizes; threads may share one.
 
   Attributes:
-    version: what the pixels depend on, beside the file.
+    version: libraries and options that the pixels depend on.
   """
 
   version: str
@@ -71,7 +71,7 @@ class Decoder(Protocol):
       method: "bilinear" or "bicubic".
 
     Raises:
-      DecodeError: the bytes are not a whole image; `out` holds anything.
+      DecodeError: the bytes are not a whole image; `out` is undefined.
       ValueError: the box leaves the image.
     """
 
@@ -80,14 +80,14 @@ def build_decoder(name: str = "auto", exact: bool = False) -> Decoder:
   """Returns a decoder by name.
 
   Args:
-    name: "auto" (which is "turbo", or "simplejpeg" where that was not built),
-      "turbo", "simplejpeg", "simplejpeg_fast", "opencv" or "pillow". Damage
-      inside of a JPEG whose end is there is noticed by the first three alone;
-      a missing end is an error for all.
-    exact: for evaluation: the accurate DCT, and never a smaller size.
+    name: "auto" ("turbo", or "simplejpeg" if that was not built), "turbo",
+      "simplejpeg", "simplejpeg_fast", "opencv" or "pillow". The last two do
+      not detect damage inside a JPEG that has its end marker; all detect a
+      missing end.
+    exact: for evaluation: accurate DCT, never decoded at a smaller size.
 
   Raises:
-    InputError: an unknown name, or "turbo" where it was not built.
+    InputError: an unknown name, or "turbo" if it was not built.
   """
   known = {
     "auto": TurboDecoder,
@@ -101,18 +101,18 @@ def build_decoder(name: str = "auto", exact: bool = False) -> Decoder:
     raise errors.InputError("decoder", f"one of {', '.join(known)}", repr(name))
   if name == "auto" and (why := turbo.missing()):
     logging.log_first_n(
-      logging.WARNING, "JPEGs are decoded by simplejpeg: %s", 1, why
+      logging.WARNING, "decoding JPEGs with simplejpeg: %s", 1, why
     )
     return SimpleJpegDecoder(exact)
   return known[name](exact)
 
 
-def _crop(box: BoxOf, height: int, width: int) -> resample.Box:
-  """Returns what `box` gives for an image of this size, if it lies inside."""
+def _find_crop(box: BoxOf, height: int, width: int) -> resample.Box:
+  """Returns the box of an image of this size, checked to be inside it."""
   if height * width > _MOST_PIXELS:
     raise DecodeError(f"the header states {height}x{width} pixels")
   top, left, rows, columns = box(height, width)
-  slack = 1e-6 * max(height, width)  # boxes of fractions round
+  slack = 1e-6 * max(height, width)  # for rounding of fractional boxes
   if not (
     rows > 0
     and columns > 0
@@ -121,36 +121,36 @@ def _crop(box: BoxOf, height: int, width: int) -> resample.Box:
     and left + columns <= width + slack
   ):
     box = top, left, rows, columns
-    raise ValueError(f"box {box} leaves the image of {height}x{width}")
+    raise ValueError(f"box {box} is not inside the {height}x{width} image")
   top, left = max(top, 0), max(left, 0)
   return top, left, min(rows, height - top), min(columns, width - left)
 
 
 def _scale_factor(crop: resample.Box, size: int) -> int:
-  """Returns 8, 4, 2 or 1: how much smaller the decoder may make the image."""
+  """Returns by how much the decoder may shrink the image: 8, 4, 2 or 1."""
   least = min(crop[2:]) / size
   return next((f for f in (8, 4, 2) if least >= f), 1)
 
 
-def _rgb(image):
+def _to_rgb(image):
   """Returns an image as RGB: grey repeated, alpha dropped, 16 bits cut to 8."""
   if image.mode.startswith("I"):  # Pillow would clip at 255
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(
       "RGB"
     )
-  if image.mode == "P":  # by a detour, or Pillow warns of transparency
+  if image.mode == "P":  # else Pillow warns about transparency
     image = image.convert("RGBA")
   return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _check_end(data: bytes, frame: jpeg_frame.Frame) -> None:
-  """For decoders that may fill what is missing with grey."""
+  """Raises DecodeError without an end; decoders may fill the rest with grey."""
   if data.rfind(b"\xff\xd9", frame.height_at) < 0:
     raise DecodeError("the JPEG is damaged: its end is missing")
 
 
 class PillowDecoder:
-  """Whatever Pillow can read; the reference, and what others fall back on."""
+  """Pillow, any JPEG or PNG: the reference, and the fallback of the others."""
 
   def __init__(self, exact: bool = False):
     self._exact = exact
@@ -169,15 +169,15 @@ class PillowDecoder:
       width, height = image.size
     except _UNREADABLE as error:
       raise DecodeError(f"the image cannot be read: {error}") from error
-    crop = _crop(box, height, width)
+    crop = _find_crop(box, height, width)
     factor = 1 if self._exact else _scale_factor(crop, len(out))
     try:
       if factor > 1 and image.format == "JPEG":
-        # Nothing for a PNG, and never smaller than what is asked for.
+        # The result is never smaller than this.
         image.draft("RGB", (width // factor, height // factor))
       scaled = round(width / image.size[0])
       image.load()
-      image = _rgb(image)
+      image = _to_rgb(image)
     except _UNREADABLE as error:
       raise DecodeError(f"the image cannot be decoded: {error}") from error
     if (frame := jpeg_frame.parse(data)) is not None:
@@ -187,11 +187,11 @@ class PillowDecoder:
 
 
 class _JpegDecoder:
-  """JPEGs by libjpeg-turbo; what is not a plain one goes to Pillow."""
+  """libjpeg-turbo for plain JPEGs, Pillow for the rest."""
 
   def __init__(self, exact: bool = False):
     self._exact = exact
-    self._odd = PillowDecoder(exact)
+    self._fallback = PillowDecoder(exact)
     self.version = self._version() + ", exact" * exact
 
   def crop_resize(
@@ -204,11 +204,11 @@ class _JpegDecoder:
     """See `Decoder`."""
     frame = jpeg_frame.parse(data)
     if frame is None or frame.precision != 8 or frame.components not in (1, 3):
-      return self._odd.crop_resize(data, out, box, method)
-    crop = _crop(box, frame.height, frame.width)
+      return self._fallback.crop_resize(data, out, box, method)
+    crop = _find_crop(box, frame.height, frame.width)
     factor = 1 if self._exact else _scale_factor(crop, len(out))
     if not self._fill(data, frame, factor, crop, out, method):
-      self._odd.crop_resize(data, out, lambda h, w: crop, method)
+      self._fallback.crop_resize(data, out, lambda h, w: crop, method)
 
   def _version(self) -> str:
     raise NotImplementedError
@@ -222,23 +222,23 @@ class _JpegDecoder:
     out: np.ndarray,
     method: str,
   ) -> bool:
-    """Fills `out`, or returns False: Pillow shall decide.
+    """Fills `out` and returns True, or returns False to let Pillow decide.
 
-    The image may be decoded at 1 / `factor` (1, 2, 4 or 8) of its size, in
-    whose pixels `crop` is. For the rest see `Decoder`.
+    The image may be decoded at 1 / `factor` (1, 2, 4 or 8) of its size; `crop`
+    is in pixels of the full size. For the rest see `Decoder`.
     """
     raise NotImplementedError
 
 
 def _check_problem(problem: str) -> None:
-  """Raises DecodeError where a warning of libjpeg-turbo means damage."""
+  """Raises DecodeError if a warning of libjpeg-turbo means damage."""
   damaged = problem.startswith(("Premature end", "Corrupt JPEG data"))
   if damaged and "extraneous bytes" not in problem:
     raise DecodeError(f"the JPEG is damaged: {problem}")
 
 
 class TurboDecoder(_JpegDecoder):
-  """libjpeg-turbo itself: no more than the crop, resized in the same call."""
+  """libjpeg-turbo in turbo.c: decodes only the crop and resizes it."""
 
   def _version(self):
     return turbo.version()
@@ -252,7 +252,7 @@ class TurboDecoder(_JpegDecoder):
 
 
 class _WholeDecoder(_JpegDecoder):
-  """A package decodes rows as wide as the image, then they are resized."""
+  """Decodes rows of the full width with a package, then resizes them."""
 
   _package = ""
 
@@ -266,7 +266,7 @@ class _WholeDecoder(_JpegDecoder):
     _, last = resample.reach(
       top / factor, rows / factor, len(out), method, frame.height
     )
-    last = last * factor + frame.rows_per_block  # whose chroma may be wrong
+    last = last * factor + frame.rows_per_block  # the last may lack chroma
     pixels = self._decode(data, frame, last, factor)
     if pixels is None:
       return False
@@ -285,17 +285,17 @@ class _WholeDecoder(_JpegDecoder):
       factor: 1, 2, 4 or 8.
 
     Returns:
-      uint8 [rows or more, columns, 3], good until the thread's next call;
-      None where Pillow shall decide.
+      uint8 [rows or more, columns, 3], valid until the thread's next call;
+      None to let Pillow decide.
 
     Raises:
-      DecodeError: damaged.
+      DecodeError: the image is damaged.
     """
     raise NotImplementedError
 
 
 def _scratch(height: int, width: int) -> tuple[bytearray, np.ndarray]:
-  """Returns memory, the thread's own if it is not large, and its view."""
+  """Returns a buffer and its view; the thread keeps one that is not large."""
   size = height * width * 3
   memory = getattr(_PER_THREAD, "scratch", b"")
   if len(memory) < size:
@@ -307,7 +307,7 @@ def _scratch(height: int, width: int) -> tuple[bytearray, np.ndarray]:
 
 
 class SimpleJpegDecoder(_WholeDecoder):
-  """simplejpeg: every warning of libjpeg-turbo can be seen."""
+  """simplejpeg, which reports every warning of libjpeg-turbo."""
 
   _package = "simplejpeg"
   _fast_dct = False
@@ -326,7 +326,7 @@ class SimpleJpegDecoder(_WholeDecoder):
     return None if problem else pixels
 
   def _attempt(self, data, height: int, width: int, factor: int):
-    """Returns uint8 [rows, columns, 3] and the first problem, "" if none."""
+    """Decodes; returns uint8 [rows, columns, 3] and the first problem or ""."""
     import simplejpeg
 
     rows, columns = -(-height // factor), -(-width // factor)
@@ -343,8 +343,8 @@ class SimpleJpegDecoder(_WholeDecoder):
       )
     except ValueError as error:
       problem = str(error) or "unknown"
-      # Harmless, and due where rows are left out: all was read, then came the
-      # end. Any problem before it would have been reported in its place.
+      # Harmless and expected if rows were cut off: all was read up to the end
+      # marker. Any earlier problem would have been reported instead.
       if "extraneous bytes" in problem and problem.endswith("marker 0xd9"):
         problem = ""
       return pixels, problem
@@ -352,17 +352,17 @@ class SimpleJpegDecoder(_WholeDecoder):
 
 
 class FastSimpleJpegDecoder(SimpleJpegDecoder):
-  """With libjpeg-turbo's fast DCT: 5% faster, the pixels of tf.data.
+  """simplejpeg with the fast DCT: 5% faster, the pixels of tf.data.
 
-  A value is off by 1 level in the mean, and not around 0: red and blue are
-  darker by 1.2. A model trained on these sees other colours in evaluation.
+  Values are off by 1 level on average, with a bias: red and blue are darker by
+  1.2. A model trained on these sees other colours in evaluation.
   """
 
   _fast_dct = True
 
 
 class OpenCvDecoder(_WholeDecoder):
-  """OpenCV: says nothing of damage, so only a missing end is seen."""
+  """OpenCV, which does not report damage: only a missing end is detected."""
 
   _package = "opencv-python-headless"
 
@@ -370,7 +370,7 @@ class OpenCvDecoder(_WholeDecoder):
     """See `_WholeDecoder`."""
     cv2 = opencv.load()
     _check_end(data, frame)
-    # A JPEG of fewer rows would make it complain on stderr, for each image.
+    # The whole file: OpenCV warns on stderr about a JPEG cut to fewer rows.
     flags = {
       1: cv2.IMREAD_COLOR_RGB,
       2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,

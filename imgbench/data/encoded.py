@@ -1,6 +1,6 @@
-"""TFDS sets whose images have many sizes: encoded until they are used.
+"""TFDS sets with images of many sizes, kept encoded until they are used.
 
-ImageNet and its relabelled and shifted versions are of this kind.
+These are ImageNet and its relabelled and shifted versions.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,6 @@ from imgbench import cache
 from imgbench import errors
 from imgbench.data import records
 from imgbench.data import source
-from imgbench.data import tfds_folder
 from imgbench.labels import annotations
 from imgbench.labels import classes
 
@@ -22,7 +21,7 @@ _REVIEWED = tuple(annotations.FIELD_CODES)
 _REAL = "real_label"
 _CACHE_VERSION = 1
 _CHUNK = 256  # records parsed at once
-# Splits that people name and TFDS does not.
+# Common names of splits that TFDS does not know.
 _ALIASES = {"imagenet2012": {"minival": "train[99%:]"}}
 
 
@@ -33,8 +32,8 @@ class TfdsEncodedSource:
   fields of imagenet2012_multilabel and imagenet2012_real.
 
   Attributes:
-    info: see `source.Info`. ImageNet's classes have their names and subsets
-      from `labels.classes`.
+    info: see `source.Info`. Names and subsets of ImageNet's classes come from
+      `labels.classes`.
   """
 
   def __init__(
@@ -47,10 +46,10 @@ class TfdsEncodedSource:
       split: in TFDS's language, e.g. "train[:99%]"; "minival" of imagenet2012
         is the last hundredth of train.
       data_dir: folder with prepared data sets.
-      version: e.g. "5.1.0"; the newest there is if empty.
+      version: e.g. "5.1.0"; the newest one if empty.
 
     Raises:
-      InputError: no such data, or not of this kind; says how to mend it.
+      InputError: no such data, or not an image classification set.
     """
     wanted = _ALIASES.get(name, {}).get(split, split)
     self._records = records.Records(name, wanted, data_dir, version)
@@ -115,7 +114,7 @@ class TfdsEncodedSource:
   def examples(self, progress: source.Progress | None = None):
     """See `source.EncodedSource`.
 
-    Reads every record once; the result is kept in the user's cache folder.
+    Reads every record once; the result is stored in the user's cache folder.
     """
     folder = self._cache_folder()
     arrays = cache.read_arrays(folder) if folder else None
@@ -128,7 +127,7 @@ class TfdsEncodedSource:
     return source.check_examples(self._with_codes(arrays), self.info)
 
   def _cache_folder(self):
-    # The shards' sizes and times stand for their contents: these may be 150 GB.
+    # Sizes and times of the shards replace hashes: shards may have 150 GB.
     digest = hashlib.sha256(
       f"{_CACHE_VERSION} {self.info.fingerprint}".encode()
     )
@@ -142,14 +141,14 @@ class TfdsEncodedSource:
       return None
 
   def _read_all(self, progress) -> dict[str, np.ndarray]:
-    """Labels, ids and label sets; sets as (class, code, row) triples."""
+    """Returns labels, ids and label sets as (row, class, code) triples."""
     chunks = [
       range(start, min(start + _CHUNK, len(self)))
       for start in range(0, len(self), _CHUNK)
     ]
     label, image_id, left_out, triples = [], [], [], []
     with futures.ThreadPoolExecutor(min(os.cpu_count(), 8)) as pool:
-      for rows in pool.map(lambda c: list(self._annotations(c)), chunks):
+      for rows in pool.map(lambda c: list(self._read_labels(c)), chunks):
         for row in rows:
           label.append(row[0])
           image_id.append(row[1])
@@ -164,7 +163,7 @@ class TfdsEncodedSource:
       "triples": np.array(triples, np.int32).reshape(-1, 3),
     }
 
-  def _annotations(self, indices) -> Iterator[tuple]:
+  def _read_labels(self, indices) -> Iterator[tuple]:
     """Yields (label, identifier, left out, [(row, class, code)])."""
     for index in indices:
       record = self._records[index]
@@ -193,12 +192,12 @@ class TfdsEncodedSource:
       None,
       label,
       image_id,
-      label_codes=self._codes(arrays["triples"], image_id),
+      label_codes=self._build_codes(arrays["triples"], image_id),
       left_out=arrays["left_out"],
-      in_imagenet_m=self._in_imagenet_m(image_id),
+      in_imagenet_m=self._find_imagenet_m(image_id),
     )
 
-  def _codes(self, triples: np.ndarray, image_id) -> np.ndarray:
+  def _build_codes(self, triples: np.ndarray, image_id) -> np.ndarray:
     num_classes = self.info.num_classes
     row, label, code = triples.T
     bad = np.flatnonzero((label < 0) | (label >= num_classes))
@@ -208,7 +207,7 @@ class TfdsEncodedSource:
         f"labels in [0, {num_classes})",
         label[bad[0]],
       )
-    # In ReaL what is not in the set is wrong; else nobody has looked at it.
+    # In ReaL a class that is not in the set is wrong; elsewhere unreviewed.
     unlisted = (
       annotations.WRONG
       if self.info.label_set == source.REAL
@@ -219,19 +218,16 @@ class TfdsEncodedSource:
     np.maximum.at(codes, (row, label), code.astype(np.int8))
     return codes
 
-  def _in_imagenet_m(self, image_id: np.ndarray) -> np.ndarray | None:
-    """Which images belong to the split imagenet_m of the same set."""
+  def _find_imagenet_m(self, image_id: np.ndarray) -> np.ndarray | None:
+    """Returns bool [N], images in the split imagenet_m, or None without it."""
     folder = self._records.folder
     splits = folder.builder.info.splits
     if "imagenet_m" not in splits or self._records.id_field is None:
       return None
+    # The data_dir that the folder was opened from.
+    root = folder.path.parents[len(folder.name.split("/"))]
     members = records.Records(
-      folder.name, "imagenet_m", str(_root(folder)), folder.path.name
+      folder.name, "imagenet_m", str(root), folder.path.name
     )
     names = [members.example(i)[2] for i in range(len(members))]
     return np.isin(image_id, names)
-
-
-def _root(folder: tfds_folder.Folder):
-  """The data_dir that a folder was opened from."""
-  return folder.path.parents[len(folder.name.split("/"))]

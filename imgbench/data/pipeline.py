@@ -1,8 +1,8 @@
-"""From encoded images to batches of pixels, by threads, in any given order.
+"""Decodes and augments batches of encoded images with threads, in any order.
 
-Threads decode straight into the slots of a batch buffer; several batches are
-on their way at once. What becomes of an example depends on the seed, its index
-and its epoch alone, so any stretch of the stream can be made again.
+Threads decode directly into the slots of a batch; several batches are in flight
+at once. The augmentation of an example depends on the seed, its index and its
+epoch alone, so any part of the stream can be computed again.
 """
 
 import collections
@@ -20,10 +20,10 @@ from imgbench import errors
 from imgbench.data import decode
 from imgbench.data import source
 
-# Images in one task: few enough to share out a batch, enough to be worth it.
+# Images per task: few enough to balance a batch, enough to amortise a task.
 _CHUNK = 4
 
-# (decoder, encoded, uint8 [S, S, C] to be filled, rng) -> None
+# (decoder, encoded, uint8 [S, S, C] to fill, rng) -> None
 Transform = Callable[
   [decode.Decoder, bytes, np.ndarray, np.random.Generator | None], None
 ]
@@ -36,8 +36,8 @@ class Batch:
   Attributes:
     image: uint8 [B, S, S, C].
     label: int32 [B].
-    index: int32 [B], the examples.
-    epoch: int32 [B], how often each has been seen before.
+    index: int32 [B], the numbers of the examples.
+    epoch: int32 [B], the epoch of each.
   """
 
   image: np.ndarray
@@ -47,17 +47,17 @@ class Batch:
 
 
 class Pipeline:
-  """Decodes the examples that it is asked for.
+  """Yields decoded batches of the examples that are asked for.
 
   Args:
-    split: where encoded images come from.
-    transform: makes an image of a slot's size; random ones get a generator.
+    split: source of encoded images.
+    transform: fills a slot with an image; gets a generator if there is a seed.
     size: S, side of the images.
     decoder: see `decode.build_decoder`.
-    seed: of everything random; None: nothing is.
-    threads: that decode; 0: as many as there are cores.
-    prefetch: batches on their way, at least 1.
-    most_bad: images that cannot be decoded and are replaced, each by the
+    seed: of all randomness; None: the transform is not random.
+    threads: number of decoding threads; 0: one per core.
+    prefetch: batches in flight, at least 1.
+    most_bad: number of images that cannot be decoded, each replaced by the
       example before it in its batch, before that is an error.
 
   Raises:
@@ -150,7 +150,7 @@ class Pipeline:
       data, batch.label[slot] = self._split.read(index)
       rng = None
       if self._seed is not None:
-        # A stream of its own for each example and epoch.
+        # An independent stream for each example and epoch.
         rng = np.random.Generator(
           np.random.Philox(key=[self._seed, (epoch << 32) | index])
         )
@@ -180,7 +180,7 @@ class Pipeline:
 def evaluation_orders(
   num_examples: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields every example once; behind the last one stands the last one."""
+  """Yields (index, epoch) of each example once, padded with the last one."""
   for start in range(0, num_examples, batch_size):
     index = np.arange(start, start + batch_size, dtype=np.int32)
     yield np.minimum(index, num_examples - 1), np.zeros(batch_size, np.int32)

@@ -1,8 +1,8 @@
-"""Augmentation and normalisation inside the compiled step.
+"""Augmentation and normalisation in the compiled step.
 
-What is drawn for an example depends on the key, its index and its epoch only:
-not on its place in the batch or on how the batch is spread over devices. Any
-step can therefore be computed again.
+The random numbers of an example depend on the key, its index and its epoch
+only, not on its place in the batch or the sharding of the batch. Any step can
+therefore be computed again.
 """
 
 from collections.abc import Sequence
@@ -52,16 +52,16 @@ def sample(
     index: int32 [B] in [0, N).
     epoch: int32 [B], the epoch that each example belongs to, from 0.
     step_key: PRNG key.
-    pad: the image is shifted by up to `pad` pixels along each axis, what is
-      missing is reflected at the border; less than H and W.
+    pad: the image is shifted by up to `pad` pixels along each axis, with
+      reflection at the border; less than H and W.
     flip: "none"; "random", with probability 1/2; "alternating": a fixed half
       of the examples in even epochs, the other half in odd ones (Jordan 2024,
       arXiv:2404.00498, section 3.6).
-    cutout: side of a square that is painted over; its centre is anywhere in
-      the image, so that it may stick out (DeVries and Taylor 2017).
-    cutout_value: what it is painted with.
-    whole_batch: `images` are those of the batch, N = B, in its order; else
-      those with the numbers `index`.
+    cutout: side of a square that is filled; its centre is anywhere in the
+      image, so it may reach over the border (DeVries and Taylor 2017).
+    cutout_value: the value that fills it.
+    whole_batch: `images` are the batch, N = B, in its order; else the batch is
+      `images[index]`.
 
   Returns:
     uint8 [B, H, W, C].
@@ -79,7 +79,7 @@ def sample(
     # Without a gather, which would copy full-size images once more.
     batch = images
     if flip != "none":
-      mirrored = _mirrored(flip, draw, epoch, index)
+      mirrored = _draw_flips(flip, draw, epoch, index)
       mirrored = mirrored[:, None, None, None]
       batch = jnp.where(mirrored, images[:, :, ::-1], images)
     return _cut_out(batch, draw, cutout, cutout_value)
@@ -87,7 +87,7 @@ def sample(
     rows = rows + draw(0, 2 * pad + 1)[:, None] - pad
     cols = cols + draw(1, 2 * pad + 1)[:, None] - pad
   if flip != "none":
-    mirrored = _mirrored(flip, draw, epoch, index)
+    mirrored = _draw_flips(flip, draw, epoch, index)
     cols = jnp.where(mirrored[:, None], cols[:, ::-1], cols)
   rows, cols = _reflect(rows, height), _reflect(cols, width)
   place = jnp.arange(len(index)) if whole_batch else index
@@ -95,7 +95,7 @@ def sample(
   return _cut_out(batch, draw, cutout, cutout_value)
 
 
-def _mirrored(flip, draw, epoch, index) -> jax.Array:
+def _draw_flips(flip, draw, epoch, index) -> jax.Array:
   if flip == "random":
     return draw(2, 2) == 1
   return (epoch + hash_bit(index)) % 2 == 1
@@ -114,7 +114,7 @@ def _cut_out(batch, draw, size: int, value: int) -> jax.Array:
 def random_bits(
   key: jax.Array, index: jax.Array, epoch: jax.Array
 ) -> jax.Array:
-  """Returns uint32 [B, 5], bits of their own for each (index, epoch)."""
+  """Returns uint32 [B, 5], independent for each (index, epoch)."""
 
   def one(i, e):
     return jax.random.bits(
@@ -125,7 +125,7 @@ def random_bits(
 
 
 def hash_bit(index: jax.Array) -> jax.Array:
-  """Returns int32 0 or 1 for each index, half of them each, no pattern."""
+  """Returns int32 0 or 1 for each index, half each, without a pattern."""
   x = index.astype(jnp.uint32) * jnp.uint32(0x9E3779B1)
   x = (x ^ (x >> 15)) * jnp.uint32(0x85EBCA77)
   x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE3D)
@@ -137,14 +137,14 @@ def _arange(length: int) -> jax.Array:
 
 
 def _reflect(position: jax.Array, length: int) -> jax.Array:
-  """Positions outside are mirrored at the border pixel (not doubled)."""
+  """Returns positions with those outside mirrored at the border pixel."""
   position = jnp.abs(position)
   last = length - 1
   return last - jnp.abs(last - position)
 
 
 def _window(length: int, centre: jax.Array, size: int) -> jax.Array:
-  """bool [B, length], true for `size` positions from centre - size // 2."""
+  """Returns bool [B, length], true for `size` positions around the centre."""
   offset = _arange(length) - (centre - size // 2)[:, None]
   return (offset >= 0) & (offset < size)
 

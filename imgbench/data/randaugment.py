@@ -1,16 +1,15 @@
-"""RandAugment on uint8 [H, W, 3], in place; the operations are Pillow's.
+"""RandAugment on uint8 [H, W, 3], in place, with the operations of Pillow.
 
 Source: Cubuk et al. 2020. Magnitudes are 0 to 10 (as in the TPU and timm code;
-torchvision counts to 30), and 0 leaves the image as it is in every operation
-but autocontrast and equalize, which have no magnitude. At 10: rotation by 30
+torchvision counts to 30). Magnitude 0 does not change the image, except in
+autocontrast and equalize, which have no magnitude. At 10: rotation by 30
 degrees, shear by 0.3, translation by 150 / 331 of the side, solarize above 0,
-posterize to 4 bits, enhancement by a factor of 0.1 or 1.9. Where a direction
-can be chosen, it is, at random. In the TPU code solarize, posterize and the
-enhancements run the other way or start in the middle, so its magnitudes are
-not quite these.
+posterize to 4 bits, enhancement by a factor of 0.1 or 1.9. Directions are
+random. In the TPU code solarize, posterize and the enhancements run the other
+way or start in the middle, so its magnitudes differ from these.
 
-OpenCV does the work: two layers on 224x224 take 0.2 ms on average, with Pillow
-and the conversions it needs 0.55.
+It uses OpenCV: two layers on 224x224 take 0.2 ms on average, against 0.55 ms
+with Pillow and its conversions.
 """
 
 import dataclasses
@@ -23,17 +22,18 @@ from imgbench import errors
 from imgbench.data import opencv
 
 MAX_MAGNITUDE = 10
-_FILL = (128, 128, 128)  # grey, what is uncovered by moving the image
+_FILL = (128, 128, 128)  # grey, for pixels uncovered by moving the image
 _LEVELS = np.arange(256, dtype=np.float64)
 _PER_THREAD = threading.local()
 
 
 def _clip(table: np.ndarray) -> np.ndarray:
-  """Returns float levels as uint8, cut off as Pillow does, not rounded."""
+  """Returns float levels as uint8, truncated like Pillow, not rounded."""
   return np.clip(table, 0, 255).astype(np.uint8)
 
 
-def _histograms(image: np.ndarray) -> list[np.ndarray]:
+def _count_levels(image: np.ndarray) -> list[np.ndarray]:
+  """Returns the histogram of each channel."""
   cv2 = opencv.load()
   return [
     cv2.calcHist([image], [c], None, [256], [0, 256]).ravel().astype(np.int64)
@@ -42,14 +42,14 @@ def _histograms(image: np.ndarray) -> list[np.ndarray]:
 
 
 def _look_up(image, tables: list[np.ndarray], out):
-  """Applies one table of 256 levels, or one for each channel."""
+  """Applies one table of 256 levels, or one per channel."""
   table = tables[0] if len(tables) == 1 else np.stack(tables, -1)[None]
   return opencv.load().LUT(image, table, dst=out)
 
 
-# Operations: `image` uint8 [H, W, 3] is left as it is, `level` is in [0, 1] or
-# has a sign (see OPERATIONS), the result goes to `out`, like `image`, and is
-# returned. Buffers are given because fresh memory costs as much as the work.
+# Operations read `image` uint8 [H, W, 3], write to `out` and return it; `level`
+# is in [0, 1], or signed (see OPERATIONS). Buffers are passed in because fresh
+# memory costs as much as the work.
 
 
 def identity(image, level: float, out):
@@ -62,7 +62,7 @@ def autocontrast(image, level: float, out):
   """Stretches each channel to 0..255."""
   del level
   tables = []
-  for histogram in _histograms(image):
+  for histogram in _count_levels(image):
     used = np.flatnonzero(histogram)
     low, high = int(used[0]), int(used[-1])
     if high == low:
@@ -77,7 +77,7 @@ def equalize(image, level: float, out):
   """Makes the levels of each channel about equally frequent."""
   del level
   tables = []
-  for histogram in _histograms(image):
+  for histogram in _count_levels(image):
     used = np.flatnonzero(histogram)
     step = (histogram.sum() - histogram[used[-1]]) // 255
     if len(used) < 2 or not step:
@@ -89,7 +89,7 @@ def equalize(image, level: float, out):
 
 
 def solarize(image, level: float, out):
-  """Inverts what is at least 256 * (1 - level)."""
+  """Inverts values of at least 256 * (1 - level)."""
   table = np.where(256 * (1 - level) > _LEVELS, _LEVELS, 255 - _LEVELS)
   return _look_up(image, [table.astype(np.uint8)], out)
 
@@ -138,10 +138,10 @@ def sharpness(image, level: float, out):
 
 
 def _affine(image, matrix, out):
-  """Returns an image that at (x, y) has what was at `matrix` @ (x, y, 1).
+  """Returns an image whose pixel (x, y) comes from `matrix` @ (x, y, 1).
 
-  Nearest pixel, as the field does. Coordinates have pixels centred at halves;
-  OpenCV has them at whole numbers.
+  It takes the nearest pixel, as is usual. Pixel centres are at halves; OpenCV
+  has them at whole numbers.
   """
   cv2 = opencv.load()
   matrix = np.array(matrix, np.float64)
@@ -211,8 +211,8 @@ OPERATIONS = {
 _IN_ORDER = tuple(OPERATIONS.values())
 
 
-def _spare(image: np.ndarray) -> np.ndarray:
-  """Returns an array like `image`, the thread's own."""
+def _get_spare(image: np.ndarray) -> np.ndarray:
+  """Returns a buffer like `image`, one per thread."""
   spare = getattr(_PER_THREAD, "spare", None)
   if spare is None or spare.shape != image.shape:
     spare = _PER_THREAD.spare = np.empty_like(image)
@@ -221,11 +221,11 @@ def _spare(image: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-  """Some operations, drawn uniformly with replacement, one after the other.
+  """Operations drawn uniformly with replacement, one after the other.
 
   Attributes:
-    num_layers: how many.
-    magnitude: 0 to 10, of all of them.
+    num_layers: number of operations.
+    magnitude: 0 to 10, of all operations.
   """
 
   num_layers: int = 2
@@ -242,11 +242,11 @@ class RandAugment:
       )
 
   def __call__(self, image: np.ndarray, rng: np.random.Generator) -> None:
-    """Augments uint8 [H, W, 3] in place; two draws for each layer."""
-    source, target = image, _spare(image)
+    """Augments uint8 [H, W, 3] in place; draws two numbers per layer."""
+    source, target = image, _get_spare(image)
     for _ in range(self.num_layers):
       operation, signed = _IN_ORDER[rng.integers(len(_IN_ORDER))]
-      # Drawn also where it is not used: what follows must not depend on it.
+      # Drawn even if unused: later draws must not depend on the operation.
       negative = rng.integers(2)
       level = self.magnitude / MAX_MAGNITUDE
       result = operation(

@@ -1,4 +1,4 @@
-"""The serialized examples of a split that TFDS has prepared.
+"""Reads the serialized examples of a split that TFDS has prepared.
 
 Both file formats give the same records in the same order.
 """
@@ -21,7 +21,7 @@ _IDS = ("id", "file_name")
 
 
 class ArrayRecordShard:
-  """One array_record file; the library verifies a hash of every record."""
+  """One array_record file; the library verifies the hash of every record."""
 
   def __init__(self, path: pathlib.Path):
     self.path = path
@@ -105,7 +105,7 @@ class Records:
     return int(self._ends[-1])
 
   def locate(self, index: int) -> tuple[tfds_folder.Piece, int]:
-    """Returns the piece and the place in its shard of a record."""
+    """Returns the piece of a record and its place in the shard."""
     number = int(np.searchsorted(self._ends, index, side="right"))
     piece = self.pieces[number]
     return piece, piece.stop - int(self._ends[number] - index)
@@ -115,7 +115,7 @@ class Records:
     return self.shards[piece.path][place]
 
   def ranges(self) -> list[tuple[str, int, int]]:
-    """Returns (whole split, start, stop) of what there is, shards joined."""
+    """Returns the (whole split, start, stop) of all records, shards joined."""
     ranges = []  # Joined: sharding differs between formats.
     for piece in self.pieces:
       start, stop = piece.first + piece.start, piece.first + piece.stop

@@ -1,11 +1,11 @@
-"""`scenes`: a miniature ImageNet that the package draws itself, with NumPy.
+"""`scenes`: a synthetic miniature ImageNet, drawn with NumPy.
 
-Synthetic: no picture shows anything real, and reports have to say so. There
-are 24 classes: six look-alike dogs, six other organisms, twelve objects. A
-scene shows one main thing and often others, so that it has a set of right
-labels, one of which is its original label. As in ImageNet, some pictures are
-problematic and some labels unclear (`scenes.plan` has the shares). Examples
-have the fields of TFDS's imagenet2012_multilabel.
+Reports have to say that it is synthetic. It has 24 classes: six look-alike
+dogs, six other organisms, twelve objects. A scene shows one main thing and
+often others, so it has a set of correct labels, one of which is its original
+label. As in ImageNet, some images are problematic and some labels unclear
+(`scenes.plan` has the shares). Examples have the fields of TFDS's
+imagenet2012_multilabel.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class ScenesSource:
   """A split of `scenes`; see `source.Source`.
 
   Attributes:
-    info: what is known of the split.
+    info: see `source.Info`.
   """
 
   def __init__(
@@ -44,20 +44,19 @@ class ScenesSource:
     image_size: int = 48,
     seed: int = 0,
   ):
-    """Names a split; nothing is drawn yet.
+    """Opens a split; draws nothing yet.
 
     Example i of a split depends on the seed and the image size alone, not on
-    the number of examples, nor on the slice that it is read through. Of each
-    24 examples from a multiple of 24 on, every class is the original label of
-    one.
+    the number of examples or on the slice. In each block of 24 examples that
+    starts at a multiple of 24, each class is the original label once.
 
     Args:
       split: "train", "validation", "v2" (the same classes under a mild shift:
         other backgrounds, smaller and more things, less light), or slices
         and sums of them in TFDS's notation.
-      train_examples: number of examples of train, at least 1.
-      validation_examples: the same of validation.
-      v2_examples: the same of v2.
+      train_examples: number of examples in train, at least 1.
+      validation_examples: the same for validation.
+      v2_examples: the same for v2.
       image_size: side in pixels, 16 to 256.
       seed: 0 to 2**63 - 1.
 
@@ -91,12 +90,10 @@ class ScenesSource:
     return self.info.num_examples
 
   def __getitem__(self, index: int) -> dict:
-    """Draws one example, with the fields and types that TFDS would give."""
+    """Draws one example, with the fields and types of TFDS."""
     position = index + len(self) if index < 0 else index
     if not 0 <= position < len(self):
-      raise IndexError(
-        f"{self.info.key}: expected an index in [0, {len(self)}), got {index}"
-      )
+      raise IndexError(f"{self.info.key}: no example {index} of {len(self)}")
     split, i = self._locate(position)
     plan, images = self._draw(split, i, 1)
     codes = plan.label_codes[0]
@@ -113,10 +110,10 @@ class ScenesSource:
     }
 
   def load(self, progress: source.Progress | None = None) -> source.Examples:
-    """Draws all examples; 16,000 of 48 pixels take some seconds.
+    """Draws all examples; 16,000 of 48 pixels take a few seconds.
 
     Args:
-      progress: called with (examples done, examples in all) now and then.
+      progress: called with (examples done, total examples).
     """
     n, k = len(self), self.info.num_classes
     images = np.empty((n, *self.info.image_shape), np.uint8)
@@ -143,7 +140,7 @@ class ScenesSource:
     )
 
   def _locate(self, position) -> tuple[str, int]:
-    """Returns the split, and the example in it, at a position of the source."""
+    """Returns the split and the example in it at a position of the source."""
     for split, start, stop in self._parts:
       if position < stop - start:
         return split, start + position
@@ -151,7 +148,7 @@ class ScenesSource:
     raise AssertionError("position past the end")
 
   def _draw(self, split, start, count):
-    """Returns the plan and the uint8 [count, S, S, 3] pictures."""
+    """Returns the plan and the images, uint8 [count, S, S, 3]."""
     domain = domains.DOMAINS[split]
     words = lambda purpose, width: randomness.random_words(
       self._seed, domain.stream, purpose, start, count, width
@@ -175,14 +172,14 @@ def _check_integer(name, value, low, high):
 
 
 def _split_parts(split, sizes) -> list[tuple[str, int, int]]:
-  """Returns (split, start, stop) for each slice that `split` is the sum of."""
+  """Returns the (split, start, stop) of each slice in the sum `split`."""
   if split in sizes:
     return [(split, 0, sizes[split])]
   setting = "split of scenes"
   known = f"one of {', '.join(sizes)}, or slices such as 'train[:90%]'"
   if "[" not in split and "+" not in split:
     raise errors.InputError(setting, known, repr(split))
-  # Imported here, as it takes longer than drawing a small split.
+  # Imported here: the import takes longer than drawing a small split.
   from tensorflow_datasets.core import splits
 
   infos = {

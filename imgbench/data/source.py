@@ -1,4 +1,4 @@
-"""The protocol of a data set: what the program asks of every source."""
+"""Protocols of data sets: what the program needs from every source."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -10,29 +10,29 @@ import numpy as np
 
 from imgbench import errors
 
-# What label sets are; see `metrics.summary`.
+# Kinds of label sets; see `metrics.summary`.
 REVIEWED = "reviewed"
 REAL = "real"
 
-Progress = Callable[[int, int], None]  # (examples done, examples in all)
+Progress = Callable[[int, int], None]  # (examples done, total examples)
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-  """What is known of a split before any example is read.
+  """Facts about a split that are known before it is read.
 
   Attributes:
     name: data set, e.g. "cifar10".
-    split: as asked for, e.g. "test" or "train[:90%]".
+    split: as requested, e.g. "test" or "train[:90%]".
     num_examples: N of the split.
-    image_shape: (H, W, C), the same for every image, or (None, None, C) where
-      images have many sizes: such a split is an `EncodedSource`.
+    image_shape: (H, W, C), the same for every image, or (None, None, C) if
+      images have many sizes, as in an `EncodedSource`.
     class_names: K names in the order of the labels.
     subsets: name -> bool [K] mask over classes, e.g. "dog"; "all" is implied.
-    label_set: REVIEWED or REAL if `Examples.label_codes` and `left_out` are
-      there, else None.
-    synthetic: images are drawn by a program; results and reports say so.
-    fingerprint: short hex text; the same for the same data wherever it lies.
+    label_set: REVIEWED or REAL if `Examples` has `label_codes` and `left_out`,
+      else None.
+    synthetic: images are synthetic; results and reports say so.
+    fingerprint: short hex text; the same for every copy of the data.
   """
 
   name: str
@@ -51,7 +51,7 @@ class Info:
 
   @property
   def streamed(self) -> bool:
-    """Whether images are decoded on the way to the device."""
+    """Whether images are decoded during training or evaluation."""
     return None in self.image_shape
 
   @property
@@ -65,12 +65,12 @@ class Examples:
   """All examples of a split as NumPy arrays, in the order of the source.
 
   Attributes:
-    image: uint8 [N, H, W, C], or None of an `EncodedSource`.
-    label: int32 [N] in [0, K); the original label where there are several.
+    image: uint8 [N, H, W, C], or None for an `EncodedSource`.
+    label: int32 [N] in [0, K); the original label if there are several.
     image_id: str [N], unique.
     label_codes: int8 [N, K] of `labels.annotations`, or None.
-    left_out: bool [N], images that the label sets leave out: problematic ones,
-      for ReaL those without labels; or None.
+    left_out: bool [N], images that the label sets exclude: problematic ones,
+      in ReaL those without labels; or None.
     in_imagenet_m: bool [N], images of ImageNet-M, or None.
   """
 
@@ -93,10 +93,10 @@ class Source(Protocol):
   def __len__(self) -> int: ...
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """One example under the field names of its TFDS data set."""
+    """Returns one example with the field names of its TFDS data set."""
 
   def load(self, progress: Progress | None = None) -> Examples:
-    """All examples, checked against `info`. Raises InputError."""
+    """Returns all examples, checked against `info`. Raises InputError."""
 
 
 class EncodedSource(Protocol):
@@ -110,20 +110,20 @@ class EncodedSource(Protocol):
   def __len__(self) -> int: ...
 
   def read(self, index: int) -> tuple[bytes, int]:
-    """The encoded image and its (original) label. Raises InputError."""
+    """Returns the encoded image and its label. Raises InputError."""
 
   def where(self, index: int) -> str:
-    """Says in an error which example this is, and where it lies."""
+    """Returns which example this is, and in which file, for an error."""
 
   def examples(self, progress: Progress | None = None) -> Examples:
-    """All but the images, checked against `info`. Raises InputError."""
+    """Returns all but the images, checked against `info`. Raises InputError."""
 
   def shared_with(self, other: "EncodedSource") -> float:
-    """The share of the examples that `other`, of the same kind, has too."""
+    """Returns the share of the examples that are also in `other`."""
 
 
 def check_examples(examples: Examples, info: Info) -> Examples:
-  """Returns `examples` if they are what `info` promises, else raises."""
+  """Returns `examples`. Raises InputError if they do not fit `info`."""
   expected = (info.num_examples, *info.image_shape)
   image = examples.image
   if not info.streamed and (image.shape != expected or image.dtype != np.uint8):

@@ -1,9 +1,8 @@
-"""The mark of image files that a program has drawn.
+"""The mark of folders with synthetic images, a small file in the folder.
 
-It is a small file beside them. The program that draws them writes it, preparing
-a data set from them writes it into the folder of the prepared set, and what
-reads that folder says in its results that the images are synthetic. TFDS reads
-files by their names and never sees it.
+The program that draws image files writes it, and preparing a data set from them
+copies it into the folder of the prepared set. Results from that folder then say
+that the images are synthetic. TFDS reads files by their names and ignores it.
 """
 
 from collections.abc import Mapping
@@ -14,28 +13,28 @@ import pathlib
 from imgbench import errors
 
 MARK = "imgbench_synthetic.json"
-_WORDS = "The images in these files were drawn by a program."
+_ABOUT = "The images in these files are synthetic."
 
 
 def write(folder: str | os.PathLike[str], sizes: Mapping[str, int]) -> None:
-  """Writes the mark, whole or not at all.
+  """Writes the mark atomically.
 
   Args:
-    folder: where it is to lie.
-    sizes: file name -> bytes, of the files that were drawn.
+    folder: the folder to mark.
+    sizes: file name -> bytes of the synthetic files.
 
   Raises:
-    OSError: cannot be written.
+    OSError: it cannot be written.
   """
   folder = pathlib.Path(folder)
-  content = {"about": _WORDS, "files": dict(sorted(sizes.items()))}
+  content = {"about": _ABOUT, "files": dict(sorted(sizes.items()))}
   part = folder / f".{MARK}.part"
   part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
   part.rename(folder / MARK)
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, int]:
-  """Returns file name -> bytes of what was drawn; empty without a mark.
+  """Returns file name -> bytes of synthetic files; empty without a mark.
 
   Raises:
     InputError: a mark that was not written by `write`.
@@ -53,5 +52,5 @@ def read(folder: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def is_marked(folder: str | os.PathLike[str]) -> bool:
-  """Returns whether a folder, of files or of a prepared set, has the mark."""
+  """Returns whether a folder of files or of a prepared set has the mark."""
   return (pathlib.Path(folder) / MARK).exists()

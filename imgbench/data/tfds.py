@@ -1,7 +1,7 @@
-"""Image classification sets that TFDS has prepared, read without TensorFlow.
+"""Reads image classification sets prepared by TFDS, without TensorFlow.
 
 Both file formats give the same examples in the same order. Images are decoded
-by Pillow (`image_decode`), never by what TFDS would pick.
+by Pillow (`image_decode`), never by the decoder that TFDS would pick.
 """
 
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ from imgbench.data import source
 from imgbench.data import tfds_folder
 
 _CACHE_VERSION = 1
-_CACHE_LIMIT_BYTES = 2**32  # a set that is larger is not one to hold in memory
-_CHUNK_BYTES = 2**22  # decoded; what one unit of work of `load` fills
-# Below, Pillow holds the interpreter's lock for most of an image and threads
-# only hinder each other: on 2 cores 32x32 takes 60 us with one and 95 us with
+_CACHE_LIMIT_BYTES = 2**32  # larger sets should not be held in memory
+_CHUNK_BYTES = 2**22  # decoded bytes per task of `load`
+# For smaller images Pillow holds the interpreter's lock most of the time and
+# threads compete: on 2 cores 32x32 takes 60 us with one thread and 95 us with
 # two, 128x128 takes 197 and 141 us.
 _THREADS_FROM_PIXELS = 96 * 96
 
@@ -57,11 +57,11 @@ class TfdsSource:
       name: TFDS name, e.g. "cifar10", or "<name>/<config>".
       split: in TFDS's language, e.g. "train[:90%]".
       data_dir: folder with prepared data sets.
-      version: e.g. "3.0.2"; the newest there is if empty.
-      cache: whether `load` keeps decoded images in the user's cache folder.
+      version: e.g. "3.0.2"; the newest one if empty.
+      cache: whether `load` stores decoded images in the user's cache folder.
 
     Raises:
-      InputError: no such data, or not of this kind; says how to mend it.
+      InputError: no such data, or not an image classification set.
     """
     self._records = records.Records(name, split, data_dir, version)
     self._use_cache = cache
@@ -89,15 +89,15 @@ class TfdsSource:
     return self.info.num_examples
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """One example under the field names and in the types of TFDS.
+    """Returns one example with the field names and types of TFDS.
 
     Args:
       index: in [0, N).
 
     Raises:
-      IndexError: outside.
-      InputError: an example that cannot be read or has another shape. (The
-        checksums of TFRecord data are verified by `load` only.)
+      IndexError: out of range.
+      InputError: the example cannot be read or has another shape. (Only `load`
+        verifies the checksums of TFRecord data.)
     """
     index = operator.index(index)
     if not 0 <= index < len(self):
@@ -112,16 +112,16 @@ class TfdsSource:
       example["image"] = image_decode.decode(
         example["image"], self.info.image_shape
       )
-    except Exception as error:  # of protobuf, of TFDS or of the image
+    except Exception as error:  # from protobuf, TFDS or the image
       raise self._records.bad_example(piece, place, error) from error
     return example
 
   def load(self, progress: source.Progress | None = None) -> source.Examples:
-    """All examples. See `source.Source`.
+    """Returns all examples. See `source.Source`.
 
-    The arrays are read-only. With `cache`, decoded images are kept in
-    `<user cache>/decoded` under a key made of the contents of the shards and
-    the decoder's version, and are memory-mapped the next time.
+    The arrays are read-only. With `cache`, decoded images are stored in
+    `<user cache>/decoded` under a hash of the shards and the decoder's version,
+    and are memory-mapped the next time.
     """
     folder = self._cache_folder()
     arrays = cache.read_arrays(folder) if folder else None
@@ -135,11 +135,11 @@ class TfdsSource:
       try:
         cache.write_arrays(folder, arrays)
       except OSError as error:
-        logging.warning("decoded images are not kept in %s: %s", folder, error)
+        logging.warning("cannot cache decoded images in %s: %s", folder, error)
     return examples
 
   def _chunks(self) -> Iterator[tuple[int, tfds_folder.Piece, int, int]]:
-    """Yields (place in the result, piece, start, stop) to decode at once."""
+    """Yields (place in the result, piece, start, stop) of each task."""
     size = _CHUNK_BYTES // int(np.prod(self.info.image_shape))
     size = min(max(size, 16), 1000)
     done = 0
@@ -158,8 +158,9 @@ class TfdsSource:
     def decode(chunk):
       at, piece, start, stop = chunk
       encoded = []
-      stretch = self._records.shards[piece.path].read(start, stop)
-      for i, record in enumerate(stretch):
+      for i, record in enumerate(
+        self._records.shards[piece.path].read(start, stop)
+      ):
         data, label[at + i], image_id[at + i] = self._records.parse(
           piece, start + i, record
         )
@@ -199,7 +200,7 @@ class TfdsSource:
       )
 
   def _cache_folder(self) -> pathlib.Path | None:
-    """Returns where the decoded split is kept, or None if it is not."""
+    """Returns the cache folder of the decoded split, or None without one."""
     size = len(self) * int(np.prod(self.info.image_shape))
     if not self._use_cache or size > _CACHE_LIMIT_BYTES:
       return None
@@ -217,7 +218,7 @@ class TfdsSource:
     try:
       return cache.user_cache_dir("decoded", f"{self.info.name}-{key}")
     except OSError as error:
-      logging.warning("decoded images are not kept: %s", error)
+      logging.warning("cannot cache decoded images: %s", error)
       return None
 
 
@@ -229,10 +230,10 @@ def _map(function, items, threads: int) -> Iterator:
   try:
     yield from pool.map(function, items)
   finally:
-    pool.shutdown(cancel_futures=True)  # after an error the rest is no use
+    pool.shutdown(cancel_futures=True)  # drops the rest after an error
 
 
 def _to_int32(label: np.ndarray) -> np.ndarray:
-  # A label beyond int32 stays out of range instead of wrapping into it.
+  # Clipped, so that a label beyond int32 stays out of range.
   limits = np.iinfo(np.int32)
   return np.clip(label, limits.min, limits.max).astype(np.int32)

@@ -1,7 +1,7 @@
-"""Where a prepared TFDS data set lies, and which records a split means.
+"""Finds a prepared TFDS data set, and the records of a split.
 
-Nothing here downloads or prepares: a folder is read as it is, or refused with
-the command that makes it.
+Nothing here downloads or prepares: a folder is read, or refused with the
+command that prepares it.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from imgbench import errors
 from imgbench.data import synthetic
 
 FILE_FORMATS = ("array_record", "tfrecord")
-_LISTED = 8  # names in an error; more do not help
+_LISTED = 8  # names in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Piece:
   """Consecutive examples of one shard.
 
   Attributes:
-    path: of the shard.
-    split: the whole split that it belongs to, e.g. "train".
+    path: the file of the shard.
+    split: the whole split of the shard, e.g. "train".
     first: place of the shard's first example in that split.
     shard_length: examples in the shard.
-    start, stop: the examples meant, counted within the shard.
+    start, stop: range of examples within the shard.
   """
 
   path: pathlib.Path
@@ -45,10 +45,10 @@ class Folder:
   """One version of a prepared data set.
 
   Attributes:
-    name: as asked for, e.g. "cifar10" or "<name>/<config>".
+    name: as requested, e.g. "cifar10" or "<name>/<config>".
     builder: read-only `tfds.core.DatasetBuilder`.
     file_format: one of `FILE_FORMATS`.
-    command: how the folder is made anew.
+    command: the command that prepares the folder again.
   """
 
   name: str
@@ -62,18 +62,18 @@ class Folder:
 
   @property
   def synthetic(self) -> bool:
-    """Whether it was prepared from images that a program has drawn."""
+    """Whether it was prepared from synthetic images."""
     return synthetic.is_marked(self.path)
 
   def pieces(self, split: str) -> list[Piece]:
-    """Returns what a split or slice is made of, in order.
+    """Returns the pieces of a split or slice, in order.
 
     Args:
       split: in TFDS's language, e.g. "train", "train[:90%]", "train+test".
 
     Raises:
-      InputError: unknown or empty split, one that holds an example twice, or
-        a shard that is not there.
+      InputError: unknown or empty split, one with an example twice, or a
+        missing shard.
     """
     shards = {}
     for info in self.builder.info.splits.values():
@@ -112,7 +112,7 @@ class Folder:
         raise errors.InputError(
           self.path,
           f"the shard {piece.path.name}",
-          listing(self.path),
+          list_names(self.path),
           f"copy it there, or: {self.command}",
         )
       if not os.access(piece.path, os.R_OK):
@@ -135,8 +135,8 @@ def one_line(error: object, limit: int = 200) -> str:
   return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def listing(folder: pathlib.Path) -> str:
-  """Returns the names in a folder, a few of them, for an error."""
+def list_names(folder: pathlib.Path) -> str:
+  """Returns some of the names in a folder, for an error."""
   names = sorted(path.name for path in folder.iterdir())
   more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
   return (", ".join(names[:_LISTED]) or "nothing") + more
@@ -157,10 +157,10 @@ def open_folder(name: str, data_dir: str, version: str = "") -> Folder:
   Args:
     name: TFDS name, or "<name>/<config>" for sets that have configs.
     data_dir: folder that holds `<name>/<version>/dataset_info.json`.
-    version: e.g. "3.0.2"; the newest there is if empty.
+    version: e.g. "3.0.2"; the newest one if empty.
 
   Raises:
-    InputError: nothing of that kind there; says what is, and what to run.
+    InputError: no such data set; says what is there and what to run.
   """
   command = prepare_command(name, data_dir)
   setting, prepare = "data.data_dir", f"to prepare {name} there: {command}"
@@ -186,14 +186,14 @@ def open_folder(name: str, data_dir: str, version: str = "") -> Folder:
     raise errors.InputError(
       setting,
       f"a folder that holds {name}",
-      f"{data_dir}, which holds {listing(root)}",
+      f"{data_dir}, which holds {list_names(root)}",
       "give the parent of the data set's folder" if inside else prepare,
     )
-  path = _version_folder(root / name, version, command)
+  path = _find_version(root / name, version, command)
   return _open_version(name, path, command)
 
 
-def _version_folder(folder, version: str, command: str) -> pathlib.Path:
+def _find_version(folder, version: str, command: str) -> pathlib.Path:
   versions = {}
   for path in folder.iterdir():
     numbers = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", path.name)
@@ -205,7 +205,7 @@ def _version_folder(folder, version: str, command: str) -> pathlib.Path:
     raise errors.InputError(
       folder,
       f"{version or 'a version folder such as 3.0.2'} with dataset_info.json",
-      listing(folder),
+      list_names(folder),
       f"to prepare it: {command}",
     )
   return versions[max(versions)]
@@ -218,11 +218,11 @@ def _open_version(name: str, path: pathlib.Path, command: str) -> Folder:
   for file in ("dataset_info.json", "features.json"):
     if not (path / file).is_file():
       raise errors.InputError(
-        path, f"{file}, which TFDS 4 writes", listing(path), prepare
+        path, f"{file}, which TFDS 4 writes", list_names(path), prepare
       )
   try:
     builder = tensorflow_datasets.builder_from_directory(path)
-  except Exception as error:  # whatever TFDS cannot read is not ours to read
+  except Exception as error:  # TFDS raises many kinds
     raise errors.InputError(
       path, "a folder that TFDS can read", one_line(error), prepare
     ) from error

@@ -1,9 +1,9 @@
 """Random access to TFRecord files through an index of offsets.
 
-A TFRecord file is a chain: length (uint64), its checksum (uint32), data, its
-checksum (uint32), all little-endian. Walking it once gives the offsets, which
-are kept in a sidecar beside the file or, where that folder is read-only, in
-`<user cache>/tfrecord_index`.
+A TFRecord file is a chain of records: length (uint64), its checksum (uint32),
+data, its checksum (uint32), all little-endian. Walking it once gives the
+offsets, which are stored in a sidecar next to the file or, if that folder is
+read-only, in `<user cache>/tfrecord_index`.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ class Shard:
   """One TFRecord file.
 
   Attributes:
-    path: of the file.
-    offsets: int64 [N + 1], where each record begins, and the end of the file.
+    path: the file.
+    offsets: int64 [N + 1], the start of each record, and the end of the file.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -51,7 +51,7 @@ class Shard:
     return len(self.offsets) - 1
 
   def __getitem__(self, index: int) -> bytes:
-    """The data of one record, whose checksum is not verified."""
+    """Returns the data of one record; its checksum is not verified."""
     if not 0 <= index < len(self):
       raise IndexError(f"{self.path}: no record {index} of {len(self)}")
     begin = int(self.offsets[index])
@@ -62,7 +62,7 @@ class Shard:
     """Returns the data of records [start, stop), checksums verified.
 
     Raises:
-      InputError: a record that is not as it was written.
+      InputError: a record is damaged.
     """
     offsets = self.offsets[start : stop + 1].tolist()
     base = offsets[0]
@@ -86,7 +86,7 @@ class Shard:
     if self._fd is None:
       self._fd = os.open(self.path, os.O_RDONLY)
     parts, position = [], begin
-    while position < end:  # a read may stop short, at 2 GiB for one
+    while position < end:  # a read may return less, e.g. at most 2 GiB
       part = os.pread(self._fd, end - position, position)
       if not part:
         raise errors.InputError(
@@ -100,24 +100,24 @@ class Shard:
     return {**self.__dict__, "_fd": None}
 
   def __del__(self):
-    # At the interpreter's end modules may be gone before their objects.
+    # At interpreter exit modules may be gone before their objects.
     if getattr(self, "_fd", None) is not None and os is not None:
       os.close(self._fd)
 
 
 def build_offsets(path: str | os.PathLike) -> np.ndarray:
-  """Returns where each record begins, and the file's end, by walking it.
+  """Returns the start of each record, and the file's end, by walking the file.
 
   The checksum of every length is verified.
 
   Args:
-    path: of a TFRecord file, uncompressed.
+    path: an uncompressed TFRecord file.
 
   Returns:
     int64 [N + 1].
 
   Raises:
-    InputError: truncated or damaged; names the file and the byte.
+    InputError: the file is truncated or damaged.
   """
   size = os.path.getsize(path)
   if not size:
@@ -128,7 +128,7 @@ def build_offsets(path: str | os.PathLike) -> np.ndarray:
     open(path, "rb") as file,
     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
   ):
-    # A damaged length leads anywhere; the checksums below tell where it was.
+    # After a damaged length offsets are wrong; the checksums below find it.
     while position + _HEADER <= size:
       offsets.append(position)
       position += _HEADER + length_at(data, position)[0] + _FOOTER
@@ -159,7 +159,7 @@ def _check_lengths(path, offsets, headers) -> None:
 
 
 def masked_crc32c(strings: Sequence[bytes]) -> np.ndarray:
-  """Returns the checksums as a TFRecord file stores them, uint32 [N].
+  """Returns checksums as stored in TFRecord files, uint32 [N].
 
   Source: TFRecord format, the CRC-32C rotated right by 15 bits plus a constant.
   """
@@ -169,14 +169,14 @@ def masked_crc32c(strings: Sequence[bytes]) -> np.ndarray:
 
 
 def load_offsets(path: str | os.PathLike) -> np.ndarray:
-  """Returns `build_offsets`, read from the sidecar if there is a valid one.
+  """Returns `build_offsets`, from the sidecar if there is a valid one.
 
-  Otherwise the sidecar is written: beside the file, or in the user's cache
-  folder if that folder is read-only, or nowhere (a line in the log says so).
+  Otherwise it writes the sidecar: next to the file, or in the user's cache
+  folder if that is read-only. If both fail, it logs a warning.
   """
   path = pathlib.Path(path)
-  places = _places(path)
-  identity = _identity(path)
+  places = _list_places(path)
+  identity = _identify(path)
   for place in places:
     offsets = _read_sidecar(place, identity)
     if offsets is not None:
@@ -188,13 +188,14 @@ def load_offsets(path: str | os.PathLike) -> np.ndarray:
       return offsets
     except OSError as error:
       logging.info("no index of %s in %s: %s", path.name, place.parent, error)
-  logging.warning("%s is indexed anew at every start: no folder takes it", path)
+  logging.warning("cannot store the index of %s; built at every start", path)
   return offsets
 
 
-def _places(path: pathlib.Path) -> list[pathlib.Path]:
+def _list_places(path: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the files that may hold the index, in order of preference."""
   places = []
-  # Root may write into a folder that nobody was meant to write into.
+  # Root can write into read-only folders, too.
   if path.parent.stat().st_mode & 0o222:
     places.append(path.with_name(path.name + ".index.npz"))
   try:
@@ -205,7 +206,7 @@ def _places(path: pathlib.Path) -> list[pathlib.Path]:
   return [*places, folder / f"{path.name}.{digest}.npz"]
 
 
-def _identity(path: pathlib.Path) -> str:
+def _identify(path: pathlib.Path) -> str:
   stat = path.stat()
   return json.dumps(
     {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -220,7 +221,7 @@ def _read_sidecar(place: pathlib.Path, identity: str) -> np.ndarray | None:
   except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-    logging.warning("%s is damaged, made anew: %s", place, error)
+    logging.warning("%s is damaged, rebuilding it: %s", place, error)
   return None
 
 

@@ -1,9 +1,8 @@
-"""What happens to an encoded image on its way into a batch.
+"""Transforms from an encoded image to a slot of a batch.
 
-A transform is called as `transform(decoder, data, out, rng)`: it fills the
-slot `out` and draws from the given generator alone, so that an example made
-from a generator of (seed, epoch, index) is the same whoever makes it. Flips
-and normalisation happen in the compiled step.
+`transform(decoder, data, out, rng)` fills the slot `out` and draws from `rng`
+alone, so a generator of (seed, epoch, index) gives the same image in any
+process. Flips and normalisation are part of the compiled step.
 """
 
 import dataclasses
@@ -31,9 +30,9 @@ def _check(size: int, method: str) -> None:
 class InceptionCrop:
   """A random part of the image, stretched to a square.
 
-  Ten times an area (uniform) and a ratio of width to height (uniform in its
-  logarithm) are drawn, until a box of them fits; its place is uniform. If none
-  fits: the largest centred box whose ratio is allowed.
+  Up to ten times an area (uniform) and a ratio of width to height (uniform in
+  its logarithm) are drawn, until the box fits; its place is uniform. If none
+  fits, it takes the largest centred box with an allowed ratio.
 
   Attributes:
     size: S, pixels of the result.
@@ -84,7 +83,7 @@ class InceptionCrop:
     return (height - rows) // 2, (width - columns) // 2, rows, columns
 
   def __call__(self, decoder, data, out, rng) -> None:
-    """See the module."""
+    """Fills `out` with a random crop."""
     decoder.crop_resize(
       data, out, lambda h, w: self.box(h, w, rng), self.method
     )
@@ -92,11 +91,11 @@ class InceptionCrop:
 
 @dataclasses.dataclass(frozen=True)
 class CentreCrop:
-  """The middle of the image, for evaluation: resized, then cropped, in one.
+  """The centre of the image, for evaluation: a resize and a crop in one step.
 
   The short side becomes floor(size / crop_fraction) pixels, the long side is
-  rounded down, and the crop begins at half of what is left over, rounded to
-  even: the rules of torchvision (256, then 224) and timm.
+  rounded down, and the crop starts at half of the remainder, rounded to even:
+  the rules of torchvision (256, then 224) and timm.
 
   Attributes:
     size: S, pixels of the result.
@@ -122,19 +121,19 @@ class CentreCrop:
     rows, columns = (short, long) if height <= width else (long, short)
     top = round((rows - self.size) / 2)
     left = round((columns - self.size) / 2)
-    # Not the same in both directions, because the long side was rounded.
+    # They differ because the long side was rounded.
     y, x = height / rows, width / columns
     return top * y, left * x, self.size * y, self.size * x
 
   def __call__(self, decoder, data, out, rng=None) -> None:
-    """See the module; `rng` is not used."""
+    """Fills `out` with the centre crop; `rng` is not used."""
     del rng
     decoder.crop_resize(data, out, self.box, self.method)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmented:
-  """A crop, then RandAugment on its pixels."""
+  """A crop followed by RandAugment."""
 
   crop: InceptionCrop | CentreCrop
   augment: randaugment.RandAugment
@@ -144,6 +143,6 @@ class Augmented:
     return self.crop.size
 
   def __call__(self, decoder, data, out, rng) -> None:
-    """See the module."""
+    """Fills `out` with the augmented crop."""
     self.crop(decoder, data, out, rng)
     self.augment(out, rng)

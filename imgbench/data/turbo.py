@@ -1,7 +1,7 @@
-"""Calls turbo.c: part of a JPEG, decoded and resized without Python's lock.
+"""Calls turbo.c: decodes and resizes part of a JPEG without Python's lock.
 
-It is compiled as imgbench is installed, where that is possible; it is plain C,
-so any Python can call it.
+It is compiled when imgbench is installed, if possible. It is plain C, so any
+Python can call it.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from imgbench.data import jpeg_frame
 from imgbench.data import resample
 
 _FOLDER = pathlib.Path(__file__).parent
-_MEND = (
-  "To build it: install a C compiler and libjpeg-turbo's header (Debian:"
+_FIX = (
+  "to build it, install a C compiler and libjpeg-turbo's header (Debian:"
   " apt-get install gcc libjpeg62-turbo-dev; Ubuntu: libjpeg-turbo8-dev), then"
   " run pip install again (in a clone: pip install -e .)"
 )
@@ -29,7 +29,7 @@ _CROP_TYPES = (
   *(ctypes.c_double,) * 4,  # the box
   *(ctypes.c_int, ctypes.c_void_p),  # method, out
   *(ctypes.c_int,) * 2,  # its height, width
-  ctypes.c_char_p,  # what is wrong
+  ctypes.c_char_p,  # message
 )
 
 
@@ -56,16 +56,16 @@ _library = functools.cache(lambda: _load(_FOLDER))
 
 
 def missing() -> str:
-  """Returns why it cannot be used and what helps; "" where it can be."""
+  """Returns why the library cannot be used and the fix; "" if it can."""
   library = _library()
-  return f"{library}. {_MEND}" if isinstance(library, str) else ""
+  return f"{library}; {_FIX}" if isinstance(library, str) else ""
 
 
 def version() -> str:
-  """Returns what makes the pixels.
+  """Returns the versions that the pixels depend on.
 
   Raises:
-    InputError: it cannot be used.
+    InputError: the library cannot be used.
   """
   if why := missing():
     raise errors.InputError("decoder", "one that is built", "'turbo'", why)
@@ -84,19 +84,19 @@ def crop_resize(
   """Fills `out` with a resized crop of a JPEG.
 
   Args:
-    data: the file; of 8 bits, with 1 or 3 components.
+    data: the file, 8 bits per sample, 1 or 3 components.
     frame: its header.
-    factor: 1, 2, 4 or 8: how much smaller it is decoded.
+    factor: 1, 2, 4 or 8: decoded at 1 / `factor` of its size.
     crop: (top, left, height, width) inside the image, in its pixels.
     out: uint8 [H, W, 3], C-contiguous.
     method: "bilinear" or "bicubic".
 
   Returns:
-    libjpeg's first error or warning, at which it stopped; "" if none. What
-    lies below the crop is not looked at.
+    libjpeg's first error or warning, at which it stopped; "" if none. Rows
+    below the crop are not read.
 
   Raises:
-    ValueError: `out` is not of that kind.
+    ValueError: `out` is another kind of array.
   """
   flags = out.flags
   if not (

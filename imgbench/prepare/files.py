@@ -165,7 +165,7 @@ class Inputs:
     wanted = ", ".join(f"{f} ({about[f].size:,} bytes)" for f in missing)
     found = self.folder or "none"
     if self.folder and self.folder.is_dir():
-      found = f"{tfds_folder.listing(self.folder)} in {self.folder}"
+      found = f"{tfds_folder.list_names(self.folder)} in {self.folder}"
     hint = ""
     if name == "imagenet2012" and missing == [TRAIN_TAR]:
       hint = "; imagenet2012_real needs the validation images alone"

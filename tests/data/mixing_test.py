@@ -125,7 +125,7 @@ def test_cutmix_labels_weigh_what_is_seen():
 def test_boxes_by_hand():
   # A quarter of the area: half of each side.
   key = jax.random.key(3)
-  outside, share = mixing._outside_boxes(key, jnp.full(500, 0.25), (8, 12))
+  outside, share = mixing._draw_boxes(key, jnp.full(500, 0.25), (8, 12))
   boxes = ~np.asarray(outside)
   rows, cols = boxes.any(axis=2).sum(axis=1), boxes.any(axis=1).sum(axis=1)
   # A side of 4 around any of 8 pixels: 2 to 4 rows are inside.
@@ -133,7 +133,7 @@ def test_boxes_by_hand():
   np.testing.assert_allclose(share, 1 - rows * cols / 96, rtol=1e-6)
   # Every pixel is covered at times.
   assert boxes.any(axis=0).all()
-  everything = mixing._outside_boxes(key, jnp.zeros(3), (8, 12))
+  everything = mixing._draw_boxes(key, jnp.zeros(3), (8, 12))
   assert everything[0].all() and (everything[1] == 1).all()
 
 
