@@ -1,12 +1,12 @@
 /* Decodes the part of a JPEG that a crop needs and resizes it, in one call.
 
 Rows go through the horizontal pass as they are decoded, while they are in the
-cache, and wait in a ring for the vertical one: nothing as large as the image is
-ever made. The arithmetic is that of Pillow (coefficients of 22 bits, rounding
-to 8 bits after either pass; horizontal pass first), so the result is equal to
-Pillow's, bit by bit, where its JPEG decoder is also libjpeg-turbo.
+cache, and wait in a ring buffer for the vertical pass: no buffer is as large as
+the image. The arithmetic is Pillow's (coefficients of 22 bits, rounding to 8
+bits after each pass, horizontal pass first), so the result is bitwise equal to
+Pillow's if its JPEG decoder is libjpeg-turbo, too.
 
-There is no Python in here: imgbench/data/turbo.py calls it through ctypes. */
+It does not use Python: imgbench/data/turbo.py calls it through ctypes. */
 
 #include <math.h>
 #include <setjmp.h>
@@ -18,8 +18,8 @@ There is no Python in here: imgbench/data/turbo.py calls it through ctypes. */
 
 #include <jpeglib.h>
 
-/* Older ones interpolate the chroma of 4:4:0 in another way than newer ones,
-   and IJG's own library cannot skip rows. */
+/* Older versions interpolate the chroma of 4:4:0 differently, and IJG's library
+   cannot skip rows. */
 #if !defined(LIBJPEG_TURBO_VERSION_NUMBER) || \
     LIBJPEG_TURBO_VERSION_NUMBER < 2001000
 #error "libjpeg-turbo 2.1 or newer is needed"
@@ -33,8 +33,8 @@ There is no Python in here: imgbench/data/turbo.py calls it through ctypes. */
 #define TEXT(x) TEXT_OF(x)
 
 /* The vector code below is GNU C, for any processor. On x86-64 it is compiled
-   twice, for AVX2 and for what every one has, and chosen as it is loaded:
-   without AVX2 it is no faster than other decoders. */
+   for AVX2 and for the baseline, and chosen at load time: without AVX2 it is no
+   faster than other decoders. */
 #ifdef __has_attribute
 #if __has_attribute(target_clones) && defined(__x86_64__) && defined(__GLIBC__)
 #define CLONES __attribute__((target_clones("avx2", "default")))
@@ -53,20 +53,20 @@ enum {
   BITS = 22, /* of a coefficient, as in Pillow */
   LANES = 8,
   BLOCK = 4 * LANES,
-  ROWS = 4,   /* read at once, at most */
-  MARGIN = 2, /* columns at a cropped side that lack their neighbours' chroma */
+  ROWS = 4,   /* most rows read at once */
+  MARGIN = 2, /* columns at a cropped side without their neighbours' chroma */
 };
 
-/* One axis: result i is made of `count[i]` sources from `first[i]` on. */
+/* One axis: result i is the sum of `count[i]` sources from `first[i]` on. */
 struct axis {
-  int taps;     /* the most of a result */
+  int taps;     /* most sources of a result */
   int stride;   /* of a row of weights */
-  int from, to; /* sources that count: [from, to) */
+  int from, to; /* sources in use: [from, to) */
   int *first, *count;
-  int32_t *weight; /* [results][stride], 0 behind the last */
+  int32_t *weight; /* [results][stride], 0 after the last */
 };
 
-/* What is asked for; see turbo_crop. */
+/* The arguments of turbo_crop. */
 struct job {
   const uint8_t *data;
   size_t size;
@@ -87,14 +87,14 @@ struct work {
   int num_pairs;      /* of taps */
   int32_t *pairs;     /* x.weight, each four times, two taps side by side */
   uint8_t *pixels;    /* ROWS decoded rows, RGBX */
-  size_t row_bytes;   /* of one of them */
-  int32_t *wide;      /* one of them, as integers */
-  int32_t *ring;      /* rows behind the horizontal pass, RGB */
-  ptrdiff_t pitch;    /* from one to the next */
+  size_t row_bytes;   /* of one decoded row */
+  int32_t *wide;      /* one decoded row, as integers */
+  int32_t *ring;      /* rows after the horizontal pass, RGB */
+  ptrdiff_t pitch;    /* from one row of the ring to the next */
   const int32_t **at; /* the rows of one result */
 };
 
-/* Any warning ends it: either the file is damaged, or Pillow shall decide. */
+/* Leaves at any warning: the file is damaged, or Pillow decides. */
 static void leave(j_common_ptr jpeg) {
   struct work *work = jpeg->client_data;
   jpeg->err->format_message(jpeg, work->message);
@@ -127,7 +127,7 @@ static int plan(struct axis *axis, int sources, int results, double start,
   const double filter_scale = scale < 1 ? 1 : scale;
   const double support = (method == BILINEAR ? 1 : 2) * filter_scale;
   const double inverse = 1 / filter_scale;
-  /* No more than what is within the support, and than there is. */
+  /* No more than the sources within the support, and than all sources. */
   const double widest = ceil(support) * 2 + 1;
   const int stride = widest < sources ? (int)widest : sources;
   double *exact = allocate(stride, sizeof *exact);
@@ -172,14 +172,14 @@ static int plan(struct axis *axis, int sources, int results, double start,
 }
 
 /* Returns a sum without its fraction, clipped to [0, 255]. */
-INLINE int32_t level_of(int32_t sum) {
+INLINE int32_t to_level(int32_t sum) {
   sum >>= BITS;
   return sum < 0 ? 0 : sum > 255 ? 255 : sum;
 }
 
-/* One row of pixels to the sums of one of results, `n` pairs of taps each. */
-INLINE void across(const int32_t *wide, const int *first, const int32_t *pairs,
-                   int n, int results, int32_t *out) {
+/* Sums `n` pairs of taps of a row of pixels for each result. */
+INLINE void sum_taps(const int32_t *wide, const int *first,
+                     const int32_t *pairs, int n, int results, int32_t *out) {
   const int half = 1 << (BITS - 1);
   for (ptrdiff_t i = 0; i < results; i++, pairs += LANES * n) {
     const int32_t *source = wide + first[i];
@@ -193,7 +193,7 @@ INLINE void across(const int32_t *wide, const int *first, const int32_t *pairs,
     ints4 halves[2];
     memcpy(halves, &sum, sizeof sum);
     halves[0] += halves[1];
-    memcpy(out + 3 * i, halves, sizeof *halves); /* the next mends the X */
+    memcpy(out + 3 * i, halves, sizeof *halves); /* the next overwrites X */
   }
 }
 
@@ -201,19 +201,19 @@ CLONES static void horizontal(const uint8_t *pixels, int columns, int32_t *wide,
                               const int *first, const int32_t *pairs, int n,
                               int results, int32_t *out) {
   for (ptrdiff_t i = 0; i < 4 * (ptrdiff_t)columns; i++) wide[i] = pixels[i];
-  /* The usual numbers, for loops without a branch. */
+  /* Constants for the usual numbers, so that loops have no branch. */
   switch (n) {
-    case 1: across(wide, first, pairs, 1, results, out); break;
-    case 2: across(wide, first, pairs, 2, results, out); break;
-    case 3: across(wide, first, pairs, 3, results, out); break;
-    default: across(wide, first, pairs, n, results, out);
+    case 1: sum_taps(wide, first, pairs, 1, results, out); break;
+    case 2: sum_taps(wide, first, pairs, 2, results, out); break;
+    case 3: sum_taps(wide, first, pairs, 3, results, out); break;
+    default: sum_taps(wide, first, pairs, n, results, out);
   }
-  /* With the X of the last one, since it goes through the vertical pass. */
+  /* With the X of the last result: it goes through the vertical pass, too. */
   for (ptrdiff_t i = 0; i < 3 * (ptrdiff_t)results + 1; i++)
-    out[i] = level_of(out[i]);
+    out[i] = to_level(out[i]);
 }
 
-/* Some rows to one of bytes; a multiple of BLOCK of `lanes` can be read. */
+/* Sums rows into one row of bytes; rows are padded to a multiple of BLOCK. */
 CLONES static void vertical(const int32_t *const *rows, const int32_t *weight,
                             int taps, ptrdiff_t lanes, uint8_t *out) {
   for (ptrdiff_t i = 0; i < lanes; i += BLOCK) {
@@ -231,7 +231,7 @@ CLONES static void vertical(const int32_t *const *rows, const int32_t *weight,
     int32_t total[BLOCK];
     memcpy(total, sums, sizeof sums);
     uint8_t levels[BLOCK];
-    for (int j = 0; j < BLOCK; j++) levels[j] = level_of(total[j]);
+    for (int j = 0; j < BLOCK; j++) levels[j] = to_level(total[j]);
     if (lanes - i >= BLOCK)
       memcpy(out + i, levels, BLOCK);
     else
@@ -244,7 +244,7 @@ static int fail(struct work *work, const char *text) {
   return 1;
 }
 
-/* Reads the header and settles which sources count. */
+/* Reads the header and computes the weights of both axes. */
 static int start(struct work *work) {
   const struct job *job = &work->job;
   struct jpeg_decompress_struct *jpeg = &work->jpeg;
@@ -254,7 +254,7 @@ static int start(struct work *work) {
   jpeg_read_header(jpeg, TRUE);
   if (jpeg->image_height != (JDIMENSION)job->height ||
       jpeg->image_width != (JDIMENSION)job->width)
-    return fail(work, "its header states two sizes");
+    return fail(work, "the header states two sizes");
   jpeg->scale_num = 1;
   jpeg->scale_denom = job->factor;
   jpeg->out_color_space = JCS_EXT_RGBX;
@@ -264,11 +264,11 @@ static int start(struct work *work) {
             job->rows / factor, job->method) ||
       !plan(&work->x, jpeg->output_width, job->out_columns, job->left / factor,
             job->columns / factor, job->method))
-    return fail(work, "memory is short");
+    return fail(work, "out of memory");
   return 0;
 }
 
-/* Cuts off the columns that do not count and makes room for the others. */
+/* Crops the columns and allocates the buffers. */
 static int make_room(struct work *work) {
   struct jpeg_decompress_struct *jpeg = &work->jpeg;
   const struct axis *x = &work->x;
@@ -280,8 +280,8 @@ static int make_room(struct work *work) {
 
   const size_t results = work->job.out_columns;
   const size_t n = work->num_pairs = (x->taps + 1) / 2;
-  /* libjpeg-turbo writes aligned rows past the cache, from where they would
-     have to be fetched again: so none is aligned. */
+  /* libjpeg-turbo writes aligned rows past the cache, and reading them back is
+     slow: so no row is aligned. */
   work->row_bytes = (4 * (size_t)columns + 63) / 64 * 64;
   work->pixels = allocate(ROWS + 1, work->row_bytes);
   work->wide = allocate(columns + 2 * n, 4 * sizeof *work->wide);
@@ -290,7 +290,7 @@ static int make_room(struct work *work) {
   work->ring = allocate(work->y.taps, work->pitch * sizeof *work->ring);
   work->at = allocate(work->y.taps, sizeof *work->at);
   if (!work->pixels || !work->wide || !work->pairs || !work->ring || !work->at)
-    return fail(work, "memory is short");
+    return fail(work, "out of memory");
   for (size_t i = 0; i < results; i++) {
     x->first[i] = 4 * (x->first[i] - (int)left); /* lanes */
     for (int t = 0; t < x->taps; t++)
@@ -300,13 +300,13 @@ static int make_room(struct work *work) {
   return 0;
 }
 
-/* Returns where a source row waits. */
+/* Returns the row of the ring that holds a source row. */
 static int32_t *place(const struct work *work, int row) {
   return work->ring + row % work->y.taps * work->pitch;
 }
 
-/* Makes the results from `done` on whose last source is `row`; returns how many
-   there are then. */
+/* Computes the results from `done` on whose last source is `row`; returns how
+   many are done then. */
 static int finish(const struct work *work, int row, int done) {
   const struct axis *y = &work->y;
   const ptrdiff_t lanes = 3 * (ptrdiff_t)work->job.out_columns;
@@ -321,7 +321,7 @@ static int finish(const struct work *work, int row, int done) {
   return done;
 }
 
-/* Decodes and resizes. Returns 0, or 1 for a problem; those of libjpeg leave by
+/* Decodes and resizes. Returns 0, or 1 for a problem; libjpeg's problems end in
    `leave`. */
 static int run(struct work *work) {
   if (start(work) || make_room(work)) return 1;
@@ -346,24 +346,24 @@ static int run(struct work *work) {
   return done == work->job.out_rows ? 0 : fail(work, "rows are missing");
 }
 
-/* Nothing that is changed in here lives here: longjmp would forget it. */
+/* Has no local variables: longjmp would lose their changes. */
 static int guarded(struct work *work) {
   if (setjmp(work->leave)) return 1;
   return run(work);
 }
 
-/* Returns what this was built of: a checksum of this file. */
+/* Returns the checksum of the source that it was built from. */
 unsigned long turbo_source(void) { return TURBO_SOURCE; }
 
-/* Returns the version of libjpeg-turbo, which no function of it tells. */
+/* Returns the version of libjpeg-turbo, for which it has no function. */
 const char *turbo_version(void) { return TEXT(LIBJPEG_TURBO_VERSION); }
 
 /* Fills out, uint8 [out_rows][out_columns][3], with a resized crop of a JPEG.
 
 data, size: the file; 8 bits, grey or colour.
-factor: 1, 2, 4 or 8: it is decoded at so much smaller a size.
-height, width: what its header states.
-box: top, left, height, width of the crop within these.
+factor: 1, 2, 4 or 8: decoded at 1 / factor of its size.
+height, width: as its header states.
+top, left, rows, columns: the crop, in pixels of that size.
 method: 0 bilinear, 1 bicubic.
 message: at least JMSG_LENGTH_MAX (200) bytes, for the first problem.
 
