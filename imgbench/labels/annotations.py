@@ -11,8 +11,8 @@ WRONG = 1
 UNCLEAR = 2
 CORRECT = 3
 
-# From the worst to the best: a label that stands in several lists of an image,
-# as in three images of the published annotations, counts as the best.
+# From worst to best: a label in several lists of an image counts as the best
+# (three images of the published annotations have one).
 FIELD_CODES = {
   "wrong_multi_labels": WRONG,
   "unclear_multi_labels": UNCLEAR,
@@ -24,15 +24,14 @@ def set_codes(sets: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
   """Returns the review codes of images that each have one set of labels.
 
   Args:
-    sets: N integer arrays [n], n >= 0, labels in [0, K); a label that stands
-      in an array twice counts once.
+    sets: N integer arrays [n], n >= 0, labels in [0, K); duplicates count once.
     num_classes: K.
 
   Returns:
     int8 [N, K], CORRECT in an image's set and WRONG outside.
 
   Raises:
-    InputError: labels that are no integers or outside [0, K).
+    InputError: labels are not integers or outside [0, K).
   """
   codes = np.full((len(sets), num_classes), WRONG, np.int8)
   sizes = [len(labels) for labels in sets]
@@ -41,12 +40,11 @@ def set_codes(sets: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
   labels = np.concatenate([labels for labels in sets if len(labels)])
   rows = np.repeat(np.arange(len(sets)), sizes)
   if not np.issubdtype(labels.dtype, np.integer):
-    raise errors.InputError(f"sets: expected integers, got {labels.dtype}")
+    raise errors.InputError("sets", "integers", labels.dtype)
   bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if bad.size:
     raise errors.InputError(
-      f"sets: expected labels in [0, {num_classes}), got {labels[bad[0]]} in"
-      f" set {rows[bad[0]]}"
+      f"sets[{rows[bad[0]]}]", f"labels in [0, {num_classes})", labels[bad[0]]
     )
   codes[rows, labels] = CORRECT
   return codes

@@ -47,10 +47,10 @@ def imagenet_classes() -> ImageNetClasses:
 
 @functools.cache
 def short_names() -> tuple[str, ...]:
-  """Returns a name of every class for people to read; no two are equal.
+  """Returns a unique display name for every class.
 
-  It is the first synonym. Where several classes share it, upper and lower case
-  being the same, the next synonym follows in brackets, or else the id: "crane
+  It is the first synonym. If several classes share it (ignoring case), the next
+  synonym follows in parentheses, or the id if there is none: "crane
   (n02012849)", "maillot (tank suit)".
   """
   table = imagenet_classes()
@@ -65,13 +65,16 @@ def short_names() -> tuple[str, ...]:
 
 
 def index_of(wnid: str) -> int:
-  """Returns the class index of a WordNet id; InputError if it has none."""
+  """Returns the class index of a WordNet id.
+
+  Raises:
+    InputError: it is none of the 1,000 ids.
+  """
   try:
     return _indices()[wnid]
   except KeyError:
     raise errors.InputError(
-      "expected the WordNet id of one of the 1,000 ImageNet classes, such as"
-      f" n01440764, got {wnid!r}"
+      "wnid", "the WordNet id of an ImageNet class, e.g. n01440764", repr(wnid)
     ) from None
 
 
@@ -83,8 +86,8 @@ def _indices() -> dict[str, int]:
 def subsets() -> dict[str, np.ndarray]:
   """Returns the named subsets of the classes, each a read-only bool [K].
 
-  dog 118, organism 410, object 590 (all that is no organism),
-  organism_not_dog 292, not_dog 882 classes.
+  Classes: dog 118, organism 410, object 590 (not an organism),
+  organism_not_dog 292, not_dog 882.
 
   Source: Shankar et al. 2020.
   """

@@ -1,4 +1,4 @@
-"""Moved: this path starts `imgbench derive-classes`."""
+"""Old path of `imgbench derive-classes`, kept for existing commands."""
 
 from imgbench import commands
 

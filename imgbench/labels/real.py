@@ -2,7 +2,7 @@
 
 ReaL is Beyer et al. 2020, "Are we done with ImageNet?" (arXiv 2006.07159). The
 labels of image number n (file ILSVRC2012_val_<n, 8 digits>.JPEG, n from 1) are
-element n - 1 of its list; the snippet published beside the file is one off.
+element n - 1 of its list; the snippet published with the file is off by one.
 """
 
 from collections.abc import Sequence
@@ -31,23 +31,22 @@ def read(
 
   Args:
     path: real.json: a list of `num_images` lists of class indices.
-    num_images: expected, since a list of other length has other positions.
+    num_images: expected length; in another list, positions would differ.
     num_classes: K.
 
   Returns:
     `num_images` arrays int32 [n], n >= 0, sorted, without duplicates.
 
   Raises:
-    InputError: not such a file; names the element.
+    InputError: the file, or an element that it names, is malformed.
   """
   lists = read_json(path)
   if not isinstance(lists, list) or len(lists) != num_images:
     raise errors.InputError(
-      f"{path}: expected a list of {num_images} lists of class indices, got"
-      f" {_describe(lists)}"
+      path, f"a list of {num_images} lists of class indices", _describe(lists)
     )
   return [
-    _label_set(f"{path}: element {i}", labels, num_classes)
+    _label_set(f"{path}, element {i}", labels, num_classes)
     for i, labels in enumerate(lists)
   ]
 
@@ -58,23 +57,22 @@ def read_label_lists(
   """Returns the accepted labels of each image of a JSON {file name: labels}.
 
   Args:
-    path: a JSON object; a label may stand in a list more than once.
+    path: a JSON object; lists may contain duplicates.
     num_classes: K.
 
   Returns:
     File name -> int32 [n], sorted, without duplicates, in the file's order.
 
   Raises:
-    InputError: not such a file, or a file name stands there twice.
+    InputError: the file is malformed or has a file name twice.
   """
   lists = read_json(path)
   if not isinstance(lists, dict):
     raise errors.InputError(
-      f"{path}: expected an object with a list of class indices for each file"
-      f" name, got {_describe(lists)}"
+      path, "an object {file name: class indices}", _describe(lists)
     )
   return {
-    name: _label_set(f"{path}: {name!r}", labels, num_classes)
+    name: _label_set(f"{path}, {name!r}", labels, num_classes)
     for name, labels in lists.items()
   }
 
@@ -82,7 +80,7 @@ def read_label_lists(
 def label_codes(
   sets: Sequence[np.ndarray], num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns review codes of images whose sets hold all that is right.
+  """Returns review codes of images whose sets hold all correct labels.
 
   Args:
     sets: N integer arrays [n] with labels in [0, K), as `read` returns.
@@ -90,11 +88,11 @@ def label_codes(
 
   Returns:
     int8 [N, K] of `annotations`, CORRECT in the set and WRONG outside (nothing
-    is unreviewed), and bool [N], true for images that are left out of every
-    accuracy because their set is empty (all their codes are WRONG).
+    is unreviewed), and bool [N], true for images that every accuracy leaves out
+    because their set is empty (all their codes are WRONG).
 
   Raises:
-    InputError: a label outside [0, K).
+    InputError: a label is outside [0, K).
 
   Source: Beyer et al. 2020, section 4.
   """
@@ -108,15 +106,13 @@ def image_number(file_name: str) -> int:
   Its labels are element n - 1 of what `read` returns.
 
   Raises:
-    InputError: another name.
+    InputError: the name is not of this form.
   """
   match = _FILE_NAME.fullmatch(file_name)
   number = int(match.group(1)) if match else 0
   if not 1 <= number <= NUM_IMAGES:
-    raise errors.InputError(
-      "expected a file name from ILSVRC2012_val_00000001.JPEG to"
-      f" ILSVRC2012_val_{NUM_IMAGES:08d}.JPEG, got {file_name!r}"
-    )
+    expected = f"ILSVRC2012_val_<00000001 to {NUM_IMAGES:08d}>.JPEG"
+    raise errors.InputError("file_name", expected, repr(file_name))
   return number
 
 
@@ -124,27 +120,27 @@ def read_json(path: str | os.PathLike[str]):
   """Returns what a JSON file holds.
 
   Raises:
-    InputError: no such file, not JSON, or an object names a key twice.
+    InputError: no such file, not JSON, or an object has a duplicate key.
   """
   try:
     text = pathlib.Path(path).read_text(encoding="utf-8")
     return json.loads(text, object_pairs_hook=distinct_keys)
+  except errors.InputError as error:
+    raise error.prefixed(f"{path}, ") from error
   except (OSError, RecursionError, ValueError) as error:
-    raise errors.InputError(
-      f"{path}: expected a JSON file, got {error}"
-    ) from error
+    raise errors.InputError(path, "a JSON file", error) from error
 
 
 def distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-  """Returns an object of JSON; a hook for `json.loads`.
+  """Returns a JSON object as a dict; an `object_pairs_hook` for `json.loads`.
 
   Raises:
-    InputError: a key twice, of which Python would keep the last in silence.
+    InputError: a duplicate key; Python would silently keep the last value.
   """
   found = {}
   for key, value in pairs:
     if key in found:
-      raise errors.InputError(f"{key!r} stands there twice")
+      raise errors.InputError(repr(key), "one value", "several")
     found[key] = value
   return found
 
@@ -152,16 +148,13 @@ def distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _label_set(where: str, labels, num_classes: int) -> np.ndarray:
   """Returns the labels of one image, sorted, without duplicates."""
   if not isinstance(labels, list):
-    raise errors.InputError(
-      f"{where}: expected a list of class indices, got {_describe(labels)}"
-    )
+    expected = "a list of class indices"
+    raise errors.InputError(where, expected, _describe(labels))
   for label in labels:
-    # True is an int to Python, not to the file.
+    # True is an int in Python, but not in JSON.
     if type(label) is not int or not 0 <= label < num_classes:
-      raise errors.InputError(
-        f"{where}: expected integers in [0, {num_classes}), got"
-        f" {_describe(label)}"
-      )
+      expected = f"integers in [0, {num_classes})"
+      raise errors.InputError(where, expected, _describe(label))
   return np.array(sorted(set(labels)), np.int32)
 
 

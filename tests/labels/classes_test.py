@@ -9,6 +9,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.labels import classes
+from tests import raising
 from tests.data import shared_files
 from tests.train import processes
 
@@ -89,7 +90,8 @@ def test_index_of_every_id():
 
 @pytest.mark.parametrize("wnid", ["n00004475", "tench", "", "N01440764"])
 def test_an_unknown_id_is_refused(wnid):
-  with pytest.raises(errors.InputError, match=f"got '{wnid}'"):
+  check = raising.about("wnid", given=repr(wnid))
+  with pytest.raises(errors.InputError, check=check):
     classes.index_of(wnid)
 
 
