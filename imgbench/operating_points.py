@@ -75,24 +75,22 @@ def read_scores(
   """
   results = run_files.read_json(workdir / run_files.RESULTS)
   if results is None:
-    raise errors.InputError(
-      f"--workdir={workdir}: expected the folder of a run that is done, found"
-      f" no {run_files.RESULTS}"
-    )
+    expected = f"the folder of a finished run, with {run_files.RESULTS}"
+    raise errors.InputError("--workdir", expected, workdir)
   known = dict.fromkeys(key.rsplit("/", 2)[0] for key in results)
   if dataset not in known:
-    raise errors.InputError(
-      f"--dataset={dataset}: not evaluated by this run;"
-      f" {registry.near_names(dataset, known)}"
-    )
+    near = registry.near_names(dataset, known)
+    expected = "a split that this run evaluated"
+    raise errors.InputError("--dataset", expected, dataset, near)
   key = writers.file_key(dataset)
   path = workdir / run_files.PREDICTIONS / f"{key}.npz"
   found = inputs.arrays(path, _ARRAYS)
   if "probs" not in found:
     raise errors.InputError(
-      f"{path}: expected the array probs, the probabilities of all classes,"
-      " which are kept where examples times classes are few and else if asked"
-      " for; evaluate with evaluation.sets.<name>.probabilities=True"
+      path,
+      "the array probs, the probabilities of all classes",
+      "none",
+      "evaluate with evaluation.sets.<name>.probabilities=True",
     )
   label, top5, probs = _checked_arrays(path, found)
   names = inputs.arrays(
@@ -119,29 +117,25 @@ def _checked_arrays(path, found):
     or found["top5"].ndim != 2
     or {shape[:1] for shape in shapes.values()} != {size}
   ):
-    raise errors.InputError(
-      f"{path}: expected label [N], top5 [N, 5] and probs [N, K], got"
-      f" {', '.join(f'{name} {list(s)}' for name, s in shapes.items())}"
-    )
+    given = ", ".join(f"{name} {list(s)}" for name, s in shapes.items())
+    expected = "label [N], top5 [N, 5] and probs [N, K]"
+    raise errors.InputError(path, expected, given)
   return tuple(found[name] for name in _ARRAYS)
 
 
 def _class_index(wanted: str, names: Sequence[str], num_classes: int) -> int:
   places = [i for i, name in enumerate(names) if name == wanted]
   if len(places) > 1:
-    raise errors.InputError(
-      f"--class={wanted}: {len(places)} classes have this name; give one of"
-      f" their indices {', '.join(map(str, places))}"
-    )
+    fix = f"give an index: {', '.join(map(str, places))}"
+    given = f"{wanted}, the name of {len(places)}"
+    raise errors.InputError("--class", "the name of one class", given, fix)
   if places:
     return places[0]
   if wanted.isdecimal() and int(wanted) < num_classes:
     return int(wanted)
-  near = registry.near_names(wanted, names) if names else "its name is unknown"
-  raise errors.InputError(
-    f"--class={wanted}: expected the name of a class or an index below"
-    f" {num_classes}; {near}"
-  )
+  near = registry.near_names(wanted, names) if names else "no names are known"
+  expected = f"the name of a class or an index below {num_classes}"
+  raise errors.InputError("--class", expected, wanted, near)
 
 
 def find(
@@ -164,22 +158,16 @@ def find(
   """
   scores, positive = of_class.scores, of_class.positive
   if not 0 < alpha < 1:
-    raise errors.InputError(
-      f"--alpha={alpha}: expected a number between 0 and 1"
-    )
+    raise errors.InputError("--alpha", "a number in (0, 1)", alpha)
   if rule == "threshold":
     if not 0 <= wanted <= 1:
-      raise errors.InputError(
-        f"--threshold={wanted}: expected a probability in [0, 1]"
-      )
+      raise errors.InputError("--threshold", "a number in [0, 1]", wanted)
     return curves.at_threshold(scores, positive, wanted, alpha)
   if not 0 < wanted <= 1:
-    raise errors.InputError(f"--{rule}={wanted}: expected a rate in (0, 1]")
+    raise errors.InputError(f"--{rule}", "a number in (0, 1]", wanted)
   if not positive.any():
-    raise errors.InputError(
-      f"{of_class.dataset} has no example of {of_class.class_name}: there is"
-      " nothing to find"
-    )
+    expected = f"a class with examples in {of_class.dataset}"
+    raise errors.InputError("--class", expected, of_class.class_name)
   choose = _for_recall if rule == "recall" else _for_precision
   threshold = _short(scores, choose(of_class, wanted))
   return curves.at_threshold(scores, positive, threshold, alpha)
@@ -189,11 +177,10 @@ def _for_recall(of_class: ClassScores, wanted: float) -> float:
   scores, positive = of_class.scores, of_class.positive
   threshold = curves.threshold_for_recall(scores, positive, wanted).threshold
   if threshold == -np.inf:
-    lost = int((positive & (scores == -np.inf)).sum())
-    raise errors.InputError(
-      f"--recall={wanted}: out of reach, {lost} of {int(positive.sum())}"
-      f" examples of {of_class.class_name} have scores that are not finite"
-    )
+    lost, total = int((scores[positive] == -np.inf).sum()), int(positive.sum())
+    best = formats.significant(1 - lost / total)
+    expected = f"at most {best} ({lost} of {total} scores are not finite)"
+    raise errors.InputError("--recall", expected, wanted)
   return threshold
 
 
@@ -206,10 +193,8 @@ def _for_precision(of_class: ClassScores, wanted: float) -> float:
     if point is not None:
       return point.threshold
     best = np.max(curves.precision_recall_curve(scores, positive).precision)
-  raise errors.InputError(
-    f"--precision={wanted}: no threshold reaches it; the best is"
-    f" {formats.significant(best)}"
-  )
+  expected = f"at most {formats.significant(best)}, the best of all thresholds"
+  raise errors.InputError("--precision", expected, wanted)
 
 
 def _short(scores: np.ndarray, threshold: float) -> float:
@@ -339,10 +324,9 @@ def main(argv: list[str]) -> int:
   with cli.one_line_errors():
     given = [rule for rule in _RULES if values[rule].value is not None]
     if len(given) != 1:
-      raise errors.InputError(
-        "expected one of --recall, --precision and --threshold, got"
-        f" {' and '.join(f'--{rule}' for rule in given) or 'none'}"
-      )
+      names = " and ".join(f"--{rule}" for rule in given) or "none"
+      expected = "one of --recall, --precision and --threshold"
+      raise errors.InputError("flags", expected, names)
     (rule,) = given
     of_class = read_scores(
       paths.as_path(values.workdir), values.dataset, values["class"].value
@@ -363,9 +347,9 @@ def _write(path: str, content: str) -> None:
   try:
     writers.write_atomically(pathlib.Path(path), content)
   except OSError as error:
-    raise errors.InputError(
-      f"--csv={path}: cannot be written: {error.strerror}"
-    ) from error
+    expected = "a file that can be written"
+    given = f"{path} ({error.strerror})"
+    raise errors.InputError("--csv", expected, given) from error
 
 
 if __name__ == "__main__":
