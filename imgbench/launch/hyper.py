@@ -35,12 +35,12 @@ class Hyper:
       values: of the config's type; NumPy's numbers become Python's.
 
     Raises:
-      InputError: a key that is no text, or a text in place of values.
+      InputError: the key is not a string, or the values are one.
     """
     if not isinstance(key, str) or not key:
-      raise errors.InputError(f"expected a config key, got {key!r}")
+      raise errors.InputError("key", "a config key", repr(key))
     if isinstance(values, (str, Mapping)):
-      raise errors.InputError(f"{key}: expected several values, got {values!r}")
+      raise errors.InputError(key, "a list of values", repr(values))
     return [{key: _plain(value)} for value in values]
 
   def fixed(self, key: str, value: Any) -> list[Point]:
@@ -56,10 +56,7 @@ class Hyper:
     lists = [list(points) for points in lists]
     lengths = [len(points) for points in lists]
     if len(set(lengths)) > 1:
-      raise errors.InputError(
-        f"zipit: expected lists of one length, got {lengths}; product combines"
-        " each with each"
-      )
+      raise errors.InputError("zipit", "lists of equal length", lengths)
     return [_merged(points) for points in zip(*lists, strict=True)]
 
   def product(self, lists: Iterable[Sequence[Point]]) -> list[Point]:
@@ -99,7 +96,7 @@ class Hyper:
       seed: another one gives other points.
 
     Raises:
-      InputError: not one of the three, or bounds that are none.
+      InputError: not one of the three, or bad bounds.
     """
     draw = _drawing(key, uniform, log_uniform, choice)
     return self.sweep(key, [draw(_fraction(seed, key, i)) for i in range(num)])
@@ -121,9 +118,8 @@ def _merged(points: Iterable[Point]) -> Point:
   for point in points:
     for key, value in point.items():
       if key in merged:
-        raise errors.InputError(
-          f"{key}: a point has two values, {merged[key]!r} and {value!r}"
-        )
+        given = f"{merged[key]!r} and {value!r}"
+        raise errors.InputError(key, "one value in each point", given)
       merged[key] = value
   return merged
 
@@ -138,24 +134,20 @@ def _drawing(key, uniform, log_uniform, choice):
   """The function from [0, 1) to values that the arguments ask for."""
   given = [v for v in (uniform, log_uniform, choice) if v is not None]
   if len(given) != 1:
-    raise errors.InputError(
-      f"{key}: expected one of uniform, log_uniform and choice, got"
-      f" {len(given)}"
-    )
+    expected = "one of uniform, log_uniform and choice"
+    raise errors.InputError(key, expected, len(given))
   if choice is not None:
     values = list(choice)
     if not values:
-      raise errors.InputError(f"{key}: choice has no values")
+      raise errors.InputError(f"{key}: choice", "one or more values", "none")
     return lambda fraction: values[int(fraction * len(values))]
   bounds = tuple(uniform or log_uniform or ())
   if len(bounds) != 2 or not bounds[0] < bounds[1]:
-    raise errors.InputError(f"{key}: expected (low, high), got {bounds}")
+    raise errors.InputError(key, "bounds (low, high), low < high", bounds)
   if uniform is not None:
     return lambda fraction: _between(*bounds, fraction)
   if bounds[0] <= 0:
-    raise errors.InputError(
-      f"{key}: log_uniform needs positive bounds, got {bounds}"
-    )
+    raise errors.InputError(f"{key}: log_uniform", "positive bounds", bounds)
   low, high = map(math.log, bounds)
   return lambda fraction: _rounded(
     math.exp(low + (high - low) * fraction), *bounds

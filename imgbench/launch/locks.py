@@ -25,7 +25,7 @@ def locked(sweep_dir: paths.Folder) -> Iterator[None]:
   """Makes the folder and keeps other launchers out while the block runs.
 
   Raises:
-    InputError: it cannot be written, or another launcher is in it.
+    InputError: it cannot be written, or another launcher uses it.
   """
   if paths.is_bucket(sweep_dir):
     with bucket_lock.hold(sweep_dir):
@@ -36,14 +36,16 @@ def locked(sweep_dir: paths.Folder) -> Iterator[None]:
     sweep_dir.mkdir(parents=True, exist_ok=True)
     file = open(sweep_dir / LOCK, "a")  # noqa: SIM115
   except OSError as error:
-    raise errors.InputError(no_folder(sweep_dir, error)) from error
+    raise unwritable(sweep_dir, error) from error
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise errors.InputError(
-        f"another launcher is at work in {sweep_dir}: wait for it, or stop it"
-        f" by: python -m imgbench.launch cancel --sweep_dir={sweep_dir}"
+        "--sweep_dir",
+        "a folder that no other launcher uses",
+        sweep_dir,
+        f"wait, or run {cancel_command(sweep_dir)}",
       ) from None
     except OSError as error:
       logging.warning("%s cannot be locked: %s", sweep_dir, error)
@@ -60,12 +62,15 @@ def launcher(sweep_dir: paths.Folder) -> dict[str, Any] | None:
   return run_files.read_json(sweep_dir / LAUNCHER)
 
 
-def no_folder(sweep_dir: paths.Folder, error: OSError) -> str:
-  """Returns the text of an error: the folder cannot be written."""
-  return (
-    f"--sweep_dir={sweep_dir} cannot be written: {error.strerror}; expected a"
-    " folder, or a place for one"
-  )
+def cancel_command(sweep_dir: paths.Folder) -> str:
+  """Returns the command that stops the launcher and the runs of a sweep."""
+  return f"python -m imgbench.launch cancel --sweep_dir={sweep_dir}"
+
+
+def unwritable(sweep_dir: paths.Folder, error: OSError) -> errors.InputError:
+  """Returns the error that the folder cannot be written."""
+  given = f"{sweep_dir} ({error.strerror})"
+  return errors.InputError("--sweep_dir", "a folder that can be written", given)
 
 
 def process_facts(pid: int) -> dict[str, Any]:

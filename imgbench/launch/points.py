@@ -31,7 +31,7 @@ def load(config: str, sweep: str = "") -> list[hyper.Point]:
     sweep: NAME of its `get_hyper_NAME`; "": `get_hyper`.
 
   Raises:
-    InputError: no such function, no list of points, or an error in it.
+    InputError: there is no such function, it fails or returns no points.
   """
   path = pathlib.Path(config.partition(":")[0])
   # Not the module that the flag --config loads: that one is made anew each
@@ -43,34 +43,25 @@ def load(config: str, sweep: str = "") -> list[hyper.Point]:
   name = f"{_FUNCTION}_{sweep}" if sweep else _FUNCTION
   if name not in known:
     sweeps = [k.removeprefix(_FUNCTION).lstrip("_") for k in known]
-    raise errors.InputError(_no_function(path, name, sweep, sweeps))
+    fix = "see imgbench/launch/hyper.py"
+    if any(sweeps):
+      fix = registry.near_names(sweep, filter(None, sweeps))
+    if "" in sweeps:
+      fix += f"; omit --sweep for {_FUNCTION}"
+    expected = f"the NAME of a {_FUNCTION}_NAME in {path}"
+    raise errors.InputError("--sweep", expected, sweep or "none", fix)
+  where = f"{path}: {name}"
+  expected = "a list of points, dicts of config keys and values"
   try:
     points = list(getattr(module, name)(hyper.Hyper()))
   except errors.InputError as error:
-    raise errors.InputError(f"{path}: {name}: {error}") from error
+    raise error.prefixed(f"{where}: ") from error
   except Exception as error:
-    raise errors.InputError(
-      f"{path}: {name}: {type(error).__name__}: {error}"
-    ) from error
+    given = f"{type(error).__name__}: {error}"
+    raise errors.InputError(where, expected, given) from error
   if not points or not all(isinstance(point, Mapping) for point in points):
-    raise errors.InputError(
-      f"{path}: {name}: expected a list of points, dicts of config keys and"
-      f" values, got {points[:1] or 'none'}"
-    )
+    raise errors.InputError(where, expected, points[:1] or "none")
   return points
-
-
-def _no_function(path, name: str, sweep: str, sweeps: Sequence[str]) -> str:
-  text = f"{path} defines no {name}(hyper)"
-  if not sweeps:
-    return f"{text}, and no other sweep; see imgbench/launch/hyper.py"
-  if not sweep:
-    named = " or ".join(f"--sweep={other}" for other in sweeps)
-    return f"{text}; expected {named}"
-  others = [other for other in sweeps if other]
-  if not others:
-    return f"{text}; leave --sweep away for {_FUNCTION}"
-  return f"--sweep={sweep}: {text}; {registry.near_names(sweep, others)}"
 
 
 def build(
@@ -103,18 +94,16 @@ def build(
     what = f"point {number} of {len(points)}"
     twice = sorted(point.keys() & shared.keys())
     if twice:
-      raise errors.InputError(
-        f"--config.{twice[0]}: the sweep sets this key itself, see {what}"
-      )
+      key, expected = twice[0], "no override of a swept key"
+      raise errors.InputError(f"--config.{key}", expected, shared[key])
     values, _ = _parsed(config, {**shared, **point}, what)
     values = {key: values[key] for key in point}
     name = unit_name(values)
     # Some file systems do not tell A from a.
     if name.lower() in found:
-      raise errors.InputError(
-        f"{what} has the name of another, {name}: {dict(point)} and"
-        f" {dict(found[name.lower()].overrides)}"
-      )
+      other = dict(found[name.lower()].overrides)
+      given = f"{dict(point)} and {other}, both named {name}"
+      raise errors.InputError(what, "a point with its own name", given)
     found[name.lower()] = units.Unit(name, values, folder / name)
   return units.Sweep(
     sweep_dir=folder,
@@ -140,8 +129,7 @@ def _parsed(
     same = value == given and isinstance(value, bool) == isinstance(given, bool)
     if not same:
       raise errors.InputError(
-        f"{what}: {key}={given!r}: a command line makes {value!r} of it;"
-        f" expected a value of type {type(value).__name__}"
+        f"{what}: {key}", f"a value of type {type(value).__name__}", repr(given)
       )
   return values, config_utils.to_dict(parsed)
 

@@ -108,7 +108,7 @@ def write(sweep: Sweep) -> Sweep:
     sweep.sweep_dir.mkdir(parents=True, exist_ok=True)
     writers.write_json(sweep.sweep_dir / SWEEP, _as_json(sweep))
   except OSError as error:
-    raise errors.InputError(locks.no_folder(sweep.sweep_dir, error)) from error
+    raise locks.unwritable(sweep.sweep_dir, error) from error
   return sweep
 
 
@@ -120,8 +120,10 @@ def merged(sweep: Sweep) -> Sweep:
   differences = _differences(old, sweep)
   if differences:
     raise errors.InputError(
-      f"--sweep_dir={sweep.sweep_dir} holds another sweep:"
-      f" {'; '.join(differences)}. Give another --sweep_dir, or the old values"
+      "--sweep_dir",
+      "a new folder or the same sweep",
+      f"{sweep.sweep_dir}, which holds another ({'; '.join(differences)})",
+      "give another --sweep_dir or the old values",
     )
   named = {unit.name: unit for unit in sweep.units}
   known = {unit.name for unit in old.units}
@@ -165,10 +167,8 @@ def read(sweep_dir: str | os.PathLike) -> Sweep:
   """
   sweep = _read(paths.as_path(sweep_dir))
   if sweep is None:
-    raise errors.InputError(
-      f"--sweep_dir={os.fspath(sweep_dir)}: expected the folder of a sweep,"
-      f" found no {SWEEP}"
-    )
+    expected = f"the folder of a sweep, with {SWEEP}"
+    raise errors.InputError("--sweep_dir", expected, os.fspath(sweep_dir))
   return sweep
 
 
@@ -205,9 +205,8 @@ def _read(sweep_dir: paths.Folder) -> Sweep | None:
       ),
     )
   except (KeyError, TypeError) as error:
-    raise errors.InputError(
-      f"{path}: expected what imgbench.launch writes, without {error}"
-    ) from error
+    expected = "a file that imgbench.launch wrote"
+    raise errors.InputError(path, expected, f"one without {error}") from error
 
 
 def _tuples(value: Any) -> Any:

@@ -7,6 +7,7 @@ import pytest
 from imgbench import errors
 from imgbench.launch import hyper
 from imgbench.launch import points
+from tests import raising
 from tests.launch import sweeps
 
 FUNCTIONS = """
@@ -45,27 +46,37 @@ def test_points_are_those_of_the_config_file(tmp_path, sweep, expected):
 
 
 @pytest.mark.parametrize(
-  "sweep, message",
+  "sweep, place, given",
   [
-    ("rate", "no get_hyper_rate.*did you mean rates"),
-    ("broken", "get_hyper_broken: AttributeError: .*seed"),
-    ("refused", r"get_hyper_refused: zipit: .*\[1, 0\]"),
-    ("empty", "get_hyper_empty: expected a list of points"),
+    ("broken", "", None),
+    ("refused", ": zipit", "[1, 0]"),
+    ("empty", "", "none"),
   ],
 )
-def test_what_a_config_file_does_not_define(tmp_path, sweep, message):
+def test_functions_that_fail_or_return_nothing(tmp_path, sweep, place, given):
   config = sweeps.config_file(tmp_path, FUNCTIONS)
-  with pytest.raises(errors.InputError, match=message):
+  check = raising.about(f"{config}: get_hyper_{sweep}{place}", given=given)
+  with pytest.raises(errors.InputError, check=check):
     points.load(config, sweep)
+
+
+def test_an_unknown_sweep_is_answered_with_near_names(tmp_path):
+  config = sweeps.config_file(tmp_path, FUNCTIONS)
+  check = raising.about("--sweep", given="rate")
+  with pytest.raises(errors.InputError, check=check) as error:
+    points.load(config, "rate")
+  assert "rates" in error.value.fix
 
 
 def test_config_files_without_or_with_named_sweeps_only(tmp_path):
   config = sweeps.config_file(tmp_path, "")
-  with pytest.raises(errors.InputError, match="no get_hyper.*no other sweep"):
+  check = raising.about("--sweep", given="none")
+  with pytest.raises(errors.InputError, check=check):
     points.load(config)
   config = sweeps.config_file(tmp_path, FUNCTIONS.replace("er(", "er_one("))
-  with pytest.raises(errors.InputError, match="expected .*--sweep=one or"):
+  with pytest.raises(errors.InputError, check=check) as error:
     points.load(config)
+  assert "one" in error.value.fix.replace(",", "").split()
 
 
 @pytest.mark.parametrize("name", ["tiny", "scenes", "cifar10_fast"])
@@ -78,43 +89,60 @@ def test_sweeps_of_our_configs_fit_them(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "point, message",
+  "point, mentioned",
   [
-    ({"schedule.peek": 1.0}, "schedule.peek: unknown .*mean schedule.peak"),
-    ({"peak": 1.0}, "peak: unknown config key; did you mean schedule.peak"),
+    ({"schedule.peek": 1.0}, "schedule.peak"),
+    ({"peak": 1.0}, "schedule.peak"),
     ({"seed": 1.5}, "seed=1.5"),
     ({"seed": "a"}, "seed=a"),
     ({"seed": True}, "seed=True"),
     ({"schedule.peak": "high"}, "schedule.peak=high"),
-    ({"checkpoint.asynchronous": 1}, "value of type bool"),
-    ({"steps.total": None}, "value of type str"),
-    ({"steps.total": 5}, "value of type str"),
-    ({"model.widths": 8}, "value of type tuple"),
   ],
 )
-def test_a_point_that_the_config_does_not_take(tmp_path, point, message):
-  with pytest.raises(errors.InputError, match=f"point 2 of 2: .*{message}"):
+def test_a_point_that_the_config_refuses(tmp_path, point, mentioned):
+  check = raising.about("point 2 of 2")
+  with pytest.raises(errors.InputError, check=check) as error:
     points.build(sweeps.TINY, [{}, point], tmp_path)
+  assert mentioned in error.value.given
 
 
-def test_two_points_of_one_name(tmp_path):
-  rates = [{"schedule.peak": value} for value in (1, 0.1, 1.0)]
-  with pytest.raises(errors.InputError, match="3 of 3 .* schedule.peak=1.0"):
-    points.build(sweeps.TINY, rates, tmp_path)
-  texts = [{"steps.total": value} for value in ("8 steps", "8_steps")]
-  with pytest.raises(errors.InputError, match="steps.total=8_steps"):
-    points.build(sweeps.TINY, texts, tmp_path)
-  letters = [{"model.name": value} for value in ("CNN", "cnn")]
-  with pytest.raises(errors.InputError, match="model.name=cnn"):
-    points.build(sweeps.TINY, letters, tmp_path)
+@pytest.mark.parametrize(
+  "key, value, kind",
+  [
+    ("checkpoint.asynchronous", 1, "bool"),
+    ("steps.total", None, "str"),
+    ("steps.total", 5, "str"),
+    ("model.widths", 8, "tuple"),
+  ],
+)
+def test_a_value_that_a_command_line_changes(tmp_path, key, value, kind):
+  check = raising.about(f"point 2 of 2: {key}", given=value)
+  with pytest.raises(errors.InputError, check=check) as error:
+    points.build(sweeps.TINY, [{}, {key: value}], tmp_path)
+  assert error.value.expected.endswith(kind)
+
+
+@pytest.mark.parametrize(
+  "key, values, name",
+  [
+    ("schedule.peak", (1, 0.1, 1.0), "schedule.peak=1.0"),
+    ("steps.total", ("8 steps", "8_steps"), "steps.total=8_steps"),
+    ("model.name", ("CNN", "cnn"), "model.name=cnn"),
+  ],
+)
+def test_two_points_of_one_name(tmp_path, key, values, name):
+  n = len(values)
+  check = raising.about(f"point {n} of {n}")
+  with pytest.raises(errors.InputError, check=check) as error:
+    points.build(sweeps.TINY, [{key: value} for value in values], tmp_path)
+  assert name in error.value.given
 
 
 def test_a_key_is_swept_or_overridden(tmp_path):
-  with pytest.raises(errors.InputError, match="seed: the sweep sets this key"):
+  check = raising.about("--config.seed", given=2)
+  with pytest.raises(errors.InputError, check=check):
     sweeps.make(tmp_path, [1], overrides={"seed": 2})
-  with pytest.raises(
-    errors.InputError, match="of all points: .*seeds: unknown"
-  ):
+  with pytest.raises(errors.InputError, match="seeds"):
     sweeps.make(tmp_path, [1], overrides={"seeds": 2})
 
 
