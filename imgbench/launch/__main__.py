@@ -44,12 +44,11 @@ def executor_module(name: str):
   """Returns the module of an executor, see `imgbench.launch`.
 
   Raises:
-    InputError: there is none of this name.
+    InputError: an unknown name.
   """
   if name not in EXECUTORS:
-    raise errors.InputError(
-      f"--executor={name}: unknown; {registry.near_names(name, EXECUTORS)}"
-    )
+    near = registry.near_names(name, EXECUTORS)
+    raise errors.InputError("--executor", "a known name", name, near)
   return importlib.import_module(f"imgbench.launch.{name}.executor")
 
 
@@ -127,10 +126,10 @@ def start(sweep: units.Sweep, values: flags.FlagValues) -> int:
     try:
       return executor.run(sweep, values)
     except KeyboardInterrupt:
-      raise errors.Preempted("stopped; the same command goes on") from None
+      raise errors.Preempted("stopped; the same command resumes") from None
     except OSError as error:
       raise errors.RunError(
-        f"{sweep.sweep_dir}: {error}; the same command goes on"
+        f"{sweep.sweep_dir}: {error}; the same command resumes"
       ) from error
 
 
@@ -144,8 +143,10 @@ def _check_executor(sweep: units.Sweep) -> None:
   busy = [unit.name for unit in before.units if _is_busy(unit)]
   if busy:
     raise errors.InputError(
-      f"--executor={sweep.executor}: {len(busy)} runs of this sweep, e.g."
-      f" {busy[0]}, are with --executor={before.executor}; cancel them first"
+      "--executor",
+      f"{before.executor}, which runs {busy[0]} ({len(busy)} runs in all)",
+      sweep.executor,
+      "cancel them first",
     )
 
 

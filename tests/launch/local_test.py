@@ -106,8 +106,8 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path):
   assert "no_such_set" in bad.message
   assert (good.state, good.exit_code, good.step) == ("done", 0, 2)
   lines = result.stdout.splitlines()
-  assert lines[0] == "2 runs: 2 waiting; 2 to run"
-  assert any("failed in" in x and "no_such_set" in x for x in lines)
+  assert lines[0].startswith("2 runs: 2 waiting")
+  assert any("failed" in x and "no_such_set" in x for x in lines)
   assert lines[-1] == "2 runs: 1 done, 1 failed"
   # What is done is not run again.
   result = sweeps.launch(tmp_path / "sweep", *retried, config=config)
@@ -145,8 +145,8 @@ def test_six_points_two_that_fail_and_one_killed(tmp_path):
 
   result = sweeps.launch(folder, jobs, config=config)
   assert result.returncode == errors.EXIT_FAILED, result.stderr
-  assert "2 to run" in result.stdout.splitlines()[0]
-  assert f"Diverged before and would again: {diverging}" in result.stdout
+  first = result.stdout.splitlines()[0]
+  assert "2 to run" in first and diverging in first
   found = sweeps.statuses(folder)
   assert {n: status.state for n, status in found.items()} == {
     **expected,
@@ -228,14 +228,14 @@ def test_stopped_by_ctrl_c_and_gone_on_with(tmp_path):
     # A second launcher keeps out.
     second = sweeps.launch(*start, config=config)
     assert second.returncode == errors.EXIT_USAGE, second.stderr
-    assert f"another launcher is at work in {folder}" in second.stderr
+    assert f"--sweep_dir={folder}" in second.stderr
     assert sweeps.act("status", folder).stdout.count("running") == 3
     launcher.send_signal(signal.SIGINT)
     _, log = launcher.communicate(timeout=TIMEOUT_S)
   shown = terminal.close()
   assert launcher.returncode == errors.EXIT_PREEMPTED, log
-  assert f"0 of 2 runs in {folder} are done, and the same command" in log
-  assert "SIGINT: 2 runs save and stop; a second signal kills them" in shown
+  assert "0 of 2" in log and str(folder) in log
+  assert "SIGINT: 2 runs" in shown
   assert "\x1b[4F\x1b[J" in shown  # The table, drawn over the one before.
   found = sweeps.statuses(folder)
   for run, status in zip(runs, found.values(), strict=True):
@@ -249,7 +249,7 @@ def test_stopped_by_ctrl_c_and_gone_on_with(tmp_path):
       wait_for(has_step(run, status.step + 5), launcher)
     result = sweeps.act("cancel", folder)
     assert result.returncode == errors.EXIT_DONE, result.stderr
-    assert "2 runs were stopped" in result.stdout
+    assert result.stdout.startswith("2 runs")
     assert launcher.wait(TIMEOUT_S) == errors.EXIT_PREEMPTED
   for run, status in zip(runs, found.values(), strict=True):
     text = (run / units.LOG).read_text()
@@ -266,7 +266,7 @@ def test_a_second_signal_kills(tmp_path):
     # Such a process takes no signal but the one that kills.
     os.kill(facts(run)["process"]["pid"], signal.SIGSTOP)
     launcher.send_signal(signal.SIGTERM)
-    assert "SIGTERM: 1 runs save" in _line_with(launcher, "SIGTERM")
+    assert "1 run" in _line_with(launcher, "SIGTERM")
     launcher.send_signal(signal.SIGTERM)
     assert launcher.wait(TIMEOUT_S) == errors.EXIT_PREEMPTED
   assert sweeps.states(folder) == {"seed=0": "failed", "seed=1": "waiting"}

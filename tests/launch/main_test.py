@@ -12,6 +12,7 @@ from imgbench import errors
 from imgbench import run_files
 from imgbench.launch import __main__ as program
 from imgbench.launch import units
+from tests import raising
 from tests.launch import sweeps
 from tests.train import processes
 
@@ -37,10 +38,10 @@ def config(tmp_path):
   return sweeps.config_file(tmp_path, FUNCTIONS)
 
 
-def refused(result, message: str) -> None:
-  """One line on standard error, exit code 2, nothing else."""
+def refused(result, *words: str) -> None:
+  """One line on standard error with these words, exit code 2."""
   assert result.returncode == errors.EXIT_USAGE, result.stderr
-  assert message in result.stderr
+  assert all(word in result.stderr for word in words), result.stderr
   assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
@@ -49,12 +50,12 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, config):
   extra = ("--dry_run", "--config.steps.total=3 steps")
   result = sweeps.launch(folder, *extra, config=config)
   assert result.returncode == errors.EXIT_DONE, result.stderr
-  names = ["seed=0: waiting", "seed=1: waiting"]
   lines = result.stdout.splitlines()
-  assert [line for line in lines if not line.startswith(" ")] == [
-    *names,
-    "2 runs; nothing was started",
+  assert [line for line in lines[:-1] if not line.startswith(" ")] == [
+    "seed=0: waiting",
+    "seed=1: waiting",
   ]
+  assert lines[-1].startswith("2 runs")
   commands = [shlex.split(line) for line in lines if line.startswith(" ")]
   assert commands == [
     [
@@ -80,40 +81,40 @@ def test_a_reader_may_have_seen_enough(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "more, message",
+  "more, words",
   [
-    (["--sweep=typo"], "optim.weight_decoy: unknown config key; did you mean"),
-    (["--sweep=double"], "point 2 of 2 has the name of another, seed=1"),
-    (["--sweep=tipo"], "did you mean typo?"),
-    (["--executor=slrum"], "--executor=slrum: unknown; did you mean slurm?"),
-    (["--config.sead=1"], "sead: unknown config key; did you mean seed?"),
-    (["--config.seed=1"], "--config.seed: the sweep sets this key itself"),
-    (["--jobs=100000"], "at most one for each CPU core"),
-    (["--jobs=0"], "--jobs=0: expected at least 1"),
-    (["--retries=-1"], "--retries=-1: expected 0 or a larger"),
-    (["--devices_per_job=1"], "no GPU was found here"),
-    (["--patition=gpu"], "Unknown command line flag 'patition'"),
-    (["start"], "expected only flags, got start"),
+    (["--sweep=typo"], ["point 1", "weight_decoy", "optim.weight_decay"]),
+    (["--sweep=double"], ["point 2", "seed=1"]),
+    (["--sweep=tipo"], ["--sweep", "tipo", "typo?"]),
+    (["--executor=slrum"], ["--executor", "slrum", "slurm?"]),
+    (["--config.sead=1"], ["config.sead", "seed?"]),
+    (["--config.seed=1"], ["--config.seed"]),
+    (["--jobs=100000"], ["--jobs", "100000"]),
+    (["--jobs=0"], ["--jobs", "got 0"]),
+    (["--retries=-1"], ["--retries", "got -1"]),
+    (["--devices_per_job=1"], ["--devices_per_job", "got 1"]),
+    (["--patition=gpu"], ["patition"]),
+    (["start"], ["start"]),
   ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
-  tmp_path, config, more, message
+  tmp_path, config, more, words
 ):
   folder = tmp_path / "sweep"
-  refused(sweeps.launch(folder, *more, config=config), message)
+  refused(sweeps.launch(folder, *more, config=config), *words)
   assert not folder.exists()
 
 
 def test_flags_that_are_missing(tmp_path, config):
-  refused(sweeps.launch("", config=config), "--sweep_dir is missing")
-  refused(sweeps.launch(tmp_path, config=""), "--config is missing")
-  refused(sweeps.act("status", ""), "--sweep_dir is missing")
-  refused(sweeps.act("cancel", tmp_path), "found no sweep.json")
+  refused(sweeps.launch("", config=config), "--sweep_dir")
+  refused(sweeps.launch(tmp_path, config=""), "--config")
+  refused(sweeps.act("status", ""), "--sweep_dir")
+  refused(sweeps.act("cancel", tmp_path), "--sweep_dir", units.SWEEP)
 
 
 def test_the_folder_of_another_sweep(tmp_path, config):
   units.write(sweeps.make(tmp_path, range(2)))
-  message = f"another sweep: --config: {sweeps.TINY} -> {config}"
+  message = f"--config: {sweeps.TINY} -> {config}"
   refused(sweeps.launch(tmp_path, config=config), message)
   refused(sweeps.launch(tmp_path, "--dry_run", config=config), message)
 
@@ -130,7 +131,7 @@ def test_runs_with_another_executor_are_not_taken(tmp_path):
   units.record(sweep.units[0], state=units.WAITING, job="17_0")
   refused(
     sweeps.launch(tmp_path, "--executor=local"),
-    f"e.g. {sweep.units[0].name}, are with --executor=slurm; cancel them",
+    *("--executor", sweep.units[0].name, "slurm"),
   )
   assert units.read(tmp_path).executor == "slurm"
 
@@ -145,8 +146,10 @@ def test_runs_that_are_over_may_change_their_executor(tmp_path):
   units.record_start(preempted, job="imgbench-0")
   units.record_end(preempted, errors.EXIT_PREEMPTED)
   local = dataclasses.replace(before, executor="local")
-  with pytest.raises(errors.InputError, match="1 runs of this sweep, e.g."):
+  check = raising.about("--executor", given="local")
+  with pytest.raises(errors.InputError, check=check) as error:
     program._check_executor(local)
+  assert preempted.name in error.value.expected
   units.record(preempted, job="")
   program._check_executor(local)
 
@@ -169,7 +172,8 @@ def test_status_shows_every_unit_and_its_end(tmp_path):
   assert third.split() == ["seed=2", "waiting"]
   assert count == "3 runs: 2 waiting, 1 failed"
   result = sweeps.act("cancel", tmp_path)
-  assert (result.returncode, result.stdout) == (0, "nothing runs\n")
+  assert result.returncode == errors.EXIT_DONE, result.stderr
+  assert len(result.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize("executor", program.EXECUTORS)

@@ -52,13 +52,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
-  """Raises InputError where the flags do not fit this machine."""
+  """Raises InputError if the flags do not fit this machine."""
   del sweep
   _slots(values)
   if values.retries < 0:
-    raise errors.InputError(
-      f"--retries={values.retries}: expected 0 or a larger number"
-    )
+    raise errors.InputError("--retries", "at least 0", values.retries)
 
 
 def _slots(values: flags.FlagValues) -> list[slots_lib.Slot]:
@@ -87,8 +85,8 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   done = states.count(units.DONE)
   if pool.stopped and done < len(states):
     raise errors.Preempted(
-      f"stopped; {done} of {len(states)} runs in {sweep.sweep_dir} are done,"
-      " and the same command goes on"
+      f"stopped; {done} of {len(states)} runs in {sweep.sweep_dir} are done;"
+      " the same command resumes the rest"
     )
   return errors.EXIT_DONE if done == len(states) else errors.EXIT_FAILED
 
@@ -175,9 +173,11 @@ def _check_here(processes: Mapping[str, Mapping]) -> None:
   for name, process in processes.items():
     if not locks.is_here(process):
       raise errors.InputError(
-        f"{name} runs on the machine {process['host']}, as process"
-        f" {process['pid']}; give this command there. If that machine is gone,"
-        f" remove {units.LAUNCH} in the folder of the run"
+        name,
+        "a run on this machine",
+        f"process {process['pid']} on {process['host']}",
+        "run this command there; if that machine is gone, remove"
+        f" {units.LAUNCH} in the folder of the run",
       )
 
 
@@ -194,9 +194,10 @@ def _wait_for_others(sweep: units.Sweep) -> None:
   left = _wait(living)
   if left:
     raise errors.InputError(
-      f"of an earlier launcher, {', '.join(left)} still runs; wait for it, or"
-      " stop it by: python -m imgbench.launch cancel"
-      f" --sweep_dir={sweep.sweep_dir}"
+      "--sweep_dir",
+      "no runs of an earlier launcher",
+      ", ".join(left),
+      f"wait, or run {locks.cancel_command(sweep.sweep_dir)}",
     )
 
 

@@ -76,29 +76,24 @@ def divide(
     all_cores: as of `cores`.
 
   Raises:
-    InputError: more is asked for than there is.
+    InputError: the machine has fewer GPUs or cores.
   """
   for name, number in (("jobs", jobs), ("devices_per_job", devices_per_job)):
     if number is not None and number < 1:
-      raise errors.InputError(f"--{name}={number}: expected at least 1")
+      raise errors.InputError(f"--{name}", "at least 1", number)
   if not all_gpus and devices_per_job is not None:
-    raise errors.InputError(
-      f"--devices_per_job={devices_per_job}: no GPU was found here; leave it"
-      " away to divide the CPU cores"
-    )
+    expected = "no value on a machine without GPUs"
+    raise errors.InputError("--devices_per_job", expected, devices_per_job)
   if jobs is None:
     jobs = max(1, len(all_gpus) // (devices_per_job or 1))
   each = devices_per_job or len(all_gpus) // jobs
   if all_gpus and not 0 < jobs * each <= len(all_gpus):
-    raise errors.InputError(
-      f"--jobs={jobs}, each with {max(each, 1)} GPUs: there are"
-      f" {len(all_gpus)} here; give smaller --jobs or --devices_per_job"
-    )
+    expected = f"at most {len(all_gpus)} GPUs in all"
+    given = f"{jobs} jobs, each with {max(each, 1)}"
+    raise errors.InputError("--jobs, --devices_per_job", expected, given)
   if all_cores and jobs > len(all_cores):
-    raise errors.InputError(
-      f"--jobs={jobs}: expected at most one for each CPU core, of which there"
-      f" are {len(all_cores)} here"
-    )
+    expected = f"at most {len(all_cores)}, the number of CPU cores"
+    raise errors.InputError("--jobs", expected, jobs)
   bounds = [len(all_cores) * i // jobs for i in range(jobs + 1)]
   return [
     Slot(

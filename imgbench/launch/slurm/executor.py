@@ -109,18 +109,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
-  """Raises InputError where SLURM is absent or the flags do not fit."""
+  """Raises InputError if SLURM is absent or the flags do not fit."""
   missing = [name for name in _TOOLS if shutil.which(name) is None]
   if missing:
     raise errors.InputError(
-      f"--executor=slurm: {', '.join(missing)} not found: start this on a login"
-      " node of a SLURM cluster, or take --executor=local"
+      "--executor=slurm",
+      "the commands of SLURM",
+      f"no {', '.join(missing)}",
+      "run this on a login node of a cluster, or use --executor=local",
     )
   if "://" in os.fspath(sweep.sweep_dir):
-    raise errors.InputError(
-      f"--sweep_dir={sweep.sweep_dir}: expected a folder that all nodes of the"
-      " cluster share, for its scripts and logs; not a bucket"
-    )
+    expected = "a folder that all nodes of the cluster share, not a bucket"
+    raise errors.InputError("--sweep_dir", expected, sweep.sweep_dir)
   script.resources(values)
 
 

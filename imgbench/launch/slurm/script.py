@@ -101,7 +101,7 @@ def resources(values: Any) -> Resources:
       None and `sbatch_args` is a text.
 
   Raises:
-    InputError: a flag of a value that cannot be meant.
+    InputError: a flag has an invalid value.
   """
   tasks = values.ntasks_per_node
   if tasks is None:
@@ -109,9 +109,8 @@ def resources(values: Any) -> Resources:
   try:
     more = tuple(shlex.split(values.sbatch_args))
   except ValueError as error:
-    raise errors.InputError(
-      f"--sbatch_args={values.sbatch_args}: {error}"
-    ) from error
+    given = f"{values.sbatch_args!r} ({error})"
+    raise errors.InputError("--sbatch_args", "shell words", given) from error
   names = [field.name for field in dataclasses.fields(Resources)]
   given = {name: getattr(values, name) for name in names}
   asked = Resources(
@@ -119,7 +118,7 @@ def resources(values: Any) -> Resources:
   )
   for name in ("nodes", "ntasks_per_node", "cpus_per_task", "jobs"):
     if given[name] is not None and given[name] < 1:
-      raise errors.InputError(f"--{name}={given[name]}: expected 1 or more")
+      raise errors.InputError(f"--{name}", "at least 1", given[name])
   _check_gpus(asked)
   _check_time(asked)
   _check_more(asked.sbatch_args)
@@ -129,36 +128,32 @@ def resources(values: Any) -> Resources:
 def _check_gpus(asked: Resources) -> None:
   if asked.gpus_per_node < 0:
     raise errors.InputError(
-      f"--gpus_per_node={asked.gpus_per_node}: expected 0 or more"
+      "--gpus_per_node", "at least 0", asked.gpus_per_node
     )
   if not asked.gpus_per_node or asked.nodes * asked.ntasks_per_node == 1:
     return
-  # Of several processes JAX gives each the GPU of its number on the node.
+  # JAX gives each of several processes the GPU of its local rank.
   if asked.ntasks_per_node != asked.gpus_per_node:
     raise errors.InputError(
-      f"--ntasks_per_node={asked.ntasks_per_node}: expected"
-      f" {asked.gpus_per_node}, a process for each GPU: of several processes"
-      " JAX gives each one GPU under SLURM. A run on one node may also be a"
-      " single process with all of its GPUs (--nodes=1 --ntasks_per_node=1)"
+      "--ntasks_per_node",
+      f"{asked.gpus_per_node} (under SLURM, JAX gives each process one GPU)",
+      asked.ntasks_per_node,
+      "for one process with all GPUs of a node: --nodes=1 --ntasks_per_node=1",
     )
 
 
 def _check_time(asked: Resources) -> None:
   match = _SIGNAL.fullmatch(asked.signal)
   if asked.signal and not match:
-    raise errors.InputError(
-      f"--signal={asked.signal}: expected TERM@SECONDS, INT@SECONDS or nothing"
-    )
+    expected = "TERM@SECONDS, INT@SECONDS or nothing"
+    raise errors.InputError("--signal", expected, asked.signal)
   if not asked.time:
     return
   limit_s = seconds(asked.time)
   needed_s = int(match[1]) + _EARLIER_S if match else 0
   if limit_s is not None and limit_s <= needed_s:
-    raise errors.InputError(
-      f"--time={asked.time}: expected more than {needed_s} s: --signal="
-      f"{asked.signal} stops a run so long before, or up to {_EARLIER_S} s"
-      " earlier, so it would get nowhere"
-    )
+    expected = f"more than {needed_s} s, which --signal={asked.signal} needs"
+    raise errors.InputError("--time", expected, asked.time)
 
 
 def seconds(limit: str) -> int | None:
@@ -169,16 +164,14 @@ def seconds(limit: str) -> int | None:
       days-hours:minutes, days-hours:minutes:seconds, UNLIMITED or INFINITE.
 
   Raises:
-    InputError: any other text.
+    InputError: it has another form.
   """
   if limit.upper() in ("UNLIMITED", "INFINITE"):
     return None
   match = _TIME.fullmatch(limit)
   if not match:
-    raise errors.InputError(
-      f"--time={limit}: expected a limit as sbatch takes it: minutes,"
-      " hours:minutes:seconds or days-hours:minutes:seconds"
-    )
+    expected = "minutes, hours:minutes:seconds or days-hours:minutes:seconds"
+    raise errors.InputError("--time", expected, limit)
   part = {name: int(text or 0) for name, text in match.groupdict().items()}
   hours = 24 * part["days"] + part["hours"] + part["h"]
   minutes = part["minutes"] + part["m"] + part["only"]
@@ -189,14 +182,11 @@ def _check_more(arguments: Sequence[str]) -> None:
   for argument in arguments:
     name = argument.removeprefix("--").partition("=")[0]
     if not re.fullmatch(r"--[a-z][a-z-]*(=[^\n]+)?", argument):
-      raise errors.InputError(
-        f"--sbatch_args: expected options such as --qos=low, got {argument!r}"
-      )
+      expected = "options such as --qos=low"
+      raise errors.InputError("--sbatch_args", expected, repr(argument))
     if name in _OWN:
-      raise errors.InputError(
-        f"--sbatch_args: {argument} is not for you to give: imgbench.launch"
-        " gives it itself, or has a flag of its own for it"
-      )
+      expected = "options that imgbench.launch does not set or have as flags"
+      raise errors.InputError("--sbatch_args", expected, argument)
 
 
 def text(

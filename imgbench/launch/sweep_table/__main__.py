@@ -118,9 +118,9 @@ def write(sweep: Sweep, folder: paths.Folder, seed_keys: Sequence[str]) -> None:
     for name, content in files.items():
       writers.write_atomically(folder / name, content)
   except OSError as error:
-    raise errors.InputError(
-      f"--out={folder} cannot be written: {error.strerror or error}"
-    ) from error
+    given = f"{folder} ({error.strerror or error})"
+    expected = "a folder that can be written"
+    raise errors.InputError("--out", expected, given) from error
 
 
 def _markdown(sweep: Sweep) -> str:

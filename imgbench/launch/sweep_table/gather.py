@@ -105,9 +105,8 @@ def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[Run]:
     patterns: names of metrics as in results.json; with * for any text.
 
   Raises:
-    InputError: a pattern that fits no metric of a finished run, or is no name
-      of a metric where none is finished yet; or a file that is not what a run
-      writes.
+    InputError: a pattern matches no metric of a finished run, or is not the
+      name of a metric if none has finished; or a file is malformed.
   """
   results = [
     run_files.read_json(unit.workdir / run_files.RESULTS) or {}
@@ -129,10 +128,9 @@ def _metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
   for pattern in patterns:
     fitting = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
     if not fitting:
-      raise errors.InputError(
-        f"--metrics={pattern}: not in results.json of a finished run;"
-        f" {registry.near_names(pattern, known)}"
-      )
+      near = registry.near_names(pattern, known)
+      expected = "a metric in results.json of a finished run"
+      raise errors.InputError("--metrics", expected, pattern, near)
     found += fitting
   return list(dict.fromkeys(found))
 
@@ -140,10 +138,8 @@ def _metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
 def _name(metric: str) -> str:
   """The name of a metric that no run has had yet."""
   if metric.count("/") < 2:
-    raise errors.InputError(
-      f"--metrics={metric}: expected a name as in results.json, e.g."
-      " cifar10:test/all/nll, or */all/nll"
-    )
+    expected = "a name as in results.json, e.g. cifar10:test/all/nll"
+    raise errors.InputError("--metrics", expected, metric)
   return metric
 
 
@@ -186,9 +182,8 @@ def _measured(unit, metric: str, results) -> measurement.Measurement:
   try:
     return measurement.from_json(results[metric])
   except (TypeError, ValueError) as error:
-    raise errors.InputError(
-      f"{unit.workdir / run_files.RESULTS}: {metric}: {error}"
-    ) from error
+    where = f"{unit.workdir / run_files.RESULTS}, {metric}"
+    raise errors.InputError(where, "a valid measurement", error) from error
 
 
 def _speed(records: Sequence[Mapping], batch_size: int | None):

@@ -138,14 +138,15 @@ def runtime_version(accelerator_type: str) -> str:
   """Returns the software that the documentation has for JAX on a TPU.
 
   Raises:
-    InputError: a type that is not known here.
+    InputError: an unknown type.
   """
   generation, dash, size = accelerator_type.rpartition("-")
   if not dash or not size.isdigit() or generation not in _RUNTIMES:
     near = registry.near_names(generation, _RUNTIMES)
+    expected = "a known type, e.g. v5litepod-16"
+    fix = f"{near}; newer types need --runtime_version"
     raise errors.InputError(
-      f"--accelerator_type={accelerator_type}: expected e.g. v5litepod-16;"
-      f" {near} Newer ones need --runtime_version"
+      "--accelerator_type", expected, accelerator_type, fix
     )
   return _RUNTIMES[generation]
 
@@ -157,10 +158,10 @@ def slice_names(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
     InputError: a prefix that Google Cloud would not take.
   """
   if not _NAME.fullmatch(prefix):
-    raise errors.InputError(
-      f"--name_prefix={prefix}: expected a small letter, and behind it at most"
-      " 30 small letters, digits and hyphens"
+    expected = (
+      "1 to 31 lowercase letters, digits and hyphens, the first a letter"
     )
+    raise errors.InputError("--name_prefix", expected, prefix)
   text = os.fspath(sweep.sweep_dir)
   digest = hashlib.sha256(text.encode()).hexdigest()[:6]
   return [f"{prefix}-{digest}-{i}" for i in range(count)]
@@ -183,15 +184,12 @@ def code_root(config: str) -> tuple[pathlib.Path, pathlib.Path]:
   """
   root = pathlib.Path(__file__).resolve().parents[3]
   if not (root / "setup.py").is_file():
-    raise errors.InputError(
-      f"--executor=tpu copies a checkout of imgbench to the VMs; {root} is none"
-    )
+    expected = "imgbench installed from a checkout, to copy it to the VMs"
+    raise errors.InputError("--executor=tpu", expected, root)
   path = pathlib.Path(config).resolve()
   if not path.is_relative_to(root):
-    raise errors.InputError(
-      f"--config={config}: expected a file in {root}, which is copied to the"
-      " VMs"
-    )
+    expected = f"a file in {root}, which is copied to the VMs"
+    raise errors.InputError("--config", expected, config)
   return root, path.relative_to(root)
 
 

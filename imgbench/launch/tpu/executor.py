@@ -85,41 +85,37 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
-  """Raises InputError where flags are missing or do not fit, or no gcloud."""
+  """Raises InputError if a flag is missing or invalid, or gcloud is absent."""
   folder = os.fspath(sweep.sweep_dir)
   if not folder.startswith("gs://") and not os.path.isabs(folder):
-    raise errors.InputError(
-      f"--sweep_dir={folder}: expected gs://BUCKET/FOLDER, or an absolute path"
-      " that all VMs and this machine see"
+    expected = (
+      "gs://BUCKET/FOLDER or an absolute path that all VMs and this machine see"
     )
-  if values.slices < 1 or values.retries < 0:
-    raise errors.InputError(
-      f"--slices={values.slices} --retries={values.retries}: expected at least"
-      " 1 slice, and 0 or more retries"
-    )
+    raise errors.InputError("--sweep_dir", expected, folder)
+  for name, low in (("slices", 1), ("retries", 0)):
+    if values[name].value < low:
+      given = values[name].value
+      raise errors.InputError(f"--{name}", f"at least {low}", given)
   _place(values)
   commands.slice_names(values.name_prefix, sweep, values.slices)
   commands.code_root(sweep.config.partition(":")[0])
   if values.submit and shutil.which("gcloud") is None:
-    raise errors.InputError(
-      "--executor=tpu --submit: gcloud not found; install the Google Cloud CLI,"
-      " or leave --submit away to see the commands"
-    )
+    fix = "install the Google Cloud CLI, or omit --submit to see the commands"
+    raise errors.InputError("--submit", "gcloud", "none", fix)
 
 
 def _place(values: flags.FlagValues) -> commands.Place:
   for name in ("project", "zone"):
     if not values[name].value:
-      raise errors.InputError(f"--{name} is missing: Google Cloud needs it")
+      raise errors.InputError(f"--{name}", f"a {name} of Google Cloud", "none")
   data = values.data_bucket
   if data and not data.removeprefix("gs://").strip("/"):
-    raise errors.InputError(f"--data_bucket={data}: expected gs://BUCKET")
+    raise errors.InputError("--data_bucket", "gs://BUCKET", data)
   try:
     more = tuple(shlex.split(values.create_args))
   except ValueError as error:
-    raise errors.InputError(
-      f"--create_args={values.create_args}: {error}"
-    ) from error
+    given = f"{values.create_args!r} ({error})"
+    raise errors.InputError("--create_args", "shell words", given) from error
   version = values.runtime_version
   return commands.Place(
     project=values.project,
@@ -177,12 +173,19 @@ def _check_here(sweep: units.Sweep) -> None:
     process = units.launch_facts(unit).get("process")
     runs = units.status(unit).state == units.RUNNING and process is not None
     if runs and not locks.is_here(process):
-      raise errors.InputError(
-        f"{unit.name} is driven from the machine {process['host']}, process"
-        f" {process['pid']}; give this command there. If that machine is gone,"
-        f" give its slices back by gcloud and remove {units.LAUNCH} in the"
-        " folder of the run, see docs/launch.md"
+      raise _elsewhere(
+        unit.name, process, f" and remove {units.LAUNCH} in the run's folder"
       )
+
+
+def _elsewhere(setting: str, process, more: str = "") -> errors.InputError:
+  return errors.InputError(
+    setting,
+    "a launcher on this machine",
+    f"process {process['pid']} on {process['host']}",
+    "run this command there; if that machine is gone, delete its slices with"
+    f" gcloud{more}, see docs/launch.md",
+  )
 
 
 def _submit(sweep, place, todo, names, archive: str, values) -> int:
@@ -241,8 +244,8 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Stops the launcher, or what it left: runs save, slices are given back.
 
   Raises:
-    InputError: the launcher works on another machine, or there is no gcloud.
-    RunError: it does not end, or a slice cannot be given back.
+    InputError: the launcher is on another machine, or there is no gcloud.
+    RunError: it does not end, or a slice cannot be deleted.
   """
   del values
   known = run_files.read_json(sweep.sweep_dir / SLICES)
@@ -250,7 +253,8 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
     print("nothing was submitted")
     return errors.EXIT_DONE
   if shutil.which("gcloud") is None:
-    raise errors.InputError("gcloud not found: cancel where it is installed")
+    fix = "cancel from a machine that has it"
+    raise errors.InputError("cancel", "gcloud", "none", fix)
   _stop_launcher(known["launcher"])
   place = _known_place(known)
   for name in known["slices"]:
@@ -275,11 +279,7 @@ def _stop_launcher(process: Mapping[str, Any]) -> None:
   if not locks.is_alive(process):
     return
   if not locks.is_here(process):
-    raise errors.InputError(
-      f"the slices are driven from the machine {process['host']}, process"
-      f" {process['pid']}; give this command there. If that machine is gone,"
-      " give its slices back by gcloud, see docs/launch.md"
-    )
+    raise _elsewhere("cancel", process)
   os.kill(process["pid"], signal.SIGTERM)
   deadline = timing.clock() + _SAVE_S
   while locks.is_alive(process):
