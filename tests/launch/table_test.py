@@ -91,9 +91,9 @@ def test_runs_that_are_not_done_are_named_and_not_counted(tmp_path):
     sweep.units[1], (10, 20), units.DIVERGED, "the loss is\nnot finite"
   )
   found = table.read(tmp_path, PATTERNS, ["seed"])
-  assert found.notes == (
-    "missing: schedule.peak=0.01,seed=1 is diverged: the loss is not finite",
-  )
+  (note,) = found.notes
+  assert note.startswith(f"missing: {sweep.units[1].name} ")
+  assert "diverged" in note and "not finite" in note
   mean = found.groups[0].mean(written.METRIC)
   assert (mean.n, mean.mean) == (2, pytest.approx(0.52))
   assert "diverged at 20/20" in found.text()
@@ -113,12 +113,12 @@ def test_missing_points_doubled_rows_and_strays_are_named(tmp_path):
   stray = units.Unit("old", {}, tmp_path / "old")
   written.write_run(stray, (1, 2))
   found = table.read(tmp_path, PATTERNS, ["seed"])
-  assert found.notes == (
-    "missing: the sweep has no point schedule.peak=0.1, seed=1",
-    "doubled: seed=0 has the config of schedule.peak=0.1,seed=0; means count"
-    " the first alone",
-    "not of this sweep: old",
+  missing, doubled, unknown = found.notes
+  assert missing.endswith("schedule.peak=0.1, seed=1")
+  assert {"seed=0", "schedule.peak=0.1,seed=0"} <= set(
+    doubled.replace(";", "").split()
   )
+  assert unknown.endswith(": old")
   assert found.groups[1].mean(written.METRIC).n == 1
 
 
@@ -131,9 +131,8 @@ def test_a_run_of_another_config_is_named(tmp_path):
   config["schedule"]["peak"] = 0.5
   path.write_text(json.dumps(config))
   found = table.read(tmp_path, PATTERNS, ["seed"])
-  assert found.notes == (
-    "not as asked: schedule.peak=0.01 ran with schedule.peak=0.5",
-  )
+  (note,) = found.notes
+  assert sweep.units[0].name in note and note.endswith("schedule.peak=0.5")
 
 
 def test_tuples_of_a_point_are_the_lists_of_a_config(tmp_path):
@@ -345,7 +344,7 @@ def test_watch_shows_what_has_changed_and_ends_when_all_are_done(tmp_path):
   with subprocess.Popen(
     command, cwd=ROOT, stdout=subprocess.PIPE, text=True
   ) as process:
-    _lines_until(process, "missing: seed=1 is waiting")
+    _lines_until(process, "missing: seed=1")
     written.write_run(sweep.units[1], (90, 104))
     _lines_until(process, "51.00 ± 1.00")
     assert process.wait() == 0
@@ -358,6 +357,6 @@ def test_watch_ends_by_ctrl_c(tmp_path):
   with subprocess.Popen(
     command, cwd=ROOT, stdout=subprocess.PIPE, text=True
   ) as process:
-    _lines_until(process, "missing: seed=0 is waiting")
+    _lines_until(process, "missing: seed=0")
     os.kill(process.pid, signal.SIGINT)
     assert process.wait() == 0

@@ -166,7 +166,7 @@ def test_a_slice_that_is_taken_away_comes_back_and_its_run_goes_on(
     _kill(group)
     code, _, err = _ended(process)
   assert code == errors.EXIT_DONE, err
-  assert "to go on" in err
+  assert "preempted" in err
   found = sweeps.statuses(folder)
   assert {status.state for status in found.values()} == {units.DONE}
   (taken,) = [name for name, status in found.items() if status.attempts == 2]
@@ -186,7 +186,7 @@ def test_a_run_that_is_ended_before_it_has_a_handler_goes_on(cloud, tmp_path):
   (cloud / "python").write_text(ENDED_EARLY)
   code, _, err = _launch(folder, *FLAGS, "--retries=0")
   assert code == errors.EXIT_DONE, err
-  assert "preempted, to go on: ended by SIGTERM" in err
+  assert "preempted" in err and "SIGTERM" in err
   found = sweeps.statuses(folder).values()
   assert sorted(status.attempts for status in found) == [0, 0, 0, 2]
   # No run is with a slice any more: another executor may go on.
@@ -202,7 +202,7 @@ def test_stopped_runs_save_and_slices_are_given_back(cloud, tmp_path):
     process.send_signal(signal.SIGTERM)
     code, _, err = _ended(process)
   assert code == errors.EXIT_PREEMPTED
-  assert "stopped; the same command goes on" in err
+  assert "stopped" in err
   found = sorted(sweeps.states(folder).values())
   assert found == [
     units.PREEMPTED,
@@ -251,9 +251,11 @@ def test_what_a_killed_launcher_leaves_is_gone_on_with(cloud, tmp_path):
 
 @pytest.mark.parametrize(
   ("how", "text"),
-  [("refuse", "PERMISSION_DENIED: quota"), ("fail", "the request failed")],
+  [("refuse", "PERMISSION_DENIED: quota"), ("fail", "request failed")],
 )
-def test_a_slice_that_cannot_be_had_is_told_of(how, text, cloud, tmp_path):
+def test_a_slice_that_cannot_be_created_fails_the_sweep(
+  how, text, cloud, tmp_path
+):
   (cloud / how).touch()
   folder = tmp_path / "sweep"
   code, out, err = _launch(folder, *FLAGS)
