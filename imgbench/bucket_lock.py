@@ -100,7 +100,7 @@ class _Lock:
     facts = {
       "token": self._token,
       "beats": self._beats,
-      "process": living.facts(os.getpid()),
+      "process": living.describe_process(os.getpid()),
     }
     return json.dumps(facts).encode()
 
@@ -125,7 +125,7 @@ class _Lock:
 
   def _is_dead(self, owner: dict[str, Any]) -> bool:
     # Machines may share a name.
-    if living.is_of_this_start(owner["process"]):
+    if living.is_since_boot(owner["process"]):
       return not living.is_alive(owner["process"])
     logging.info(
       "%s belongs to process %s on %s: waiting up to %.0f s for its heartbeat",

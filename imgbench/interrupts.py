@@ -58,7 +58,7 @@ class StopRequest:
     self._requested = True
     # Where they were asked for (`launch.child`) more would come, one with the
     # end of each thread of the parent, and end the run before it has saved.
-    living.ask_for_signal_at_end_of_parent(0)
+    living.signal_when_parent_ends(0)
     for known, handler in self._before.items():
       signal.signal(known, handler)
     name = signal.Signals(number).name

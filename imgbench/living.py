@@ -1,4 +1,4 @@
-"""Processes: whether one that was written down runs, and the parent's end."""
+"""Identity and liveness of recorded processes; a signal when a parent ends."""
 
 from collections.abc import Mapping
 import ctypes
@@ -11,66 +11,66 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def ask_for_signal_at_end_of_parent(number: int) -> None:
-  """Has Linux send this process a signal when its parent ends; 0: none.
+def signal_when_parent_ends(number: int) -> None:
+  """Asks Linux for a signal to this process when its parent ends; 0: none.
 
-  It outlives exec, and comes with the end of each of the parent's threads.
+  The request survives exec; the end of any thread of the parent triggers it.
   """
   if sys.platform == "linux":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
-def facts(pid: int) -> dict[str, Any]:
-  """Returns what tells a process from all that come later, as JSON values."""
+def describe_process(pid: int) -> dict[str, Any]:
+  """Returns JSON values that identify a process even if its pid is reused."""
   return {
     "host": socket.gethostname(),
-    "boot": _boot(),
-    "numbers": _numbers(),
+    "boot": _read_boot_id(),
+    "numbers": _read_pid_namespace(),
     "pid": pid,
-    "began": _began(pid),
+    "began": _read_start_time(pid),
   }
 
 
 def is_here(process: Mapping[str, Any]) -> bool:
-  """Whether a process, as of `facts`, is or was of this machine."""
-  # Containers may share a name, and number their processes each for itself.
-  ours = (socket.gethostname(), _numbers())
+  """Returns whether a described process is or was on this machine."""
+  # Containers may share a host name but have their own pids.
+  ours = (socket.gethostname(), _read_pid_namespace())
   return (process["host"], process["numbers"]) == ours
 
 
-def is_of_this_start(process: Mapping[str, Any]) -> bool:
-  """Whether a process, as of `facts`, began since this machine started."""
-  return is_here(process) and process["boot"] == _boot()
+def is_since_boot(process: Mapping[str, Any]) -> bool:
+  """Returns whether a described process began since this machine booted."""
+  return is_here(process) and process["boot"] == _read_boot_id()
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:
-  """Whether a process, as of `facts`, is of this machine and runs."""
-  began = _began(process["pid"])
-  return is_of_this_start(process) and began == process["began"] != ""
+  """Returns whether a described process runs on this machine."""
+  began = _read_start_time(process["pid"])
+  return is_since_boot(process) and began == process["began"] != ""
 
 
-def _boot() -> str:
-  """Differs each time that the machine starts."""
+def _read_boot_id() -> str:
+  """Returns an id of the current boot; "" if unknown."""
   try:
     return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
   except OSError:
     return ""
 
 
-def _numbers() -> str:
-  """Names what a process's number belongs to: the machine or a container."""
+def _read_pid_namespace() -> str:
+  """Returns the pid namespace: of the machine or of a container."""
   try:
     return os.readlink("/proc/self/ns/pid")
   except OSError:
     return ""
 
 
-def _began(pid: int) -> str:
-  """When a process began, in the kernel's ticks; "" if there is none."""
+def _read_start_time(pid: int) -> str:
+  """Returns when a process began, in kernel ticks; "" if there is none."""
   try:
     text = pathlib.Path(f"/proc/{pid}/stat").read_text()
   except OSError:
     return ""
-  # The name, in parentheses, may hold anything. A zombie has ended.
+  # The name, in parentheses, may contain anything. A zombie has ended.
   state, *fields = text.rpartition(")")[2].split()
   return "" if state in "ZX" else fields[18]

@@ -1,21 +1,20 @@
-"""Starts the runs of a sweep: here, on a SLURM cluster or on TPU pods.
+"""Runs a sweep on this machine, a SLURM cluster or TPU pods.
 
 python -m imgbench.launch --config=configs/scenes.py --sweep=random \
     --executor=local --sweep_dir=runs/random
 
 The config file defines the points, see imgbench/launch/hyper.py; --dry_run
-prints them with their commands. Stopped or failed, the same command runs what
-is not done. Config values that hold for all points are overridden with
---config.section.key=value. --help --executor=NAME shows the flags of another
-executor.
+prints them with their commands. After a stop or a failure, the same command
+resumes the unfinished runs. --config.section.key=value overrides a value for
+all points. --help --executor=NAME shows the flags of another executor.
 
 python -m imgbench.launch status --sweep_dir=runs/random
 python -m imgbench.launch cancel --sweep_dir=runs/random
 
-show how the runs stand, and stop those that run. Exit codes: 0 all are done, 1
-some are not, 2 bad input, 75 stopped. 0 is also the code of a start that leaves
-the rest to others (all is submitted to SLURM, commands for TPUs are printed),
-of --dry_run, and of cancel once it has stopped what ran.
+print the status of the runs, and stop them. Exit codes: 0 all are done, 1 some
+are not, 2 bad input, 75 stopped. The code is also 0 after --dry_run, once all
+runs are submitted to SLURM or their TPU commands printed, and after a cancel
+that stopped all runs.
 """
 
 import functools
@@ -40,7 +39,7 @@ RUN = "run"
 ACTIONS = ("status", "cancel")
 
 
-def executor_module(name: str):
+def load_executor(name: str):
   """Returns the module of an executor, see `imgbench.launch`.
 
   Raises:
@@ -55,25 +54,19 @@ def executor_module(name: str):
 def define_flags(
   flag_values: flags.FlagValues, action: str = RUN, executor: str = "local"
 ) -> None:
-  """Defines the flags of an action.
-
-  Args:
-    flag_values: where.
-    action: RUN or one of ACTIONS.
-    executor: whose flags are defined with them.
-  """
+  """Defines the flags of an action (RUN or one of ACTIONS) and an executor."""
   text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
-  text("sweep_dir", None, "Folder of the sweep, with one folder for each run.")
-  executor_module(executor).define_flags(flag_values)
+  text("sweep_dir", None, "Folder of the sweep, with a folder for each run.")
+  load_executor(executor).define_flags(flag_values)
   if action != RUN:
     return
   cli.define_config_flag(flag_values)
   text("sweep", "", "NAME of get_hyper_NAME in the config; empty: get_hyper.")
-  text("executor", executor, f"Where runs go: {', '.join(EXECUTORS)}.")
+  text("executor", executor, f"Where to run: {', '.join(EXECUTORS)}.")
   flags.DEFINE_bool(
     "dry_run",
     False,
-    "Print the runs and their commands, and leave it at that.",
+    "Only print the runs and their commands.",
     flag_values=flag_values,
   )
 
@@ -82,7 +75,7 @@ def read_sweep(values: flags.FlagValues) -> units.Sweep:
   """Returns the sweep that the flags describe.
 
   Raises:
-    InputError: see `points.build`; or the folder holds another sweep.
+    InputError: see `points.build`; or the folder has another sweep.
   """
   config_flag = values["config"]
   config = config_flag.config_filename
@@ -95,7 +88,7 @@ def read_sweep(values: flags.FlagValues) -> units.Sweep:
     executor=values.executor,
     overrides={key: _plain(value) for key, value in overrides.items()},
   )
-  return units.merged(sweep)
+  return units.merge(sweep)
 
 
 def _plain(value):
@@ -103,22 +96,22 @@ def _plain(value):
 
 
 def show(sweep: units.Sweep) -> None:
-  """Prints each unit and the command of its run."""
+  """Prints each unit with its state and command."""
   for unit in sweep.units:
-    print(f"{unit.name}: {units.status(unit).state}")
+    print(f"{unit.name}: {units.read_status(unit).state}")
     print(f"  {shlex.join(sweep.command(unit))}")
-  print(f"{len(sweep.units)} runs; nothing was started")
+  print(f"{len(sweep.units)} runs; none was started")
 
 
 def start(sweep: units.Sweep, values: flags.FlagValues) -> int:
-  """Starts what is not done; returns the exit code.
+  """Starts the unfinished runs; returns the exit code.
 
   Raises:
-    InputError: what does not fit, before anything is started.
-    RunError: files cannot be written, the scheduler does not answer.
+    InputError: bad flags or sweep; nothing is started.
+    RunError: a file cannot be written, or the scheduler does not answer.
     Preempted: stopped by a signal.
   """
-  executor = executor_module(sweep.executor)
+  executor = load_executor(sweep.executor)
   executor.check(sweep, values)
   with locks.locked(sweep.sweep_dir):
     _check_executor(sweep)
@@ -134,7 +127,7 @@ def start(sweep: units.Sweep, values: flags.FlagValues) -> int:
 
 
 def _check_executor(sweep: units.Sweep) -> None:
-  """Runs of another executor must have ended."""
+  """Raises InputError if runs of another executor have not ended."""
   if not (sweep.sweep_dir / units.SWEEP).exists():
     return
   before = units.read(sweep.sweep_dir)
@@ -151,10 +144,10 @@ def _check_executor(sweep: units.Sweep) -> None:
 
 
 def _is_busy(unit: units.Unit) -> bool:
-  """Whether its executor has it running, or in a scheduler's queue."""
-  status = units.status(unit)
+  """Returns whether an executor runs the unit or has it in a queue."""
+  status = units.read_status(unit)
   if status.state == units.RUNNING:
-    return bool(units.launch_facts(unit).get("state"))
+    return bool(units.read_launch(unit).get("state"))
   queued = status.state in (units.WAITING, units.PREEMPTED)
   return queued and bool(status.job)
 
@@ -163,7 +156,7 @@ def define_flags_for(flag_values: flags.FlagValues, argv: list[str]) -> None:
   """Defines the flags of the action and the executor of a command line."""
   action, argv = split_action(argv)
   try:
-    define_flags(flag_values, action, _executor(argv, action))
+    define_flags(flag_values, action, _choose_executor(argv, action))
   except (errors.InputError, flags.Error) as error:
     cli.fail(str(error), errors.EXIT_USAGE)
 
@@ -183,19 +176,19 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-  """Does what action and flags ask for; returns the exit code."""
+  """Runs the action; returns the exit code."""
   action = argv[1]
   values = flags.FLAGS
   cli.show_log()
-  # The accelerators are for the runs.
+  # Leave the accelerators to the runs.
   jax.config.update("jax_platforms", "cpu")
   if action == "status" or (action == RUN and values.dry_run):
-    # A reader that has seen enough (head) ends the program without a word.
+    # End quietly if the reader (head) closes the pipe.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   with cli.one_line_errors():
     if action != RUN:
       sweep = units.read(values.sweep_dir)
-      module = executor_module(sweep.executor)
+      module = load_executor(sweep.executor)
       return getattr(module, action)(sweep, values)
     sweep = read_sweep(values)
     if values.dry_run:
@@ -204,19 +197,19 @@ def main(argv: list[str]) -> int:
     return start(sweep, values)
 
 
-def _value_in(argv: list[str], name: str) -> str | None:
-  """The last value of a flag, before flags are defined."""
+def _find_flag(argv: list[str], name: str) -> str | None:
+  """Returns the last value of a flag before flags are defined."""
   values = flags.FlagValues()
   flags.DEFINE_string(name, None, "", flag_values=values)
   values(argv, known_only=True)
   return values[name].value
 
 
-def _executor(argv: list[str], action: str) -> str:
-  """Whose flags are wanted: that of the flags, else of the sweep's folder."""
+def _choose_executor(argv: list[str], action: str) -> str:
+  """Returns the executor of the flags, or of the sweep's folder."""
   if action == RUN:
-    return _value_in(argv, "executor") or "local"
-  sweep_dir = _value_in(argv, "sweep_dir")
+    return _find_flag(argv, "executor") or "local"
+  sweep_dir = _find_flag(argv, "sweep_dir")
   return units.read(sweep_dir).executor if sweep_dir else "local"
 
 

@@ -1,7 +1,7 @@
-"""Points of a sweep: plain lists of dicts, dotted config key -> value.
+"""Points of a sweep: lists of dicts {dotted config key: value}.
 
 A config file defines `get_hyper(hyper)`, or `get_hyper_NAME(hyper)` for
---sweep=NAME, which gets a `Hyper` and returns such a list:
+--sweep=NAME, which returns such a list built with a `Hyper`:
 
   def get_hyper(hyper):
     return hyper.product([
@@ -21,18 +21,18 @@ from typing import Any
 from imgbench import errors
 
 Point = dict[str, Any]
-_DIGITS = 4  # of a drawn number; names of runs are made of them
+_DIGITS = 4  # of a sampled number; names of runs contain them
 
 
 class Hyper:
-  """What `get_hyper` makes its points with."""
+  """Builds and combines lists of points."""
 
   def sweep(self, key: str, values: Iterable[Any]) -> list[Point]:
     """Returns a point for each value.
 
     Args:
       key: dotted, without "config.", e.g. "optim.weight_decay".
-      values: of the config's type; NumPy's numbers become Python's.
+      values: of the config's type; NumPy scalars become Python numbers.
 
     Raises:
       InputError: the key is not a string, or the values are one.
@@ -41,34 +41,34 @@ class Hyper:
       raise errors.InputError("key", "a config key", repr(key))
     if isinstance(values, (str, Mapping)):
       raise errors.InputError(key, "a list of values", repr(values))
-    return [{key: _plain(value)} for value in values]
+    return [{key: _to_plain(value)} for value in values]
 
   def fixed(self, key: str, value: Any) -> list[Point]:
-    """Returns one point, to be combined with others by `product`."""
+    """Returns a list of one point, for `product`."""
     return self.sweep(key, [value])
 
   def zipit(self, lists: Iterable[Sequence[Point]]) -> list[Point]:
-    """Returns the first points of all lists as one, the second ones, ...
+    """Returns points that merge the first, second, ... points of all lists.
 
     Raises:
-      InputError: lists of several lengths, or two values for one key.
+      InputError: the lengths differ, or a key has two values.
     """
     lists = [list(points) for points in lists]
     lengths = [len(points) for points in lists]
     if len(set(lengths)) > 1:
       raise errors.InputError("zipit", "lists of equal length", lengths)
-    return [_merged(points) for points in zip(*lists, strict=True)]
+    return [_merge(points) for points in zip(*lists, strict=True)]
 
   def product(self, lists: Iterable[Sequence[Point]]) -> list[Point]:
     """Returns every combination; the last list varies fastest.
 
     Raises:
-      InputError: two values for one key.
+      InputError: a key has two values.
     """
-    return [_merged(points) for points in itertools.product(*lists)]
+    return [_merge(points) for points in itertools.product(*lists)]
 
   def chainit(self, lists: Iterable[Iterable[Point]]) -> list[Point]:
-    """Returns the points of all lists, one list after the other."""
+    """Returns the points of all lists, one list after another."""
     return [dict(point) for points in lists for point in points]
 
   def sample(
@@ -81,39 +81,41 @@ class Hyper:
     choice: Sequence[Any] | None = None,
     seed: int = 0,
   ) -> list[Point]:
-    """Returns points with values drawn at random.
+    """Returns points with random values.
 
-    Equal arguments give equal points everywhere, and a larger `num` only adds
-    some. Keys are drawn independently of each other, so `zipit` of several
-    samples is a random search. Numbers are rounded to 4 digits.
+    Equal arguments give equal points on all machines, and a larger `num` only
+    adds points. Keys are sampled independently, so `zipit` of several samples
+    is a random search. Numbers are rounded to 4 digits.
 
     Args:
       key: as of `sweep`.
-      num: how many points.
-      uniform: (low, high): each number between is as likely.
-      log_uniform: (low, high), both positive: each logarithm is as likely.
-      choice: values to choose from, each as likely.
-      seed: another one gives other points.
+      num: number of points.
+      uniform: (low, high).
+      log_uniform: (low, high), both positive; the logarithm is uniform.
+      choice: values to choose from uniformly.
+      seed: of the random numbers.
 
     Raises:
       InputError: not one of the three, or bad bounds.
     """
-    draw = _drawing(key, uniform, log_uniform, choice)
-    return self.sweep(key, [draw(_fraction(seed, key, i)) for i in range(num)])
+    draw = _build_draw(key, uniform, log_uniform, choice)
+    return self.sweep(
+      key, [draw(_draw_fraction(seed, key, i)) for i in range(num)]
+    )
 
 
-def _plain(value: Any) -> Any:
-  """Lists become tuples, as configs have them, NumPy's numbers Python's."""
+def _to_plain(value: Any) -> Any:
+  """Returns lists as tuples, as in configs, NumPy scalars as Python numbers."""
   if isinstance(value, (list, tuple)):
-    return tuple(map(_plain, value))
+    return tuple(map(_to_plain, value))
   if isinstance(value, Mapping):
-    return {name: _plain(v) for name, v in value.items()}
+    return {name: _to_plain(v) for name, v in value.items()}
   if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
     return value.item()
   return value
 
 
-def _merged(points: Iterable[Point]) -> Point:
+def _merge(points: Iterable[Point]) -> Point:
   merged = {}
   for point in points:
     for key, value in point.items():
@@ -124,14 +126,14 @@ def _merged(points: Iterable[Point]) -> Point:
   return merged
 
 
-def _fraction(seed: int, key: str, index: int) -> float:
-  """A random number in [0, 1): the same in all versions of all libraries."""
+def _draw_fraction(seed: int, key: str, index: int) -> float:
+  """Returns a random number in [0, 1) that depends on no library version."""
   digest = hashlib.sha256(f"{seed}/{key}/{index}".encode()).digest()
   return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def _drawing(key, uniform, log_uniform, choice):
-  """The function from [0, 1) to values that the arguments ask for."""
+def _build_draw(key, uniform, log_uniform, choice):
+  """Returns a function from [0, 1) to values."""
   given = [v for v in (uniform, log_uniform, choice) if v is not None]
   if len(given) != 1:
     expected = "one of uniform, log_uniform and choice"
@@ -144,20 +146,14 @@ def _drawing(key, uniform, log_uniform, choice):
   bounds = tuple(uniform or log_uniform or ())
   if len(bounds) != 2 or not bounds[0] < bounds[1]:
     raise errors.InputError(key, "bounds (low, high), low < high", bounds)
-  if uniform is not None:
-    return lambda fraction: _between(*bounds, fraction)
-  if bounds[0] <= 0:
+  if uniform is None and bounds[0] <= 0:
     raise errors.InputError(f"{key}: log_uniform", "positive bounds", bounds)
-  low, high = map(math.log, bounds)
-  return lambda fraction: _rounded(
-    math.exp(low + (high - low) * fraction), *bounds
-  )
+  low, high = bounds if uniform is not None else map(math.log, bounds)
 
+  def draw(fraction: float) -> float:
+    value = low + (high - low) * fraction
+    value = value if uniform is not None else math.exp(value)
+    rounded = float(f"{value:.{_DIGITS}g}")
+    return float(min(max(rounded, bounds[0]), bounds[1]))
 
-def _between(low: float, high: float, fraction: float) -> float:
-  return _rounded(low + (high - low) * fraction, low, high)
-
-
-def _rounded(value: float, low: float, high: float) -> float:
-  """To few digits, but not over the bounds."""
-  return float(min(max(float(f"{value:.{_DIGITS}g}"), low), high))
+  return draw

@@ -1,4 +1,4 @@
-"""Which process has a sweep's folder, or runs a unit."""
+"""The lock on a sweep's folder, and whether recorded processes are alive."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ LAUNCHER = "launcher.json"
 
 @contextlib.contextmanager
 def locked(sweep_dir: paths.Folder) -> Iterator[None]:
-  """Makes the folder and keeps other launchers out while the block runs.
+  """Creates the folder and keeps other launchers out while the block runs.
 
   Raises:
     InputError: it cannot be written, or another launcher uses it.
@@ -54,11 +54,12 @@ def locked(sweep_dir: paths.Folder) -> Iterator[None]:
 
 
 def _write_launcher(sweep_dir: paths.Folder) -> None:
-  writers.write_json(sweep_dir / LAUNCHER, process_facts(os.getpid()))
+  facts = living.describe_process(os.getpid())
+  writers.write_json(sweep_dir / LAUNCHER, facts)
 
 
-def launcher(sweep_dir: paths.Folder) -> dict[str, Any] | None:
-  """Returns the last launcher in the folder, as of `process_facts`."""
+def read_launcher(sweep_dir: paths.Folder) -> dict[str, Any] | None:
+  """Returns the last launcher of the folder, as of `describe_process`."""
   return run_files.read_json(sweep_dir / LAUNCHER)
 
 
@@ -73,20 +74,10 @@ def unwritable(sweep_dir: paths.Folder, error: OSError) -> errors.InputError:
   return errors.InputError("--sweep_dir", "a folder that can be written", given)
 
 
-def process_facts(pid: int) -> dict[str, Any]:
-  """Returns what tells a process from all that come later, for launch.json."""
-  return living.facts(pid)
-
-
-def is_here(process: Mapping[str, Any]) -> bool:
-  """Whether a process, as of `process_facts`, is or was of this machine."""
-  return living.is_here(process)
-
-
 def is_alive(process: Mapping[str, Any] | None) -> bool:
-  """Whether a process, as of `process_facts`, may still run.
+  """Returns whether a process of `living.describe_process` may still run.
 
-  True where that cannot be seen: it is None, or of another machine.
+  True if unknown: it is None or on another machine.
   """
   if process is None or not living.is_here(process):
     return True

@@ -1,4 +1,4 @@
-"""From a config file's `get_hyper` to the checked, named units of a sweep."""
+"""Builds the checked, named units of a sweep from a config's `get_hyper`."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from imgbench.launch import hyper
 from imgbench.launch import units
 
 _FUNCTION = "get_hyper"
-# File systems take names of 255 bytes; buckets and logs like shorter ones.
+# File systems allow 255 bytes; shorter names suit buckets and logs.
 _MAX_NAME = 120
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=,+-]")
 
@@ -27,15 +27,14 @@ def load(config: str, sweep: str = "") -> list[hyper.Point]:
   """Returns the points that a config file defines.
 
   Args:
-    config: file, and options behind a colon, which are left aside.
+    config: file; options after a colon are ignored.
     sweep: NAME of its `get_hyper_NAME`; "": `get_hyper`.
 
   Raises:
     InputError: there is no such function, it fails or returns no points.
   """
   path = pathlib.Path(config.partition(":")[0])
-  # Not the module that the flag --config loads: that one is made anew each
-  # time. It was run without an error, so this is.
+  # The flag --config has run this file without an error, as another module.
   spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -76,19 +75,19 @@ def build(
   """Returns the sweep of points, each checked against the locked config.
 
   Args:
-    config: file, and options behind a colon.
+    config: file, with options after a colon.
     points: as of `load`.
     sweep_dir: folder of the sweep; not touched.
-    sweep: which function of the config file made the points.
-    executor: name of one.
+    sweep: NAME of the function that built the points.
+    executor: its name.
     overrides: dotted key -> value, for all points.
 
   Raises:
-    InputError: a key that the config lacks, a value of another type, a swept
-      key among `overrides`, or two points of one name.
+    InputError: an unknown key, a value of another type, a swept key in
+      `overrides`, or two points with one name.
   """
   folder, shared = paths.as_path(sweep_dir), dict(overrides or {})
-  _, base = _parsed(config, shared, "the overrides of all points")
+  _, base = _parse(config, shared, "the overrides of all points")
   found = {}
   for number, point in enumerate(points, 1):
     what = f"point {number} of {len(points)}"
@@ -96,10 +95,10 @@ def build(
     if twice:
       key, expected = twice[0], "no override of a swept key"
       raise errors.InputError(f"--config.{key}", expected, shared[key])
-    values, _ = _parsed(config, {**shared, **point}, what)
+    values, _ = _parse(config, {**shared, **point}, what)
     values = {key: values[key] for key in point}
-    name = unit_name(values)
-    # Some file systems do not tell A from a.
+    name = name_unit(values)
+    # Some file systems ignore case.
     if name.lower() in found:
       other = dict(found[name.lower()].overrides)
       given = f"{dict(point)} and {other}, both named {name}"
@@ -116,14 +115,14 @@ def build(
   )
 
 
-def _parsed(
+def _parse(
   config: str, overrides: Mapping[str, Any], what: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """What a run's command line comes to: the overrides' values, the config."""
+  """Returns the overrides and the config as a run's command line sets them."""
   texts = [f"{key}={value}" for key, value in overrides.items()]
   with config_utils.prefix_errors(f"{what}: "):
     parsed = cli.read_config(config, texts)
-  values = {key: _value_of(parsed, key) for key in overrides}
+  values = {key: _read_value(parsed, key) for key in overrides}
   for key, value in values.items():
     given = overrides[key]
     same = value == given and isinstance(value, bool) == isinstance(given, bool)
@@ -134,25 +133,27 @@ def _parsed(
   return values, config_utils.to_dict(parsed)
 
 
-def _value_of(config, key: str) -> Any:
+def _read_value(config, key: str) -> Any:
   value = config
   for part in key.split("."):
     value = value[part]
   return value.to_dict() if hasattr(value, "to_dict") else value
 
 
-def unit_name(overrides: Mapping[str, Any]) -> str:
-  """Returns a name of letters, digits and ".,_=+-", of at most 120.
+def name_unit(overrides: Mapping[str, Any]) -> str:
+  """Returns a name of at most 120 letters, digits and ".,_=+-".
 
-  It depends on nothing but the overrides, and not on their order. Spaces and
-  what surrounds a tuple are left out; where more is lost, the end is a digest.
+  It depends on the overrides only, not on their order. If characters other than
+  spaces and the brackets of a tuple are lost, it ends with a digest.
 
   Args:
     overrides: dotted key -> value; none: "default".
   """
   if not overrides:
     return "default"
-  parts = [f"{key}={_text(overrides[key])}" for key in sorted(overrides)]
+  parts = [
+    f"{key}={_format_value(overrides[key])}" for key in sorted(overrides)
+  ]
   text = ",".join(parts)
   name = _UNSAFE.sub("_", text)
   if name != text or len(name) > _MAX_NAME:
@@ -161,9 +162,11 @@ def unit_name(overrides: Mapping[str, Any]) -> str:
   return name
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
   if isinstance(value, (tuple, list)):
-    return "+".join(map(_text, value))
+    return "+".join(map(_format_value, value))
   if isinstance(value, Mapping):
-    return "+".join(f"{name}={_text(value[name])}" for name in sorted(value))
+    return "+".join(
+      f"{name}={_format_value(value[name])}" for name in sorted(value)
+    )
   return str(value).replace(" ", "_")

@@ -1,4 +1,4 @@
-"""Moved: this path starts `imgbench sweep table`."""
+"""Old path of `imgbench sweep table`, kept for existing commands."""
 
 from imgbench import commands
 

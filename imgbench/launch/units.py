@@ -1,8 +1,8 @@
-"""What a sweep is, how its runs stand, and the files that say so.
+"""Sweeps, the status of their runs, and the files that store them.
 
-`sweep.json` in the sweep's folder names the work units, each with a folder of
-its own, which is the --workdir of its run. There the run writes `status.json`
-and the executor `launch.json`: a run that was killed cannot say so itself.
+`sweep.json` in the sweep's folder lists the work units. Each has its own
+folder, the --workdir of its run, where the run writes `status.json` and the
+executor `launch.json`, because a killed run cannot record its end.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ SWEEP = "sweep.json"
 LAUNCH = "launch.json"
 LOG = "log.txt"
 _SHOWN = 6  # differences in an error
-# A signal may come before the run has a handler, with nothing to save.
+# A signal may come before the run has a handler and anything to save.
 _STOPPED_CODES = (errors.EXIT_PREEMPTED, -signal.SIGTERM, -signal.SIGINT)
 
 WAITING = "waiting"
@@ -40,7 +40,7 @@ class Unit:
   """One run of a sweep.
 
   Attributes:
-    name: made of its overrides: stable, and safe for a file system.
+    name: built from its overrides; stable and safe as a file name.
     overrides: dotted config key, without "config.", -> value.
     workdir: of the run.
   """
@@ -52,12 +52,12 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """The runs of one config; `points.build` makes and checks it.
+  """The runs of one config, built by `points.build`.
 
   Attributes:
-    sweep_dir: folder of the sweep; each unit has a folder in it.
-    config: file, and options behind a colon.
-    sweep: which `get_hyper_NAME` of the config file; "": `get_hyper`.
+    sweep_dir: folder of the sweep, with a folder for each unit.
+    config: file, with options after a colon.
+    sweep: NAME of `get_hyper_NAME` in the config file; "": `get_hyper`.
     units: in the order of the points.
     executor: "local", "slurm" or "tpu".
     overrides: dotted config key -> value, the same for all units.
@@ -73,51 +73,43 @@ class Sweep:
   base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def command(self, unit: Unit, python: str = sys.executable) -> list[str]:
-    """Returns the command line of a unit's run.
-
-    Args:
-      unit: of this sweep.
-      python: the interpreter.
-    """
+    """Returns the command line of a unit's run."""
     return [
       *(python, "-m", "imgbench.main", f"--config={self.config}"),
       f"--workdir={unit.workdir}",
-      *override_flags({**self.overrides, **unit.overrides}),
+      *format_overrides({**self.overrides, **unit.overrides}),
     ]
 
 
-def override_flags(overrides: Mapping[str, Any]) -> list[str]:
-  """Returns overrides as a command line has them: --config.key=value."""
+def format_overrides(overrides: Mapping[str, Any]) -> list[str]:
+  """Returns overrides as flags: --config.key=value."""
   return [f"--config.{key}={value}" for key, value in overrides.items()]
 
 
-# sweep.json.
-
-
 def write(sweep: Sweep) -> Sweep:
-  """Writes sweep.json; the same sweep may be written again, and may grow.
+  """Writes sweep.json; the sweep may be written again and may grow.
 
   Returns:
-    The sweep with the units that were there first, in their old order.
+    The sweep; units of an earlier file come first, in their old order.
 
   Raises:
-    InputError: the folder holds another sweep, or cannot be written.
+    InputError: the folder has another sweep or cannot be written.
   """
-  sweep = merged(sweep)
+  sweep = merge(sweep)
   try:
     sweep.sweep_dir.mkdir(parents=True, exist_ok=True)
-    writers.write_json(sweep.sweep_dir / SWEEP, _as_json(sweep))
+    writers.write_json(sweep.sweep_dir / SWEEP, _to_json(sweep))
   except OSError as error:
     raise locks.unwritable(sweep.sweep_dir, error) from error
   return sweep
 
 
-def merged(sweep: Sweep) -> Sweep:
-  """Returns the sweep as `write` would, which raises the same InputErrors."""
+def merge(sweep: Sweep) -> Sweep:
+  """Returns what `write` would return, with the same errors."""
   old = _read(sweep.sweep_dir)
   if old is None:
     return sweep
-  differences = _differences(old, sweep)
+  differences = _find_differences(old, sweep)
   if differences:
     raise errors.InputError(
       "--sweep_dir",
@@ -132,8 +124,8 @@ def merged(sweep: Sweep) -> Sweep:
   return dataclasses.replace(sweep, units=tuple(units))
 
 
-def _differences(old: Sweep, new: Sweep) -> list[str]:
-  """What makes two sweeps two; e.g. "--sweep: lr -> width"."""
+def _find_differences(old: Sweep, new: Sweep) -> list[str]:
+  """Returns how two sweeps differ, e.g. "--sweep: lr -> width"."""
   lines = [
     f"--{name}: {before or '(none)'} -> {after or '(none)'}"
     for name, before, after in (
@@ -143,7 +135,7 @@ def _differences(old: Sweep, new: Sweep) -> list[str]:
     if before != after
   ]
   lines += config_utils.frozen_differences(old.base, new.base)
-  # A run may go on with these changed; those that are done would lack it.
+  # A run may resume with these changed, but finished runs would not have them.
   for section in ("steps", "evaluation"):
     before = config_utils.flatten(old.base.get(section, {}))
     after = config_utils.flatten(new.base.get(section, {}))
@@ -160,7 +152,7 @@ def _differences(old: Sweep, new: Sweep) -> list[str]:
 
 
 def read(sweep_dir: str | os.PathLike) -> Sweep:
-  """Returns the sweep that a folder holds.
+  """Returns the sweep of a folder.
 
   Raises:
     InputError: there is none.
@@ -172,7 +164,7 @@ def read(sweep_dir: str | os.PathLike) -> Sweep:
   return sweep
 
 
-def _as_json(sweep: Sweep) -> dict[str, Any]:
+def _to_json(sweep: Sweep) -> dict[str, Any]:
   return {
     "config": sweep.config,
     "sweep": sweep.sweep,
@@ -197,10 +189,12 @@ def _read(sweep_dir: paths.Folder) -> Sweep | None:
       config=found["config"],
       sweep=found["sweep"],
       executor=found["executor"],
-      overrides=_tuples(found["overrides"]),
+      overrides=_to_tuples(found["overrides"]),
       base=found["base"],
       units=tuple(
-        Unit(unit["name"], _tuples(unit["overrides"]), sweep_dir / unit["name"])
+        Unit(
+          unit["name"], _to_tuples(unit["overrides"]), sweep_dir / unit["name"]
+        )
         for unit in found["units"]
       ),
     )
@@ -209,30 +203,27 @@ def _read(sweep_dir: paths.Folder) -> Sweep | None:
     raise errors.InputError(path, expected, f"one without {error}") from error
 
 
-def _tuples(value: Any) -> Any:
-  """JSON's lists as the tuples they were."""
+def _to_tuples(value: Any) -> Any:
+  """Returns a JSON value with lists as tuples."""
   if isinstance(value, Mapping):
-    return {name: _tuples(v) for name, v in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-# How a unit stands.
+    return {name: _to_tuples(v) for name, v in value.items()}
+  return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-  """How a unit stands.
+  """The status of a unit.
 
   Attributes:
     state: WAITING, RUNNING, DONE, FAILED, DIVERGED or PREEMPTED.
     step: steps done at the last checkpoint.
-    total_steps: of the run; 0 where it never began.
-    attempts: how often it was started.
-    started_at: the last of them, as `now` gives it; "" if there was none.
-    ended_at: of the same; "" while it runs.
-    exit_code: of the last attempt that ended; minus a signal's number; None
-      where it is not known.
-    message: why it did not end well; "" else.
+    total_steps: of the run; 0 if it never began.
+    attempts: number of starts.
+    started_at: time of the last start, as of `now`, or "".
+    ended_at: time of its end; "" while it runs.
+    exit_code: of the last attempt that ended; minus a signal's number; None if
+      unknown.
+    message: why it failed or waits, or "".
     job: the scheduler's id, or "".
   """
 
@@ -247,22 +238,22 @@ class Status:
   job: str = ""
 
 
-def status(unit: Unit) -> Status:
-  """Returns how a unit stands, by launch.json and the run's status.json.
+def read_status(unit: Unit) -> Status:
+  """Returns the status of a unit from launch.json and the run's status.json.
 
-  Once a run says that it is done, it is. Before, the executor knows: a run
-  that was killed still says that it runs.
+  A run that says it is done is done. Before that, the executor knows better: a
+  killed run still says that it is running.
   """
   said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
-  launch = launch_facts(unit)
+  launch = read_launch(unit)
   state = launch.get("state") or said.get("state", WAITING)
   message = launch.get("message", said.get("message", ""))
   if said.get("state") == DONE:
     state, message = DONE, ""
   elif state == RUNNING and not launch.get("state"):
-    message = "started by no launcher, it may have ended"
+    message = "not started by a launcher; may have ended"
   elif state == RUNNING and not _is_alive(launch):
-    state, message = _left(said)
+    state, message = _infer_end(said)
   return Status(
     state=state,
     step=said.get("step", 0),
@@ -277,60 +268,59 @@ def status(unit: Unit) -> Status:
 
 
 def _is_alive(launch: Mapping[str, Any]) -> bool:
-  """Whether a run goes on, or there is one to record that it has ended."""
+  """Returns whether a run, or a launcher to record its end, may be alive."""
   known = [launch[name] for name in ("process", "launcher") if name in launch]
   return not known or any(map(locks.is_alive, known))
 
 
-def _left(said: Mapping[str, Any]) -> tuple[str, str]:
-  """State and message of a run that ended when no executor looked."""
+def _infer_end(said: Mapping[str, Any]) -> tuple[str, str]:
+  """Returns state and message of a run whose end was not recorded."""
   state = said.get("state")
   if state == PREEMPTED:
     return PREEMPTED, "stopped with its launcher"
   if state in (FAILED, DIVERGED):
     return state, said.get("message", "")
-  return FAILED, "its process is gone, and so is its launcher"
+  return FAILED, "its process and its launcher are gone"
 
 
-def launch_facts(unit: Unit) -> dict[str, Any]:
-  """Returns what `record` has written of a unit; empty: nothing."""
+def read_launch(unit: Unit) -> dict[str, Any]:
+  """Returns what `record` has written for a unit, or {}."""
   return run_files.read_json(unit.workdir / LAUNCH) or {}
 
 
 def record(unit: Unit, **facts) -> None:
-  """Adds facts to a unit's launch.json; one process at a time does so.
+  """Adds facts to a unit's launch.json; one process at a time may do so.
 
   Args:
-    unit: its folder is made.
+    unit: its folder is created.
     **facts: of `Status`: state, attempts, started_at, ended_at, exit_code,
-      message, job; process and launcher, as of `locks.process_facts`, for
-      `status` to look whether it still runs; and what else the executor has
-      to know.
+      message, job; process and launcher, as of `living.describe_process`, which
+      `read_status` checks for life; and what else the executor needs.
   """
   unit.workdir.mkdir(parents=True, exist_ok=True)
-  writers.write_json(unit.workdir / LAUNCH, {**launch_facts(unit), **facts})
+  writers.write_json(unit.workdir / LAUNCH, {**read_launch(unit), **facts})
 
 
 def record_start(unit: Unit, **facts) -> None:
-  """Records that a unit is started once more, see `record`."""
-  attempts = launch_facts(unit).get("attempts", 0) + 1
+  """Records another start of a unit, see `record`."""
+  attempts = read_launch(unit).get("attempts", 0) + 1
   started = dict(state=RUNNING, attempts=attempts, started_at=now())
   ended = dict(ended_at="", exit_code=None, message="")
   record(unit, **{**started, **ended, **facts})
 
 
 def record_end(unit: Unit, exit_code: int, message: str = "") -> str:
-  """Records that a unit's run has ended, and returns the state it is in.
+  """Records the end of a unit's run and returns its state.
 
   Args:
     unit: started by `record_start`.
     exit_code: of the run; minus a signal's number.
-    message: what a failed run said, see `last_error`.
+    message: why the run failed, see `find_last_error`.
   """
   said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   state = FAILED
   if said.get("state") == DONE:
-    state, message = DONE, ""  # Whatever befell it then.
+    state, message = DONE, ""  # Whatever happened afterwards.
   elif exit_code in _STOPPED_CODES:
     state = PREEMPTED
   elif exit_code == errors.EXIT_FAILED and said.get("state") == DIVERGED:
@@ -341,26 +331,26 @@ def record_end(unit: Unit, exit_code: int, message: str = "") -> str:
   return state
 
 
-def pending(sweep: Sweep) -> list[Unit]:
+def find_pending(sweep: Sweep) -> list[Unit]:
   """Returns the units that a start of the sweep has to run.
 
-  Not those that are done, nor those that run; and not those that diverged:
-  from the same checkpoint they would do so again, bit for bit. A run that says
-  that it runs, but that no executor knows of, may have been killed: it is due,
-  and should it live, the lock on its folder keeps a second one out.
+  Left out are those that are done, running, or diverged: from the same
+  checkpoint they would diverge again, bit for bit. A run that says it is
+  running but was started by no executor may have been killed; it is included,
+  and if it is alive, the lock on its folder keeps a second run out.
   """
   return [unit for unit in sweep.units if _is_due(unit)]
 
 
 def _is_due(unit: Unit) -> bool:
-  state = status(unit).state
+  state = read_status(unit).state
   if state == RUNNING:
-    return not launch_facts(unit).get("state")
+    return not read_launch(unit).get("state")
   return state not in (DONE, DIVERGED)
 
 
-def last_error(log: str) -> str:
-  """Returns the error that a run's log ends with; "" if it has none."""
+def find_last_error(log: str) -> str:
+  """Returns the last error in a run's log, or ""."""
   for line in reversed(log.splitlines()):
     _, found, text = line.partition("imgbench: error: ")
     if found:
@@ -369,7 +359,7 @@ def last_error(log: str) -> str:
 
 
 def now() -> str:
-  """Returns the time, UTC, as ISO 8601 has it, to the millisecond."""
+  """Returns the UTC time in ISO 8601, to the millisecond."""
   return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 

@@ -40,7 +40,7 @@ def sweep(tmp_path):
   ],
 )
 def test_times(status, text):
-  assert board_lib.time_text(status) == text
+  assert board_lib.format_time(status) == text
 
 
 def test_lines_where_there_is_no_terminal(sweep):

@@ -127,7 +127,11 @@ def test_one_process_at_a_time(bucket):
 
 def test_a_dead_owner_of_this_machine_is_seen_at_once(bucket):
   ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
-  owner = {"token": "a", "beats": 0, "process": living.facts(ended.pid)}
+  owner = {
+    "token": "a",
+    "beats": 0,
+    "process": living.describe_process(ended.pid),
+  }
   bucket.write("dead/.lock", json.dumps(owner).encode())
   folder = paths.as_path(address("dead"))
   given = f"process {ended.pid} on {owner['process']['host']}"
@@ -142,7 +146,7 @@ def test_a_dead_owner_of_this_machine_is_seen_at_once(bucket):
 def test_an_owner_elsewhere_is_looked_at(bucket, monkeypatch):
   monkeypatch.setattr(bucket_lock, "SILENT_S", 0.4)
   monkeypatch.setattr(bucket_lock, "LOOK_S", 0.1)
-  process = {**living.facts(os.getpid()), "host": "elsewhere"}
+  process = {**living.describe_process(os.getpid()), "host": "elsewhere"}
   owner = {"token": "a", "beats": 0, "process": process}
   bucket.write("elsewhere/.lock", json.dumps(owner).encode())
   with run_files.locked(paths.as_path(address("elsewhere"))):
@@ -151,7 +155,7 @@ def test_an_owner_elsewhere_is_looked_at(bucket, monkeypatch):
 
 def test_an_owner_on_a_machine_of_this_name_is_looked_at(bucket, monkeypatch):
   monkeypatch.setattr(bucket_lock, "LOOK_S", 0.1)
-  process = {**living.facts(os.getpid()), "boot": "another"}
+  process = {**living.describe_process(os.getpid()), "boot": "another"}
   owner = {"token": "a", "beats": 0, "process": process}
   bucket.write("named/.lock", json.dumps(owner).encode())
   beat = json.dumps({**owner, "beats": 1}).encode()
@@ -165,7 +169,7 @@ def test_an_owner_on_a_machine_of_this_name_is_looked_at(bucket, monkeypatch):
 
 
 def test_a_lock_that_has_just_come_is_left(bucket, monkeypatch):
-  process = living.facts(os.getpid())
+  process = living.describe_process(os.getpid())
   owner = {"token": "a", "beats": 0, "process": process}
   bucket.write("raced/.lock", json.dumps(owner).encode())
   read, seen = bucket_lock._Lock._read, []

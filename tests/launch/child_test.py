@@ -23,7 +23,7 @@ def child(launcher: int, cores: str, code: str) -> subprocess.CompletedProcess:
 
 def test_it_runs_on_its_cores():
   code = "import os; print(sorted(os.sched_getaffinity(0)))"
-  last = slots.cores()[-1]
+  last = slots.find_cores()[-1]
   assert child(os.getpid(), str(last), code).stdout == f"[{last}]\n"
   every = child(os.getpid(), "-", code).stdout
   assert every == f"{sorted(os.sched_getaffinity(0))}\n"

@@ -29,7 +29,7 @@ LONG = (
   "--config.evaluation.every=never",
 )
 two_cores = pytest.mark.skipif(
-  len(slots.cores()) < 2, reason="needs two CPU cores"
+  len(slots.find_cores()) < 2, reason="needs two CPU cores"
 )
 
 SEEDS = """
@@ -122,7 +122,7 @@ def test_six_points_two_that_fail_and_one_killed(tmp_path):
   folder = tmp_path / "sweep"
   diverging, failing = "schedule.peak=1e+38", "data.train_split=train__0_"
   killed = "schedule.peak=0.001,seed=0"
-  jobs = f"--jobs={min(2, len(slots.cores()))}"
+  jobs = f"--jobs={min(2, len(slots.find_cores()))}"
   with launched(folder, jobs, config=config) as launcher:
     wait_for((folder / killed / "checkpoints" / "8").is_dir, launcher)
     os.kill(facts(folder / killed)["process"]["pid"], signal.SIGKILL)

@@ -179,7 +179,7 @@ def test_status_shows_every_unit_and_its_end(tmp_path):
 @pytest.mark.parametrize("executor", program.EXECUTORS)
 @pytest.mark.parametrize("action", [program.RUN, *program.ACTIONS])
 def test_every_executor_has_all_its_parts(executor, action):
-  module = program.executor_module(executor)
+  module = program.load_executor(executor)
   for name in ("define_flags", "check", action):
     assert callable(getattr(module, name)), name
   values = flags.FlagValues()

@@ -168,7 +168,7 @@ def test_whole_sections_are_values_too(tmp_path):
 )
 def test_names_are_those_of_other_versions(overrides, name):
   """A sweep goes on where an older version began it."""
-  assert points.unit_name(overrides) == name
+  assert points.name_unit(overrides) == name
 
 
 values = st.one_of(st.integers(), st.floats(), st.booleans(), st.text())
@@ -176,11 +176,11 @@ values = st.one_of(st.integers(), st.floats(), st.booleans(), st.text())
 
 @hypothesis.given(st.dictionaries(st.text(), values, max_size=8))
 def test_names_are_safe_and_do_not_hang_on_the_order(overrides):
-  name = points.unit_name(overrides)
+  name = points.name_unit(overrides)
   assert 0 < len(name) <= 120 and name.isascii()
   assert name not in (".", "..") and not set(name) & set("/\\: \n\0\"'$*?")
   turned = dict(reversed(overrides.items()))
-  assert points.unit_name(turned) == name
+  assert points.name_unit(turned) == name
 
 
 def test_long_names_stay_apart(tmp_path):

@@ -19,9 +19,9 @@ def devices(tmp_path, *names: str):
 
 def test_gpus_are_those_of_the_driver_in_order_of_numbers(tmp_path):
   folder = devices(tmp_path, "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm")
-  assert slots.gpus({}, folder) == ("2", "10")
-  assert slots.gpus({"JAX_PLATFORMS": "cpu"}, folder) == ()
-  assert slots.gpus({"JAX_PLATFORMS": "cuda,cpu"}, folder) == ("2", "10")
+  assert slots.find_gpus({}, folder) == ("2", "10")
+  assert slots.find_gpus({"JAX_PLATFORMS": "cpu"}, folder) == ()
+  assert slots.find_gpus({"JAX_PLATFORMS": "cuda,cpu"}, folder) == ("2", "10")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_gpus_are_those_of_the_driver_in_order_of_numbers(tmp_path):
 )
 def test_gpus_that_cuda_hides_are_none(tmp_path, visible, found):
   folder = devices(tmp_path, "nvidia0")
-  assert slots.gpus({slots.VISIBLE: visible}, folder) == found
+  assert slots.find_gpus({slots.VISIBLE: visible}, folder) == found
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_slots_are_disjoint_and_none_is_empty(jobs, num_gpus, num_cores):
 
 
 def test_cores_are_those_of_this_process():
-  assert set(slots.cores()) == os.sched_getaffinity(0)
+  assert set(slots.find_cores()) == os.sched_getaffinity(0)

@@ -34,7 +34,7 @@ def flags_of(**given) -> types.SimpleNamespace:
 
 
 def resources(**given) -> slurm_script.Resources:
-  return slurm_script.resources(flags_of(**given))
+  return slurm_script.read_resources(flags_of(**given))
 
 
 def sweep_in(folder) -> units.Sweep:
@@ -61,7 +61,7 @@ def script(monkeypatch):
     units.Sweep.command, "__defaults__", ("/opt/imgbench/bin/python",)
   )
   sweep = sweep_in("/shared/runs/my rates")
-  return lambda **given: slurm_script.text(
+  return lambda **given: slurm_script.format_script(
     sweep, sweep.units, resources(**given), "/home/me/imgbench"
   )
 
@@ -124,7 +124,7 @@ def test_processes_of_a_run():
   ],
 )
 def test_time_limits_are_read_as_sbatch_does(limit, seconds):
-  assert slurm_script.seconds(limit) == seconds
+  assert slurm_script.parse_seconds(limit) == seconds
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_cancel_has_done_its_work_where_runs_are_not_done(
 def test_queue_is_read():
   text = "12_0|RUNNING|None\n12_3|PENDING|Nodes required, are DOWN\n\n"
   assert executor.read_queue(text) == {
-    "12_0": executor.Job("RUNNING", "None"),
-    "12_3": executor.Job("PENDING", "Nodes required, are DOWN"),
+    "12_0": executor.QueuedTask("RUNNING", "None"),
+    "12_3": executor.QueuedTask("PENDING", "Nodes required, are DOWN"),
   }
   assert executor.read_queue("") == {}
 

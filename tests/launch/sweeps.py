@@ -80,4 +80,4 @@ def states(sweep_dir) -> dict[str, str]:
 def statuses(sweep_dir) -> dict[str, units.Status]:
   """By the unit's name."""
   found = units.read(sweep_dir).units
-  return {unit.name: units.status(unit) for unit in found}
+  return {unit.name: units.read_status(unit) for unit in found}

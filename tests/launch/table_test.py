@@ -71,7 +71,7 @@ def test_of_losses_the_smallest_is_the_best_and_has_no_interval(tmp_path):
 
 def test_means_over_seeds_have_standard_errors(tmp_path):
   sweep = _grid(tmp_path)
-  groups = groups_lib.groups(gather.read(sweep, PATTERNS), ["seed"])
+  groups = groups_lib.group_runs(gather.read(sweep, PATTERNS), ["seed"])
   assert [dict(group.values) for group in groups] == [{PEAK: 0.01}, {PEAK: 0.1}]
   mean = groups[0].mean(written.METRIC)
   # Of 50%, 52% and 54%: 2 points between neighbours.
@@ -80,8 +80,8 @@ def test_means_over_seeds_have_standard_errors(tmp_path):
   assert mean.sem == pytest.approx(0.02 / math.sqrt(3))
   best = groups[1].mean(written.METRIC, best=True)
   assert best.mean == pytest.approx(np.mean([120, 140, 125]) / written.N)
-  assert groups_lib.mean_of([0.5]) == groups_lib.Mean(1, 0.5, None)
-  assert groups_lib.mean_of([]) is None
+  assert groups_lib.compute_mean([0.5]) == groups_lib.Mean(1, 0.5, None)
+  assert groups_lib.compute_mean([]) is None
 
 
 def test_runs_that_are_not_done_are_named_and_not_counted(tmp_path):
@@ -252,7 +252,7 @@ def test_the_files_say_the_same(tmp_path):
   ],
 )
 def test_axes_are_as_the_values_are_spread(values, kind):
-  assert table_figure.axis("a.b", values).kind == kind
+  assert table_figure.build_axis("a.b", values).kind == kind
 
 
 def test_the_figure_has_a_panel_for_each_swept_key(tmp_path):
@@ -266,8 +266,8 @@ def test_the_figure_has_a_panel_for_each_swept_key(tmp_path):
   for i, unit in enumerate(sweep.units):
     written.write_run(unit, (90, 100 + i))
   runs = gather.read(sweep, PATTERNS)
-  groups = groups_lib.groups(runs, ["seed"])
-  draw = table_figure.figure(runs, groups, [written.METRIC], ["seed"])
+  groups = groups_lib.group_runs(runs, ["seed"])
+  draw = table_figure.build_figure(runs, groups, [written.METRIC], ["seed"])
   figure = draw(table_figure.themes.LIGHT)
   assert [a.get_xlabel() for a in figure.axes] == [PEAK, "optim.name"]
   assert [a.get_xscale() for a in figure.axes] == ["log", "linear"]
@@ -287,8 +287,8 @@ def test_seeds_alone_are_the_axis(tmp_path):
   for unit in sweep.units:
     written.write_run(unit, (90, 100))
   runs = gather.read(sweep, PATTERNS)
-  groups = groups_lib.groups(runs, ["seed"])
-  draw = table_figure.figure(runs, groups, [written.METRIC], ["seed"])
+  groups = groups_lib.group_runs(runs, ["seed"])
+  draw = table_figure.build_figure(runs, groups, [written.METRIC], ["seed"])
   (axes,) = draw(table_figure.themes.LIGHT).axes
   assert axes.get_xlabel() == "seed"
 

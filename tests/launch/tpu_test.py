@@ -16,7 +16,7 @@ from etils import epath
 import pytest
 
 from imgbench import errors
-from imgbench.launch import locks
+from imgbench import living
 from imgbench.launch import units
 from imgbench.launch.tpu import commands
 from imgbench.launch.tpu import executor
@@ -28,7 +28,7 @@ GOLDEN = pathlib.Path(__file__).with_name("tpu_golden.sh")
 DOCS = ROOT / "docs" / "launch.md"
 BUCKET = "gs://my-bucket/sweeps/peaks"
 NEEDED = ("--project=my-project", "--zone=us-west4-a")
-PLACE = commands.Place(
+PLACE = commands.SliceConfig(
   project="my-project",
   zone="us-west4-a",
   accelerator_type="v5litepod-16",
@@ -61,13 +61,13 @@ def _values(*args):
 
 def _script():
   sweep = _sweep()
-  names = commands.slice_names("imgbench", sweep, 2)
+  names = commands.name_slices("imgbench", sweep, 2)
   packing = commands.pack(
     pathlib.Path("/home/me/imgbench"),
     pathlib.Path("configs/scenes.py"),
     commands.ARCHIVE,
   )
-  return commands.script(
+  return commands.format_script(
     PLACE, sweep, sweep.units, names, packing, "20260801T120000"
   )
 
@@ -89,7 +89,7 @@ def test_a_command_reaches_the_run_as_it_is():
   (text,) = [a for a in command if a.startswith("--command=")]
   words = shlex.split(text.removeprefix("--command="))
   assert words[:3] == ["bash", f"imgbench-code/{commands.WORKER}", "run"]
-  assert words[3] == commands.run_name(unit, 3)
+  assert words[3] == commands.name_run(unit, 3)
   assert words[4:] == _sweep().command(unit, python=".venv/bin/python")
 
 
@@ -154,7 +154,7 @@ def test_gcloud_documents_every_flag(source):
 
 
 def test_the_documented_software_is_found():
-  of = commands.runtime_version
+  of = commands.find_runtime_version
   assert of("v5litepod-256") == "v2-alpha-tpuv5-lite"
   assert of("v4-8") == "tpu-ubuntu2204-base"
   check = raising.about("--accelerator_type", given="v5lite-16")
@@ -219,7 +219,7 @@ def test_with_nothing_to_do_a_program_that_does_nothing_is_printed(
 
 def test_runs_with_a_launcher_on_another_machine_are_refused(tmp_path):
   sweep = _sweep(str(tmp_path))
-  process = {**locks.process_facts(os.getpid()), "host": "elsewhere"}
+  process = {**living.describe_process(os.getpid()), "host": "elsewhere"}
   units.record_start(sweep.units[1], process=process)
   check = raising.about("unit1")
   with pytest.raises(errors.InputError, check=check) as error:

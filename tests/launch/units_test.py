@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from imgbench import errors
+from imgbench import living
 from imgbench import run_files
 from imgbench import writers
 from imgbench.launch import locks
@@ -36,7 +37,7 @@ def says(unit, state: str, **facts) -> None:
 def ended_process() -> dict:
   """Facts of a process that is gone."""
   process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
-  facts = locks.process_facts(process.pid)
+  facts = living.describe_process(process.pid)
   process.communicate(b"\n")
   return facts
 
@@ -128,11 +129,11 @@ def test_bad_folders_are_refused(tmp_path):
 
 
 def test_a_unit_waits_until_it_is_started(sweep, unit):
-  assert units.status(unit) == units.Status()
+  assert units.read_status(unit) == units.Status()
   units.record_start(unit, job="17_0")
-  status = units.status(unit)
+  status = units.read_status(unit)
   assert (status.state, status.job, status.attempts) == ("running", "17_0", 1)
-  assert units.pending(sweep) == [sweep.units[1]]
+  assert units.find_pending(sweep) == [sweep.units[1]]
 
 
 @pytest.mark.parametrize(
@@ -153,16 +154,16 @@ def test_how_a_run_ended(sweep, unit, said, exit_code, state):
   if said is not None:
     says(unit, said)
   assert units.record_end(unit, exit_code, "why") == state
-  status = units.status(unit)
+  status = units.read_status(unit)
   assert (status.state, status.exit_code) == (state, exit_code)
   assert status.message == ("" if state == "done" else "why")
   assert status.step == (4 if said else 0)
   assert status.started_at <= status.ended_at
   again = [] if state in ("done", "diverged") else [unit]
-  assert units.pending(sweep) == [*again, sweep.units[1]]
+  assert units.find_pending(sweep) == [*again, sweep.units[1]]
   # Started again, the old end is forgotten.
   units.record_start(unit)
-  status = units.status(unit)
+  status = units.read_status(unit)
   assert status.attempts == 2
   if said != "done":
     assert status.state == "running"
@@ -182,15 +183,15 @@ def test_a_run_that_ended_unseen(unit, said, state):
   gone = ended_process()
   says(unit, said)
   units.record_start(unit, process=gone, launcher=gone)
-  assert units.status(unit).state == state
+  assert units.read_status(unit).state == state
   # As long as its launcher lives, that one will say.
-  units.record(unit, launcher=locks.process_facts(os.getpid()))
-  assert units.status(unit).state in ("running", "done")
+  units.record(unit, launcher=living.describe_process(os.getpid()))
+  assert units.read_status(unit).state in ("running", "done")
 
 
 def test_runs_that_no_launcher_started_count(unit):
   says(unit, "failed", message="no disk")
-  status = units.status(unit)
+  status = units.read_status(unit)
   assert (status.state, status.message, status.attempts) == (
     "failed",
     "no disk",
@@ -200,20 +201,20 @@ def test_runs_that_no_launcher_started_count(unit):
 
 def test_a_run_that_no_launcher_started_may_have_been_killed(sweep, unit):
   says(unit, "running")
-  status = units.status(unit)
+  status = units.read_status(unit)
   assert status.state == "running" and status.message
-  assert units.pending(sweep) == list(sweep.units)
-  units.record_start(unit, process=locks.process_facts(os.getpid()))
-  assert units.status(unit).message == ""
-  assert units.pending(sweep) == [sweep.units[1]]
+  assert units.find_pending(sweep) == list(sweep.units)
+  units.record_start(unit, process=living.describe_process(os.getpid()))
+  assert units.read_status(unit).message == ""
+  assert units.find_pending(sweep) == [sweep.units[1]]
 
 
 def test_the_error_is_the_last_of_the_log():
   log = (
     "imgbench: error: old\n=== again\n12:00 step\nimgbench: error: new one\n"
   )
-  assert units.last_error(log) == "new one"
-  assert units.last_error("12:00 step\n") == ""
+  assert units.find_last_error(log) == "new one"
+  assert units.find_last_error("12:00 step\n") == ""
 
 
 def test_times_are_of_one_clock():
@@ -237,7 +238,7 @@ def test_one_launcher_at_a_time(tmp_path):
   try:
     assert holder.stdout.readline() == b"1\n"
     folder = sweeps.make(tmp_path, [0]).sweep_dir
-    facts = locks.launcher(folder)
+    facts = locks.read_launcher(folder)
     assert facts["pid"] == holder.pid and locks.is_alive(facts)
     check = raising.about("--sweep_dir", given=folder)
     refused = pytest.raises(errors.InputError, check=check)
@@ -248,11 +249,11 @@ def test_one_launcher_at_a_time(tmp_path):
     holder.communicate()
   assert not locks.is_alive(facts)
   with locks.locked(folder):  # Killed, it holds nothing any more.
-    assert locks.launcher(folder)["pid"] == os.getpid()
+    assert locks.read_launcher(folder)["pid"] == os.getpid()
 
 
 def test_a_process_is_not_mistaken_for_a_later_one():
-  facts = locks.process_facts(os.getpid())
+  facts = living.describe_process(os.getpid())
   assert locks.is_alive(facts)
   assert not locks.is_alive({**facts, "began": "1"})
   assert not locks.is_alive({**facts, "boot": "another"})
@@ -267,4 +268,4 @@ def test_facts_are_kept(unit):
   assert json.loads(path.read_text()) == {"job": "3", "nodes": ["a"]}
   writers.write_atomically(path, "{")
   with pytest.raises(errors.InputError, match=units.LAUNCH):
-    units.status(unit)
+    units.read_status(unit)

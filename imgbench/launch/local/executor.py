@@ -1,9 +1,8 @@
-"""Executor "local": runs of a sweep on this machine, some at a time.
+"""Executor "local": runs the sweep on this machine, several runs at a time.
 
-Each run is a process of its own with GPUs and CPU cores of its own. It writes
-to log.txt in its folder. Ctrl-C and SIGTERM let the runs save and stop; a
-second one kills them. When the launcher itself is killed, the kernel stops
-them (on Linux).
+Each run is a process with its own GPUs and CPU cores that writes to log.txt in
+its folder. Ctrl-C or SIGTERM lets the runs save and stop; a second one kills
+them. If the launcher is killed, the kernel stops the runs (on Linux).
 """
 
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import time
 from absl import flags
 
 from imgbench import errors
+from imgbench import living
 from imgbench import timing
 from imgbench.launch import board as board_lib
 from imgbench.launch import locks
@@ -32,8 +32,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "jobs",
     None,
-    "Runs at a time, which share the GPUs and the CPU cores; default: one for"
-    " each GPU, or for each --devices_per_job of them; without GPUs 1.",
+    "Concurrent runs, which share the GPUs and CPU cores; default: one for each"
+    " --devices_per_job GPUs (or each GPU), 1 without GPUs.",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
@@ -45,8 +45,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "retries",
     0,
-    "How often a run that fails goes on from its last checkpoint by itself;"
-    " one that diverged, or was given bad input, does not.",
+    "How often a failed run is resumed from its last checkpoint, unless it"
+    " diverged or got bad input.",
     flag_values=flag_values,
   )
 
@@ -54,34 +54,37 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
   """Raises InputError if the flags do not fit this machine."""
   del sweep
-  _slots(values)
+  _build_slots(values)
   if values.retries < 0:
     raise errors.InputError("--retries", "at least 0", values.retries)
 
 
-def _slots(values: flags.FlagValues) -> list[slots_lib.Slot]:
+def _build_slots(values: flags.FlagValues) -> list[slots_lib.Slot]:
   return slots_lib.divide(
-    values.jobs, values.devices_per_job, slots_lib.gpus(), slots_lib.cores()
+    values.jobs,
+    values.devices_per_job,
+    slots_lib.find_gpus(),
+    slots_lib.find_cores(),
   )
 
 
 def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
-  """Runs what is not done; returns the exit code.
+  """Runs the unfinished units; returns the exit code.
 
   Raises:
     InputError: runs of an earlier launcher do not end.
-    Preempted: stopped by a signal, with runs that are not done.
+    Preempted: a signal came before all runs were done.
   """
   _wait_for_others(sweep)
-  todo = units.pending(sweep)
+  todo = units.find_pending(sweep)
   board = board_lib.Board(sweep, sys.stdout)
-  board.say(_plan_text(board.statuses, todo))
-  pool = pool_lib.Pool(sweep, _slots(values), values.retries, board)
+  board.say(_format_plan(board.statuses, todo))
+  pool = pool_lib.Pool(sweep, _build_slots(values), values.retries, board)
   try:
     pool.run(todo)
   finally:
     board.close()
-  states = [units.status(unit).state for unit in sweep.units]
+  states = [units.read_status(unit).state for unit in sweep.units]
   done = states.count(units.DONE)
   if pool.stopped and done < len(states):
     raise errors.Preempted(
@@ -91,16 +94,16 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   return errors.EXIT_DONE if done == len(states) else errors.EXIT_FAILED
 
 
-def _plan_text(
+def _format_plan(
   statuses: Mapping[str, units.Status], todo: Sequence[units.Unit]
 ) -> str:
-  text = f"{board_lib.count_text(statuses.values())}; {len(todo)} to run"
+  text = f"{board_lib.format_counts(statuses.values())}; {len(todo)} to run"
   diverged = [n for n, s in statuses.items() if s.state == units.DIVERGED]
   if diverged:
     more = f" and {len(diverged) - 3} more" if len(diverged) > 3 else ""
     text += (
-      f". Diverged before and would again: {', '.join(diverged[:3])}{more};"
-      " remove their folders to run them anew"
+      f". Skipping diverged runs {', '.join(diverged[:3])}{more}; remove their"
+      " folders to rerun them"
     )
   return text
 
@@ -108,8 +111,8 @@ def _plan_text(
 def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Prints the table; returns the exit code."""
   del values
-  statuses = {unit.name: units.status(unit) for unit in sweep.units}
-  print(board_lib.text(sweep, statuses))
+  statuses = {unit.name: units.read_status(unit) for unit in sweep.units}
+  print(board_lib.format_table(sweep, statuses))
   done = all(s.state == units.DONE for s in statuses.values())
   return errors.EXIT_DONE if done else errors.EXIT_FAILED
 
@@ -119,13 +122,13 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
 
   Raises:
     InputError: they run on another machine.
-    RunError: they do not end.
+    RunError: they do not end in time.
   """
   del values
-  runs = _living(sweep)
-  launcher = locks.launcher(sweep.sweep_dir)
+  runs = _find_running(sweep)
+  launcher = locks.read_launcher(sweep.sweep_dir)
   if launcher is not None and _is_here_and_alive(launcher):
-    # It stops its runs and says how they ended.
+    # It stops its runs and records how they ended.
     waited_for = {"the launcher": launcher}
     _tell_to_stop(launcher)
   else:
@@ -139,25 +142,22 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
       f"{', '.join(left)} did not end within {pool_lib.SAVE_S:g} s of SIGTERM"
     )
   if waited_for:
-    print(f"{len(runs)} runs were stopped; the same command goes on with them")
+    print(f"{len(runs)} runs were stopped; the same command resumes them")
   else:
-    print("nothing runs")
+    print("nothing is running")
   return errors.EXIT_DONE
 
 
-# Processes that this one did not start.
-
-
-def _living(sweep: units.Sweep) -> dict[str, Mapping]:
-  """Processes of units that run, of any launcher, by the unit's name."""
-  living = {}
+def _find_running(sweep: units.Sweep) -> dict[str, Mapping]:
+  """Returns the live process of each running unit, of any launcher."""
+  found = {}
   for unit in sweep.units:
-    facts = units.launch_facts(unit)
+    facts = units.read_launch(unit)
     process = facts.get("process")
     runs = facts.get("state") == units.RUNNING and process is not None
     if runs and locks.is_alive(process):
-      living[unit.name] = process
-  return living
+      found[unit.name] = process
+  return found
 
 
 def _tell_to_stop(process: Mapping) -> None:
@@ -166,12 +166,12 @@ def _tell_to_stop(process: Mapping) -> None:
 
 
 def _is_here_and_alive(process: Mapping) -> bool:
-  return locks.is_here(process) and locks.is_alive(process)
+  return living.is_here(process) and locks.is_alive(process)
 
 
 def _check_here(processes: Mapping[str, Mapping]) -> None:
   for name, process in processes.items():
-    if not locks.is_here(process):
+    if not living.is_here(process):
       raise errors.InputError(
         name,
         "a run on this machine",
@@ -182,16 +182,13 @@ def _check_here(processes: Mapping[str, Mapping]) -> None:
 
 
 def _wait_for_others(sweep: units.Sweep) -> None:
-  """Waits for runs of a launcher that was killed: they are saving."""
-  living = _living(sweep)
-  _check_here(living)
-  if living:
-    print(
-      f"{len(living)} runs of an earlier launcher are still ending:"
-      f" {', '.join(living)}",
-      flush=True,
-    )
-  left = _wait(living)
+  """Waits for the runs of a killed launcher to save and end."""
+  running = _find_running(sweep)
+  _check_here(running)
+  if running:
+    names = ", ".join(running)
+    print(f"waiting for runs of an earlier launcher: {names}", flush=True)
+  left = _wait(running)
   if left:
     raise errors.InputError(
       "--sweep_dir",
@@ -202,7 +199,7 @@ def _wait_for_others(sweep: units.Sweep) -> None:
 
 
 def _wait(processes: Mapping[str, Mapping]) -> list[str]:
-  """Waits for the end of processes; returns the names of those that go on."""
+  """Waits for processes to end; returns the names of those that have not."""
   deadline = timing.clock() + pool_lib.SAVE_S
   left = list(processes)
   while left and timing.clock() < deadline:

@@ -1,4 +1,4 @@
-"""Processes of runs, some at a time, each on its slot of the machine."""
+"""A pool of run processes, each in a slot of this machine."""
 
 import collections
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ import time
 from typing import BinaryIO
 
 from imgbench import errors
+from imgbench import living
 from imgbench import paths
 from imgbench import timing
 from imgbench.launch import board as board_lib
-from imgbench.launch import locks
 from imgbench.launch import units
 from imgbench.launch.local import slots as slots_lib
 
-# How long runs may take to save when their launcher has failed, or is gone.
+# How long runs may take to save after their launcher has failed or is gone.
 SAVE_S = 120.0
 _POLL_S = 0.1
 _READ_BYTES = 65536  # of a log's end
@@ -38,13 +38,13 @@ class _Running:
 
 
 class Pool:
-  """Runs units in slots until all have ended, or a signal comes.
+  """Runs units in slots until all have ended or a signal comes.
 
   Args:
-    sweep: whose units.
-    slots: each takes a run at a time.
-    retries: for each unit.
-    board: is told what happens.
+    sweep: the sweep of the units.
+    slots: each takes one run at a time.
+    retries: restarts of each failed unit.
+    board: shows starts and ends.
   """
 
   def __init__(
@@ -70,7 +70,7 @@ class Pool:
     return bool(self._came)
 
   def run(self, todo: Sequence[units.Unit]) -> None:
-    """Runs the units; returns when all that were started have ended."""
+    """Runs the units; returns once all started runs have ended."""
     self._queue.extend(todo)
     with self._caught_signals():
       try:
@@ -96,7 +96,7 @@ class Pool:
         signal.signal(getattr(signal, name), handler)
 
   def _obey(self) -> None:
-    """Does what new signals ask for: first to save and stop, then to end."""
+    """Handles new signals: the first stops the runs, the second kills them."""
     if len(self._came) == self._obeyed:
       return
     first, self._obeyed = not self._obeyed, len(self._came)
@@ -104,37 +104,33 @@ class Pool:
     for running in self._running:
       number = signal.SIGTERM if first else signal.SIGKILL
       running.process.send_signal(number)
-    does = "save and stop" if first else "are killed"
-    more = "; a second signal kills them" if first else ""
-    self._board.say(f"{self._came[-1]}: {len(self._running)} runs {does}{more}")
+    action = "save and stop; a second signal kills them"
+    action = action if first else "are killed"
+    self._board.say(f"{self._came[-1]}: {len(self._running)} runs {action}")
 
   def _start_some(self) -> None:
     while self._queue and self._free and not self._came:
       self._start(self._queue.popleft(), self._free.pop(0))
 
   def _start(self, unit: units.Unit, slot: slots_lib.Slot) -> None:
-    launcher = locks.process_facts(os.getpid())
-    # Until it has a process of its own; and it is no scheduler's any more.
+    launcher = living.describe_process(os.getpid())
+    # Until the run has a process; `job` may be left from a scheduler.
     ours = dict(launcher=launcher, process=launcher, job="")
     units.record_start(unit, **ours, devices=slot.text())
     command = self._sweep.command(unit)
     cores = ",".join(map(str, slot.cores)) or "-"
-    bound = [
-      sys.executable,
-      "-m",
-      "imgbench.launch.local.child",
-      str(os.getpid()),
-    ]
+    child = [sys.executable, "-m", "imgbench.launch.local.child"]
     log = _Log(unit, f"{units.now()} on {slot.text()}: {shlex.join(command)}")
     try:
-      process = _popen([*bound, cores, *command], log.file, slot)
-    except OSError as error:  # Of this machine's processes or memory.
+      bound = [*child, str(os.getpid()), cores, *command]
+      process = _spawn(bound, log.file, slot)
+    except OSError as error:  # Out of processes or memory.
       log.close()
       units.record_end(unit, errors.EXIT_FAILED, f"not started: {error}")
       self._free.append(slot)
       self._board.changed(unit)
       return
-    units.record(unit, process=locks.process_facts(process.pid))
+    units.record(unit, process=living.describe_process(process.pid))
     self._running.append(_Running(unit, slot, process, log))
     self._board.changed(unit)
 
@@ -142,11 +138,11 @@ class Pool:
     for running in list(self._running):
       if running.process.poll() is not None:
         self._running.remove(running)
-        self._ended(running)
+        self._finish(running)
 
-  def _ended(self, running: _Running) -> None:
+  def _finish(self, running: _Running) -> None:
     unit, code = running.unit, running.process.returncode
-    message = _message(code, running.log.close())
+    message = _describe_failure(code, running.log.close())
     state = units.record_end(unit, code, message)
     self._free.append(running.slot)
     again = state in (units.FAILED, units.PREEMPTED) and not self._came
@@ -157,7 +153,7 @@ class Pool:
     self._board.changed(unit)
 
   def _end_all(self) -> None:
-    """After an error of our own: nothing is left behind."""
+    """Ends all runs, so that an error of the launcher leaves none."""
     for running in self._running:
       running.process.terminate()
     deadline = timing.clock() + SAVE_S
@@ -172,7 +168,7 @@ class Pool:
     self._reap()
 
 
-def _popen(command: Sequence[str], log: BinaryIO, slot: slots_lib.Slot):
+def _spawn(command: Sequence[str], log: BinaryIO, slot: slots_lib.Slot):
   variables = {slots_lib.VISIBLE: ",".join(slot.gpus)} if slot.gpus else {}
   return subprocess.Popen(
     command,
@@ -180,32 +176,31 @@ def _popen(command: Sequence[str], log: BinaryIO, slot: slots_lib.Slot):
     stdout=log,
     stderr=subprocess.STDOUT,
     env={**os.environ, **variables},
-    # Ctrl-C in the terminal is for this process, which tells the runs.
+    # Ctrl-C in the terminal reaches only this process, which stops the runs.
     start_new_session=True,
   )
 
 
-def _message(code: int, log: str) -> str:
-  """Why a run did not end well, by its exit code and log."""
+def _describe_failure(code: int, log: str) -> str:
+  """Returns why a run failed, from its exit code and log; "" if it did not."""
   if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
     return ""
   if code == -signal.SIGKILL:
-    return "ended by SIGKILL, as the system does where memory runs out"
+    return "ended by SIGKILL, perhaps out of memory"
   if code < 0:
     return f"ended by {signal.Signals(-code).name}"
-  lines = log.split()
-  last = log.strip().splitlines()[-1] if lines else f"ended with code {code}"
-  return units.last_error(log) or last.strip()
+  last = log.strip().splitlines()[-1:] or [f"ended with code {code}"]
+  return units.find_last_error(log) or last[0].strip()
 
 
 class _Log:
-  """The log of an attempt: appended to log.txt in the unit's folder.
+  """The log of an attempt, appended to log.txt in the unit's folder.
 
-  A bucket's files cannot be appended to: there it is written at the end.
+  Files in a bucket cannot be appended to; there it is written at the end.
 
   Args:
-    unit: whose folder.
-    headline: what the attempt begins with.
+    unit: the unit.
+    headline: first line of the attempt.
   """
 
   def __init__(self, unit: units.Unit, headline: str):
@@ -222,7 +217,7 @@ class _Log:
     self._begin = self.file.tell()
 
   def close(self) -> str:
-    """Closes it, and returns the end of what the run wrote."""
+    """Closes the log and returns the end of what the run wrote."""
     with self.file:
       end = self.file.seek(0, os.SEEK_END)
       self.file.seek(max(self._begin, end - _READ_BYTES))

@@ -1,4 +1,4 @@
-"""Parts of this machine, one for each run at a time: GPUs and CPU cores."""
+"""Slots of this machine: GPUs and CPU cores for one run at a time."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-  """What one run at a time may use.
+  """GPUs and CPU cores for one run at a time.
 
   Attributes:
-    gpus: as CUDA_VISIBLE_DEVICES names them; empty: none.
+    gpus: names as in CUDA_VISIBLE_DEVICES; empty: none.
     cores: numbers of CPU cores; empty: any.
   """
 
@@ -25,21 +25,21 @@ class Slot:
   cores: tuple[int, ...] = ()
 
   def text(self) -> str:
-    """E.g. "GPU 0,1; CPU 0-7"."""
+    """Returns e.g. "GPU 0,1; CPU 0-7"."""
     parts = [f"GPU {','.join(self.gpus)}"] if self.gpus else []
-    parts += [f"CPU {_ranges(self.cores)}"] if self.cores else []
+    parts += [f"CPU {_format_ranges(self.cores)}"] if self.cores else []
     return "; ".join(parts) or "all devices"
 
 
-def gpus(
+def find_gpus(
   variables: Mapping[str, str] | None = None,
   devices: pathlib.Path = pathlib.Path("/dev"),
 ) -> tuple[str, ...]:
-  """Returns the GPUs that JAX may use here, as CUDA_VISIBLE_DEVICES has them.
+  """Returns the GPUs that JAX may use, named as in CUDA_VISIBLE_DEVICES.
 
   Args:
-    variables: of the environment; None: those of this process.
-    devices: folder of the device files of NVIDIA's driver.
+    variables: environment variables; None: those of this process.
+    devices: folder with the device files of NVIDIA's driver.
   """
   variables = os.environ if variables is None else variables
   platforms = variables.get("JAX_PLATFORMS", "")
@@ -47,15 +47,15 @@ def gpus(
     return ()
   if VISIBLE in variables:
     named = [name.strip() for name in variables[VISIBLE].split(",")]
-    # CUDA leaves out what stands behind an empty or a negative one.
+    # CUDA ignores all names from the first empty or negative one on.
     end = [i for i, n in enumerate(named) if not n or n.startswith("-")]
     return tuple(named[: min(end, default=len(named))])
   found = [re.fullmatch(r"nvidia(\d+)", p.name) for p in devices.iterdir()]
   return tuple(map(str, sorted(int(match[1]) for match in found if match)))
 
 
-def cores() -> tuple[int, ...]:
-  """Returns the CPU cores that this process may use; empty: not known."""
+def find_cores() -> tuple[int, ...]:
+  """Returns the CPU cores that this process may use; empty: unknown."""
   if not hasattr(os, "sched_getaffinity"):
     return ()
   return tuple(sorted(os.sched_getaffinity(0)))
@@ -67,13 +67,13 @@ def divide(
   all_gpus: Sequence[str],
   all_cores: Sequence[int],
 ) -> list[Slot]:
-  """Returns disjoint slots, of GPUs where there are any, and of cores.
+  """Returns disjoint slots of cores and, if there are any, GPUs.
 
   Args:
-    jobs: how many; None: one for each `devices_per_job` GPUs; without GPUs 1.
-    devices_per_job: GPUs of each; None: all of them, divided among `jobs`.
-    all_gpus: as of `gpus`.
-    all_cores: as of `cores`.
+    jobs: how many; None: one for each `devices_per_job` GPUs, 1 without GPUs.
+    devices_per_job: GPUs of each; None: all, divided among `jobs`.
+    all_gpus: as of `find_gpus`.
+    all_cores: as of `find_cores`.
 
   Raises:
     InputError: the machine has fewer GPUs or cores.
@@ -104,8 +104,8 @@ def divide(
   ]
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-  """(0, 1, 2, 5) becomes "0-2,5"."""
+def _format_ranges(numbers: Sequence[int]) -> str:
+  """Returns (0, 1, 2, 5) as "0-2,5"."""
   ranges: list[list[int]] = []
   for number in numbers:
     if ranges and number == ranges[-1][1] + 1:

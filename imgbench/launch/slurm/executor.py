@@ -42,7 +42,7 @@ _STOPPED = ("CANCELLED", "PREEMPTED", "REVOKED")
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class QueuedTask:
   """A task of an array, as the scheduler has it.
 
   Attributes:
@@ -121,7 +121,7 @@ def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
   if "://" in os.fspath(sweep.sweep_dir):
     expected = "a folder that all nodes of the cluster share, not a bucket"
     raise errors.InputError("--sweep_dir", expected, sweep.sweep_dir)
-  script.resources(values)
+  script.read_resources(values)
 
 
 def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
@@ -131,12 +131,14 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     RunError: the scheduler does not answer, or takes no job.
   """
   queue = _refresh(sweep)
-  todo = [unit for unit in units.pending(sweep) if _job_of(unit) not in queue]
-  asked = script.resources(values)
-  most = _max_array() if todo else 1
+  todo = [
+    unit for unit in units.find_pending(sweep) if _read_job(unit) not in queue
+  ]
+  asked = script.read_resources(values)
+  most = _read_max_array() if todo else 1
   for first in range(0, len(todo), most):
     _submit(sweep, todo[first : first + most], asked)
-  print(board.text(sweep))
+  print(board.format_table(sweep))
   print(
     f"{len(todo)} runs were submitted; how they stand: python -m"
     f" imgbench.launch status --sweep_dir={sweep.sweep_dir}"
@@ -149,8 +151,8 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   del values
   with locks.locked(sweep.sweep_dir):
     _refresh(sweep)
-  statuses = {unit.name: units.status(unit) for unit in sweep.units}
-  print(board.text(sweep, statuses))
+  statuses = {unit.name: units.read_status(unit) for unit in sweep.units}
+  print(board.format_table(sweep, statuses))
   done = all(s.state == units.DONE for s in statuses.values())
   return errors.EXIT_DONE if done else errors.EXIT_FAILED
 
@@ -162,7 +164,7 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """
   with locks.locked(sweep.sweep_dir):
     queue = _refresh(sweep)
-    jobs = [job for unit in sweep.units if (job := _job_of(unit)) in queue]
+    jobs = [job for unit in sweep.units if (job := _read_job(unit)) in queue]
     for first in range(0, len(jobs), _MANY):
       _ask("scancel", *jobs[first : first + _MANY])
   print(f"{len(jobs)} jobs were cancelled; those that run save and end")
@@ -182,12 +184,16 @@ def _submit(
   folder = pathlib.Path(os.path.abspath(sweep.sweep_dir), script.FOLDER)
   folder.mkdir(exist_ok=True)
   path = folder / f"{_next_number(folder):03d}.sh"
-  writers.write_atomically(path, script.text(sweep, chosen, asked, os.getcwd()))
+  writers.write_atomically(
+    path, script.format_script(sweep, chosen, asked, os.getcwd())
+  )
   for unit in chosen:
     unit.workdir.mkdir(parents=True, exist_ok=True)
   array = _ask("sbatch", "--parsable", str(path)).strip().partition(";")[0]
   for index, unit in enumerate(chosen):
-    before = units.status(unit).attempts - len(_starts(read_notes(unit)))
+    before = units.read_status(unit).attempts - len(
+      _select_starts(read_notes(unit))
+    )
     units.record(
       unit,
       state=units.PREEMPTED if _has_begun(unit) else units.WAITING,
@@ -203,14 +209,14 @@ def _next_number(folder: pathlib.Path) -> int:
 
 
 def _has_begun(unit: units.Unit) -> bool:
-  return units.status(unit).step > 0
+  return units.read_status(unit).step > 0
 
 
-def _job_of(unit: units.Unit) -> str:
-  return units.launch_facts(unit).get("job", "")
+def _read_job(unit: units.Unit) -> str:
+  return units.read_launch(unit).get("job", "")
 
 
-def _max_array() -> int:
+def _read_max_array() -> int:
   """The most tasks of an array that the cluster takes."""
   found = re.search(
     r"^MaxArraySize\s*=\s*([0-9]+)", _ask("scontrol", "show", "config"), re.M
@@ -221,16 +227,16 @@ def _max_array() -> int:
 # How the jobs stand.
 
 
-def _refresh(sweep: units.Sweep) -> Mapping[str, Job]:
+def _refresh(sweep: units.Sweep) -> Mapping[str, QueuedTask]:
   """Brings each launch.json up to date; returns the queue."""
   queue = read_queue(
     _ask(
       *("squeue", "--noheader", "--array", "--format=%i|%T|%r"),
-      f"--name={script.job_name(sweep)}",
+      f"--name={script.name_job(sweep)}",
     )
   )
   for unit in sweep.units:
-    facts = units.launch_facts(unit)
+    facts = units.read_launch(unit)
     job = facts.get("job", "")
     if job in queue:
       units.record(unit, **_queued_facts(unit, facts, queue[job]))
@@ -239,10 +245,10 @@ def _refresh(sweep: units.Sweep) -> Mapping[str, Job]:
   return queue
 
 
-def read_queue(text: str) -> dict[str, Job]:
+def read_queue(text: str) -> dict[str, QueuedTask]:
   """Returns the jobs in what `squeue --format='%i|%T|%r'` prints, by id."""
   rows = [line.strip().split("|", 2) for line in text.splitlines() if line]
-  return {row[0]: Job(*row[1:]) for row in rows if len(row) == 3}
+  return {row[0]: QueuedTask(*row[1:]) for row in rows if len(row) == 3}
 
 
 def read_notes(unit: units.Unit) -> list[Note]:
@@ -255,18 +261,18 @@ def read_notes(unit: units.Unit) -> list[Note]:
   return [Note(*row) for row in rows if len(row) == 4]
 
 
-def _starts(notes: Iterable[Note]) -> list[Note]:
+def _select_starts(notes: Iterable[Note]) -> list[Note]:
   return [note for note in notes if note.event == "start"]
 
 
 def _attempt_facts(unit: units.Unit, facts: Mapping) -> dict:
   """How often it was started and when, by the notes."""
-  starts = _starts(read_notes(unit))
+  starts = _select_starts(read_notes(unit))
   known = {"attempts": facts.get("other_attempts", 0) + len(starts)}
   return {**known, **({"started_at": starts[-1].time} if starts else {})}
 
 
-def _queued_facts(unit: units.Unit, facts: Mapping, job: Job) -> dict:
+def _queued_facts(unit: units.Unit, facts: Mapping, job: QueuedTask) -> dict:
   """Of a job that is in the queue, whether it runs or not."""
   known = _attempt_facts(unit, facts)
   if job.state in _QUEUED:
@@ -285,10 +291,10 @@ def _record_end(unit: units.Unit, facts: Mapping) -> None:
     code = int(notes[-1].text)
     # A shell's way to tell of a signal.
     code = 128 - code if code > 128 else code
-    state = units.record_end(unit, code, _message(unit, code))
+    state = units.record_end(unit, code, _describe_failure(unit, code))
     known["ended_at"] = notes[-1].time
   else:
-    state, message = _unseen_end(unit, facts["job"], bool(notes))
+    state, message = _infer_end(unit, facts["job"], bool(notes))
     known |= dict(state=state, message=message, exit_code=None)
     known["ended_at"] = units.now() if notes else ""
   if state in _OPEN:
@@ -296,9 +302,9 @@ def _record_end(unit: units.Unit, facts: Mapping) -> None:
   units.record(unit, **known)
 
 
-def _unseen_end(unit: units.Unit, job: str, begun: bool) -> tuple[str, str]:
+def _infer_end(unit: units.Unit, job: str, begun: bool) -> tuple[str, str]:
   """State and message where the script could not write how it ended."""
-  state = _final_state(job)
+  state = _ask_final_state(job)
   # Of a task that is cancelled before it begins, the controller keeps nothing.
   if state in _STOPPED or not (state or begun):
     waits = units.PREEMPTED if begun or _has_begun(unit) else units.WAITING
@@ -307,7 +313,7 @@ def _unseen_end(unit: units.Unit, job: str, begun: bool) -> tuple[str, str]:
   return units.FAILED, f"SLURM: {known}"
 
 
-def _final_state(job: str) -> str:
+def _ask_final_state(job: str) -> str:
   """In SLURM's words; "" where neither controller nor accounting know it."""
   try:
     text = _ask("scontrol", "--oneliner", "show", "job", job)
@@ -326,7 +332,7 @@ def _final_state(job: str) -> str:
   return found[1] if found else ""
 
 
-def _message(unit: units.Unit, code: int) -> str:
+def _describe_failure(unit: units.Unit, code: int) -> str:
   """Why its last attempt did not end well, by exit code and log."""
   if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
     return ""
@@ -339,7 +345,7 @@ def _message(unit: units.Unit, code: int) -> str:
     log = ""
   log = log.rpartition(script.HEADLINE)[2]
   last = log.strip().splitlines()[-1:] or [f"ended with code {code}"]
-  return units.last_error(log) or last[0]
+  return units.find_last_error(log) or last[0]
 
 
 def _ask(*command: str) -> str:

@@ -93,7 +93,7 @@ class Resources:
   sbatch_args: tuple[str, ...] = ()
 
 
-def resources(values: Any) -> Resources:
+def read_resources(values: Any) -> Resources:
   """Returns what the flags ask for.
 
   Args:
@@ -121,7 +121,7 @@ def resources(values: Any) -> Resources:
       raise errors.InputError(f"--{name}", "at least 1", given[name])
   _check_gpus(asked)
   _check_time(asked)
-  _check_more(asked.sbatch_args)
+  _check_sbatch_args(asked.sbatch_args)
   return asked
 
 
@@ -149,14 +149,14 @@ def _check_time(asked: Resources) -> None:
     raise errors.InputError("--signal", expected, asked.signal)
   if not asked.time:
     return
-  limit_s = seconds(asked.time)
+  limit_s = parse_seconds(asked.time)
   needed_s = int(match[1]) + _EARLIER_S if match else 0
   if limit_s is not None and limit_s <= needed_s:
     expected = f"more than {needed_s} s, which --signal={asked.signal} needs"
     raise errors.InputError("--time", expected, asked.time)
 
 
-def seconds(limit: str) -> int | None:
+def parse_seconds(limit: str) -> int | None:
   """Returns the seconds of a time limit as sbatch takes it; None: no limit.
 
   Args:
@@ -178,7 +178,7 @@ def seconds(limit: str) -> int | None:
   return 3600 * hours + 60 * minutes + part["seconds"] + part["s"]
 
 
-def _check_more(arguments: Sequence[str]) -> None:
+def _check_sbatch_args(arguments: Sequence[str]) -> None:
   for argument in arguments:
     name = argument.removeprefix("--").partition("=")[0]
     if not re.fullmatch(r"--[a-z][a-z-]*(=[^\n]+)?", argument):
@@ -189,7 +189,7 @@ def _check_more(arguments: Sequence[str]) -> None:
       raise errors.InputError("--sbatch_args", expected, argument)
 
 
-def text(
+def format_script(
   sweep: units.Sweep, chosen: Sequence[units.Unit], asked: Resources, cwd: str
 ) -> str:
   """Returns a batch script whose task of number i is the i-th unit's run.
@@ -209,17 +209,20 @@ def text(
   parts = [
     "#!/bin/bash",
     f"# Runs of imgbench: {len(chosen)}, each a task of the array.",
-    *(f"#SBATCH {line}" for line in options(sweep, len(chosen), asked, cwd)),
+    *(
+      f"#SBATCH {line}"
+      for line in format_options(sweep, len(chosen), asked, cwd)
+    ),
     "",
     "case $SLURM_ARRAY_TASK_ID in",
-    *(_case(i, sweep, unit) for i, unit in enumerate(chosen)),
+    *(_format_case(i, sweep, unit) for i, unit in enumerate(chosen)),
     "esac",
     body.replace("@SRUN@", cpus) + (_REQUEUE if asked.requeue else "") + "exit",
   ]
   return "\n".join(parts) + ' "$code"\n'
 
 
-def options(
+def format_options(
   sweep: units.Sweep, count: int, asked: Resources, cwd: str
 ) -> list[str]:
   """Returns the options of sbatch, as a script has them.
@@ -235,7 +238,7 @@ def options(
   # A percent sign is the beginning of a pattern, two are one.
   output = f"{folder.replace('%', '%%')}/%A_%a.txt"
   given: Mapping[str, Any] = {
-    "job-name": job_name(sweep),
+    "job-name": name_job(sweep),
     "array": f"0-{count - 1}{at_once}",
     "nodes": asked.nodes,
     "ntasks-per-node": asked.ntasks_per_node,
@@ -249,25 +252,25 @@ def options(
     "output": output,
     "open-mode": "append",
   }
-  lines = [f"--{k}={_quoted(str(v))}" for k, v in given.items() if v]
+  lines = [f"--{k}={_quote(str(v))}" for k, v in given.items() if v]
   lines.append("--requeue" if asked.requeue else "--no-requeue")
-  return lines + [_quoted(argument) for argument in asked.sbatch_args]
+  return lines + [_quote(argument) for argument in asked.sbatch_args]
 
 
-def _quoted(argument: str) -> str:
+def _quote(argument: str) -> str:
   """As sbatch reads it in a script, where # begins a comment."""
   if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]*", argument):
     return argument
   return '"' + argument.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def job_name(sweep: units.Sweep) -> str:
+def name_job(sweep: units.Sweep) -> str:
   """Returns the name of a sweep's jobs, by which squeue finds them."""
   folder = os.path.basename(os.path.abspath(sweep.sweep_dir))
   return f"imgbench.{re.sub(r'[^A-Za-z0-9._-]', '_', folder)}"
 
 
-def _case(index: int, sweep: units.Sweep, unit: units.Unit) -> str:
+def _format_case(index: int, sweep: units.Sweep, unit: units.Unit) -> str:
   workdir = os.path.abspath(unit.workdir)
   return "\n".join(
     (

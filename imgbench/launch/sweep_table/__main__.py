@@ -41,7 +41,7 @@ _CAUTION = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class SweepTable:
   """Runs of a sweep, their groups and what to note about them.
 
   Attributes:
@@ -50,16 +50,16 @@ class Sweep:
     notes: rows that are missing or doubled.
   """
 
-  runs: tuple[gather.Run, ...]
-  groups: tuple[groups_lib.Group, ...]
+  runs: tuple[gather.SweptRun, ...]
+  groups: tuple[groups_lib.SeedGroup, ...]
   notes: tuple[str, ...]
 
   def tables(self) -> list[table.Table]:
     """Returns the tables; means only where there are any."""
-    found = [table_text.runs_table(self.runs)]
+    found = [table_text.build_runs_table(self.runs)]
     if len(self.groups) < len(self.runs):
-      metrics = table_text.metrics_of(self.runs)
-      found.append(table_text.groups_table(self.groups, metrics))
+      metrics = table_text.list_metrics(self.runs)
+      found.append(table_text.build_groups_table(self.groups, metrics))
     return found
 
   def cautions(self) -> list[str]:
@@ -76,7 +76,7 @@ class Sweep:
 
 def read(
   sweep_dir: str, metrics: Sequence[str], seed_keys: Sequence[str]
-) -> Sweep:
+) -> SweepTable:
   """Returns the table of a sweep as it stands.
 
   Args:
@@ -89,27 +89,29 @@ def read(
   """
   launched = units.read(sweep_dir)
   runs = gather.read(launched, metrics)
-  return Sweep(
+  return SweepTable(
     tuple(runs),
-    tuple(groups_lib.groups(runs, seed_keys)),
-    tuple(groups_lib.notes(launched, runs, seed_keys)),
+    tuple(groups_lib.group_runs(runs, seed_keys)),
+    tuple(groups_lib.write_notes(launched, runs, seed_keys)),
   )
 
 
-def write(sweep: Sweep, folder: paths.Folder, seed_keys: Sequence[str]) -> None:
+def write(
+  sweep: SweepTable, folder: paths.Folder, seed_keys: Sequence[str]
+) -> None:
   """Writes all files; figures only where there is something to draw.
 
   Raises:
     InputError: the folder cannot be written.
   """
-  metrics = table_text.metrics_of(sweep.runs)
+  metrics = table_text.list_metrics(sweep.runs)
   files = {
-    "table.csv": table_text.runs_csv(sweep.runs),
-    "groups.csv": table_text.groups_csv(sweep.groups, metrics),
-    "table.md": _markdown(sweep),
-    "table.tex": _latex(sweep),
+    "table.csv": table_text.format_runs_csv(sweep.runs),
+    "groups.csv": table_text.format_groups_csv(sweep.groups, metrics),
+    "table.md": _format_markdown(sweep),
+    "table.tex": _format_latex(sweep),
   }
-  draw = figure.figure(sweep.runs, sweep.groups, metrics, seed_keys)
+  draw = figure.build_figure(sweep.runs, sweep.groups, metrics, seed_keys)
   if draw is not None:
     files["table.png"] = themes.render(draw, themes.LIGHT)
     files["table.pdf"] = themes.render_pdf(draw, themes.LIGHT)
@@ -123,12 +125,12 @@ def write(sweep: Sweep, folder: paths.Folder, seed_keys: Sequence[str]) -> None:
     raise errors.InputError("--out", expected, given) from error
 
 
-def _markdown(sweep: Sweep) -> str:
+def _format_markdown(sweep: SweepTable) -> str:
   notes = "".join(f"- {line}\n" for line in sweep.cautions())
   return "\n".join([*map(table.Table.markdown, sweep.tables()), notes])
 
 
-def _latex(sweep: Sweep) -> str:
+def _format_latex(sweep: SweepTable) -> str:
   notes = "".join(f"% {line}\n" for line in sweep.cautions())
   return "\n".join([*map(table.Table.latex, sweep.tables()), notes]).replace(
     "±", r"$\pm$"
@@ -169,7 +171,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def _show(values: flags.FlagValues, before: str = "") -> tuple[Sweep, str]:
+def _show(values: flags.FlagValues, before: str = "") -> tuple[SweepTable, str]:
   """Prints and writes the table unless it is as before; returns it."""
   sweep = read(values.sweep_dir, values.metrics, values.seed_keys)
   text = sweep.text()

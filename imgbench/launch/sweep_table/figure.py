@@ -42,13 +42,13 @@ class Axis:
   labels: tuple[str, ...]
   kind: str
 
-  def of(self, group: groups_lib.Group) -> float:
+  def locate(self, group: groups_lib.SeedGroup) -> float:
     """Returns the position of a group."""
-    return self.places[groups_lib.as_key(group.values[self.key])]
+    return self.places[groups_lib.format_key(group.values[self.key])]
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class GroupLine:
   """Groups that differ in one key: a line of a panel.
 
   Attributes:
@@ -57,14 +57,14 @@ class Line:
   """
 
   values: Mapping[str, Any]
-  groups: tuple[groups_lib.Group, ...]
+  groups: tuple[groups_lib.SeedGroup, ...]
 
 
-def axis(key: str, values: Sequence[Any]) -> Axis:
+def build_axis(key: str, values: Sequence[Any]) -> Axis:
   """Returns the axis for the values of a key; log where they are spread so."""
-  unique = {groups_lib.as_key(value): value for value in values}
+  unique = {groups_lib.format_key(value): value for value in values}
   number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
-  labels = tuple(map(table_text.value_text, unique.values()))
+  labels = tuple(map(table_text.format_value, unique.values()))
   if not all(map(number, unique.values())):
     places = {name: float(i) for i, name in enumerate(unique)}
     return Axis(key, places, labels, "names")
@@ -82,9 +82,9 @@ def is_spread_by_factors(values: Sequence[float]) -> bool:
   return values.size == 2 or bool(uneven(factors) < uneven(differences))
 
 
-def figure(
-  runs: Sequence[gather.Run],
-  groups: Sequence[groups_lib.Group],
+def build_figure(
+  runs: Sequence[gather.SweptRun],
+  groups: Sequence[groups_lib.SeedGroup],
   metrics: Sequence[str],
   seed_keys: Sequence[str],
 ) -> themes.Draw | None:
@@ -100,11 +100,11 @@ def figure(
     metrics: as in results.json.
     seed_keys: config keys whose values are repetitions.
   """
-  keys = [k for k in groups_lib.swept_keys(runs) if k not in seed_keys]
+  keys = [k for k in groups_lib.find_swept_keys(runs) if k not in seed_keys]
   if not keys:
-    keys = [k for k in seed_keys if k in groups_lib.swept_keys(runs)][:1]
+    keys = [k for k in seed_keys if k in groups_lib.find_swept_keys(runs)][:1]
     groups = [
-      groups_lib.Group({k: r.value(k) for k in keys}, (r,)) for r in runs
+      groups_lib.SeedGroup({k: r.value(k) for k in keys}, (r,)) for r in runs
     ]
   measured = [m for m in metrics if any(g.mean(m) is not None for g in groups)]
   if not keys or not measured:
@@ -113,8 +113,10 @@ def figure(
 
 
 def _figure(theme: themes.Theme, groups, metrics, keys) -> mpl_figure.Figure:
-  places = [axis(key, [group.values[key] for group in groups]) for key in keys]
-  columns = [lines(groups, place) for place in places]
+  places = [
+    build_axis(key, [group.values[key] for group in groups]) for key in keys
+  ]
+  columns = [build_lines(groups, place) for place in places]
   named = max(map(len, columns))
   above = _LEGEND_LINE * (named + 1 if named <= _MAX_LEGEND else 1)
   size = (_WIDTH * len(keys) + 0.6, _HEIGHT * len(metrics) + 0.2 + above)
@@ -122,7 +124,7 @@ def _figure(theme: themes.Theme, groups, metrics, keys) -> mpl_figure.Figure:
   panels = drawn.subplots(
     len(metrics), len(keys), squeeze=False, sharex="col", sharey="row"
   )
-  names = table_text.short_keys(keys)
+  names = table_text.shorten_keys(keys)
   lost = any(
     _value(run, m) is None for g in groups for run in g.runs for m in metrics
   )
@@ -132,20 +134,22 @@ def _figure(theme: themes.Theme, groups, metrics, keys) -> mpl_figure.Figure:
     _legend(column[0], theme, all_lines, names, lost and place is places[0])
     column[-1].set_xlabel(themes.plain(place.key))
   for panel, metric in zip(panels[:, 0], metrics, strict=True):
-    panel.set_ylabel(themes.plain(table_text.metric_title(metric, metrics)))
+    panel.set_ylabel(themes.plain(table_text.format_title(metric, metrics)))
   return drawn
 
 
-def lines(groups: Sequence[groups_lib.Group], place: Axis) -> list[Line]:
+def build_lines(
+  groups: Sequence[groups_lib.SeedGroup], place: Axis
+) -> list[GroupLine]:
   """Returns the groups by the values of the keys that no axis shows."""
-  found: dict[str, list[groups_lib.Group]] = {}
+  found: dict[str, list[groups_lib.SeedGroup]] = {}
   for group in groups:
     others = {k: v for k, v in group.values.items() if k != place.key}
-    found.setdefault(groups_lib.as_key(others), []).append(group)
+    found.setdefault(groups_lib.format_key(others), []).append(group)
   return [
-    Line(
+    GroupLine(
       {k: v for k, v in members[0].values.items() if k != place.key},
-      tuple(sorted(members, key=place.of)),
+      tuple(sorted(members, key=place.locate)),
     )
     for members in found.values()
   ]
@@ -155,7 +159,7 @@ def _panel(
   panel: mpl_axes.Axes,
   theme: themes.Theme,
   place: Axis,
-  all_lines: Sequence[Line],
+  all_lines: Sequence[GroupLine],
   metric: str,
 ) -> None:
   panel.grid(axis="y")
@@ -166,7 +170,7 @@ def _panel(
   for line, color, shift in zip(all_lines, colors_, shifts, strict=True):
     _draw_line(panel, place, line, metric, color, shift)
     lost = [
-      place.of(group) + shift
+      place.locate(group) + shift
       for group in line.groups
       for run in group.runs
       if _value(run, metric) is None
@@ -191,7 +195,8 @@ def _legend(panel, theme, all_lines, names, any_lost: bool) -> None:
     colors_ = _colors(theme, len(all_lines))
     for line, color in zip(all_lines, colors_, strict=True):
       label = ", ".join(
-        f"{names[k]}={table_text.value_text(v)}" for k, v in line.values.items()
+        f"{names[k]}={table_text.format_value(v)}"
+        for k, v in line.values.items()
       )
       handle = dict(color=color, marker="o", label=themes.plain(label))
       handles.append(lines_lib.Line2D([], [], **handle))
@@ -227,11 +232,13 @@ def _set_scale(panel, place: Axis) -> None:
     panel.xaxis.set_minor_locator(ticker.NullLocator())
 
 
-def _draw_line(panel, place: Axis, line: Line, metric, color, shift) -> None:
-  scale = 100 if formats.unit(gather.metric_parts(metric)[2]) else 1
+def _draw_line(
+  panel, place: Axis, line: GroupLine, metric, color, shift
+) -> None:
+  scale = 100 if formats.unit(gather.split_metric(metric)[2]) else 1
   means, single = [], []
   for group in line.groups:
-    x = place.of(group) + shift
+    x = place.locate(group) + shift
     found = [_value(run, metric) for run in group.runs]
     single += [(x, scale * value) for value in found if value is not None]
     mean = group.mean(metric)
@@ -249,6 +256,6 @@ def _draw_line(panel, place: Axis, line: Line, metric, color, shift) -> None:
     panel.plot(*zip(*single, strict=True), ".", color=color, alpha=0.5, ms=4)
 
 
-def _value(run: gather.Run, metric: str) -> float | None:
+def _value(run: gather.SweptRun, metric: str) -> float | None:
   entry = run.final.get(metric) if run.done else None
   return None if entry is None else entry.value

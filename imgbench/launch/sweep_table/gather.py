@@ -44,7 +44,7 @@ class Best:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SweptRun:
   """One row: a unit of a sweep and what its folder holds.
 
   Attributes:
@@ -86,7 +86,7 @@ class Run:
     }
 
 
-def metric_parts(metric: str) -> tuple[str, str, str]:
+def split_metric(metric: str) -> tuple[str, str, str]:
   """Returns data set, subset and name of a metric as in results.json.
 
   Args:
@@ -97,7 +97,7 @@ def metric_parts(metric: str) -> tuple[str, str, str]:
   return dataset, subset, name
 
 
-def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[Run]:
+def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[SweptRun]:
   """Returns a row for each unit, in the order of the sweep.
 
   Args:
@@ -113,17 +113,17 @@ def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[Run]:
     for unit in sweep.units
   ]
   known = list(dict.fromkeys(name for found in results for name in found))
-  metrics = _metrics(patterns, known)
+  metrics = _match_metrics(patterns, known)
   return [
     _read_run(sweep, unit, found, metrics)
     for unit, found in zip(sweep.units, results, strict=True)
   ]
 
 
-def _metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
+def _match_metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
   """The metrics that patterns name; the patterns where none is known yet."""
   if not known:
-    return [_name(pattern) for pattern in patterns if "*" not in pattern]
+    return [_check_name(pattern) for pattern in patterns if "*" not in pattern]
   found = []
   for pattern in patterns:
     fitting = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
@@ -135,7 +135,7 @@ def _metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
   return list(dict.fromkeys(found))
 
 
-def _name(metric: str) -> str:
+def _check_name(metric: str) -> str:
   """The name of a metric that no run has had yet."""
   if metric.count("/") < 2:
     expected = "a name as in results.json, e.g. cifar10:test/all/nll"
@@ -148,23 +148,25 @@ def _read_run(
   unit: units.Unit,
   results: Mapping[str, Mapping],
   metrics: Sequence[str],
-) -> Run:
+) -> SweptRun:
   said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   config = run_files.read_json(unit.workdir / run_files.CONFIG)
-  flat = config_utils.flatten(config) if config else _planned(sweep, unit)
-  status = units.status(unit)
+  flat = config_utils.flatten(config) if config else _plan_config(sweep, unit)
+  status = units.read_status(unit)
   records = writers.read_lines(unit.workdir / METRICS)
   alpha = flat.get("evaluation.alpha", _ALPHA)
   final = {}
   if status.state == units.DONE:
-    final = {m: _measured(unit, m, results) for m in metrics if m in results}
-  train_s, images_per_s = _speed(records, flat.get("global_batch_size"))
+    final = {
+      m: _read_measurement(unit, m, results) for m in metrics if m in results
+    }
+  train_s, images_per_s = _compute_speed(records, flat.get("global_batch_size"))
   times = said.get("times")
-  return Run(
+  return SweptRun(
     unit=unit,
     status=status,
     final=final,
-    best=dict(_bests(config or {}, records, metrics, final, alpha)),
+    best=dict(_find_bests(config or {}, records, metrics, final, alpha)),
     train_s=train_s,
     total_s=sum(times.values()) if times else None,
     images_per_s=images_per_s,
@@ -173,12 +175,12 @@ def _read_run(
   )
 
 
-def _planned(sweep: units.Sweep, unit: units.Unit) -> dict[str, Any]:
+def _plan_config(sweep: units.Sweep, unit: units.Unit) -> dict[str, Any]:
   """The config of a run that has not begun."""
   return {**config_utils.flatten(sweep.base), **unit.overrides}
 
 
-def _measured(unit, metric: str, results) -> measurement.Measurement:
+def _read_measurement(unit, metric: str, results) -> measurement.Measurement:
   try:
     return measurement.from_json(results[metric])
   except (TypeError, ValueError) as error:
@@ -186,7 +188,7 @@ def _measured(unit, metric: str, results) -> measurement.Measurement:
     raise errors.InputError(where, "a valid measurement", error) from error
 
 
-def _speed(records: Sequence[Mapping], batch_size: int | None):
+def _compute_speed(records: Sequence[Mapping], batch_size: int | None):
   """Seconds of training up to the last logged step, and images in each.
 
   Those of the run itself: what checkpoint.init_from takes over are steps, but
@@ -208,11 +210,11 @@ def _speed(records: Sequence[Mapping], batch_size: int | None):
 # The best value on the way.
 
 
-def _bests(config, records, metrics, final, alpha) -> Iterator:
+def _find_bests(config, records, metrics, final, alpha) -> Iterator:
   """Pairs of a metric and its Best."""
-  aliases = {key: alias for alias, key in _datasets(config)}
+  aliases = {key: alias for alias, key in _list_datasets(config)}
   for metric in metrics:
-    dataset, subset, name = metric_parts(metric)
+    dataset, subset, name = split_metric(metric)
     # What is logged on the way is of the whole set.
     if subset != "all" or dataset not in aliases:
       continue
@@ -241,7 +243,7 @@ def _best(step, value, last_step, final, metric, alpha) -> Best:
   return Best(value, step, float(low), float(high))
 
 
-def _datasets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _list_datasets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   """Alias of metrics.jsonl and data set of results.json, of each set."""
   for alias, entry in config.get("evaluation", {}).get("sets", {}).items():
     name = entry.get("name") or config["data"]["name"]

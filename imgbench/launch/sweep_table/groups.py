@@ -15,13 +15,15 @@ from imgbench.launch import units
 from imgbench.launch.sweep_table import gather
 
 
-def swept_keys(runs: Sequence[gather.Run]) -> list[str]:
+def find_swept_keys(runs: Sequence[gather.SweptRun]) -> list[str]:
   """Returns the overridden keys that have several values, in their order."""
   keys = dict.fromkeys(key for run in runs for key in run.unit.overrides)
-  return [k for k in keys if len({as_key(run.value(k)) for run in runs}) > 1]
+  return [
+    k for k in keys if len({format_key(run.value(k)) for run in runs}) > 1
+  ]
 
 
-def as_key(value: Any) -> str:
+def format_key(value: Any) -> str:
   """Returns a text that is equal for equal values."""
   return json.dumps(value, sort_keys=True, default=str)
 
@@ -36,7 +38,7 @@ class Mean:
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class SeedGroup:
   """Runs that differ in nothing but their seeds.
 
   Attributes:
@@ -45,7 +47,7 @@ class Group:
   """
 
   values: Mapping[str, Any]
-  runs: tuple[gather.Run, ...]
+  runs: tuple[gather.SweptRun, ...]
 
   def mean(self, metric: str, best: bool = False) -> Mean | None:
     """Returns the mean over runs that are done; None where none has a value.
@@ -56,10 +58,10 @@ class Group:
     """
     source = [run.best if best else run.final for run in self.runs if run.done]
     found = [entries[metric].value for entries in source if metric in entries]
-    return mean_of([value for value in found if value is not None])
+    return compute_mean([value for value in found if value is not None])
 
 
-def mean_of(values: Sequence[float]) -> Mean | None:
+def compute_mean(values: Sequence[float]) -> Mean | None:
   """Returns number, mean and standard error; None of no values."""
   if not values:
     return None
@@ -69,18 +71,20 @@ def mean_of(values: Sequence[float]) -> Mean | None:
   return Mean(len(values), float(np.mean(values)), sem)
 
 
-def groups(runs: Sequence[gather.Run], seed_keys: Sequence[str]) -> list[Group]:
+def group_runs(
+  runs: Sequence[gather.SweptRun], seed_keys: Sequence[str]
+) -> list[SeedGroup]:
   """Returns the runs by what is swept besides seeds, in their order."""
-  keys = [key for key in swept_keys(runs) if key not in seed_keys]
-  found: dict[str, list[gather.Run]] = {}
-  twins = {run.unit.name for _, run in doubled(runs)}
+  keys = [key for key in find_swept_keys(runs) if key not in seed_keys]
+  found: dict[str, list[gather.SweptRun]] = {}
+  twins = {run.unit.name for _, run in find_duplicates(runs)}
   for run in runs:
     values = {key: run.value(key) for key in keys}
-    members = found.setdefault(as_key(values), [])
+    members = found.setdefault(format_key(values), [])
     if run.unit.name not in twins:
       members.append(run)
   return [
-    Group({key: members[0].value(key) for key in keys}, tuple(members))
+    SeedGroup({key: members[0].value(key) for key in keys}, tuple(members))
     for members in found.values()
   ]
 
@@ -88,19 +92,21 @@ def groups(runs: Sequence[gather.Run], seed_keys: Sequence[str]) -> list[Group]:
 # What is not right.
 
 
-def doubled(runs: Sequence[gather.Run]) -> list[tuple[gather.Run, gather.Run]]:
+def find_duplicates(
+  runs: Sequence[gather.SweptRun],
+) -> list[tuple[gather.SweptRun, gather.SweptRun]]:
   """Returns pairs of runs with one config: the first one and a later one."""
-  first: dict[str, gather.Run] = {}
+  first: dict[str, gather.SweptRun] = {}
   pairs = []
   for run in runs:
-    key = as_key(run.config)
+    key = format_key(run.config)
     if key in first:
       pairs.append((first[key], run))
     first.setdefault(key, run)
   return pairs
 
 
-def strays(sweep: units.Sweep) -> list[str]:
+def find_strays(sweep: units.Sweep) -> list[str]:
   """Returns names of folders of runs that the sweep knows nothing of."""
   known = {unit.name for unit in sweep.units}
   return [
@@ -111,8 +117,8 @@ def strays(sweep: units.Sweep) -> list[str]:
   ]
 
 
-def notes(
-  sweep: units.Sweep, runs: Sequence[gather.Run], seed_keys: Sequence[str]
+def write_notes(
+  sweep: units.Sweep, runs: Sequence[gather.SweptRun], seed_keys: Sequence[str]
 ) -> list[str]:
   """Returns a line for each row that is missing, doubled or not as asked."""
   lines = []
@@ -124,34 +130,34 @@ def notes(
       lines.append(f"missing: {name} is {run.status.state}{message}")
     elif lacking := [metric for metric in metrics if metric not in run.final]:
       lines.append(f"missing: {name} is done without {', '.join(lacking)}")
-    if other := _other_values(run):
+    if other := _find_other_values(run):
       lines.append(f"not as asked: {name} ran with {', '.join(other)}")
-  lines += _missing_seeds(runs, seed_keys)
+  lines += _find_missing_seeds(runs, seed_keys)
   lines += [
     f"doubled: {later.unit.name} has the config of {first.unit.name}; means"
     " count the first alone"
-    for first, later in doubled(runs)
+    for first, later in find_duplicates(runs)
   ]
-  lines += [f"not of this sweep: {name}" for name in strays(sweep)]
+  lines += [f"not of this sweep: {name}" for name in find_strays(sweep)]
   return [" ".join(line.split()) for line in lines]
 
 
-def _other_values(run: gather.Run) -> list[str]:
+def _find_other_values(run: gather.SweptRun) -> list[str]:
   """Keys that the run's own config.json has other values of."""
   return [
     f"{key}={run.value(key)}"
     for key, value in run.unit.overrides.items()
-    if as_key(run.value(key)) != as_key(value)
+    if format_key(run.value(key)) != format_key(value)
   ]
 
 
-def _missing_seeds(runs, seed_keys) -> list[str]:
+def _find_missing_seeds(runs, seed_keys) -> list[str]:
   """Seeds that some values of the other keys have and others have not."""
   seeds = lambda run: {k: run.value(k) for k in seed_keys}
-  wanted = {as_key(seeds(run)): seeds(run) for run in runs}
+  wanted = {format_key(seeds(run)): seeds(run) for run in runs}
   lines = []
-  for group in groups(runs, seed_keys):
-    there = {as_key(seeds(run)) for run in group.runs}
+  for group in group_runs(runs, seed_keys):
+    there = {format_key(seeds(run)) for run in group.runs}
     for key, seed in wanted.items():
       if key not in there:
         point = ", ".join(

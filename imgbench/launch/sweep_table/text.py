@@ -14,13 +14,13 @@ from imgbench.tables import table
 _UNIT = {"%": ", %", " points": ", points", "": ""}
 
 
-def metrics_of(runs: Iterable[gather.Run]) -> list[str]:
+def list_metrics(runs: Iterable[gather.SweptRun]) -> list[str]:
   """Returns the metrics that any run has, in the order of the runs."""
   named = ((*run.final, *run.best) for run in runs)
   return list(dict.fromkeys(metric for names in named for metric in names))
 
 
-def short_keys(keys: Sequence[str]) -> dict[str, str]:
+def shorten_keys(keys: Sequence[str]) -> dict[str, str]:
   """Returns config key -> its last part, or all of it where that is unclear."""
   last = [key.rpartition(".")[2] for key in keys]
   return {
@@ -29,22 +29,22 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
   }
 
 
-def value_text(value: Any) -> str:
+def format_value(value: Any) -> str:
   """Returns a config value as text: "0.1", "(16, 32)", "adam"."""
   if isinstance(value, (list, tuple)):
-    return f"({', '.join(map(value_text, value))})"
+    return f"({', '.join(map(format_value, value))})"
   return str(value)
 
 
-def metric_title(metric: str, metrics: Sequence[str]) -> str:
+def format_title(metric: str, metrics: Sequence[str]) -> str:
   """Returns e.g. "top-1 accuracy, %"; with its data set where it is unclear.
 
   Args:
     metric: as in results.json.
     metrics: those beside it.
   """
-  dataset, subset, name = gather.metric_parts(metric)
-  others = [gather.metric_parts(other) for other in metrics]
+  dataset, subset, name = gather.split_metric(metric)
+  others = [gather.split_metric(other) for other in metrics]
   parts = [specs.describe(name).label]
   if len({other[0] for other in others}) > 1:
     parts.append(dataset)
@@ -53,16 +53,16 @@ def metric_title(metric: str, metrics: Sequence[str]) -> str:
   return " ".join(parts) + _UNIT[formats.unit(name)]
 
 
-def runs_table(runs: Sequence[gather.Run]) -> table.Table:
+def build_runs_table(runs: Sequence[gather.SweptRun]) -> table.Table:
   """Returns a row for each run: what is swept, status, metrics, time, speed."""
-  keys, metrics = groups_lib.swept_keys(runs), metrics_of(runs)
+  keys, metrics = groups_lib.find_swept_keys(runs), list_metrics(runs)
   columns = [
-    table.Column(lambda run, key=key: run.value(key), name, format=value_text)
-    for key, name in short_keys(keys).items()
+    table.Column(lambda run, key=key: run.value(key), name, format=format_value)
+    for key, name in shorten_keys(keys).items()
   ] or [table.Column(lambda run: run.unit.name, "run")]
   columns.append(table.Column(_state, "status"))
   for metric in metrics:
-    title = metric_title(metric, metrics)
+    title = format_title(metric, metrics)
     columns.append(table.number(lambda run, m=metric: _final(run, m), title))
     if _best_differs(runs, metric):
       best = lambda run, m=metric: _best(run, m)
@@ -76,7 +76,7 @@ def _caption(runs, keys) -> str:
   coverages = sorted({inputs.coverage(run.alpha) for run in runs})
   text_ = f"Runs with {' and '.join(coverages)} intervals"
   fixed = {
-    key: value_text(run.value(key))
+    key: format_value(run.value(key))
     for run in runs
     for key in run.unit.overrides
     if key not in keys
@@ -86,19 +86,19 @@ def _caption(runs, keys) -> str:
   return text_
 
 
-def groups_table(
-  groups: Sequence[groups_lib.Group], metrics: Sequence[str]
+def build_groups_table(
+  groups: Sequence[groups_lib.SeedGroup], metrics: Sequence[str]
 ) -> table.Table:
   """Returns a row for each group: means and standard errors over its runs."""
   columns = [
-    table.Column(lambda g, key=key: g.values[key], name, format=value_text)
-    for key, name in short_keys(list(groups[0].values)).items()
+    table.Column(lambda g, key=key: g.values[key], name, format=format_value)
+    for key, name in shorten_keys(list(groups[0].values)).items()
   ] or [table.Column(lambda group: "all", "runs")]
   columns.append(table.number(_done, "done"))
   runs = [run for group in groups for run in group.runs]
   for metric in metrics:
     mean = lambda g, m=metric: _mean(m, g.mean(m))
-    columns.append(table.number(mean, metric_title(metric, metrics)))
+    columns.append(table.number(mean, format_title(metric, metrics)))
     if _best_differs(runs, metric):
       best = lambda g, m=metric: _mean(m, g.mean(m, best=True))
       columns.append(table.number(best, "best"))
@@ -110,7 +110,7 @@ def groups_table(
   return table.Table(caption, columns, groups)
 
 
-def _best_differs(runs: Iterable[gather.Run], metric: str) -> bool:
+def _best_differs(runs: Iterable[gather.SweptRun], metric: str) -> bool:
   """Whether a best value is anything but the final one."""
   pairs = [(run.final.get(metric), run.best.get(metric)) for run in runs]
   return any(
@@ -119,21 +119,21 @@ def _best_differs(runs: Iterable[gather.Run], metric: str) -> bool:
   )
 
 
-def _state(run: gather.Run) -> str:
+def _state(run: gather.SweptRun) -> str:
   status = run.status
   if run.done or not status.total_steps:
     return status.state
   return f"{status.state} at {status.step}/{status.total_steps}"
 
 
-def _final(run: gather.Run, metric: str) -> str:
+def _final(run: gather.SweptRun, metric: str) -> str:
   entry = run.final.get(metric)
   if entry is None:
     return ""
   return _with_bounds(metric, entry.value, entry.ci_low, entry.ci_high)
 
 
-def _best(run: gather.Run, metric: str) -> str:
+def _best(run: gather.SweptRun, metric: str) -> str:
   best = run.best.get(metric)
   if best is None:
     return ""
@@ -143,39 +143,41 @@ def _best(run: gather.Run, metric: str) -> str:
 
 def _with_bounds(metric: str, value, low, high) -> str:
   return formats.number_with_bounds(
-    gather.metric_parts(metric)[2], value, low, high
+    gather.split_metric(metric)[2], value, low, high
   )
 
 
-def _done(group: groups_lib.Group) -> str:
+def _done(group: groups_lib.SeedGroup) -> str:
   return f"{sum(run.done for run in group.runs)} of {len(group.runs)}"
 
 
 def _mean(metric: str, mean: groups_lib.Mean | None) -> str:
   if mean is None:
     return ""
-  name = gather.metric_parts(metric)[2]
+  name = gather.split_metric(metric)[2]
   numbers = [v for v in (mean.mean, mean.sem) if v is not None]
   return " ± ".join(formats.number(name, value) for value in numbers)
 
 
-def _mean_speed(group: groups_lib.Group) -> float | None:
+def _mean_speed(group: groups_lib.SeedGroup) -> float | None:
   found = [run.images_per_s for run in group.runs if run.done]
-  mean = groups_lib.mean_of([speed for speed in found if speed is not None])
+  mean = groups_lib.compute_mean(
+    [speed for speed in found if speed is not None]
+  )
   return None if mean is None else mean.mean
 
 
-def runs_csv(runs: Sequence[gather.Run]) -> str:
+def format_runs_csv(runs: Sequence[gather.SweptRun]) -> str:
   """Returns a line for each run with all of it; empty cells: not known."""
-  metrics = metrics_of(runs)
+  metrics = list_metrics(runs)
   keys = list(dict.fromkeys(key for run in runs for key in run.unit.overrides))
   return table.csv_text([_csv_row(run, keys, metrics) for run in runs])
 
 
-def _csv_row(run: gather.Run, keys, metrics) -> dict[str, Any]:
+def _csv_row(run: gather.SweptRun, keys, metrics) -> dict[str, Any]:
   status = run.status
   row = {"run": run.unit.name}
-  row |= {key: value_text(run.value(key)) for key in keys}
+  row |= {key: format_value(run.value(key)) for key in keys}
   row |= {
     name: getattr(status, name)
     for name in ("state", "step", "total_steps", "attempts", "exit_code")
@@ -192,7 +194,7 @@ def _csv_row(run: gather.Run, keys, metrics) -> dict[str, Any]:
   }
 
 
-def _csv_metric(metric: str, run: gather.Run) -> dict[str, Any]:
+def _csv_metric(metric: str, run: gather.SweptRun) -> dict[str, Any]:
   final, best = run.final.get(metric), run.best.get(metric)
   part = lambda entry, name: None if entry is None else getattr(entry, name)
   return {
@@ -207,13 +209,13 @@ def _csv_metric(metric: str, run: gather.Run) -> dict[str, Any]:
   }
 
 
-def groups_csv(
-  groups: Sequence[groups_lib.Group], metrics: Sequence[str]
+def format_groups_csv(
+  groups: Sequence[groups_lib.SeedGroup], metrics: Sequence[str]
 ) -> str:
   """Returns a line for each group and metric, final and best."""
   rows = []
   for group in groups:
-    values = {key: value_text(value) for key, value in group.values.items()}
+    values = {key: format_value(value) for key, value in group.values.items()}
     for metric in metrics:
       for kind in ("final", "best"):
         mean = group.mean(metric, best=kind == "best")

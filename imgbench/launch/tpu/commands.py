@@ -35,11 +35,11 @@ _ALIVE = "-o ServerAliveInterval=30"
 _TPUS = ("gcloud", "compute", "tpus")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
-Command = list[str]
+Argv = list[str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class SliceConfig:
   """Where slices are asked for, and which.
 
   Attributes:
@@ -62,13 +62,13 @@ class Place:
   data: str = ""
   create_args: tuple[str, ...] = ()
 
-  def _where(self) -> Command:
+  def _where(self) -> Argv:
     return [f"--project={self.project}", f"--zone={self.zone}"]
 
-  def _queued(self, verb: str, name: str) -> Command:
+  def _queued(self, verb: str, name: str) -> Argv:
     return [*_TPUS, "queued-resources", verb, name, *self._where()]
 
-  def create(self, name: str) -> Command:
+  def create(self, name: str) -> Argv:
     """Asks for a slice; it comes when there is room."""
     command = [
       *self._queued("create", name),
@@ -82,25 +82,25 @@ class Place:
       command.append(f"--service-account={self.service_account}")
     return [*command, *self.create_args]
 
-  def state(self, name: str) -> Command:
+  def state(self, name: str) -> Argv:
     """Prints the state of a request: ACTIVE, FAILED, ..."""
     return [*self._queued("describe", name), "--format=value(state.state)"]
 
-  def node_state(self, name: str) -> Command:
+  def node_state(self, name: str) -> Argv:
     """Prints the state of the VMs: READY, PREEMPTED, ..."""
     verb = [*_TPUS, "tpu-vm", "describe", name]
     return [*verb, *self._where(), "--format=value(state)"]
 
-  def delete(self, name: str) -> Command:
+  def delete(self, name: str) -> Argv:
     """Gives a slice back, or takes the request out of the queue."""
     return [*self._queued("delete", name), "--force", "--quiet"]
 
-  def copy(self, archive: str, name: str) -> Command:
+  def copy(self, archive: str, name: str) -> Argv:
     """Copies a file to the home on all VMs of a slice."""
     command = [*_TPUS, "tpu-vm", "scp", archive, f"{name}:", "--worker=all"]
     return [*command, *self._where()]
 
-  def ssh(self, name: str, text: str) -> Command:
+  def ssh(self, name: str, text: str) -> Argv:
     """Runs a command of the shell on all VMs of a slice at once.
 
     It ends with 0 if all do, else with the code of the first that does not. A
@@ -109,7 +109,7 @@ class Place:
     command = [*_TPUS, "tpu-vm", "ssh", name, "--worker=all", *self._where()]
     return [*command, f"--ssh-flag={_ALIVE}", f"--command={text}"]
 
-  def setup(self, name: str) -> Command:
+  def setup(self, name: str) -> Argv:
     """Unpacks the code on all VMs, installs it and mounts the data."""
     worker = f"{CODE}/{WORKER}"
     steps = [
@@ -123,18 +123,18 @@ class Place:
 
   def run(
     self, name: str, sweep: units.Sweep, unit: units.Unit, attempt: int | str
-  ) -> Command:
+  ) -> Argv:
     """Runs a unit on all VMs of a slice."""
     command = sweep.command(unit, python=".venv/bin/python")
-    asked = ["bash", f"{CODE}/{WORKER}", "run", run_name(unit, attempt)]
+    asked = ["bash", f"{CODE}/{WORKER}", "run", name_run(unit, attempt)]
     return self.ssh(name, shlex.join([*asked, *command]))
 
-  def stop(self, name: str) -> Command:
+  def stop(self, name: str) -> Argv:
     """Lets what runs on a slice save and end."""
     return self.ssh(name, f"bash {CODE}/{WORKER} stop")
 
 
-def runtime_version(accelerator_type: str) -> str:
+def find_runtime_version(accelerator_type: str) -> str:
   """Returns the software that the documentation has for JAX on a TPU.
 
   Raises:
@@ -151,7 +151,7 @@ def runtime_version(accelerator_type: str) -> str:
   return _RUNTIMES[generation]
 
 
-def slice_names(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
+def name_slices(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
   """Returns names of slices: the same for the same sweep.
 
   Raises:
@@ -167,13 +167,13 @@ def slice_names(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
   return [f"{prefix}-{digest}-{i}" for i in range(count)]
 
 
-def run_name(unit: units.Unit, attempt: int | str) -> str:
+def name_run(unit: units.Unit, attempt: int | str) -> str:
   """Returns what a VM calls an attempt at a unit."""
   digest = hashlib.sha256(unit.name.encode()).hexdigest()[:12]
   return f"{digest}.{attempt}"
 
 
-def code_root(config: str) -> tuple[pathlib.Path, pathlib.Path]:
+def find_checkout(config: str) -> tuple[pathlib.Path, pathlib.Path]:
   """Returns the checkout, and the place of a config file in it.
 
   Args:
@@ -193,7 +193,7 @@ def code_root(config: str) -> tuple[pathlib.Path, pathlib.Path]:
   return root, path.relative_to(root)
 
 
-def pack(root: pathlib.Path, config: pathlib.Path, archive: str) -> Command:
+def pack(root: pathlib.Path, config: pathlib.Path, archive: str) -> Argv:
   """Packs what the VMs need of a checkout.
 
   Args:
@@ -206,12 +206,12 @@ def pack(root: pathlib.Path, config: pathlib.Path, archive: str) -> Command:
   return ["tar", "-czf", archive, *left_out, "-C", str(root), *parts]
 
 
-def script(
-  place: Place,
+def format_script(
+  place: SliceConfig,
   sweep: units.Sweep,
   todo: Sequence[units.Unit],
   names: Sequence[str],
-  packing: Command,
+  packing: Argv,
   attempt: str,
 ) -> str:
   """Returns all commands as a program for bash.
@@ -232,13 +232,15 @@ def script(
     lines += ["", f"# Slice {name}.", "("]
     lines += [
       f"  {line}"
-      for line in _of_slice(place, sweep, todo[i :: len(names)], name, attempt)
+      for line in _format_slice(
+        place, sweep, todo[i :: len(names)], name, attempt
+      )
     ]
     lines.append(") &")
   return "\n".join([*lines, "wait", ""])
 
 
-def _of_slice(place, sweep, todo, name: str, attempt: str) -> list[str]:
+def _format_slice(place, sweep, todo, name: str, attempt: str) -> list[str]:
   lines = [
     f"{shlex.join(place.create(name))} || exit 1",
     f"until state=$({shlex.join(place.state(name))}) &&",

@@ -27,6 +27,7 @@ from absl import flags
 from absl import logging
 
 from imgbench import errors
+from imgbench import living
 from imgbench import run_files
 from imgbench import timing
 from imgbench import writers
@@ -96,15 +97,15 @@ def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
     if values[name].value < low:
       given = values[name].value
       raise errors.InputError(f"--{name}", f"at least {low}", given)
-  _place(values)
-  commands.slice_names(values.name_prefix, sweep, values.slices)
-  commands.code_root(sweep.config.partition(":")[0])
+  _read_spec(values)
+  commands.name_slices(values.name_prefix, sweep, values.slices)
+  commands.find_checkout(sweep.config.partition(":")[0])
   if values.submit and shutil.which("gcloud") is None:
     fix = "install the Google Cloud CLI, or omit --submit to see the commands"
     raise errors.InputError("--submit", "gcloud", "none", fix)
 
 
-def _place(values: flags.FlagValues) -> commands.Place:
+def _read_spec(values: flags.FlagValues) -> commands.SliceConfig:
   for name in ("project", "zone"):
     if not values[name].value:
       raise errors.InputError(f"--{name}", f"a {name} of Google Cloud", "none")
@@ -117,12 +118,12 @@ def _place(values: flags.FlagValues) -> commands.Place:
     given = f"{values.create_args!r} ({error})"
     raise errors.InputError("--create_args", "shell words", given) from error
   version = values.runtime_version
-  return commands.Place(
+  return commands.SliceConfig(
     project=values.project,
     zone=values.zone,
     accelerator_type=values.accelerator_type,
     runtime_version=version
-    or commands.runtime_version(values.accelerator_type),
+    or commands.find_runtime_version(values.accelerator_type),
     spot=values.spot,
     service_account=values.service_account,
     data=data.removeprefix("gs://").strip("/"),
@@ -139,29 +140,32 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     Preempted: stopped by a signal, with runs that are not done.
   """
   _check_here(sweep)
-  todo = units.pending(sweep)
+  todo = units.find_pending(sweep)
   if not todo:
-    table = board.text(sweep)
+    table = board.format_table(sweep)
     # What is printed without --submit is a program for bash.
     print(table if values.submit else textwrap.indent(table, "# "))
-    return _exit_code(sweep)
-  names = commands.slice_names(
+    return _compute_exit_code(sweep)
+  names = commands.name_slices(
     values.name_prefix, sweep, min(values.slices, len(todo))
   )
   file, _, options = sweep.config.partition(":")
-  root, config = commands.code_root(file)
+  root, config = commands.find_checkout(file)
   there = f"{config}:{options}" if options else str(config)
   moved = dataclasses.replace(sweep, config=there)
-  place = _place(values)
+  place = _read_spec(values)
   if not values.submit:
     packing = commands.pack(root, config, commands.ARCHIVE)
     # For VMs to tell a run from one that an earlier print asked for.
     attempt = re.sub(r"\W", "", units.now())
-    print(commands.script(place, moved, todo, names, packing, attempt), end="")
+    print(
+      commands.format_script(place, moved, todo, names, packing, attempt),
+      end="",
+    )
     return errors.EXIT_DONE
   with tempfile.TemporaryDirectory() as folder:
     archive = str(pathlib.Path(folder, commands.ARCHIVE))
-    packed = tpu_slices.call(commands.pack(root, config, archive))
+    packed = tpu_slices.run_command(commands.pack(root, config, archive))
     if packed.code:
       raise errors.RunError(f"tar: {packed.text.strip()}")
     return _submit(moved, place, todo, names, archive, values)
@@ -170,15 +174,19 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
 def _check_here(sweep: units.Sweep) -> None:
   """Whether a launcher elsewhere still lives cannot be seen."""
   for unit in sweep.units:
-    process = units.launch_facts(unit).get("process")
-    runs = units.status(unit).state == units.RUNNING and process is not None
-    if runs and not locks.is_here(process):
-      raise _elsewhere(
+    process = units.read_launch(unit).get("process")
+    runs = (
+      units.read_status(unit).state == units.RUNNING and process is not None
+    )
+    if runs and not living.is_here(process):
+      raise _build_host_error(
         unit.name, process, f" and remove {units.LAUNCH} in the run's folder"
       )
 
 
-def _elsewhere(setting: str, process, more: str = "") -> errors.InputError:
+def _build_host_error(
+  setting: str, process, more: str = ""
+) -> errors.InputError:
   return errors.InputError(
     setting,
     "a launcher on this machine",
@@ -196,7 +204,7 @@ def _submit(sweep, place, todo, names, archive: str, values) -> int:
       "project": place.project,
       "zone": place.zone,
       "slices": names,
-      "launcher": locks.process_facts(os.getpid()),
+      "launcher": living.describe_process(os.getpid()),
     },
   )
   slices = [
@@ -208,8 +216,8 @@ def _submit(sweep, place, todo, names, archive: str, values) -> int:
     for name in names
   ]
   problems = tpu_slices.run(slices, tpu_slices.Todo(todo), stop)
-  print(board.text(sweep))
-  code = _exit_code(sweep)
+  print(board.format_table(sweep))
+  code = _compute_exit_code(sweep)
   if code == errors.EXIT_DONE:
     return code
   if problems:
@@ -219,8 +227,8 @@ def _submit(sweep, place, todo, names, archive: str, values) -> int:
   return code
 
 
-def _exit_code(sweep: units.Sweep) -> int:
-  states = {units.status(unit).state for unit in sweep.units}
+def _compute_exit_code(sweep: units.Sweep) -> int:
+  states = {units.read_status(unit).state for unit in sweep.units}
   return errors.EXIT_DONE if states <= {units.DONE} else errors.EXIT_FAILED
 
 
@@ -231,13 +239,13 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
     RunError: Google Cloud does not say how the slices stand.
   """
   del values
-  print(board.text(sweep))
+  print(board.format_table(sweep))
   known = run_files.read_json(sweep.sweep_dir / SLICES)
   if known and shutil.which("gcloud"):
     for name in known["slices"]:
-      state = tpu_slices.state_of(_known_place(known), name)
+      state = tpu_slices.read_state(_rebuild_spec(known), name)
       print(f"{name}: {state or 'not there'}")
-  return _exit_code(sweep)
+  return _compute_exit_code(sweep)
 
 
 def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
@@ -256,30 +264,30 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
     fix = "cancel from a machine that has it"
     raise errors.InputError("cancel", "gcloud", "none", fix)
   _stop_launcher(known["launcher"])
-  place = _known_place(known)
+  place = _rebuild_spec(known)
   for name in known["slices"]:
-    stopped = tpu_slices.call(place.stop(name))
+    stopped = tpu_slices.run_command(place.stop(name))
     if stopped.code:
       logging.info("%s: nothing to stop there", name)
-    tpu_slices.must(place.delete(name), f"{name}: delete", unknown=True)
+    tpu_slices.run_or_raise(place.delete(name), f"{name}: delete", unknown=True)
   for unit in sweep.units:
     # Another executor may take it.
-    if units.launch_facts(unit).get("job") in known["slices"]:
+    if units.read_launch(unit).get("job") in known["slices"]:
       units.record(unit, job="")
   print(f"{len(known['slices'])} slices are given back")
   return errors.EXIT_DONE
 
 
-def _known_place(known: Mapping[str, Any]) -> commands.Place:
-  return commands.Place(known["project"], known["zone"], "", "")
+def _rebuild_spec(known: Mapping[str, Any]) -> commands.SliceConfig:
+  return commands.SliceConfig(known["project"], known["zone"], "", "")
 
 
 def _stop_launcher(process: Mapping[str, Any]) -> None:
   """Lets the process that drives the slices end, if it is there."""
   if not locks.is_alive(process):
     return
-  if not locks.is_here(process):
-    raise _elsewhere("cancel", process)
+  if not living.is_here(process):
+    raise _build_host_error("cancel", process)
   os.kill(process["pid"], signal.SIGTERM)
   deadline = timing.clock() + _SAVE_S
   while locks.is_alive(process):

@@ -19,9 +19,9 @@ import threading
 from absl import logging
 
 from imgbench import errors
+from imgbench import living
 from imgbench import run_files
 from imgbench import writers
-from imgbench.launch import locks
 from imgbench.launch import units
 from imgbench.launch.tpu import commands
 
@@ -112,7 +112,7 @@ class Ended:
     return bool(self.code) and "NOT_FOUND" in self.text + self.errors
 
 
-def call(command: commands.Command, apart: bool = False) -> Ended:
+def run_command(command: commands.Argv, apart: bool = False) -> Ended:
   """Runs a command that a Ctrl-C in this terminal does not reach.
 
   Args:
@@ -132,18 +132,20 @@ def call(command: commands.Command, apart: bool = False) -> Ended:
   return Ended(done.returncode, done.stdout, done.stderr or "")
 
 
-def must(command: commands.Command, what: str, unknown: bool = False) -> Ended:
+def run_or_raise(
+  command: commands.Argv, what: str, unknown: bool = False
+) -> Ended:
   """Runs a command that is to end well.
 
   Args:
-    command: as of `call`.
+    command: as of `run_command`.
     what: the beginning of an error.
     unknown: whether it may ask for something that is not there.
 
   Raises:
     RunError: it does not.
   """
-  ended = call(command, apart=True)
+  ended = run_command(command, apart=True)
   if ended.code and not (unknown and ended.is_unknown):
     last = f"{ended.text}\n{ended.errors}".strip().splitlines()[-_LINES:]
     raise errors.RunError(
@@ -152,13 +154,13 @@ def must(command: commands.Command, what: str, unknown: bool = False) -> Ended:
   return ended
 
 
-def state_of(place: commands.Place, name: str) -> str:
+def read_state(place: commands.SliceConfig, name: str) -> str:
   """Returns the state of a request for a slice; "" where there is none.
 
   Raises:
     RunError: Google Cloud does not say.
   """
-  ended = must(place.state(name), f"{name}: describe", unknown=True)
+  ended = run_or_raise(place.state(name), f"{name}: describe", unknown=True)
   return "" if ended.code else ended.text.strip()
 
 
@@ -178,7 +180,7 @@ class Slice:
   def __init__(
     self,
     name: str,
-    place: commands.Place,
+    place: commands.SliceConfig,
     sweep: units.Sweep,
     archive: str,
     stop: Stop,
@@ -220,7 +222,7 @@ class Slice:
     logging.info("%s %s", self.name, text)
 
   def _must(self, command, what: str, unknown: bool = False) -> Ended:
-    return must(command, f"{self.name}: {what}", unknown)
+    return run_or_raise(command, f"{self.name}: {what}", unknown)
 
   # The slice.
 
@@ -236,7 +238,9 @@ class Slice:
         self._say("is asked for")
         self._must(self._place.create(self.name), "create")
       elif state == "FAILED":
-        about = " ".join(call(self._place.state(self.name)[:-1]).text.split())
+        about = " ".join(
+          run_command(self._place.state(self.name)[:-1]).text.split()
+        )
         raise errors.RunError(f"{self.name}: the request failed: {about}")
       if self._stop.wait(self._poll_s):
         return False
@@ -256,7 +260,7 @@ class Slice:
     """
     for left in reversed(range(_PATIENCE)):
       try:
-        state = state_of(self._place, self.name)
+        state = read_state(self._place, self.name)
         gone = state == ACTIVE and self._node_state() in _NODE_GONE
         return _GONE[0] if gone else state
       except errors.RunError as error:
@@ -266,7 +270,7 @@ class Slice:
 
   def _node_state(self) -> str:
     """Of the VMs; "" where it is not known."""
-    ended = call(self._place.node_state(self.name), apart=True)
+    ended = run_command(self._place.node_state(self.name), apart=True)
     return "" if ended.code else ended.text.strip()
 
   def _is_whole(self) -> bool:
@@ -285,8 +289,8 @@ class Slice:
 
   def _run(self, unit: units.Unit) -> bool:
     """Runs a unit; returns whether it is to run again."""
-    attempt = units.launch_facts(unit).get("attempts", 0) + 1
-    process = locks.process_facts(os.getpid())
+    attempt = units.read_launch(unit).get("attempts", 0) + 1
+    process = living.describe_process(os.getpid())
     ours = dict(job=self.name, process=process, launcher=process)
     units.record_start(unit, **ours)
     self._say(f"runs {unit.name}, try {attempt}")
@@ -295,11 +299,11 @@ class Slice:
     _add_to_log(unit, attempt, self.name, ended.text)
     if ended.code == _TERMINATED:  # Before it had a handler.
       ended = dataclasses.replace(ended, code=-signal.SIGTERM)
-    state = units.record_end(unit, ended.code, _why(ended))
+    state = units.record_end(unit, ended.code, _describe_failure(ended))
     # It is with this slice no more: another executor may take it.
     units.record(unit, job="")
     again = self._again(unit, ended.code, state)
-    why = units.status(unit).message
+    why = units.read_status(unit).message
     self._say(
       f"{unit.name}: {state}{', to go on' if again else ''}"
       f"{f': {why}' if why else ''}"
@@ -309,13 +313,13 @@ class Slice:
   def _call_until_stopped(self, command) -> Ended:
     """Waits for a run; once a signal came, lets it save and end."""
     found = []
-    thread = threading.Thread(target=lambda: found.append(call(command)))
+    thread = threading.Thread(target=lambda: found.append(run_command(command)))
     thread.start()
     while thread.is_alive() and not self._stop.wait(0.2):
       pass
     while thread.is_alive():
       # More than once: the run may just be about to start there.
-      ended = call(self._place.stop(self.name))
+      ended = run_command(self._place.stop(self.name))
       if ended.code:
         logging.warning("%s: stop: %s", self.name, ended.text.strip())
       thread.join(_STOP_S)
@@ -340,14 +344,14 @@ class Slice:
     return self._lost[unit.name] <= self._retries
 
 
-def _why(ended: Ended) -> str:
+def _describe_failure(ended: Ended) -> str:
   """What is known of why a run did not end well; "" if it did."""
   if ended.code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
     return ""
   if ended.code < 0:
     return f"ended by {signal.Signals(-ended.code).name}"
   last = ended.text.strip().splitlines()[-1:] or [f"code {ended.code}"]
-  return units.last_error(ended.text) or last[0]
+  return units.find_last_error(ended.text) or last[0]
 
 
 def _add_to_log(unit: units.Unit, attempt: int, name: str, text: str) -> None:
