@@ -1,15 +1,15 @@
 #!/bin/bash
-# What a TPU VM does for the launcher; it lies in the code that was copied there.
+# The launcher's commands on a TPU VM, part of the code that is copied there.
 #
 #   tpu_worker.sh setup [BUCKET[/FOLDER]]
 #       installs Python 3.12 and imgbench, and mounts the data, read-only
 #   tpu_worker.sh run NAME COMMAND...
-#       runs a command apart from the connection that asks for it, shows what it
-#       says and ends with its exit code; asked again for the same NAME (gcloud
-#       repeats what a broken connection had asked for), it follows that run or
-#       gives its exit code; a run of another name is stopped first
+#       runs a command detached from the connection, shows its output and exits
+#       with its code; called again with the same NAME (gcloud repeats commands
+#       after a broken connection), it follows that run or returns its code; a
+#       run of another name is stopped first
 #   tpu_worker.sh stop
-#       lets the command that runs save and end
+#       lets the running command save and end
 set -u -o pipefail
 
 code=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -19,7 +19,7 @@ mount=/mnt/data
 setup() {
   set -e
   cd "$code"
-  # The images come with an older Python; uv brings one of its own.
+  # The VM images have an older Python; uv installs its own.
   python3 -m pip install --user --quiet uv
   python3 -m uv venv --quiet --allow-existing --python 3.12 .venv
   python3 -m uv pip install --quiet --python .venv/bin/python \
@@ -49,7 +49,7 @@ is_alive() { [ -s "$runs/pid" ] && kill -0 -- "-$(cat "$runs/pid")" 2>/dev/null;
 
 stop() {
   if ! is_alive; then return; fi
-  # All of its session: the shell below outlives it and keeps the exit code.
+  # Signals its whole session; the shell in `start` survives to keep the code.
   kill -TERM -- "-$(cat "$runs/pid")"
   while is_alive; do sleep 0.2; done
 }
@@ -59,7 +59,7 @@ start() {
   shift
   rm -f "$runs/pid"
   echo "$name" >"$runs/name"
-  # The lock (9) must not live on in it.
+  # It must not inherit the lock (9).
   setsid bash -c '
     trap : TERM
     echo $$ >"$0/pid"
@@ -89,7 +89,7 @@ run() {
   while is_alive && [ "$(cat "$runs/name")" = "$name" ]; do sleep 0.2; done
   sleep 1 # for the last lines
   kill "$follow" 2>/dev/null
-  # None where it was killed, with the shell that would have written it.
+  # There is no code if it was killed with the shell that would write it.
   exit "$(cat "$runs/$name.code" 2>/dev/null || echo 137)"
 }
 

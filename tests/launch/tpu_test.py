@@ -28,7 +28,7 @@ GOLDEN = pathlib.Path(__file__).with_name("tpu_golden.sh")
 DOCS = ROOT / "docs" / "launch.md"
 BUCKET = "gs://my-bucket/sweeps/peaks"
 NEEDED = ("--project=my-project", "--zone=us-west4-a")
-PLACE = commands.SliceConfig(
+PLACE = commands.SliceSpec(
   project="my-project",
   zone="us-west4-a",
   accelerator_type="v5litepod-16",

@@ -1,10 +1,10 @@
-"""Executor "slurm": the runs of a sweep as jobs of a SLURM cluster.
+"""Executor "slurm": runs the sweep as jobs of a SLURM cluster.
 
-The runs that are not done are submitted as an array, and the launcher ends. A
-run may have several nodes and processes, which find each other by themselves.
-Told to stop, by a time limit that comes near or to make room, a run saves and
-goes back to the queue. `status` asks the scheduler, `cancel` tells it; the same
-command submits only what is neither done nor in the queue.
+Unfinished runs are submitted as a job array, and the launcher ends. A run may
+use several nodes and processes, which find each other. A run that is stopped,
+near its time limit or to make room, saves and returns to the queue. `status`
+queries the scheduler, `cancel` cancels the jobs; the same command submits only
+runs that are neither done nor in the queue.
 """
 
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ from imgbench.launch import units
 from imgbench.launch.slurm import script
 
 _TOOLS = ("sbatch", "squeue", "scontrol", "scancel")
-_ASK_S = 60.0  # a busy controller takes its time
-_MAX_ARRAY = 1001  # where the cluster does not say: SLURM's default
+_ASK_S = 60.0  # a busy controller may be slow
+_MAX_ARRAY = 1001  # SLURM's default
 _MANY = 100  # jobs in a command line
 _LOG_BYTES = 65536
-# States of jobs that are in the queue and do not run.
+# States of jobs that wait in the queue.
 _QUEUED = (
   *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"),
   "SPECIAL_EXIT",
@@ -43,11 +43,11 @@ _STOPPED = ("CANCELLED", "PREEMPTED", "REVOKED")
 
 @dataclasses.dataclass(frozen=True)
 class QueuedTask:
-  """A task of an array, as the scheduler has it.
+  """A task of a job array in the scheduler's queue.
 
   Attributes:
-    state: in SLURM's words, e.g. "PENDING".
-    reason: why it waits, likewise; "None" if for nothing.
+    state: SLURM's name, e.g. "PENDING".
+    reason: why it waits, in SLURM's words, or "None".
   """
 
   state: str
@@ -56,13 +56,13 @@ class QueuedTask:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-  """A line that the batch script has written beside a run.
+  """A line that the batch script wrote in the folder of a run.
 
   Attributes:
     time: as of `units.now`.
     job: task of an array, e.g. "12_3".
     event: "start" or "end".
-    text: nodes, or the exit code of srun.
+    text: the nodes, or the exit code of srun.
   """
 
   time: str
@@ -72,39 +72,39 @@ class Note:
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines what each run asks for, as sbatch names it, and --jobs."""
+  """Defines the resources of each run, named as in sbatch, and --jobs."""
   text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
   number = functools.partial(flags.DEFINE_integer, flag_values=flag_values)
   number("nodes", 1, "Nodes of each run.")
   number(
     "ntasks_per_node",
     None,
-    "Processes of a run on each node; default: 1, or one for each GPU where a"
-    " run has several nodes.",
+    "Processes of a run on each node; default: 1, or one for each GPU if a run"
+    " has several nodes.",
   )
   number("gpus_per_node", 0, "GPUs of a run on each node.")
   number(
     "cpus_per_task",
     None,
-    "CPU cores of each process; default: the cluster's, often 1, which is too"
-    " few to decode images.",
+    "CPU cores of each process; default: the cluster's, often 1, too few to"
+    " decode images.",
   )
-  text("time", "", "Time limit of an attempt, e.g. 8:00:00; default: theirs.")
-  text("partition", "", "Partition, or several with commas; default: theirs.")
-  text("account", "", "Account that is charged; default: yours.")
+  text("time", "", "Time limit of an attempt, e.g. 8:00:00; default: SLURM's.")
+  text("partition", "", "Comma-separated partitions; default: SLURM's.")
+  text("account", "", "Account to charge; default: yours.")
   flags.DEFINE_bool(
     "requeue",
     True,
-    "Runs that are stopped, by the time limit or to make room for others, go"
-    " back to the queue, and on from where they saved.",
+    "Requeue runs that are stopped, by the time limit or to make room for"
+    " others; they resume from where they saved.",
     flag_values=flag_values,
   )
   text(
     "signal",
     "TERM@120",
-    "What tells a run to save, and how many seconds before the time limit.",
+    "Signal for a run to save, and how many seconds before the time limit.",
   )
-  number("jobs", None, "Runs at a time; default: as many as there is room for.")
+  number("jobs", None, "Concurrent runs; default: as many as fit.")
   text("sbatch_args", "", 'More options of sbatch: "--qos=low --mem=64G".')
 
 
@@ -125,10 +125,10 @@ def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
 
 
 def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
-  """Submits what is neither done nor in the queue; returns 0.
+  """Submits units that are neither done nor in the queue; returns 0.
 
   Raises:
-    RunError: the scheduler does not answer, or takes no job.
+    RunError: the scheduler does not answer or rejects the jobs.
   """
   queue = _refresh(sweep)
   todo = [
@@ -140,7 +140,7 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     _submit(sweep, todo[first : first + most], asked)
   print(board.format_table(sweep))
   print(
-    f"{len(todo)} runs were submitted; how they stand: python -m"
+    f"{len(todo)} runs were submitted; for their status: python -m"
     f" imgbench.launch status --sweep_dir={sweep.sweep_dir}"
   )
   return errors.EXIT_DONE
@@ -158,21 +158,18 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
 
 
 def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
-  """Takes all jobs out of the queue and prints the table; returns 0.
+  """Cancels all jobs and prints the table; returns 0.
 
-  Those that run save first, for which SLURM gives them KillWait seconds.
+  Running jobs save first; SLURM gives them KillWait seconds.
   """
   with locks.locked(sweep.sweep_dir):
     queue = _refresh(sweep)
     jobs = [job for unit in sweep.units if (job := _read_job(unit)) in queue]
     for first in range(0, len(jobs), _MANY):
       _ask("scancel", *jobs[first : first + _MANY])
-  print(f"{len(jobs)} jobs were cancelled; those that run save and end")
+  print(f"{len(jobs)} jobs were cancelled; running ones save and end")
   status(sweep, values)
   return errors.EXIT_DONE
-
-
-# Submitting.
 
 
 def _submit(
@@ -180,7 +177,7 @@ def _submit(
   chosen: Sequence[units.Unit],
   asked: script.Resources,
 ) -> None:
-  """Writes a script, gives it to sbatch and records the jobs."""
+  """Writes a script, submits it and records the jobs."""
   folder = pathlib.Path(os.path.abspath(sweep.sweep_dir), script.FOLDER)
   folder.mkdir(exist_ok=True)
   path = folder / f"{_next_number(folder):03d}.sh"
@@ -199,7 +196,7 @@ def _submit(
       state=units.PREEMPTED if _has_begun(unit) else units.WAITING,
       message="in the queue",
       job=f"{array}_{index}",
-      process=None,  # as another executor would have it
+      process=None,  # may be left from another executor
       other_attempts=max(before, 0),
     )
 
@@ -217,18 +214,15 @@ def _read_job(unit: units.Unit) -> str:
 
 
 def _read_max_array() -> int:
-  """The most tasks of an array that the cluster takes."""
+  """Returns the most tasks that the cluster allows in an array."""
   found = re.search(
     r"^MaxArraySize\s*=\s*([0-9]+)", _ask("scontrol", "show", "config"), re.M
   )
   return max(int(found[1]), 1) if found else _MAX_ARRAY
 
 
-# How the jobs stand.
-
-
 def _refresh(sweep: units.Sweep) -> Mapping[str, QueuedTask]:
-  """Brings each launch.json up to date; returns the queue."""
+  """Updates each launch.json; returns the queue."""
   queue = read_queue(
     _ask(
       *("squeue", "--noheader", "--array", "--format=%i|%T|%r"),
@@ -246,13 +240,13 @@ def _refresh(sweep: units.Sweep) -> Mapping[str, QueuedTask]:
 
 
 def read_queue(text: str) -> dict[str, QueuedTask]:
-  """Returns the jobs in what `squeue --format='%i|%T|%r'` prints, by id."""
+  """Returns the jobs in the output of `squeue --format='%i|%T|%r'`, by id."""
   rows = [line.strip().split("|", 2) for line in text.splitlines() if line]
   return {row[0]: QueuedTask(*row[1:]) for row in rows if len(row) == 3}
 
 
 def read_notes(unit: units.Unit) -> list[Note]:
-  """Returns what the batch scripts have noted beside a run."""
+  """Returns the notes of the batch scripts on a run."""
   try:
     text = (unit.workdir / script.NOTES).read_text()
   except FileNotFoundError:
@@ -266,14 +260,14 @@ def _select_starts(notes: Iterable[Note]) -> list[Note]:
 
 
 def _attempt_facts(unit: units.Unit, facts: Mapping) -> dict:
-  """How often it was started and when, by the notes."""
+  """Returns the number of starts and the time of the last, from the notes."""
   starts = _select_starts(read_notes(unit))
   known = {"attempts": facts.get("other_attempts", 0) + len(starts)}
   return {**known, **({"started_at": starts[-1].time} if starts else {})}
 
 
 def _queued_facts(unit: units.Unit, facts: Mapping, job: QueuedTask) -> dict:
-  """Of a job that is in the queue, whether it runs or not."""
+  """Returns the facts of a job that is in the queue, running or not."""
   known = _attempt_facts(unit, facts)
   if job.state in _QUEUED:
     state = units.PREEMPTED if _has_begun(unit) else units.WAITING
@@ -284,12 +278,12 @@ def _queued_facts(unit: units.Unit, facts: Mapping, job: QueuedTask) -> dict:
 
 
 def _record_end(unit: units.Unit, facts: Mapping) -> None:
-  """Of a job that was in the queue and is there no more."""
+  """Records the end of a job that has left the queue."""
   notes = [n for n in read_notes(unit) if n.job == facts["job"]]
   known = _attempt_facts(unit, facts)
   if notes and notes[-1].event == "end":
     code = int(notes[-1].text)
-    # A shell's way to tell of a signal.
+    # A shell adds 128 to a signal's number.
     code = 128 - code if code > 128 else code
     state = units.record_end(unit, code, _describe_failure(unit, code))
     known["ended_at"] = notes[-1].time
@@ -298,14 +292,14 @@ def _record_end(unit: units.Unit, facts: Mapping) -> None:
     known |= dict(state=state, message=message, exit_code=None)
     known["ended_at"] = units.now() if notes else ""
   if state in _OPEN:
-    known["job"] = ""  # It waits for a new one.
+    known["job"] = ""  # It waits for the next submission.
   units.record(unit, **known)
 
 
 def _infer_end(unit: units.Unit, job: str, begun: bool) -> tuple[str, str]:
-  """State and message where the script could not write how it ended."""
+  """Returns state and message if the script could not note the end."""
   state = _ask_final_state(job)
-  # Of a task that is cancelled before it begins, the controller keeps nothing.
+  # The controller forgets a task that is cancelled before it begins.
   if state in _STOPPED or not (state or begun):
     waits = units.PREEMPTED if begun or _has_begun(unit) else units.WAITING
     return waits, f"SLURM: {state.lower() or 'cancelled before it began'}"
@@ -314,7 +308,7 @@ def _infer_end(unit: units.Unit, job: str, begun: bool) -> tuple[str, str]:
 
 
 def _ask_final_state(job: str) -> str:
-  """In SLURM's words; "" where neither controller nor accounting know it."""
+  """Returns SLURM's state; "" if controller and accounting do not know it."""
   try:
     text = _ask("scontrol", "--oneliner", "show", "job", job)
     found = re.search(r"\bJobState=([A-Z_]+)", text)
@@ -333,7 +327,7 @@ def _ask_final_state(job: str) -> str:
 
 
 def _describe_failure(unit: units.Unit, code: int) -> str:
-  """Why its last attempt did not end well, by exit code and log."""
+  """Returns why the last attempt failed, from its exit code and log."""
   if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
     return ""
   path = pathlib.Path(os.fspath(unit.workdir), units.LOG)
@@ -349,10 +343,10 @@ def _describe_failure(unit: units.Unit, code: int) -> str:
 
 
 def _ask(*command: str) -> str:
-  """Returns what a command of SLURM prints.
+  """Returns the output of a SLURM command.
 
   Raises:
-    RunError: it ends with an error, or not at all.
+    RunError: it fails or does not end in time.
   """
   try:
     done = subprocess.run(

@@ -1,8 +1,7 @@
-"""The batch scripts of the executor "slurm": a task of an array for each run.
+"""Batch scripts of the executor "slurm": one array task for each run.
 
-They are of our own writing and not submitit's: a run is a command that exists
-already, whose workdir makes it resumable, so there is no function to pickle;
-and a script can be read, and submitted by hand.
+They do not use submitit: a run is a resumable command, so there is no function
+to pickle, and a plain script can be read and submitted by hand.
 """
 
 from collections.abc import Mapping
@@ -16,11 +15,11 @@ from typing import Any
 from imgbench import errors
 from imgbench.launch import units
 
-NOTES = "slurm.txt"  # in a run's folder: its attempts, as the script saw them
+NOTES = "slurm.txt"  # in a run's folder: starts and ends of its attempts
 HEADLINE = "== job "  # of an attempt in a run's log
-FOLDER = "slurm"  # in the sweep's: scripts, and what they print themselves
+FOLDER = "slurm"  # in the sweep's folder: scripts and their own output
 
-# Given by this module, or such as would change what sbatch does.
+# Options that this module sets, or that change what sbatch does.
 _OWN = (
   *("array", "chdir", "cpus-per-task", "gpus-per-node", "job-name", "nodes"),
   *("ntasks", "ntasks-per-node", "open-mode", "output", "error", "parsable"),
@@ -32,18 +31,18 @@ _TIME = re.compile(
   r"(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?"
   r"|(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+)|(?P<only>\d+))"
 )
-# SLURM looks at the clock now and then: a signal may come so much earlier.
+# SLURM checks the clock now and then; a signal may come this much earlier.
 _EARLIER_S = 60
 
-# The job is named as a task of its array: for one of the tasks the number alone
-# would be that of the whole array.
+# $job names the task: for one of the tasks, the job id alone is that of the
+# whole array.
 _BODY = """
 job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 note() {
   echo "$(date -u +%Y-%m-%dT%H:%M:%S.%3N+00:00) $job $*" >>"$workdir/@NOTES@"
 }
-# SLURM signals this script itself only where it ends the job of its own accord:
-# cancelled, preempted or out of time. Then it decides what comes after.
+# SLURM signals the script itself only if SLURM ends the job: cancelled,
+# preempted or out of time. Then SLURM decides whether to requeue it.
 ended=no
 trap 'ended=yes' TERM
 
@@ -55,7 +54,7 @@ code=$?
 note end "$code"
 """
 _REQUEUE = """\
-# Told to stop, it has saved (75), or it had nothing to save yet (143).
+# Stopped by the signal: it has saved (75) or had nothing to save yet (143).
 if [ "$ended" = no ] && { [ "$code" = 75 ] || [ "$code" = 143 ]; }; then
   scontrol requeue "$job"
 fi
@@ -64,19 +63,19 @@ fi
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-  """What each run of a sweep asks SLURM for; None and "": its default.
+  """SLURM resources of each run; None and "": SLURM's default.
 
   Attributes:
     nodes: of each run.
     ntasks_per_node: processes of a run on each of its nodes.
-    gpus_per_node: likewise; 0: none are asked for.
-    cpus_per_task: of each process.
-    time: limit, as sbatch takes it.
-    partition: one, or several with commas.
-    account: who pays.
-    requeue: runs that are stopped go back to the queue.
-    signal: what tells a run to save before the limit, NAME@SECONDS.
-    jobs: runs at a time.
+    gpus_per_node: 0: none are requested.
+    cpus_per_task: CPU cores of each process.
+    time: limit in the format of sbatch.
+    partition: one or several, comma-separated.
+    account: the account to charge.
+    requeue: stopped runs return to the queue.
+    signal: NAME@SECONDS, sent to a run so long before the limit.
+    jobs: concurrent runs.
     sbatch_args: more options of sbatch.
   """
 
@@ -94,11 +93,11 @@ class Resources:
 
 
 def read_resources(values: Any) -> Resources:
-  """Returns what the flags ask for.
+  """Returns the resources that the flags request.
 
   Args:
-    values: has the attributes of `Resources`, where `ntasks_per_node` may be
-      None and `sbatch_args` is a text.
+    values: has the attributes of `Resources`, but `ntasks_per_node` may be None
+      and `sbatch_args` is one string.
 
   Raises:
     InputError: a flag has an invalid value.
@@ -157,7 +156,7 @@ def _check_time(asked: Resources) -> None:
 
 
 def parse_seconds(limit: str) -> int | None:
-  """Returns the seconds of a time limit as sbatch takes it; None: no limit.
+  """Returns the seconds of a time limit of sbatch; None: no limit.
 
   Args:
     limit: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
@@ -192,17 +191,17 @@ def _check_sbatch_args(arguments: Sequence[str]) -> None:
 def format_script(
   sweep: units.Sweep, chosen: Sequence[units.Unit], asked: Resources, cwd: str
 ) -> str:
-  """Returns a batch script whose task of number i is the i-th unit's run.
+  """Returns a batch script whose task i runs the i-th unit.
 
   Args:
-    sweep: of which the units are.
-    chosen: the units to run.
-    asked: for each of them.
-    cwd: folder that the runs are started in.
+    sweep: the sweep.
+    chosen: its units to run.
+    asked: resources of each run.
+    cwd: working directory of the runs.
   """
   body = _BODY.replace("@NOTES@", NOTES).replace("@LOG@", units.LOG)
   body = body.replace("@HEADLINE@", HEADLINE)
-  # It takes all else from the job, but this no more since SLURM 22.05.
+  # Since SLURM 22.05, srun no longer inherits this option from the job.
   cpus = (
     f"--cpus-per-task={asked.cpus_per_task} " if asked.cpus_per_task else ""
   )
@@ -225,17 +224,17 @@ def format_script(
 def format_options(
   sweep: units.Sweep, count: int, asked: Resources, cwd: str
 ) -> list[str]:
-  """Returns the options of sbatch, as a script has them.
+  """Returns the sbatch options of a script.
 
   Args:
-    sweep: whose folder gets the output.
-    count: of tasks.
-    asked: for each of them.
-    cwd: folder that the runs are started in.
+    sweep: the output goes to its folder.
+    count: number of tasks.
+    asked: resources of each task.
+    cwd: working directory of the runs.
   """
   at_once = f"%{asked.jobs}" if asked.jobs else ""
   folder = os.path.join(os.path.abspath(sweep.sweep_dir), FOLDER)
-  # A percent sign is the beginning of a pattern, two are one.
+  # % begins a pattern, %% is a percent sign.
   output = f"{folder.replace('%', '%%')}/%A_%a.txt"
   given: Mapping[str, Any] = {
     "job-name": name_job(sweep),
@@ -258,14 +257,14 @@ def format_options(
 
 
 def _quote(argument: str) -> str:
-  """As sbatch reads it in a script, where # begins a comment."""
+  """Quotes an argument for a script, where sbatch takes # for a comment."""
   if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]*", argument):
     return argument
   return '"' + argument.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def name_job(sweep: units.Sweep) -> str:
-  """Returns the name of a sweep's jobs, by which squeue finds them."""
+  """Returns the name of a sweep's jobs, which squeue filters by."""
   folder = os.path.basename(os.path.abspath(sweep.sweep_dir))
   return f"imgbench.{re.sub(r'[^A-Za-z0-9._-]', '_', folder)}"
 

@@ -1,13 +1,13 @@
-"""Gathers the runs of a sweep in one table.
+"""Tabulates the runs of a sweep.
 
 python -m imgbench.launch.table --sweep_dir=runs/rates
 
-prints a row for each run: what is swept, how the run stands, final and best
-values of metrics with their intervals, time of training and images per second;
-then means and standard errors over seeds. Rows that are missing or doubled are
-named. In --out it leaves table.csv, groups.csv, table.md, table.tex and the
-figures table.png and table.pdf. --watch shows it again and again, until all
-are done or Ctrl-C. Exit codes: 0 shown, 2 bad input.
+prints a row for each run: swept values, status, final and best metrics with
+intervals, training time and images per second; then means and standard errors
+over seeds. Missing and duplicate rows are listed. --out receives table.csv,
+groups.csv, table.md, table.tex and the figures table.png and table.pdf. --watch
+refreshes the table until all runs are done or Ctrl-C. Exit codes: 0 shown, 2
+bad input.
 """
 
 from collections.abc import Sequence
@@ -35,19 +35,19 @@ from imgbench.tables import themes
 FOLDER = "table"
 _CLEAR = "\x1b[H\x1b[2J"
 _CAUTION = (
-  "A best value is chosen among the evaluations of its run: it is too good, and"
-  " its interval knows nothing of the choice."
+  "A best value is the best of several evaluations of its run: it is"
+  " optimistic, and its interval ignores the selection."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepTable:
-  """Runs of a sweep, their groups and what to note about them.
+  """Runs of a sweep, their groups and notes.
 
   Attributes:
     runs: a row for each unit of the sweep.
-    groups: of the seeds, see `groups.groups`.
-    notes: rows that are missing or doubled.
+    groups: over seeds, see `groups.group_runs`.
+    notes: missing and duplicate rows.
   """
 
   runs: tuple[gather.SweptRun, ...]
@@ -55,7 +55,7 @@ class SweepTable:
   notes: tuple[str, ...]
 
   def tables(self) -> list[table.Table]:
-    """Returns the tables; means only where there are any."""
+    """Returns the table of runs and, if runs have seeds, that of means."""
     found = [table_text.build_runs_table(self.runs)]
     if len(self.groups) < len(self.runs):
       metrics = table_text.list_metrics(self.runs)
@@ -63,13 +63,13 @@ class SweepTable:
     return found
 
   def cautions(self) -> list[str]:
-    """Returns what has to be kept in mind, the notes first."""
+    """Returns the notes and the caution about best values."""
     headers = [header for made in self.tables() for header in made.header]
     has_best = any(header.startswith("best") for header in headers)
     return [*self.notes, *([_CAUTION] if has_best else [])]
 
   def text(self) -> str:
-    """Returns what is printed, without a final newline."""
+    """Returns the printed text, without a final newline."""
     parts = [*map(table.Table.text, self.tables()), "\n".join(self.cautions())]
     return "\n".join(part for part in parts if part).rstrip()
 
@@ -77,7 +77,7 @@ class SweepTable:
 def read(
   sweep_dir: str, metrics: Sequence[str], seed_keys: Sequence[str]
 ) -> SweepTable:
-  """Returns the table of a sweep as it stands.
+  """Returns the current table of a sweep.
 
   Args:
     sweep_dir: its folder.
@@ -85,7 +85,7 @@ def read(
     seed_keys: config keys whose values are repetitions.
 
   Raises:
-    InputError: no sweep, no such metric, or a file that cannot be read.
+    InputError: there is no sweep or metric, or a file cannot be read.
   """
   launched = units.read(sweep_dir)
   runs = gather.read(launched, metrics)
@@ -99,7 +99,7 @@ def read(
 def write(
   sweep: SweepTable, folder: paths.Folder, seed_keys: Sequence[str]
 ) -> None:
-  """Writes all files; figures only where there is something to draw.
+  """Writes all files; figures only if there is something to draw.
 
   Raises:
     InputError: the folder cannot be written.
@@ -148,31 +148,31 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   words(
     "metrics",
     ["*/all/top1_accuracy"],
-    "Names as in results.json, e.g. cifar10:test/all/nll; * is any text.",
+    "Names as in results.json, e.g. cifar10:test/all/nll; * matches any text.",
   )
   words("seed_keys", ["seed"], "Config keys whose values are repetitions.")
   text(
     "out",
     None,
-    f"Folder of the files; default: {FOLDER}/ in the sweep's; empty: none.",
+    f"Folder of the files; default: {FOLDER}/ in --sweep_dir; empty: none.",
   )
   flags.DEFINE_bool(
     "watch",
     False,
-    "Show it again and again, until all are done or Ctrl-C.",
+    "Refresh the table until all runs are done or Ctrl-C.",
     flag_values=flag_values,
   )
   flags.DEFINE_float(
     "every_s",
     5.0,
-    "With --watch: seconds between two looks.",
+    "With --watch: seconds between refreshes.",
     lower_bound=0.1,
     flag_values=flag_values,
   )
 
 
 def _show(values: flags.FlagValues, before: str = "") -> tuple[SweepTable, str]:
-  """Prints and writes the table unless it is as before; returns it."""
+  """Prints and writes the table if it changed; returns it and its text."""
   sweep = read(values.sweep_dir, values.metrics, values.seed_keys)
   text = sweep.text()
   if text == before:
@@ -189,10 +189,10 @@ def _show(values: flags.FlagValues, before: str = "") -> tuple[SweepTable, str]:
 
 
 def main(argv: list[str]) -> int:
-  """Shows the table that the flags ask for."""
+  """Prints and writes the table."""
   del argv
   values = flags.FLAGS
-  # It tells of every letter that a PDF has or has not.
+  # fontTools logs every glyph of a PDF.
   python_logging.getLogger("fontTools").setLevel(python_logging.WARNING)
   with cli.one_line_errors():
     try:

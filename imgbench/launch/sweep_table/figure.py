@@ -1,4 +1,4 @@
-"""The figure of a sweep: each metric against each value that is swept."""
+"""The figure of a sweep: each metric against each swept key."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ from imgbench.tables import themes
 
 _WIDTH, _HEIGHT = 4.0, 3.0  # inches of a panel
 _LEGEND_LINE = 0.18  # inches
-_MAX_LEGEND = 8  # lines that a legend can name
-# From this ratio of largest to smallest on, values may be spread by factors.
+_MAX_LEGEND = 8  # lines in a legend
+# From this ratio of largest to smallest on, an axis may be logarithmic.
 _LOG_RATIO = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-  """Where the values of a swept key stand.
+  """Positions of the values of a swept key.
 
   Attributes:
     key: dotted config key.
-    places: value, as of `groups.as_key`, -> position.
+    places: value, as of `groups.format_key`, -> position.
     labels: of the positions.
     kind: "linear", "log" or "names", positions 0, 1, ...
   """
@@ -49,11 +49,11 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class GroupLine:
-  """Groups that differ in one key: a line of a panel.
+  """A line of a panel: groups that differ in one key.
 
   Attributes:
     values: of the other keys.
-    groups: those with a value of the axis, from left to right.
+    groups: from left to right.
   """
 
   values: Mapping[str, Any]
@@ -61,7 +61,7 @@ class GroupLine:
 
 
 def build_axis(key: str, values: Sequence[Any]) -> Axis:
-  """Returns the axis for the values of a key; log where they are spread so."""
+  """Returns the axis for the values of a key."""
   unique = {groups_lib.format_key(value): value for value in values}
   number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
   labels = tuple(map(table_text.format_value, unique.values()))
@@ -73,7 +73,7 @@ def build_axis(key: str, values: Sequence[Any]) -> Axis:
 
 
 def is_spread_by_factors(values: Sequence[float]) -> bool:
-  """Whether factors between neighbours are more alike than differences."""
+  """Returns whether ratios of neighbors are more even than differences."""
   values = np.unique(np.asarray(values, float))
   if values.size < 2 or values[0] <= 0 or values[-1] < _LOG_RATIO * values[0]:
     return False
@@ -88,15 +88,15 @@ def build_figure(
   metrics: Sequence[str],
   seed_keys: Sequence[str],
 ) -> themes.Draw | None:
-  """Returns what draws the figure; None where nothing is swept or measured.
+  """Returns a function that draws the figure; None if there are no values.
 
-  A panel for each metric (down) and swept key (across): means over seeds with
-  their standard errors, single runs as small dots, and crosses below where a
-  run left no value. Where seeds alone are swept they are the axis.
+  A panel for each metric (down) and swept key (across) shows means over seeds
+  with standard errors, single runs as small dots, and crosses at the bottom for
+  runs without a value. If only seeds are swept, they are the axis.
 
   Args:
     runs: of the sweep.
-    groups: of the same.
+    groups: of the runs.
     metrics: as in results.json.
     seed_keys: config keys whose values are repetitions.
   """
@@ -141,7 +141,7 @@ def _figure(theme: themes.Theme, groups, metrics, keys) -> mpl_figure.Figure:
 def build_lines(
   groups: Sequence[groups_lib.SeedGroup], place: Axis
 ) -> list[GroupLine]:
-  """Returns the groups by the values of the keys that no axis shows."""
+  """Returns the groups by the values of the keys not on the axis."""
   found: dict[str, list[groups_lib.SeedGroup]] = {}
   for group in groups:
     others = {k: v for k, v in group.values.items() if k != place.key}
@@ -183,13 +183,13 @@ def _panel(
 
 
 def _shifts(place: Axis, count: int) -> np.ndarray:
-  """Beside each other over a name, so that no line hides another."""
+  """Returns offsets of lines at a name, so that none hides another."""
   width = 0.5 if place.kind == "names" and count > 1 else 0.0
   return np.linspace(-width / 2, width / 2, count)
 
 
 def _legend(panel, theme, all_lines, names, any_lost: bool) -> None:
-  """Above a column of panels: their lines, where they can be told apart."""
+  """Draws a legend above a column of panels, if lines are few enough."""
   handles = []
   if 1 < len(all_lines) <= _MAX_LEGEND:
     colors_ = _colors(theme, len(all_lines))
@@ -246,7 +246,7 @@ def _draw_line(
       means.append((x, scale * mean.mean, scale * (mean.sem or 0.0)))
   if not means:
     return
-  # Names have no order that a line could follow.
+  # Names have no order, so no line joins them.
   joined = "none" if place.kind == "names" else "-"
   panel.errorbar(
     *zip(*means, strict=True),

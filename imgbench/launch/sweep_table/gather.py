@@ -1,4 +1,4 @@
-"""The runs of a sweep as rows: what was asked for, how it stands, what came."""
+"""The runs of a sweep as rows: overrides, status and results."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ _PROPORTION = {
   "clopper_pearson": intervals.clopper_pearson,
   "wilson": intervals.wilson,
 }
-_ALPHA = 0.05  # of runs that have not begun
+_ALPHA = 0.05  # of runs that have not started
 
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-  """The best value of a metric that a run has logged on its way.
+  """The best value of a metric among the evaluations during a run.
 
   Attributes:
     value: rates are fractions.
-    step: at which it was; of equal ones the last.
-    ci_low: lower end of its interval, which knows nothing of the choice, or
-      None where only an evaluation of the last step has one.
+    step: its step; of equal values the last.
+    ci_low: lower end of its interval, which ignores the selection, or None if
+      only an evaluation at the last step has one.
     ci_high: upper end, or None.
   """
 
@@ -45,17 +45,17 @@ class Best:
 
 @dataclasses.dataclass(frozen=True)
 class SweptRun:
-  """One row: a unit of a sweep and what its folder holds.
+  """A row: a unit of a sweep and the contents of its folder.
 
   Attributes:
     unit: of the sweep.
-    status: how it stands.
-    final: metric as in results.json -> measurement; of a run that is done.
+    status: of the unit.
+    final: metric as in results.json -> measurement; of a finished run.
     best: the same metrics -> best so far.
     train_s: seconds of training, over all attempts, or None.
-    total_s: seconds of all it did, or None; of a run that is done.
-    images_per_s: training images by seconds of training, between the first and
-      the last logged step; of the first where it is the only one; or None.
+    total_s: seconds in all, of a finished run, or None.
+    images_per_s: training throughput between the first and the last logged
+      step, or at the only one; or None.
     config: the resolved config, dotted key -> value.
     alpha: intervals cover 1 - alpha.
   """
@@ -75,7 +75,7 @@ class SweptRun:
     return self.status.state == units.DONE
 
   def value(self, key: str) -> Any:
-    """Returns the value of a dotted config key; of a section a dict."""
+    """Returns the value of a dotted config key, or a section as a dict."""
     if key in self.config:
       return self.config[key]
     inside = f"{key}."
@@ -90,8 +90,7 @@ def split_metric(metric: str) -> tuple[str, str, str]:
   """Returns data set, subset and name of a metric as in results.json.
 
   Args:
-    metric: e.g. "cifar10:test/all/nll"; the name of a data set may hold a slash
-      itself.
+    metric: e.g. "cifar10:test/all/nll"; the data set may contain a slash.
   """
   dataset, subset, name = metric.rsplit("/", 2)
   return dataset, subset, name
@@ -102,7 +101,7 @@ def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[SweptRun]:
 
   Args:
     sweep: as of `units.read`.
-    patterns: names of metrics as in results.json; with * for any text.
+    patterns: names of metrics as in results.json; * matches any text.
 
   Raises:
     InputError: a pattern matches no metric of a finished run, or is not the
@@ -121,7 +120,7 @@ def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[SweptRun]:
 
 
 def _match_metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
-  """The metrics that patterns name; the patterns where none is known yet."""
+  """Returns the metrics that match; full names if none is known yet."""
   if not known:
     return [_check_name(pattern) for pattern in patterns if "*" not in pattern]
   found = []
@@ -136,7 +135,7 @@ def _match_metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def _check_name(metric: str) -> str:
-  """The name of a metric that no run has had yet."""
+  """Returns the name of a metric that no run has yet, checked."""
   if metric.count("/") < 2:
     expected = "a name as in results.json, e.g. cifar10:test/all/nll"
     raise errors.InputError("--metrics", expected, metric)
@@ -176,7 +175,7 @@ def _read_run(
 
 
 def _plan_config(sweep: units.Sweep, unit: units.Unit) -> dict[str, Any]:
-  """The config of a run that has not begun."""
+  """Returns the config of a run that has not started."""
   return {**config_utils.flatten(sweep.base), **unit.overrides}
 
 
@@ -189,10 +188,10 @@ def _read_measurement(unit, metric: str, results) -> measurement.Measurement:
 
 
 def _compute_speed(records: Sequence[Mapping], batch_size: int | None):
-  """Seconds of training up to the last logged step, and images in each.
+  """Returns seconds of training up to the last logged step, and throughput.
 
-  Those of the run itself: what checkpoint.init_from takes over are steps, but
-  no seconds.
+  Steps of a run that checkpoint.init_from names do not count: it contributes
+  steps, but no seconds.
   """
   timed = [record for record in records if record.get("time/train_s")]
   if not timed:
@@ -207,15 +206,12 @@ def _compute_speed(records: Sequence[Mapping], batch_size: int | None):
   return train_s, (last["step"] - first["step"]) * batch_size / since_s
 
 
-# The best value on the way.
-
-
 def _find_bests(config, records, metrics, final, alpha) -> Iterator:
-  """Pairs of a metric and its Best."""
+  """Yields pairs of a metric and its Best."""
   aliases = {key: alias for alias, key in _list_datasets(config)}
   for metric in metrics:
     dataset, subset, name = split_metric(metric)
-    # What is logged on the way is of the whole set.
+    # Evaluations during a run are of the whole set.
     if subset != "all" or dataset not in aliases:
       continue
     logged = f"{aliases[dataset]}/{name}"
@@ -230,7 +226,7 @@ def _find_bests(config, records, metrics, final, alpha) -> Iterator:
 
 
 def _best(step, value, last_step, final, metric, alpha) -> Best:
-  """With the interval that an evaluation at that step would have given."""
+  """Returns the Best with the interval of an evaluation at that step."""
   entry = final.get(metric)
   if entry is None or entry.ci_low is None:
     return Best(value, step)
@@ -244,7 +240,7 @@ def _best(step, value, last_step, final, metric, alpha) -> Best:
 
 
 def _list_datasets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-  """Alias of metrics.jsonl and data set of results.json, of each set."""
+  """Yields the alias in metrics.jsonl and the data set in results.json."""
   for alias, entry in config.get("evaluation", {}).get("sets", {}).items():
     name = entry.get("name") or config["data"]["name"]
     yield alias, f"{name}:{entry['split']}"

@@ -1,4 +1,4 @@
-"""What is swept, means over seeds, and rows that are missing or doubled."""
+"""Swept keys, means over seeds, and missing or duplicate rows."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from imgbench.launch.sweep_table import gather
 
 
 def find_swept_keys(runs: Sequence[gather.SweptRun]) -> list[str]:
-  """Returns the overridden keys that have several values, in their order."""
+  """Returns the overridden keys with several values, in their order."""
   keys = dict.fromkeys(key for run in runs for key in run.unit.overrides)
   return [
     k for k in keys if len({format_key(run.value(k)) for run in runs}) > 1
@@ -24,13 +24,13 @@ def find_swept_keys(runs: Sequence[gather.SweptRun]) -> list[str]:
 
 
 def format_key(value: Any) -> str:
-  """Returns a text that is equal for equal values."""
+  """Returns a string that is equal for equal values."""
   return json.dumps(value, sort_keys=True, default=str)
 
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
-  """Of several runs: number, mean and standard error (None for one run)."""
+  """Number, mean and standard error (None for one run) over runs."""
 
   n: int
   mean: float
@@ -39,22 +39,22 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True)
 class SeedGroup:
-  """Runs that differ in nothing but their seeds.
+  """Runs that differ only in their seeds.
 
   Attributes:
-    values: swept key -> value, without the keys of seeds.
-    runs: all of them, done or not; doubled ones once.
+    values: swept key -> value, without seed keys.
+    runs: all of them, done or not; duplicates once.
   """
 
   values: Mapping[str, Any]
   runs: tuple[gather.SweptRun, ...]
 
   def mean(self, metric: str, best: bool = False) -> Mean | None:
-    """Returns the mean over runs that are done; None where none has a value.
+    """Returns the mean over finished runs; None if none has a value.
 
     Args:
       metric: as in results.json.
-      best: of the best values on the way instead of the final ones.
+      best: average the best values instead of the final ones.
     """
     source = [run.best if best else run.final for run in self.runs if run.done]
     found = [entries[metric].value for entries in source if metric in entries]
@@ -62,7 +62,7 @@ class SeedGroup:
 
 
 def compute_mean(values: Sequence[float]) -> Mean | None:
-  """Returns number, mean and standard error; None of no values."""
+  """Returns number, mean and standard error; None for no values."""
   if not values:
     return None
   sem = None
@@ -74,7 +74,7 @@ def compute_mean(values: Sequence[float]) -> Mean | None:
 def group_runs(
   runs: Sequence[gather.SweptRun], seed_keys: Sequence[str]
 ) -> list[SeedGroup]:
-  """Returns the runs by what is swept besides seeds, in their order."""
+  """Returns the runs grouped by swept values other than seeds, in order."""
   keys = [key for key in find_swept_keys(runs) if key not in seed_keys]
   found: dict[str, list[gather.SweptRun]] = {}
   twins = {run.unit.name for _, run in find_duplicates(runs)}
@@ -89,13 +89,10 @@ def group_runs(
   ]
 
 
-# What is not right.
-
-
 def find_duplicates(
   runs: Sequence[gather.SweptRun],
 ) -> list[tuple[gather.SweptRun, gather.SweptRun]]:
-  """Returns pairs of runs with one config: the first one and a later one."""
+  """Returns pairs of runs with the same config: the first and a later one."""
   first: dict[str, gather.SweptRun] = {}
   pairs = []
   for run in runs:
@@ -107,7 +104,7 @@ def find_duplicates(
 
 
 def find_strays(sweep: units.Sweep) -> list[str]:
-  """Returns names of folders of runs that the sweep knows nothing of."""
+  """Returns the folders of runs that are not in the sweep."""
   known = {unit.name for unit in sweep.units}
   return [
     name
@@ -120,7 +117,7 @@ def find_strays(sweep: units.Sweep) -> list[str]:
 def write_notes(
   sweep: units.Sweep, runs: Sequence[gather.SweptRun], seed_keys: Sequence[str]
 ) -> list[str]:
-  """Returns a line for each row that is missing, doubled or not as asked."""
+  """Returns a line for each missing, duplicate or deviating row."""
   lines = []
   metrics = dict.fromkeys(metric for run in runs for metric in run.final)
   for run in runs:
@@ -131,19 +128,19 @@ def write_notes(
     elif lacking := [metric for metric in metrics if metric not in run.final]:
       lines.append(f"missing: {name} is done without {', '.join(lacking)}")
     if other := _find_other_values(run):
-      lines.append(f"not as asked: {name} ran with {', '.join(other)}")
+      lines.append(f"deviating: {name} ran with {', '.join(other)}")
   lines += _find_missing_seeds(runs, seed_keys)
   lines += [
-    f"doubled: {later.unit.name} has the config of {first.unit.name}; means"
-    " count the first alone"
+    f"duplicate: {later.unit.name} has the config of {first.unit.name}; means"
+    " use only the latter"
     for first, later in find_duplicates(runs)
   ]
-  lines += [f"not of this sweep: {name}" for name in find_strays(sweep)]
+  lines += [f"not in this sweep: {name}" for name in find_strays(sweep)]
   return [" ".join(line.split()) for line in lines]
 
 
 def _find_other_values(run: gather.SweptRun) -> list[str]:
-  """Keys that the run's own config.json has other values of."""
+  """Returns overrides whose values differ in the run's config.json."""
   return [
     f"{key}={run.value(key)}"
     for key, value in run.unit.overrides.items()
@@ -152,7 +149,7 @@ def _find_other_values(run: gather.SweptRun) -> list[str]:
 
 
 def _find_missing_seeds(runs, seed_keys) -> list[str]:
-  """Seeds that some values of the other keys have and others have not."""
+  """Returns a line for each seed that a group lacks and another has."""
   seeds = lambda run: {k: run.value(k) for k in seed_keys}
   wanted = {format_key(seeds(run)): seeds(run) for run in runs}
   lines = []

@@ -1,4 +1,4 @@
-"""Rows of a sweep: as tables in percent, as CSV in fractions."""
+"""Rows of a sweep as tables in percent and as CSV in fractions."""
 
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def list_metrics(runs: Iterable[gather.SweptRun]) -> list[str]:
 
 
 def shorten_keys(keys: Sequence[str]) -> dict[str, str]:
-  """Returns config key -> its last part, or all of it where that is unclear."""
+  """Returns config key -> its last part, or the whole key if ambiguous."""
   last = [key.rpartition(".")[2] for key in keys]
   return {
     key: name if last.count(name) == 1 else key
@@ -30,18 +30,18 @@ def shorten_keys(keys: Sequence[str]) -> dict[str, str]:
 
 
 def format_value(value: Any) -> str:
-  """Returns a config value as text: "0.1", "(16, 32)", "adam"."""
+  """Returns a config value as text, e.g. "0.1", "(16, 32)" or "adam"."""
   if isinstance(value, (list, tuple)):
     return f"({', '.join(map(format_value, value))})"
   return str(value)
 
 
 def format_title(metric: str, metrics: Sequence[str]) -> str:
-  """Returns e.g. "top-1 accuracy, %"; with its data set where it is unclear.
+  """Returns e.g. "top-1 accuracy, %", with the data set if ambiguous.
 
   Args:
     metric: as in results.json.
-    metrics: those beside it.
+    metrics: all metrics of the table.
   """
   dataset, subset, name = gather.split_metric(metric)
   others = [gather.split_metric(other) for other in metrics]
@@ -54,7 +54,7 @@ def format_title(metric: str, metrics: Sequence[str]) -> str:
 
 
 def build_runs_table(runs: Sequence[gather.SweptRun]) -> table.Table:
-  """Returns a row for each run: what is swept, status, metrics, time, speed."""
+  """Returns a table of runs: swept values, status, metrics, time, speed."""
   keys, metrics = groups_lib.find_swept_keys(runs), list_metrics(runs)
   columns = [
     table.Column(lambda run, key=key: run.value(key), name, format=format_value)
@@ -89,7 +89,7 @@ def _caption(runs, keys) -> str:
 def build_groups_table(
   groups: Sequence[groups_lib.SeedGroup], metrics: Sequence[str]
 ) -> table.Table:
-  """Returns a row for each group: means and standard errors over its runs."""
+  """Returns a table of groups: means and standard errors over runs."""
   columns = [
     table.Column(lambda g, key=key: g.values[key], name, format=format_value)
     for key, name in shorten_keys(list(groups[0].values)).items()
@@ -103,15 +103,12 @@ def build_groups_table(
       best = lambda g, m=metric: _mean(m, g.mean(m, best=True))
       columns.append(table.number(best, "best"))
   columns.append(table.number(_mean_speed, "images/s", formats.whole))
-  caption = (
-    "Means over runs that are done, with standard errors where there are two"
-    " or more"
-  )
+  caption = "Means over finished runs, ± standard errors for two or more"
   return table.Table(caption, columns, groups)
 
 
 def _best_differs(runs: Iterable[gather.SweptRun], metric: str) -> bool:
-  """Whether a best value is anything but the final one."""
+  """Returns whether any best value differs from the final one."""
   pairs = [(run.final.get(metric), run.best.get(metric)) for run in runs]
   return any(
     best is not None and (final is None or final.value != best.value)
@@ -168,7 +165,7 @@ def _mean_speed(group: groups_lib.SeedGroup) -> float | None:
 
 
 def format_runs_csv(runs: Sequence[gather.SweptRun]) -> str:
-  """Returns a line for each run with all of it; empty cells: not known."""
+  """Returns a line for each run with all values; empty: unknown."""
   metrics = list_metrics(runs)
   keys = list(dict.fromkeys(key for run in runs for key in run.unit.overrides))
   return table.csv_text([_csv_row(run, keys, metrics) for run in runs])

@@ -1,7 +1,7 @@
-"""The commands that get TPU slices, run on them and give them back.
+"""Commands that create TPU slices, run units on them and delete them.
 
-Written after `gcloud COMMAND --help` of Google Cloud SDK 528.0.0, which a test
-asks for every flag, and the pages "Manage queued resources", "TPU software
+Sources: `gcloud COMMAND --help` of Google Cloud SDK 528.0.0 (a test checks
+every flag against it) and the pages "Manage queued resources", "TPU software
 versions" and "Run JAX code on TPU slices" of docs.cloud.google.com/tpu.
 """
 
@@ -19,9 +19,9 @@ from imgbench.launch import units
 
 CODE = "imgbench-code"  # folder in the home of a TPU VM
 ARCHIVE = f"{CODE}.tar.gz"
-# Not moved into launch/tpu: slices that are set up know this path.
+# Not moved into launch/tpu: slices that are set up use this path.
 WORKER = "imgbench/launch/tpu_worker.sh"
-# Of a copy of the code: what is installed, and what runs.
+# The parts of a checkout that are copied.
 _PARTS = ("imgbench", "configs", "requirements", "setup.py", "README.md")
 _RUNTIMES = {
   "v2": "tpu-ubuntu2204-base",
@@ -39,17 +39,17 @@ Argv = list[str]
 
 
 @dataclasses.dataclass(frozen=True)
-class SliceConfig:
-  """Where slices are asked for, and which.
+class SliceSpec:
+  """Location and type of slices; its methods return commands on one of them.
 
   Attributes:
     project: Google Cloud project.
     zone: e.g. "us-west4-a".
     accelerator_type: e.g. "v5litepod-16", 16 chips.
-    runtime_version: software of the VMs.
-    spot: cheaper, and taken away when others need them.
-    service_account: e-mail of what the VMs act as; "": the default one.
-    data: BUCKET or BUCKET/FOLDER that is mounted; "": none.
+    runtime_version: software version of the VMs.
+    spot: cheaper VMs that may be preempted.
+    service_account: e-mail of the VMs' service account; "": the default.
+    data: BUCKET or BUCKET/FOLDER to mount; "": none.
     create_args: more options of `queued-resources create`.
   """
 
@@ -69,7 +69,7 @@ class SliceConfig:
     return [*_TPUS, "queued-resources", verb, name, *self._where()]
 
   def create(self, name: str) -> Argv:
-    """Asks for a slice; it comes when there is room."""
+    """Requests a slice, which is created when there is capacity."""
     command = [
       *self._queued("create", name),
       f"--node-id={name}",
@@ -92,19 +92,19 @@ class SliceConfig:
     return [*verb, *self._where(), "--format=value(state)"]
 
   def delete(self, name: str) -> Argv:
-    """Gives a slice back, or takes the request out of the queue."""
+    """Deletes a slice or its request."""
     return [*self._queued("delete", name), "--force", "--quiet"]
 
   def copy(self, archive: str, name: str) -> Argv:
-    """Copies a file to the home on all VMs of a slice."""
+    """Copies a file to the home folder on all VMs of a slice."""
     command = [*_TPUS, "tpu-vm", "scp", archive, f"{name}:", "--worker=all"]
     return [*command, *self._where()]
 
   def ssh(self, name: str, text: str) -> Argv:
-    """Runs a command of the shell on all VMs of a slice at once.
+    """Runs a shell command on all VMs of a slice at once.
 
-    It ends with 0 if all do, else with the code of the first that does not. A
-    VM that is gone without a word is noticed in a minute or two.
+    The exit code is 0 if all succeed, else that of the first failure. A dead VM
+    is noticed in a minute or two.
     """
     command = [*_TPUS, "tpu-vm", "ssh", name, "--worker=all", *self._where()]
     return [*command, f"--ssh-flag={_ALIVE}", f"--command={text}"]
@@ -130,12 +130,12 @@ class SliceConfig:
     return self.ssh(name, shlex.join([*asked, *command]))
 
   def stop(self, name: str) -> Argv:
-    """Lets what runs on a slice save and end."""
+    """Lets the run on a slice save and end."""
     return self.ssh(name, f"bash {CODE}/{WORKER} stop")
 
 
 def find_runtime_version(accelerator_type: str) -> str:
-  """Returns the software that the documentation has for JAX on a TPU.
+  """Returns the documented software version for JAX on a TPU.
 
   Raises:
     InputError: an unknown type.
@@ -152,10 +152,10 @@ def find_runtime_version(accelerator_type: str) -> str:
 
 
 def name_slices(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
-  """Returns names of slices: the same for the same sweep.
+  """Returns names of slices, always the same for a sweep.
 
   Raises:
-    InputError: a prefix that Google Cloud would not take.
+    InputError: the prefix is invalid in Google Cloud.
   """
   if not _NAME.fullmatch(prefix):
     expected = (
@@ -168,19 +168,19 @@ def name_slices(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
 
 
 def name_run(unit: units.Unit, attempt: int | str) -> str:
-  """Returns what a VM calls an attempt at a unit."""
+  """Returns the name of an attempt at a unit on a VM."""
   digest = hashlib.sha256(unit.name.encode()).hexdigest()[:12]
   return f"{digest}.{attempt}"
 
 
 def find_checkout(config: str) -> tuple[pathlib.Path, pathlib.Path]:
-  """Returns the checkout, and the place of a config file in it.
+  """Returns the checkout and the relative path of a config file in it.
 
   Args:
     config: the file, without options.
 
   Raises:
-    InputError: imgbench is no checkout, or the config lies elsewhere.
+    InputError: imgbench is not in a checkout, or the config is outside it.
   """
   root = pathlib.Path(__file__).resolve().parents[3]
   if not (root / "setup.py").is_file():
@@ -194,10 +194,10 @@ def find_checkout(config: str) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def pack(root: pathlib.Path, config: pathlib.Path, archive: str) -> Argv:
-  """Packs what the VMs need of a checkout.
+  """Returns the command that packs the files of a checkout for the VMs.
 
   Args:
-    root: of the checkout.
+    root: the checkout.
     config: the config file, relative to it.
     archive: the file to write.
   """
@@ -207,24 +207,24 @@ def pack(root: pathlib.Path, config: pathlib.Path, archive: str) -> Argv:
 
 
 def format_script(
-  place: SliceConfig,
+  spec: SliceSpec,
   sweep: units.Sweep,
   todo: Sequence[units.Unit],
   names: Sequence[str],
   packing: Argv,
   attempt: str,
 ) -> str:
-  """Returns all commands as a program for bash.
+  """Returns all commands as a bash script.
 
-  Slices work side by side, each on its share of the units, one after another.
+  Slices work in parallel, each on its share of the units, one after another.
 
   Args:
-    place: where and which slices.
+    spec: location and type of the slices.
     sweep: the sweep.
-    todo: its units that are to run.
+    todo: its units to run.
     names: of the slices.
     packing: as of `pack`.
-    attempt: at all units, another one each time.
+    attempt: name of the attempt at all units; a new one each time.
   """
   lines = ["#!/bin/bash", f"# {len(todo)} runs on {len(names)} slices.", ""]
   lines += ["# The code, for all slices.", f"{shlex.join(packing)} || exit 1"]
@@ -233,26 +233,26 @@ def format_script(
     lines += [
       f"  {line}"
       for line in _format_slice(
-        place, sweep, todo[i :: len(names)], name, attempt
+        spec, sweep, todo[i :: len(names)], name, attempt
       )
     ]
     lines.append(") &")
   return "\n".join([*lines, "wait", ""])
 
 
-def _format_slice(place, sweep, todo, name: str, attempt: str) -> list[str]:
+def _format_slice(spec, sweep, todo, name: str, attempt: str) -> list[str]:
   lines = [
-    f"{shlex.join(place.create(name))} || exit 1",
-    f"until state=$({shlex.join(place.state(name))}) &&",
+    f"{shlex.join(spec.create(name))} || exit 1",
+    f"until state=$({shlex.join(spec.state(name))}) &&",
     '    [ "$state" = ACTIVE ]; do',
     '  case "$state" in FAILED | SUSPENDED) break ;; esac',
     "  sleep 30",
     "done",
-    f"{shlex.join(place.copy(ARCHIVE, name))} &&",
-    f"{shlex.join(place.setup(name))} &&",
+    f"{shlex.join(spec.copy(ARCHIVE, name))} &&",
+    f"{shlex.join(spec.setup(name))} &&",
     "{",
   ]
   for unit in todo:
-    command = place.run(name, sweep, unit, attempt)
+    command = spec.run(name, sweep, unit, attempt)
     lines += [f"  # {unit.name}", f"  {shlex.join(command)}"]
-  return [*lines, "}", shlex.join(place.delete(name))]
+  return [*lines, "}", shlex.join(spec.delete(name))]

@@ -1,12 +1,11 @@
-"""Executor "tpu": the runs of a sweep on slices of Cloud TPUs.
+"""Executor "tpu": runs the sweep on Cloud TPU slices.
 
-Without --submit it prints the commands, as a program for bash. With it, it
-gives them itself: asks for slices as queued resources, sets them up, lets each
-take one unit after another, asks again for slices that are taken away, and
-gives all back at the end. A slice for many units, not one for each: to wait for
-it, to install and to compile happens once. Runs do not hang on the connection;
-their folders have to be on a bucket, or where all VMs and this machine see
-them.
+Without --submit it prints the commands as a bash script. With --submit it runs
+them: it requests slices as queued resources, sets them up, runs one unit after
+another on each, requests preempted slices again and deletes all at the end. A
+slice serves many units, so that waiting, installing and compiling happen once.
+Runs survive a lost connection; their folders must be in a bucket or on a file
+system that all VMs and this machine share.
 """
 
 from collections.abc import Mapping
@@ -38,27 +37,27 @@ from imgbench.launch.tpu import commands
 from imgbench.launch.tpu import slices as tpu_slices
 
 SLICES = "tpu.json"
-_SAVE_S = 600.0  # for a launcher to stop its runs and give slices back
+_SAVE_S = 600.0  # for a launcher to stop its runs and delete its slices
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines where slices are asked for, which, how many, and --submit."""
+  """Defines location, type and number of slices, and --submit."""
   text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
   number = functools.partial(flags.DEFINE_integer, flag_values=flag_values)
   yes = functools.partial(flags.DEFINE_bool, flag_values=flag_values)
-  yes("submit", False, "Give the commands; without it they are printed.")
+  yes("submit", False, "Run the commands instead of printing them.")
   text("project", None, "Google Cloud project.")
   text("zone", None, "Zone with TPUs, e.g. us-west4-a.")
-  text("accelerator_type", "v5litepod-16", "Which slices; 16: so many chips.")
+  text("accelerator_type", "v5litepod-16", "Type of slices; 16: chips.")
   text(
     "runtime_version",
     "",
-    "Software of the VMs; default: the documented one for JAX.",
+    "Software version of the VMs; default: the documented one for JAX.",
   )
-  number("slices", 1, "Slices, each of which takes one run at a time.")
-  yes("spot", False, "Cheaper slices that may be taken away; runs go on.")
-  text("name_prefix", "imgbench", "What names of slices begin with.")
-  text("service_account", "", "E-mail of what the VMs act as.")
+  number("slices", 1, "Number of slices; each takes one run at a time.")
+  yes("spot", False, "Cheaper slices that may be preempted; runs resume.")
+  text("name_prefix", "imgbench", "Prefix of slice names.")
+  text("service_account", "", "E-mail of the VMs' service account.")
   text(
     "data_bucket",
     "",
@@ -73,13 +72,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   number(
     "retries",
     2,
-    "How often a run that ends without a word (killed, connection lost) is"
-    " started again from its last checkpoint.",
+    "How often a run that ends without an error (killed, connection lost) is"
+    " resumed from its last checkpoint.",
   )
   flags.DEFINE_float(
     "poll_s",
     30.0,
-    "Seconds between two looks at a request for a slice.",
+    "Seconds between two queries of a slice's state.",
     lower_bound=0.1,
     flag_values=flag_values,
   )
@@ -105,7 +104,7 @@ def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
     raise errors.InputError("--submit", "gcloud", "none", fix)
 
 
-def _read_spec(values: flags.FlagValues) -> commands.SliceConfig:
+def _read_spec(values: flags.FlagValues) -> commands.SliceSpec:
   for name in ("project", "zone"):
     if not values[name].value:
       raise errors.InputError(f"--{name}", f"a {name} of Google Cloud", "none")
@@ -118,7 +117,7 @@ def _read_spec(values: flags.FlagValues) -> commands.SliceConfig:
     given = f"{values.create_args!r} ({error})"
     raise errors.InputError("--create_args", "shell words", given) from error
   version = values.runtime_version
-  return commands.SliceConfig(
+  return commands.SliceSpec(
     project=values.project,
     zone=values.zone,
     accelerator_type=values.accelerator_type,
@@ -132,18 +131,18 @@ def _read_spec(values: flags.FlagValues) -> commands.SliceConfig:
 
 
 def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
-  """Prints the commands, or gives them; returns the exit code.
+  """Prints or runs the commands; returns the exit code.
 
   Raises:
-    InputError: runs are driven from another machine.
-    RunError: no slice could be had or set up.
-    Preempted: stopped by a signal, with runs that are not done.
+    InputError: the launcher of a run is on another machine.
+    RunError: a slice could not be created or set up.
+    Preempted: a signal came before all runs were done.
   """
   _check_here(sweep)
   todo = units.find_pending(sweep)
   if not todo:
     table = board.format_table(sweep)
-    # What is printed without --submit is a program for bash.
+    # Without --submit the output is a bash script.
     print(table if values.submit else textwrap.indent(table, "# "))
     return _compute_exit_code(sweep)
   names = commands.name_slices(
@@ -153,13 +152,13 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   root, config = commands.find_checkout(file)
   there = f"{config}:{options}" if options else str(config)
   moved = dataclasses.replace(sweep, config=there)
-  place = _read_spec(values)
+  spec = _read_spec(values)
   if not values.submit:
     packing = commands.pack(root, config, commands.ARCHIVE)
-    # For VMs to tell a run from one that an earlier print asked for.
+    # Lets VMs tell a run from one of an earlier script.
     attempt = re.sub(r"\W", "", units.now())
     print(
-      commands.format_script(place, moved, todo, names, packing, attempt),
+      commands.format_script(spec, moved, todo, names, packing, attempt),
       end="",
     )
     return errors.EXIT_DONE
@@ -168,11 +167,11 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     packed = tpu_slices.run_command(commands.pack(root, config, archive))
     if packed.code:
       raise errors.RunError(f"tar: {packed.text.strip()}")
-    return _submit(moved, place, todo, names, archive, values)
+    return _submit(moved, spec, todo, names, archive, values)
 
 
 def _check_here(sweep: units.Sweep) -> None:
-  """Whether a launcher elsewhere still lives cannot be seen."""
+  """Raises InputError for runs of another machine, which may be alive."""
   for unit in sweep.units:
     process = units.read_launch(unit).get("process")
     runs = (
@@ -196,20 +195,20 @@ def _build_host_error(
   )
 
 
-def _submit(sweep, place, todo, names, archive: str, values) -> int:
+def _submit(sweep, spec, todo, names, archive: str, values) -> int:
   stop = tpu_slices.Stop()
   writers.write_json(
     sweep.sweep_dir / SLICES,
     {
-      "project": place.project,
-      "zone": place.zone,
+      "project": spec.project,
+      "zone": spec.zone,
       "slices": names,
       "launcher": living.describe_process(os.getpid()),
     },
   )
   slices = [
     tpu_slices.Slice(
-      *(name, place, sweep, archive, stop),
+      *(name, spec, sweep, archive, stop),
       retries=values.retries,
       poll_s=values.poll_s,
     )
@@ -223,7 +222,7 @@ def _submit(sweep, place, todo, names, archive: str, values) -> int:
   if problems:
     raise errors.RunError("; ".join(problems))
   if stop.came:
-    raise errors.Preempted("stopped; the same command goes on")
+    raise errors.Preempted("stopped; the same command resumes")
   return code
 
 
@@ -236,7 +235,7 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Prints the table and the slices; returns the exit code.
 
   Raises:
-    RunError: Google Cloud does not say how the slices stand.
+    RunError: Google Cloud does not return the state of a slice.
   """
   del values
   print(board.format_table(sweep))
@@ -244,12 +243,12 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   if known and shutil.which("gcloud"):
     for name in known["slices"]:
       state = tpu_slices.read_state(_rebuild_spec(known), name)
-      print(f"{name}: {state or 'not there'}")
+      print(f"{name}: {state or 'not found'}")
   return _compute_exit_code(sweep)
 
 
 def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
-  """Stops the launcher, or what it left: runs save, slices are given back.
+  """Stops the launcher, or what it left: runs save, slices are deleted.
 
   Raises:
     InputError: the launcher is on another machine, or there is no gcloud.
@@ -264,26 +263,26 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
     fix = "cancel from a machine that has it"
     raise errors.InputError("cancel", "gcloud", "none", fix)
   _stop_launcher(known["launcher"])
-  place = _rebuild_spec(known)
+  spec = _rebuild_spec(known)
   for name in known["slices"]:
-    stopped = tpu_slices.run_command(place.stop(name))
+    stopped = tpu_slices.run_command(spec.stop(name))
     if stopped.code:
-      logging.info("%s: nothing to stop there", name)
-    tpu_slices.run_or_raise(place.delete(name), f"{name}: delete", unknown=True)
+      logging.info("%s: nothing to stop", name)
+    tpu_slices.run_or_raise(spec.delete(name), f"{name}: delete", unknown=True)
   for unit in sweep.units:
     # Another executor may take it.
     if units.read_launch(unit).get("job") in known["slices"]:
       units.record(unit, job="")
-  print(f"{len(known['slices'])} slices are given back")
+  print(f"{len(known['slices'])} slices were deleted")
   return errors.EXIT_DONE
 
 
-def _rebuild_spec(known: Mapping[str, Any]) -> commands.SliceConfig:
-  return commands.SliceConfig(known["project"], known["zone"], "", "")
+def _rebuild_spec(known: Mapping[str, Any]) -> commands.SliceSpec:
+  return commands.SliceSpec(known["project"], known["zone"], "", "")
 
 
 def _stop_launcher(process: Mapping[str, Any]) -> None:
-  """Lets the process that drives the slices end, if it is there."""
+  """Stops the launcher of the slices, if it is alive, and waits for it."""
   if not locks.is_alive(process):
     return
   if not living.is_here(process):
@@ -292,5 +291,5 @@ def _stop_launcher(process: Mapping[str, Any]) -> None:
   deadline = timing.clock() + _SAVE_S
   while locks.is_alive(process):
     if timing.clock() > deadline:
-      raise errors.RunError(f"process {process['pid']} does not end")
+      raise errors.RunError(f"process {process['pid']} did not end in time")
     time.sleep(0.2)

@@ -1,8 +1,8 @@
-"""Slices of TPUs that take the units of a sweep one after another.
+"""TPU slices that run the units of a sweep one after another.
 
-A slice that is taken away is asked for again, and its unit goes on from its
-last checkpoint. What can be seen from here is only how commands end, so a run
-that did not say itself why it ended is looked into.
+A preempted slice is requested again, and its unit resumes from its last
+checkpoint. The launcher sees only the exit codes of commands, so for a run that
+ended without an error it checks the state of the slice.
 """
 
 import collections
@@ -29,15 +29,15 @@ ACTIVE = "ACTIVE"
 _READY = "READY"
 _GONE = ("SUSPENDED", "SUSPENDING")
 _NODE_GONE = ("PREEMPTED", "TERMINATED")
-_TERMINATED = 128 + signal.SIGTERM  # a shell's way to tell of it
+_TERMINATED = 128 + signal.SIGTERM  # exit code of a shell
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOP_S = 5.0
-_PATIENCE = 20  # times that Google Cloud is asked again
-_LINES = 3  # of what a failed command said, in an error
+_PATIENCE = 20  # queries of Google Cloud before giving up
+_LINES = 3  # of a failed command's output in an error
 
 
 class Todo:
-  """Units that are to run, for several threads."""
+  """A queue of units to run, shared by threads."""
 
   def __init__(self, todo: Iterable[units.Unit]):
     self._units = collections.deque(todo)
@@ -53,9 +53,9 @@ class Todo:
 
 
 class Stop:
-  """Whether a signal has come; entered, it takes signals.
+  """Whether a signal has come, within its `signals` context.
 
-  The second signal ends the program at once; slices are left as they are.
+  The second signal ends the program at once and leaves slices as they are.
   """
 
   def __init__(self):
@@ -66,7 +66,7 @@ class Stop:
     return self._came.is_set()
 
   def wait(self, seconds: float) -> bool:
-    """Waits, at most until a signal comes; returns whether one has come."""
+    """Waits until a signal or the time limit; returns whether one has come."""
     return self._came.wait(seconds)
 
   @contextlib.contextmanager
@@ -75,8 +75,8 @@ class Stop:
 
     def handle(number, _):
       print(
-        f"{signal.Signals(number).name}: runs save, slices are given back; a"
-        " second signal leaves all as it is",
+        f"{signal.Signals(number).name}: runs save, slices are deleted; a"
+        " second signal leaves both as they are",
         flush=True,
       )
       self._came.set()
@@ -94,12 +94,12 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-  """How a command ended.
+  """Exit code and output of a command.
 
   Attributes:
     code: exit code.
-    text: what it printed; errors too, unless they were asked for apart.
-    errors: what went to standard error, if asked for apart.
+    text: standard output; with standard error unless that is in `errors`.
+    errors: standard error, or "".
   """
 
   code: int
@@ -108,16 +108,16 @@ class Ended:
 
   @property
   def is_unknown(self) -> bool:
-    """Whether Google Cloud has nothing of the name that was asked for."""
+    """Whether Google Cloud has nothing of the requested name."""
     return bool(self.code) and "NOT_FOUND" in self.text + self.errors
 
 
 def run_command(command: commands.Argv, apart: bool = False) -> Ended:
-  """Runs a command that a Ctrl-C in this terminal does not reach.
+  """Runs a command that Ctrl-C in this terminal does not reach.
 
   Args:
     command: program and arguments.
-    apart: whether errors and warnings are kept out of `Ended.text`.
+    apart: whether standard error is kept out of `Ended.text`.
   """
   done = subprocess.run(
     command,
@@ -135,15 +135,15 @@ def run_command(command: commands.Argv, apart: bool = False) -> Ended:
 def run_or_raise(
   command: commands.Argv, what: str, unknown: bool = False
 ) -> Ended:
-  """Runs a command that is to end well.
+  """Runs a command and checks its exit code.
 
   Args:
     command: as of `run_command`.
     what: the beginning of an error.
-    unknown: whether it may ask for something that is not there.
+    unknown: whether its target may be missing.
 
   Raises:
-    RunError: it does not.
+    RunError: the command fails.
   """
   ended = run_command(command, apart=True)
   if ended.code and not (unknown and ended.is_unknown):
@@ -154,13 +154,13 @@ def run_or_raise(
   return ended
 
 
-def read_state(place: commands.SliceConfig, name: str) -> str:
-  """Returns the state of a request for a slice; "" where there is none.
+def read_state(spec: commands.SliceSpec, name: str) -> str:
+  """Returns the state of a request for a slice; "" if there is none.
 
   Raises:
-    RunError: Google Cloud does not say.
+    RunError: Google Cloud does not return it.
   """
-  ended = run_or_raise(place.state(name), f"{name}: describe", unknown=True)
+  ended = run_or_raise(spec.state(name), f"{name}: describe", unknown=True)
   return "" if ended.code else ended.text.strip()
 
 
@@ -169,18 +169,18 @@ class Slice:
 
   Args:
     name: of the request and of the node.
-    place: where and which.
-    sweep: whose units; its config is a place in the copied code.
+    spec: location and type.
+    sweep: the sweep; its config is a path in the copied code.
     archive: file with the code.
-    stop: asked everywhere.
-    retries: how often a unit that ended without a word is started again.
-    poll_s: seconds between two looks at a request.
+    stop: whether to stop.
+    retries: restarts of a unit that ended without an error.
+    poll_s: seconds between two queries of the state.
   """
 
   def __init__(
     self,
     name: str,
-    place: commands.SliceConfig,
+    spec: commands.SliceSpec,
     sweep: units.Sweep,
     archive: str,
     stop: Stop,
@@ -189,7 +189,7 @@ class Slice:
     poll_s: float,
   ):
     self.name = name
-    self._place = place
+    self._spec = spec
     self._sweep = sweep
     self._archive = archive
     self._stop = stop
@@ -199,10 +199,10 @@ class Slice:
     self._lost: collections.Counter[str] = collections.Counter()
 
   def work(self, todo: Todo) -> None:
-    """Runs units until there are none, then gives the slice back.
+    """Runs units until there are none, then deletes the slice.
 
     Raises:
-      RunError: the slice cannot be had or set up; its unit is given back.
+      RunError: the slice cannot be created or set up; its unit is put back.
     """
     unit = None
     try:
@@ -215,8 +215,8 @@ class Slice:
     finally:
       if unit is not None:
         todo.give_back(unit)
-      self._say("is given back")
-      self._must(self._place.delete(self.name), "delete", unknown=True)
+      self._say("is deleted")
+      self._must(self._spec.delete(self.name), "delete", unknown=True)
 
   def _say(self, text: str) -> None:
     logging.info("%s %s", self.name, text)
@@ -224,120 +224,116 @@ class Slice:
   def _must(self, command, what: str, unknown: bool = False) -> Ended:
     return run_or_raise(command, f"{self.name}: {what}", unknown)
 
-  # The slice.
-
   def _get_ready(self) -> bool:
-    """Waits for the slice and sets it up; False: a signal came first."""
+    """Waits for the slice and sets it up; returns False if a signal came."""
     if self._is_set_up:
       return True
-    state = self._state()
+    state = self._read_state()
     while state != ACTIVE:
       if state in ("", *_GONE):
         if state:
-          self._must(self._place.delete(self.name), "delete", unknown=True)
-        self._say("is asked for")
-        self._must(self._place.create(self.name), "create")
+          self._must(self._spec.delete(self.name), "delete", unknown=True)
+        self._say("is requested")
+        self._must(self._spec.create(self.name), "create")
       elif state == "FAILED":
         about = " ".join(
-          run_command(self._place.state(self.name)[:-1]).text.split()
+          run_command(self._spec.state(self.name)[:-1]).text.split()
         )
         raise errors.RunError(f"{self.name}: the request failed: {about}")
       if self._stop.wait(self._poll_s):
         return False
-      before, state = state, self._state()
+      before, state = state, self._read_state()
       if state != before:
         self._say(f"is {state or 'gone'}")
     self._say("is set up")
-    self._must(self._place.copy(self._archive, self.name), "copy")
-    self._must(self._place.setup(self.name), "setup")
+    self._must(self._spec.copy(self._archive, self.name), "copy")
+    self._must(self._spec.setup(self.name), "setup")
     self._is_set_up = True
     return not self._stop.came
 
-  def _state(self) -> str:
-    """Of the request; but that lags behind when the node is taken away.
+  def _read_state(self) -> str:
+    """Returns the state of the request, or of a preempted node: that lags.
 
-    Google Cloud may be out of reach for a while.
+    Retries, because Google Cloud may be out of reach for a while.
     """
     for left in reversed(range(_PATIENCE)):
       try:
-        state = read_state(self._place, self.name)
-        gone = state == ACTIVE and self._node_state() in _NODE_GONE
+        state = read_state(self._spec, self.name)
+        gone = state == ACTIVE and self._read_node_state() in _NODE_GONE
         return _GONE[0] if gone else state
       except errors.RunError as error:
         if not left or self._stop.wait(self._poll_s):
           raise
-        logging.warning("%s; tried again", error)
+        logging.warning("%s; retrying", error)
 
-  def _node_state(self) -> str:
-    """Of the VMs; "" where it is not known."""
-    ended = run_command(self._place.node_state(self.name), apart=True)
+  def _read_node_state(self) -> str:
+    """Returns the state of the VMs; "" if unknown."""
+    ended = run_command(self._spec.node_state(self.name), apart=True)
     return "" if ended.code else ended.text.strip()
 
-  def _is_whole(self) -> bool:
-    """Whether the slice is still there and works."""
-    return self._state() == ACTIVE and self._node_state() == _READY
+  def _is_ready(self) -> bool:
+    """Returns whether the slice exists and works."""
+    return self._read_state() == ACTIVE and self._read_node_state() == _READY
 
-  def _was_taken(self) -> bool:
-    """Whether it was taken away; its state may lag behind."""
-    if not self._is_whole():
+  def _was_preempted(self) -> bool:
+    """Returns whether the slice was preempted; its state may lag."""
+    if not self._is_ready():
       return True
-    if not self._place.spot or self._stop.wait(self._poll_s):
+    if not self._spec.spot or self._stop.wait(self._poll_s):
       return False
-    return not self._is_whole()
-
-  # A unit.
+    return not self._is_ready()
 
   def _run(self, unit: units.Unit) -> bool:
-    """Runs a unit; returns whether it is to run again."""
+    """Runs a unit; returns whether to run it again."""
     attempt = units.read_launch(unit).get("attempts", 0) + 1
     process = living.describe_process(os.getpid())
     ours = dict(job=self.name, process=process, launcher=process)
     units.record_start(unit, **ours)
     self._say(f"runs {unit.name}, try {attempt}")
-    command = self._place.run(self.name, self._sweep, unit, attempt)
+    command = self._spec.run(self.name, self._sweep, unit, attempt)
     ended = self._call_until_stopped(command)
     _add_to_log(unit, attempt, self.name, ended.text)
     if ended.code == _TERMINATED:  # Before it had a handler.
       ended = dataclasses.replace(ended, code=-signal.SIGTERM)
     state = units.record_end(unit, ended.code, _describe_failure(ended))
-    # It is with this slice no more: another executor may take it.
+    # Another executor may take it.
     units.record(unit, job="")
-    again = self._again(unit, ended.code, state)
+    again = self._decide_retry(unit, ended.code, state)
     why = units.read_status(unit).message
     self._say(
-      f"{unit.name}: {state}{', to go on' if again else ''}"
+      f"{unit.name}: {state}{', will resume' if again else ''}"
       f"{f': {why}' if why else ''}"
     )
     return again
 
   def _call_until_stopped(self, command) -> Ended:
-    """Waits for a run; once a signal came, lets it save and end."""
+    """Waits for a run; after a signal, lets it save and end."""
     found = []
     thread = threading.Thread(target=lambda: found.append(run_command(command)))
     thread.start()
     while thread.is_alive() and not self._stop.wait(0.2):
       pass
     while thread.is_alive():
-      # More than once: the run may just be about to start there.
-      ended = run_command(self._place.stop(self.name))
+      # Repeated, because the run may be about to start.
+      ended = run_command(self._spec.stop(self.name))
       if ended.code:
         logging.warning("%s: stop: %s", self.name, ended.text.strip())
       thread.join(_STOP_S)
     return found[0]
 
-  def _again(self, unit: units.Unit, code: int, state: str) -> bool:
+  def _decide_retry(self, unit: units.Unit, code: int, state: str) -> bool:
     said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
     if state in (units.DONE, units.DIVERGED) or self._stop.came:
       return False
-    if self._was_taken():
+    if self._was_preempted():
       self._is_set_up = False
-      message = f"slice {self.name} was taken away"
+      message = f"slice {self.name} was preempted"
       units.record(unit, state=units.PREEMPTED, message=message)
       return True
-    return state == units.PREEMPTED or self._goes_on(unit, code, said)
+    return state == units.PREEMPTED or self._is_retried(unit, code, said)
 
-  def _goes_on(self, unit, code: int, said: Mapping) -> bool:
-    """Whether one that failed is tried again: it did not say why."""
+  def _is_retried(self, unit, code: int, said: Mapping) -> bool:
+    """Returns whether to retry a failed run, which must not have said why."""
     if code == errors.EXIT_USAGE or said.get("state") == units.FAILED:
       return False
     self._lost[unit.name] += 1
@@ -345,7 +341,7 @@ class Slice:
 
 
 def _describe_failure(ended: Ended) -> str:
-  """What is known of why a run did not end well; "" if it did."""
+  """Returns why a run failed, as far as known; "" if it did not."""
   if ended.code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
     return ""
   if ended.code < 0:
@@ -355,7 +351,7 @@ def _describe_failure(ended: Ended) -> str:
 
 
 def _add_to_log(unit: units.Unit, attempt: int, name: str, text: str) -> None:
-  """Buckets cannot append: the whole log is written anew."""
+  """Adds to the unit's log, rewriting it: buckets cannot append."""
   path = unit.workdir / units.LOG
   try:
     before = path.read_text()
@@ -366,7 +362,7 @@ def _add_to_log(unit: units.Unit, attempt: int, name: str, text: str) -> None:
 
 
 def run(slices: list[Slice], todo: Todo, stop: Stop) -> list[str]:
-  """Lets slices work side by side; returns what went wrong with them."""
+  """Lets slices work in parallel; returns their errors."""
   problems: list[str] = []
 
   def work(each: Slice) -> None:
