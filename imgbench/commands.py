@@ -1,17 +1,16 @@
 """The command table: each program has a name, a module and one line of help.
 
-`imgbench NAME ...` and `python -m MODULE ...` start a program by `start`. A
-program's module has
+`imgbench NAME ...` and `python -m MODULE ...` run a program with `start`. Its
+module has
 
   define_flags(flag_values)   defines its flags
   main(argv) -> code or None  runs it; argv: program name, positional arguments
   REQUIRED                    names of the flags that must have a value
 
-and, where it takes more than flags, `parse_flags(argv)` in place of REQUIRED
-and `define_flags_for(flag_values, argv)`, whose flags depend on the command
-line. Modules of `experiments` are found in the checkout that imgbench is
-installed from. This module imports neither JAX nor NumPy, so that the help
-appears at once.
+A program with positional arguments has `parse_flags(argv)` instead of REQUIRED;
+one whose flags depend on the command line, `define_flags_for(flag_values,
+argv)`. Modules of `experiments` are imported from the checkout of imgbench.
+This module imports neither JAX nor NumPy, so that the help appears at once.
 """
 
 import dataclasses
@@ -34,9 +33,9 @@ class Command:
   """A program.
 
   Attributes:
-    name: as the command line has it, one or two words.
-    module: its module.
-    help: what it does, in one line.
+    name: one or two words, as on the command line.
+    module: full name of its module.
+    help: one line.
   """
 
   name: str
@@ -49,13 +48,11 @@ COMMANDS = {
   command.name: command
   for command in (
     Command(DEFAULT, "imgbench.main", "Train a model and evaluate it."),
-    Command(
-      "report", "imgbench.report.__main__", "Write a run's report again."
-    ),
+    Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
     Command(
       "operating-points",
       "imgbench.operating_points",
-      "Precision and recall of a class at a threshold.",
+      "Choose the threshold of a class.",
     ),
     Command(
       "bench", "imgbench.bench.__main__", "Benchmark models on this machine."
@@ -63,7 +60,7 @@ COMMANDS = {
     Command(
       "bench report",
       "imgbench.bench.pages.html_report",
-      "Write the page of a benchmark's rows.",
+      "Write the HTML page of a benchmark.",
     ),
     Command(
       "bench compare",
@@ -73,7 +70,7 @@ COMMANDS = {
     Command(
       "bench scaling",
       "imgbench.bench.scaling",
-      "Weak and strong scaling over devices.",
+      "Measure weak and strong scaling over devices.",
     ),
     Command(
       "bench compile-only",
@@ -83,33 +80,33 @@ COMMANDS = {
     Command(
       "bench input",
       "experiments.benchmarks.input.__main__",
-      "Speed of the input path beside other loaders.",
+      "Compare the input pipeline with other loaders.",
     ),
     Command(
       "bench metrics",
       "experiments.benchmarks.metric_kernels.__main__",
-      "Speed of the metric kernels beside other libraries.",
+      "Compare the metric kernels with other libraries.",
     ),
     Command(
       "bench step",
       "experiments.benchmarks.step",
-      "Speed of a config's training step and start.",
+      "Time a config's training step and startup.",
     ),
     Command(
       "bench papers",
       "experiments.benchmarks.paper_scripts.__main__",
-      "Time and memory of the paper scripts.",
+      "Measure time and memory of the paper scripts.",
     ),
     Command(
       "bench convert",
       "experiments.benchmarks.convert",
-      "Convert a file of an older benchmark to rows.",
+      "Convert an old benchmark file to rows.",
     ),
     Command("sweep", "imgbench.launch.__main__", "Run a sweep of a config."),
     Command(
       "sweep table",
       "imgbench.launch.sweep_table.__main__",
-      "Table of a sweep's runs.",
+      "Tabulate a sweep's runs.",
     ),
     Command(
       "prepare", "imgbench.prepare.__main__", "Prepare data sets with TFDS."
@@ -117,7 +114,7 @@ COMMANDS = {
     Command(
       "fake-imagenet",
       "imgbench.prepare.fake_imagenet.__main__",
-      "Write small synthetic files laid out as ImageNet's.",
+      "Write small synthetic files in ImageNet's layout.",
     ),
     Command(
       "paper cifar10-1",
@@ -152,7 +149,7 @@ COMMANDS = {
     Command(
       "accelerator cifar",
       "experiments.accelerator.cifar",
-      "Time to accuracy on CIFAR-10 beside airbench.",
+      "Compare time to accuracy on CIFAR-10 with airbench.",
     ),
     Command(
       "accelerator results",
@@ -162,14 +159,14 @@ COMMANDS = {
     Command(
       "compile-only h200",
       "experiments.compile_only_h200",
-      "Kernels and bytes of steps compiled for an H200.",
+      "Count kernels and bytes of steps compiled for an H200.",
     ),
     Command(
       "compile-only v5e",
       "experiments.compile_only_v5e",
-      "Bytes that steps compiled for TPU v5e pods send.",
+      "Count bytes sent by steps compiled for TPU v5e pods.",
     ),
-    Command("size", "experiments.benchmarks.size", "Code lines per folder."),
+    Command("size", "experiments.benchmarks.size", "Count lines per folder."),
     Command(
       "derive-classes",
       "experiments.derive_classes",
@@ -184,7 +181,7 @@ def start(name: str) -> None:
   module = _module(COMMANDS[name].module)
   from imgbench import cli
 
-  # absl's --help begins with it.
+  # absl's --help starts with this docstring.
   sys.modules["__main__"].__doc__ = module.__doc__
   before = set(flags.FLAGS)
   if hasattr(module, "define_flags_for"):
@@ -192,7 +189,7 @@ def start(name: str) -> None:
   else:
     module.define_flags(flags.FLAGS)
   for flag in sorted(set(flags.FLAGS) - before):
-    # --help lists the flags of this module alone, whoever defined them.
+    # --help lists only key flags of this module; its flags may be of others.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
   parse = getattr(module, "parse_flags", None) or functools.partial(
     cli.parse_flags, required=module.REQUIRED
@@ -201,7 +198,7 @@ def start(name: str) -> None:
 
 
 def _module(name: str):
-  """Returns the module, which may be the one that Python runs as a program."""
+  """Returns the module, which may be the running __main__."""
   spec = getattr(sys.modules["__main__"], "__spec__", None)
   if spec is not None and spec.name == name:
     return sys.modules["__main__"]
@@ -215,8 +212,8 @@ def _find_experiments() -> None:
   root = str(pathlib.Path(imgbench.__file__).parents[1])
   if not pathlib.Path(root, "experiments").is_dir():
     print(
-      "imgbench: error: this command needs a checkout of imgbench, which has"
-      " the folder experiments/; install it with pip install -e",
+      "imgbench: error: this command: expected a checkout of imgbench with"
+      f" experiments/, got {root}; install one with pip install -e",
       file=sys.stderr,
     )
     sys.exit(errors.EXIT_USAGE)
@@ -228,28 +225,27 @@ def _find_experiments() -> None:
 
 
 def main() -> None:
-  """The console script `imgbench`: NAME and its flags; without NAME, train."""
+  """Runs the console script `imgbench`: NAME and flags; default: train."""
   words = sys.argv[1:3]
   if words[:1] in (["--help"], ["-h"], ["help"]):
-    print(usage())
+    print(format_usage())
     return
   for count in (2, 1):
     name = " ".join(words[:count])
     if name in COMMANDS:
-      # Logs and results name the command as the user typed it.
+      # Logs and results show the command as typed.
       sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[1 + len(name.split()) :]]
       start(name)
       return
   if words and not words[0].startswith("-"):
     near = registry.near_names(words[0], COMMANDS)
-    print(
-      f"imgbench: error: {words[0]}: unknown command; {near}", file=sys.stderr
-    )
+    error = errors.InputError("COMMAND", "a known command", words[0], near)
+    print(f"imgbench: error: {error}", file=sys.stderr)
     sys.exit(errors.EXIT_USAGE)
   start(DEFAULT)
 
 
-def usage() -> str:
+def format_usage() -> str:
   """Returns the command table as text."""
   width = max(map(len, COMMANDS))
   lines = [f"  {c.name:{width}}  {c.help}" for c in COMMANDS.values()]

@@ -1,12 +1,11 @@
-"""Where to set the threshold of one class: "catch all frogs".
+"""Chooses the threshold of one class, e.g. to "catch all frogs".
 
 python -m imgbench.operating_points --workdir=runs/cifar10 \
     --dataset=cifar10:test --class=frog --recall=0.99
 
-Reads the probabilities that a run has kept, flags the images whose probability
-of the class is at least a threshold, and prints what that finds and what it
-costs, beside plain predictions of the most probable class. Exit codes: 0 done,
-2 bad input.
+Flags images whose probability of the class, as stored by a run, is at least a
+threshold, and prints what that finds and costs, with the most probable class
+for comparison. Exit codes: 0 done, 2 bad input.
 """
 
 from collections.abc import Mapping
@@ -39,14 +38,14 @@ Points = Mapping[str, curves.OperatingPoint]  # by what is flagged
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores:
-  """What a run says of one class on one data set.
+  """Scores of one class on one data set.
 
   Attributes:
     dataset: its key, e.g. "cifar10:test".
     class_index: of the class.
     class_name: of the class.
-    scores: float64 [N], its probability; -inf where logits were not finite,
-      so that such an example is never flagged.
+    scores: float64 [N], its probability; -inf, never flagged, if logits were
+      not finite.
     positive: bool [N], whether the label is the class.
     predicted: bool [N], whether the class is the most probable one.
   """
@@ -65,13 +64,13 @@ def read_scores(
   """Reads the probabilities of a class.
 
   Args:
-    workdir: folder of a run that is done.
+    workdir: folder of a finished run.
     dataset: key of an evaluated split.
     class_text: name of a class, or its index.
 
   Raises:
-    InputError: no such run, data set or class, no probabilities of all classes,
-      files that do not fit together.
+    InputError: unknown run, data set or class, no probabilities of all classes,
+      or inconsistent files.
   """
   results = run_files.read_json(workdir / run_files.RESULTS)
   if results is None:
@@ -92,11 +91,11 @@ def read_scores(
       "none",
       "evaluate with evaluation.sets.<name>.probabilities=True",
     )
-  label, top5, probs = _checked_arrays(path, found)
+  label, top5, probs = _check_arrays(path, found)
   names = inputs.arrays(
     workdir / run_files.CONFUSION, [f"{key}.class_names"]
   ).get(f"{key}.class_names", ())
-  index = _class_index(class_text, tuple(map(str, names)), probs.shape[1])
+  index = _find_class(class_text, tuple(map(str, names)), probs.shape[1])
   scores = probs[:, index].astype(np.float64)
   return ClassScores(
     dataset=dataset,
@@ -108,7 +107,7 @@ def read_scores(
   )
 
 
-def _checked_arrays(path, found):
+def _check_arrays(path, found):
   shapes = {name: array.shape for name, array in found.items()}
   size = found["probs"].shape[:1]
   if (
@@ -123,7 +122,7 @@ def _checked_arrays(path, found):
   return tuple(found[name] for name in _ARRAYS)
 
 
-def _class_index(wanted: str, names: Sequence[str], num_classes: int) -> int:
+def _find_class(wanted: str, names: Sequence[str], num_classes: int) -> int:
   places = [i for i, name in enumerate(names) if name == wanted]
   if len(places) > 1:
     fix = f"give an index: {', '.join(map(str, places))}"
@@ -138,25 +137,25 @@ def _class_index(wanted: str, names: Sequence[str], num_classes: int) -> int:
   raise errors.InputError("--class", expected, wanted, near)
 
 
-def find(
-  of_class: ClassScores, rule: str, wanted: float, alpha: float = 0.05
+def find_point(
+  target: ClassScores, rule: str, wanted: float, alpha: float = 0.05
 ) -> curves.OperatingPoint:
-  """Returns the point that a rule asks for.
+  """Returns the operating point of a rule.
 
-  A threshold that was chosen is rounded down to the fewest digits that flag
-  the very same examples.
+  A chosen threshold is rounded down to the fewest digits that flag the same
+  examples.
 
   Args:
-    of_class: of the class.
+    target: scores of the class.
     rule: "recall" or "precision", to be at least `wanted`, or "threshold".
     wanted: the rate, or the threshold itself.
     alpha: 1 - the coverage of the intervals.
 
   Raises:
-    InputError: no example of the class, a rate outside (0, 1] or out of reach,
-      a threshold outside [0, 1].
+    InputError: the class has no example, a rate is outside (0, 1] or out of
+      reach, or a threshold is outside [0, 1].
   """
-  scores, positive = of_class.scores, of_class.positive
+  scores, positive = target.scores, target.positive
   if not 0 < alpha < 1:
     raise errors.InputError("--alpha", "a number in (0, 1)", alpha)
   if rule == "threshold":
@@ -166,15 +165,15 @@ def find(
   if not 0 < wanted <= 1:
     raise errors.InputError(f"--{rule}", "a number in (0, 1]", wanted)
   if not positive.any():
-    expected = f"a class with examples in {of_class.dataset}"
-    raise errors.InputError("--class", expected, of_class.class_name)
-  choose = _for_recall if rule == "recall" else _for_precision
-  threshold = _short(scores, choose(of_class, wanted))
+    expected = f"a class with examples in {target.dataset}"
+    raise errors.InputError("--class", expected, target.class_name)
+  choose = _choose_for_recall if rule == "recall" else _choose_for_precision
+  threshold = _shorten(scores, choose(target, wanted))
   return curves.at_threshold(scores, positive, threshold, alpha)
 
 
-def _for_recall(of_class: ClassScores, wanted: float) -> float:
-  scores, positive = of_class.scores, of_class.positive
+def _choose_for_recall(target: ClassScores, wanted: float) -> float:
+  scores, positive = target.scores, target.positive
   threshold = curves.threshold_for_recall(scores, positive, wanted).threshold
   if threshold == -np.inf:
     lost, total = int((scores[positive] == -np.inf).sum()), int(positive.sum())
@@ -184,9 +183,9 @@ def _for_recall(of_class: ClassScores, wanted: float) -> float:
   return threshold
 
 
-def _for_precision(of_class: ClassScores, wanted: float) -> float:
-  finite = of_class.scores > -np.inf
-  scores, positive = of_class.scores[finite], of_class.positive[finite]
+def _choose_for_precision(target: ClassScores, wanted: float) -> float:
+  finite = target.scores > -np.inf
+  scores, positive = target.scores[finite], target.positive[finite]
   best = 0.0
   if positive.any():
     point = curves.threshold_for_precision(scores, positive, wanted)
@@ -197,8 +196,8 @@ def _for_precision(of_class: ClassScores, wanted: float) -> float:
   raise errors.InputError("--precision", expected, wanted)
 
 
-def _short(scores: np.ndarray, threshold: float) -> float:
-  """The shortest decimal number that flags what `threshold` does."""
+def _shorten(scores: np.ndarray, threshold: float) -> float:
+  """Returns the shortest decimal that flags what `threshold` does."""
   below = np.max(scores[scores < threshold], initial=-np.inf)
   for digits in range(1, 18):
     context = decimal.Context(prec=digits, rounding=decimal.ROUND_FLOOR)
@@ -208,17 +207,19 @@ def _short(scores: np.ndarray, threshold: float) -> float:
   return threshold
 
 
-def argmax_point(
-  of_class: ClassScores, alpha: float = 0.05
+def evaluate_argmax(
+  target: ClassScores, alpha: float = 0.05
 ) -> curves.OperatingPoint:
-  """Returns what flagging the predictions of the class gives."""
+  """Returns the operating point of flagging predictions of the class."""
   return curves.operating_point(
-    float("nan"), of_class.predicted, of_class.positive, alpha
+    float("nan"), target.predicted, target.positive, alpha
   )
 
 
-def text(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
-  """Returns what is printed: the class, and a row for each point."""
+def format_table(
+  target: ClassScores, points: Points, alpha: float = 0.05
+) -> str:
+  """Returns a description of the class and a table with a row per point."""
   interval = f"[{inputs.coverage(alpha)} interval]"
   count = "{:,}".format
   columns = [
@@ -228,13 +229,15 @@ def text(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
     table.number(lambda row: row[1].fn, "missed", count),
     table.number(lambda row: row[1].fp, "false alarms", count),
     *(
-      table.number(lambda row, n=name: _rate(row[1], n), f"{name} {interval}")
+      table.number(
+        lambda row, n=name: _format_rate(row[1], n), f"{name} {interval}"
+      )
       for name in ("precision", "recall")
     ),
   ]
-  positives, total = int(of_class.positive.sum()), len(of_class.positive)
+  positives, total = int(target.positive.sum()), len(target.positive)
   lines = [
-    f"{of_class.dataset}: {of_class.class_name} (class {of_class.class_index}),"
+    f"{target.dataset}: {target.class_name} (class {target.class_index}),"
     f" {positives:,} of {total:,} examples",
     "",
     *table.Table("", columns, list(points.items())).lines(),
@@ -242,13 +245,13 @@ def text(of_class: ClassScores, points: Points, alpha: float = 0.05) -> str:
   return "\n".join(lines)
 
 
-def _rate(point: curves.OperatingPoint, name: str) -> str:
+def _format_rate(point: curves.OperatingPoint, name: str) -> str:
   low, high = getattr(point, f"{name}_ci") or (None, None)
   return formats.with_bounds(getattr(point, name), low, high, "%")
 
 
-def caution(of_class: ClassScores, rule: str, threshold: float) -> str:
-  """Returns what to keep in mind about the numbers."""
+def describe_caveats(target: ClassScores, rule: str, threshold: float) -> str:
+  """Returns the caveats about the numbers."""
   if rule == "threshold":
     words = (
       "Intervals are Clopper-Pearson. They hold if the threshold was not chosen"
@@ -256,20 +259,20 @@ def caution(of_class: ClassScores, rule: str, threshold: float) -> str:
     )
   else:
     words = (
-      "Caution: the threshold was chosen on these very examples, so on others"
-      f" it will do worse. Judge it on another split: --threshold={threshold}."
-      " Intervals are Clopper-Pearson and know nothing of the choice."
+      "Caution: the threshold was chosen on these examples and will do worse on"
+      f" others. Evaluate it on another split: --threshold={threshold}."
+      " Intervals are Clopper-Pearson and ignore the selection."
     )
-  lost = int((of_class.scores == -np.inf).sum())
+  lost = int((target.scores == -np.inf).sum())
   if lost:
-    words += f" Scores not finite: {lost:,}; those examples are never flagged."
+    words += f" Non-finite scores: {lost:,}; these examples are never flagged."
   return textwrap.fill(words, 80, break_on_hyphens=False)
 
 
-def csv_text(
-  of_class: ClassScores, points: Points, rule: str, alpha: float = 0.05
+def format_csv(
+  target: ClassScores, points: Points, rule: str, alpha: float = 0.05
 ) -> str:
-  """Returns the same numbers as CSV, rates as fractions; empty: undefined."""
+  """Returns the points as CSV, rates as fractions; empty: undefined."""
   rows = []
   for name, point in points.items():
     has_threshold = not np.isnan(point.threshold)
@@ -277,9 +280,9 @@ def csv_text(
     recall_low, recall_high = point.recall_ci or (None, None)
     rows.append(
       {
-        "dataset": of_class.dataset,
-        "class_index": of_class.class_index,
-        "class_name": of_class.class_name,
+        "dataset": target.dataset,
+        "class_index": target.class_index,
+        "class_name": target.class_name,
         "flagged_if": name,
         "threshold": point.threshold if has_threshold else None,
         "chosen_on_these_examples": has_threshold and rule != "threshold",
@@ -307,18 +310,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --workdir, --dataset, --class, the three rules, --alpha, --csv."""
   string = functools.partial(flags.DEFINE_string, flag_values=flag_values)
   number = functools.partial(flags.DEFINE_float, flag_values=flag_values)
-  string("workdir", None, "Folder of a run that is done.")
+  string("workdir", None, "Folder of a finished run.")
   string("dataset", None, 'Evaluated split, e.g. "cifar10:test".')
-  string("class", None, "Name of a class, or its index.")
-  number("recall", None, "Share of the class to find at least, e.g. 0.99.")
-  number("precision", None, "Share of the flagged to be right at least.")
-  number("threshold", None, "Flag from this probability on.")
+  string("class", None, "Name or index of a class.")
+  number("recall", None, "Minimum recall, e.g. 0.99.")
+  number("precision", None, "Minimum precision.")
+  number("threshold", None, "Minimum probability of a flagged image.")
   number("alpha", 0.05, "Intervals cover 1 - alpha.")
-  string("csv", None, "File to write the numbers to as well.")
+  string("csv", None, "Also write the numbers to this file.")
 
 
 def main(argv: list[str]) -> int:
-  """Prints the table that the flags ask for."""
+  """Prints the table and writes --csv."""
   del argv
   values = flags.FLAGS
   with cli.one_line_errors():
@@ -328,18 +331,18 @@ def main(argv: list[str]) -> int:
       expected = "one of --recall, --precision and --threshold"
       raise errors.InputError("flags", expected, names)
     (rule,) = given
-    of_class = read_scores(
+    target = read_scores(
       paths.as_path(values.workdir), values.dataset, values["class"].value
     )
-    point = find(of_class, rule, values[rule].value, values.alpha)
+    point = find_point(target, rule, values[rule].value, values.alpha)
     points = {
       f"probability >= {point.threshold}": point,
-      "most probable class": argmax_point(of_class, values.alpha),
+      "most probable class": evaluate_argmax(target, values.alpha),
     }
-    print(text(of_class, points, values.alpha))
-    print(f"\n{caution(of_class, rule, point.threshold)}")
+    print(format_table(target, points, values.alpha))
+    print(f"\n{describe_caveats(target, rule, point.threshold)}")
     if values.csv:
-      _write(values.csv, csv_text(of_class, points, rule, values.alpha))
+      _write(values.csv, format_csv(target, points, rule, values.alpha))
   return errors.EXIT_DONE
 
 

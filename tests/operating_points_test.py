@@ -76,17 +76,17 @@ def test_scores_of_a_class_by_name_and_by_index(workdir):
 
 
 def test_thresholds_by_hand(workdir):
-  of_class = read(workdir)
-  point = operating_points.find(of_class, "recall", 0.75)
+  target = read(workdir)
+  point = operating_points.find_point(target, "recall", 0.75)
   assert point.threshold == 0.4 and found(point) == (3, 1, 1, 3)
   assert (point.recall, point.precision) == (0.75, 0.75)
-  all_frogs = operating_points.find(of_class, "recall", 1.0)
+  all_frogs = operating_points.find_point(target, "recall", 1.0)
   assert all_frogs.threshold == 0.1 and found(all_frogs) == (4, 3, 0, 1)
-  sure = operating_points.find(of_class, "precision", 0.9)
+  sure = operating_points.find_point(target, "precision", 0.9)
   assert sure.threshold == 0.8 and found(sure) == (2, 0, 2, 4)
-  given = operating_points.find(of_class, "threshold", 0.25)
+  given = operating_points.find_point(target, "threshold", 0.25)
   assert given.threshold == 0.25 and found(given) == (3, 2, 1, 2)
-  argmax = operating_points.argmax_point(of_class)
+  argmax = operating_points.evaluate_argmax(target)
   assert found(argmax) == (2, 1, 2, 3)
 
 
@@ -94,11 +94,11 @@ def test_a_threshold_is_short_and_flags_the_same():
   rng = np.random.default_rng(0)
   scores = rng.random(400).astype(np.float32).astype(np.float64)
   positive = rng.random(400) < scores**3
-  of_class = operating_points.ClassScores(
+  target = operating_points.ClassScores(
     KEY, 1, "frog", scores, positive, scores > 0.5
   )
   for wanted in (0.3, 0.9, 1.0):
-    point = operating_points.find(of_class, "recall", wanted)
+    point = operating_points.find_point(target, "recall", wanted)
     flagged = np.sort(scores)[-point.flagged :]
     assert point.recall >= wanted
     assert np.sum(positive[scores > flagged[0]]) < wanted * positive.sum()
@@ -107,18 +107,18 @@ def test_a_threshold_is_short_and_flags_the_same():
 
 
 def test_rows_that_are_not_finite_are_missed_never_flagged(workdir):
-  of_class = read(workdir, "pond:broken")
-  point = operating_points.find(of_class, "recall", 0.6)
+  target = read(workdir, "pond:broken")
+  point = operating_points.find_point(target, "recall", 0.6)
   assert point.threshold == 0.4 and found(point) == (3, 1, 2, 3)
-  sure = operating_points.find(of_class, "precision", 0.5)
+  sure = operating_points.find_point(target, "precision", 0.5)
   assert found(sure) == (4, 3, 1, 1)
   with pytest.raises(
     errors.InputError, check=raising.about("--recall", given=1.0)
   ) as error:
-    operating_points.find(of_class, "recall", 1.0)
+    operating_points.find_point(target, "recall", 1.0)
   assert "1 of 5" in error.value.expected
-  for scores, counts in ((read(workdir), []), (of_class, ["1"])):
-    said = operating_points.caution(scores, "threshold", 0.4)
+  for scores, counts in ((read(workdir), []), (target, ["1"])):
+    said = operating_points.describe_caveats(scores, "threshold", 0.4)
     assert re.findall(r"\d+", said) == counts
 
 
@@ -177,19 +177,19 @@ def test_what_cannot_be_reached_is_refused(
   workdir, key, rule, wanted, setting, given
 ):
   name = "0" if key == "pond:twins" else "frog"
-  of_class = read(workdir, key, name)
+  target = read(workdir, key, name)
   if key == "pond:twins":  # The surest one is wrong.
-    of_class.positive[:] = of_class.scores == 0.7
-    of_class.positive[np.argmin(of_class.scores)] = True
+    target.positive[:] = target.scores == 0.7
+    target.positive[np.argmin(target.scores)] = True
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check):
-    operating_points.find(of_class, rule, wanted)
+    operating_points.find_point(target, rule, wanted)
 
 
 def test_a_bad_alpha_is_refused(workdir):
   check = raising.about("--alpha", given=1.5)
   with pytest.raises(errors.InputError, check=check):
-    operating_points.find(read(workdir), "recall", 0.5, alpha=1.5)
+    operating_points.find_point(read(workdir), "recall", 0.5, alpha=1.5)
 
 
 def test_the_program_prints_a_table_and_writes_it(workdir, tmp_path):
