@@ -1,4 +1,4 @@
-"""Tests of the table of units, as text and live."""
+"""Tests of the status table of units, printed and live."""
 
 import io
 
@@ -13,7 +13,7 @@ START = "2026-01-01T00:00:00.000+00:00"
 
 
 class Screen(io.StringIO):
-  """What is written to a terminal."""
+  """A terminal that keeps its output."""
 
   def isatty(self) -> bool:
     return True
@@ -43,7 +43,7 @@ def test_times(status, text):
   assert board_lib.format_time(status) == text
 
 
-def test_lines_where_there_is_no_terminal(sweep):
+def test_without_a_terminal_each_change_is_a_line(sweep):
   stream = io.StringIO()
   board = board_lib.Board(sweep, stream)
   first, second, _ = sweep.units
@@ -65,7 +65,7 @@ def test_lines_where_there_is_no_terminal(sweep):
   assert stream.getvalue().endswith("3 runs: 1 waiting, 1 failed, 1 running\n")
 
 
-def test_a_small_terminal_shows_what_tells_most(sweep, monkeypatch):
+def test_a_small_terminal_shows_the_most_important_runs(sweep, monkeypatch):
   monkeypatch.setenv("COLUMNS", "30")
   monkeypatch.setenv("LINES", "6")  # Two runs, the header and two lines below.
   screen = Screen()
@@ -84,13 +84,13 @@ def test_a_small_terminal_shows_what_tells_most(sweep, monkeypatch):
   ]
   assert shown[3:] == ["and 1 more", "3 runs: 1 waiting, 1 failed, "]
   assert max(map(len, shown)) < 30
-  board.update()  # Not yet again.
+  board.update()  # Too early to redraw.
   assert screen.getvalue().splitlines() == shown
   board.say("a word")
   assert screen.getvalue().endswith("\x1b[5F\x1b[Ja word\n")
 
 
-def test_the_step_is_the_last_that_was_logged(sweep, monkeypatch):
+def test_the_step_is_the_last_logged_one(sweep, monkeypatch):
   unit = sweep.units[0]
   units.record_start(unit)
   (unit.workdir / "status.json").write_text(

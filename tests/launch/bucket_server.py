@@ -1,13 +1,12 @@
-"""A server of buckets on this machine: python -m tests.launch.bucket_server.
+"""A local server of buckets: python -m tests.launch.bucket_server BUCKET.
 
-It speaks the JSON protocol of Google Cloud Storage and keeps all in memory.
-The package gcp-storage-emulator does the most of it; what it lacks and the
-clients (gcsfs, TensorStore) rely upon is added here: preconditions
-(`ifGenerationMatch`), the header that tells which generation was read, listings
-between two names, and empty objects.
+It speaks the JSON protocol of Google Cloud Storage and keeps objects in memory.
+This module adds to the package gcp-storage-emulator what its clients (gcsfs,
+TensorStore) need: preconditions (`ifGenerationMatch`), the header with the
+generation that was read, listings between two names, and empty objects.
 
-The name of its bucket is the argument. It prints its address when it listens,
-and ends with its standard input, so that it never outlives who started it.
+It prints its address once it listens, and ends with its standard input, so that
+it never outlives the process that started it.
 """
 
 from http import HTTPStatus
@@ -19,7 +18,7 @@ from gcp_storage_emulator.handlers import objects
 
 
 def _generation(storage, bucket: str, name: str) -> str:
-  """Of an object; "0" if there is none."""
+  """Returns the generation of an object; "0" if there is none."""
   try:
     return storage.get_file_obj(bucket, name)["generation"]
   except NotFound:
@@ -36,7 +35,7 @@ def _object_name(request) -> str:
 
 
 def _conditional(handler):
-  """Answers 412 where the object is not of the generation asked for."""
+  """Answers 412 if the object has another generation than requested."""
 
   def handle(request, response, storage):
     wanted = request.query.get("ifGenerationMatch")
@@ -64,7 +63,7 @@ def _with_generation(handler):
 
 
 def _between(handler):
-  """Leaves out of a listing what is outside of startOffset and endOffset."""
+  """Limits a listing to names in [startOffset, endOffset)."""
 
   def handle(request, response, storage):
     json, ends = response.json, ("startOffset", "endOffset")
@@ -82,7 +81,7 @@ def _between(handler):
 
 
 class _Request(server.Request):
-  """Sees an object without content as one that is empty."""
+  """Treats an object without content as empty."""
 
   @property
   def data(self):
@@ -91,8 +90,8 @@ class _Request(server.Request):
     return b"" if found is None and media else found
 
 
-def mend() -> None:
-  """Adds to the package what the module says."""
+def patch() -> None:
+  """Adds the missing features to the package."""
   server.Request = _Request
   objects.download = _with_generation(objects.download)
   added = {
@@ -107,7 +106,7 @@ def mend() -> None:
 
 
 def main() -> None:
-  mend()
+  patch()
   instance = server.create_server("127.0.0.1", 0, True, sys.argv[1])
   instance.start()
   port = instance._api._httpd.server_address[1]

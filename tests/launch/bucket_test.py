@@ -28,7 +28,6 @@ from tests.train import processes
 pytestmark = pytest.mark.skipif(
   bool(buckets.lacking()), reason=buckets.lacking() or "-"
 )
-TIMEOUT_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +50,8 @@ def address(folder: str) -> str:
   return f"gs://{buckets.NAME}/{folder}"
 
 
-def wait_for(seen, process: subprocess.Popen) -> None:
-  """Returns as soon as `seen()`, while the process runs."""
-  deadline = time.monotonic() + TIMEOUT_S
-  while not seen():
-    assert process.poll() is None, process.communicate()[1]
-    assert time.monotonic() < deadline
-
-
 def check_same_run(bucket, folder: str, unbroken) -> None:
-  """What is in the bucket is what a run leaves on a disk."""
+  """Checks that the bucket has the files that a run leaves on a disk."""
   on_disk = {str(p.relative_to(unbroken)) for p in unbroken.rglob("*")}
   last = "checkpoints/16/meta/metadata"
   for name in (last, "results.json", "warnings.json", "per_class.csv"):
@@ -87,9 +78,6 @@ def check_same_run(bucket, folder: str, unbroken) -> None:
   outside = lambda names: {n for n in names if "checkpoints" not in n}
   wanted = {n for n in on_disk if (unbroken / n).is_file()} - {".lock"}
   assert outside(names) == {n for n in outside(wanted) if "events" not in n}
-
-
-# The parts.
 
 
 def test_files_are_written_and_cut_back(bucket):
@@ -143,7 +131,7 @@ def test_a_dead_owner_of_this_machine_is_seen_at_once(bucket):
     assert bucket.read_json("dead/.lock")["token"] != "a"
 
 
-def test_an_owner_elsewhere_is_looked_at(bucket, monkeypatch):
+def test_a_silent_owner_elsewhere_loses_the_lock(bucket, monkeypatch):
   monkeypatch.setattr(bucket_lock, "SILENT_S", 0.4)
   monkeypatch.setattr(bucket_lock, "LOOK_S", 0.1)
   process = {**living.describe_process(os.getpid()), "host": "elsewhere"}
@@ -153,7 +141,9 @@ def test_an_owner_elsewhere_is_looked_at(bucket, monkeypatch):
     assert bucket.read_json("elsewhere/.lock")["token"] != "a"
 
 
-def test_an_owner_on_a_machine_of_this_name_is_looked_at(bucket, monkeypatch):
+def test_a_live_owner_on_a_machine_of_this_name_keeps_the_lock(
+  bucket, monkeypatch
+):
   monkeypatch.setattr(bucket_lock, "LOOK_S", 0.1)
   process = {**living.describe_process(os.getpid()), "boot": "another"}
   owner = {"token": "a", "beats": 0, "process": process}
@@ -168,14 +158,14 @@ def test_an_owner_on_a_machine_of_this_name_is_looked_at(bucket, monkeypatch):
   assert bucket.read_json("named/.lock")["token"] == "a"
 
 
-def test_a_lock_that_has_just_come_is_left(bucket, monkeypatch):
+def test_a_new_lock_is_kept(bucket, monkeypatch):
   process = living.describe_process(os.getpid())
   owner = {"token": "a", "beats": 0, "process": process}
   bucket.write("raced/.lock", json.dumps(owner).encode())
   read, seen = bucket_lock._Lock._read, []
 
   def read_late(lock):
-    """At first finds nothing, as between one owner and the next."""
+    """Finds nothing at first, as between two owners."""
     seen.append(lock)
     return read(lock) if len(seen) > 1 else None
 
@@ -186,10 +176,10 @@ def test_a_lock_that_has_just_come_is_left(bucket, monkeypatch):
   assert bucket.read_json("raced/.lock")["token"] == "a"
 
 
-def test_a_living_owner_writes_again_and_again(bucket, monkeypatch):
+def test_a_live_owner_updates_the_lock(bucket, monkeypatch):
   monkeypatch.setattr(bucket_lock, "BEAT_S", 0.05)
   with run_files.locked(paths.as_path(address("beats"))):
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + sweeps.TIMEOUT_S
     while bucket.read_json("beats/.lock")["beats"] < 3:
       assert time.monotonic() < deadline
   assert bucket.names("beats") == []
@@ -223,16 +213,13 @@ def test_a_missing_bucket(bucket):
     pass
 
 
-# Runs.
-
-
 @pytest.fixture(scope="module")
 def resumed(bucket):
-  """The folder of a run that was stopped and has gone on to its end."""
+  """Returns the folder of a run that was stopped and resumed."""
   process = processes.start(address("resumed"))
-  wait_for(lambda: bucket.steps("resumed"), process)
+  sweeps.wait_for(lambda: bucket.steps("resumed"), process)
   process.send_signal(signal.SIGTERM)
-  _, log = process.communicate(timeout=TIMEOUT_S)
+  _, log = process.communicate(timeout=sweeps.TIMEOUT_S)
   assert process.returncode == errors.EXIT_PREEMPTED, log
   status = bucket.read_json("resumed/status.json")
   assert status["state"] == "preempted"
@@ -256,7 +243,7 @@ def test_programs_read_a_run(bucket, resumed):
   page = bucket.read(f"{resumed}/report.html")
   bucket.write(f"{resumed}/report.html", b"-")
   program("imgbench.report", f"--workdir={address(resumed)}")
-  # But for the pictures of mistakes in their dark colours.
+  # Dark variants of the pictures of mistakes are missing.
   assert len(bucket.read(f"{resumed}/report.html")) > len(page) // 2
   points = program(
     "imgbench.operating_points",
@@ -275,7 +262,7 @@ def test_a_run_starts_from_one_in_the_bucket(bucket, resumed):
 
 
 def program(name: str, *more: str) -> str:
-  """What a program prints, which has to end well."""
+  """Returns the output of a program that must succeed."""
   result = subprocess.run(
     [sys.executable, "-m", name, *more],
     env=processes.environment(),
@@ -289,13 +276,13 @@ def program(name: str, *more: str) -> str:
 
 @pytest.mark.slow
 def test_killed_while_saving(bucket, unbroken):
-  """What is half saved is not gone on from; the dead owner keeps nobody out."""
+  """An incomplete checkpoint is ignored, and so is the lock of a dead run."""
   workdir = address("killed")
   process = processes.start(workdir)
   half_saved = lambda: (
     bucket.steps("killed") and bucket.steps("killed", finished=False)
   )
-  wait_for(half_saved, process)
+  sweeps.wait_for(half_saved, process)
   process.kill()
   process.communicate()
   assert ".lock" in bucket.names("killed")

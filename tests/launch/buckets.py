@@ -1,4 +1,4 @@
-"""A bucket on a server of this machine, and what tests look at in it."""
+"""A bucket on a local server, and access to its objects for tests."""
 
 from collections.abc import Iterator
 import contextlib
@@ -14,13 +14,12 @@ import urllib.request
 from tests.train import processes
 
 NAME = "imgbench-test"
-# The address of another server, which runs already, e.g. Google's
-# storage-testbench.
+# The address of a running server, e.g. Google's storage-testbench.
 SERVER = "IMGBENCH_GCS_SERVER"
 
 
 def lacking() -> str:
-  """Why there can be no bucket here; "" if there can."""
+  """Returns why there can be no bucket here; "" if there can."""
   emulator = [] if SERVER in os.environ else ["gcp_storage_emulator"]
   packages = ["gcsfs", *emulator]
   gone = [name for name in packages if importlib.util.find_spec(name) is None]
@@ -28,7 +27,7 @@ def lacking() -> str:
 
 
 class Bucket:
-  """What a server holds, asked for without any of what is tested.
+  """Objects on a server, accessed without any tested code.
 
   Args:
     address: of the server.
@@ -46,17 +45,17 @@ class Bucket:
       return answer.read()
 
   def make(self) -> None:
-    """Makes the bucket, if it is not there."""
+    """Creates the bucket if it does not exist."""
     request = urllib.request.Request(
       f"{self.address}/storage/v1/b?project={NAME}",
       json.dumps({"name": NAME}).encode(),
       {"Content-Type": "application/json"},
     )
-    with contextlib.suppress(urllib.error.HTTPError):  # It is there.
+    with contextlib.suppress(urllib.error.HTTPError):  # It exists.
       urllib.request.urlopen(request).close()
 
   def names(self, folder: str) -> list[str]:
-    """Objects below a folder, without its name, sorted."""
+    """Returns the sorted objects below a folder, without its name."""
     prefix = f"{folder}/"
     query = urllib.parse.urlencode({"prefix": prefix, "maxResults": 1000})
     found = json.loads(self._ask("GET", f"{self._objects}?{query}"))
@@ -64,7 +63,7 @@ class Bucket:
     return sorted(item["name"].removeprefix(prefix) for item in items)
 
   def read(self, name: str) -> bytes:
-    """What an object holds; empty if there is none."""
+    """Returns the content of an object; empty if there is none."""
     quoted = urllib.parse.quote(name, safe="")
     try:
       return self._ask("GET", f"{self._objects}/{quoted}?alt=media")
@@ -79,7 +78,7 @@ class Bucket:
     return json.loads(self.read(name))
 
   def steps(self, folder: str, finished: bool = True) -> list[int]:
-    """Of a run's checkpoints, or those that are there but not finished."""
+    """Returns the steps of finished, or of unfinished, checkpoints of a run."""
     found: dict[int, bool] = {}
     for name in self.names(f"{folder}/checkpoints"):
       step, _, rest = name.partition("/")
@@ -89,16 +88,16 @@ class Bucket:
 
 
 def variables(address: str) -> dict[str, str]:
-  """Those that send all clients of Google Cloud Storage to a server.
+  """Returns variables that send all Cloud Storage clients to a server.
 
   Args:
     address: e.g. "http://127.0.0.1:9023".
   """
   return {
-    # gcsfs, and Google's own package, which Orbax asks about a bucket.
+    # gcsfs, and Google's package, which Orbax uses.
     "STORAGE_EMULATOR_HOST": address,
     "GOOGLE_CLOUD_PROJECT": NAME,
-    # There is no control API to ask for the kind of the bucket.
+    # There is no control API for the kind of the bucket.
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
     # TensorStore, which reads and writes the arrays.
     "TENSORSTORE_GCS_HTTP_URL": address,
@@ -108,7 +107,7 @@ def variables(address: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def served() -> Iterator[Bucket]:
-  """A bucket as long as the block runs."""
+  """Serves a bucket while the block runs."""
   if SERVER in os.environ:
     bucket = Bucket(os.environ[SERVER])
     bucket.make()

@@ -29,8 +29,8 @@ def test_it_runs_on_its_cores():
   assert every == f"{sorted(os.sched_getaffinity(0))}\n"
 
 
-def test_it_is_told_when_its_launcher_ends():
-  # What PR_GET_PDEATHSIG gives.
+def test_it_gets_a_signal_when_its_launcher_ends():
+  # 2 is PR_GET_PDEATHSIG.
   code = (
     "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2,"
     " ctypes.byref(n)); print(n.value)"
@@ -38,10 +38,10 @@ def test_it_is_told_when_its_launcher_ends():
   assert child(os.getpid(), "-", code).stdout == "15\n"
 
 
-def test_it_does_not_begin_without_its_launcher():
+def test_it_does_not_start_without_its_launcher():
   result = child(1, "-", "print('ran')")
   assert (result.returncode, result.stdout) == (errors.EXIT_PREEMPTED, "")
 
 
-def test_the_code_of_the_run_is_its_own():
+def test_it_exits_with_the_code_of_the_run():
   assert child(os.getpid(), "-", "raise SystemExit(3)").returncode == 3

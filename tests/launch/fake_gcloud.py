@@ -1,9 +1,9 @@
-"""Stands in for `gcloud` where no cloud is: slices are folders of this machine.
+"""A fake `gcloud` whose slices are local folders.
 
-A slice has one VM, whose home is a folder. What is asked for is written to
-calls.txt; commands of ssh run here as they are, but for the installation. A
-slice is taken away by the word SUSPENDED in the file NAME.state in the folder
-of the cloud; or by a file NAME.taken, of which only its node knows as yet.
+A slice has one VM, whose home is a folder. Calls are written to calls.txt;
+commands of ssh run unchanged, except the installation. The word SUSPENDED in
+the file NAME.state in the folder of the cloud preempts a slice; so does a file
+NAME.taken, which only its node sees so far.
 
   FAKE_CLOUD=FOLDER gcloud compute tpus ...
 """
@@ -32,7 +32,7 @@ def _queued(verb, name):
       sys.exit(1)
     assert not state.exists(), f"{name} is there already"
     home.mkdir()
-    # The first look finds it waiting.
+    # The first query finds it waiting.
     state.write_text("WAITING_FOR_RESOURCES")
     return
   if not state.exists():
@@ -80,7 +80,7 @@ def _vm(verb, args, options):
     text = text.rpartition(" && ")[0]
     python = CLOUD / name / "imgbench-code/.venv/bin/python"
     text += f" && mkdir -p {python.parent} && cp {CLOUD / 'python'} {python}"
-  # Its home is new, but programs need not be compiled anew.
+  # Its home is new, but compiled programs are kept.
   known = {"XDG_CACHE_HOME": str(pathlib.Path("~/.cache").expanduser())}
   environment = {**known, **os.environ, "HOME": str(CLOUD / name)}
   done = subprocess.run(["bash", "-c", text], cwd=CLOUD / name, env=environment)

@@ -1,4 +1,4 @@
-"""Tests of the points of a sweep, against lists written out."""
+"""Tests of the points of a sweep, with hand-written lists."""
 
 import math
 
@@ -29,13 +29,13 @@ def test_lists_are_combined():
     {"rate": 0.2, "seed": 1},
   ]
   assert hyper.chainit([rates, seeds]) == [*rates, *seeds]
-  assert hyper.product([]) == [{}]  # One run, of the config as it is.
+  assert hyper.product([]) == [{}]  # One run of the unchanged config.
   assert (
     hyper.product([rates, []]) == hyper.zipit([]) == hyper.chainit([]) == []
   )
 
 
-def test_combined_points_are_their_own():
+def test_combined_points_are_copies():
   rates = hyper.sweep("rate", [0.1])
   for points in (hyper.chainit([rates]), hyper.product([rates])):
     points[0]["rate"] = 9.0
@@ -72,8 +72,8 @@ def test_bad_arguments_are_refused(make, setting, given):
     make()
 
 
-def test_samples_are_those_of_other_machines():
-  """Values of the first version: sweeps are named by them."""
+def test_samples_are_the_same_on_all_machines():
+  """Values of the first version, because names of runs contain them."""
   rates = hyper.sample("schedule.peak", 3, log_uniform=(0.03, 1.0))
   assert [point["schedule.peak"] for point in rates] == [
     0.3438,
@@ -94,13 +94,13 @@ def test_samples_of_keys_are_independent():
     [point[key] for point in hyper.sample(key, n, uniform=(0, 1))]
   )
   correlation = np.corrcoef(values("a"), values("b"))[0, 1]
-  # Of independent ones it has the standard deviation 1 / sqrt(n).
+  # For independent samples, its standard deviation is 1 / sqrt(n).
   assert abs(correlation) < 4 / math.sqrt(n)
 
 
-def test_samples_have_the_distribution_asked_for():
+def test_samples_have_the_requested_distribution():
   n = 4000
-  tolerance = 4 * math.sqrt(0.25 / n)  # 4 standard deviations of a share
+  tolerance = 4 * math.sqrt(0.25 / n)  # 4 standard deviations
   take = lambda **kind: [p["a"] for p in hyper.sample("a", n, **kind)]
   uniform = np.array(take(uniform=(-1, 3)))
   assert np.mean(uniform < 1) == pytest.approx(0.5, abs=tolerance)

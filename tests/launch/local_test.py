@@ -1,4 +1,4 @@
-"""Sweeps of real runs on this machine: failing, killed, stopped, going on."""
+"""Sweeps of real runs on this machine: failed, killed, stopped, resumed."""
 
 import contextlib
 import csv
@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -19,9 +18,8 @@ from imgbench.launch.local import slots
 from tests.launch import sweeps
 from tests.train import processes
 
-TIMEOUT_S = 240
 QUICK = ("--config.logging.report=False", "--config.logging.tensorboard=False")
-# Runs that do not end before the test has seen what it waits for.
+# Runs that do not end while the test waits for them.
 LONG = (
   *QUICK,
   "--config.steps.total=100000 steps",
@@ -49,16 +47,8 @@ def get_hyper(hyper):
 """
 
 
-def wait_for(seen, process: subprocess.Popen) -> None:
-  """Until `seen()`; fails if the process ends before."""
-  deadline = time.monotonic() + TIMEOUT_S
-  while not seen():
-    assert process.poll() is None, process.communicate()
-    assert time.monotonic() < deadline, "it never came"
-
-
 def has_step(workdir: pathlib.Path, step: int):
-  """Whether metrics.jsonl tells of a step."""
+  """Returns a function: whether metrics.jsonl has a step."""
   return lambda: (
     (workdir / "metrics.jsonl").exists()
     and f'{{"step": {step},' in (workdir / "metrics.jsonl").read_text()
@@ -71,14 +61,14 @@ def facts(workdir: pathlib.Path) -> dict:
 
 @contextlib.contextmanager
 def launched(*args, **settings):
-  """A launcher that has ended, and its runs with it, when the block ends."""
+  """Starts a launcher that ends, with its runs, at the end of the block."""
   process = sweeps.start(*args, **settings)
   try:
     yield process
   finally:
     if process.poll() is None:
       process.terminate()
-    process.communicate(timeout=TIMEOUT_S)
+    process.communicate(timeout=sweeps.TIMEOUT_S)
 
 
 @pytest.mark.slow
@@ -93,7 +83,7 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path):
       ])
     """,
   )
-  # Bad input is the same at the next try.
+  # A retry would get the same bad input.
   retried = (*QUICK, "--retries=2")
   result = sweeps.launch(tmp_path / "sweep", *retried, config=config)
   assert result.returncode == errors.EXIT_FAILED, result.stderr
@@ -109,7 +99,7 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path):
   assert lines[0].startswith("2 runs: 2 waiting")
   assert any("failed" in x and "no_such_set" in x for x in lines)
   assert lines[-1] == "2 runs: 1 done, 1 failed"
-  # What is done is not run again.
+  # Finished runs are not repeated.
   result = sweeps.launch(tmp_path / "sweep", *retried, config=config)
   assert result.returncode == errors.EXIT_FAILED, result.stderr
   bad, same = sweeps.statuses(tmp_path / "sweep").values()
@@ -124,9 +114,9 @@ def test_six_points_two_that_fail_and_one_killed(tmp_path):
   killed = "schedule.peak=0.001,seed=0"
   jobs = f"--jobs={min(2, len(slots.find_cores()))}"
   with launched(folder, jobs, config=config) as launcher:
-    wait_for((folder / killed / "checkpoints" / "8").is_dir, launcher)
+    sweeps.wait_for((folder / killed / "checkpoints" / "8").is_dir, launcher)
     os.kill(facts(folder / killed)["process"]["pid"], signal.SIGKILL)
-    out, log = launcher.communicate(timeout=TIMEOUT_S)
+    out, log = launcher.communicate(timeout=sweeps.TIMEOUT_S)
   assert launcher.returncode == errors.EXIT_FAILED, log
   found = sweeps.statuses(folder)
   failing = next(name for name in found if name.startswith("data"))
@@ -161,7 +151,7 @@ def test_six_points_two_that_fail_and_one_killed(tmp_path):
 
 
 def check_table(folder: pathlib.Path) -> None:
-  """The table's rows against the files of the runs, its means against them."""
+  """Compares the table's rows and means with the files of the runs."""
   result = sweeps.act("table", folder)
   assert result.returncode == errors.EXIT_DONE, result.stderr
   metric = "scenes:validation/all/top1_accuracy"
@@ -188,12 +178,12 @@ def check_table(folder: pathlib.Path) -> None:
   assert means.keys() == by_peak.keys() == {"0.01", "0.001"}
   for peak, values in by_peak.items():
     assert float(means[peak]["mean"]) == pytest.approx(sum(values) / 2)
-    half = abs(values[0] - values[1]) / 2  # The standard error of two.
+    half = abs(values[0] - values[1]) / 2  # The standard error of two values.
     assert float(means[peak]["sem"]) == pytest.approx(half)
 
 
 class Terminal:
-  """A terminal for a program to write to, and what was written."""
+  """A terminal for a program; keeps its output."""
 
   def __init__(self):
     self._ours, self.theirs = pty.openpty()
@@ -202,55 +192,55 @@ class Terminal:
     self._thread.start()
 
   def _read(self) -> None:
-    with contextlib.suppress(OSError):  # How a terminal's end is told.
+    with contextlib.suppress(OSError):  # Raised at the end of a terminal.
       while part := os.read(self._ours, 4096):
         self._parts.append(part)
 
   def close(self) -> str:
     os.close(self.theirs)
-    self._thread.join(TIMEOUT_S)
+    self._thread.join(sweeps.TIMEOUT_S)
     os.close(self._ours)
     return b"".join(self._parts).decode()
 
 
 @pytest.mark.slow
 @two_cores
-def test_stopped_by_ctrl_c_and_gone_on_with(tmp_path):
+def test_ctrl_c_stops_runs_and_the_same_command_resumes_them(tmp_path):
   config, folder = sweeps.config_file(tmp_path, SEEDS), tmp_path / "sweep"
   runs = [folder / f"seed={seed}" for seed in range(2)]
   terminal = Terminal()
   start = (folder, "--jobs=2", *LONG)
   with launched(*start, config=config, stdout=terminal.theirs) as launcher:
     for run in runs:
-      wait_for(has_step(run, 5), launcher)
+      sweeps.wait_for(has_step(run, 5), launcher)
     cores = [os.sched_getaffinity(facts(run)["process"]["pid"]) for run in runs]
     assert not cores[0] & cores[1] and all(cores)
-    # A second launcher keeps out.
+    # A second launcher is refused.
     second = sweeps.launch(*start, config=config)
     assert second.returncode == errors.EXIT_USAGE, second.stderr
     assert f"--sweep_dir={folder}" in second.stderr
     assert sweeps.act("status", folder).stdout.count("running") == 3
     launcher.send_signal(signal.SIGINT)
-    _, log = launcher.communicate(timeout=TIMEOUT_S)
+    _, log = launcher.communicate(timeout=sweeps.TIMEOUT_S)
   shown = terminal.close()
   assert launcher.returncode == errors.EXIT_PREEMPTED, log
   assert "0 of 2" in log and str(folder) in log
   assert "SIGINT: 2 runs" in shown
-  assert "\x1b[4F\x1b[J" in shown  # The table, drawn over the one before.
+  assert "\x1b[4F\x1b[J" in shown  # The table overwrites the previous one.
   found = sweeps.statuses(folder)
   for run, status in zip(runs, found.values(), strict=True):
     assert (status.state, status.exit_code) == ("preempted", 75)
     assert status.step >= 5
     assert (run / "checkpoints" / str(status.step)).is_dir()
 
-  # The same command goes on, and another one stops it.
+  # The same command resumes the runs, and cancel stops it.
   with launched(*start, config=config) as launcher:
     for run, status in zip(runs, found.values(), strict=True):
-      wait_for(has_step(run, status.step + 5), launcher)
+      sweeps.wait_for(has_step(run, status.step + 5), launcher)
     result = sweeps.act("cancel", folder)
     assert result.returncode == errors.EXIT_DONE, result.stderr
     assert result.stdout.startswith("2 runs")
-    assert launcher.wait(TIMEOUT_S) == errors.EXIT_PREEMPTED
+    assert launcher.wait(sweeps.TIMEOUT_S) == errors.EXIT_PREEMPTED
   for run, status in zip(runs, found.values(), strict=True):
     text = (run / units.LOG).read_text()
     assert f"resuming at step {status.step}" in text
@@ -262,13 +252,13 @@ def test_a_second_signal_kills(tmp_path):
   config, folder = sweeps.config_file(tmp_path, SEEDS), tmp_path / "sweep"
   run = folder / "seed=0"
   with launched(folder, "--jobs=1", *LONG, config=config) as launcher:
-    wait_for(has_step(run, 5), launcher)
-    # Such a process takes no signal but the one that kills.
+    sweeps.wait_for(has_step(run, 5), launcher)
+    # A stopped process reacts only to SIGKILL.
     os.kill(facts(run)["process"]["pid"], signal.SIGSTOP)
     launcher.send_signal(signal.SIGTERM)
     assert "1 run" in _line_with(launcher, "SIGTERM")
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(TIMEOUT_S) == errors.EXIT_PREEMPTED
+    assert launcher.wait(sweeps.TIMEOUT_S) == errors.EXIT_PREEMPTED
   assert sweeps.states(folder) == {"seed=0": "failed", "seed=1": "waiting"}
 
 
@@ -282,30 +272,30 @@ def test_runs_end_with_a_launcher_that_is_killed(tmp_path):
   run = folder / "seed=0"
   start = (folder, "--jobs=1", *LONG)
   with launched(*start, config=config) as launcher:
-    wait_for(has_step(run, 5), launcher)
+    sweeps.wait_for(has_step(run, 5), launcher)
     process = facts(run)["process"]
     assert locks.is_alive(process)
     launcher.kill()
-    launcher.wait(TIMEOUT_S)
-  # Once more at once: it waits until the run has saved, and goes on with it.
+    launcher.wait(sweeps.TIMEOUT_S)
+  # Another launcher waits until the run has saved, then resumes it.
   with launched(*start, config=config) as launcher:
-    wait_for(lambda: facts(run)["attempts"] == 2, launcher)
+    sweeps.wait_for(lambda: facts(run)["attempts"] == 2, launcher)
     assert not locks.is_alive(process)
     saved = processes.read_json(run, "status.json")["step"]
-    wait_for(has_step(run, saved + 5), launcher)
+    sweeps.wait_for(has_step(run, saved + 5), launcher)
   assert saved >= 5
   assert f"resuming at step {saved}" in (run / units.LOG).read_text()
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_by_itself(tmp_path):
+def test_a_killed_run_is_retried(tmp_path):
   config, folder = sweeps.config_file(tmp_path, SEEDS), tmp_path / "sweep"
   run = folder / "seed=0"
   start = (folder, "--jobs=1", "--retries=1", *QUICK)
   with launched(*start, config=config) as launcher:
-    wait_for((run / "checkpoints" / "4").is_dir, launcher)
+    sweeps.wait_for((run / "checkpoints" / "4").is_dir, launcher)
     os.kill(facts(run)["process"]["pid"], signal.SIGKILL)
-    out, log = launcher.communicate(timeout=TIMEOUT_S)
+    out, log = launcher.communicate(timeout=sweeps.TIMEOUT_S)
   assert launcher.returncode == errors.EXIT_DONE, log
   assert "seed=0: failed in" in out and "seed=0: running, try 2" in out
   attempts = [s.attempts for s in sweeps.statuses(folder).values()]
@@ -314,15 +304,15 @@ def test_a_killed_run_goes_on_by_itself(tmp_path):
 
 @pytest.mark.slow
 @two_cores
-def test_each_run_sees_gpus_of_its_own(tmp_path):
-  """Which are named only: JAX finds no GPU here, and takes the CPU."""
+def test_each_run_has_its_own_gpus(tmp_path):
+  """Tests names only; without a GPU, JAX uses the CPU."""
   config, folder = sweeps.config_file(tmp_path, SEEDS), tmp_path / "sweep"
   runs = [folder / f"seed={seed}" for seed in range(2)]
   gpus = {slots.VISIBLE: "4,5,6,7", "JAX_PLATFORMS": ""}
   start = (folder, "--devices_per_job=2", *LONG)
   with launched(*start, config=config, variables=gpus) as launcher:
     for run in runs:
-      wait_for(has_step(run, 1), launcher)
+      sweeps.wait_for(has_step(run, 1), launcher)
     pids = [facts(run)["process"]["pid"] for run in runs]
     seen = [
       pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

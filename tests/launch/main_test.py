@@ -1,4 +1,4 @@
-"""Tests of the program: what it prints, and what it refuses."""
+"""Tests of the program: its output and errors."""
 
 import dataclasses
 import shlex
@@ -16,7 +16,7 @@ from tests import raising
 from tests.launch import sweeps
 from tests.train import processes
 
-# Each starts the program: two seconds of a core that is not shared.
+# Each starts the program, which takes two seconds of a core.
 pytestmark = pytest.mark.slow
 
 FUNCTIONS = """
@@ -39,7 +39,7 @@ def config(tmp_path):
 
 
 def refused(result, *words: str) -> None:
-  """One line on standard error with these words, exit code 2."""
+  """Checks for one line on standard error with these words, exit code 2."""
   assert result.returncode == errors.EXIT_USAGE, result.stderr
   assert all(word in result.stderr for word in words), result.stderr
   assert len(result.stderr.splitlines()) == 1, result.stderr
@@ -68,7 +68,7 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, config):
   assert not folder.exists()
 
 
-def test_a_reader_may_have_seen_enough(tmp_path):
+def test_a_closed_pipe_is_no_error(tmp_path):
   command = sweeps.command(tmp_path, "--dry_run")
   with subprocess.Popen(
     command,
@@ -119,7 +119,7 @@ def test_the_folder_of_another_sweep(tmp_path, config):
   refused(sweeps.launch(tmp_path, "--dry_run", config=config), message)
 
 
-def test_runs_with_another_executor_are_not_taken(tmp_path):
+def test_runs_of_another_executor_are_refused(tmp_path):
   points = [
     {"schedule.peak": peak, "seed": seed}
     for peak in (1e-2, 1e-3)
@@ -136,12 +136,12 @@ def test_runs_with_another_executor_are_not_taken(tmp_path):
   assert units.read(tmp_path).executor == "slurm"
 
 
-def test_runs_that_are_over_may_change_their_executor(tmp_path):
+def test_ended_runs_may_change_their_executor(tmp_path):
   before = units.write(sweeps.make(tmp_path, range(3), executor="slurm"))
   failed, killed, preempted = before.units
   units.record_start(failed, job="17_0", process=None)
   units.record_end(failed, errors.EXIT_FAILED)
-  # By hand, or by a program that was printed.
+  # Started by hand or by a printed script.
   run_files.write_status(_made(killed), run_files.RUNNING, step=1)
   units.record_start(preempted, job="imgbench-0")
   units.record_end(preempted, errors.EXIT_PREEMPTED)

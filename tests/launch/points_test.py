@@ -1,4 +1,4 @@
-"""Tests of what a config file defines, and of the names of its units."""
+"""Tests of the points of a config file and the names of its units."""
 
 import hypothesis
 from hypothesis import strategies as st
@@ -80,7 +80,7 @@ def test_config_files_without_or_with_named_sweeps_only(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tiny", "scenes", "cifar10_fast"])
-def test_sweeps_of_our_configs_fit_them(name, tmp_path):
+def test_sweeps_of_our_configs_are_valid(name, tmp_path):
   config = str(sweeps.ROOT / "configs" / f"{name}.py")
   named = {"scenes": ["random"], "cifar10_fast": ["seeds"]}
   for sweep in ["", *named.get(name, [])]:
@@ -166,8 +166,8 @@ def test_whole_sections_are_values_too(tmp_path):
     ({"data.data_dir": "/data"}, "data.data_dir=_data-5f1a942c"),
   ],
 )
-def test_names_are_those_of_other_versions(overrides, name):
-  """A sweep goes on where an older version began it."""
+def test_names_are_the_same_in_all_versions(overrides, name):
+  """So that a sweep of an older version can be resumed."""
   assert points.name_unit(overrides) == name
 
 
@@ -175,7 +175,7 @@ values = st.one_of(st.integers(), st.floats(), st.booleans(), st.text())
 
 
 @hypothesis.given(st.dictionaries(st.text(), values, max_size=8))
-def test_names_are_safe_and_do_not_hang_on_the_order(overrides):
+def test_names_are_safe_and_do_not_depend_on_the_order(overrides):
   name = points.name_unit(overrides)
   assert 0 < len(name) <= 120 and name.isascii()
   assert name not in (".", "..") and not set(name) & set("/\\: \n\0\"'$*?")
@@ -183,7 +183,7 @@ def test_names_are_safe_and_do_not_hang_on_the_order(overrides):
   assert points.name_unit(turned) == name
 
 
-def test_long_names_stay_apart(tmp_path):
+def test_long_names_differ(tmp_path):
   names = ["x" * 200 + end for end in "ab"]
   sweep = sweeps.make(tmp_path, names, key="data.data_dir")
   assert len({unit.name for unit in sweep.units}) == 2

@@ -1,4 +1,4 @@
-"""Tests of how a machine is divided among runs."""
+"""Tests of the division of a machine among runs."""
 
 import os
 
@@ -17,7 +17,7 @@ def devices(tmp_path, *names: str):
   return tmp_path
 
 
-def test_gpus_are_those_of_the_driver_in_order_of_numbers(tmp_path):
+def test_gpus_are_those_of_the_driver_in_numeric_order(tmp_path):
   folder = devices(tmp_path, "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm")
   assert slots.find_gpus({}, folder) == ("2", "10")
   assert slots.find_gpus({"JAX_PLATFORMS": "cpu"}, folder) == ()
@@ -34,7 +34,7 @@ def test_gpus_are_those_of_the_driver_in_order_of_numbers(tmp_path):
     ("0,-1,1", ("0",)),
   ],
 )
-def test_gpus_that_cuda_hides_are_none(tmp_path, visible, found):
+def test_gpus_are_those_visible_to_cuda(tmp_path, visible, found):
   folder = devices(tmp_path, "nvidia0")
   assert slots.find_gpus({slots.VISIBLE: visible}, folder) == found
 

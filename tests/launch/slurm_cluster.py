@@ -1,4 +1,4 @@
-"""A SLURM cluster of two nodes on this machine, and what runs there."""
+"""A SLURM cluster of two nodes on this machine."""
 
 from collections.abc import Iterator
 import contextlib
@@ -19,13 +19,13 @@ SCRIPT = pathlib.Path(__file__).with_suffix(".sh")
 NODES = ("127.0.0.1", "127.0.0.2")
 TIMEOUT_S = 240
 _DAEMONS = ("slurmctld", "slurmd", "munged", "sbatch")
-# Where Debian has daemons, which is not in everybody's path.
+# Debian's folder of daemons is not in every user's PATH.
 _PATH = os.pathsep.join((os.environ["PATH"], "/usr/sbin"))
 
 
 @contextlib.contextmanager
 def started(folder: pathlib.Path) -> Iterator[dict[str, str]]:
-  """Gives the environment of the cluster's users; skips where it cannot be.
+  """Starts a cluster and yields its users' environment; skips without SLURM.
 
   Args:
     folder: for all of its files.
@@ -51,7 +51,7 @@ def started(folder: pathlib.Path) -> Iterator[dict[str, str]]:
 
 
 def _free_ports(count: int) -> int:
-  """The first of so many neighbouring ports that nobody uses now."""
+  """Returns the first of `count` consecutive free ports."""
   for first in range(17000, 30000, count):
     with contextlib.ExitStack() as stack:
       try:
@@ -67,14 +67,14 @@ class Cluster:
   """Commands on the cluster.
 
   Args:
-    environment: as `started` gives it.
+    environment: as of `started`.
   """
 
   def __init__(self, environment: dict[str, str]):
     self.environment = environment
 
   def ask(self, *command: str) -> str:
-    """What a command of SLURM prints."""
+    """Returns the output of a SLURM command."""
     return subprocess.run(
       command,
       env=self.environment,
@@ -99,7 +99,7 @@ class Cluster:
     )
 
   def queue(self) -> list[str]:
-    """Lines "<job> <state> <reason>"."""
+    """Returns lines "<job> <state> <reason>"."""
     return self.ask("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()
 
   def wait_for(self, seen, folder: pathlib.Path) -> None:
@@ -115,7 +115,7 @@ class Cluster:
 
 
 def logs(folder: pathlib.Path) -> str:
-  """All that runs in a sweep's folder, and their scripts, have written."""
+  """Returns all logs of runs and scripts in a sweep's folder."""
   texts = sorted(folder.glob("**/*.txt"))
   return "\n".join(f"== {path}\n{path.read_text()}" for path in texts)
 

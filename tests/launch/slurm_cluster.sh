@@ -2,14 +2,14 @@
 # A SLURM cluster of two nodes on this machine, for tests: real daemons.
 #
 #   slurm_cluster.sh install      packages of Debian or Ubuntu (needs root)
-#   slurm_cluster.sh start DIR [PID]  starts it; all of its files lie in DIR
-#   slurm_cluster.sh stop DIR     ends its daemons and what they run
+#   slurm_cluster.sh start DIR [PID]  starts it; all of its files are in DIR
+#   slurm_cluster.sh stop DIR     ends its daemons and their jobs
 #
-# With PID it is stopped, whatever happens, when that process has ended.
-# Behind `start`, `export SLURM_CONF=DIR/slurm.conf` leads every command of
-# SLURM there. Any user can start it: jobs run as that user. The nodes are named
-# by their addresses, 127.0.0.1 and 127.0.0.2, so that programs find each other
-# without a name server. $IMGBENCH_SLURM_PORT: the first of three free ports.
+# With PID the cluster is stopped when that process ends. After `start`, SLURM
+# commands use it if SLURM_CONF=DIR/slurm.conf is exported. Any user can start
+# it; jobs run as that user. The nodes are named by their addresses, 127.0.0.1
+# and 127.0.0.2, so that programs find each other without a name server.
+# $IMGBENCH_SLURM_PORT: the first of three free ports.
 # Exit codes: 0 done, 1 failed, 2 bad input.
 set -euo pipefail
 
@@ -22,7 +22,7 @@ fail() {
   exit "${2:-1}"
 }
 
-# The first program of SLURM that is not here.
+# Prints the first missing SLURM program.
 missing() {
   for name in slurmctld slurmd munged sbatch; do
     command -v $name >/dev/null || { echo $name && return; }
@@ -33,16 +33,15 @@ install() {
   [ -n "$(missing)" ] || return 0
   command -v apt-get >/dev/null || fail "no apt-get: install SLURM by hand"
   [ "$(id -u)" = 0 ] || fail "installing packages needs root"
-  # Daemons that the packages start here have no configuration of SLURM, and
-  # end. A munged that goes on is not in the way: ours has a socket of its own.
+  # Daemons that the packages start end for lack of a configuration. A munged
+  # that keeps running is harmless: ours has its own socket.
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -q
   apt-get install -q -y --no-install-recommends slurm-wlm munge
 }
 
-# The time limit of a job may be passed by seconds only, a node that is asked to
-# end a job may take 20 s for it, and what is sent back to the queue starts
-# again after 5 s instead of 120 (cred_expire).
+# A job may exceed its time limit by seconds only, a node may take 20 s to end a
+# job, and a requeued job restarts after 5 s instead of 120 (cred_expire).
 write_conf() {
   cat >"$DIR/slurm.conf" <<END
 ClusterName=imgbench-test
@@ -113,8 +112,7 @@ start() {
   fail "the two nodes are not idle after $WAIT_S s; see above"
 }
 
-# Whether a process of this number and name runs; what is dead and not yet
-# waited for by its parent does not.
+# Whether a process of this number and name runs; zombies do not.
 lives() {
   case "$(ps -o stat=,comm= -p "$1")" in
   "" | Z*) return 1 ;;
@@ -123,7 +121,7 @@ lives() {
   esac
 }
 
-# Ends a daemon by the number in its file, and waits for its end.
+# Ends the daemon of a pid file and waits for its end.
 end() {
   local pid
   pid=$(cat "$1" 2>/dev/null) || return 0
@@ -167,7 +165,7 @@ guard() {
 case "${1:-}" in
 install) install ;;
 start | stop | guard)
-  [ -n "${2:-}" ] || fail "$1: expected a folder behind it" 2
+  [ -n "${2:-}" ] || fail "$1: expected a folder after it" 2
   [ "$1" = start ] || [ -d "$2" ] || exit 0
   mkdir -p "$2"
   DIR=$(cd "$2" && pwd)

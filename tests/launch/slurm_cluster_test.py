@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM cluster: two nodes, whose daemons run here."""
+"""Sweeps on a real SLURM cluster of two nodes on this machine."""
 
 import pathlib
 import tempfile
@@ -43,7 +43,7 @@ def get_hyper(hyper):
 
 @pytest.fixture(scope="module")
 def cluster():
-  # The name of a socket must not be long, as pytest's folders are.
+  # Names of pytest's folders are too long for a socket.
   with (
     tempfile.TemporaryDirectory(prefix="imgbench-slurm-") as folder,
     slurm_cluster.started(pathlib.Path(folder)) as environment,
@@ -53,7 +53,7 @@ def cluster():
 
 @pytest.fixture
 def start(cluster, tmp_path):
-  """Starts one tiny run of two nodes; gives the command and its workdir."""
+  """Starts a tiny run on two nodes; returns the command and its workdir."""
 
   def started(steps: int):
     command = (*sweep_flags(tmp_path, TINY), "--sweep=one", "--nodes=2")
@@ -87,7 +87,7 @@ def submitted(run) -> int:
 
 
 def notes(workdir) -> list[list[str]]:
-  """Of the batch script, without the times."""
+  """Returns the notes of the batch script, without times."""
   lines = (workdir / "slurm.txt").read_text().splitlines()
   return [line.split(" ")[1:] for line in lines]
 
@@ -97,7 +97,7 @@ def test_four_runs_share_two_nodes(cluster, tmp_path):
   run = cluster.launch(*command)
   assert run.returncode == 0, run.stderr
   assert submitted(run) == 4
-  # All are in the queue or run: there is nothing to submit.
+  # All are queued or running, so nothing is submitted.
   again = cluster.launch(*command)
   assert again.returncode == 0, again.stderr
   assert submitted(again) == 0
@@ -149,7 +149,7 @@ def test_cifar10_on_two_nodes(cluster, tmp_path):
 
 
 def cifar10(folder) -> pathlib.Path:
-  """The real CIFAR-10 beside the checkout, else noise of its shape."""
+  """Returns the folder of CIFAR-10, or of noise of its shape."""
   try:
     return shared_files.shared_path("data", "tfds_array_record")
   except pytest.skip.Exception:
@@ -185,10 +185,8 @@ def cifar10(folder) -> pathlib.Path:
   return folder / "data"
 
 
-def test_stopped_run_saves_goes_back_to_the_queue_and_on(
-  cluster, start, tmp_path
-):
-  """As --signal does it before the time limit: TERM to all processes."""
+def test_a_stopped_run_saves_is_requeued_and_resumes(cluster, start, tmp_path):
+  """Sends TERM to all processes, as --signal does before the time limit."""
   _, workdir = start(steps=60)
   job = slurm_cluster.read_json(workdir / "launch.json")["job"]
   cluster.ask("scancel", "--signal=TERM", job)
@@ -196,7 +194,7 @@ def test_stopped_run_saves_goes_back_to_the_queue_and_on(
   assert notes(workdir)[-1] == [job, "end", "75"]
   said = slurm_cluster.read_json(workdir / "status.json")
   assert said["state"] == "preempted" and 6 <= said["step"] < 60
-  # In the queue again by itself, as the same job; held while this looks at it.
+  # Requeued as the same job, which is held for inspection.
   cluster.wait_for(
     lambda: any(q.startswith(f"{job} PENDING") for q in cluster.queue()),
     tmp_path,
@@ -214,16 +212,16 @@ def test_stopped_run_saves_goes_back_to_the_queue_and_on(
   assert stands.returncode == 0, stands.stdout
   launch = slurm_cluster.read_json(workdir / "launch.json")
   assert (launch["state"], launch["attempts"]) == ("done", 2)
-  # No step is missing and none was done twice.
+  # No step is missing or repeated.
   records = processes.read_metrics(workdir)
   steps = [r["step"] for r in records if "train/loss" in r]
   assert steps == list(range(3, 61, 3))
   assert f"step {said['step']}" in (workdir / "log.txt").read_text()
 
 
-def test_run_makes_room_for_an_urgent_job(cluster, start, tmp_path):
-  """SLURM itself takes the nodes away and puts the job back."""
-  _, workdir = start(steps=600)  # It trains still when SLURM has decided.
+def test_an_urgent_job_preempts_a_run(cluster, start, tmp_path):
+  """SLURM itself requeues the job."""
+  _, workdir = start(steps=600)  # Long enough for SLURM to decide.
   cluster.ask(
     *("sbatch", "--partition=urgent", "--nodes=2", "--wrap=true"),
     "--output=/dev/null",
@@ -238,7 +236,7 @@ def test_run_makes_room_for_an_urgent_job(cluster, start, tmp_path):
   assert stands.returncode == 0, stands.stdout
 
 
-def test_cancelled_run_saves_and_the_same_command_goes_on(
+def test_a_cancelled_run_saves_and_the_same_command_resumes(
   cluster, start, tmp_path
 ):
   command, workdir = start(steps=3000)
@@ -248,7 +246,7 @@ def test_cancelled_run_saves_and_the_same_command_goes_on(
   assert ended.stdout.startswith("1 jobs"), ended.stderr
   assert ended.returncode == 0
   cluster.wait_until_empty(tmp_path)
-  # Not back in the queue: it was told to go away.
+  # A cancelled job is not requeued.
   assert notes(workdir)[-1][1:] == ["end", "75"]
   stands = cluster.launch("status", sweep_dir)
   assert stands.returncode == 1 and "1 runs: 1 preempted" in stands.stdout
@@ -266,8 +264,8 @@ def test_cancelled_run_saves_and_the_same_command_goes_on(
   )
 
 
-def test_run_that_never_began_and_one_that_fails(cluster, tmp_path):
-  name = 'a "sweep" of 100%A'  # sbatch has rules of its own for such
+def test_a_run_that_never_began_and_one_that_fails(cluster, tmp_path):
+  name = 'a "sweep" of 100%A'  # special characters of sbatch
   command = (*sweep_flags(tmp_path, TINY, name), "--sweep=no_data")
   sweep_dir = tmp_path / name
   later = '--sbatch_args="--begin=now+1hour" --comment="of two words"'
@@ -284,12 +282,12 @@ def test_run_that_never_began_and_one_that_fails(cluster, tmp_path):
   cluster.wait_until_empty(tmp_path)
   stands = cluster.launch("status", f"--sweep_dir={sweep_dir}")
   assert "1 runs: 1 failed" in stands.stdout, stands.stdout
-  # It says what the run's log ends with.
+  # The message is the last error of the run's log.
   assert "nowhere" in stands.stdout.replace("data.train_split=nowhere", "")
   workdir = sweep_dir / "data.train_split=nowhere"
   launch = slurm_cluster.read_json(workdir / "launch.json")
   assert (launch["exit_code"], launch["attempts"]) == (2, 1)
-  # What failed is submitted again.
+  # A failed run is submitted again.
   run = cluster.launch(*command, later)
   assert submitted(run) == 1, run.stderr
   cluster.ask("scancel", "--me")

@@ -1,4 +1,4 @@
-"""Scripts, flags and answers of SLURM; no cluster is needed."""
+"""Scripts, flags and output of SLURM, without a cluster."""
 
 import pathlib
 import subprocess
@@ -56,7 +56,7 @@ def sweep_in(folder) -> units.Sweep:
 
 @pytest.fixture
 def script(monkeypatch):
-  """The text of a script, with a Python of the same name everywhere."""
+  """Returns a function that formats a script, with a fixed Python path."""
   monkeypatch.setattr(
     units.Sweep.command, "__defaults__", ("/opt/imgbench/bin/python",)
   )
@@ -80,7 +80,7 @@ def test_script_is_the_golden_one(script):
   assert text == GOLDEN.read_text(), "if meant: write it to the golden file"
 
 
-def test_script_asks_for_nothing_that_was_not_asked_for(script):
+def test_script_has_no_options_that_were_not_requested(script):
   text = script(requeue=False, signal="")
   options = [s for s in text.splitlines() if s.startswith("#SBATCH")]
   assert options == [
@@ -97,13 +97,13 @@ def test_script_asks_for_nothing_that_was_not_asked_for(script):
   assert 'srun "${command[@]}"' in text
 
 
-def test_script_is_one_for_bash(script):
+def test_script_is_valid_bash(script):
   for given in ({}, {"requeue": False}):
     subprocess.run(["bash", "-n"], input=script(**given), text=True, check=True)
 
 
 def test_processes_of_a_run():
-  """One, or one for each GPU, which is what JAX does with several."""
+  """One, or one for each GPU, as JAX needs for several."""
   tasks = lambda **given: resources(**given).ntasks_per_node
   assert tasks() == tasks(nodes=3) == tasks(gpus_per_node=8) == 1
   assert tasks(nodes=2, gpus_per_node=8) == 8
@@ -165,7 +165,7 @@ def test_a_machine_without_slurm_is_refused(tmp_path, monkeypatch):
   assert "sbatch" in error.value.given
 
 
-def test_bucket_as_folder_of_the_sweep_is_refused(tmp_path, monkeypatch):
+def test_a_bucket_as_sweep_dir_is_refused(tmp_path, monkeypatch):
   for name in ("sbatch", "squeue", "scontrol", "scancel"):
     (tmp_path / name).touch(mode=0o755)
   monkeypatch.setenv("PATH", str(tmp_path))
@@ -175,7 +175,7 @@ def test_bucket_as_folder_of_the_sweep_is_refused(tmp_path, monkeypatch):
     executor.check(sweep_in("gs://bucket/sweep"), flags_of())
 
 
-def test_cancel_has_done_its_work_where_runs_are_not_done(
+def test_cancel_succeeds_although_runs_are_not_done(
   tmp_path, monkeypatch, capsys
 ):
   """The exit code is 0, unlike that of `status`."""

@@ -1,9 +1,10 @@
-"""Sweeps of tiny runs that tests make."""
+"""Sweeps of tiny runs for tests."""
 
 import pathlib
 import subprocess
 import sys
 import textwrap
+import time
 
 from imgbench.launch import points
 from imgbench.launch import units
@@ -11,17 +12,18 @@ from tests.train import processes
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")
+TIMEOUT_S = 240
 
 
 def make(sweep_dir, values, key: str = "seed", **settings) -> units.Sweep:
-  """A sweep of configs/tiny.py over one key."""
+  """Returns a sweep of configs/tiny.py over one key."""
   return points.build(
     TINY, [{key: value} for value in values], sweep_dir, **settings
   )
 
 
 def config_file(folder: pathlib.Path, functions: str) -> str:
-  """A config file: configs/tiny.py, and functions of its own."""
+  """Writes a config file: configs/tiny.py and more functions."""
   path = folder / "configs_of_test" / "swept.py"
   path.parent.mkdir(exist_ok=True)
   head = "from configs import tiny\n\nget_config = tiny.get_config\n\n\n"
@@ -30,7 +32,7 @@ def config_file(folder: pathlib.Path, functions: str) -> str:
 
 
 def command(sweep_dir, *more: str, config: str = TINY) -> list[str]:
-  """The command line of a launcher."""
+  """Returns the command line of a launcher."""
   chosen = [f"--config={config}"] if config else []
   head = [sys.executable, "-m", "imgbench.launch", *chosen]
   return [*head, f"--sweep_dir={sweep_dir}", *more]
@@ -55,7 +57,7 @@ def launch(*args, **settings) -> subprocess.CompletedProcess:
 
 
 def act(action: str, sweep_dir) -> subprocess.CompletedProcess:
-  """`python -m imgbench.launch status` or `cancel`; or the table."""
+  """Runs `python -m imgbench.launch status` or `cancel`, or the table."""
   program = ["imgbench.launch", action]
   if action == "table":
     program = ["imgbench.launch.table"]
@@ -72,12 +74,20 @@ def _run(line: list[str]) -> subprocess.CompletedProcess:
   )
 
 
+def wait_for(seen, process: subprocess.Popen) -> None:
+  """Waits until `seen()`; fails if the process ends before."""
+  deadline = time.monotonic() + TIMEOUT_S
+  while not seen():
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < deadline
+
+
 def states(sweep_dir) -> dict[str, str]:
-  """State by the unit's name."""
+  """Returns the state of each unit, by name."""
   return {n: status.state for n, status in statuses(sweep_dir).items()}
 
 
 def statuses(sweep_dir) -> dict[str, units.Status]:
-  """By the unit's name."""
+  """Returns the status of each unit, by name."""
   found = units.read(sweep_dir).units
   return {unit.name: units.read_status(unit) for unit in found}

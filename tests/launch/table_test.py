@@ -1,4 +1,4 @@
-"""The table of a sweep: rows, means, what is missing, files, the program."""
+"""Tests of a sweep's table: rows, means, notes, files, the program."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ PEAK = "schedule.peak"
 
 
 def _grid(folder):
-  """2 learning rates by 3 seeds, all done; hits are what the tests know."""
+  """Writes 2 learning rates by 3 seeds, all done, with known hits."""
   points = [{PEAK: p, "seed": s} for p in (0.01, 0.1) for s in range(3)]
   sweep = written.sweep(folder, points)
   hits = [(90, 100), (80, 104), (70, 108), (120, 120), (140, 130), (110, 125)]
@@ -46,21 +46,21 @@ def _csv(text):
 def test_a_row_has_final_and_best_values_with_intervals(tmp_path):
   sweep = _grid(tmp_path)
   runs = gather.read(sweep, PATTERNS)
-  run = runs[4]  # Its first evaluation was the better one.
+  run = runs[4]  # Its first evaluation was better.
   final, best = run.final[written.METRIC], run.best[written.METRIC]
   assert (final.correct, final.n) == (130, written.N)
   assert (best.value, best.step) == (140 / written.N, 10)
   low, high = intervals.clopper_pearson(140, written.N)
   assert (best.ci_low, best.ci_high) == (float(low), float(high))
-  # At the last step it is the measured interval itself.
+  # At the last step it is the measured interval.
   best = runs[0].best[written.METRIC]
   assert best.step == 20
   assert best.ci_low == runs[0].final[written.METRIC].ci_low
-  # 20 steps of 10 images in 2 s; 1.5 s of evaluation beside.
+  # 20 steps of 10 images in 2 s, and 1.5 s of evaluation.
   assert (run.train_s, run.total_s, run.images_per_s) == (2.0, 3.5, 100.0)
 
 
-def test_of_losses_the_smallest_is_the_best_and_has_no_interval(tmp_path):
+def test_the_smallest_loss_is_the_best_and_has_no_interval(tmp_path):
   sweep = written.sweep(tmp_path, [{}])
   written.write_run(sweep.units[0], (90, 100), nll=(0.5, 0.7))
   (run,) = gather.read(sweep, [written.NLL])
@@ -74,7 +74,7 @@ def test_means_over_seeds_have_standard_errors(tmp_path):
   groups = groups_lib.group_runs(gather.read(sweep, PATTERNS), ["seed"])
   assert [dict(group.values) for group in groups] == [{PEAK: 0.01}, {PEAK: 0.1}]
   mean = groups[0].mean(written.METRIC)
-  # Of 50%, 52% and 54%: 2 points between neighbours.
+  # Of 50%, 52% and 54%.
   assert mean.n == 3
   assert mean.mean == pytest.approx(0.52)
   assert mean.sem == pytest.approx(0.02 / math.sqrt(3))
@@ -84,7 +84,7 @@ def test_means_over_seeds_have_standard_errors(tmp_path):
   assert groups_lib.compute_mean([]) is None
 
 
-def test_runs_that_are_not_done_are_named_and_not_counted(tmp_path):
+def test_unfinished_runs_are_named_and_not_counted(tmp_path):
   sweep = _grid(tmp_path)
   (sweep.units[1].workdir / "results.json").unlink()
   written.write_run(
@@ -100,12 +100,12 @@ def test_runs_that_are_not_done_are_named_and_not_counted(tmp_path):
   assert "2 of 3" in found.text()
 
 
-def test_missing_points_doubled_rows_and_strays_are_named(tmp_path):
+def test_missing_points_duplicate_rows_and_strays_are_named(tmp_path):
   points = [
     {PEAK: 0.01, "seed": 0},
     {PEAK: 0.01, "seed": 1},
     {PEAK: 0.1, "seed": 0},
-    {"seed": 0},  # That is schedule.peak=0.1, the config's own.
+    {"seed": 0},  # The config has schedule.peak=0.1.
   ]
   sweep = written.sweep(tmp_path, points)
   for unit, hits in zip(sweep.units, (100, 110, 120, 120), strict=True):
@@ -113,10 +113,10 @@ def test_missing_points_doubled_rows_and_strays_are_named(tmp_path):
   stray = units.Unit("old", {}, tmp_path / "old")
   written.write_run(stray, (1, 2))
   found = table.read(tmp_path, PATTERNS, ["seed"])
-  missing, doubled, unknown = found.notes
+  missing, duplicate, unknown = found.notes
   assert missing.endswith("schedule.peak=0.1, seed=1")
   assert {"seed=0", "schedule.peak=0.1,seed=0"} <= set(
-    doubled.replace(";", "").split()
+    duplicate.replace(";", "").split()
   )
   assert unknown.endswith(": old")
   assert found.groups[1].mean(written.METRIC).n == 1
@@ -155,7 +155,7 @@ def test_an_unknown_metric_is_answered_with_near_ones(tmp_path):
   assert written.METRIC in error.value.fix
 
 
-def test_before_any_run_is_done_metrics_are_names_all_the_same(tmp_path):
+def test_before_any_run_is_done_metrics_must_be_full_names(tmp_path):
   sweep = written.sweep(tmp_path, [{"seed": 0}])
   written.write_run(sweep.units[0], (90, 100), units.RUNNING)
   check = raising.about("--metrics", given="nll")
@@ -165,7 +165,7 @@ def test_before_any_run_is_done_metrics_are_names_all_the_same(tmp_path):
   assert run.best[written.METRIC].step == 20
 
 
-def test_names_of_data_sets_may_hold_a_slash(tmp_path, monkeypatch):
+def test_names_of_data_sets_may_contain_a_slash(tmp_path, monkeypatch):
   metric = "toy/small:test/all/top1_accuracy"
   monkeypatch.setitem(written.BASE["data"], "name", "toy/small")
   monkeypatch.setattr(written, "METRIC", metric)
@@ -178,8 +178,8 @@ def test_names_of_data_sets_may_hold_a_slash(tmp_path, monkeypatch):
   assert (tmp_path / "out" / "table.png").exists()
 
 
-def test_images_per_second_are_those_of_the_run_itself(tmp_path):
-  """As checkpoint.init_from begins: at the step of another run, at time 0."""
+def test_images_per_second_ignore_steps_of_another_run(tmp_path):
+  """checkpoint.init_from starts at the step of another run, at time 0."""
   sweep = written.sweep(tmp_path, [{"seed": 0}])
   written.write_run(sweep.units[0], (90, 100))
   path = sweep.units[0].workdir / "metrics.jsonl"
@@ -194,7 +194,7 @@ def test_images_per_second_are_those_of_the_run_itself(tmp_path):
   assert (run.train_s, run.images_per_s) == (1.0, 99.0)
 
 
-def test_a_sweep_that_has_not_begun_is_a_table_too(tmp_path):
+def test_a_sweep_that_has_not_started_has_a_table(tmp_path):
   written.sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
   found = table.read(tmp_path, PATTERNS, ["seed"])
   assert len(found.notes) == 2
@@ -202,7 +202,7 @@ def test_a_sweep_that_has_not_begun_is_a_table_too(tmp_path):
   assert not (tmp_path / "out" / "table.png").exists()
 
 
-def test_results_that_are_damaged_are_refused(tmp_path):
+def test_damaged_results_are_refused(tmp_path):
   sweep = _grid(tmp_path)
   path = sweep.units[0].workdir / "results.json"
   path.write_text(json.dumps({written.METRIC: {"n": 3}}))
@@ -211,7 +211,7 @@ def test_results_that_are_damaged_are_refused(tmp_path):
     gather.read(sweep, PATTERNS)
 
 
-def test_the_files_say_the_same(tmp_path):
+def test_the_files_agree(tmp_path):
   sweep = _grid(tmp_path)
   found = table.read(tmp_path, PATTERNS, ["seed"])
   out = sweep.sweep_dir / "out"
@@ -232,7 +232,7 @@ def test_the_files_say_the_same(tmp_path):
   assert r"52.00 $\pm$ 1.15" in (out / "table.tex").read_text()
   assert r"top-1 accuracy, \%" in (out / "table.tex").read_text()
   assert (out / "table.pdf").read_bytes().startswith(b"%PDF")
-  # Something besides white was drawn.
+  # The picture is not all white.
   pixels = mpl_image.imread(str(out / "table.png"))
   assert pixels.ndim == 3 and pixels.std() > 0.05
 
@@ -251,7 +251,7 @@ def test_the_files_say_the_same(tmp_path):
     ([[8], [4, 8]], "names"),
   ],
 )
-def test_axes_are_as_the_values_are_spread(values, kind):
+def test_the_scale_of_an_axis_depends_on_the_spread(values, kind):
   assert table_figure.build_axis("a.b", values).kind == kind
 
 
@@ -291,9 +291,6 @@ def test_seeds_alone_are_the_axis(tmp_path):
   draw = table_figure.build_figure(runs, groups, [written.METRIC], ["seed"])
   (axes,) = draw(table_figure.themes.LIGHT).axes
   assert axes.get_xlabel() == "seed"
-
-
-# The program.
 
 
 def _program(*args):
@@ -337,7 +334,7 @@ def _lines_until(process, text):
 
 
 @pytest.mark.slow
-def test_watch_shows_what_has_changed_and_ends_when_all_are_done(tmp_path):
+def test_watch_shows_changes_and_ends_when_all_are_done(tmp_path):
   sweep = written.sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
   written.write_run(sweep.units[0], (90, 100))
   command = _program(f"--sweep_dir={tmp_path}", "--watch", "--every_s=0.1")

@@ -22,13 +22,13 @@ FLAGS = (
   *("--executor=tpu", "--submit", "--project=my-project", "--poll_s=0.2"),
   *("--zone=us-west4-a", "--config.logging.report=False"),
 )
-# Long enough to be caught in.
+# Long enough to be interrupted.
 LONG = (
   *("--config.steps.total=600 steps", "--config.checkpoint.every=20 steps"),
   *("--config.evaluation.every=never", "--config.checkpoint.best="),
 )
 LIMIT_S = 300.0
-# Stands in for python on a VM: the first try is ended before it has a handler.
+# Replaces python on a VM; the first try ends before it has a signal handler.
 ENDED_EARLY = """#!/bin/sh
 for word; do
   case $word in --workdir=*) folder=${word#--workdir=} ;; esac
@@ -40,13 +40,13 @@ echo '{"state": "done"}' >"$folder/status.json"
 
 @pytest.fixture(name="cloud")
 def _cloud(tmp_path, monkeypatch):
-  """A folder with a `gcloud`; what still runs in it is killed at the end."""
+  """Creates a folder with a fake `gcloud`; kills its runs at the end."""
   folder = tmp_path / "cloud"
   (folder / "bin").mkdir(parents=True)
   tool = folder / "bin" / "gcloud"
   tool.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
   tool.chmod(0o755)
-  python = folder / "python"  # what an installation would bring
+  python = folder / "python"  # as installed on a VM
   python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
   python.chmod(0o755)
   monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
@@ -62,7 +62,7 @@ def _kill(group):
 
 
 def _only_one(folder):
-  """Lets all units but the first of configs/tiny.py be done before."""
+  """Marks all units of configs/tiny.py but the first as done."""
   for name in ("0.01,seed=1", "0.001,seed=0", "0.001,seed=1"):
     workdir = folder / f"schedule.peak={name}"
     workdir.mkdir(parents=True)
@@ -70,7 +70,7 @@ def _only_one(folder):
 
 
 def _calls(cloud):
-  """Group, verb and slice of each call."""
+  """Returns group, verb and slice of each call."""
   lines = (cloud / "calls.txt").read_text().splitlines()
   words = [line.split() for line in lines]
   return [
@@ -90,7 +90,7 @@ def _until(condition):
 
 
 def _begun(folder):
-  """Names of units that have saved."""
+  """Returns the names of running units that have saved."""
   found = {}
   for path in folder.glob("*/status.json"):
     with contextlib.suppress(json.JSONDecodeError):
@@ -100,7 +100,7 @@ def _begun(folder):
 
 @contextlib.contextmanager
 def _launched(*args):
-  """A launcher that has ended when the block ends."""
+  """Starts a launcher that is killed at the end of the block."""
   process = sweeps.start(*args)
   try:
     yield process
@@ -116,7 +116,7 @@ def _ended(process):
 
 
 def _launch(*args):
-  """Code, output and errors of a launcher that comes to its end."""
+  """Returns code, output and errors of a launcher that ends by itself."""
   with _launched(*args) as process:
     return _ended(process)
 
@@ -134,7 +134,7 @@ def test_slices_take_units_until_all_are_done(cloud, tmp_path):
   assert len(names) == 2
   for name in names:
     verbs = [c[1] for c in calls if c[2] == name]
-    # Looked for, asked for, waited for, set up once, used, given back.
+    # Queried, requested, awaited, set up once, used, deleted.
     assert verbs[:2] == ["describe", "create"]
     assert verbs.count("create") == verbs.count("delete") == 1
     assert verbs[-1] == "delete"
@@ -143,14 +143,14 @@ def test_slices_take_units_until_all_are_done(cloud, tmp_path):
   assert not _left(cloud)
   log = next(folder.glob("*/log.txt")).read_text()
   assert " try 1 on imgbench-" in log and "top1_accuracy" in log
-  # All done: nothing is asked for.
+  # All are done, so nothing is requested.
   before = len(calls)
   assert _launch(folder, *FLAGS)[0] == errors.EXIT_DONE
   assert len(_calls(cloud)) == before
 
 
 @pytest.mark.parametrize("seen_by", ["request", "node"])
-def test_a_slice_that_is_taken_away_comes_back_and_its_run_goes_on(
+def test_a_preempted_slice_comes_back_and_its_run_resumes(
   seen_by, cloud, tmp_path
 ):
   folder = tmp_path / "sweep"
@@ -172,7 +172,7 @@ def test_a_slice_that_is_taken_away_comes_back_and_its_run_goes_on(
   (taken,) = [name for name, status in found.items() if status.attempts == 2]
   log = (folder / taken / units.LOG).read_text()
   assert "try 1 on imgbench-" in log and "try 2 on imgbench-" in log
-  # From where it had saved: one line for each step.
+  # It resumed from its checkpoint: one line for each step.
   lines = (folder / taken / "metrics.jsonl").read_text().splitlines()
   steps = [json.loads(line)["step"] for line in lines]
   assert steps == sorted(set(steps))
@@ -180,7 +180,7 @@ def test_a_slice_that_is_taken_away_comes_back_and_its_run_goes_on(
   assert not _left(cloud)
 
 
-def test_a_run_that_is_ended_before_it_has_a_handler_goes_on(cloud, tmp_path):
+def test_a_run_that_ends_before_it_has_a_handler_resumes(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
   (cloud / "python").write_text(ENDED_EARLY)
@@ -189,13 +189,13 @@ def test_a_run_that_is_ended_before_it_has_a_handler_goes_on(cloud, tmp_path):
   assert "preempted" in err and "SIGTERM" in err
   found = sweeps.statuses(folder).values()
   assert sorted(status.attempts for status in found) == [0, 0, 0, 2]
-  # No run is with a slice any more: another executor may go on.
+  # No run has a slice any more, so another executor may resume it.
   assert {status.job for status in found} == {""}
 
 
-def test_stopped_runs_save_and_slices_are_given_back(cloud, tmp_path):
+def test_stopped_runs_save_and_slices_are_deleted(cloud, tmp_path):
   folder = tmp_path / "sweep"
-  # Neither ends by itself before the other has saved, however slow that is.
+  # Neither ends before the other has saved, however slow.
   endless = (*LONG, "--config.steps.total=1000000 steps", "--slices=2")
   with _launched(folder, *FLAGS, *endless) as process:
     _until(lambda: len(_begun(folder)) == 2)
@@ -213,7 +213,7 @@ def test_stopped_runs_save_and_slices_are_given_back(cloud, tmp_path):
   assert not _left(cloud)
 
 
-def test_what_a_killed_launcher_leaves_is_cancelled(cloud, tmp_path):
+def test_cancel_stops_the_runs_of_a_killed_launcher(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
   with _launched(folder, *FLAGS, *LONG):  # killed at the end
@@ -232,7 +232,7 @@ def test_what_a_killed_launcher_leaves_is_cancelled(cloud, tmp_path):
   assert [s["state"] for s in found].count(units.PREEMPTED) == 1
 
 
-def test_what_a_killed_launcher_leaves_is_gone_on_with(cloud, tmp_path):
+def test_the_same_command_resumes_after_a_killed_launcher(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
   with _launched(folder, *FLAGS, *LONG):  # killed at the end
@@ -240,7 +240,7 @@ def test_what_a_killed_launcher_leaves_is_gone_on_with(cloud, tmp_path):
   code, _, err = _launch(folder, *FLAGS, *LONG)
   assert code == errors.EXIT_DONE, err
   assert max(s.attempts for s in sweeps.statuses(folder).values()) == 2
-  # The slice was still there, and what ran on it saved.
+  # The slice still existed, and its run saved.
   assert [c[1] for c in _calls(cloud)].count("create") == 1
   (log,) = folder.glob(f"*/{units.LOG}")
   lines = (log.parent / "metrics.jsonl").read_text().splitlines()
@@ -265,7 +265,7 @@ def test_a_slice_that_cannot_be_created_fails_the_sweep(
   assert not _left(cloud)
 
 
-def test_the_printed_program_does_the_same(cloud, tmp_path):
+def test_the_printed_script_does_the_same(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
   flags = [flag for flag in FLAGS if flag != "--submit"]

@@ -1,4 +1,4 @@
-"""Executor tpu: exact commands, their documentation, what a VM does."""
+"""Executor tpu: exact commands, their documentation, the worker script."""
 
 import functools
 import itertools
@@ -72,18 +72,18 @@ def _script():
   )
 
 
-def test_the_commands_are_exactly_these():
-  # After a change on purpose: write what `_script` returns to this file, and
-  # look at the difference.
+def test_the_commands_equal_the_golden_file():
+  # After an intended change, write the result of `_script` to this file and
+  # review the diff.
   assert _script() == GOLDEN.read_text()
 
 
-def test_bash_takes_the_printed_commands():
+def test_the_printed_commands_are_valid_bash():
   subprocess.run(["bash", "-n"], input=_script(), text=True, check=True)
   subprocess.run(["bash", "-n", str(WORKER)], check=True)
 
 
-def test_a_command_reaches_the_run_as_it_is():
+def test_a_command_reaches_the_run_unchanged():
   unit = _sweep().units[0]
   command = PLACE.run("slice", _sweep(), unit, 3)
   (text,) = [a for a in command if a.startswith("--command=")]
@@ -91,9 +91,6 @@ def test_a_command_reaches_the_run_as_it_is():
   assert words[:3] == ["bash", f"imgbench-code/{commands.WORKER}", "run"]
   assert words[3] == commands.name_run(unit, 3)
   assert words[4:] == _sweep().command(unit, python=".venv/bin/python")
-
-
-# Every flag stands in the help of its command.
 
 
 @functools.cache
@@ -105,11 +102,11 @@ def _help(words):
 
 
 def _gcloud_commands(text):
-  """Words and flags of all commands of gcloud in a text for a shell."""
+  """Yields words and flags of all gcloud commands in a shell script."""
   for line in text.replace("\\\n", " ").splitlines():
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, "#"
-    # Brackets and what joins commands are words of their own.
+    # Brackets and operators are separate words.
     parts = re.split(r"\0[()&|;<>]+\0", "\0\0".join(["", *lexer, ""]))
     for part in parts:
       words = [word for word in part.split("\0") if word]
@@ -138,7 +135,7 @@ def test_gcloud_documents_every_flag(source):
   found = list(_gcloud_commands(text))
   assert len(found) >= 8
   for path, flags_ in found:
-    # The last words may be names of things.
+    # The last words may be names.
     while True:
       try:
         page = _help(path)
@@ -148,9 +145,6 @@ def test_gcloud_documents_every_flag(source):
         assert len(path) > 1, f"gcloud knows nothing of {path}"
     for flag in flags_:
       assert re.search(rf"{flag}\b", page), f"gcloud {' '.join(path)}: {flag}"
-
-
-# Bad input.
 
 
 def test_the_documented_software_is_found():
@@ -197,13 +191,13 @@ def test_without_submit_the_commands_are_printed(tmp_path, capsys, monkeypatch):
   sweep = _sweep(str(tmp_path))
   assert executor.run(sweep, _values(*NEEDED, "--slices=9")) == errors.EXIT_DONE
   text = capsys.readouterr().out
-  # No more slices than runs; the service's own account; no Spot.
+  # As many slices as runs, the default account, no Spot.
   assert text.count("queued-resources create") == 3
   assert "--spot" not in text and "--service-account" not in text
   assert not (tmp_path / executor.SLICES).exists()
 
 
-def test_with_nothing_to_do_a_program_that_does_nothing_is_printed(
+def test_with_nothing_to_do_an_empty_script_is_printed(
   tmp_path, capsys, monkeypatch
 ):
   monkeypatch.chdir(ROOT)
@@ -227,12 +221,9 @@ def test_runs_with_a_launcher_on_another_machine_are_refused(tmp_path):
   assert "elsewhere" in error.value.given
 
 
-# What a VM does, for real.
-
-
 @pytest.fixture(name="vm")
 def _vm(tmp_path):
-  """Runs the worker's script in a home of its own; stops what it left."""
+  """Runs the worker script in its own home folder; stops what it left."""
   environment = {**os.environ, "HOME": str(tmp_path)}
 
   def start(*args):
@@ -260,7 +251,7 @@ SAVES = (
 def test_a_vm_gives_output_and_exit_code_once(vm, tmp_path):
   code, text = _run(vm, "run", "a.1", "bash", "-c", "echo hello; exit 3")
   assert (code, text) == (3, "hello\n")
-  # The same again, as gcloud does: no second run.
+  # The same call again, as by gcloud, starts no second run.
   code, text = _run(vm, "run", "a.1", "bash", "-c", "echo twice")
   assert (code, text) == (3, "hello\n")
 
@@ -284,7 +275,7 @@ def test_another_run_lets_the_first_save(vm):
   assert first.returncode == 75
 
 
-def test_a_run_that_is_killed_has_the_code_of_that(vm, tmp_path):
+def test_a_killed_run_has_the_exit_code_of_a_kill(vm, tmp_path):
   with vm("run", "a.1", "bash", "-c", SAVES) as first:
     first.stdout.readline()
     pid = int((tmp_path / "imgbench-runs" / "pid").read_text())
@@ -296,7 +287,7 @@ def test_an_unknown_action_is_refused(vm):
   assert _run(vm, "dance")[0] == 2
 
 
-def test_stopping_nothing_is_no_error(vm):
+def test_stop_without_a_run_is_no_error(vm):
   before = time.monotonic()
   assert _run(vm, "stop")[0] == 0
   assert time.monotonic() - before < 30

@@ -1,4 +1,4 @@
-"""Tests of the files of a sweep, and of how they are read together."""
+"""Tests of the files of a sweep and the status of its units."""
 
 import json
 import os
@@ -29,20 +29,20 @@ def unit(sweep):
 
 
 def says(unit, state: str, **facts) -> None:
-  """Writes what a run says of itself."""
+  """Writes status.json of a run."""
   unit.workdir.mkdir(exist_ok=True)
   run_files.write_status(unit.workdir, state, step=4, total_steps=16, **facts)
 
 
 def ended_process() -> dict:
-  """Facts of a process that is gone."""
+  """Returns facts of a process that has ended."""
   process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
   facts = living.describe_process(process.pid)
   process.communicate(b"\n")
   return facts
 
 
-def test_a_command_sets_what_is_shared_and_what_is_swept(tmp_path):
+def test_a_command_sets_shared_and_swept_values(tmp_path):
   sweep = sweeps.make(
     tmp_path,
     [(8, 16)],
@@ -58,7 +58,7 @@ def test_a_command_sets_what_is_shared_and_what_is_swept(tmp_path):
   ]
 
 
-def test_a_sweep_comes_back_as_it_was(tmp_path):
+def test_a_sweep_is_read_as_written(tmp_path):
   sweep = sweeps.make(
     tmp_path,
     [(8, 16), (4,)],
@@ -140,7 +140,7 @@ def test_a_unit_waits_until_it_is_started(sweep, unit):
   "said, exit_code, state",
   [
     ("done", errors.EXIT_DONE, "done"),
-    ("running", errors.EXIT_DONE, "failed"),  # It never said that it was done.
+    ("running", errors.EXIT_DONE, "failed"),  # Without status "done".
     ("preempted", errors.EXIT_PREEMPTED, "preempted"),
     ("running", -signal.SIGTERM, "preempted"),  # Before it had a handler.
     ("running", -signal.SIGKILL, "failed"),
@@ -161,7 +161,7 @@ def test_how_a_run_ended(sweep, unit, said, exit_code, state):
   assert status.started_at <= status.ended_at
   again = [] if state in ("done", "diverged") else [unit]
   assert units.find_pending(sweep) == [*again, sweep.units[1]]
-  # Started again, the old end is forgotten.
+  # A new start clears the old end.
   units.record_start(unit)
   status = units.read_status(unit)
   assert status.attempts == 2
@@ -179,17 +179,17 @@ def test_how_a_run_ended(sweep, unit, said, exit_code, state):
     ("diverged", "diverged"),
   ],
 )
-def test_a_run_that_ended_unseen(unit, said, state):
+def test_a_run_whose_end_was_not_recorded(unit, said, state):
   gone = ended_process()
   says(unit, said)
   units.record_start(unit, process=gone, launcher=gone)
   assert units.read_status(unit).state == state
-  # As long as its launcher lives, that one will say.
+  # A live launcher will record the end.
   units.record(unit, launcher=living.describe_process(os.getpid()))
   assert units.read_status(unit).state in ("running", "done")
 
 
-def test_runs_that_no_launcher_started_count(unit):
+def test_runs_without_a_launcher_have_a_status(unit):
   says(unit, "failed", message="no disk")
   status = units.read_status(unit)
   assert (status.state, status.message, status.attempts) == (
@@ -199,7 +199,7 @@ def test_runs_that_no_launcher_started_count(unit):
   )
 
 
-def test_a_run_that_no_launcher_started_may_have_been_killed(sweep, unit):
+def test_a_running_run_without_a_launcher_is_pending(sweep, unit):
   says(unit, "running")
   status = units.read_status(unit)
   assert status.state == "running" and status.message
@@ -209,7 +209,7 @@ def test_a_run_that_no_launcher_started_may_have_been_killed(sweep, unit):
   assert units.find_pending(sweep) == [sweep.units[1]]
 
 
-def test_the_error_is_the_last_of_the_log():
+def test_the_last_error_of_a_log_is_found():
   log = (
     "imgbench: error: old\n=== again\n12:00 step\nimgbench: error: new one\n"
   )
@@ -217,7 +217,7 @@ def test_the_error_is_the_last_of_the_log():
   assert units.find_last_error("12:00 step\n") == ""
 
 
-def test_times_are_of_one_clock():
+def test_seconds_between_times():
   start = "2026-01-31T23:59:59.500+00:00"
   assert units.seconds_between(start, "2026-02-01T00:00:01.000+00:00") == 1.5
   assert abs(units.seconds_between(units.now(), units.now())) < 5
@@ -248,11 +248,11 @@ def test_one_launcher_at_a_time(tmp_path):
     holder.kill()
     holder.communicate()
   assert not locks.is_alive(facts)
-  with locks.locked(folder):  # Killed, it holds nothing any more.
+  with locks.locked(folder):  # A killed launcher holds no lock.
     assert locks.read_launcher(folder)["pid"] == os.getpid()
 
 
-def test_a_process_is_not_mistaken_for_a_later_one():
+def test_a_process_is_not_confused_with_a_later_one():
   facts = living.describe_process(os.getpid())
   assert locks.is_alive(facts)
   assert not locks.is_alive({**facts, "began": "1"})

@@ -1,4 +1,4 @@
-"""Folders of sweeps as runs leave them, with numbers of the test's choice."""
+"""Writes folders of sweeps as runs leave them, with given numbers."""
 
 import json
 
