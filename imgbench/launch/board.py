@@ -8,8 +8,10 @@ import json
 import os
 import pathlib
 import shutil
+import textwrap
 from typing import TextIO
 
+from imgbench import errors
 from imgbench import paths
 from imgbench import timing
 from imgbench.launch import units
@@ -44,6 +46,19 @@ def format_table(
     {unit.name: statuses[unit.name] for unit in sweep.units}
   )
   return "\n".join([*lines, "", format_counts(statuses.values())])
+
+
+def print_table(sweep: units.Sweep, prefix: str = "") -> int:
+  """Prints the table; returns the exit code, 0 if all units are done.
+
+  Args:
+    sweep: the sweep.
+    prefix: of each line.
+  """
+  statuses = {unit.name: units.read_status(unit) for unit in sweep.units}
+  print(textwrap.indent(format_table(sweep, statuses), prefix))
+  done = all(s.state == units.DONE for s in statuses.values())
+  return errors.EXIT_DONE if done else errors.EXIT_FAILED
 
 
 def format_counts(statuses: Iterable[units.Status]) -> str:

@@ -74,6 +74,23 @@ def unwritable(sweep_dir: paths.Folder, error: OSError) -> errors.InputError:
   return errors.InputError("--sweep_dir", "a folder that can be written", given)
 
 
+def check_here(setting: str, process: Mapping[str, Any], fix: str) -> None:
+  """Raises InputError if a process is on another machine.
+
+  Args:
+    setting: what is in error.
+    process: as of `living.describe_process`.
+    fix: what to do if that machine is gone.
+  """
+  if not living.is_here(process):
+    raise errors.InputError(
+      setting,
+      "a process on this machine",
+      f"process {process['pid']} on {process['host']}",
+      f"run this command there; if that machine is gone, {fix}",
+    )
+
+
 def is_alive(process: Mapping[str, Any] | None) -> bool:
   """Returns whether a process of `living.describe_process` may still run.
 

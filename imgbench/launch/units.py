@@ -358,6 +358,18 @@ def find_last_error(log: str) -> str:
   return ""
 
 
+def describe_failure(code: int, log: str) -> str:
+  """Returns why a run failed, from its exit code and log; "" if it did not."""
+  if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
+    return ""
+  signals = {-number: number.name for number in signal.Signals}
+  if code in signals:
+    hint = ", perhaps out of memory" if code == -signal.SIGKILL else ""
+    return f"ended by {signals[code]}{hint}"
+  last = log.strip().splitlines()[-1:] or [f"ended with code {code}"]
+  return find_last_error(log) or last[0].strip()
+
+
 def now() -> str:
   """Returns the UTC time in ISO 8601, to the millisecond."""
   return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -269,3 +269,18 @@ def test_facts_are_kept(unit):
   writers.write_atomically(path, "{")
   with pytest.raises(errors.InputError, match=units.LAUNCH):
     units.read_status(unit)
+
+
+@pytest.mark.parametrize(
+  "code, log, message",
+  [
+    (errors.EXIT_DONE, "imgbench: error: old", ""),
+    (errors.EXIT_PREEMPTED, "", ""),
+    (-signal.SIGTERM, "imgbench: error: old", "ended by SIGTERM"),
+    (1, "step 1\nimgbench: error: no disk\nbye", "no disk"),
+    (1, "step 1\n  Killed \n", "Killed"),
+    (-127, "ssh: lost\n", "ssh: lost"),  # No signal, a shell's code 255.
+  ],
+)
+def test_a_failure_is_described_by_signal_or_log(code, log, message):
+  assert units.describe_failure(code, log) == message

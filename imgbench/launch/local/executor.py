@@ -111,10 +111,7 @@ def _format_plan(
 def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Prints the table; returns the exit code."""
   del values
-  statuses = {unit.name: units.read_status(unit) for unit in sweep.units}
-  print(board_lib.format_table(sweep, statuses))
-  done = all(s.state == units.DONE for s in statuses.values())
-  return errors.EXIT_DONE if done else errors.EXIT_FAILED
+  return board_lib.print_table(sweep)
 
 
 def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
@@ -171,14 +168,7 @@ def _is_here_and_alive(process: Mapping) -> bool:
 
 def _check_here(processes: Mapping[str, Mapping]) -> None:
   for name, process in processes.items():
-    if not living.is_here(process):
-      raise errors.InputError(
-        name,
-        "a run on this machine",
-        f"process {process['pid']} on {process['host']}",
-        "run this command there; if that machine is gone, remove"
-        f" {units.LAUNCH} in the folder of the run",
-      )
+    locks.check_here(name, process, f"remove {units.LAUNCH} in its folder")
 
 
 def _wait_for_others(sweep: units.Sweep) -> None:

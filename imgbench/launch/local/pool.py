@@ -142,7 +142,7 @@ class Pool:
 
   def _finish(self, running: _Running) -> None:
     unit, code = running.unit, running.process.returncode
-    message = _describe_failure(code, running.log.close())
+    message = units.describe_failure(code, running.log.close())
     state = units.record_end(unit, code, message)
     self._free.append(running.slot)
     again = state in (units.FAILED, units.PREEMPTED) and not self._came
@@ -179,18 +179,6 @@ def _spawn(command: Sequence[str], log: BinaryIO, slot: slots_lib.Slot):
     # Ctrl-C in the terminal reaches only this process, which stops the runs.
     start_new_session=True,
   )
-
-
-def _describe_failure(code: int, log: str) -> str:
-  """Returns why a run failed, from its exit code and log; "" if it did not."""
-  if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
-    return ""
-  if code == -signal.SIGKILL:
-    return "ended by SIGKILL, perhaps out of memory"
-  if code < 0:
-    return f"ended by {signal.Signals(-code).name}"
-  last = log.strip().splitlines()[-1:] or [f"ended with code {code}"]
-  return units.find_last_error(log) or last[0].strip()
 
 
 class _Log:

@@ -138,7 +138,7 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   most = _read_max_array() if todo else 1
   for first in range(0, len(todo), most):
     _submit(sweep, todo[first : first + most], asked)
-  print(board.format_table(sweep))
+  board.print_table(sweep)
   print(
     f"{len(todo)} runs were submitted; for their status: python -m"
     f" imgbench.launch status --sweep_dir={sweep.sweep_dir}"
@@ -151,10 +151,7 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   del values
   with locks.locked(sweep.sweep_dir):
     _refresh(sweep)
-  statuses = {unit.name: units.read_status(unit) for unit in sweep.units}
-  print(board.format_table(sweep, statuses))
-  done = all(s.state == units.DONE for s in statuses.values())
-  return errors.EXIT_DONE if done else errors.EXIT_FAILED
+  return board.print_table(sweep)
 
 
 def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
@@ -285,7 +282,8 @@ def _record_end(unit: units.Unit, facts: Mapping) -> None:
     code = int(notes[-1].text)
     # A shell adds 128 to a signal's number.
     code = 128 - code if code > 128 else code
-    state = units.record_end(unit, code, _describe_failure(unit, code))
+    message = units.describe_failure(code, _read_log(unit))
+    state = units.record_end(unit, code, message)
     known["ended_at"] = notes[-1].time
   else:
     state, message = _infer_end(unit, facts["job"], bool(notes))
@@ -326,20 +324,16 @@ def _ask_final_state(job: str) -> str:
   return found[1] if found else ""
 
 
-def _describe_failure(unit: units.Unit, code: int) -> str:
-  """Returns why the last attempt failed, from its exit code and log."""
-  if code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
-    return ""
+def _read_log(unit: units.Unit) -> str:
+  """Returns the end of the log of the last attempt."""
   path = pathlib.Path(os.fspath(unit.workdir), units.LOG)
   try:
     with path.open("rb") as file:
       file.seek(max(0, path.stat().st_size - _LOG_BYTES))
       log = file.read().decode(errors="replace")
   except FileNotFoundError:
-    log = ""
-  log = log.rpartition(script.HEADLINE)[2]
-  last = log.strip().splitlines()[-1:] or [f"ended with code {code}"]
-  return units.find_last_error(log) or last[0]
+    return ""
+  return log.rpartition(script.HEADLINE)[2]
 
 
 def _ask(*command: str) -> str:

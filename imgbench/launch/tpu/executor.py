@@ -18,7 +18,6 @@ import shlex
 import shutil
 import signal
 import tempfile
-import textwrap
 import time
 from typing import Any
 
@@ -37,6 +36,10 @@ from imgbench.launch.tpu import commands
 from imgbench.launch.tpu import slices as tpu_slices
 
 SLICES = "tpu.json"
+_GONE_FIX = (
+  f"delete its slices with gcloud and remove {units.LAUNCH} in the folders of"
+  " its runs, see docs/launch.md"
+)
 _SAVE_S = 600.0  # for a launcher to stop its runs and delete its slices
 
 
@@ -141,10 +144,8 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   _check_here(sweep)
   todo = units.find_pending(sweep)
   if not todo:
-    table = board.format_table(sweep)
     # Without --submit the output is a bash script.
-    print(table if values.submit else textwrap.indent(table, "# "))
-    return _compute_exit_code(sweep)
+    return board.print_table(sweep, prefix="" if values.submit else "# ")
   names = commands.name_slices(
     values.name_prefix, sweep, min(values.slices, len(todo))
   )
@@ -174,25 +175,9 @@ def _check_here(sweep: units.Sweep) -> None:
   """Raises InputError for runs of another machine, which may be alive."""
   for unit in sweep.units:
     process = units.read_launch(unit).get("process")
-    runs = (
-      units.read_status(unit).state == units.RUNNING and process is not None
-    )
-    if runs and not living.is_here(process):
-      raise _build_host_error(
-        unit.name, process, f" and remove {units.LAUNCH} in the run's folder"
-      )
-
-
-def _build_host_error(
-  setting: str, process, more: str = ""
-) -> errors.InputError:
-  return errors.InputError(
-    setting,
-    "a launcher on this machine",
-    f"process {process['pid']} on {process['host']}",
-    "run this command there; if that machine is gone, delete its slices with"
-    f" gcloud{more}, see docs/launch.md",
-  )
+    running = units.read_status(unit).state == units.RUNNING
+    if running and process is not None:
+      locks.check_here(unit.name, process, _GONE_FIX)
 
 
 def _submit(sweep, spec, todo, names, archive: str, values) -> int:
@@ -215,8 +200,7 @@ def _submit(sweep, spec, todo, names, archive: str, values) -> int:
     for name in names
   ]
   problems = tpu_slices.run(slices, tpu_slices.Todo(todo), stop)
-  print(board.format_table(sweep))
-  code = _compute_exit_code(sweep)
+  code = board.print_table(sweep)
   if code == errors.EXIT_DONE:
     return code
   if problems:
@@ -226,11 +210,6 @@ def _submit(sweep, spec, todo, names, archive: str, values) -> int:
   return code
 
 
-def _compute_exit_code(sweep: units.Sweep) -> int:
-  states = {units.read_status(unit).state for unit in sweep.units}
-  return errors.EXIT_DONE if states <= {units.DONE} else errors.EXIT_FAILED
-
-
 def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Prints the table and the slices; returns the exit code.
 
@@ -238,13 +217,13 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
     RunError: Google Cloud does not return the state of a slice.
   """
   del values
-  print(board.format_table(sweep))
+  code = board.print_table(sweep)
   known = run_files.read_json(sweep.sweep_dir / SLICES)
   if known and shutil.which("gcloud"):
     for name in known["slices"]:
       state = tpu_slices.read_state(_rebuild_spec(known), name)
       print(f"{name}: {state or 'not found'}")
-  return _compute_exit_code(sweep)
+  return code
 
 
 def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
@@ -285,8 +264,7 @@ def _stop_launcher(process: Mapping[str, Any]) -> None:
   """Stops the launcher of the slices, if it is alive, and waits for it."""
   if not locks.is_alive(process):
     return
-  if not living.is_here(process):
-    raise _build_host_error("cancel", process)
+  locks.check_here("cancel", process, _GONE_FIX)
   os.kill(process["pid"], signal.SIGTERM)
   deadline = timing.clock() + _SAVE_S
   while locks.is_alive(process):

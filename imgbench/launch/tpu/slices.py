@@ -295,7 +295,8 @@ class Slice:
     _add_to_log(unit, attempt, self.name, ended.text)
     if ended.code == _TERMINATED:  # Before it had a handler.
       ended = dataclasses.replace(ended, code=-signal.SIGTERM)
-    state = units.record_end(unit, ended.code, _describe_failure(ended))
+    message = units.describe_failure(ended.code, ended.text)
+    state = units.record_end(unit, ended.code, message)
     # Another executor may take it.
     units.record(unit, job="")
     again = self._decide_retry(unit, ended.code, state)
@@ -338,16 +339,6 @@ class Slice:
       return False
     self._lost[unit.name] += 1
     return self._lost[unit.name] <= self._retries
-
-
-def _describe_failure(ended: Ended) -> str:
-  """Returns why a run failed, as far as known; "" if it did not."""
-  if ended.code in (errors.EXIT_DONE, errors.EXIT_PREEMPTED):
-    return ""
-  if ended.code < 0:
-    return f"ended by {signal.Signals(-ended.code).name}"
-  last = ended.text.strip().splitlines()[-1:] or [f"code {ended.code}"]
-  return units.find_last_error(ended.text) or last[0]
 
 
 def _add_to_log(unit: units.Unit, attempt: int, name: str, text: str) -> None:
