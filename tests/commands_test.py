@@ -1,4 +1,4 @@
-"""Tests of the command table: what starts, by which names, how soon."""
+"""Tests of the command table: names, modules, help and start."""
 
 import ast
 import importlib
@@ -37,7 +37,7 @@ def imgbench_command(*args: str) -> subprocess.CompletedProcess:
 
 
 def installed_command(folder, *args: str) -> subprocess.CompletedProcess:
-  """Runs the console script where Python finds imgbench and nothing else."""
+  """Runs the console script where Python can only import imgbench."""
   code = (
     "import importlib.util as util, sys\n"
     "path, *sys.argv = sys.argv[1:]\n"
@@ -62,7 +62,7 @@ def installed_command(folder, *args: str) -> subprocess.CompletedProcess:
 
 
 def started_by(path: pathlib.Path) -> list[str]:
-  """Names of commands that a file starts when Python runs it."""
+  """Returns the names of commands that a file starts as a program."""
   return [
     node.args[0].value
     for node in ast.walk(ast.parse(path.read_text()))
@@ -73,7 +73,7 @@ def started_by(path: pathlib.Path) -> list[str]:
 
 
 def module_path(name: str) -> pathlib.Path:
-  """The file that `python -m name` runs."""
+  """Returns the file that `python -m name` runs."""
   path = ROOT / name.replace(".", "/")
   if path.is_dir():
     return path / "__main__.py"
@@ -95,7 +95,7 @@ def test_every_command_has_its_parts(name, monkeypatch):
 
 
 def test_every_program_is_in_the_table():
-  """Only workers have entry code of their own."""
+  """Only workers have their own entry code."""
   found = set()
   for folder in ("imgbench", "experiments"):
     for path in ROOT.joinpath(folder).rglob("*.py"):
@@ -111,7 +111,7 @@ def test_documented_modules_start_a_command():
   texts += sorted(ROOT.joinpath("configs").glob("*.py"))
   names = set()
   for path in texts:
-    # The tests' own programs are not the product's.
+    # Programs of tests are not commands.
     pattern = r"-m ((?:imgbench|experiments)[\w.]*)"
     names |= {
       found.rstrip(".") for found in re.findall(pattern, path.read_text())

@@ -1,4 +1,4 @@
-"""Tests of choosing the threshold of a class on the files of a run."""
+"""Tests of the choice of a class's threshold from the files of a run."""
 
 import csv
 import pathlib
@@ -106,7 +106,7 @@ def test_a_threshold_is_short_and_flags_the_same():
     assert point.threshold <= flagged[0]
 
 
-def test_rows_that_are_not_finite_are_missed_never_flagged(workdir):
+def test_non_finite_rows_are_never_flagged(workdir):
   target = read(workdir, "pond:broken")
   point = operating_points.find_point(target, "recall", 0.6)
   assert point.threshold == 0.4 and found(point) == (3, 1, 2, 3)
@@ -132,14 +132,14 @@ def test_rows_that_are_not_finite_are_missed_never_flagged(workdir):
     ("pond:twins", "a", "--class", None, "0, 2"),
   ],
 )
-def test_what_is_not_there_is_named(workdir, key, name, setting, given, fix):
+def test_unknown_names_are_refused(workdir, key, name, setting, given, fix):
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check) as error:
     read(workdir, key, name)
   assert fix in error.value.fix
 
 
-def test_files_that_do_not_fit_are_refused(workdir, tmp_path):
+def test_bad_files_are_refused(workdir, tmp_path):
   check = raising.about("--workdir", given=tmp_path)
   with pytest.raises(errors.InputError, check=check):
     read(tmp_path)
@@ -173,7 +173,7 @@ def test_files_that_do_not_fit_are_refused(workdir, tmp_path):
     ("pond:twins", "precision", 0.99, "--precision", 0.99),
   ],
 )
-def test_what_cannot_be_reached_is_refused(
+def test_unreachable_values_are_refused(
   workdir, key, rule, wanted, setting, given
 ):
   name = "0" if key == "pond:twins" else "frog"

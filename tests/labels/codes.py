@@ -1,4 +1,4 @@
-"""Review codes of one example, as a twin of what data sources make."""
+"""Review codes of one example, a reference for data sources."""
 
 from collections.abc import Mapping
 

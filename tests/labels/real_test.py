@@ -83,7 +83,7 @@ def test_codes_of_labels_outside_the_classes_are_refused(label):
 
 @hypothesis.given(label_sets)
 @hypothesis.settings(deadline=None)
-def test_codes_as_one_by_one(lists):
+def test_codes_equal_those_of_single_labels(lists):
   sets = [np.array(labels, np.int64) for labels in lists]
   codes, left_out = real.label_codes(sets, 7)
   assert codes.shape == (len(lists), 7) and left_out.shape == (len(lists),)
@@ -170,17 +170,17 @@ def test_codes_of_the_published_sets(published):
   assert np.all((codes == CORRECT) | (codes == WRONG))
 
 
-def test_published_sets_stand_at_image_number_minus_one(published):
-  """Shifted by one image, the sets no longer hold the original labels."""
+def test_published_sets_are_at_image_number_minus_one(published):
+  """Shifted by one image, the sets no longer contain the original labels."""
   path = shared_files.shared_path("data", "imagenet", "labels_val.npy")
   labels = np.load(path)
 
-  def held(shift):
+  def share_with_label(shift):
     pairs = zip(np.roll(labels, shift), published, strict=True)
     return sum(label in found for label, found in pairs) / len(labels)
 
-  assert held(0) > 0.8
-  assert held(1) < 0.01 and held(-1) < 0.01
+  assert share_with_label(0) > 0.8
+  assert share_with_label(1) < 0.01 and share_with_label(-1) < 0.01
 
 
 def test_published_label_lists():
@@ -188,7 +188,7 @@ def test_published_label_lists():
   lists = real.read_label_lists(folder / "eth_multilabel_3937.json")
   assert len(lists) == 3937
   sizes = collections.Counter(len(labels) for labels in lists.values())
-  # Three lists hold a class twice; none of these comes down to one label.
+  # Three lists have a class twice; none of them has only one label.
   assert sizes[0] == 0 and sizes[1] == 1998
   numbers = np.array([real.image_number(name) for name in lists])
   originals = np.load(folder / "labels_val.npy")[numbers - 1]
