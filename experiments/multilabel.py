@@ -105,7 +105,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
 
 def read_labels(
   values: flags.FlagValues,
-) -> tuple[reviews_lib.Reviews, people.Study | None]:
+) -> tuple[reviews_lib.Reviews, people.HumanStudy | None]:
   """Returns the reviewed labels, and what people said if the file has it.
 
   Raises:
@@ -174,7 +174,7 @@ def _figures_of(
   with_people = {
     figure.source
     for figure in figures
-    if people.kind_of(figure.key.model) == people.PERSON
+    if people.find_kind(figure.key.model) == people.PERSON
     or figure.key.model == published_lib.FIT
   }
   return [

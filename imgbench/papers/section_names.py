@@ -14,7 +14,7 @@ _OURS = (PEOPLE_MAJORITY, MODELS_MAJORITY)
 
 def check(
   collection: clone.Collection | None,
-  study: people_lib.Study | None = None,
+  study: people_lib.HumanStudy | None = None,
   path: pathlib.Path | None = None,
 ) -> None:
   """Raises InputError for names that would stand for two classifiers.
@@ -58,7 +58,7 @@ def absent(own: Iterable[str], datasets: Iterable[str]) -> list[str]:
 
 
 def compared_labels(
-  study: people_lib.Study, collection: clone.Collection
+  study: people_lib.HumanStudy, collection: clone.Collection
 ) -> list[str]:
   """Returns a note on models that the file and the clone call alike."""
   same, differing = set(), {}

@@ -153,7 +153,7 @@ def of_reviewed(
   results = []
   for name, found in images.items():
     evaluator = evaluate.Evaluator(found.dataset, found.label_sets)
-    chosen = [found.of(p) for p in collection.predictions[name]]
+    chosen = [found.cut(p) for p in collection.predictions[name]]
     chosen += _majority(
       chosen, public, MODELS_MAJORITY, found.dataset.num_classes
     )
@@ -164,7 +164,7 @@ def of_reviewed(
 
 
 def of_people(
-  study: people_lib.Study,
+  study: people_lib.HumanStudy,
   reviews: reviews_lib.Reviews,
   collection: clone.Collection | None,
 ) -> Section:
@@ -199,7 +199,7 @@ def of_people(
       continue
     images[name] = _reviewed_set(name, image_set, reviews)
     chosen = _predictions(name, study, images[name], collection, kinds, notes)
-    fast = people_lib.fast(study.seconds[name])
+    fast = people_lib.is_fast(study.seconds[name])
     if not np.isnan(study.seconds[name]).all():
       masks[name] = {FAST: fast}
     results += _with_fast(images[name], chosen, fast)
@@ -237,7 +237,8 @@ def _section(images, results, kinds, fitted, reviews, masks, notes) -> Section:
     kinds=kinds,
     fitted=fitted & frozenset(kinds),
     rows=study_lib.ordered(
-      images, *(reviews_lib.told(r.measurements, reviews) for r in results)
+      images,
+      *(reviews_lib.drop_unknown(r.measurements, reviews) for r in results),
     ),
     shown=shown,
     tells_states=reviews.tells_states,

@@ -1,6 +1,4 @@
-"""Tests of reading a clone: names, orientation, what is absent or refused."""
-
-import re
+"""Tests of reading a clone: names, orientation, absent and refused files."""
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench import errors
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
+from tests import raising
 from tests.data import shared_files
 from tests.papers import clones
 
@@ -43,10 +42,8 @@ def test_what_is_there_is_read(tmp_path):
   }
   assert len(found.files) == 7 == len({*found.files})
   (note,) = found.notes
-  assert note == (
-    "no predictions of imagenet-annotatedval20k-0, imagenetv2-a-44,"
-    " imagenetv2-c-12 in data/predictions"
-  )
+  absent = "imagenet-annotatedval20k-0, imagenetv2-a-44, imagenetv2-c-12"
+  assert absent in note
 
 
 def test_only_the_data_sets_that_are_asked_for(tmp_path):
@@ -54,9 +51,11 @@ def test_only_the_data_sets_that_are_asked_for(tmp_path):
   found = clone.read(repo, datasets=[V2])
   assert list(found.datasets) == [V2] == list(found.predictions)
   assert found.notes == ()
-  with pytest.raises(errors.InputError, match="'v2'; known: imagenet-val"):
+  check = raising.about("datasets", given="'v2'")
+  with pytest.raises(errors.InputError, check=check):
     clone.read(repo, datasets=["v2"])
-  with pytest.raises(errors.InputError, match="one of imagenetv2-a-44, got no"):
+  check = raising.about("--repo", given=repo)
+  with pytest.raises(errors.InputError, match="imagenetv2-a-44", check=check):
     clone.read(repo, datasets=[datasets.THRESHOLD])
 
 
@@ -68,8 +67,8 @@ def test_other_folders_and_files_are_counted(tmp_path):
   (folder / V2 / "notes.txt").write_text("")
   (folder / V2 / "._good.npy").write_bytes(b"left by another system")
   notes = clone.read(repo).notes
-  assert notes[0] == "data/predictions has 3 other folders: not read"
-  assert notes[2].endswith(f"{V2}: 1 file that does not end in .npy: not read")
+  assert "data/predictions has 3 " in notes[0]
+  assert f"{V2}: 1 " in notes[2] and ".npy" in notes[2]
 
 
 def test_the_suffix_is_no_part_of_a_name(tmp_path):
@@ -85,13 +84,13 @@ def test_the_suffix_is_no_part_of_a_name(tmp_path):
 def test_two_files_of_one_name_are_refused(tmp_path):
   repo = clones.small(tmp_path)
   put(repo, V2, "good_model", ranking(repo, V2, "good"))
-  with pytest.raises(
-    errors.InputError,
-    match=f"{V2}: expected one file of model good, got good.npy and good_model",
-  ):
+  folder = repo / "data/predictions" / V2
+  check = raising.about(str(folder), given="good.npy and good_model.npy")
+  with pytest.raises(errors.InputError, check=check):
     clone.read(repo)
   put(repo, V2, "_model", ranking(repo, V2, "good"))
-  with pytest.raises(errors.InputError, match="_model.npy: expected the name"):
+  check = raising.about(str(folder / "_model.npy"), given="'_model'")
+  with pytest.raises(errors.InputError, check=check):
     clone.read(repo)
 
 
@@ -121,12 +120,8 @@ def test_a_file_that_is_worst_first_is_left_out(tmp_path):
   assert [p.model for p in found.predictions[V2]] == ["good", "poor"]
   assert len(found.predictions[VALIDATION]) == 3
   (note,) = found.notes[1:]
-  assert re.fullmatch(
-    rf"{V2}: upset.npy is stored worst first \(its first column is right for"
-    r" \d+ images, its last for \d+\) and is left out;"
-    " --allow_reversed=upset reads its columns from last to first",
-    note,
-  )
+  assert f"{V2}: upset.npy" in note and "left out" in note
+  assert "--allow_reversed=upset" in note
 
 
 def test_allowed_files_are_turned_and_only_those(tmp_path):
@@ -139,25 +134,27 @@ def test_allowed_files_are_turned_and_only_those(tmp_path):
     assert list(by_model) == ["good", "poor", "upset"]
     np.testing.assert_array_equal(by_model["upset"], by_model["good"])
     np.testing.assert_array_equal(by_model["good"], ranking(repo, name, "good"))
-  notes = "\n".join(found.notes)
-  assert "upset.npy is stored worst first" in notes
-  assert "as --allow_reversed=upset allows" in notes
-  assert "upset2.npy is stored worst first" in notes
-  assert "--allow_reversed=good: none of its files is stored worst" in notes
+  turned, left_out, useless = found.notes[1:4]
+  assert f"{V2}: upset.npy" in turned and "left out" not in turned
+  assert "--allow_reversed=upset" in turned
+  assert f"{V2}: upset2.npy" in left_out and "left out" in left_out
+  assert "--allow_reversed=good:" in useless
 
 
 def test_an_unknown_model_in_allow_reversed_is_refused(tmp_path):
   repo = turned_clone(tmp_path)
-  with pytest.raises(
-    errors.InputError, match="--allow_reversed=upsett: .*did you mean upset?"
-  ):
+  check = raising.about("--allow_reversed", given="upsett")
+  with pytest.raises(errors.InputError, check=check) as raised:
     clone.read(repo, allow_reversed=["upsett"])
+  assert "upset?" in raised.value.fix
 
 
 def test_a_refused_file_ends_the_reading(tmp_path):
   repo = clones.small(tmp_path)
   put(repo, V2, "long", ranking(repo, VALIDATION, "good")[:-1])
-  with pytest.raises(errors.InputError, match="long.npy: expected 400 rows"):
+  path = repo / "data/predictions" / V2 / "long.npy"
+  check = raising.about(str(path))
+  with pytest.raises(errors.InputError, match="400 rows", check=check):
     clone.read(repo)
 
 
@@ -174,7 +171,8 @@ def test_pointers_of_git_lfs_are_told_from_data(tmp_path, part):
   (repo / part).write_text(
     "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 400128\n"
   )
-  with pytest.raises(errors.InputError, match=f"{part}: .*`git lfs pull`"):
+  check = raising.about(str(repo / part))
+  with pytest.raises(errors.InputError, match="git lfs", check=check):
     clone.read(repo)
 
 
@@ -184,19 +182,17 @@ def test_pointers_of_git_lfs_are_told_from_data(tmp_path, part):
 def test_a_file_that_the_clone_lacks_is_named(tmp_path, part):
   repo = clones.small(tmp_path)
   (repo / part).unlink()
-  with pytest.raises(errors.InputError, match=f"{part}: cannot be read: No su"):
+  check = raising.about(str(repo / part), given="No such file or directory")
+  with pytest.raises(errors.InputError, check=check):
     clone.read(repo)
 
 
-def test_folders_that_are_no_clone_are_told_what_to_clone(tmp_path):
-  hint = "git clone --depth=1 https://github.com/modestyachts/ImageNetV2"
-  with pytest.raises(errors.InputError, match=f"which lacks one; .*{hint}"):
-    clone.read(tmp_path)
-  with pytest.raises(errors.InputError, match="absent: .*which is no folder"):
-    clone.read(tmp_path / "absent")
-  repo = clones.write(tmp_path, {V2: (clones.labels_of(4), {})})
-  with pytest.raises(errors.InputError, match=f"got none; clone it by: {hint}"):
-    clone.read(repo)
+def test_folders_that_are_no_clone_are_refused_with_a_fix(tmp_path):
+  empty = clones.write(tmp_path / "a", {V2: (clones.labels_of(4), {})})
+  for repo in (tmp_path, tmp_path / "absent", empty):
+    check = raising.about("--repo", given=repo)
+    with pytest.raises(errors.InputError, match=clone.URL, check=check):
+      clone.read(repo)
 
 
 def test_real_clone():

@@ -1,4 +1,4 @@
-"""Tests of reviewed labels: reading, what counts, what a file cannot tell."""
+"""Tests of reviewed labels: reading, counted images, unknown values."""
 
 import json
 
@@ -12,6 +12,7 @@ from imgbench.metrics import measurement
 from imgbench.papers import records
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import reviews
+from tests import raising
 from tests.papers import human_files
 
 
@@ -68,7 +69,7 @@ def test_label_in_two_states_counts_in_the_better(tmp_path):
     "wrong": [two],
   }
   found = reviews.read(human_files.write_json(tmp_path / "h.json", content))
-  assert "1 images have a label in two states or twice" in found.notes[0]
+  assert "initial_annots: 1 images" in found.notes[0]
   codes = reviews.codes(found.labels, [image], 1000)
   assert codes[0, 1] == annotations.CORRECT
   assert codes[0, 2] == annotations.UNCLEAR
@@ -76,57 +77,79 @@ def test_label_in_two_states_counts_in_the_better(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("change", "match"),
+  ("change", "setting", "given"),
   [
-    (lambda c: c.pop("imagenet_m"), "found no imagenet_m"),
-    (lambda c: c.update(initial_annots=[]), "expected an object, got list"),
-    (lambda c: c.update(problematic_images=["a"]), "expected an object"),
-    (lambda c: c.update(imagenet_m={}), "imagenet_m: expected a list"),
-    (lambda c: c["imagenet_m"].append("nobody"), "imagenet_m: .* 'nobody'"),
+    (lambda c: c.pop("imagenet_m"), "", "no imagenet_m"),
+    (lambda c: c.update(initial_annots=[]), ": initial_annots", "list"),
+    (
+      lambda c: c.update(problematic_images=["a"]),
+      ": problematic_images",
+      "list",
+    ),
+    (lambda c: c.update(imagenet_m={}), ": imagenet_m", "dict"),
+    (
+      lambda c: c["imagenet_m"].append("nobody"),
+      ": imagenet_m",
+      "1 others, e.g. 'nobody'",
+    ),
     (
       lambda c: c["imagenet_m"].append(human_files.VALIDATION[0]),
-      "expected every image once, got 3 entries for 2 images",
+      ": imagenet_m",
+      "3 entries for 2 images",
     ),
     (
       lambda c: c["initial_annots"].update(x=["n01440764"]),
-      r"initial_annots\['x'\]: expected an object, got list",
+      ": initial_annots['x']",
+      "list",
     ),
     (
       lambda c: c["initial_annots"].update(x={"wrong": "n01440764"}),
-      r"\['x'\]\['wrong'\]: expected a list, got str",
-    ),
-    (
-      lambda c: c["initial_annots"].update(x={"wrong": ["tench"]}),
-      r"\['x'\]\['wrong'\]: expected the WordNet id .* got 'tench'",
+      ": initial_annots['x']['wrong']",
+      "str",
     ),
     (
       lambda c: c["initial_annots"].update(x={"wrong": [[1]]}),
-      r"\['x'\]\['wrong'\]: ",
+      ": initial_annots['x']['wrong']",
+      "list",
     ),
     (
       lambda c: c["initial_annots"].update(x={"wrong": [7]}),
-      r"\['x'\]\['wrong'\]: .* got 7",
+      ": initial_annots['x']['wrong']",
+      "int",
     ),
   ],
 )
-def test_other_structures_are_refused(tmp_path, change, match):
+def test_other_structures_are_refused(tmp_path, change, setting, given):
   content = human_files.json_content()
   change(content)
   path = human_files.write_json(tmp_path / "h.json", content)
-  with pytest.raises(errors.InputError, match=match):
+  check = raising.about(f"{path}{setting}", given=given)
+  with pytest.raises(errors.InputError, check=check):
     reviews.read(path)
 
 
-def test_image_that_stands_there_twice_is_refused(tmp_path):
+def test_unknown_classes_are_refused(tmp_path):
+  content = human_files.json_content()
+  content["initial_annots"]["x"] = {"wrong": ["tench"]}
+  path = human_files.write_json(tmp_path / "h.json", content)
+  with pytest.raises(errors.InputError, match="'tench'") as raised:
+    reviews.read(path)
+  setting = f"{path}: initial_annots['x']['wrong']"
+  assert raised.value.setting.startswith(setting)
+
+
+def test_an_image_twice_is_refused(tmp_path):
   path = tmp_path / "h.json"
   path.write_text(
     '{"initial_annots": {"a": {}, "a": {}}, "problematic_images": {},'
     ' "imagenet_m": []}'
   )
-  with pytest.raises(errors.InputError, match="'a' stands there twice"):
+  with pytest.raises(errors.InputError, match="'a'") as raised:
     reviews.read(path)
+  assert raised.value.setting.startswith(str(path))
   path.write_text("[1]")
-  with pytest.raises(errors.InputError, match="expected an object with the"):
+  check = raising.about(str(path), given="list")
+  with pytest.raises(errors.InputError, check=check):
     reviews.read(path)
 
 
@@ -150,7 +173,7 @@ def test_reviewed_leaves_out_problematic_and_unknown_images(tmp_path):
     "m", datasets.VALIDATION, np.arange(8, dtype=np.int16)[:, None], None
   )
   np.testing.assert_array_equal(
-    part.of(predictions).ranking[:, 0], [2, 3, 4, 5, 6, 7]
+    part.cut(predictions).ranking[:, 0], [2, 3, 4, 5, 6, 7]
   )
   assert reviews.reviewed(_dataset(["other"], [5]), found) is None
 
@@ -165,7 +188,7 @@ def test_lists(tmp_path):
     "c": {"unclear": (2,)},
   }
   assert found.problematic == {"b"} and found.imagenet_m is None
-  assert "1 images whose list of labels is empty" in found.notes[0]
+  assert "lists.json: 1 images" in found.notes[0]
   assert reviews.default_metric(found) == "multilabel_accuracy.lenient_mean"
 
 
@@ -181,8 +204,8 @@ def test_what_lists_do_not_tell_is_undefined(tmp_path):
     for quantity in ("", ".unreviewed", ".bound_low", ".bound_high")
   ]
   given = {("m", "d", "all", metric): value for metric in metrics}
-  assert reviews.told(given, full) == given
-  found = {key[-1]: m for key, m in reviews.told(given, lists).items()}
+  assert reviews.drop_unknown(given, full) == given
+  found = {key[-1]: m for key, m in reviews.drop_unknown(given, lists).items()}
   assert {m for m, entry in found.items() if entry.value is not None} == {
     "top1_accuracy",
     "real_accuracy.class_mean",
@@ -193,10 +216,10 @@ def test_what_lists_do_not_tell_is_undefined(tmp_path):
     ),
   }
   for metric, why in (
-    ("icml2020", "do not tell correct labels from unclear ones"),
-    ("icml2020.bound_low", "do not tell correct labels from unclear ones"),
-    ("imagenet_m", "does not say which images belong to ImageNet-M"),
-    ("tfds.unreviewed", "reviewed and found wrong from labels that nobody"),
+    ("icml2020", "correct labels from unclear"),
+    ("icml2020.bound_low", "correct labels from unclear"),
+    ("imagenet_m", "ImageNet-M"),
+    ("tfds.unreviewed", "unreviewed"),
   ):
     entry = found[f"multilabel_accuracy.{metric}"]
     assert why in entry.definition and entry.n == 2

@@ -1,18 +1,18 @@
-"""human_accuracy.pickle: reviewed labels, and the labels that people gave.
+"""human_accuracy.pickle: reviewed labels, and the answers of human labelers.
 
 The file of the repository modestyachts/evaluating_machine_accuracy_on_imagenet.
-Unpickling runs what a file tells it to, so the file is read with an unpickler
+Unpickling runs code that a file names, so the file is read with an unpickler
 that knows nothing but plain containers, strings and numbers. The structure is
 the one that the repository's human_accuracy.py, utils.py and notebooks use:
 
-  labeled_images: ids of the images that the people labelled
+  labeled_images: ids of the images that the humans labeled
   annot_data: {person or model: {image id: {"label": WordNet id, "extra_info":
-    {"start_time", "end_time": text}}}}; times stand with people only
+    {"start_time", "end_time": text}}}}; only humans have times
   image_map: {image id: {"id", "problematic": bool}}
   image_labels: {image id: {"correct", "unclear", "wrong": WordNet ids}}
   split_wnids: {("object",), ("organism",), ("organism", "dog"), ..: WordNet
     ids}
-  all_candidates: what has the ids of ImageNetV2's candidate images as keys
+  all_candidates: collection of the ids of ImageNetV2's candidate images
   wnid_map: {image id: WordNet id of the original label}
   initial_annots: as in human_accuracy_v3.0.0.json, of more images
 """
@@ -48,9 +48,9 @@ KEYS = (
 )
 VALIDATION_PREFIX = "ILSVRC2012_val_"
 
-# Sets have no opcode before protocol 4, ordered and default dictionaries in
-# none (ImageNetV2's all_candidates is an ordered one). All of these are types
-# of the interpreter, which a pickle cannot change.
+# Sets have no opcode before protocol 4; ordered and default dictionaries never
+# have one (ImageNetV2's all_candidates is an ordered one). All of these are
+# built-in types, which a pickle cannot change.
 _CONTAINERS = {
   "set": set,
   "frozenset": frozenset,
@@ -66,10 +66,10 @@ _PLAIN = {
   ("collections", "OrderedDict"): dict,
   ("collections", "defaultdict"): collections.defaultdict,
 }
-# They name a place in the unpickler's memo, a table as long as its last place.
+# They name an index of the unpickler's memo, a table as long as its last index.
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 _COLLECTIONS = (list, tuple, set, frozenset, dict)
-# What bytes that are no pickle of plain data may raise.
+# Raised by bytes that are no pickle of plain data.
 _BROKEN = (
   pickle.UnpicklingError,
   ArithmeticError,
@@ -97,17 +97,16 @@ class _Unpickler(pickle.Unpickler):
     found = _PLAIN.get((module_name, global_name))
     if found is None:
       raise pickle.UnpicklingError(
-        f"it names {module_name}.{global_name}, which is no plain data; nothing"
-        " of it was run"
+        f"{module_name}.{global_name}, which is no plain data (it was not run)"
       )
     return found
 
   def persistent_load(self, pid: Any) -> Any:
-    raise pickle.UnpicklingError("it has persistent ids, which are no data")
+    raise pickle.UnpicklingError("persistent ids")
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-  """Returns what a pickle of plain data holds.
+  """Returns the content of a pickle of plain data.
 
   Args:
     path: a pickle of dictionaries (also ordered and default ones, default
@@ -122,49 +121,41 @@ def load(path: str | os.PathLike[str]) -> Any:
   path = pathlib.Path(path)
   try:
     if lfs.is_pointer(path):
-      raise errors.InputError(
-        f"{path}: expected a pickle, got a pointer of Git LFS; run `git lfs"
-        " pull` where it was cloned"
-      )
+      raise errors.InputError(path, "a pickle", *lfs.POINTER_AND_FIX)
     with path.open("rb") as file:
       _check_opcodes(file)
       file.seek(0)
       return _Unpickler(file).load()
   except OSError as error:
-    raise errors.InputError(
-      f"{path}: expected a pickle, got {error.strerror or error}"
-    ) from error
+    given = error.strerror or error
+    raise errors.InputError(path, "a pickle", given) from error
+  except errors.InputError:
+    raise
   except _BROKEN as error:
-    if isinstance(error, errors.InputError):
-      raise
     reason = " ".join(str(error).split()) or type(error).__name__
     raise errors.InputError(
-      f"{path}: expected a pickle of plain containers, strings and numbers, as"
-      f" human_accuracy.pickle is: {reason}"
+      path, "a pickle of plain containers, strings and numbers", reason
     ) from error
 
 
 def _check_opcodes(file: BinaryIO) -> None:
-  """Raises UnpicklingError for places that no pickle of this size needs.
+  """Raises UnpicklingError for memo indices that no file of this size needs.
 
-  A few bytes that name the last place of all would take all memory. Codes of
-  extensions are refused as well: Python keeps what they stand for, and then
-  hands it out unasked.
+  A few bytes that name a huge index would take all memory. Extension codes are
+  refused as well: Python caches their objects and returns them unchecked.
   """
   size = os.fstat(file.fileno()).st_size
-  for opcode, place, _ in pickletools.genops(file):
+  for opcode, index, _ in pickletools.genops(file):
     if opcode.name.startswith("EXT"):
-      raise pickle.UnpicklingError("it names extensions, which are no data")
-    if opcode.name in _PUTS and place >= size:
-      raise pickle.UnpicklingError(
-        f"it has {size} bytes and puts a value in place {place} of its memo"
-      )
+      raise pickle.UnpicklingError("extension codes")
+    if opcode.name in _PUTS and index >= size:
+      raise pickle.UnpicklingError(f"memo index {index} in {size} bytes")
 
 
 def read(
   path: str | os.PathLike[str],
-) -> tuple[reviews_lib.Reviews, people.Study]:
-  """Returns the reviewed labels and what people and models called the images.
+) -> tuple[reviews_lib.Reviews, people.HumanStudy]:
+  """Returns the reviewed labels, and the answers of humans and models.
 
   Labels of an image are those of `image_labels`, which the paper's numbers are
   computed with, and of `initial_annots` where an image has none there.
@@ -174,12 +165,7 @@ def read(
   """
   content = load(path)
   reviews_lib.check_kind(f"{path}", content, dict, "a dictionary")
-  missing = [key for key in KEYS if key not in content]
-  if missing:
-    raise errors.InputError(
-      f"{path}: expected the keys {', '.join(KEYS)}, found no"
-      f" {', '.join(missing)}"
-    )
+  reviews_lib.check_keys(path, content, KEYS)
   for key in KEYS:
     kinds = (dict, "a dictionary")
     if key in ("labeled_images", "all_candidates"):
@@ -202,15 +188,15 @@ def read(
 
 
 def _initial(path, annotated: Mapping):
-  """Labels of further images, none where they have another structure.
+  """Returns labels of further images, none if they have another structure.
 
-  The paper's code keeps this part and never looks into it, so that only the
-  JSON form of the file says what it holds.
+  The paper's code never reads this part, so that its structure is known from
+  the JSON form of the file only.
   """
   try:
     return reviews_lib.all_labels(f"{path}: initial_annots", annotated)
   except errors.InputError as error:
-    return {}, (f"{error}; images with labels there alone are left out",)
+    return {}, (f"{error}: images with labels only there are left out",)
 
 
 def _problematic(path, content: Mapping) -> frozenset[str]:
@@ -222,9 +208,8 @@ def _problematic(path, content: Mapping) -> frozenset[str]:
     flag = entry.get("problematic")
     reviews_lib.check_kind(f"{where}['problematic']", flag, int, "a boolean")
     if entry.get("id") != image:
-      raise errors.InputError(
-        f"{where}['id']: expected {image!r}, got {str(entry.get('id'))[:80]!r}"
-      )
+      given = repr(entry.get("id"))[:80]
+      raise errors.InputError(f"{where}['id']", repr(image), given)
   return frozenset(
     image
     for image, entry in image_map.items()
@@ -233,12 +218,12 @@ def _problematic(path, content: Mapping) -> frozenset[str]:
 
 
 def _compared_splits(path, splits: Mapping) -> list[str]:
-  """Notes where the file's subsets are not those of our class table."""
+  """Returns notes on subsets that differ from those of our class table."""
   table, subsets = classes.imagenet_classes(), classes.subsets()
   notes = []
   for split, subset in _SPLITS.items():
     if split not in splits:
-      notes.append(f"{path}: split_wnids has no {split}; ours is used alone")
+      notes.append(f"{path}: split_wnids has no {split}; ours is used")
       continue
     where = f"{path}: split_wnids[{split}]"
     reviews_lib.check_kind(where, splits[split], _COLLECTIONS, "WordNet ids")
@@ -262,8 +247,9 @@ def _study(path, content: Mapping, reviews: reviews_lib.Reviews):
   images = _labelled_images(path, content)
   if reviews.problematic.issuperset(images):
     raise errors.InputError(
-      f"{path}: labeled_images: expected labelled images, got none but the"
-      f" {len(images)} that image_map calls problematic"
+      f"{path}: labeled_images",
+      "images that image_map does not call problematic",
+      f"{len(images)} problematic ones",
     )
   wnid_map = content["wnid_map"]
   image_sets = {}
@@ -293,8 +279,8 @@ def _study(path, content: Mapping, reviews: reviews_lib.Reviews):
   if not outside:
     return study
   note = (
-    f"{path}: {outside:,} labelled images are neither of the validation set nor"
-    " in all_candidates; they are counted as of ImageNetV2"
+    f"{path}: {outside:,} labeled images are neither in the validation set nor"
+    " in all_candidates; they count as ImageNetV2 images"
   )
   return study._replace(notes=(*study.notes, note))
 
@@ -303,22 +289,13 @@ def _labelled_images(path, content: Mapping) -> list[str]:
   found = content["labeled_images"]
   where = f"{path}: labeled_images"
   if not found:
-    raise errors.InputError(f"{where}: expected labelled images, got none")
+    raise errors.InputError(where, "image ids", "none")
   _check_texts(where, found)
   for key in ("image_map", "image_labels", "wnid_map"):
     missing = [image for image in found if image not in content[key]]
-    if missing:
-      raise errors.InputError(
-        f"{where}: expected images of {key}, got {str(missing[0])[:80]!r} and"
-        f" {len(missing) - 1} more that are not"
-      )
-  images = sorted(set(found))
-  if len(images) < len(found):
-    raise errors.InputError(
-      f"{where}: expected every image once, got {len(found)} entries for"
-      f" {len(images)} images"
-    )
-  return images
+    reviews_lib.check_none(where, f"images of {key}", missing)
+  reviews_lib.check_distinct(where, found)
+  return sorted(found)
 
 
 def _check_texts(where: str, ids: Collection) -> None:
@@ -327,7 +304,5 @@ def _check_texts(where: str, ids: Collection) -> None:
 
 
 def _original(path, wnid_map: Mapping, image: str) -> int:
-  try:
-    return classes.index_of(wnid_map[image])
-  except (errors.InputError, TypeError) as error:
-    raise errors.InputError(f"{path}: wnid_map[{image!r}]: {error}") from error
+  where = f"{path}: wnid_map[{image!r}]"
+  return reviews_lib.class_index(where, wnid_map[image])

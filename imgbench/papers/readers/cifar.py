@@ -10,7 +10,7 @@ out like it:
   model_predictions/v6_predictions/<model>_predictions.json
 
 A prediction file is a list with one class for each image, in the order of the
-labels. The labels of the CIFAR-10 test set are no part of the repository.
+labels. The repository lacks the labels of the CIFAR-10 test set.
 """
 
 from collections.abc import Sequence
@@ -52,8 +52,8 @@ _FOLDERS = {
   V6: "v6_predictions",
 }
 _LABELS = {V4: "cifar10.1_v4_labels.npy", V6: "cifar10.1_v6_labels.npy"}
-# TFDS calls the images of CIFAR-10 so, in this order. It has no names for those
-# of CIFAR-10.1 and shuffles them: its numbers must not pass for ours.
+# TFDS has these ids for CIFAR-10, in this order. It has none for CIFAR-10.1 and
+# shuffles its images: TFDS's numbers must not pass for ours.
 _ID_PREFIXES = {TEST: "test", V4: "cifar10.1-v4", V6: "cifar10.1-v6"}
 _PREDICTIONS = "model_predictions"
 _SUFFIX = "_predictions.json"
@@ -77,16 +77,12 @@ def read_labels(path: pathlib.Path) -> np.ndarray:
     ".bin": _read_batch,
   }.get(path.suffix)
   if reader is None:
-    raise errors.InputError(
-      f"{path}: expected labels as .npy, .json or CIFAR-10's test_batch.bin,"
-      f" got a file {path.suffix or 'without suffix'}"
-    )
+    given = repr(path.suffix)
+    raise errors.InputError(path, "a suffix of .npy, .json, .bin", given)
   labels = reader(path)
   if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iu":
-    raise errors.InputError(
-      f"{path}: expected integer labels [N], got {labels.dtype}"
-      f" {list(labels.shape)}"
-    )
+    given = f"{labels.dtype} {list(labels.shape)}"
+    raise errors.InputError(path, "integer labels [N]", given)
   _check_classes(path, labels)
   return labels.astype(np.int32)
 
@@ -125,10 +121,8 @@ def read_datasets(
   folder = repo / "datasets"
   present = [name for name in _LABELS if (folder / _LABELS[name]).is_file()]
   if not present:
-    raise errors.InputError(
-      f"--repo={repo}: expected a clone of {URL} with labels such as"
-      f" {folder / _LABELS[V4]}, found none"
-    )
+    wanted = f"a clone of {URL} with labels such as {folder / _LABELS[V4]}"
+    raise errors.InputError("--repo", wanted, repo)
   found = {TEST: read_dataset(TEST, labels)}
   for name in present:
     found[name] = read_dataset(name, folder / _LABELS[name])
@@ -146,18 +140,16 @@ def read_predictions(
   """
   ids = _read_list(path)[:, None]
   if len(ids) != len(dataset):
-    raise errors.InputError(
-      f"{path}: expected {len(dataset)} predictions, one for each label in"
-      f" {dataset.path}, got {len(ids)}"
-    )
+    wanted = f"{len(dataset)} predictions, one for each label in {dataset.path}"
+    raise errors.InputError(path, wanted, len(ids))
   model = path.name.removesuffix(_SUFFIX)
-  return predictions_lib.of_ids(ids, dataset, model, path)
+  return predictions_lib.from_ids(ids, dataset, model, path)
 
 
 def read(
   repo: pathlib.Path, labels: pathlib.Path, own: Sequence[str] = ()
 ) -> clone.Collection:
-  """Reads all predictions of a clone, and models of one's own.
+  """Reads all predictions of a clone, and those of your models.
 
   Args:
     repo: the clone.
@@ -205,25 +197,25 @@ def _read_public(
   paths = sorted(folder.glob("[!.]*.json"))
   strange = [p.name for p in paths if not p.name.endswith(_SUFFIX)]
   if strange or not paths:
-    raise errors.InputError(
-      f"{folder}: expected files <model>{_SUFFIX} as in {URL}, found"
-      f" {strange[0] if strange else 'none'}"
-    )
+    wanted = f"files <model>{_SUFFIX} as in {URL}"
+    raise errors.InputError(folder, wanted, strange[0] if strange else "none")
   found = [read_predictions(path, dataset) for path in paths]
   _check_order(dataset, found)
   return found
 
 
 def _check_own(found, specs: Sequence[own_lib.Spec]) -> None:
-  """Raises InputError where two files are of one model and data set."""
+  """Raises InputError if two files are of one model and data set."""
   public = {p.model for of_set in found.values() for p in of_set}
   seen = set()
   for spec in specs:
     if spec.model in public or (spec.model, spec.dataset) in seen:
       whose = "the clone" if spec.model in public else "another flag"
       raise errors.InputError(
-        f"--predictions={spec.model}@{spec.dataset}={spec.path}: {whose} has"
-        f" a model {spec.model} already; give yours another name"
+        spec.flag,
+        f"a model that {whose} does not have",
+        spec.model,
+        own_lib.RENAME,
       )
     seen.add((spec.model, spec.dataset))
 
@@ -240,14 +232,17 @@ def _unread(repo: pathlib.Path, datasets) -> list[str]:
 
 
 def _check_order(dataset: records.Dataset, found) -> None:
-  """Labels in another order agree with a tenth of the predictions."""
+  """Raises InputError for labels in another order.
+
+  Those agree with a tenth of the predictions.
+  """
   hits = sum(predictions_lib.end_hits(p, dataset)[0] for p in found)
   agreement = hits / (len(found) * len(dataset))
   if agreement < _MIN_AGREEMENT:
     raise errors.InputError(
-      f"{dataset.path}: expected the labels of {dataset.name} in the order of"
-      f" its public files; only {formats.share(agreement)} of the predictions"
-      f" in {found[0].path.parent} agree with them"
+      dataset.path,
+      f"labels in the order of {found[0].path.parent}",
+      f"{formats.share(agreement)} of the predictions right",
     )
 
 
@@ -255,24 +250,20 @@ def _check_classes(path: pathlib.Path, classes: np.ndarray) -> None:
   bad = (classes < 0) | (classes >= len(CLASS_NAMES))
   if bad.any():
     row = int(np.argmax(bad))
-    raise errors.InputError(
-      f"{path}: expected classes in [0, {len(CLASS_NAMES)}), got"
-      f" {classes[row]} at place {row}"
-    )
+    wanted = f"a class in [0, {len(CLASS_NAMES)})"
+    raise errors.InputError(f"{path}, element {row}", wanted, classes[row])
 
 
 def _read_list(path: pathlib.Path) -> np.ndarray:
   """Reads a list of whole numbers, int64 [N]."""
   values = real.read_json(path)
   if not isinstance(values, list):
-    raise errors.InputError(
-      f"{path}: expected a list of classes, got a {type(values).__name__}"
-    )
+    given = f"a {type(values).__name__}"
+    raise errors.InputError(path, "a list of classes", given)
   for place, value in enumerate(values):
     if type(value) is not int or abs(value) > 2**31:  # True is an int, too.
-      raise errors.InputError(
-        f"{path}: expected whole numbers, got {value!r} at place {place}"
-      )
+      where = f"{path}, element {place}"
+      raise errors.InputError(where, "an integer class", repr(value))
   return np.array(values, np.int64)
 
 
@@ -280,13 +271,13 @@ def _read_batch(path: pathlib.Path) -> np.ndarray:
   try:
     data = np.fromfile(path, np.uint8)
   except OSError as error:
-    raise errors.InputError(
-      f"{path}: expected CIFAR-10's test_batch.bin, it cannot be read:"
-      f" {error.strerror}"
-    ) from error
+    wanted = "CIFAR-10's test_batch.bin"
+    raise errors.InputError(path, wanted, error.strerror) from error
   if not data.size or data.size % _BATCH_RECORD:
     raise errors.InputError(
-      f"{path}: expected records of {_BATCH_RECORD} bytes, got {data.size}"
-      " bytes; test_batch.bin is of the binary release of CIFAR-10"
+      path,
+      f"records of {_BATCH_RECORD} bytes",
+      f"{data.size} bytes",
+      "use test_batch.bin of CIFAR-10's binary release",
     )
   return data[::_BATCH_RECORD].astype(np.int32)

@@ -31,8 +31,10 @@ _DATASETS = pathlib.Path("data", "datasets")
 _PREDICTIONS = pathlib.Path("data", "predictions")
 _CLASS_INFO = pathlib.Path("data", "metadata", "class_info.json")
 _SUFFIX = "_model"
-# A model of one's own that is right this many times as often as by guessing,
-# or less, most likely has its rows in another order.
+_NAMES = f"names without a trailing {_SUFFIX}"
+_CLONE = f"run `git clone --depth=1 {URL}`"
+# The rows of your model are most likely in another order if it is right at most
+# this many times as often as by guessing.
 _GUESSING = 3
 
 
@@ -41,10 +43,10 @@ class Collection:
   """Data sets and the predictions of many models for them.
 
   Attributes:
-    datasets: by name, in the order of `datasets.KNOWN`; those that are there.
+    datasets: those present by name, in the order of `datasets.KNOWN`.
     predictions: of each of these data sets, sorted by the name of the model.
     own: names of the models that were given by flags.
-    notes: what a reader of the numbers should know, a line each.
+    notes: for readers of the numbers, one line each.
     files: all that were read.
   """
 
@@ -62,17 +64,17 @@ def read(
   own: Sequence[str] = (),
   allow_reversed: Sequence[str] = (),
 ) -> Collection:
-  """Returns what a clone holds of some data sets, and models of one's own.
+  """Returns a clone's predictions for some data sets, and your models'.
 
-  A data set counts as there if its list of images is, and predictions of it in
-  the clone or in `own`. A file whose last column is right far more often than
-  its first is left out, with a note.
+  A data set needs its list of images, and predictions in the clone or in `own`.
+  A file whose last column is right far more often than its first is left out,
+  with a note.
 
   Args:
     repo: folder of the clone.
-    datasets: names in `datasets.KNOWN`, of which at least one must be there.
+    datasets: names in `datasets.KNOWN`, at least one of them present.
     own: texts MODEL@DATASET=FILE, see `own`.
-    allow_reversed: models of which such files are read from the last column to
+    allow_reversed: models whose reversed files are read from the last column to
       the first; their other files stay as they are.
 
   Raises:
@@ -83,9 +85,8 @@ def read(
   repo = pathlib.Path(repo)
   for name in datasets:
     if name not in datasets_lib.KNOWN:
-      raise errors.InputError(
-        f"unknown data set {name!r}; known: {', '.join(datasets_lib.KNOWN)}"
-      )
+      wanted = f"some of {', '.join(datasets_lib.KNOWN)}"
+      raise errors.InputError("datasets", wanted, repr(name))
   specs = [own_lib.parse(text) for text in own]
   allow_reversed = tuple(dict.fromkeys(allow_reversed))
   public = _public_files(repo, datasets)
@@ -113,7 +114,7 @@ def read(
   notes += notes_of_own(kept, read_sets, own_models)
   files = [repo / _CLASS_INFO, *(d.path for d in read_sets.values())]
   files += [p.path for p in found]
-  # A file of one's own may serve two data sets.
+  # A file of yours may serve two data sets.
   files = tuple(dict.fromkeys(files))
   return Collection(read_sets, by_set, own_models, tuple(notes), files)
 
@@ -121,13 +122,10 @@ def read(
 def _public_files(
   repo: pathlib.Path, datasets: Iterable[str]
 ) -> dict[str, dict[str, pathlib.Path]]:
-  """Returns data set -> model -> file, of the folders that are there."""
+  """Returns data set -> model -> file, of the folders that exist."""
   if not (repo / _PREDICTIONS).is_dir() or not (repo / _DATASETS).is_dir():
-    what = "which lacks one" if repo.is_dir() else "which is no folder"
-    raise errors.InputError(
-      f"--repo={repo}: expected a folder with {_DATASETS} and {_PREDICTIONS},"
-      f" {what}; clone it by: git clone --depth=1 {URL}"
-    )
+    wanted = f"a folder with {_DATASETS} and {_PREDICTIONS}"
+    raise errors.InputError("--repo", wanted, repo, _CLONE)
   return {
     name: _models_of(repo / _PREDICTIONS / name)
     for name in datasets_lib.KNOWN
@@ -140,12 +138,13 @@ def _models_of(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   for path in sorted(folder.glob("[!.]*.npy")):
     model = path.stem.removesuffix(_SUFFIX)
     if not model:
-      raise errors.InputError(f"{path}: expected the name of a model")
+      raise errors.InputError(path, "a model's name", repr(path.stem))
     if model in models:
       raise errors.InputError(
-        f"{folder}: expected one file of model {model}, got"
-        f" {models[model].name} and {path.name} (a trailing {_SUFFIX} is no"
-        " part of a name); move one away"
+        folder,
+        f"one file of model {model} ({_NAMES})",
+        f"{models[model].name} and {path.name}",
+        "move one away",
       )
     models[model] = path
   return models
@@ -162,11 +161,8 @@ def _read_datasets(
     own_lib.check_dataset(spec, names)
     wanted.add(spec.dataset)
   if not wanted:
-    raise errors.InputError(
-      f"--repo={repo}: expected predictions (.npy) in {_PREDICTIONS} of at"
-      f" least one of {', '.join(names)}, got none; clone it by: git clone"
-      f" --depth=1 {URL}"
-    )
+    wanted = f"a clone with predictions (.npy) for one of {', '.join(names)}"
+    raise errors.InputError("--repo", wanted, repo, _CLONE)
   _refuse_pointer(repo / _CLASS_INFO)
   datasets_lib.check_class_info(repo / _CLASS_INFO)
   found = {}
@@ -179,18 +175,14 @@ def _read_datasets(
 
 
 def _refuse_pointer(path: pathlib.Path) -> None:
-  """Raises InputError for what Git LFS leaves where it fetched no data."""
+  """Raises InputError for a file that Git LFS did not fetch."""
   try:
     is_pointer = lfs.is_pointer(path)
   except OSError as error:
-    raise errors.InputError(
-      f"{path}: cannot be read: {error.strerror}; it is part of {URL}"
-    ) from error
+    wanted = f"a file of {URL}"
+    raise errors.InputError(path, wanted, error.strerror) from error
   if is_pointer:
-    raise errors.InputError(
-      f"{path}: expected data, got a pointer of Git LFS; run `git lfs pull` in"
-      " the clone"
-    )
+    raise errors.InputError(path, "data", *lfs.POINTER_AND_FIX)
 
 
 def _check_models(
@@ -198,16 +190,14 @@ def _check_models(
   specs: Sequence[own_lib.Spec],
   allow_reversed: Iterable[str],
 ) -> None:
-  """Raises InputError for names that clash, or that nothing has."""
+  """Raises InputError for names that clash or are unknown."""
   models = {model for files in public.values() for model in files}
   _check_own(models, specs)
   models |= {spec.model for spec in specs}
   for model in allow_reversed:
     if model not in models:
-      raise errors.InputError(
-        f"--allow_reversed={model}: no such model;"
-        f" {registry.near_names(model, models)}"
-      )
+      near = registry.near_names(model, models)
+      raise errors.InputError("--allow_reversed", "a model", model, near)
 
 
 def _check_own(models: Names[str], specs: Sequence[own_lib.Spec]) -> None:
@@ -215,21 +205,15 @@ def _check_own(models: Names[str], specs: Sequence[own_lib.Spec]) -> None:
   for spec in specs:
     name = spec.model.removesuffix(_SUFFIX)
     if name in models or spec.model in models:
-      raise errors.InputError(
-        f"{spec.flag}: the clone has a model"
-        f" {name if name in models else spec.model} already (a trailing"
-        f" {_SUFFIX} is no part of a name); give yours another name"
-      )
+      wanted = f"a model that the clone does not have ({_NAMES})"
+      raise errors.InputError(spec.flag, wanted, spec.model, own_lib.RENAME)
     if spelled.setdefault(name, spec.model) != spec.model:
-      raise errors.InputError(
-        f"{spec.flag}: expected one spelling of a model, got {spelled[name]}"
-        f" before (a trailing {_SUFFIX} is no part of a name)"
-      )
+      wanted = f"one spelling of a model ({_NAMES})"
+      given = f"{spelled[name]} and {spec.model}"
+      raise errors.InputError(spec.flag, wanted, given)
     if (spec.model, spec.dataset) in seen:
-      raise errors.InputError(
-        f"{spec.flag}: expected one file of {spec.model} for {spec.dataset},"
-        " got two"
-      )
+      wanted = f"one file of {spec.model} for {spec.dataset}"
+      raise errors.InputError(spec.flag, wanted, "two")
     seen.add((spec.model, spec.dataset))
 
 
@@ -241,8 +225,8 @@ def _read_file(
 
 
 def _in_threads(function: Callable, jobs: Sequence) -> list:
-  """Returns the results in order; of several errors the first one is raised."""
-  # More threads than processors would only hold more files in memory.
+  """Returns the results in order; raises the first of several errors."""
+  # More threads than processors would only keep more files in memory.
   workers = min(len(os.sched_getaffinity(0)), 8)
   with futures.ThreadPoolExecutor(workers) as pool:
     pending = [pool.submit(function, job) for job in jobs]
@@ -259,7 +243,7 @@ def _oriented(
   allow_reversed: Names[str],
   notes: list[str],
 ) -> list[records.Predictions]:
-  """Returns those best first, turned where that is allowed; adds notes."""
+  """Returns rankings best first, reversed if that is allowed; adds notes."""
   kept, turned = [], set()
   for p in found:
     dataset = datasets[p.dataset]
@@ -279,7 +263,7 @@ def _oriented(
         f"{what}: its columns are read from last to first, as"
         f" --allow_reversed={p.model} allows"
       )
-      p = predictions_lib.reversed_columns(p)
+      p = predictions_lib.reverse_columns(p)
       turned.add(p.model)
     kept.append(_trimmed(p))
   notes += [
@@ -291,7 +275,7 @@ def _oriented(
 
 
 def _trimmed(p: records.Predictions) -> records.Predictions:
-  """Returns the first 5 columns, all that any number is of."""
+  """Returns the first 5 columns, all that any metric uses."""
   if p.ranking.shape[1] <= outcomes.TOP:
     return p
   ranking = np.ascontiguousarray(p.ranking[:, : outcomes.TOP])
@@ -323,7 +307,7 @@ def _notes_of_folders(repo, datasets, public, read_sets) -> list[str]:
 def notes_of_missing(
   found: Iterable[records.Predictions], datasets: Iterable[str]
 ) -> list[str]:
-  """A line for each data set that has no file of some of the models."""
+  """Returns a line for each data set that lacks some of the models."""
   found = list(found)
   models = {p.model for p in found}
   notes = []
@@ -343,7 +327,7 @@ def notes_of_own(
   datasets: Mapping[str, records.Dataset],
   own_models: Names[str],
 ) -> list[str]:
-  """Lines about one's own models: no predictions, or too few right ones."""
+  """Returns lines on your models: missing or too few right predictions."""
   notes = []
   for p in found:
     if p.model not in own_models:
@@ -354,14 +338,14 @@ def notes_of_own(
     if none:
       notes.append(
         f"{p.model} on {p.dataset}: no prediction for {none} of {size} images"
-        " (scores that are not finite); they count as wrong"
+        " (scores are not finite); they count as wrong"
       )
     hits, last = predictions_lib.end_hits(p, dataset)
     if predictions_lib.seems_reversed(p, dataset):
       notes.append(
         f"{p.model} on {p.dataset}: the first class of its rows is right for"
-        f" {hits} of {size} images, the last one for {last}; is it stored worst"
-        " first?"
+        f" {hits} of {size} images, the last one for {last}; is the file stored"
+        " worst first?"
       )
     elif hits * dataset.num_classes <= _GUESSING * size:
       notes.append(

@@ -1,4 +1,4 @@
-"""The public evaluation sets: which images, in which order, of which class."""
+"""The public evaluation sets: their images, in order, with their classes."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ MATCHED_FREQUENCY = "imagenetv2-b-33"
 THRESHOLD = "imagenetv2-a-44"
 TOP_IMAGES = "imagenetv2-c-12"
 
-# Names of the public folders -> names for people, in the order of tables.
+# Names of the public folders -> titles, in the order of tables.
 TITLES = {
   VALIDATION: "ImageNet validation",
   VALIDATION_20K: "ImageNet validation, 20,000 annotated",
@@ -24,7 +24,7 @@ TITLES = {
   TOP_IMAGES: "ImageNetV2 TopImages",
 }
 KNOWN = tuple(TITLES)
-# The same where it is clear that they are ImageNet's.
+# Titles that need not say ImageNet.
 SHORT_TITLES = {
   VALIDATION: "validation",
   VALIDATION_20K: "annotated 20,000",
@@ -33,7 +33,7 @@ SHORT_TITLES = {
   TOP_IMAGES: "TopImages",
 }
 
-# In the order of tables, behind "all".
+# In the order of tables, after "all".
 SUBSETS = ("object", "organism", "dog", "organism_not_dog", "not_dog")
 
 _IMAGES = "image_filenames"
@@ -45,7 +45,7 @@ def read(path: pathlib.Path) -> records.Dataset:
   Args:
     path: a JSON object whose `image_filenames` is a list of [image id, WordNet
       id of the original label], as in data/datasets of the repository
-      modestyachts/ImageNetV2. Its other keys are not looked at.
+      modestyachts/ImageNetV2. Other keys are ignored.
 
   Returns:
     Dataset of the 1,000 classes, named as the file.
@@ -56,16 +56,12 @@ def read(path: pathlib.Path) -> records.Dataset:
   content = real.read_json(path)
   images = content.get(_IMAGES) if isinstance(content, dict) else None
   if not isinstance(images, list) or not images:
-    raise errors.InputError(
-      f"{path}: expected an object whose {_IMAGES} is a list of [image id,"
-      f" WordNet id], got {_describe(content, images)}"
-    )
+    wanted = f"an object whose {_IMAGES} is a list of [image id, WordNet id]"
+    raise errors.InputError(path, wanted, _describe(content, images))
   for i, entry in enumerate(images):
     if not _is_pair(entry):
-      raise errors.InputError(
-        f"{path}: {_IMAGES}[{i}]: expected [image id, WordNet id], got"
-        f" {str(entry)[:80]}"
-      )
+      where = f"{path}: {_IMAGES}[{i}]"
+      raise errors.InputError(where, "[image id, WordNet id]", str(entry)[:80])
   image_ids = np.array([entry[0] for entry in images])
   _check_distinct(path, image_ids)
   subsets = classes.subsets()
@@ -92,18 +88,16 @@ def check_class_info(path: pathlib.Path) -> None:
   content = real.read_json(path)
   wnids = classes.imagenet_classes().wnids
   if not isinstance(content, list) or len(content) != len(wnids):
-    raise errors.InputError(
-      f"{path}: expected a list of {len(wnids)} classes, got"
-      f" {_describe(content)}"
-    )
+    wanted = f"a list of {len(wnids)} classes"
+    raise errors.InputError(path, wanted, _describe(content))
   for i, (entry, wnid) in enumerate(zip(content, wnids, strict=True)):
     found = entry if isinstance(entry, dict) else {}
     found = (found.get("cid"), found.get("wnid"))
     if found != (i, wnid):
       raise errors.InputError(
-        f"{path}: element {i}: expected cid {i} and wnid {wnid}, got cid"
-        f" {found[0]} and wnid {found[1]}; predictions of classes in another"
-        " order cannot be read"
+        f"{path}, element {i}",
+        f"cid {i} and wnid {wnid} (another order of classes cannot be read)",
+        f"cid {found[0]} and wnid {found[1]}",
       )
 
 
@@ -118,10 +112,8 @@ def _is_pair(entry) -> bool:
 def _check_distinct(path: pathlib.Path, image_ids: np.ndarray) -> None:
   found, counts = np.unique(image_ids, return_counts=True)
   if len(found) < len(image_ids):
-    raise errors.InputError(
-      f"{path}: expected every image once, got {found[np.argmax(counts)]}"
-      f" {counts.max()} times ({len(image_ids)} entries, {len(found)} images)"
-    )
+    given = f"{found[np.argmax(counts)]} {counts.max()} times"
+    raise errors.InputError(path, "every image once", given)
 
 
 def _labels(path: pathlib.Path, wnids: list[str]) -> np.ndarray:
@@ -130,7 +122,7 @@ def _labels(path: pathlib.Path, wnids: list[str]) -> np.ndarray:
     try:
       labels.append(classes.index_of(wnid))
     except errors.InputError as error:
-      raise errors.InputError(f"{path}: {_IMAGES}[{i}]: {error}") from error
+      raise error.prefixed(f"{path}: {_IMAGES}[{i}]: ") from error
   return np.array(labels, np.int32)
 
 

@@ -1,23 +1,22 @@
-"""Predictions of one's own model, in files of several kinds.
+"""Predictions of your model, in files of several kinds.
 
-Every file ranks the K classes of a data set (an ImageNet class is its place
-among the 1,000 sorted WordNet ids), the best first. By the end of its name it
-is
+Every file ranks the K classes of a data set (an ImageNet class is its index in
+the 1,000 sorted WordNet ids), the best first. The suffix of its name says how:
 
 - `.npy`: integer [N, k] class ids, or floating-point [N, K] scores, in the
   order of the data set's own file;
 - `.npz`: `image_id` [N], text, and either `top5`, integer [N, k] class ids, or
-  `scores`, floating-point [N, K]; a `label` [N], if there, must be the data
-  set's. predictions/*.npz of an evaluation are such files;
+  `scores`, floating-point [N, K]; a `label` [N], if present, must be the data
+  set's. An evaluation writes such files to predictions/*.npz;
 - `.csv`: a header `image_id,label1,label2,...,labelk`, then a line for each
   image;
 - `.jsonl`: a line {"image_id": TEXT, "labels": [k labels]} for each image.
 
-A label of the last two is a class id or the WordNet id of a class; k is the
-same in every line. Files with image ids may be in any order and must hold every
-image of the data set once. Beyond those they may hold other images of the
-ImageNet validation set only, which are left aside: the predictions for all
-50,000 images serve the 20,000 annotated ones, too.
+Labels in the last two are class ids or WordNet ids; k is the same in every
+line. Files with image ids may be in any order and must have every image of the
+data set once. Other images of the ImageNet validation set are ignored, so that
+predictions for all 50,000 images also serve the 20,000 annotated ones. Any
+other image is an error.
 """
 
 from collections.abc import Iterable
@@ -39,17 +38,18 @@ from imgbench.papers.readers import own_files
 from imgbench.papers.readers import predictions as predictions_lib
 
 FORM = "MODEL@DATASET=FILE"
+RENAME = "give the model another name"
 
 _ROWS_AT_ONCE = 8192
-# TFDS names an image of ImageNetV2 by its file, <class>/<id>.jpeg; the files
-# of an older release were numbered anew, which says nothing of the image.
+# TFDS names an image of ImageNetV2 by its file, <class>/<id>.jpeg. An older
+# release numbers the files instead, which does not identify the image.
 _FILE_OF_ID = re.compile(r"([0-9]{1,4})/([0-9a-f]{40})\.jpe?g")
 _FILE_OF_NUMBER = re.compile(r"[^/]+/[0-9]{1,3}\.jpe?g")
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """What a flag --predictions=MODEL@DATASET=FILE says."""
+  """A parsed flag --predictions=MODEL@DATASET=FILE."""
 
   model: str
   dataset: str
@@ -61,7 +61,7 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-  """Returns what the value of a flag --predictions says.
+  """Returns the parsed value of a flag --predictions.
 
   Raises:
     InputError: it is not of the form MODEL@DATASET=FILE.
@@ -70,10 +70,8 @@ def parse(text: str) -> Spec:
   dataset, _, file = rest.partition("=")
   fields = (model, dataset, file)
   if any(not f or f != f.strip() or not f.isprintable() for f in fields):
-    raise errors.InputError(
-      f"--predictions={text}: expected {FORM}, e.g."
-      " mine@imagenetv2-b-33=mine_v2.npy"
-    )
+    wanted = f"{FORM}, e.g. mine@imagenetv2-b-33=mine_v2.npy"
+    raise errors.InputError("--predictions", wanted, repr(text))
   return Spec(model, dataset, pathlib.Path(file).expanduser())
 
 
@@ -81,16 +79,14 @@ def check_dataset(spec: Spec, names: Iterable[str]) -> None:
   """Raises InputError unless the data set is one of those named."""
   names = tuple(names)
   if spec.dataset not in names:
-    raise errors.InputError(
-      f"{spec.flag}: unknown data set {spec.dataset!r}; known here:"
-      f" {', '.join(names)}"
-    )
+    wanted = f"data set {' or '.join(names)}"
+    raise errors.InputError(spec.flag, wanted, repr(spec.dataset))
 
 
 def read(
   spec: Spec, datasets: Mapping[str, records.Dataset]
 ) -> records.Predictions:
-  """Returns the predictions of a file; see the module for what it may hold.
+  """Returns the predictions of a file; the module lists the formats.
 
   Scores are ranked by `metrics.topk`: ties go to the lowest class, a row with
   NaN or +inf has no prediction (-1 in all columns), and 5 columns are kept.
@@ -100,26 +96,24 @@ def read(
     datasets: by name.
 
   Raises:
-    InputError: an unknown data set or kind of file, a file that cannot be read
-      or is not of its kind, another number of rows, ids that are no integers,
-      no classes or twice in a row, images doubled, missing or unknown.
+    InputError: an unknown data set or suffix, an unreadable or malformed file,
+      another number of rows, ids that are no integers, no classes or twice in a
+      row, images doubled, missing or unknown.
   """
   check_dataset(spec, datasets)
   dataset = datasets[spec.dataset]
   kind = spec.path.suffix.lower()
   if kind == ".npy":
-    return _of_array(spec, dataset)
+    return _read_array(spec, dataset)
   if kind not in own_files.READERS:
-    raise errors.InputError(
-      f"{spec.flag}: expected a file that ends in .npy,"
-      f" {', '.join(own_files.READERS)}, got {kind or 'no ending'}"
-    )
+    wanted = f"a suffix of .npy, {', '.join(own_files.READERS)}"
+    raise errors.InputError(spec.flag, wanted, repr(kind))
   found = own_files.READERS[kind](spec.path, dataset)
   order = _order(spec.path, found.image_ids, dataset)
   if found.labels is not None:
     _check_labels(spec.path, found, dataset, order)
   if found.scores is None:
-    ranking = predictions_lib.checked_ids(
+    ranking = predictions_lib.check_ids(
       found.ids, dataset.num_classes, spec.path, found.may_lack
     )
   else:
@@ -129,16 +123,17 @@ def read(
   )
 
 
-def _of_array(spec: Spec, dataset: records.Dataset) -> records.Predictions:
+def _read_array(spec: Spec, dataset: records.Dataset) -> records.Predictions:
   array = predictions_lib.read_array(spec.path, mmap=True)
   if not np.issubdtype(array.dtype, np.floating):
-    return predictions_lib.of_ids(array, dataset, spec.model, spec.path)
+    return predictions_lib.from_ids(array, dataset, spec.model, spec.path)
   wanted = (len(dataset), dataset.num_classes)
   if array.shape != wanted:
     raise errors.InputError(
-      f"{spec.path}: expected class ids as integers [{wanted[0]}, k] or scores"
-      f" as floating point {list(wanted)} for {dataset.name}, got {array.dtype}"
-      f" {list(array.shape)}"
+      spec.path,
+      f"integer class ids [{wanted[0]}, k] or float scores {list(wanted)} for"
+      f" {dataset.name}",
+      f"{array.dtype} {list(array.shape)}",
     )
   ranking = _ranked(array)
   return records.Predictions(spec.model, dataset.name, ranking, spec.path)
@@ -148,7 +143,7 @@ def _ranked(scores: np.ndarray) -> np.ndarray:
   """Returns int16 [N, 5] of floating-point [N, K]."""
   ranked = []
   for start in range(0, len(scores), _ROWS_AT_ONCE):
-    with np.errstate(over="ignore"):  # Beyond float32 is infinite.
+    with np.errstate(over="ignore"):  # Infinite beyond float32.
       some = np.asarray(scores[start : start + _ROWS_AT_ONCE], np.float32)
     ranked.append(np.asarray(_top(some)))
   return np.concatenate(ranked).astype(np.int16)
@@ -170,10 +165,8 @@ def _order(
   for row, given in enumerate(image_ids):
     name = _image_id(path, given, places, dataset)
     if name in seen:
-      raise errors.InputError(
-        f"{path}: expected every image once, got {given} twice, the second"
-        f" time in row {row}"
-      )
+      where = f"{path}, row {row}"
+      raise errors.InputError(where, "every image once", f"{given} again")
     seen.add(name)
     if name in places:
       order[places[name]] = row
@@ -183,9 +176,10 @@ def _order(
   missing = np.flatnonzero(order < 0)
   if missing.size:
     raise errors.InputError(
-      f"{path}: expected all {len(dataset)} images of {dataset.name}, got"
-      f" {len(dataset) - missing.size}; missing:"
-      f" {_some(dataset.image_ids[missing].tolist())}"
+      path,
+      f"all {len(dataset)} images of {dataset.name}",
+      len(dataset) - missing.size,
+      f"add {_some(dataset.image_ids[missing].tolist())}",
     )
   return order
 
@@ -196,17 +190,15 @@ def _image_id(
   places: Mapping[str, int],
   dataset: records.Dataset,
 ) -> str:
-  """Returns how the data set spells an image id, or what was given."""
+  """Returns an image id as the data set spells it, if it has one."""
   match = None if given in places else _FILE_OF_ID.fullmatch(given)
   if match is None or match.group(2) not in places:
     return given
   folder, name = int(match.group(1)), match.group(2)
   label = int(dataset.labels[places[name]])
   if folder != label:
-    raise errors.InputError(
-      f"{path}: expected image {name} in the folder of its class, {label}, got"
-      f" {given}"
-    )
+    wanted = f"image {name} in the folder of its class, {label}"
+    raise errors.InputError(path, wanted, given)
   return name
 
 
@@ -217,16 +209,14 @@ def _check_unknown(
     map(_in_validation, (dataset.image_ids[0].item(), *unknown))
   ):
     return
-  hint = ""
+  fix = ""
   if all(map(_FILE_OF_NUMBER.fullmatch, unknown)):
-    hint = (
-      "; these names are of a release of ImageNetV2 whose files are numbered"
-      " within a class, which does not tell which image it is"
-    )
+    fix = "use a release of ImageNetV2 whose files are named by image id"
   raise errors.InputError(
-    f"{path}: expected image ids of {dataset.path.name} such as"
-    f" {dataset.image_ids[0]}, got {len(unknown)} others: {_some(unknown)}"
-    f"{hint}"
+    path,
+    f"image ids of {dataset.path.name} such as {dataset.image_ids[0]}",
+    f"{len(unknown)} others: {_some(unknown)}",
+    fix,
   )
 
 
@@ -247,10 +237,12 @@ def _check_labels(
   differ = np.flatnonzero(found.labels[order] != dataset.labels)
   if differ.size:
     first = differ[0]
+    label, given = dataset.labels[first], found.labels[order[first]]
     raise errors.InputError(
-      f"{path}: expected the labels of {dataset.name}, got another one for"
-      f" {differ.size} images, e.g. {found.labels[order[first]]} instead of"
-      f" {dataset.labels[first]} for {dataset.image_ids[first]}"
+      path,
+      f"the labels of {dataset.name}",
+      f"others for {differ.size} images, e.g. {given} instead of {label} for"
+      f" {dataset.image_ids[first]}",
     )
 
 

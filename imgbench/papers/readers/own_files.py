@@ -1,6 +1,6 @@
-"""Files that say of which image each of their rows is: npz, csv and jsonl.
+"""Prediction files with an image id in every row: npz, csv and jsonl.
 
-See `own` for what they hold.
+`own` describes their formats.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ from imgbench.papers import records
 
 @dataclasses.dataclass(frozen=True)
 class Keyed:
-  """Rows of a file that names the image of each.
+  """Predictions with their image ids.
 
   Attributes:
     image_ids: N, as the file spells them.
     ids: integer [N, k], or None.
     scores: floating point [N, K], or None.
-    labels: integer [N], the original labels as far as the file has them.
+    labels: integer [N], the original labels, or None.
     may_lack: whether -1 in `ids` means none.
   """
 
@@ -48,18 +48,16 @@ def _read_npz(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
       names = ("image_id", "top5", "scores", "label")
       found = {name: file[name] for name in names if name in file}
       known = ", ".join(file)
-  # Damaged archives show as many kinds of errors.
+  # Damaged archives raise many kinds of errors.
   except Exception as error:
-    reason = getattr(error, "strerror", None) or error
-    raise errors.InputError(
-      f"{path}: expected an .npz file with arrays of numbers and texts, got"
-      f" {type(error).__name__}: {reason}"
-    ) from error
-  if "image_id" not in found or ("top5" in found) == ("scores" in found):
-    raise errors.InputError(
-      f"{path}: expected the arrays image_id and either top5 or scores, got"
-      f" {known or 'none'}"
+    given = (
+      f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
     )
+    wanted = "an .npz file with arrays of numbers and texts"
+    raise errors.InputError(path, wanted, given) from error
+  if "image_id" not in found or ("top5" in found) == ("scores" in found):
+    wanted = "the arrays image_id and either top5 or scores"
+    raise errors.InputError(path, wanted, known or "none")
   _check_npz(path, found, dataset)
   return Keyed(
     image_ids=_texts(found["image_id"]),
@@ -88,10 +86,9 @@ def _check_npz(
       for size, n in zip(shape, got, strict=True)
     )
     if not same or array.dtype.kind not in kinds:
-      raise errors.InputError(
-        f"{path}: {name}: expected {words[kinds]}"
-        f" [{', '.join(map(str, shape))}], got {array.dtype} {list(got)}"
-      )
+      wanted = f"{words[kinds]} [{', '.join(map(str, shape))}]"
+      given = f"{array.dtype} {list(got)}"
+      raise errors.InputError(f"{path}: {name}", wanted, given)
 
   fits("image_id", "USiu", "N")
   size = len(found["image_id"])
@@ -112,43 +109,37 @@ def _read_csv(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
     header = next(lines, [])
     wanted = ["image_id", *(f"label{i}" for i in range(1, len(header)))]
     if header != wanted or len(header) < 2:
-      raise errors.InputError(
-        f"{path}:1: expected the header image_id,label1,...,labelk, got"
-        f" {','.join(header)[:80] or 'nothing'}"
-      )
+      wanted = "the header image_id,label1,...,labelk"
+      given = repr(",".join(header))[:80]
+      raise errors.InputError(f"{path}, line 1", wanted, given)
     for cells in lines:
       if len(cells) != len(header):
-        raise errors.InputError(
-          f"{path}:{lines.line_num}: expected {len(header)} cells as in the"
-          f" header, got {len(cells)}"
-        )
+        where = f"{path}, line {lines.line_num}"
+        raise errors.InputError(where, f"{len(header)} cells", len(cells))
       yield lines.line_num, cells[0], cells[1:]
 
-  return _of_lines(path, dataset, rows)
+  return _parse_lines(path, dataset, rows)
 
 
 def _read_jsonl(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
   def rows(file: TextIO) -> Iterator[tuple[int, str, list[int | str]]]:
     for number, line in enumerate(file, 1):
+      where = f"{path}, line {number}"
       try:
         entry = json.loads(line, object_pairs_hook=real.distinct_keys)
       except (RecursionError, ValueError) as error:
-        raise errors.InputError(
-          f"{path}:{number}: expected a JSON object, got {error}"
-        ) from error
+        raise errors.InputError(where, "a JSON object", error) from error
       fields = entry if isinstance(entry, dict) else {}
       name, labels = fields.get("image_id"), fields.get("labels")
       if not isinstance(name, str) or not isinstance(labels, list):
-        raise errors.InputError(
-          f"{path}:{number}: expected an object with image_id, a text, and"
-          f" labels, a list, got {line.strip()[:80]}"
-        )
+        wanted = "an object with image_id, a text, and labels, a list"
+        raise errors.InputError(where, wanted, line.strip()[:80])
       yield number, name, labels
 
-  return _of_lines(path, dataset, rows)
+  return _parse_lines(path, dataset, rows)
 
 
-def _of_lines(
+def _parse_lines(
   path: pathlib.Path, dataset: records.Dataset, rows: Callable
 ) -> Keyed:
   """Returns image ids and class ids of lines (number, image id, labels)."""
@@ -157,20 +148,15 @@ def _of_lines(
   try:
     with path.open(encoding="utf-8-sig", newline="") as file:
       for number, image_id, labels in rows(file):
+        where = f"{path}, line {number}"
         if not labels or (ids and len(labels) != len(ids[0])):
-          raise errors.InputError(
-            f"{path}:{number}: expected"
-            f" {len(ids[0]) if ids else 'at least 1'} labels, got {len(labels)}"
-          )
+          wanted = f"{len(ids[0]) if ids else 'at least 1'} labels"
+          raise errors.InputError(where, wanted, len(labels))
         image_ids.append(image_id)
-        ids.append(
-          [_class_id(f"{path}:{number}", text, known) for text in labels]
-        )
+        ids.append([_class_id(where, text, known) for text in labels])
   except (OSError, UnicodeDecodeError, csv.Error) as error:
-    reason = getattr(error, "strerror", None) or error
-    raise errors.InputError(
-      f"{path}: expected lines of UTF-8 text, got {reason}"
-    ) from error
+    given = getattr(error, "strerror", None) or error
+    raise errors.InputError(path, "lines of UTF-8 text", given) from error
   width = len(ids[0]) if ids else 0
   return Keyed(image_ids, np.array(ids, np.int16).reshape(len(ids), width))
 
@@ -180,7 +166,7 @@ READERS = {".npz": _read_npz, ".csv": _read_csv, ".jsonl": _read_jsonl}
 
 @functools.cache
 def _label_names(num_classes: int) -> Mapping[int | str, int]:
-  """Class ids by all that a file may call them."""
+  """Returns all accepted spellings of the class ids."""
   known: dict[int | str, int] = {}
   for index in range(num_classes):
     known[index] = known[str(index)] = index
@@ -194,12 +180,10 @@ def _class_id(where: str, label, known: Mapping[int | str, int]) -> int:
   # Floats and truth values would find integers: 1.0 == True == 1.
   if type(label) in (int, str) and label in known:
     return known[label]
-  num_classes = len({*known.values()})
-  wanted = f"{where}: expected a class id in [0, {num_classes})"
+  wanted, fix = f"a class id in [0, {len({*known.values()})})", ""
   wnids = [name for name in known if str(name).startswith("n")]
-  hint = ""
   if wnids:
     wanted += " or a WordNet id"
     if str(label).startswith("n"):
-      hint = f"; {registry.near_names(str(label), wnids)}"
-  raise errors.InputError(f"{wanted}, got {label!r}{hint}"[:300])
+      fix = registry.near_names(str(label), wnids)[:200]
+  raise errors.InputError(where, wanted, repr(label)[:80], fix)

@@ -1,7 +1,7 @@
-"""What people, and models beside them, called the images that people labelled.
+"""Answers of human labelers, and of models, on the images that humans labeled.
 
-Five people labelled 1,000 images of ImageNet's validation set and 1,000 of
-ImageNetV2 (Shankar et al. 2020); each names one class for an image.
+Five people labeled 1,000 images of ImageNet's validation set and 1,000 of
+ImageNetV2 (Shankar et al. 2020), with one class per image.
 """
 
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ FAST_SECONDS = 60.0
 # Images counted at once, which keeps the table of votes at 16 MB.
 _IMAGES_AT_ONCE = 2000
 _DAY = datetime.timedelta(days=1)
-_NO_DATE = datetime.date(1900, 1, 1)  # what strptime puts in its place
-_ZONE_NAME = re.compile(r" \([^)]*\)$")  # behind dates of JavaScript
+_NO_DATE = datetime.date(1900, 1, 1)  # strptime's default
+_ZONE_NAME = re.compile(r" \([^)]*\)$")  # after dates of JavaScript
 _FORMATS = (
   "%Y-%m-%d_%H-%M-%S_UTC",
   "%a %b %d %Y %H:%M:%S GMT%z",
@@ -46,7 +46,7 @@ _FORMATS = (
 
 
 class ImageSet(NamedTuple):
-  """The images of one data set that the people labelled, without problematic.
+  """Images of a data set that humans labeled, without problematic ones.
 
   Attributes:
     image_ids: of N images.
@@ -57,18 +57,17 @@ class ImageSet(NamedTuple):
   labels: np.ndarray
 
 
-class Study(NamedTuple):
-  """All labels.
+class HumanStudy(NamedTuple):
+  """Answers of humans, models and majorities that labeled every image.
 
   Attributes:
     image_sets: by name of the data set.
-    kinds: name of a person, model or majority -> PERSON, MODEL or ENSEMBLE, in
-      the order of names. Who lacks a label is not there.
-    named: data set -> name -> int16 [N], the class that it names for each
-      image; -1 for none.
-    seconds: data set -> float64 [N], the median over people of the time that
-      an image took them; NaN where nobody's is known.
-    notes: what a reader of the numbers should know, a line each.
+    kinds: labeler -> PERSON, MODEL or ENSEMBLE, sorted by name.
+    named: data set -> labeler -> int16 [N], its class for each image; -1 for
+      none.
+    seconds: data set -> float64 [N], the median time that humans took for an
+      image; NaN if no time is known.
+    notes: for readers of the numbers, one line each.
   """
 
   image_sets: Mapping[str, ImageSet]
@@ -78,8 +77,8 @@ class Study(NamedTuple):
   notes: tuple[str, ...]
 
 
-def kind_of(name: str) -> str:
-  """Returns PERSON, ENSEMBLE or MODEL by the names of the public file."""
+def find_kind(name: str) -> str:
+  """Returns PERSON, ENSEMBLE or MODEL for a name of the public file."""
   if name in ("human_majority", "model_majority"):
     return ENSEMBLE
   return PERSON if name.startswith("human_") else MODEL
@@ -87,27 +86,25 @@ def kind_of(name: str) -> str:
 
 def read_labels(
   where: str, annot_data: Mapping, image_sets: Mapping[str, ImageSet]
-) -> Study:
-  """Returns the labels of all who labelled every image.
+) -> HumanStudy:
+  """Returns the answers of all labelers that labeled every image.
 
   Args:
     where: file and key, for errors.
-    annot_data: name -> image id -> {"label": WordNet id} and, for people,
+    annot_data: labeler -> image id -> {"label": WordNet id} and, for humans,
       "extra_info": {"start_time", "end_time": text}. A label that is no class
       counts as wrong.
     image_sets: the images wanted, by data set.
 
   Raises:
-    InputError: another structure, nobody with labels of all images.
+    InputError: another structure, or no labeler labeled all images.
   """
   total = sum(len(images.image_ids) for images in image_sets.values())
   complete, notes = _complete(where, annot_data, image_sets)
   if not complete:
-    raise errors.InputError(
-      f"{where}: expected a person or a model with labels of all {total:,}"
-      f" images, got none ({len(annot_data)} names)"
-    )
-  kinds = {name: kind_of(name) for name in complete}
+    wanted = f"a person or a model with labels of all {total:,} images"
+    raise errors.InputError(where, wanted, "none")
+  kinds = {name: find_kind(name) for name in complete}
   named = {dataset: {} for dataset in image_sets}
   for name in kinds:
     no_class = []
@@ -120,16 +117,16 @@ def read_labels(
       no_class += [x for x in labels if _class(x) == outcomes.NO_PREDICTION]
     if no_class:
       notes.append(
-        f"{name}: {len(no_class):,} labels, such as {str(no_class[0])[:40]!r},"
-        " are none of the 1,000 classes and count as wrong"
+        f"{name}: {len(no_class):,} labels, e.g. {str(no_class[0])[:40]!r}, are"
+        " none of the 1,000 classes and count as wrong"
       )
   people = [name for name, kind in kinds.items() if kind == PERSON]
   seconds, more = _seconds(where, annot_data, people, image_sets)
-  return Study(image_sets, kinds, named, seconds, (*notes, *more))
+  return HumanStudy(image_sets, kinds, named, seconds, (*notes, *more))
 
 
 def _complete(where, annot_data, image_sets) -> tuple[list[str], list[str]]:
-  """Returns who labelled every image, sorted, and notes on the others."""
+  """Returns who labeled every image, sorted, and notes on the others."""
   image_ids = [i for images in image_sets.values() for i in images.image_ids]
   complete, notes = [], []
   for name in sorted(annot_data, key=str):
@@ -148,7 +145,7 @@ def _complete(where, annot_data, image_sets) -> tuple[list[str], list[str]]:
 
 
 def _seconds(where, annot_data, people, image_sets):
-  """Returns `seconds` of `Study`, and notes on times that are not known."""
+  """Returns `seconds` of `HumanStudy`, and notes on unknown times."""
   read_span = _SpanReader()
   try:
     spans = {
@@ -163,8 +160,8 @@ def _seconds(where, annot_data, people, image_sets):
     }
     notes = []
   except errors.InputError as error:
-    # Rather no fast images than those of the people whose times can be read.
-    notes = [f"{error}; which images are fast is not known"]
+    # Times of only some humans would give other fast images.
+    notes = [f"{error}: no image counts as fast"]
     spans = {dataset: [] for dataset in image_sets}
   seconds = {
     dataset: _median(np.array(spans[dataset]), len(images.image_ids))
@@ -174,19 +171,15 @@ def _seconds(where, annot_data, people, image_sets):
   if unknown and people and not notes:
     total = sum(map(len, seconds.values()))
     notes.append(
-      f"{unknown:,} of the {total:,} images have no labelling time of any"
-      " person; they are not among the fast ones"
+      f"{unknown:,} of the {total:,} images have no labeling time; they do not"
+      " count as fast"
     )
   return seconds, notes
 
 
 def _label(where: str, entry):
   reviews.check_kind(where, entry, Mapping, "a dictionary for each image")
-  if "label" not in entry:
-    raise errors.InputError(
-      f"{where}: expected the key label for each image, got"
-      f" {', '.join(map(str, entry))[:80]}"
-    )
+  reviews.check_keys(where, entry, ["label"])
   return entry["label"]
 
 
@@ -198,7 +191,7 @@ def _class(wnid) -> int:
 
 
 def _median(spans: np.ndarray, size: int) -> np.ndarray:
-  """Medians of float [people, N] over people; NaN where nobody's is known."""
+  """Returns medians of float [people, N] over people; NaN if all unknown."""
   result = np.full(size, np.nan)
   if spans.size:
     known = ~np.isnan(spans).all(axis=0)
@@ -207,16 +200,16 @@ def _median(spans: np.ndarray, size: int) -> np.ndarray:
 
 
 class _SpanReader:
-  """Reads time spans; remembers the format that fitted last."""
+  """Reads time spans; tries the last format that fitted first."""
 
   def __init__(self):
     self._formats = list(_FORMATS)
 
   def __call__(self, where: str, entry: Mapping) -> float:
-    """Seconds from start to end, NaN where one of them is not given.
+    """Returns seconds from start to end; NaN if one of them is absent.
 
-    Times of day without dates may lie on either side of one midnight. A span
-    that is negative though it has dates is not known.
+    Times of day without dates may span midnight. A negative span with dates is
+    unknown.
     """
     info = entry.get("extra_info") or {}
     reviews.check_kind(f"{where}: extra_info", info, Mapping, "a dictionary")
@@ -228,8 +221,9 @@ class _SpanReader:
       span = end - start
     except TypeError:
       raise errors.InputError(
-        f"{where}: expected both times with a zone or none, got {texts[0]!r}"
-        f" and {texts[1]!r}"
+        where,
+        "both times with a zone or none",
+        f"{texts[0]!r} and {texts[1]!r}",
       ) from None
     if start.date() == end.date() == _NO_DATE and span < datetime.timedelta(0):
       span += _DAY
@@ -245,10 +239,8 @@ class _SpanReader:
       found = self._parsed(text)
       if found is not None:
         return found
-    raise errors.InputError(
-      f"{where}: expected a time such as 2019-08-01 14:03:12, got"
-      f" {str(text)[:80]!r}"
-    )
+    wanted = "a time such as 2019-08-01 14:03:12"
+    raise errors.InputError(where, wanted, repr(text)[:80])
 
   def _parsed(self, text: str) -> datetime.datetime | None:
     try:
@@ -266,18 +258,16 @@ class _SpanReader:
 
 
 def _since_1970(where: str, number: float) -> datetime.datetime:
-  """Of seconds or, as JavaScript counts, milliseconds."""
+  """Returns the time of seconds or, as in JavaScript, milliseconds."""
   seconds = number / 1000 if number > 1e11 else number
   try:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
   except (OverflowError, OSError, ValueError) as error:
-    raise errors.InputError(
-      f"{where}: expected seconds since 1970, got {number}"
-    ) from error
+    raise errors.InputError(where, "seconds since 1970", number) from error
 
 
-def fast(seconds: np.ndarray) -> np.ndarray:
-  """Returns bool [N]: the median over people is known and below 60 seconds.
+def is_fast(seconds: np.ndarray) -> np.ndarray:
+  """Returns bool [N]: the median time is known and below 60 seconds.
 
   Source: Shankar et al. 2020, section 5.
   """
@@ -285,10 +275,10 @@ def fast(seconds: np.ndarray) -> np.ndarray:
 
 
 def majority(named: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
-  """Returns int16 [N], the class that most name for an image.
+  """Returns int16 [N], the class with most votes for each image.
 
-  Ties go to the lowest class, as everywhere in this project; an image that
-  nobody names a class for gets -1.
+  Ties go to the lowest class, as everywhere in this project; an image without
+  votes gets -1.
 
   Args:
     named: M integer arrays [N] in [-1, K), one for each voter.
@@ -299,7 +289,7 @@ def majority(named: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
   for start in range(0, votes.shape[1], _IMAGES_AT_ONCE):
     part = votes[:, start : start + _IMAGES_AT_ONCE]
     size = part.shape[1]
-    # Column 0 counts those who name no class.
+    # Column 0 counts voters without a class.
     cells = (num_classes + 1) * np.arange(size) + part + 1
     counts = np.bincount(cells.ravel(), minlength=size * (num_classes + 1))
     counts = counts.reshape(size, num_classes + 1)[:, 1:]

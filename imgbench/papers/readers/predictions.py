@@ -1,4 +1,4 @@
-"""Ranked classes of every image, as public collections store them (.npy)."""
+"""Ranked classes of every image in .npy files of public collections."""
 
 import dataclasses
 import pathlib
@@ -32,7 +32,7 @@ def read_ranking(
     InputError: not such a file; another number of rows; ids that are no
       integers, outside [0, K) or twice in a row.
   """
-  return of_ids(read_array(path), dataset, model, path)
+  return from_ids(read_array(path), dataset, model, path)
 
 
 def read_array(path: pathlib.Path, mmap: bool = False) -> np.ndarray:
@@ -43,35 +43,33 @@ def read_array(path: pathlib.Path, mmap: bool = False) -> np.ndarray:
     mmap: whether to leave it on disk until it is used.
 
   Raises:
-    InputError: no such file, no plain array, or bytes behind it.
+    InputError: no such file, no plain array, or bytes after it.
   """
   try:
     if mmap:
       array = np.lib.format.open_memmap(path, mode="r")
-      behind = path.stat().st_size - array.offset - array.nbytes
+      more = path.stat().st_size - array.offset - array.nbytes
     else:
       with path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
-        behind = path.stat().st_size - file.tell()
-  # NumPy evaluates the header as Python: damage shows as any of its errors.
+        more = path.stat().st_size - file.tell()
+  # NumPy evaluates the header as Python: damage raises any of its errors.
   except Exception as error:
-    reason = getattr(error, "strerror", None) or error
-    raise errors.InputError(
-      f"{path}: expected an .npy file with an array of numbers, got"
-      f" {type(error).__name__}: {reason}"
-    ) from error
-  if behind:
-    raise errors.InputError(
-      f"{path}: expected the end of the file behind the array"
-      f" {array.dtype} {list(array.shape)}, got {behind} bytes more"
+    given = (
+      f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
     )
+    wanted = "an .npy file with an array of numbers"
+    raise errors.InputError(path, wanted, given) from error
+  if more:
+    wanted = f"an array {array.dtype} {list(array.shape)} and nothing more"
+    raise errors.InputError(path, wanted, f"{more} bytes more")
   return array
 
 
-def of_ids(
+def from_ids(
   ids: np.ndarray, dataset: records.Dataset, model: str, path: pathlib.Path
 ) -> records.Predictions:
-  """Returns predictions of class ids, which are looked through.
+  """Returns predictions of class ids, after checking them.
 
   Args:
     ids: integer [N, k] in the order of the data set, the best first.
@@ -83,47 +81,43 @@ def of_ids(
     InputError: see `read_ranking`.
   """
   if ids.ndim and len(ids) != len(dataset):
-    raise errors.InputError(
-      f"{path}: expected {len(dataset)} rows, an image of {dataset.name} each,"
-      f" got {len(ids)} ({ids.dtype} {list(ids.shape)})"
-    )
-  ranking = checked_ids(ids, dataset.num_classes, path)
+    wanted = f"{len(dataset)} rows, an image of {dataset.name} each"
+    raise errors.InputError(path, wanted, f"{ids.dtype} {list(ids.shape)}")
+  ranking = check_ids(ids, dataset.num_classes, path)
   return records.Predictions(model, dataset.name, ranking, path)
 
 
-def checked_ids(
+def check_ids(
   ids: np.ndarray, num_classes: int, path: pathlib.Path, may_lack: bool = False
 ) -> np.ndarray:
-  """Returns int16 [N, k], class ids of which every row ranks different classes.
+  """Returns class ids as int16 [N, k]; every row ranks different classes.
 
   Args:
     ids: integer [N, k].
     num_classes: K.
     path: file that they were read from; named in errors.
-    may_lack: whether -1 may stand behind the classes of a row, for none.
+    may_lack: whether -1, for none, may follow the classes of a row.
 
   Raises:
     InputError: another shape or type, ids outside [0, K) or twice in a row.
   """
-  wanted = f"{path}: expected class ids as integers [N, k]"
-  found = f"{ids.dtype} {list(ids.shape)}"
-  if ids.ndim != 2 or not 1 <= ids.shape[1] <= num_classes:
-    raise errors.InputError(f"{wanted}, k from 1 to {num_classes}, got {found}")
-  if ids.dtype.kind not in "iu":  # Time spans are NumPy integers, too.
-    raise errors.InputError(f"{wanted}, got {found}")
+  # Time spans are NumPy integers, too.
+  fits = ids.ndim == 2 and ids.dtype.kind in "iu"
+  if not fits or not 1 <= ids.shape[1] <= num_classes:
+    wanted = f"class ids as integers [N, k], k from 1 to {num_classes}"
+    raise errors.InputError(path, wanted, f"{ids.dtype} {list(ids.shape)}")
   least = outcomes.NO_PREDICTION if may_lack else 0
   # The extremes first: far faster than a mask.
   if ids.min(initial=least) < least or ids.max(initial=least) >= num_classes:
     row, column = np.argwhere((ids < least) | (ids >= num_classes))[0]
-    raise errors.InputError(
-      f"{path}: expected class ids in [0, {num_classes}), got"
-      f" {ids[row, column]} in row {row}, column {column} (both from 0)"
-    )
+    where = f"{path}, row {row}, column {column} (both from 0)"
+    wanted = f"a class id in [0, {num_classes})"
+    raise errors.InputError(where, wanted, ids[row, column])
   ranking = ids.astype(np.int16)
   try:
     outcomes.check_ranking(ranking, num_classes)
   except errors.InputError as error:
-    raise errors.InputError(f"{path}: {error}") from error
+    raise error.prefixed(f"{path}: ") from error
   return ranking
 
 
@@ -132,14 +126,14 @@ def seems_reversed(
 ) -> bool:
   """Returns whether the last column is right far more often than the first.
 
-  Then a file that should be best first is stored worst first.
+  Such a file is stored worst first, and should be best first.
 
   Args:
     predictions: of this data set.
     dataset: its images.
   """
   first, last = end_hits(predictions, dataset)
-  # No image counts for both, so the variance of the difference is the sum.
+  # No image counts in both, so the variance of the difference is the sum.
   clear = (last - first) ** 2 > _REVERSED_DEVIATIONS**2 * (last + first)
   return last > _REVERSED_FACTOR * first and clear
 
@@ -147,25 +141,23 @@ def seems_reversed(
 def end_hits(
   predictions: records.Predictions, dataset: records.Dataset
 ) -> tuple[int, int]:
-  """Returns for how many images the first and the last column are right.
+  """Returns the numbers of hits of the first and of the last column.
 
-  With one column the last counts nothing: it is the first.
+  With one column the second number is 0.
   """
   ranking, labels = predictions.ranking, dataset.labels
   last = ranking[:, 1:][:, -1:] == labels[:, None]
   return int((ranking[:, 0] == labels).sum()), int(last.sum())
 
 
-def reversed_columns(predictions: records.Predictions) -> records.Predictions:
+def reverse_columns(predictions: records.Predictions) -> records.Predictions:
   """Returns the same with the columns of every row from last to first.
 
   Raises:
-    InputError: a row holds fewer classes than another.
+    InputError: a row has fewer classes than another.
   """
   ranking = np.ascontiguousarray(predictions.ranking[:, ::-1])
   if (ranking == outcomes.NO_PREDICTION).any():
-    raise errors.InputError(
-      f"{predictions.path}: expected a class in every column of a file that is"
-      " read from last to first, got -1"
-    )
+    wanted = "a class in every column, to read them from last to first"
+    raise errors.InputError(predictions.path, wanted, -1)
   return dataclasses.replace(predictions, ranking=ranking)

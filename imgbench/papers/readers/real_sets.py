@@ -29,7 +29,7 @@ def read(
     try:
       numbers = [real.image_number(str(image)) for image in dataset.image_ids]
     except errors.InputError as error:
-      raise errors.InputError(f"{dataset.path}: {error}") from error
+      raise error.prefixed(f"{dataset.path}: ") from error
     codes, left_out = real.label_codes(
       [sets[number - 1] for number in numbers], dataset.num_classes
     )
@@ -44,9 +44,9 @@ def read(
 
 
 def note(dataset: records.Dataset, label_sets: records.LabelSets) -> str:
-  """Returns in one line how many images have no ReaL label."""
+  """Returns a line on the images without a ReaL label."""
   empty = int(np.sum(label_sets.left_out))
   return (
-    f"{dataset.name}: {empty:,} of {len(dataset):,} images have no ReaL label"
-    " and count in no ReaL accuracy"
+    f"{dataset.name}: {empty:,} of {len(dataset):,} images have no ReaL label;"
+    " ReaL accuracies leave them out"
   )

@@ -1,15 +1,16 @@
-"""Reviewed labels of images: which classes are right, unclear or wrong.
+"""Reviewed labels of images: the correct, unclear and wrong classes.
 
 The public file is human_accuracy_v3.0.0.json ("Evaluating Machine Accuracy on
 ImageNet", Shankar et al. 2020, corrected by Vasudevan et al. 2022); TFDS's
 imagenet2012_multilabel 3.0.0 reads the same keys. `annotations_pickle` reads
-the older form. Lists of accepted labels by file name, where correct and unclear
-ones are not told apart, give the numbers that this does not change.
+the older form. Lists of accepted labels by file name do not tell correct labels
+from unclear ones; they give the numbers that do not depend on it.
 """
 
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import itertools
 import os
@@ -28,9 +29,8 @@ from imgbench.metrics import summary
 from imgbench.papers import records
 from imgbench.tables import frame
 
-# State -> its code, in the order in which later ones win: a label that a file
-# gives in two states counts as the better one, as it does where hits are
-# looked up list by list.
+# State -> code. Later ones win: a label in two states counts in the better one,
+# as in the paper's code, which looks up hits list by list.
 STATES = {
   "wrong": annotations.WRONG,
   "unclear": annotations.UNCLEAR,
@@ -43,27 +43,24 @@ _NOT_TOLD = {
   "icml2020": "the label lists do not tell correct labels from unclear ones",
   "imagenet_m": "the file does not say which images belong to ImageNet-M",
 }
-_NOT_REVIEWED = (
-  "the label lists do not tell labels that were reviewed and found wrong from"
-  " labels that nobody reviewed"
-)
+_NOT_REVIEWED = "the label lists do not tell wrong labels from unreviewed ones"
 
 Labels = Mapping[str, tuple[int, ...]]  # by state
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reviews:
-  """What was reviewed.
+  """Reviewed labels of all images of a file.
 
   Attributes:
     path: file that it was read from.
     labels: image id -> state -> classes in [0, 1000); a state that is absent
       has none.
     problematic: images that no accuracy counts.
-    imagenet_m: images of ImageNet-M, or None where the file does not say.
-    tells_states: false for lists of accepted labels, which stand as "unclear"
-      in `labels`.
-    notes: what a reader of the numbers should know, a line each.
+    imagenet_m: images of ImageNet-M; None if the file does not say.
+    tells_states: false for lists of accepted labels, which are "unclear" in
+      `labels`.
+    notes: for readers of the numbers, one line each.
   """
 
   path: pathlib.Path
@@ -80,14 +77,14 @@ class Reviewed(NamedTuple):
   Attributes:
     dataset: these images.
     label_sets: of the same.
-    rows: int64 [N'], where they stand in the whole data set.
+    rows: int64 [N'], their rows in the whole data set.
   """
 
   dataset: records.Dataset
   label_sets: records.LabelSets
   rows: np.ndarray
 
-  def of(self, predictions: records.Predictions) -> records.Predictions:
+  def cut(self, predictions: records.Predictions) -> records.Predictions:
     """Returns predictions of the whole data set cut to these images."""
     return dataclasses.replace(
       predictions, ranking=predictions.ranking[self.rows]
@@ -101,21 +98,15 @@ def read(path: str | os.PathLike[str]) -> Reviews:
     path: a JSON object with `initial_annots`, {image: {"correct", "wrong",
       "unclear": [WordNet id]}} where an absent key means none,
       `problematic_images`, an object whose keys are images, and `imagenet_m`, a
-      list of images. Other keys are not looked at.
+      list of images. Other keys are ignored.
 
   Raises:
     InputError: not such a file, an unknown class, an image of ImageNet-M that
       was not annotated, an image twice.
   """
   content = real.read_json(path)
-  missing = [
-    key for key in _KEYS if not isinstance(content, dict) or key not in content
-  ]
-  if missing:
-    raise errors.InputError(
-      f"{path}: expected an object with the keys {', '.join(_KEYS)}, as"
-      f" human_accuracy_v3.0.0.json has, found no {', '.join(missing)}"
-    )
+  check_kind(f"{path}", content, dict, "an object")
+  check_keys(path, content, _KEYS)
   annotated = content["initial_annots"]
   check_kind(f"{path}: initial_annots", annotated, dict, "an object")
   labels, notes = all_labels(f"{path}: initial_annots", annotated)
@@ -124,16 +115,8 @@ def read(path: str | os.PathLike[str]) -> Reviews:
   slice_m = content["imagenet_m"]
   check_kind(f"{path}: imagenet_m", slice_m, list, "a list")
   unknown = [image for image in slice_m if str(image) not in labels]
-  if unknown:
-    raise errors.InputError(
-      f"{path}: imagenet_m: expected images of initial_annots, got"
-      f" {str(unknown[0])[:80]!r} and {len(unknown) - 1} more that are not"
-    )
-  if len(set(slice_m)) < len(slice_m):
-    raise errors.InputError(
-      f"{path}: imagenet_m: expected every image once, got {len(slice_m)}"
-      f" entries for {len(set(slice_m))} images"
-    )
+  check_none(f"{path}: imagenet_m", "images of initial_annots", unknown)
+  check_distinct(f"{path}: imagenet_m", slice_m)
   return Reviews(
     path=pathlib.Path(path),
     labels=labels,
@@ -148,7 +131,7 @@ def read_lists(path: str | os.PathLike[str]) -> Reviews:
   """Returns the reviews of a JSON {file name: [class indices]}.
 
   A list holds the labels that are correct or unclear; see
-  `real.read_label_lists`, also for the errors. An image whose list is empty is
+  `real.read_label_lists`, also for the errors. An image with an empty list is
   left out.
   """
   lists = real.read_label_lists(path)
@@ -156,8 +139,8 @@ def read_lists(path: str | os.PathLike[str]) -> Reviews:
   notes = []
   if empty:
     notes.append(
-      f"{pathlib.Path(path).name}: {len(empty):,} images whose list of labels"
-      " is empty are left out"
+      f"{pathlib.Path(path).name}: {len(empty):,} images with an empty list of"
+      " labels are left out"
     )
   return Reviews(
     path=pathlib.Path(path),
@@ -178,8 +161,8 @@ def all_labels(
 
   Args:
     where: file and key, for errors.
-    annotated: image id -> state -> WordNet ids; states beyond those of `STATES`
-      are not looked at.
+    annotated: image id -> state -> WordNet ids; states not in `STATES` are
+      ignored.
 
   Raises:
     InputError: another structure, or an unknown class.
@@ -205,18 +188,45 @@ def all_labels(
 
 def _classes(where: str, wnids: Iterable) -> tuple[int, ...]:
   check_kind(where, wnids, (list, tuple, set, frozenset), "a list")
+  return tuple(sorted(class_index(where, wnid) for wnid in wnids))
+
+
+def class_index(where: str, wnid) -> int:
+  """Returns the class of a WordNet id; an InputError names `where`."""
+  check_kind(where, wnid, str, "a WordNet id")
   try:
-    return tuple(sorted(map(classes.index_of, wnids)))
-  except (errors.InputError, TypeError) as error:
-    raise errors.InputError(f"{where}: {error}") from error
+    return classes.index_of(wnid)
+  except errors.InputError as error:
+    raise error.prefixed(f"{where}: ") from error
 
 
 def check_kind(where: str, value, kind, text: str) -> None:
   """Raises InputError, which names `where` and `text`, unless of a kind."""
   if not isinstance(value, kind):
-    raise errors.InputError(
-      f"{where}: expected {text}, got {type(value).__name__}"
-    )
+    raise errors.InputError(where, text, type(value).__name__)
+
+
+def check_keys(path, content: Mapping, keys: Sequence[str]) -> None:
+  """Raises InputError unless a file has all keys."""
+  missing = [key for key in keys if key not in content]
+  if missing:
+    given = f"no {', '.join(missing)}"
+    raise errors.InputError(path, f"the keys {', '.join(keys)}", given)
+
+
+def check_none(where: str, expected: str, unknown: Sequence) -> None:
+  """Raises InputError if there are unknown images."""
+  if unknown:
+    given = f"{len(unknown)} others, e.g. {unknown[0]!r:.80}"
+    raise errors.InputError(where, expected, given)
+
+
+def check_distinct(where: str, images: Collection) -> None:
+  """Raises InputError if an image is listed twice."""
+  distinct = len(set(images))
+  if distinct < len(images):
+    given = f"{len(images)} entries for {distinct} images"
+    raise errors.InputError(where, "every image once", given)
 
 
 def codes(
@@ -236,8 +246,8 @@ def codes(
 def reviewed(dataset: records.Dataset, reviews: Reviews) -> Reviewed | None:
   """Returns the images of a data set that count; None if there is none.
 
-  Those are the images that were annotated and are not problematic, also for
-  top-1 and top-5 accuracy, so that all numbers speak of the same images.
+  These are the images that were annotated and are not problematic. Top-1 and
+  top-5 accuracy count the same ones.
   """
   rows = np.flatnonzero(
     [
@@ -266,22 +276,21 @@ def reviewed(dataset: records.Dataset, reviews: Reviews) -> Reviewed | None:
   )
 
 
-def told(
+def drop_unknown(
   measurements: frame.Measurements, reviews: Reviews
 ) -> frame.Measurements:
-  """Returns measurements, without the values that the reviews do not tell.
+  """Returns measurements; those that the reviews do not tell are undefined.
 
-  A value that would need to know more than the file says is undefined, with
-  the reason in its definition: "icml2020" and what speaks of labels that nobody
-  reviewed for lists of accepted labels, "imagenet_m" where its images are not
-  known.
+  The reason is in the definition. Lists of accepted labels tell neither
+  "icml2020" nor quantities of unreviewed labels; "imagenet_m" needs its images.
   """
   return {
-    key: _told(key[-1], entry, reviews) for key, entry in measurements.items()
+    key: _drop_unknown(key[-1], entry, reviews)
+    for key, entry in measurements.items()
   }
 
 
-def _told(
+def _drop_unknown(
   metric: str, entry: measurement.Measurement, reviews: Reviews
 ) -> measurement.Measurement:
   if not metric.startswith(_PREFIX):
@@ -303,7 +312,7 @@ def _told(
 def default_metric(reviews: Reviews) -> str:
   """Returns the definition that figures and paired tests use.
 
-  It is that of Shankar et al. where the reviews tell correct labels from
-  unclear ones, and else the same with both accepted.
+  It is that of Shankar et al. if the reviews tell correct labels from unclear
+  ones, otherwise the same with both accepted.
   """
   return _PREFIX + ("icml2020" if reviews.tells_states else "lenient_mean")
