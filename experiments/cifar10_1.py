@@ -59,12 +59,12 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     collection.datasets, collection.predictions, ks=(1,)
   )
   found = study_lib.Study(
-    study_lib.ordered(cifar.KNOWN, *measured),
-    study_lib.independent(collection.datasets, [cifar.TEST]),
-    study_lib.same([TOP1]),
+    study_lib.order_rows(cifar.KNOWN, *measured),
+    study_lib.pair_independent(collection.datasets, [cifar.TEST]),
+    study_lib.pair_same([TOP1]),
     collection.own,
   )
-  ranks = comparison.comparable_ranks(
+  ranks = comparison.find_comparable_ranks(
     output, figures, found.ranked, cifar_published.NUM_PUBLIC
   )
   compared = comparison.compare(figures, ours(found, figures) | ranks)
@@ -79,7 +79,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
       f"{cifar.TITLES[name]}: top-1 accuracy and its drop in percent with 95%"
       f" intervals, error rate over that on {cifar.TITLES[cifar.TEST]}, ranks",
       cifar.TITLES,
-      study_lib.best_first(found.rows, (cifar.TEST, TOP1)),
+      study_lib.sort_best_first(found.rows, (cifar.TEST, TOP1)),
       with_ratios=True,
     )
     for name in collection.datasets
@@ -91,21 +91,21 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   found.write(output, "drops", "ratios", "ranks", "fits")
   for base, dataset in found.pairs:
     name, axes = f"{TOP1}-{dataset}-on-{base}", ((base, TOP1), (dataset, TOP1))
-    study_lib.figures(output, name, found, *axes)
+    study_lib.add_figures(output, name, found, *axes)
   if figures:
     comparison.write(output, compared)
 
 
 def ours(
-  found: study_lib.Study, figures: Sequence[published.Published]
+  found: study_lib.Study, figures: Sequence[published.PublishedFigure]
 ) -> dict[tuple[str, ...], float | None]:
   """Returns our numbers by what published figures are of."""
   plain = [line for line in found.lines if line.scale == fits.PLAIN]
-  known = comparison.ours(found.rows, plain)
+  known = comparison.collect_ours(found.rows, plain)
   known |= frame.long(found.drops, drop=published.DROP)
   known |= frame.long(found.ratios, ratio=published.ERROR_RATIO)
   models = sorted({*found.rows.model} - found.outside)
-  return known | cifar_published.of_several(figures, known, models)
+  return known | cifar_published.combine_models(figures, known, models)
 
 
 main = functools.partial(program.run, reproduce)

@@ -91,7 +91,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   notes = [f"{x!r} is a category of its own: no known spelling" for x in new]
   if dataset is not None:
     by_name, models = {dataset.name: dataset}, {p.model for p in mine}
-    notes += clone.notes_of_own(mine, by_name, models)
+    notes += clone.note_own(mine, by_name, models)
     pairs += [
       grids.Pairs(m.model, grids.BY_LABEL, images.pairs(m.mistakes))
       for m in reviewed
@@ -99,7 +99,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   output.read(filter(None, files), notes)
   categories = (*mistakes.CATEGORIES, *new)
   shares, tables = count(reviewed, mine, images, categories)
-  overlaps = counted.overlaps(reviewed)
+  overlaps = counted.find_overlaps(reviewed)
   if overlaps:
     tables.append(grids.overlap_grid(overlaps))
   tables += [p.grid(values.top) for p in pairs]
@@ -112,11 +112,13 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   if output.wanted:
     from imgbench.papers.mistakes import figures as mistakes_figures
 
-    output.figure("categories", mistakes_figures.kinds(reviewed, categories))
+    output.figure(
+      "categories", mistakes_figures.draw_kinds(reviewed, categories)
+    )
     for p in pairs:
       output.figure(f"pairs_{p.source}", p.draw(values.top))
   if figures:
-    compared = comparison.compare(figures, comparison.ours(rows))
+    compared = comparison.compare(figures, comparison.collect_ours(rows))
     comparison.write(output, compared)
 
 
@@ -157,7 +159,7 @@ def read_own(
   texts: Sequence[str],
   dataset: records.Dataset | None,
   reviewed: Collection[str],
-) -> list[records.Predictions]:
+) -> list[records.RankedPredictions]:
   """Returns the predictions of your models; no two models share a name."""
   found = {}
   for text in texts:
@@ -172,8 +174,8 @@ def read_own(
 
 
 def count(
-  reviewed: Sequence[mistakes.Reviewed],
-  mine: Sequence[records.Predictions],
+  reviewed: Sequence[mistakes.ModelMistakes],
+  mine: Sequence[records.RankedPredictions],
   images: counted.Images,
   categories: Sequence[str],
 ) -> tuple[list[frame.Measurements], list[table.Table]]:

@@ -49,13 +49,13 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   output.read(collection.files, collection.notes)
   measured = evaluate.evaluate_all(collection.datasets, collection.predictions)
   found = study_lib.Study(
-    study_lib.ordered(datasets.KNOWN, *measured),
-    study_lib.independent(collection.datasets, BASES),
-    study_lib.same(METRICS),
+    study_lib.order_rows(datasets.KNOWN, *measured),
+    study_lib.pair_independent(collection.datasets, BASES),
+    study_lib.pair_same(METRICS),
     collection.own,
   )
-  ranks = comparison.comparable_ranks(output, figures, found.ranked)
-  ours = comparison.ours(found.rows) | ranks
+  ranks = comparison.find_comparable_ranks(output, figures, found.ranked)
+  ours = comparison.collect_ours(found.rows) | ranks
   compared = comparison.compare(figures, ours)
   report(output, found, compared)
   if figures:
@@ -86,7 +86,7 @@ def report(
   found.write(output, "drops", "ranks", "fits")
   for base, dataset in pairs:
     name, axes = f"{TOP1}-{dataset}-on-{base}", ((base, TOP1), (dataset, TOP1))
-    study_lib.figures(output, name, found, *axes)
+    study_lib.add_figures(output, name, found, *axes)
 
 
 def pair_grid(
@@ -107,7 +107,7 @@ def pair_grid(
     f"{formats.metric_title(metric)} in percent with 95% intervals,"
     f" {' and '.join(datasets.TITLES[name] for name in pair)}",
     datasets.SHORT_TITLES,
-    study_lib.best_first(of_pair, (pair[0], metric)),
+    study_lib.sort_best_first(of_pair, (pair[0], metric)),
   )
 
 
@@ -116,7 +116,7 @@ def sets_grid(rows: pd.DataFrame, metric: str) -> table.Table:
   names = rows.dataset.unique().tolist()
   return table.by_name(
     f"{formats.metric_title(metric)} in percent with 95% intervals",
-    study_lib.best_first(rows, (names[0], metric)),
+    study_lib.sort_best_first(rows, (names[0], metric)),
     {
       datasets.SHORT_TITLES[n]: study_lib.column(rows, (n, metric))
       for n in names

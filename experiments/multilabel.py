@@ -89,7 +89,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   for part in parts:
     for note in part.notes():
       output.note(note)
-    ours = comparison.ours(part.section.rows, part.plain_lines())
+    ours = comparison.collect_ours(part.section.rows, part.plain_lines())
     of_part = comparison.compare(_figures_of(part.of_people, figures), ours)
     multilabel_output.report(output, part, of_part)
     compared.append(of_part)
@@ -126,10 +126,10 @@ def read_labels(
 
 def _parts(reviews, study, collection) -> list[multilabel_output.Part]:
   """What is computed on all reviewed images, and on those of people."""
-  metric = reviews_lib.default_metric(reviews)
+  metric = reviews_lib.choose_metric(reviews)
   found = []
   if collection is not None:
-    section = sections.of_reviewed(collection, reviews)
+    section = sections.build_reviewed(collection, reviews)
     if section is not None:
       found.append(multilabel_output.Part(section, metric))
     elif study is None:
@@ -139,15 +139,15 @@ def _parts(reviews, study, collection) -> list[multilabel_output.Part]:
         f" {len(reviews.labels):,} images"
       )
   if study is not None:
-    section = sections.of_people(study, reviews, collection)
+    section = sections.build_human(study, reviews, collection)
     prefix = "people_" if found else ""
     found.append(multilabel_output.Part(section, metric, True, prefix))
   return found
 
 
 def _of_multilabel(
-  output: program.Output, figures: Sequence[published_lib.Published]
-) -> list[published_lib.Published]:
+  output: program.Output, figures: Sequence[published_lib.PublishedFigure]
+) -> list[published_lib.PublishedFigure]:
   """Returns the published multi-label accuracies, and says what others are.
 
   Published top-1 and top-5 accuracies are of all images of a data set; ours
@@ -164,8 +164,8 @@ def _of_multilabel(
 
 
 def _figures_of(
-  of_people: bool, figures: Sequence[published_lib.Published]
-) -> list[published_lib.Published]:
+  of_people: bool, figures: Sequence[published_lib.PublishedFigure]
+) -> list[published_lib.PublishedFigure]:
   """Returns the published figures that a section's rows are compared with.
 
   Those of a file that names people, or holds fits, are of the images that

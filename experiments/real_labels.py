@@ -70,12 +70,12 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   measured = evaluate.evaluate_all(
     collection.datasets, collection.predictions, label_sets
   )
-  rows = study_lib.ordered(datasets.KNOWN, *measured)
+  rows = study_lib.order_rows(datasets.KNOWN, *measured)
   names = [name for name in DATASETS if (rows.dataset == name).any()]
   found = study_lib.Study(
     rows, [(name, name) for name in names], AXES, collection.own
   )
-  compared = comparison.compare(figures, comparison.ours(rows))
+  compared = comparison.compare(figures, comparison.collect_ours(rows))
   printed = [main_grid(rows, name, compared) for name in names]
   titles = datasets.SHORT_TITLES
   printed.append(study_lib.lines_grid(found.lines, titles, "ReaL accuracies"))
@@ -89,7 +89,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   found.write(output, "ranks", "fits")
   for name in names:
     axes = ((name, TOP1), (name, REAL))
-    study_lib.figures(output, f"{REAL}-{name}", found, *axes)
+    study_lib.add_figures(output, f"{REAL}-{name}", found, *axes)
   if figures:
     comparison.write(output, compared)
 
@@ -104,7 +104,7 @@ def main_grid(
     title = title.removesuffix(" accuracy")
     if metric in (TOP1, TOP5):
       columns.append(
-        (title, study_lib.column(rows, axis, text=study_lib.plain))
+        (title, study_lib.column(rows, axis, text=study_lib.format_plain))
       )
       continue
     title = "ReaL, class mean" if metric == CLASS_MEAN else title
@@ -114,7 +114,7 @@ def main_grid(
   return table.by_name(
     "ReaL accuracy in percent with 95% intervals beside accuracy against the"
     f" original label, {datasets.TITLES[dataset]}",
-    study_lib.best_first(there, (dataset, REAL)),
+    study_lib.sort_best_first(there, (dataset, REAL)),
     columns,
   )
 

@@ -19,11 +19,11 @@ _EXTREME = re.compile(rf"(lowest|smallest|highest|largest) ({_QUANTITIES})")
 _WITH_CUTOUT = "_cutout16"
 
 
-def of_several(
-  figures: Iterable[published.Published],
+def combine_models(
+  figures: Iterable[published.PublishedFigure],
   ours: comparison.Ours,
   models: Sequence[str],
-) -> dict[published.Key, float | None]:
+) -> dict[published.FigureKey, float | None]:
   """Returns our numbers for the figures that are of several models.
 
   These are differences between two models ("A minus B", or a model trained
@@ -45,7 +45,9 @@ def of_several(
   return found
 
 
-def _value(key: published.Key, ours, models: Sequence[str]) -> float | None:
+def _value(
+  key: published.FigureKey, ours, models: Sequence[str]
+) -> float | None:
   chosen = _chosen(key.model, models)
   if chosen is None:
     return None
@@ -58,7 +60,7 @@ def _value(key: published.Key, ours, models: Sequence[str]) -> float | None:
   quantity = difference.group(1) if difference else extreme.group(2)
   dataset, field = published.CIFAR_QUANTITIES[quantity]
   values = [
-    ours.get(published.Key(model, dataset, key.subset, key.metric, field))
+    ours.get(published.FigureKey(model, dataset, key.subset, key.metric, field))
     for model in chosen
   ]
   if not values or None in values:

@@ -23,7 +23,7 @@ NOT_COUNTED, ABSENT = "not counted", "absent"
 
 COLUMNS = (
   "source",
-  *published_lib.Key._fields,
+  *published_lib.FigureKey._fields,
   "unit",
   "published",
   "ours",
@@ -40,10 +40,10 @@ _ROUNDING = 1e-9
 Ours = Mapping[tuple[str, ...], float | None]
 
 
-def ours(
-  rows: pd.DataFrame, lines: Iterable[fits.Line] = ()
+def collect_ours(
+  rows: pd.DataFrame, lines: Iterable[fits.FittedLine] = ()
 ) -> dict[tuple[str, ...], float | None]:
-  """Returns our numbers by what they are of, as `published.Key`.
+  """Returns our numbers by what they are of, as `published.FigureKey`.
 
   Args:
     rows: of the table.
@@ -61,16 +61,16 @@ def ours(
 
 def read(
   output: program.Output, paths: Iterable[str]
-) -> list[published_lib.Published]:
+) -> list[published_lib.PublishedFigure]:
   """Returns the figures of --published, whose files are inputs."""
   paths = [pathlib.Path(path) for path in paths]
   output.inputs(paths)
   return [figure for path in paths for figure in published_lib.read(path)]
 
 
-def comparable_ranks(
+def find_comparable_ranks(
   output: program.Output,
-  figures: Iterable[published_lib.Published],
+  figures: Iterable[published_lib.PublishedFigure],
   ranked: pd.DataFrame,
   num_public: int = NUM_PUBLIC,
 ) -> dict[tuple[str, ...], float | None]:
@@ -100,7 +100,7 @@ def comparable_ranks(
 
 
 def compare(
-  figures: Sequence[published_lib.Published], ours: Ours
+  figures: Sequence[published_lib.PublishedFigure], ours: Ours
 ) -> pd.DataFrame:
   """Puts our numbers, fractions or plain, beside published figures.
 
@@ -112,13 +112,13 @@ def compare(
   """
   # A rank stays a whole number beside fractions.
   return pd.DataFrame(
-    [_compared(figure, ours.get(figure.key)) for figure in figures],
+    [_compare(figure, ours.get(figure.key)) for figure in figures],
     columns=[*COLUMNS, "number"],
     dtype=object,
   )
 
 
-def _compared(figure: published_lib.Published, value):
+def _compare(figure: published_lib.PublishedFigure, value):
   plain = published_lib.is_plain(figure.key.field)
   difference, verdict = None, ABSENT
   if value is not None:
@@ -132,7 +132,7 @@ def _compared(figure: published_lib.Published, value):
   return *what, figure.half_unit, verdict, figure.not_counted, figure.number
 
 
-def summarized(compared: pd.DataFrame) -> table.Table:
+def summarize(compared: pd.DataFrame) -> table.Table:
   """Returns how many figures agree, for each source, set, metric and field."""
   verdicts = (AGREES, DIFFERS, NOT_COUNTED, ABSENT)
   by = ["source", "dataset", "metric", "field"]
@@ -154,7 +154,7 @@ def summarized(compared: pd.DataFrame) -> table.Table:
   )
 
 
-def verdict(compared: pd.DataFrame) -> str:
+def describe_differences(compared: pd.DataFrame) -> str:
   """Returns the figures that differ, and how many do as the last line."""
   counts = compared.verdict.value_counts()
   num_differ = counts.get(DIFFERS, 0)
@@ -206,5 +206,5 @@ def columns(
 def write(output: program.Output, compared: pd.DataFrame) -> None:
   """Adds comparison.csv; prints the summary and, at the end, the count."""
   output.csv("comparison.csv", COLUMNS, frame.rows(compared, COLUMNS))
-  print(summarized(compared).text())
-  output.end_with(verdict(compared))
+  print(summarize(compared).text())
+  output.end_with(describe_differences(compared))

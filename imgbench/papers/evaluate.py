@@ -21,7 +21,7 @@ from imgbench.papers import records
 from imgbench.tables import frame
 
 
-class Evaluator:
+class RankingEvaluator:
   """Evaluates any number of classifiers on one data set; 95% intervals.
 
   Args:
@@ -65,7 +65,9 @@ class Evaluator:
     if label_sets.in_imagenet_m is not None:
       self._sets["in_imagenet_m"] = jnp.asarray(label_sets.in_imagenet_m)
 
-  def __call__(self, predictions: records.Predictions) -> records.Result:
+  def __call__(
+    self, predictions: records.RankedPredictions
+  ) -> records.ModelResult:
     """Returns the result of one classifier.
 
     It has, for "all" and each subset, the top-k accuracies, then those of the
@@ -99,7 +101,7 @@ class Evaluator:
         **self._sets,
       ),
     )
-    return records.Result(
+    return records.ModelResult(
       model=predictions.model,
       dataset=predictions.dataset,
       outcomes=outcomes,
@@ -142,9 +144,9 @@ class Evaluator:
     return rows
 
 
-def in_threads(
-  function: Callable[[records.Predictions], Any],
-  predictions: Sequence[records.Predictions],
+def map_in_threads(
+  function: Callable[[records.RankedPredictions], Any],
+  predictions: Sequence[records.RankedPredictions],
 ) -> list[Any]:
   """Returns the results in order; one comes first, which compiles for all."""
   with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -154,7 +156,7 @@ def in_threads(
 
 def evaluate_all(
   datasets: Mapping[str, records.Dataset],
-  predictions: Mapping[str, Sequence[records.Predictions]],
+  predictions: Mapping[str, Sequence[records.RankedPredictions]],
   label_sets: Mapping[str, records.LabelSets] | None = None,
   ks: Sequence[int] = (1, outcomes_lib.TOP),
 ) -> list[frame.Measurements]:
@@ -167,14 +169,14 @@ def evaluate_all(
     ks: the k of top-k accuracy.
 
   Raises:
-    InputError: see `Evaluator`.
+    InputError: see `RankingEvaluator`.
   """
   found = []
   for name, dataset in datasets.items():
-    evaluator = Evaluator(dataset, (label_sets or {}).get(name), ks=ks)
+    evaluator = RankingEvaluator(dataset, (label_sets or {}).get(name), ks=ks)
     # Outcomes of many classifiers need not stay in memory.
     measure = lambda p, evaluate=evaluator: evaluate(p).measurements
-    found += in_threads(measure, predictions[name])
+    found += map_in_threads(measure, predictions[name])
   return found
 
 

@@ -32,7 +32,7 @@ _PROBIT_TICKS = (
 )
 
 
-class Place(NamedTuple):
+class Coordinate(NamedTuple):
   """A fraction, None where it is undefined, with its interval or without."""
 
   value: float | None
@@ -53,8 +53,8 @@ class Point:
   """
 
   name: str
-  x: Place
-  y: Place
+  x: Coordinate
+  y: Coordinate
   group: str
   named: bool = False
 
@@ -210,7 +210,7 @@ def _write_names(axes, theme, scale, groups, points) -> None:
     _place([getattr(p, side).value for p in points], scale) for side in "xy"
   )
   places, size = _in_points(axes, x, y)
-  found = name_places.offsets(
+  found = name_places.find_offsets(
     places[: len(named)],
     [p.name for p in named],
     size,
@@ -260,13 +260,13 @@ def _in_points(axes, x, y):
   return places, size
 
 
-def _bounds(m: Place) -> tuple[float, float]:
+def _bounds(m: Coordinate) -> tuple[float, float]:
   if m.ci_low is None or m.ci_high is None:
     return m.value, m.value
   return m.ci_low, m.ci_high
 
 
-def _limits(values: Sequence[Place], scale: str):
+def _limits(values: Sequence[Coordinate], scale: str):
   ends = _place([_bounds(m) for m in values], scale)
   low, high = ends.min(), ends.max()
   margin = _MARGIN * (high - low) + (0.02 if scale == fits.PROBIT else 0.5)

@@ -96,7 +96,7 @@ def to_scale(values, scale: str) -> np.ndarray:
   from scipy import special
 
   values = np.asarray(values, np.float64)
-  return special.ndtri(values) if _checked(scale) == PROBIT else values
+  return special.ndtri(values) if _check(scale) == PROBIT else values
 
 
 def from_scale(values, scale: str) -> np.ndarray:
@@ -104,10 +104,10 @@ def from_scale(values, scale: str) -> np.ndarray:
   from scipy import special
 
   values = np.asarray(values, np.float64)
-  return special.ndtr(values) if _checked(scale) == PROBIT else values
+  return special.ndtr(values) if _check(scale) == PROBIT else values
 
 
-def _checked(scale: str) -> str:
+def _check(scale: str) -> str:
   if scale not in SCALES:
     raise errors.InputError(f"scale: expected one of {SCALES}, got {scale!r}")
   return scale
@@ -184,7 +184,7 @@ def is_fisher_vector(model: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class FittedLine:
   """A fit and what of: a row of fits.csv; without a fit, `reason` says why.
 
   x is `base_metric` on `base`, y is `metric` on `dataset`.
@@ -226,12 +226,12 @@ class Line:
     )
 
 
-def lines(
+def fit_lines(
   rows: pd.DataFrame,
   pairs: Sequence[tuple[str, str]],
   metrics: Sequence[tuple[str, str]],
   leave_out: frozenset[str] = frozenset(),
-) -> list[Line]:
+) -> list[FittedLine]:
   """Returns all fits: pairs x subsets x metrics x scales x choices of models.
 
   Fits without Fisher vectors are made where there are such models.
@@ -269,23 +269,23 @@ def lines(
   return found
 
 
-def _line(what: tuple[str, ...], scale: str, models: str, x, y) -> Line:
+def _line(what: tuple[str, ...], scale: str, models: str, x, y) -> FittedLine:
   try:
-    return Line(*what, scale, models, len(x), fit(x, y, scale))
+    return FittedLine(*what, scale, models, len(x), fit(x, y, scale))
   except errors.InputError as error:
-    return Line(*what, scale, models, len(x), None, str(error))
+    return FittedLine(*what, scale, models, len(x), None, str(error))
 
 
-def best(
-  lines: Iterable[Line],
+def find_line(
+  lines: Iterable[FittedLine],
   x: tuple[str, str],
   y: tuple[str, str],
   **what: str,
-) -> Line | None:
+) -> FittedLine | None:
   """Returns the line of y on x, without Fisher vectors if there is one.
 
   Args:
-    lines: of `lines`.
+    lines: of `fit_lines`.
     x: data set and metric of one axis.
     y: those of the other.
     **what: subset and scale, and the choice of models where it must be one.
@@ -302,13 +302,13 @@ def best(
   )
 
 
-def label(without: bool) -> str:
+def name_fit(without: bool) -> str:
   """Returns what a legend calls a line, through all models or `without`."""
   return "linear fit" + (" without Fisher vectors" if without else "")
 
 
 def grid(
-  lines: Iterable[Line], titles: Mapping[str, str], caption: str
+  lines: Iterable[FittedLine], titles: Mapping[str, str], caption: str
 ) -> table.Table:
   """Returns the fits as a table; intercepts of PLAIN in percentage points."""
   rows = []
@@ -327,7 +327,7 @@ def grid(
   )
 
 
-def _numbers(line: Line) -> tuple[str, str, str]:
+def _numbers(line: FittedLine) -> tuple[str, str, str]:
   f = line.fit
   if f is None:
     return formats.UNDEFINED, formats.UNDEFINED, formats.UNDEFINED
@@ -340,7 +340,7 @@ def _numbers(line: Line) -> tuple[str, str, str]:
 
 def write(
   output: program.Output,
-  lines: Sequence[Line],
+  lines: Sequence[FittedLine],
   name: str = "fits.csv",
   where: str = "",
 ) -> None:

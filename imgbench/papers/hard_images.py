@@ -46,7 +46,7 @@ class CountRow(NamedTuple):
   share: float | None
 
 
-class ClassRow(NamedTuple):
+class HardClass(NamedTuple):
   """A row of hardest_classes.csv, see `class_rows`."""
 
   dataset: str
@@ -112,7 +112,7 @@ def image_rows(answers: Answers) -> list[ImageRow]:
   num_models, num_people = len(answers.models_right), len(answers.people_right)
   most_named = np.full(len(dataset), -1)
   if num_models:
-    most_named = people.majority(
+    most_named = people.find_majority(
       list(answers.models_named), dataset.num_classes
     )
   order = [BOTH, MODELS, PEOPLE]
@@ -171,7 +171,7 @@ def count_rows(
   ]
 
 
-def class_rows(answers: Answers) -> list[ClassRow]:
+def class_rows(answers: Answers) -> list[HardClass]:
   """Returns a row for each class with images, hardest first.
 
   An accuracy is the share of (model, image) or (person, image) that is right,
@@ -193,7 +193,7 @@ def class_rows(answers: Answers) -> list[ClassRow]:
     return []
   wnids = classes.imagenet_classes().wnids
   return [
-    ClassRow(
+    HardClass(
       dataset.name,
       int(i),
       wnids[i],
@@ -227,7 +227,7 @@ def _words(name: str) -> str:
 
 
 def class_grid(
-  rows: Sequence[ClassRow], metric: str, limit: int = 10
+  rows: Sequence[HardClass], metric: str, limit: int = 10
 ) -> table.Table:
   """Returns the hardest classes of each data set as a table."""
   groups = itertools.groupby(rows, lambda row: row.dataset)

@@ -23,7 +23,7 @@ _SIDES = (
 )
 
 
-def offsets(
+def find_offsets(
   places: Sequence[tuple[float, float]],
   names: Sequence[str],
   size: tuple[float, float],

@@ -93,7 +93,7 @@ class Output:
     self._undefined: dict[str, str] = {}
     self._ending: list[str] = []
     if out is not None:
-      with _refused(out):
+      with _name_out(out):
         out.mkdir(parents=True, exist_ok=True)
 
   @property
@@ -182,7 +182,7 @@ class Output:
       "undefined": self._undefined,
       "files": sorted(self._files),
     }
-    with _refused(out):
+    with _name_out(out):
       for name, data in self._files.items():
         writers.write_atomically(out / name, data)
       writers.write_json(out / MANIFEST, manifest)
@@ -194,7 +194,7 @@ class Output:
 
 
 @contextlib.contextmanager
-def _refused(out: pathlib.Path) -> Iterator[None]:
+def _name_out(out: pathlib.Path) -> Iterator[None]:
   """Makes an error of the file system one about --out."""
   try:
     yield

@@ -41,7 +41,7 @@ _TOP1, _TOP5 = "top1_accuracy", "top5_accuracy"
 _ICML = "multilabel_accuracy.icml2020"
 
 
-class Key(NamedTuple):
+class FigureKey(NamedTuple):
   """What a figure is of.
 
   `field` is that of a row of the table, or "rank", "drop", "error_ratio",
@@ -56,7 +56,7 @@ class Key(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
+class PublishedFigure:
   """A published figure.
 
   Attributes:
@@ -69,7 +69,7 @@ class Published:
   """
 
   source: str
-  key: Key
+  key: FigureKey
   text: str
   number: float
   half_unit: float
@@ -202,7 +202,7 @@ def is_plain(field: str) -> bool:
   return field in _PLAIN or field.endswith((ERROR_RATIO, "count"))
 
 
-def read(path: pathlib.Path) -> list[Published]:
+def read(path: pathlib.Path) -> list[PublishedFigure]:
   """Returns the figures of a file, in its order.
 
   Args:
@@ -280,12 +280,12 @@ def _reader(path, header: tuple[str, ...]):
 
 def _layout_figures(
   layout: _Layout, where: str, row: Mapping[str, str]
-) -> Iterator[Published]:
+) -> Iterator[PublishedFigure]:
   model = FIT if layout.model is None else _named(where, row, layout.model)
   subset = row.get("subset", "all")
   for column, target in layout.targets.items():
     if target and row[column]:
-      key = Key(
+      key = FigureKey(
         model,
         target.dataset,
         _SUBSETS.get(subset, subset),
@@ -297,10 +297,12 @@ def _layout_figures(
       if layout.float32:
         half = float(np.spacing(np.float32(number)))
       why = target.not_counted or layout.not_counted(row)
-      yield Published("", key, row[column], number, half, why)
+      yield PublishedFigure("", key, row[column], number, half, why)
 
 
-def _long_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
+def _long_figures(
+  where: str, row: Mapping[str, str]
+) -> Iterator[PublishedFigure]:
   for column, field in _LONG_FIGURES.items():
     if row.get(column):
       what = (_named(where, row, name) for name in _LONG)
@@ -308,12 +310,14 @@ def _long_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
       number = _figure(f"{where}: {column}", row[column], field, whole)
       half = _half_unit(row[column], field)
       scale = 1 if field == RANK else 100 // whole
-      yield Published(
-        "", Key(*what, field), row[column], scale * number, scale * half
+      yield PublishedFigure(
+        "", FigureKey(*what, field), row[column], scale * number, scale * half
       )
 
 
-def _cifar_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
+def _cifar_figures(
+  where: str, row: Mapping[str, str]
+) -> Iterator[PublishedFigure]:
   """Figures with a tolerance; one without it is a loose statement.
 
   A quantity of several models together keeps its name as the field.
@@ -328,9 +332,9 @@ def _cifar_figures(where: str, row: Mapping[str, str]) -> Iterator[Published]:
   dataset, field = CIFAR_QUANTITIES.get(quantity, ("", quantity))
   model = FIT if field in (SLOPE, INTERCEPT) else _named(where, row, "model")
   tolerance = row["tolerance"]
-  yield Published(
+  yield PublishedFigure(
     "",
-    Key(model, dataset, "all", _TOP1, field),
+    FigureKey(model, dataset, "all", _TOP1, field),
     row["as_stated"],
     number,
     _number(f"{where}: tolerance", tolerance) if tolerance else 0.0,
@@ -375,7 +379,7 @@ def _half_unit(text: str, field: str) -> float:
   return float(decimal.Decimal(5).scaleb(exponent - 1))
 
 
-def _check_distinct(path, found: Sequence[Published], header) -> None:
+def _check_distinct(path, found: Sequence[PublishedFigure], header) -> None:
   if not found:
     raise errors.InputError(f"{path}: expected figures, got none")
   if header == _CIFAR:  # The same figure from several texts.

@@ -39,7 +39,7 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Predictions:
+class RankedPredictions:
   """What one classifier says about one data set.
 
   Attributes:
@@ -76,7 +76,7 @@ class LabelSets:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Result:
+class ModelResult:
   """One classifier on one data set.
 
   Attributes:

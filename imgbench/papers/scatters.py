@@ -21,7 +21,7 @@ _TITLES = {**datasets.SHORT_TITLES, **cifar.TITLES}
 _SMALL_COLUMNS = 3
 
 
-def grouped(
+def group_points(
   rows: pd.DataFrame,
   x: study_lib.Axis,
   y: study_lib.Axis,
@@ -45,7 +45,7 @@ def grouped(
     frame.by_model(rows, dataset=name, metric=metric, subset=subset)
     for name, metric in (x, y)
   )
-  place = lambda row: figures.Place(row.value, row.ci_low, row.ci_high)
+  place = lambda row: figures.Coordinate(row.value, row.ci_low, row.ci_high)
   found = [
     figures.Point(m, place(xs[m]), place(ys[m]), group(m), named=m in named)
     for m in sorted(xs.keys() & ys.keys())
@@ -53,7 +53,7 @@ def grouped(
   return sorted(found, key=lambda point: order.index(point.group))
 
 
-def points(
+def find_points(
   found: study_lib.Study,
   x: study_lib.Axis,
   y: study_lib.Axis,
@@ -66,10 +66,10 @@ def points(
     return OWN if model in found.outside else networks
 
   order = (NETWORKS, FISHER, OWN)
-  return grouped(found.rows, x, y, group, order, found.outside, subset)
+  return group_points(found.rows, x, y, group, order, found.outside, subset)
 
 
-def both_scales(
+def draw_both_scales(
   found: study_lib.Study, x: study_lib.Axis, y: study_lib.Axis
 ) -> figures.Draw:
   """Returns a figure with a panel on each scale, for all classes."""
@@ -79,7 +79,7 @@ def both_scales(
   return _figure(found, x, y, panels)
 
 
-def by_subset(
+def draw_by_subset(
   found: study_lib.Study, x: study_lib.Axis, y: study_lib.Axis
 ) -> figures.Draw:
   """Returns a figure with a panel for each subset of classes."""
@@ -91,14 +91,14 @@ def by_subset(
 def _figure(found: study_lib.Study, x, y, panels, columns=2) -> figures.Draw:
   made = []
   for title, subset, scale in panels:
-    line = fits.best(found.lines, x, y, subset=subset, scale=scale)
+    line = fits.find_line(found.lines, x, y, subset=subset, scale=scale)
     fit = None if line is None else line.fit
-    shown = points(found, x, y, subset)
+    shown = find_points(found, x, y, subset)
     made.append(
       figures.Panel(title, *_labels(x, y), shown, fit=fit, scale=scale)
     )
   without = any(line.models == fits.WITHOUT_FISHER for line in found.lines)
-  return figures.scatter(made, columns, fits.label(without))
+  return figures.scatter(made, columns, fits.name_fit(without))
 
 
 def _labels(x: study_lib.Axis, y: study_lib.Axis) -> list[str]:

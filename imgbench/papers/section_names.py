@@ -48,7 +48,7 @@ def check(
     )
 
 
-def absent(own: Iterable[str], datasets: Iterable[str]) -> list[str]:
+def note_absent(own: Iterable[str], datasets: Iterable[str]) -> list[str]:
   """Returns a note on each of one's own models that lacks all data sets."""
   return [
     f"{name} does not stand beside people: it has no predictions of"
@@ -57,7 +57,7 @@ def absent(own: Iterable[str], datasets: Iterable[str]) -> list[str]:
   ]
 
 
-def compared_labels(
+def compare_labels(
   study: people_lib.HumanStudy, collection: clone.Collection
 ) -> list[str]:
   """Returns a note on models that the file and the clone call alike."""

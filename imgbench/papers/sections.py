@@ -32,7 +32,7 @@ MODELS_MAJORITY = section_names.MODELS_MAJORITY
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Section:
+class ImageSection:
   """Numbers on one choice of images.
 
   Attributes:
@@ -50,7 +50,7 @@ class Section:
 
   images: Mapping[str, reviews_lib.Reviewed]
   subsets: Mapping[str, Mapping[str, np.ndarray]]
-  results: Sequence[records.Result]
+  results: Sequence[records.ModelResult]
   kinds: Mapping[str, str]
   fitted: frozenset[str]
   rows: pd.DataFrame
@@ -119,9 +119,9 @@ class Section:
     )
 
 
-def of_reviewed(
+def build_reviewed(
   collection: clone.Collection, reviews: reviews_lib.Reviews
-) -> Section | None:
+) -> ImageSection | None:
   """Returns the models of a clone on all images that were reviewed.
 
   None where no data set of the clone has such an image.
@@ -132,7 +132,7 @@ def of_reviewed(
   section_names.check(collection)
   images, notes = {}, []
   for name, dataset in collection.datasets.items():
-    found = reviews_lib.reviewed(dataset, reviews)
+    found = reviews_lib.select_reviewed(dataset, reviews)
     if found is None:
       notes.append(f"{name}: left out, none of its images was reviewed")
       continue
@@ -152,22 +152,22 @@ def of_reviewed(
   public = frozenset(n for n, kind in kinds.items() if kind != OWN)
   results = []
   for name, found in images.items():
-    evaluator = evaluate.Evaluator(found.dataset, found.label_sets)
+    evaluator = evaluate.RankingEvaluator(found.dataset, found.label_sets)
     chosen = [found.cut(p) for p in collection.predictions[name]]
     chosen += _majority(
       chosen, public, MODELS_MAJORITY, found.dataset.num_classes
     )
-    results += evaluate.in_threads(evaluator, chosen)
+    results += evaluate.map_in_threads(evaluator, chosen)
   if any(result.model == MODELS_MAJORITY for result in results):
     kinds[MODELS_MAJORITY] = people_lib.ENSEMBLE
   return _section(images, results, kinds, public, reviews, {}, notes)
 
 
-def of_people(
+def build_human(
   study: people_lib.HumanStudy,
   reviews: reviews_lib.Reviews,
   collection: clone.Collection | None,
-) -> Section:
+) -> ImageSection:
   """Returns people and models on the images that the people labelled.
 
   Models are those of the file. One's own models join them, and the clone's
@@ -192,7 +192,7 @@ def of_people(
     if with_public:
       fitted = frozenset(n for n in kinds if kinds[n] == people_lib.MODEL)
     else:
-      notes += section_names.compared_labels(study, collection)
+      notes += section_names.compare_labels(study, collection)
   images, masks, results = {}, {}, []
   for name, image_set in study.image_sets.items():
     if not image_set.image_ids:
@@ -202,25 +202,27 @@ def of_people(
     fast = people_lib.is_fast(study.seconds[name])
     if not np.isnan(study.seconds[name]).all():
       masks[name] = {FAST: fast}
-    results += _with_fast(images[name], chosen, fast)
+    results += _evaluate_with_fast(images[name], chosen, fast)
   for name in (PEOPLE_MAJORITY, MODELS_MAJORITY):
     if any(result.model == name for result in results):
       kinds[name] = people_lib.ENSEMBLE
   if collection is not None:
     there = {result.model for result in results}
-    notes += section_names.absent(collection.own - there, images)
+    notes += section_names.note_absent(collection.own - there, images)
   return _section(images, results, kinds, fitted, reviews, masks, notes)
 
 
-def _section(images, results, kinds, fitted, reviews, masks, notes) -> Section:
+def _section(
+  images, results, kinds, fitted, reviews, masks, notes
+) -> ImageSection:
   own = {(r.dataset, r.model) for r in results if kinds[r.model] == OWN}
-  shown, hidden = _shown(images, [dataset for dataset, _ in own])
+  shown, hidden = _choose_shown(images, [dataset for dataset, _ in own])
   kinds = {
     name: kind
     for name, kind in kinds.items()
     if any(result.model == name for result in results)
   }
-  return Section(
+  return ImageSection(
     images=images,
     subsets={
       name: {
@@ -236,7 +238,7 @@ def _section(images, results, kinds, fitted, reviews, masks, notes) -> Section:
     results=results,
     kinds=kinds,
     fitted=fitted & frozenset(kinds),
-    rows=study_lib.ordered(
+    rows=study_lib.order_rows(
       images,
       *(reviews_lib.drop_unknown(r.measurements, reviews) for r in results),
     ),
@@ -246,7 +248,9 @@ def _section(images, results, kinds, fitted, reviews, masks, notes) -> Section:
   )
 
 
-def _shown(images: Mapping[str, reviews_lib.Reviewed], own: Sequence[str]):
+def _choose_shown(
+  images: Mapping[str, reviews_lib.Reviewed], own: Sequence[str]
+):
   """Returns the data sets of different images, and notes on the others.
 
   Of those with the same images it is the one that most of one's own models are
@@ -285,7 +289,7 @@ def _reviewed_set(
     subsets={subset: subsets[subset] for subset in datasets_lib.SUBSETS},
     path=reviews.path,
   )
-  found = reviews_lib.reviewed(whole, reviews)
+  found = reviews_lib.select_reviewed(whole, reviews)
   assert found is not None and len(found.rows) == len(whole)
   return found
 
@@ -294,10 +298,10 @@ def _predictions(name, study, images, collection, kinds, notes):
   """What all classifiers say of a set of images that people labelled."""
   path = images.dataset.path
   chosen = [
-    records.Predictions(model, name, named[:, None], path)
+    records.RankedPredictions(model, name, named[:, None], path)
     for model, named in study.named[name].items()
   ]
-  chosen += _of_clone(name, study, images, collection, kinds, notes)
+  chosen += _select_from_clone(name, study, images, collection, kinds, notes)
   persons, models = (
     {p.model for p in chosen if kinds[p.model] == kind}
     for kind in (people_lib.PERSON, people_lib.MODEL)
@@ -308,7 +312,7 @@ def _predictions(name, study, images, collection, kinds, notes):
   return chosen
 
 
-def _of_clone(name, study, images, collection, kinds, notes):
+def _select_from_clone(name, study, images, collection, kinds, notes):
   """The clone's models that the file lacks, on the images of a set."""
   if collection is None or name not in collection.datasets:
     return []
@@ -335,16 +339,24 @@ def _majority(chosen, voters, name: str, num_classes: int):
   found = [p for p in chosen if p.model in voters]
   if len(found) < 3:
     return []
-  named = people_lib.majority([p.ranking[:, 0] for p in found], num_classes)
+  named = people_lib.find_majority(
+    [p.ranking[:, 0] for p in found], num_classes
+  )
   return [
-    records.Predictions(name, found[0].dataset, named[:, None], found[0].path)
+    records.RankedPredictions(
+      name, found[0].dataset, named[:, None], found[0].path
+    )
   ]
 
 
-def _with_fast(images, chosen, fast: np.ndarray) -> list[records.Result]:
+def _evaluate_with_fast(
+  images, chosen, fast: np.ndarray
+) -> list[records.ModelResult]:
   """Results whose rows have the fast images as one more subset."""
-  evaluator = evaluate.Evaluator(images.dataset, images.label_sets, ks=(1,))
-  results = evaluate.in_threads(evaluator, chosen)
+  evaluator = evaluate.RankingEvaluator(
+    images.dataset, images.label_sets, ks=(1,)
+  )
+  results = evaluate.map_in_threads(evaluator, chosen)
   if not fast.any():
     return results
   only = dataclasses.replace(
@@ -360,11 +372,11 @@ def _with_fast(images, chosen, fast: np.ndarray) -> list[records.Result]:
     left_out=sets.left_out[fast],
     in_imagenet_m=sets.in_imagenet_m[fast],
   )
-  evaluator = evaluate.Evaluator(only, sets, ks=(1,))
+  evaluator = evaluate.RankingEvaluator(only, sets, ks=(1,))
   chosen = [dataclasses.replace(p, ranking=p.ranking[fast]) for p in chosen]
   made = []
   for result, other in zip(
-    results, evaluate.in_threads(evaluator, chosen), strict=True
+    results, evaluate.map_in_threads(evaluator, chosen), strict=True
   ):
     more = {
       (model, dataset, FAST, metric): entry

@@ -70,7 +70,7 @@ class Study:
   """Rows of a table and, once they are asked for, what follows from them.
 
   Attributes:
-    rows: a frame, see `ordered`.
+    rows: a frame, see `order_rows`.
     pairs: (base, dataset).
     metrics: (metric on the base, metric on the data set), often equal.
     outside: your models, which lines and the ranks of others leave out.
@@ -117,8 +117,8 @@ class Study:
     return both[list(COLUMNS["ranks"])]
 
   @functools.cached_property
-  def lines(self) -> list[fits.Line]:
-    return fits.lines(self.rows, self.pairs, self.metrics, self.outside)
+  def lines(self) -> list[fits.FittedLine]:
+    return fits.fit_lines(self.rows, self.pairs, self.metrics, self.outside)
 
   def _estimated(self, estimate: Callable, name: str) -> pd.DataFrame:
     """Plain shares on both sets, by model, with an estimate and its bounds."""
@@ -147,7 +147,7 @@ class Study:
         output.undefined(f"error ratio of {what}", f"no error on {base}")
 
 
-def ordered(
+def order_rows(
   datasets: Iterable[str], *results: frame.Measurements
 ) -> pd.DataFrame:
   """Returns results by model, data set, subset and metric.
@@ -178,7 +178,7 @@ def _metric_place(metric: str) -> int:
   return 2 * first + metric.endswith("real_accuracy.class_mean")
 
 
-def independent(
+def pair_independent(
   datasets: Mapping[str, records.Dataset], bases: Sequence[str]
 ) -> list[tuple[str, str]]:
   """Returns (base, dataset) for all sets that share no image.
@@ -200,7 +200,7 @@ def independent(
   ]
 
 
-def same(metrics: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def pair_same(metrics: Iterable[str]) -> tuple[tuple[str, str], ...]:
   """Returns the metrics of a study that compares each with itself."""
   return tuple((metric, metric) for metric in metrics)
 
@@ -226,7 +226,7 @@ def show(
 
 
 def lines_grid(
-  lines: Iterable[fits.Line],
+  lines: Iterable[fits.FittedLine],
   titles: Mapping[str, str],
   what: str = "accuracies",
 ) -> table.Table:
@@ -245,19 +245,19 @@ def column(
   return frame.cell(rows, text, dataset=axis[0], metric=axis[1], subset=subset)
 
 
-def plain(row) -> str:
+def format_plain(row) -> str:
   """Returns the value of a row in percent, for `column`."""
   return formats.percent(row.value)
 
 
-def best_first(
+def sort_best_first(
   rows: pd.DataFrame, axis: Axis, subset: str = summary.ALL
 ) -> list[str]:
   """Returns all models by a value; those without one last."""
   return frame.best_first(rows, dataset=axis[0], metric=axis[1], subset=subset)
 
 
-def figures(
+def add_figures(
   output: program.Output, name: str, found: Study, x: Axis, y: Axis
 ) -> None:
   """Adds figures of y against x: NAME, and NAME-subsets if there are any."""
@@ -266,9 +266,9 @@ def figures(
   # Matplotlib takes as long to load as pandas.
   from imgbench.papers import scatters
 
-  output.figure(name, scatters.both_scales(found, x, y))
+  output.figure(name, scatters.draw_both_scales(found, x, y))
   if len(found.subsets) > 1:
-    output.figure(f"{name}-subsets", scatters.by_subset(found, x, y))
+    output.figure(f"{name}-subsets", scatters.draw_by_subset(found, x, y))
 
 
 def pair_grid(
@@ -319,7 +319,9 @@ def subsets_grid(
   """Returns accuracy on one or more sets for each subset of classes."""
 
   def of_subset(subset: str) -> table.Cell:
-    cells = [column(found.rows, (n, metric), subset, plain) for n in names]
+    cells = [
+      column(found.rows, (n, metric), subset, format_plain) for n in names
+    ]
     if len(cells) == 1:
       return cells[0]
     return lambda model: " / ".join(
@@ -329,6 +331,6 @@ def subsets_grid(
   return table.by_name(
     f"{formats.metric_title(metric)} in percent by subset of classes,"
     f" {' / '.join(titles[name] for name in names)}",
-    best_first(found.rows, (names[0], metric)),
+    sort_best_first(found.rows, (names[0], metric)),
     {s.replace("_", " "): of_subset(s) for s in found.subsets},
   )

@@ -38,7 +38,7 @@ COLUMNS = {
   "statistics.csv": review_statistics.COLUMNS,
   "mistakes.csv": hard_images.ImageRow._fields,
   "mistakes_by_subset.csv": hard_images.CountRow._fields,
-  "hardest_classes.csv": hard_images.ClassRow._fields,
+  "hardest_classes.csv": hard_images.HardClass._fields,
   "overlap.csv": counted.Overlap._fields,
   "pairs.csv": grids.PAIR_COLUMNS,
 }

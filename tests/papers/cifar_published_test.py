@@ -7,8 +7,8 @@ from imgbench.papers.readers import cifar
 MODELS = ["a", "a_cutout16", "b"]
 
 
-def key(model, dataset, field) -> published.Key:
-  return published.Key(model, dataset, "all", "top1_accuracy", field)
+def key(model, dataset, field) -> published.FigureKey:
+  return published.FigureKey(model, dataset, "all", "top1_accuracy", field)
 
 
 OURS = {
@@ -24,8 +24,8 @@ OURS = {
 
 
 def value(model, field, models=MODELS):
-  figure = published.Published("", key(model, "", field), "1", 1, 0.1)
-  found = cifar_published.of_several([figure], OURS, models)
+  figure = published.PublishedFigure("", key(model, "", field), "1", 1, 0.1)
+  found = cifar_published.combine_models([figure], OURS, models)
   return found.get(figure.key)
 
 
@@ -57,5 +57,7 @@ def test_all_of_them():
 
 
 def test_figures_of_one_model_are_left_alone():
-  figure = published.Published("", key("a", cifar.TEST, "value"), "90", 90, 0.1)
-  assert not cifar_published.of_several([figure], OURS, MODELS)
+  figure = published.PublishedFigure(
+    "", key("a", cifar.TEST, "value"), "90", 90, 0.1
+  )
+  assert not cifar_published.combine_models([figure], OURS, MODELS)

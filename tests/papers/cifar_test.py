@@ -27,7 +27,7 @@ def test_a_clone_is_read(clone):
     assert len(dataset) == cifar_files.SIZES[version]
     np.testing.assert_array_equal(dataset.labels, cifar_files.labels(version))
     assert [p.model for p in predictions[name]] == ["alpha", "beta", "gamma"]
-    evaluator = evaluate.Evaluator(dataset, ks=(1,))
+    evaluator = evaluate.RankingEvaluator(dataset, ks=(1,))
     for p in predictions[name]:
       ((key, measured),) = evaluator(p).measurements.items()
       wrong = cifar_files.ERRORS[p.model][version]

@@ -13,12 +13,12 @@ TOP1 = "top1_accuracy"
 
 
 def figure(number, half, model="a", field="value", why="", dataset="x"):
-  key = published.Key(model, dataset, "all", TOP1, field)
-  return published.Published("f.csv", key, str(number), number, half, why)
+  key = published.FigureKey(model, dataset, "all", TOP1, field)
+  return published.PublishedFigure("f.csv", key, str(number), number, half, why)
 
 
 def test_verdicts():
-  ours = comparison.ours(rows.of(x={"a": 76, "b": 40}))
+  ours = comparison.collect_ours(rows.of(x={"a": 76, "b": 40}))
   figures = [
     figure(76.05, 0.05),
     figure(76.06, 0.05),
@@ -36,13 +36,13 @@ def test_verdicts():
   ]
   assert compared.ours[1] == 76 and compared.ours[4] is None
   assert compared.difference[1] == pytest.approx(-0.06)
-  lines = comparison.verdict(compared).splitlines()
+  lines = comparison.describe_differences(compared).splitlines()
   assert lines[1].endswith("value: published 76.06, ours 76.0000 (-0.0600)")
   assert lines[-1] == (
     "1 of 3 published figures differ by more than the printed precision,"
     " 1 absent, 1 not counted"
   )
-  grid = comparison.summarized(compared)
+  grid = comparison.summarize(compared)
   assert grid.cells == [
     ["f.csv", "x", TOP1, "value", "2", "1", "1", "1", "0.055", "0.060"],
   ]
@@ -50,8 +50,8 @@ def test_verdicts():
 
 def test_all_kinds_of_numbers():
   found = rows.of(x={"a": 70, "b": 80, "c": 90}, y={"a": 60, "b": 75, "c": 80})
-  made = study.Study(found, [("x", "y")], study.same([TOP1]))
-  ours = comparison.ours(found, made.lines[:1])
+  made = study.Study(found, [("x", "y")], study.pair_same([TOP1]))
+  ours = comparison.collect_ours(found, made.lines[:1])
   ours |= frame.long(made.drops, drop="drop")
   ours |= frame.long(made.ranked, rank="rank")
   figures = [
@@ -77,7 +77,7 @@ def test_all_kinds_of_numbers():
 
 
 def test_columns_take_the_first_source():
-  ours = comparison.ours(rows.of(x={"a": 76, "b": 40}))
+  ours = comparison.collect_ours(rows.of(x={"a": 76, "b": 40}))
   figures = [figure(76.05, 0.05), figure(77.0, 0.5), figure(50.0, 1, "c")]
   compared = comparison.compare(figures, ours)
   (title, printed), (_, difference) = comparison.columns(compared, "x", TOP1)
@@ -90,9 +90,11 @@ def test_columns_take_the_first_source():
 
 def test_many_differences_are_cut():
   names = [f"m{i:02}" for i in range(25)]
-  ours = comparison.ours(rows.of(x=dict.fromkeys(names, 50)))
+  ours = comparison.collect_ours(rows.of(x=dict.fromkeys(names, 50)))
   figures = [figure(51.0 + i, 0.5, name) for i, name in enumerate(names)]
-  lines = comparison.verdict(comparison.compare(figures, ours)).splitlines()
+  lines = comparison.describe_differences(
+    comparison.compare(figures, ours)
+  ).splitlines()
   assert len(lines) == 23 and lines[1].startswith("  m24 x all")
   assert lines[21] == "  and 5 more, in comparison.csv"
   assert lines[22].startswith("25 of 25 published figures differ")
@@ -104,7 +106,7 @@ def test_ranks_need_all_models_of_their_set(capsys):
   found = rows.of(x=dict.fromkeys(models, 50), y=dict.fromkeys(models[1:], 50))
   on_sets = frame.ranked(found)
   figures = [figure(1, 0, field="rank", dataset=name) for name in "xyz"]
-  kept = comparison.comparable_ranks(output, figures, on_sets)
+  kept = comparison.find_comparable_ranks(output, figures, on_sets)
   assert {key[1:] for key in kept} == {("x", "all", TOP1, "rank")}
   assert len(kept) == 67
   assert capsys.readouterr().err.splitlines() == [
@@ -117,7 +119,7 @@ def test_ranks_need_all_models_of_their_set(capsys):
   ]
   compared = comparison.compare(figures, kept)
   assert compared.verdict.tolist() == [comparison.AGREES, comparison.ABSENT]
-  comparison.comparable_ranks(output, [figure(3, 0)], on_sets)
+  comparison.find_comparable_ranks(output, [figure(3, 0)], on_sets)
   assert capsys.readouterr().err == ""
 
 

@@ -28,7 +28,7 @@ def dataset(name="x"):
 
 
 def predictions(ranking=RANKING, model="a", dataset="x"):
-  return records.Predictions(model, dataset, ranking, f"{model}.npy")
+  return records.RankedPredictions(model, dataset, ranking, f"{model}.npy")
 
 
 def real_labels(*sets):
@@ -41,7 +41,7 @@ def numbers(measurements):
 
 
 def test_rows_by_hand():
-  evaluator = evaluate.Evaluator(dataset(), ks=(1, 3))
+  evaluator = evaluate.RankingEvaluator(dataset(), ks=(1, 3))
   result = evaluator(predictions())
   assert numbers(result.measurements) == {
     ("all", "top1_accuracy"): (2, 4),
@@ -59,7 +59,7 @@ def test_rows_by_hand():
 
 def test_real_labels_by_hand():
   sets = real_labels([1], [3, 0], [], [2])
-  evaluator = evaluate.Evaluator(dataset(), sets, ks=(1,))
+  evaluator = evaluate.RankingEvaluator(dataset(), sets, ks=(1,))
   assert numbers(evaluator(predictions()).measurements) == {
     ("all", "top1_accuracy"): (2, 4),
     ("all", "real_accuracy"): (1, 3),
@@ -82,7 +82,7 @@ def test_real_labels_by_hand():
 def test_predictions_of_few_classes_leave_values_undefined():
   narrow = predictions(RANKING[:, :1])
   sets = real_labels([1], [3, 0], [1], [2])
-  found = evaluate.Evaluator(dataset(), sets)(narrow).measurements
+  found = evaluate.RankingEvaluator(dataset(), sets)(narrow).measurements
   for (_, _, subset, metric), m in found.items():
     wanted = metric in ("top5_accuracy", "real_top5_accuracy")
     assert ("fewer than 5" in m.definition) == wanted
@@ -101,7 +101,7 @@ def test_all_results_whatever_the_threads():
   sets = {"y": real_labels([1], [3], [1], [2])}
   found = evaluate.evaluate_all(datasets, given, sets)
   wanted = [
-    evaluate.Evaluator(datasets[name], sets.get(name))(p).measurements
+    evaluate.RankingEvaluator(datasets[name], sets.get(name))(p).measurements
     for name, of_set in given.items()
     for p in of_set
   ]
@@ -111,7 +111,7 @@ def test_all_results_whatever_the_threads():
 
 
 def test_what_does_not_fit_is_refused():
-  evaluator = evaluate.Evaluator(dataset())
+  evaluator = evaluate.RankingEvaluator(dataset())
   for given, message in (
     (predictions(dataset="y"), "expected predictions of x, 4 images, got y"),
     (predictions(RANKING[:3]), "of x, 4 images, got x, 3"),
@@ -121,4 +121,4 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(errors.InputError, match=message):
       evaluator(given)
   with pytest.raises(errors.InputError, match=r"real.json: .* \[4, 4\] for x"):
-    evaluate.Evaluator(dataset(), real_labels([1]))
+    evaluate.RankingEvaluator(dataset(), real_labels([1]))

@@ -24,7 +24,7 @@ FOUND = study.Study(
     y={"fv_4k": 25, "b": 40, "c": 50, "d": 60, "mine": 50},
   ),
   [("x", "y")],
-  study.same([TOP1]),
+  study.pair_same([TOP1]),
   frozenset({"mine"}),
 )
 ARGS = (FOUND, ("x", TOP1), ("y", TOP1))
@@ -39,7 +39,7 @@ def legend(figure):
 
 
 def test_groups_and_names():
-  points = scatters.points(*ARGS)
+  points = scatters.find_points(*ARGS)
   assert [(p.name, p.group, p.named) for p in points] == [
     ("b", scatters.NETWORKS, False),
     ("c", scatters.NETWORKS, False),
@@ -56,12 +56,12 @@ def test_axes_have_the_names_of_the_tables():
   ):
     axes = [(name, TOP1) for name in names]
     found = study.Study(FOUND.rows, [], [])
-    figure = scatters.both_scales(found, *axes)(themes.LIGHT)
+    figure = scatters.draw_both_scales(found, *axes)(themes.LIGHT)
     assert figure.axes[0].get_xlabel() == f"Top-1 accuracy on {title} (%)"
 
 
 def test_both_scales():
-  figure = scatters.both_scales(*ARGS)(themes.LIGHT)
+  figure = scatters.draw_both_scales(*ARGS)(themes.LIGHT)
   plain, probit = figure.axes
   assert plain.get_title() == "Plain scale"
   assert plain.get_xlabel() == "Top-1 accuracy on x (%)"
@@ -84,7 +84,7 @@ def test_both_scales():
 
 
 def test_points_lie_where_the_numbers_are():
-  plain = axes_of(scatters.both_scales(*ARGS))[0]
+  plain = axes_of(scatters.draw_both_scales(*ARGS))[0]
   networks = next(
     c for c in plain.containers if c.get_label() == scatters.NETWORKS
   )
@@ -99,7 +99,7 @@ def test_points_lie_where_the_numbers_are():
 
 
 def test_panels_of_subsets_and_axes_without_models():
-  figure = scatters.by_subset(*ARGS)(themes.LIGHT)
+  figure = scatters.draw_by_subset(*ARGS)(themes.LIGHT)
   titles = [axes.get_title() for axes in figure.axes]
   assert titles == ["all classes", "dog"]
   panel = figures.Panel(
@@ -113,7 +113,7 @@ def test_panels_of_subsets_and_axes_without_models():
 
 
 def test_ends_have_no_place_on_the_probit_scale():
-  points = scatters.points(*ARGS, "dog")
+  points = scatters.find_points(*ARGS, "dog")
   assert [p.name for p in points] == ["b", "c"]
   panel = figures.Panel("p", "x", "y", points, scale=fits.PROBIT)
   (axes,) = axes_of(figures.scatter([panel]))
@@ -140,7 +140,7 @@ def test_axes_have_some_round_ticks(scale, low, high):
 
 
 def test_the_same_bytes_in_both_forms():
-  draw = scatters.both_scales(*ARGS)
+  draw = scatters.draw_both_scales(*ARGS)
   for render in (themes.render, themes.render_pdf):
     assert render(draw, themes.LIGHT) == render(draw, themes.LIGHT)
 

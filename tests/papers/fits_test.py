@@ -92,7 +92,7 @@ def test_lines_of_rows(tmp_path):
     x={"fv_4k": 30, "b": 50, "c": 60, "d": 70, "mine": 10},
     y={"fv_4k": 25, "b": 40, "c": 50, "d": 60, "mine": 90},
   )
-  lines = fits.lines(found, [("x", "y")], [TOP1], frozenset({"mine"}))
+  lines = fits.fit_lines(found, [("x", "y")], [TOP1], frozenset({"mine"}))
   assert [(s.subset, s.scale, s.models, s.n) for s in lines] == [
     ("all", "plain", "all", 4),
     ("all", "plain", "without_fisher_vectors", 3),
@@ -106,10 +106,10 @@ def test_lines_of_rows(tmp_path):
   assert lines[4].fit is None and lines[4].cells()[-7:] == (None,) * 7
   assert all(len(line.cells()) == len(fits.COLUMNS) for line in lines)
   axes = ("x", TOP1[0]), ("y", TOP1[0])
-  best = fits.best(lines, *axes, subset="all", scale="plain")
+  best = fits.find_line(lines, *axes, subset="all", scale="plain")
   assert best.models == fits.WITHOUT_FISHER
-  assert fits.best(lines, *axes, subset="cat", scale="plain") is None
-  assert fits.best(lines, *axes[::-1], subset="all", scale="plain") is None
+  assert fits.find_line(lines, *axes, subset="cat", scale="plain") is None
+  assert fits.find_line(lines, *axes[::-1], subset="all", scale="plain") is None
   output = program.Output(tmp_path)
   fits.write(output, lines)
   output.close()

@@ -30,7 +30,7 @@ def test_undefined_for_all_is_one_entry():
     rows_lib.row("a", VAL, 1),
     rows_lib.undefined("b", VAL),
   )
-  found = results.undefined(rows)
+  found = results.explain_undefined(rows)
   assert set(found) == {
     f"all classifiers/{VAL}/all/{STRICT}",
     f"b/{VAL}/all/top1_accuracy",
@@ -92,7 +92,7 @@ def test_side_by_side():
   }
   nothing = comparison.compare([], {})
   found = rows_lib.of(*rows)
-  grid = results.side_by_side(found, kinds, STRICT, "all", nothing)
+  grid = results.side_by_side_grid(found, kinds, STRICT, "all", nothing)
   assert grid.header == [
     "classifier",
     "kind",
@@ -111,7 +111,7 @@ def test_side_by_side():
 def test_robustness_is_the_distance_from_the_line():
   hits = _rows(a=(50, 40), b=(60, 52), c=(80, 75), human_a=(95, 96))
   rows = rows_lib.of(*hits)
-  lines = fits.lines(
+  lines = fits.fit_lines(
     rows, [(VAL, V2)], [(STRICT, STRICT)], frozenset(["human_a"])
   )
   found = results.robustness_rows(rows, lines)

@@ -15,7 +15,7 @@ SPURIOUS = mistakes_files.SPURIOUS
 name = mistakes_files.name
 
 
-def reviewed(folder, model="net") -> mistakes.Reviewed:
+def reviewed(folder, model="net") -> mistakes.ModelMistakes:
   entries = mistakes_files.ENTRIES if model == "net" else mistakes_files.OTHERS
   path = folder / f"{model}_mistakes.json"
   path.write_text(json.dumps(entries))
@@ -33,7 +33,7 @@ def images():
 
 
 def test_the_table_adds_up(net):
-  counts = tables.counts(net.mistakes, mistakes.CATEGORIES)
+  counts = tables.count_mistakes(net.mistakes, mistakes.CATEGORIES)
   assert counts[OOV, "Borderline"] == counts[OOV, "all"] == 2
   assert counts[OOV, "Minor"] == counts["Non-prototypical", "all"] == 0
   assert counts[OOV, tables.MINOR_OR_BORDERLINE] == 2
@@ -56,11 +56,13 @@ def test_shares_are_of_the_mistakes_of_the_subset(net, images):
 
 
 def test_names_of_metrics():
-  kinds = tables.counts([], mistakes.CATEGORIES)
-  names = {tables.metric(*kind) for kind in kinds}
+  kinds = tables.count_mistakes([], mistakes.CATEGORIES)
+  names = {tables.name_metric(*kind) for kind in kinds}
   assert len(names) == len(kinds)
   assert "mistakes.non_prototypical.minor_or_borderline" in names
-  assert tables.metric("all", "all", "a-b") == "repeated_mistakes.a-b.all.all"
+  assert (
+    tables.name_metric("all", "all", "a-b") == "repeated_mistakes.a-b.all.all"
+  )
 
 
 def test_without_a_data_set_there_is_no_subset(net):
@@ -73,7 +75,7 @@ def test_pairs_and_repeated_mistakes(net, images):
   images.check(net)
   assert images.pairs(net.mistakes) == ((0, 1, 2), (0, 2, 1), (0, 3, 1))
   ranking = np.array([[1, 0], [0, 1], [5, 1], [2, 0], [9, 3]], np.int16)
-  mine = records.Predictions(
+  mine = records.RankedPredictions(
     "mine", images.dataset.name, ranking, pathlib.Path("a")
   )
   again = images.repeated(net.mistakes, mine)
@@ -103,5 +105,5 @@ def test_predictions_that_are_right_are_no_mistakes(net):
 
 def test_overlap(tmp_path, net):
   other = reviewed(tmp_path, "other")
-  assert tables.overlaps([net, other]) == [("net", "other", 3, 2, 1, 1)]
-  assert not tables.overlaps([net])
+  assert tables.find_overlaps([net, other]) == [("net", "other", 3, 2, 1, 1)]
+  assert not tables.find_overlaps([net])

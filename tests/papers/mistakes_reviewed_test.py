@@ -22,7 +22,7 @@ def write(folder, content) -> pathlib.Path:
   return path
 
 
-def reviewed(folder, content=None, model="net") -> mistakes.Reviewed:
+def reviewed(folder, content=None, model="net") -> mistakes.ModelMistakes:
   return mistakes.read(model, write(folder, content or mistakes_files.ENTRIES))
 
 
@@ -129,7 +129,7 @@ def published(what: str) -> pathlib.Path:
 )
 def test_the_real_mistakes(model, total, major, of_category):
   read = mistakes.read(model, published(f"{model}_mistakes"))
-  counts = counted.counts(read.mistakes, mistakes.CATEGORIES)
+  counts = counted.count_mistakes(read.mistakes, mistakes.CATEGORIES)
   assert counts["all", "all"] == total
   assert counts["all", "Major"] == major
   assert (

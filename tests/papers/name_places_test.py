@@ -8,7 +8,7 @@ _SIZE = (300.0, 200.0)
 
 
 def _boxes(places, names):
-  found = name_places.offsets(places, names, _SIZE)
+  found = name_places.find_offsets(places, names, _SIZE)
   return [
     name_places._box(x + dx, y + dy, name_places._LETTER * len(name))
     for (x, y), (dx, dy), name in zip(places, found, names, strict=True)
@@ -16,7 +16,7 @@ def _boxes(places, names):
 
 
 def test_single_name_stands_right_below():
-  ((dx, dy),) = name_places.offsets([(100, 100)], ["model"], _SIZE)
+  ((dx, dy),) = name_places.find_offsets([(100, 100)], ["model"], _SIZE)
   assert dx > 0 > dy
 
 
@@ -37,16 +37,18 @@ def test_name_in_a_corner_stays_inside():
 
 def test_names_stand_on_other_points_only_where_there_is_no_room():
   below = [(100 + x, 90.0) for x in range(5, 60, 5)]
-  ((dx, dy),) = name_places.offsets([(100, 100)], ["model"], _SIZE, below)
+  ((dx, dy),) = name_places.find_offsets([(100, 100)], ["model"], _SIZE, below)
   assert dx < 0 < dy
   everywhere = [
     (float(x), float(y)) for x in range(0, 300, 5) for y in range(0, 200, 5)
   ]
-  ((dx, dy),) = name_places.offsets([(100, 100)], ["model"], _SIZE, everywhere)
+  ((dx, dy),) = name_places.find_offsets(
+    [(100, 100)], ["model"], _SIZE, everywhere
+  )
   assert dx > 0 > dy
 
 
 def test_no_room_at_all():
   places = [(5.0, 5.0)] * 2
-  assert len(name_places.offsets(places, ["x" * 99, "y" * 99], _SIZE)) == 2
-  assert name_places.offsets([], [], _SIZE) == []
+  assert len(name_places.find_offsets(places, ["x" * 99, "y" * 99], _SIZE)) == 2
+  assert name_places.find_offsets([], [], _SIZE) == []

@@ -149,7 +149,7 @@ def test_majority_by_hand():
   )
   # Three different: the lowest; nobody: none; one of three: that one.
   np.testing.assert_array_equal(
-    people.majority(list(named), 1000), [5, 2, 2, -1, 9, 999]
+    people.find_majority(list(named), 1000), [5, 2, 2, -1, 9, 999]
   )
 
 
@@ -162,6 +162,6 @@ def test_majority_like_counting_votes_one_by_one():
     best = max(counts.values(), default=0)
     winners = [c for c, n in counts.items() if n == best]
     expected.append(min(winners) if winners else -1)
-  found = people.majority(list(named.astype(np.int16)), 4)
+  found = people.find_majority(list(named.astype(np.int16)), 4)
   assert found.dtype == np.int16
   np.testing.assert_array_equal(found, expected)

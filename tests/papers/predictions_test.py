@@ -111,7 +111,7 @@ def test_bytes_after_the_array_are_refused(tmp_path, dataset, mmap):
 
 def make(dataset, ranking):
   ranking = np.asarray(ranking, np.int16)
-  return records.Predictions("model", dataset.name, ranking, dataset.path)
+  return records.RankedPredictions("model", dataset.name, ranking, dataset.path)
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.001, 0.02, 0.6, 0.9])
@@ -143,7 +143,7 @@ def test_one_column_has_no_order(tmp_path, dataset):
   for column in (dataset.labels, (dataset.labels + 1) % 1000):
     found = make(dataset, column[:, None])
     assert not predictions.seems_reversed(found, dataset)
-    assert predictions.end_hits(found, dataset)[1] == 0
+    assert predictions.count_end_hits(found, dataset)[1] == 0
 
 
 def test_rows_that_lack_classes_are_not_turned(dataset):

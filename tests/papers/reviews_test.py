@@ -70,7 +70,7 @@ def test_label_in_two_states_counts_in_the_better(tmp_path):
   }
   found = reviews.read(human_files.write_json(tmp_path / "h.json", content))
   assert "initial_annots: 1 images" in found.notes[0]
-  codes = reviews.codes(found.labels, [image], 1000)
+  codes = reviews.build_codes(found.labels, [image], 1000)
   assert codes[0, 1] == annotations.CORRECT
   assert codes[0, 2] == annotations.UNCLEAR
   assert (codes[0] == annotations.UNREVIEWED).sum() == 998
@@ -156,7 +156,9 @@ def test_an_image_twice_is_refused(tmp_path):
 def test_reviewed_leaves_out_problematic_and_unknown_images(tmp_path):
   found = reviews.read(human_files.write_json(tmp_path / "h.json"))
   ids = ["other", *human_files.VALIDATION[::-1]]
-  part = reviews.reviewed(_dataset(ids, [5, *human_files.CLASSES[::-1]]), found)
+  part = reviews.select_reviewed(
+    _dataset(ids, [5, *human_files.CLASSES[::-1]]), found
+  )
   np.testing.assert_array_equal(part.rows, [2, 3, 4, 5, 6, 7])
   assert part.dataset.image_ids.tolist() == ids[2:]
   np.testing.assert_array_equal(
@@ -169,13 +171,13 @@ def test_reviewed_leaves_out_problematic_and_unknown_images(tmp_path):
   codes = part.label_sets.codes
   assert codes.shape == (6, 1000) and codes.dtype == np.int8
   np.testing.assert_array_equal(codes[3, 9:14], [0, 3, 2, 1, 0])
-  predictions = records.Predictions(
+  predictions = records.RankedPredictions(
     "m", datasets.VALIDATION, np.arange(8, dtype=np.int16)[:, None], None
   )
   np.testing.assert_array_equal(
     part.cut(predictions).ranking[:, 0], [2, 3, 4, 5, 6, 7]
   )
-  assert reviews.reviewed(_dataset(["other"], [5]), found) is None
+  assert reviews.select_reviewed(_dataset(["other"], [5]), found) is None
 
 
 def test_lists(tmp_path):
@@ -189,7 +191,7 @@ def test_lists(tmp_path):
   }
   assert found.problematic == {"b"} and found.imagenet_m is None
   assert "lists.json: 1 images" in found.notes[0]
-  assert reviews.default_metric(found) == "multilabel_accuracy.lenient_mean"
+  assert reviews.choose_metric(found) == "multilabel_accuracy.lenient_mean"
 
 
 def test_what_lists_do_not_tell_is_undefined(tmp_path):
@@ -223,4 +225,4 @@ def test_what_lists_do_not_tell_is_undefined(tmp_path):
   ):
     entry = found[f"multilabel_accuracy.{metric}"]
     assert why in entry.definition and entry.n == 2
-  assert reviews.default_metric(full) == "multilabel_accuracy.icml2020"
+  assert reviews.choose_metric(full) == "multilabel_accuracy.icml2020"

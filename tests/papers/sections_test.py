@@ -66,7 +66,7 @@ def _strict(section, model, dataset, subset="all"):
 
 def test_models_of_the_file_stand_beside_people(tmp_path):
   study, reviews, collection = _files(tmp_path)
-  section = sections.of_people(study, reviews, collection)
+  section = sections.build_human(study, reviews, collection)
   assert section.names(people.MODEL) == list(human_files.MODELS)
   assert section.names(people.PERSON) == list(human_files.PEOPLE)
   assert section.names(people.ENSEMBLE) == [
@@ -86,7 +86,7 @@ def test_models_that_file_and_clone_call_alike_are_compared(tmp_path):
     entry["label"] = human_files.wnid(3)
 
   study, reviews, collection = _files(tmp_path, change)
-  section = sections.of_people(study, reviews, collection)
+  section = sections.build_human(study, reviews, collection)
   assert any(
     "1 of them name another class for some images, at most 1 (vgg16)" in note
     for note in section.notes
@@ -101,7 +101,7 @@ def test_without_models_in_the_file_the_clones_stand_in(tmp_path):
       del value["annot_data"][model]
 
   study, reviews, collection = _files(tmp_path, change)
-  section = sections.of_people(study, reviews, collection)
+  section = sections.build_human(study, reviews, collection)
   assert section.names(people.MODEL) == [
     "alexnet",
     "other",
@@ -112,7 +112,7 @@ def test_without_models_in_the_file_the_clones_stand_in(tmp_path):
   assert _strict(section, "other", VAL).value == 1
   assert _strict(section, "resnet50", VAL).correct == 4
   assert _strict(section, "resnet50", V2).correct == 3
-  without = sections.of_people(study, reviews, None)
+  without = sections.build_human(study, reviews, None)
   assert without.names(people.MODEL) == [] and without.fitted == frozenset()
 
 
@@ -124,7 +124,7 @@ def test_clone_that_lacks_labelled_images(tmp_path):
   study, reviews, collection = _files(
     tmp_path, change, human_files.VERSION_2[:5]
   )
-  section = sections.of_people(study, reviews, collection)
+  section = sections.build_human(study, reviews, collection)
   assert any(
     "1 of the 6 images that people labelled" in n for n in section.notes
   )
@@ -134,7 +134,7 @@ def test_clone_that_lacks_labelled_images(tmp_path):
 
 def test_subsets_have_the_fast_images(tmp_path):
   study, reviews, _ = _files(tmp_path)
-  section = sections.of_people(study, reviews, None)
+  section = sections.build_human(study, reviews, None)
   for dataset in (VAL, V2):
     fast = section.subsets[dataset]["fast"]
     labels = section.images[dataset].dataset.labels
@@ -160,7 +160,7 @@ def test_no_times_no_fast_images(tmp_path):
         entry.pop("extra_info")
 
   study, reviews, _ = _files(tmp_path, change)
-  section = sections.of_people(study, reviews, None)
+  section = sections.build_human(study, reviews, None)
   assert "fast" not in section.subsets[VAL]
   assert "fast" not in {*section.rows.subset}
 
@@ -168,7 +168,7 @@ def test_no_times_no_fast_images(tmp_path):
 @pytest.mark.parametrize("metric", [STRICT, "multilabel_accuracy.lenient_mean"])
 def test_right_is_what_the_rows_count(tmp_path, metric):
   _, reviews, collection = _files(tmp_path)
-  section = sections.of_reviewed(collection, reviews)
+  section = sections.build_reviewed(collection, reviews)
   for dataset in (VAL, V2):
     for name, right in section.right(dataset, metric).items():
       for subset, mask in section.subsets[dataset].items():
@@ -200,10 +200,10 @@ def test_own_models_with_names_of_others_are_refused(tmp_path, name, match):
   files = _files(tmp_path, flags=[f"{name}@{VAL}={{right}}"])
   study, reviews, collection = files
   with pytest.raises(errors.InputError, match=match):
-    sections.of_people(study, reviews, collection)
+    sections.build_human(study, reviews, collection)
   if name.endswith("s_majority"):
     with pytest.raises(errors.InputError, match=match):
-      sections.of_reviewed(collection, reviews)
+      sections.build_reviewed(collection, reviews)
 
 
 def test_own_models_with_names_of_the_files_models_are_refused(tmp_path):
@@ -212,7 +212,7 @@ def test_own_models_with_names_of_the_files_models_are_refused(tmp_path):
 
   files = _files(tmp_path, change, flags=[f"dpn107@{VAL}={{right}}"])
   with pytest.raises(errors.InputError, match="dpn107, as a model of"):
-    sections.of_people(*files)
+    sections.build_human(*files)
 
 
 @pytest.mark.parametrize("name", ["models_majority", "human_a"])
@@ -221,7 +221,7 @@ def test_files_of_the_clone_with_names_of_others_are_refused(tmp_path, name):
   with pytest.raises(
     errors.InputError, match=f"{name}.npy: the clone has a model {name}, as a"
   ):
-    sections.of_people(study, reviews, collection)
+    sections.build_human(study, reviews, collection)
 
 
 def test_majorities_are_not_given_in_the_file(tmp_path):
@@ -230,7 +230,7 @@ def test_majorities_are_not_given_in_the_file(tmp_path):
 
   study, reviews, _ = _files(tmp_path, change)
   with pytest.raises(errors.InputError, match="annot_data: expected no class"):
-    sections.of_people(study, reviews, None)
+    sections.build_human(study, reviews, None)
 
 
 def test_own_models_that_are_not_beside_people_are_told(tmp_path):
@@ -239,7 +239,7 @@ def test_own_models_that_are_not_beside_people_are_told(tmp_path):
     flags=[f"mine@{V20K}={{right}}", f"other_one@{VAL}={{right}}"],
     sets=(VAL, V20K, V2),
   )
-  section = sections.of_people(study, reviews, collection)
+  section = sections.build_human(study, reviews, collection)
   assert section.names(sections.OWN) == ["other_one"]
   (note,) = [n for n in section.notes if "does not stand" in n]
   assert note == (
@@ -257,7 +257,7 @@ def test_own_models_that_are_not_beside_people_are_told(tmp_path):
 )
 def test_sets_of_equal_images_are_shown_once(tmp_path, flags, shown):
   _, reviews, collection = _files(tmp_path, flags=flags, sets=(VAL, V20K, V2))
-  section = sections.of_reviewed(collection, reviews)
+  section = sections.build_reviewed(collection, reviews)
   assert list(section.images) == [VAL, V20K, V2]
   assert section.shown == (shown, V2)
   hidden = V20K if shown == VAL else VAL

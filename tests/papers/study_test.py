@@ -19,7 +19,7 @@ METRIC = "top1_accuracy"
 
 
 def study_of(found, *metrics, own=frozenset()):
-  axes = study.same(metrics or [METRIC])
+  axes = study.pair_same(metrics or [METRIC])
   return study.Study(found, [("x", "y")], axes, own)
 
 
@@ -41,7 +41,7 @@ def test_rows_have_one_order():
   ]
   keys = [key for row in wanted for key in row]
   order = lambda given: [
-    row[:4] for row in frame.rows(study.ordered(["second", "first"], *given))
+    row[:4] for row in frame.rows(study.order_rows(["second", "first"], *given))
   ]
   place = lambda row: (lambda m, d, s, _: (s, m, d))(*next(iter(row)))
   assert order(sorted(wanted, key=place)) == keys
@@ -69,8 +69,8 @@ def test_cells_and_reasons(tmp_path):
 def test_columns():
   found = rows.of(rows.undefined("d", "x"), x={"a": 5, "b": 50, "c": 50})
   axis = ("x", METRIC)
-  assert study.best_first(found, axis) == ["b", "c", "a", "d"]
-  plain = study.column(found, axis, text=study.plain)
+  assert study.sort_best_first(found, axis) == ["b", "c", "a", "d"]
+  plain = study.column(found, axis, text=study.format_plain)
   assert [plain(m) for m in "ade"] == ["5.00", "undefined", ""]
   assert study.column(found, axis)("a") == "5.00 [1.64, 11.28]"
 
@@ -87,8 +87,8 @@ def test_a_set_is_not_compared_with_a_part_of_itself():
     "new": dataset("new", "4"),
     "mixed": dataset("mixed", "3", "5"),
   }
-  assert study.independent(datasets, ("val", "absent")) == [("val", "new")]
-  assert study.independent(datasets, ("val", "part")) == [
+  assert study.pair_independent(datasets, ("val", "absent")) == [("val", "new")]
+  assert study.pair_independent(datasets, ("val", "part")) == [
     ("val", "new"),
     ("part", "new"),
   ]
@@ -110,7 +110,7 @@ def test_drops_are_those_of_the_metrics():
   np.testing.assert_allclose([d[-3:] for d in got], np.transpose(wanted))
   assert got[0].n_base == got[0].n == 100
   assert got[0]._fields == study.COLUMNS["drops"]
-  nothing = study.Study(found, [], study.same([METRIC]))
+  nothing = study.Study(found, [], study.pair_same([METRIC]))
   assert frame.rows(nothing.drops) == frame.rows(nothing.ranks) == []
   assert frame.rows(nothing.ratios) == nothing.lines == []
 

@@ -52,7 +52,7 @@ _SUBSET_TITLES = {
 }
 
 
-def _group(section: sections.Section, name: str) -> str:
+def _group(section: sections.ImageSection, name: str) -> str:
   if section.kinds[name] == people.MODEL:
     if name in _MORE_DATA:
       return _EXTRA
@@ -64,7 +64,7 @@ def _group(section: sections.Section, name: str) -> str:
 def _points(section, x, y, subset="all", named=()):
   """Points of all classifiers that have a value on both axes."""
   rows = section.rows
-  found = scatters.grouped(
+  found = scatters.group_points(
     rows[rows.value.notna()],
     x,
     y,
@@ -79,8 +79,8 @@ def _points(section, x, y, subset="all", named=()):
   ]
 
 
-def against_top(
-  section: sections.Section, lines: Sequence[fits.Line], dataset: str
+def draw_against_top(
+  section: sections.ImageSection, lines: Sequence[fits.FittedLine], dataset: str
 ) -> figures.Draw | None:
   """Returns what draws multi-label accuracy against top-1 and top-5.
 
@@ -110,12 +110,14 @@ def against_top(
       )
   if not panels:
     return None
-  return figures.scatter(panels, fit_label=fits.label(without))
+  return figures.scatter(panels, fit_label=fits.name_fit(without))
 
 
 def _line(lines, x, y, subset="all", models=fits.ALL_MODELS):
   """The plain fit through a choice of models, None if there is none."""
-  line = fits.best(lines, x, y, subset=subset, scale=fits.PLAIN, models=models)
+  line = fits.find_line(
+    lines, x, y, subset=subset, scale=fits.PLAIN, models=models
+  )
   return None if line is None else line.fit
 
 
@@ -126,8 +128,8 @@ class PeoplePoints(NamedTuple):
   weak: list[figures.Point]
 
 
-def people_points(
-  section: sections.Section, metric: str, subsets: Sequence[str]
+def find_people_points(
+  section: sections.ImageSection, metric: str, subsets: Sequence[str]
 ) -> dict[str, PeoplePoints]:
   """Returns the classifiers with values on ImageNet and ImageNetV2, by subset.
 
@@ -152,8 +154,10 @@ def _people_axes(metric: str):
   )
 
 
-def people_panels(
-  found: Mapping[str, PeoplePoints], lines: Sequence[fits.Line], metric: str
+def draw_people_panels(
+  found: Mapping[str, PeoplePoints],
+  lines: Sequence[fits.FittedLine],
+  metric: str,
 ) -> figures.Draw | None:
   """Returns what draws ImageNetV2 against ImageNet, a panel for each subset.
 

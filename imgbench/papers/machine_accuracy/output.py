@@ -35,7 +35,7 @@ class Part:
       is no other section.
   """
 
-  section: sections.Section
+  section: sections.ImageSection
   metric: str
   of_people: bool = False
   prefix: str = ""
@@ -46,13 +46,13 @@ class Part:
     shares = [m for m in results.SHARES if m != results.TOP5]
     return study_lib.Study(
       self.section.rows,
-      study_lib.independent(self.section.datasets, _BASES),
-      study_lib.same(shares if self.of_people else results.SHARES),
+      study_lib.pair_independent(self.section.datasets, _BASES),
+      study_lib.pair_same(shares if self.of_people else results.SHARES),
       frozenset(self.section.kinds) - self.section.fitted,
     )
 
   @functools.cached_property
-  def lines(self) -> list[fits.Line]:
+  def lines(self) -> list[fits.FittedLine]:
     """Lines of one data set on another, and of multi-label on top-k."""
     if self.of_people:
       return self.study.lines
@@ -64,9 +64,9 @@ class Part:
     ]
     same_set = [(name, name) for name in self.section.images]
     rows, outside = self.study.rows, self.study.outside
-    return self.study.lines + fits.lines(rows, same_set, on_top_k, outside)
+    return self.study.lines + fits.fit_lines(rows, same_set, on_top_k, outside)
 
-  def plain_lines(self) -> list[fits.Line]:
+  def plain_lines(self) -> list[fits.FittedLine]:
     """Returns the plain fits of one data set on another, of all models."""
     return [
       line
@@ -91,7 +91,9 @@ def report(
   section, rows = part.section, part.section.rows
   if part.of_people:
     tables = [
-      results.side_by_side(rows, section.kinds, part.metric, subset, compared)
+      results.side_by_side_grid(
+        rows, section.kinds, part.metric, subset, compared
+      )
       for subset in part.study.subsets
     ]
     printed = tables[:1]
@@ -127,7 +129,7 @@ def _write_tables(output: program.Output, part: Part) -> None:
   output.csv(
     f"{prefix}table.csv", frame.COLUMNS, frame.rows(rows, frame.COLUMNS)
   )
-  for what, reason in results.undefined(rows).items():
+  for what, reason in results.explain_undefined(rows).items():
     output.undefined(f"{prefix}table.csv: {what}", reason)
   part.study.write(output, "drops", "ranks", prefix=prefix)
   name = f"{prefix}fits.csv"
@@ -146,7 +148,7 @@ def _figures(output: program.Output, part: Part) -> None:
 
   if not part.of_people:
     for dataset in part.section.shown:
-      draw = figures.against_top(part.section, part.lines, dataset)
+      draw = figures.draw_against_top(part.section, part.lines, dataset)
       if draw is not None:
         output.figure(f"multilabel-{dataset}", draw)
     return
@@ -156,8 +158,8 @@ def _figures(output: program.Output, part: Part) -> None:
     ("people", [s for s in main if s in subsets]),
     ("people_more_subsets", [s for s in subsets if s not in main]),
   ):
-    found = figures.people_points(part.section, part.metric, chosen)
-    draw = figures.people_panels(found, part.lines, part.metric)
+    found = figures.find_people_points(part.section, part.metric, chosen)
+    draw = figures.draw_people_panels(found, part.lines, part.metric)
     if draw is None:
       continue
     output.figure(name, draw)
@@ -199,7 +201,7 @@ def mistakes(
       f"{prefix}mistakes_by_subset.csv", hard_images.CountRow._fields, counts
     )
     output.csv(
-      f"{prefix}hardest_classes.csv", hard_images.ClassRow._fields, by_class
+      f"{prefix}hardest_classes.csv", hard_images.HardClass._fields, by_class
     )
     print(hard_images.count_grid(counts, part.metric).text())
     print(hard_images.class_grid(by_class, part.metric).text())

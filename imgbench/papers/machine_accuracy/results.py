@@ -72,13 +72,13 @@ def reviewed_grid(
   )
   columns = []
   for name, metric in (("top-1", TOP1), ("top-5", TOP5)):
-    columns.append((name, cell(metric, text=study_lib.plain)))
+    columns.append((name, cell(metric, text=study_lib.format_plain)))
     columns += comparison.columns(compared, dataset, metric)
   for name, metric in METRICS.items():
     if metric in defined:
       columns.append((name, cell(metric)))
     if f"{metric}.bound_high" in defined:
-      high = cell(f"{metric}.bound_high", text=study_lib.plain)
+      high = cell(f"{metric}.bound_high", text=study_lib.format_plain)
       columns.append(("up to", high))
     columns += comparison.columns(compared, dataset, metric)
   unreviewed = f"{METRICS['lenient_mean']}.unreviewed"
@@ -95,7 +95,7 @@ def reviewed_grid(
       "; predictions that nobody reviewed count as wrong, up to what it would"
       " be were they all right"
     )
-  models = study_lib.best_first(rows, (dataset, order))
+  models = study_lib.sort_best_first(rows, (dataset, order))
   return table.by_name(caption, models, columns)
 
 
@@ -106,7 +106,7 @@ def _count(row) -> str:
   return f"{formats.whole(row.correct)} ({share}%)"
 
 
-def undefined(rows: pd.DataFrame) -> dict[str, str]:
+def explain_undefined(rows: pd.DataFrame) -> dict[str, str]:
   """Returns why values are not defined, by what they are of.
 
   What is undefined for all classifiers, and for the same reason, is one entry.
@@ -177,7 +177,7 @@ def summary_grid(found: Sequence[Summary], dataset: str) -> table.Table:
   )
 
 
-def side_by_side(
+def side_by_side_grid(
   rows: pd.DataFrame,
   kinds: Mapping[str, str],
   metric: str,
@@ -200,7 +200,7 @@ def side_by_side(
     )
     columns += [
       cell(datasets_lib.TITLES[dataset].split()[0], metric),
-      cell("up to", f"{metric}.bound_high", text=study_lib.plain),
+      cell("up to", f"{metric}.bound_high", text=study_lib.format_plain),
       cell("never reviewed", f"{metric}.unreviewed", text=hits),
       *comparison.columns(compared, dataset, metric, subset=subset),
     ]
@@ -217,14 +217,14 @@ def side_by_side(
     f" with 95% intervals, n = {' and '.join(f'{size:,}' for size in sizes)};"
     " predictions that nobody reviewed count as wrong, up to what it would be"
     " were they all right",
-    study_lib.best_first(rows, (sets[0], metric), subset) if sets else [],
+    study_lib.sort_best_first(rows, (sets[0], metric), subset) if sets else [],
     columns,
     first="classifier",
   )
 
 
 def robustness_rows(
-  rows: pd.DataFrame, lines: Sequence[fits.Line]
+  rows: pd.DataFrame, lines: Sequence[fits.FittedLine]
 ) -> list[tuple[Any, ...]]:
   """Returns rows of ROBUSTNESS_COLUMNS: how far each lies above the line.
 
@@ -248,7 +248,7 @@ def robustness_rows(
   both = frame.side_by_side(
     rows,
     dict.fromkeys((line.base, line.dataset) for line in chosen),
-    study_lib.same(
+    study_lib.pair_same(
       dict.fromkeys(x.metric for x in lines if x.base != x.dataset)
     ),
   )

@@ -27,7 +27,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 _MEASURE = measurement.Measurer(alpha=0.05)
 
 
-def metric(category: str, severity: str, reviewed: str = "") -> str:
+def name_metric(category: str, severity: str, reviewed: str = "") -> str:
   """Returns the name of a share in table.csv.
 
   Args:
@@ -59,7 +59,7 @@ class Images:
       names = dataset.image_ids.tolist()
       self._places = {name: place for place, name in enumerate(names)}
 
-  def check(self, reviewed: mistakes_lib.Reviewed) -> None:
+  def check(self, reviewed: mistakes_lib.ModelMistakes) -> None:
     """Raises InputError unless all are wrong predictions of these images.
 
     A prediction that is the original label is none: where it occurs, classes
@@ -80,8 +80,8 @@ class Images:
         )
 
   def by_subset(
-    self, mistakes: Iterable[mistakes_lib.Mistake]
-  ) -> dict[str, list[mistakes_lib.Mistake]]:
+    self, mistakes: Iterable[mistakes_lib.ReviewedMistake]
+  ) -> dict[str, list[mistakes_lib.ReviewedMistake]]:
     """Returns the mistakes of "all" and of each subset by original label."""
     mistakes = list(mistakes)
     found = {summary.ALL: mistakes}
@@ -91,18 +91,18 @@ class Images:
     return found
 
   def pairs(
-    self, mistakes: Iterable[mistakes_lib.Mistake]
+    self, mistakes: Iterable[mistakes_lib.ReviewedMistake]
   ) -> tuple[mistakes_lib.Pair, ...]:
     """Returns how often (original label, prediction) occurs; needs a set."""
-    return mistakes_lib.most_frequent(
+    return mistakes_lib.sort_pairs(
       collections.Counter((self._label(m), m.prediction) for m in mistakes)
     )
 
   def repeated(
     self,
-    mistakes: Iterable[mistakes_lib.Mistake],
-    predictions: records.Predictions,
-  ) -> list[mistakes_lib.Mistake]:
+    mistakes: Iterable[mistakes_lib.ReviewedMistake],
+    predictions: records.RankedPredictions,
+  ) -> list[mistakes_lib.ReviewedMistake]:
     """Returns those mistakes that a model repeats; needs a set.
 
     That is, where its top-1 prediction for the image is the same wrong class:
@@ -112,13 +112,13 @@ class Images:
     top1 = predictions.ranking[:, 0]
     return [m for m in mistakes if top1[self._places[m.image]] == m.prediction]
 
-  def _label(self, mistake: mistakes_lib.Mistake) -> int:
+  def _label(self, mistake: mistakes_lib.ReviewedMistake) -> int:
     return int(self.dataset.labels[self._places[mistake.image]])
 
 
 def shares(
   model: str,
-  by_subset: Mapping[str, Sequence[mistakes_lib.Mistake]],
+  by_subset: Mapping[str, Sequence[mistakes_lib.ReviewedMistake]],
   categories: Sequence[str],
 ) -> frame.Measurements:
   """Returns which share of the mistakes in a subset is of each kind.
@@ -130,19 +130,19 @@ def shares(
   """
   text = "share of the reviewed mistakes that is of this category and severity"
   return {
-    (model, datasets.VALIDATION_20K, subset, metric(*kind)): (
+    (model, datasets.VALIDATION_20K, subset, name_metric(*kind)): (
       _MEASURE.proportion(count, len(found), text)
     )
     for subset, found in by_subset.items()
-    for kind, count in counts(found, categories).items()
+    for kind, count in count_mistakes(found, categories).items()
   }
 
 
 def repeated_shares(
   model: str,
   reviewed: str,
-  by_subset: Mapping[str, Sequence[mistakes_lib.Mistake]],
-  again: Mapping[str, Sequence[mistakes_lib.Mistake]],
+  by_subset: Mapping[str, Sequence[mistakes_lib.ReviewedMistake]],
+  again: Mapping[str, Sequence[mistakes_lib.ReviewedMistake]],
   categories: Sequence[str],
 ) -> frame.Measurements:
   """Returns which share of the mistakes of each kind a model repeats.
@@ -160,16 +160,21 @@ def repeated_shares(
   )
   found = {}
   for subset, mistakes in by_subset.items():
-    repeated = counts(again[subset], categories)
-    for kind, count in counts(mistakes, categories).items():
+    repeated = count_mistakes(again[subset], categories)
+    for kind, count in count_mistakes(mistakes, categories).items():
       share = _MEASURE.proportion(repeated[kind], count, text)
-      what = (model, datasets.VALIDATION_20K, subset, metric(*kind, reviewed))
+      what = (
+        model,
+        datasets.VALIDATION_20K,
+        subset,
+        name_metric(*kind, reviewed),
+      )
       found[what] = share
   return found
 
 
-def counts(
-  mistakes: Iterable[mistakes_lib.Mistake], categories: Sequence[str]
+def count_mistakes(
+  mistakes: Iterable[mistakes_lib.ReviewedMistake], categories: Sequence[str]
 ) -> dict[tuple[str, str], int]:
   """Returns (category, severity) -> number, with sums over either."""
   single = collections.Counter((m.category, m.severity) for m in mistakes)
@@ -202,7 +207,9 @@ class Overlap(NamedTuple):
   same_severity: int
 
 
-def overlaps(reviewed: Sequence[mistakes_lib.Reviewed]) -> list[Overlap]:
+def find_overlaps(
+  reviewed: Sequence[mistakes_lib.ModelMistakes],
+) -> list[Overlap]:
   """Returns what any two models have in common."""
   return [
     _overlap(first, second)

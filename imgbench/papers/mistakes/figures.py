@@ -16,11 +16,13 @@ Draw = Callable[[themes.Theme], mpl_figure.Figure]
 _NARROW = 0.05  # of the widest bar; a number does not fit in less
 
 
-def kinds(
-  reviewed: Sequence[mistakes_lib.Reviewed], categories: Sequence[str]
+def draw_kinds(
+  reviewed: Sequence[mistakes_lib.ModelMistakes], categories: Sequence[str]
 ) -> Draw:
   """Returns what draws bars of categories, made of severities, by model."""
-  found = [tables.counts(model.mistakes, categories) for model in reviewed]
+  found = [
+    tables.count_mistakes(model.mistakes, categories) for model in reviewed
+  ]
   widest = max(
     counts[category, tables.ALL] for counts in found for category in categories
   )
@@ -89,7 +91,7 @@ def _draw_kinds(axes, theme, counts, categories, widest) -> None:
   axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
-def pairs(
+def draw_pairs(
   found: Sequence[mistakes_lib.Pair],
   names: Sequence[str],
   arrow: str,

@@ -36,7 +36,7 @@ def kind_grid(
     (*categories, tables.ALL),
     {
       severity: lambda category, severity=severity: _counted(
-        found[tables.metric(category, severity, reviewed)]
+        found[tables.name_metric(category, severity, reviewed)]
       )
       for severity in tables.GROUPS
     },
@@ -57,7 +57,7 @@ def subset_grid(
   """Returns a table subset x category, of all severities."""
   found = {key[2:]: m for key, m in shares.items()}
   share = lambda subset, category: found[
-    subset, tables.metric(category, tables.ALL)
+    subset, tables.name_metric(category, tables.ALL)
   ]
   return table.by_name(
     f"{model}: mistakes by subset of the original label and by category, in"
@@ -132,4 +132,4 @@ class Pairs:
       arrow = "→"
       x_label = f"mistakes of {self.source} (original label → prediction)"
     names = classes.short_names()
-    return figures.pairs(self.found[:top], names, arrow, x_label)
+    return figures.draw_pairs(self.found[:top], names, arrow, x_label)

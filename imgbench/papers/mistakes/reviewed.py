@@ -40,7 +40,7 @@ CONFUSIONS = "class_confusion_wnids"
 _FIELDS = ("top_prediction", "failure category", "failure severity")
 
 
-class Mistake(NamedTuple):
+class ReviewedMistake(NamedTuple):
   """A wrong prediction that was reviewed.
 
   Attributes:
@@ -57,7 +57,7 @@ class Mistake(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reviewed:
+class ModelMistakes:
   """The mistakes of one model, by image.
 
   Attributes:
@@ -67,7 +67,7 @@ class Reviewed:
   """
 
   model: str
-  mistakes: tuple[Mistake, ...]
+  mistakes: tuple[ReviewedMistake, ...]
   path: pathlib.Path
 
 
@@ -96,7 +96,7 @@ def find(repo: pathlib.Path) -> tuple[dict[str, pathlib.Path], pathlib.Path]:
   return {p.name.removesuffix(_SUFFIX): p for p in paths}, confusions
 
 
-def read(model: str, path: pathlib.Path) -> Reviewed:
+def read(model: str, path: pathlib.Path) -> ModelMistakes:
   """Reads the mistakes of a model.
 
   Two spellings of a category are one: case and the word "error" do not count.
@@ -111,10 +111,10 @@ def read(model: str, path: pathlib.Path) -> Reviewed:
   if not entries:
     raise errors.InputError(f"{path}: expected mistakes by image, got none")
   found = [_mistake(path, image, fields) for image, fields in entries.items()]
-  return Reviewed(model, tuple(sorted(found)), path)
+  return ModelMistakes(model, tuple(sorted(found)), path)
 
 
-def new_categories(reviewed: Iterable[Reviewed]) -> list[str]:
+def new_categories(reviewed: Iterable[ModelMistakes]) -> list[str]:
   """Returns the categories that are not of CATEGORIES, sorted."""
   found = {m.category for model in reviewed for m in model.mistakes}
   return sorted(found - set(CATEGORIES))
@@ -149,16 +149,16 @@ def read_confusions(path: pathlib.Path) -> tuple[Pair, ...]:
         f"{where}: expected each pair {what}, got {entry!r}"
       )
     pairs[key] = entry[2]
-  return most_frequent(pairs)
+  return sort_pairs(pairs)
 
 
-def most_frequent(counts: Mapping[tuple[int, int], int]) -> tuple[Pair, ...]:
+def sort_pairs(counts: Mapping[tuple[int, int], int]) -> tuple[Pair, ...]:
   """Returns pairs of classes, the most frequent first, then by class."""
   pairs = (Pair(*key, count) for key, count in counts.items())
   return tuple(sorted(pairs, key=lambda p: (-p.count, p.first, p.second)))
 
 
-def _mistake(path: pathlib.Path, image: str, fields) -> Mistake:
+def _mistake(path: pathlib.Path, image: str, fields) -> ReviewedMistake:
   where = f"{path}: {image}"
   try:
     real.image_number(image)
@@ -183,7 +183,7 @@ def _mistake(path: pathlib.Path, image: str, fields) -> Mistake:
       f"{where}: expected a severity of {', '.join(SEVERITIES)}, got"
       f" {severity!r}"
     )
-  return Mistake(image, prediction, _one_spelling(category), severity)
+  return ReviewedMistake(image, prediction, _one_spelling(category), severity)
 
 
 def _key(category: str) -> str:

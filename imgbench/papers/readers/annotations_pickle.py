@@ -172,7 +172,7 @@ def read(
       kinds = (_COLLECTIONS, "image ids")
     reviews_lib.check_kind(f"{path}: {key}", content[key], *kinds)
   _check_texts(f"{path}: all_candidates", content["all_candidates"])
-  labels, notes = reviews_lib.all_labels(
+  labels, notes = reviews_lib.parse_labels(
     f"{path}: image_labels", content["image_labels"]
   )
   initial, more = _initial(path, content["initial_annots"])
@@ -194,7 +194,7 @@ def _initial(path, annotated: Mapping):
   the JSON form of the file only.
   """
   try:
-    return reviews_lib.all_labels(f"{path}: initial_annots", annotated)
+    return reviews_lib.parse_labels(f"{path}: initial_annots", annotated)
   except errors.InputError as error:
     return {}, (f"{error}: images with labels only there are left out",)
 

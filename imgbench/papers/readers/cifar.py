@@ -131,7 +131,7 @@ def read_datasets(
 
 def read_predictions(
   path: pathlib.Path, dataset: records.Dataset
-) -> records.Predictions:
+) -> records.RankedPredictions:
   """Reads the public predictions of a model.
 
   Raises:
@@ -173,8 +173,8 @@ def read(
   own_models = frozenset(spec.model for spec in specs)
   every = [p for of_set in found.values() for p in of_set]
   notes = _unread(repo, datasets)
-  notes += clone.notes_of_missing(every, datasets)
-  notes += clone.notes_of_own(every, datasets, own_models)
+  notes += clone.note_missing(every, datasets)
+  notes += clone.note_own(every, datasets, own_models)
   return clone.Collection(
     datasets=datasets,
     predictions={
@@ -192,7 +192,7 @@ def read(
 
 def _read_public(
   repo: pathlib.Path, dataset: records.Dataset
-) -> list[records.Predictions]:
+) -> list[records.RankedPredictions]:
   folder = repo / _PREDICTIONS / _FOLDERS[dataset.name]
   paths = sorted(folder.glob("[!.]*.json"))
   strange = [p.name for p in paths if not p.name.endswith(_SUFFIX)]
@@ -236,7 +236,7 @@ def _check_order(dataset: records.Dataset, found) -> None:
 
   Those agree with a tenth of the predictions.
   """
-  hits = sum(predictions_lib.end_hits(p, dataset)[0] for p in found)
+  hits = sum(predictions_lib.count_end_hits(p, dataset)[0] for p in found)
   agreement = hits / (len(found) * len(dataset))
   if agreement < _MIN_AGREEMENT:
     raise errors.InputError(

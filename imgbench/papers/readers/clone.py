@@ -51,7 +51,7 @@ class Collection:
   """
 
   datasets: Mapping[str, records.Dataset]
-  predictions: Mapping[str, tuple[records.Predictions, ...]]
+  predictions: Mapping[str, tuple[records.RankedPredictions, ...]]
   own: frozenset[str]
   notes: tuple[str, ...]
   files: tuple[pathlib.Path, ...]
@@ -97,12 +97,12 @@ def read(
     for name in read_sets
     for model, path in public.get(name, {}).items()
   ]
-  found = _in_threads(
+  found = _map_in_threads(
     lambda job: _read_file(job[2], read_sets[job[0]], job[1]), jobs
   )
   found += [own_lib.read(spec, read_sets) for spec in specs]
-  notes = _notes_of_folders(repo, datasets, public, read_sets)
-  kept = _oriented(found, read_sets, allow_reversed, notes)
+  notes = _note_folders(repo, datasets, public, read_sets)
+  kept = _orient(found, read_sets, allow_reversed, notes)
   own_models = frozenset(spec.model for spec in specs)
   by_set = {
     name: tuple(
@@ -110,8 +110,8 @@ def read(
     )
     for name in read_sets
   }
-  notes += notes_of_missing(found, read_sets)
-  notes += notes_of_own(kept, read_sets, own_models)
+  notes += note_missing(found, read_sets)
+  notes += note_own(kept, read_sets, own_models)
   files = [repo / _CLASS_INFO, *(d.path for d in read_sets.values())]
   files += [p.path for p in found]
   # A file of yours may serve two data sets.
@@ -127,13 +127,13 @@ def _public_files(
     wanted = f"a folder with {_DATASETS} and {_PREDICTIONS}"
     raise errors.InputError("--repo", wanted, repo, _CLONE)
   return {
-    name: _models_of(repo / _PREDICTIONS / name)
+    name: _find_models(repo / _PREDICTIONS / name)
     for name in datasets_lib.KNOWN
     if name in datasets and (repo / _PREDICTIONS / name).is_dir()
   }
 
 
-def _models_of(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _find_models(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   models: dict[str, pathlib.Path] = {}
   for path in sorted(folder.glob("[!.]*.npy")):
     model = path.stem.removesuffix(_SUFFIX)
@@ -219,12 +219,12 @@ def _check_own(models: Names[str], specs: Sequence[own_lib.Spec]) -> None:
 
 def _read_file(
   path: pathlib.Path, dataset: records.Dataset, model: str
-) -> records.Predictions:
+) -> records.RankedPredictions:
   _refuse_pointer(path)
   return predictions_lib.read_ranking(path, dataset, model)
 
 
-def _in_threads(function: Callable, jobs: Sequence) -> list:
+def _map_in_threads(function: Callable, jobs: Sequence) -> list:
   """Returns the results in order; raises the first of several errors."""
   # More threads than processors would only keep more files in memory.
   workers = min(len(os.sched_getaffinity(0)), 8)
@@ -237,18 +237,18 @@ def _in_threads(function: Callable, jobs: Sequence) -> list:
       raise
 
 
-def _oriented(
-  found: Iterable[records.Predictions],
+def _orient(
+  found: Iterable[records.RankedPredictions],
   datasets: Mapping[str, records.Dataset],
   allow_reversed: Names[str],
   notes: list[str],
-) -> list[records.Predictions]:
+) -> list[records.RankedPredictions]:
   """Returns rankings best first, reversed if that is allowed; adds notes."""
   kept, turned = [], set()
   for p in found:
     dataset = datasets[p.dataset]
     if predictions_lib.seems_reversed(p, dataset):
-      first, last = predictions_lib.end_hits(p, dataset)
+      first, last = predictions_lib.count_end_hits(p, dataset)
       what = (
         f"{p.dataset}: {p.path.name} is stored worst first (its first column is"
         f" right for {first} images, its last for {last})"
@@ -265,7 +265,7 @@ def _oriented(
       )
       p = predictions_lib.reverse_columns(p)
       turned.add(p.model)
-    kept.append(_trimmed(p))
+    kept.append(_trim(p))
   notes += [
     f"--allow_reversed={model}: none of its files is stored worst first"
     for model in allow_reversed
@@ -274,7 +274,7 @@ def _oriented(
   return kept
 
 
-def _trimmed(p: records.Predictions) -> records.Predictions:
+def _trim(p: records.RankedPredictions) -> records.RankedPredictions:
   """Returns the first 5 columns, all that any metric uses."""
   if p.ranking.shape[1] <= outcomes.TOP:
     return p
@@ -282,14 +282,14 @@ def _trimmed(p: records.Predictions) -> records.Predictions:
   return dataclasses.replace(p, ranking=ranking)
 
 
-def _notes_of_folders(repo, datasets, public, read_sets) -> list[str]:
+def _note_folders(repo, datasets, public, read_sets) -> list[str]:
   folders = {
     path.name for path in (repo / _PREDICTIONS).iterdir() if path.is_dir()
   }
   notes = []
   others = folders - {*datasets_lib.KNOWN}
   if others:
-    word = _counted(others, "other folder", "other folders")
+    word = _count(others, "other folder", "other folders")
     notes.append(f"{_PREDICTIONS} has {word}: not read")
   absent = [name for name in datasets if name not in read_sets]
   if absent:
@@ -299,13 +299,13 @@ def _notes_of_folders(repo, datasets, public, read_sets) -> list[str]:
     strange = [p for p in files if p not in models.values()]
     strange = [p.name for p in strange if not p.name.startswith(".")]
     if strange:
-      files = _counted(strange, "file that does", "files that do")
+      files = _count(strange, "file that does", "files that do")
       notes.append(f"{_PREDICTIONS / name}: {files} not end in .npy: not read")
   return notes
 
 
-def notes_of_missing(
-  found: Iterable[records.Predictions], datasets: Iterable[str]
+def note_missing(
+  found: Iterable[records.RankedPredictions], datasets: Iterable[str]
 ) -> list[str]:
   """Returns a line for each data set that lacks some of the models."""
   found = list(found)
@@ -316,14 +316,14 @@ def notes_of_missing(
     if lacking:
       more = f" and {len(lacking) - 8} more" if len(lacking) > 8 else ""
       notes.append(
-        f"{name}: no predictions of {_counted(lacking, 'model', 'models')}:"
+        f"{name}: no predictions of {_count(lacking, 'model', 'models')}:"
         f" {', '.join(lacking[:8])}{more}"
       )
   return notes
 
 
-def notes_of_own(
-  found: Iterable[records.Predictions],
+def note_own(
+  found: Iterable[records.RankedPredictions],
   datasets: Mapping[str, records.Dataset],
   own_models: Names[str],
 ) -> list[str]:
@@ -340,7 +340,7 @@ def notes_of_own(
         f"{p.model} on {p.dataset}: no prediction for {none} of {size} images"
         " (scores are not finite); they count as wrong"
       )
-    hits, last = predictions_lib.end_hits(p, dataset)
+    hits, last = predictions_lib.count_end_hits(p, dataset)
     if predictions_lib.seems_reversed(p, dataset):
       notes.append(
         f"{p.model} on {p.dataset}: the first class of its rows is right for"
@@ -355,5 +355,5 @@ def notes_of_own(
   return notes
 
 
-def _counted(things: Names, one: str, several: str) -> str:
+def _count(things: Names, one: str, several: str) -> str:
   return f"{len(things)} {one if len(things) == 1 else several}"

@@ -85,7 +85,7 @@ def check_dataset(spec: Spec, names: Iterable[str]) -> None:
 
 def read(
   spec: Spec, datasets: Mapping[str, records.Dataset]
-) -> records.Predictions:
+) -> records.RankedPredictions:
   """Returns the predictions of a file; the module lists the formats.
 
   Scores are ranked by `metrics.topk`: ties go to the lowest class, a row with
@@ -118,12 +118,14 @@ def read(
     )
   else:
     ranking = _ranked(found.scores)
-  return records.Predictions(
+  return records.RankedPredictions(
     spec.model, dataset.name, ranking[order], spec.path
   )
 
 
-def _read_array(spec: Spec, dataset: records.Dataset) -> records.Predictions:
+def _read_array(
+  spec: Spec, dataset: records.Dataset
+) -> records.RankedPredictions:
   array = predictions_lib.read_array(spec.path, mmap=True)
   if not np.issubdtype(array.dtype, np.floating):
     return predictions_lib.from_ids(array, dataset, spec.model, spec.path)
@@ -136,7 +138,7 @@ def _read_array(spec: Spec, dataset: records.Dataset) -> records.Predictions:
       f"{array.dtype} {list(array.shape)}",
     )
   ranking = _ranked(array)
-  return records.Predictions(spec.model, dataset.name, ranking, spec.path)
+  return records.RankedPredictions(spec.model, dataset.name, ranking, spec.path)
 
 
 def _ranked(scores: np.ndarray) -> np.ndarray:

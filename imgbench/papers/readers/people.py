@@ -274,7 +274,7 @@ def is_fast(seconds: np.ndarray) -> np.ndarray:
   return seconds < FAST_SECONDS
 
 
-def majority(named: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
+def find_majority(named: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
   """Returns int16 [N], the class with most votes for each image.
 
   Ties go to the lowest class, as everywhere in this project; an image without

@@ -19,7 +19,7 @@ _REVERSED_DEVIATIONS = 6
 
 def read_ranking(
   path: pathlib.Path, dataset: records.Dataset, model: str
-) -> records.Predictions:
+) -> records.RankedPredictions:
   """Returns the predictions of a public file.
 
   Args:
@@ -68,7 +68,7 @@ def read_array(path: pathlib.Path, mmap: bool = False) -> np.ndarray:
 
 def from_ids(
   ids: np.ndarray, dataset: records.Dataset, model: str, path: pathlib.Path
-) -> records.Predictions:
+) -> records.RankedPredictions:
   """Returns predictions of class ids, after checking them.
 
   Args:
@@ -84,7 +84,7 @@ def from_ids(
     wanted = f"{len(dataset)} rows, an image of {dataset.name} each"
     raise errors.InputError(path, wanted, f"{ids.dtype} {list(ids.shape)}")
   ranking = check_ids(ids, dataset.num_classes, path)
-  return records.Predictions(model, dataset.name, ranking, path)
+  return records.RankedPredictions(model, dataset.name, ranking, path)
 
 
 def check_ids(
@@ -122,7 +122,7 @@ def check_ids(
 
 
 def seems_reversed(
-  predictions: records.Predictions, dataset: records.Dataset
+  predictions: records.RankedPredictions, dataset: records.Dataset
 ) -> bool:
   """Returns whether the last column is right far more often than the first.
 
@@ -132,14 +132,14 @@ def seems_reversed(
     predictions: of this data set.
     dataset: its images.
   """
-  first, last = end_hits(predictions, dataset)
+  first, last = count_end_hits(predictions, dataset)
   # No image counts in both, so the variance of the difference is the sum.
   clear = (last - first) ** 2 > _REVERSED_DEVIATIONS**2 * (last + first)
   return last > _REVERSED_FACTOR * first and clear
 
 
-def end_hits(
-  predictions: records.Predictions, dataset: records.Dataset
+def count_end_hits(
+  predictions: records.RankedPredictions, dataset: records.Dataset
 ) -> tuple[int, int]:
   """Returns the numbers of hits of the first and of the last column.
 
@@ -150,7 +150,9 @@ def end_hits(
   return int((ranking[:, 0] == labels).sum()), int(last.sum())
 
 
-def reverse_columns(predictions: records.Predictions) -> records.Predictions:
+def reverse_columns(
+  predictions: records.RankedPredictions,
+) -> records.RankedPredictions:
   """Returns the same with the columns of every row from last to first.
 
   Raises:

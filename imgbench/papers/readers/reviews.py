@@ -84,7 +84,9 @@ class Reviewed(NamedTuple):
   label_sets: records.LabelSets
   rows: np.ndarray
 
-  def cut(self, predictions: records.Predictions) -> records.Predictions:
+  def cut(
+    self, predictions: records.RankedPredictions
+  ) -> records.RankedPredictions:
     """Returns predictions of the whole data set cut to these images."""
     return dataclasses.replace(
       predictions, ranking=predictions.ranking[self.rows]
@@ -109,7 +111,7 @@ def read(path: str | os.PathLike[str]) -> Reviews:
   check_keys(path, content, _KEYS)
   annotated = content["initial_annots"]
   check_kind(f"{path}: initial_annots", annotated, dict, "an object")
-  labels, notes = all_labels(f"{path}: initial_annots", annotated)
+  labels, notes = parse_labels(f"{path}: initial_annots", annotated)
   problematic = content["problematic_images"]
   check_kind(f"{path}: problematic_images", problematic, dict, "an object")
   slice_m = content["imagenet_m"]
@@ -154,7 +156,7 @@ def read_lists(path: str | os.PathLike[str]) -> Reviews:
   )
 
 
-def all_labels(
+def parse_labels(
   where: str, annotated: Mapping
 ) -> tuple[dict[str, Labels], tuple[str, ...]]:
   """Returns the labels by image and state, and notes on them.
@@ -229,7 +231,7 @@ def check_distinct(where: str, images: Collection) -> None:
     raise errors.InputError(where, "every image once", given)
 
 
-def codes(
+def build_codes(
   labels: Mapping[str, Labels], image_ids: Collection[str], num_classes: int
 ) -> np.ndarray:
   """Returns int8 [N, K] of `labels.annotations` for images in an order."""
@@ -243,7 +245,9 @@ def codes(
   return result
 
 
-def reviewed(dataset: records.Dataset, reviews: Reviews) -> Reviewed | None:
+def select_reviewed(
+  dataset: records.Dataset, reviews: Reviews
+) -> Reviewed | None:
   """Returns the images of a data set that count; None if there is none.
 
   These are the images that were annotated and are not problematic. Top-1 and
@@ -267,7 +271,7 @@ def reviewed(dataset: records.Dataset, reviews: Reviews) -> Reviewed | None:
     ),
     label_sets=records.LabelSets(
       kind=summary.REVIEWED,
-      codes=codes(reviews.labels, image_ids, dataset.num_classes),
+      codes=build_codes(reviews.labels, image_ids, dataset.num_classes),
       left_out=np.zeros(len(rows), bool),
       in_imagenet_m=np.array([image in in_m for image in image_ids]),
       path=reviews.path,
@@ -309,7 +313,7 @@ def _drop_unknown(
   return measurement.Measurer(0.05).undefined(entry.n, text, why)
 
 
-def default_metric(reviews: Reviews) -> str:
+def choose_metric(reviews: Reviews) -> str:
   """Returns the definition that figures and paired tests use.
 
   It is that of Shankar et al. if the reviews tell correct labels from unclear
