@@ -6,11 +6,11 @@ python -m experiments.cifar10_1 --repo=CIFAR-10.1 --labels=test_batch.bin \
 
 Accuracy of the public models on CIFAR-10 and on CIFAR-10.1 with 95%
 Clopper-Pearson intervals, the drop between them (the paper's gap), how many
-times more mistakes there are (its error ratio), ranks, and the line that one
-accuracy follows on the other. The paper's main results are on version v4 of
+times more mistakes there are (its error ratio), ranks, and the linear fit of
+one accuracy on the other. The paper's main results are on version v4 of
 CIFAR-10.1; v6 has equally many images of each class. Reads prediction files
-only. Your own model stands beside them with --predictions=MODEL@DATASET=FILE;
-it moves neither lines nor ranks.
+only. --predictions=MODEL@DATASET=FILE adds your model; it moves neither fits
+nor ranks.
 
 Source: arXiv 1806.00451.
 """
@@ -67,8 +67,8 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   ranks = comparison.find_comparable_ranks(
     output, figures, found.ranked, cifar_published.NUM_PUBLIC
   )
-  compared = comparison.compare(figures, ours(found, figures) | ranks)
-  # What a text says of about so many models is no figure of one of them.
+  compared = comparison.compare(figures, collect_ours(found, figures) | ranks)
+  # Loose statements are no figures for the tables.
   counted = compared[compared.note == ""]
   tables = [
     study_lib.pair_grid(
@@ -77,7 +77,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
       TOP1,
       counted,
       f"{cifar.TITLES[name]}: top-1 accuracy and its drop in percent with 95%"
-      f" intervals, error rate over that on {cifar.TITLES[cifar.TEST]}, ranks",
+      f" intervals, ratio of error rates to {cifar.TITLES[cifar.TEST]}, ranks",
       cifar.TITLES,
       study_lib.sort_best_first(found.rows, (cifar.TEST, TOP1)),
       with_ratios=True,
@@ -96,10 +96,10 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     comparison.write(output, compared)
 
 
-def ours(
+def collect_ours(
   found: study_lib.Study, figures: Sequence[published.PublishedFigure]
 ) -> dict[tuple[str, ...], float | None]:
-  """Returns our numbers by what published figures are of."""
+  """Returns our numbers by `published.FigureKey`."""
   plain = [line for line in found.lines if line.scale == fits.PLAIN]
   known = comparison.collect_ours(found.rows, plain)
   known |= frame.long(found.drops, drop=published.DROP)

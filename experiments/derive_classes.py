@@ -4,9 +4,9 @@ python -m imgbench.labels.derive_classes --wordnet=/usr/share/wordnet
 
 The Debian package wordnet-base has the files (only data.noun is read). Rule:
 follow the hypernym and instance-hypernym pointers of a class upwards; it is an
-organism if n00004475 (organism, being) is among what is reached, and a dog if
-n02084071 (dog, domestic dog) is. The counts must come out as in Shankar et
-al. 2020: 410 organisms, 590 objects, 118 dogs.
+organism if they reach n00004475 (organism, being), and a dog if they reach
+n02084071 (dog, domestic dog). The counts must equal those of Shankar et al.
+2020: 410 organisms, 590 objects, 118 dogs.
 """
 
 from collections.abc import Iterable
@@ -60,12 +60,12 @@ class DerivedClass(NamedTuple):
   is_dog: bool
 
 
-def read_text(path: pathlib.Path, hint: str) -> str:
-  """Returns the text of a file; InputError with `hint` if it has none."""
+def read_text(path: pathlib.Path, expected: str) -> str:
+  """Returns the text of a file; InputError says what is expected of it."""
   try:
     return path.read_text(encoding="utf-8")
   except (OSError, UnicodeDecodeError) as error:
-    raise errors.InputError(f"{path}: {error}; {hint}") from error
+    raise errors.InputError(path, expected, error) from error
 
 
 def read_wnids(path: pathlib.Path, count: int = NUM_CLASSES) -> list[str]:
@@ -75,19 +75,16 @@ def read_wnids(path: pathlib.Path, count: int = NUM_CLASSES) -> list[str]:
     InputError: unless these are `count` distinct ids (n and eight digits) in
       ascending order: the position of an id is its class index.
   """
-  lines = read_text(path, "expected one WordNet id per line").splitlines()
+  lines = read_text(path, "one WordNet id per line").splitlines()
   for number, line in enumerate(lines, 1):
+    where = f"{path}, line {number}"
     if not re.fullmatch("n[0-9]{8}", line):
-      raise errors.InputError(
-        f"{path}:{number}: expected an id like {DOG}, got {line!r}"
-      )
+      raise errors.InputError(where, f"an id like {DOG}", repr(line))
     if number > 1 and line <= lines[number - 2]:
-      raise errors.InputError(
-        f"{path}:{number}: expected distinct ids in ascending order, got"
-        f" {line} after {lines[number - 2]}"
-      )
+      given = f"{line} after {lines[number - 2]}"
+      raise errors.InputError(where, "distinct ids in ascending order", given)
   if len(lines) != count:
-    raise errors.InputError(f"{path}: expected {count} ids, got {len(lines)}")
+    raise errors.InputError(path, f"{count} ids", len(lines))
   return lines
 
 
@@ -95,10 +92,8 @@ def find_tfds_wnids() -> pathlib.Path:
   """Returns the list of ids in tensorflow-datasets, without importing it."""
   spec = importlib.util.find_spec("tensorflow_datasets")
   if spec is None or spec.origin is None:
-    raise errors.InputError(
-      "tensorflow-datasets, whose list of ids is the default, is not"
-      " installed; give a list by --wnids=FILE"
-    )
+    fix = "or install tensorflow-datasets, whose list is the default"
+    raise errors.InputError("--wnids", "a file of ids", "none", fix)
   folder = pathlib.Path(spec.origin).parent
   return folder / "datasets" / "imagenet2012" / "labels.txt"
 
@@ -107,15 +102,15 @@ def read_nouns(folder: pathlib.Path) -> dict[str, str]:
   """Returns the lines of WordNet's data.noun by wnid."""
   text = read_text(
     folder / "data.noun",
-    "expected the database of WordNet 3.0 (Debian package wordnet-base)",
+    "the database of WordNet 3.0 (Debian package wordnet-base)",
   )
-  # Lines of the licence, at the top, begin with blanks.
+  # The lines of the license, at the top, begin with blanks.
   lines = (line for line in text.split("\n") if line[:1].isdigit())
   return {f"n{line[:8]}": line for line in lines}
 
 
 def find_synset(nouns: Mapping[str, str], wnid: str) -> Synset:
-  """Returns a synset of what `read_nouns` read.
+  """Returns a synset, parsed from a line of `read_nouns`.
 
   Fields of a line (wndb(5WN)): offset, file number, type, number of words (two
   hexadecimal digits), word and lexical id each, number of pointers (decimal),
@@ -125,7 +120,7 @@ def find_synset(nouns: Mapping[str, str], wnid: str) -> Synset:
     InputError: the synset is absent, or its line has other fields.
   """
   if wnid not in nouns:
-    raise errors.InputError(f"data.noun has no {wnid}; is it WordNet 3.0?")
+    raise errors.InputError("data.noun", f"{wnid} of WordNet 3.0", "none")
   fields = nouns[wnid].partition(" | ")[0].split()
   try:
     after_words = 4 + 2 * int(fields[3], 16)
@@ -134,9 +129,8 @@ def find_synset(nouns: Mapping[str, str], wnid: str) -> Synset:
     if len(pointers) != 4 * int(fields[after_words]) or not words:
       raise ValueError("fields and counts disagree")
   except (IndexError, ValueError) as error:
-    raise errors.InputError(
-      f"data.noun, {wnid}: not a synset of WordNet 3.0 ({error})"
-    ) from error
+    where = f"data.noun: {wnid}"
+    raise errors.InputError(where, "a synset of WordNet 3.0", error) from error
   hypernyms = tuple(
     f"n{offset}"
     for symbol, offset in zip(pointers[::4], pointers[1::4], strict=True)
@@ -181,14 +175,14 @@ def count_kinds(rows: Sequence[DerivedClass]) -> dict[str, int]:
 
 
 def to_csv(rows: Sequence[DerivedClass]) -> bytes:
-  """Returns the table as a file; equal rows give equal bytes."""
+  """Returns the table as CSV; equal rows give equal bytes."""
   return table.Table("", COLUMNS, list(enumerate(rows))).csv().encode()
 
 
 def write_table(
   wordnet: pathlib.Path, wnids: pathlib.Path, output: pathlib.Path
 ) -> str:
-  """Writes the table; returns what was written, in words.
+  """Writes the table; returns its path and counts as text.
 
   Args:
     wordnet: folder with data.noun of WordNet 3.0.
@@ -196,20 +190,21 @@ def write_table(
     output: the CSV file.
 
   Raises:
-    InputError: an input is absent or not what it should be, the counts differ
-      from the published ones, or the output cannot be written.
+    InputError: an input is absent or malformed, the counts differ from the
+      published ones, or the output cannot be written.
   """
   rows = derive(read_nouns(wordnet), read_wnids(wnids))
   found = count_kinds(rows)
   if found != EXPECTED_COUNTS:
     raise errors.InputError(
-      f"expected the counts {EXPECTED_COUNTS}, got {found}: {wordnet} is not"
-      f" WordNet 3.0, or {wnids} not the ImageNet classes; nothing written"
+      f"{wordnet} and {wnids}",
+      f"WordNet 3.0 and the ImageNet classes with the counts {EXPECTED_COUNTS}",
+      found,
     )
   try:
     output.write_bytes(to_csv(rows))
   except OSError as error:
-    raise errors.InputError(f"--output={output}: {error}") from error
+    raise errors.InputError("--output", "a writable file", error) from error
   words = ", ".join(f"{name} {count}" for name, count in found.items())
   return f"{output}: {words}"
 
@@ -221,8 +216,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "wnids",
     None,
-    "File with one WordNet id per line (default: the list that the installed"
-    " tensorflow-datasets has).",
+    "File with one WordNet id per line (default: the list of the installed"
+    " tensorflow-datasets).",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -240,7 +235,7 @@ def main(argv) -> int:
   args = flags.FLAGS
   with cli.one_line_errors():
     if not args.wordnet:
-      raise errors.InputError("--wordnet=FOLDER is missing; see --help")
+      raise errors.InputError("--wordnet", "a folder with data.noun", "none")
     wnids = pathlib.Path(args.wnids) if args.wnids else find_tfds_wnids()
     wordnet, output = pathlib.Path(args.wordnet), pathlib.Path(args.output)
     print(write_table(wordnet, wnids, output))

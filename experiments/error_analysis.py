@@ -6,13 +6,13 @@ python -m experiments.error_analysis --repo=imagenet-mistakes \
     --dataset=ImageNetV2/data/datasets/imagenet-validation-original.json \
     --out=results/error_analysis
 
-The mistakes that two strong models make on the 20,000 annotated images of
-ImageNet's validation set, as experts have reviewed them: by category and
-severity, and the pairs of classes that are confused. The paper's analysis has
-two severities: what the files call borderline is minor there ("Minor or
-Borderline" here). With --dataset all that by subset of the original labels, and
-pairs of label and prediction; then --predictions tells which of these mistakes
-your model repeats. Reads files only.
+The mistakes of two strong models on the 20,000 annotated images of ImageNet's
+validation set, as reviewed by experts: by category and severity, and the pairs
+of classes that are confused. The paper's analysis has two severities and counts
+borderline mistakes as minor ("Minor or Borderline" here). --dataset adds
+numbers by subset of the original labels, and pairs of label and prediction;
+with it, --predictions shows which of these mistakes your model repeats. Reads
+files only.
 
 Source: arXiv 2205.04596.
 """
@@ -40,19 +40,19 @@ from imgbench.papers.readers import own
 from imgbench.tables import frame
 from imgbench.tables import table
 
-_NAME = re.compile(r"[\w.-]+")  # of files, too
+_NAME = re.compile(r"[\w.-]+")  # also in file names
 
 REQUIRED = ()
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines what is to be read, and the common flags."""
+  """Defines the flags of input files, and the common flags."""
   program.define_flags(
     flag_values,
     (program.OUT, program.PUBLISHED, program.PREDICTIONS),
     several={
-      "mistakes": "MODEL=FILE.json: mistakes of a model beside those of the"
-      " clone, or without one; repeatable.",
+      "mistakes": "MODEL=FILE.json: mistakes of another model, with or without"
+      " a clone; repeatable.",
     },
     repo=f"Clone of {mistakes.URL}.",
     confusions="File of confused pairs of classes, instead of the clone's"
@@ -65,7 +65,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "top",
     15,
-    "How many pairs of classes tables and figures show.",
+    "Number of pairs of classes in tables and figures.",
     lower_bound=1,
     flag_values=flag_values,
   )
@@ -87,13 +87,13 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     pairs.append(grids.Pairs(mistakes.CONFUSIONS, grids.EITHER_WAY, either_way))
   figures = comparison.read(output, values.published)
   files = [*paths.values(), confusions, path, *(p.path for p in mine)]
-  new = mistakes.new_categories(reviewed)
-  notes = [f"{x!r} is a category of its own: no known spelling" for x in new]
+  new = mistakes.find_new_categories(reviewed)
+  notes = [f"{x!r} is a new category: no known spelling" for x in new]
   if dataset is not None:
     by_name, models = {dataset.name: dataset}, {p.model for p in mine}
     notes += clone.note_own(mine, by_name, models)
     pairs += [
-      grids.Pairs(m.model, grids.BY_LABEL, images.pairs(m.mistakes))
+      grids.Pairs(m.model, grids.BY_LABEL, images.count_pairs(m.mistakes))
       for m in reviewed
     ]
   output.read(filter(None, files), notes)
@@ -125,7 +125,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
 def find(
   values: flags.FlagValues,
 ) -> tuple[dict[str, pathlib.Path], pathlib.Path | None]:
-  """Returns the files of mistakes by model, and that of confusions.
+  """Returns the files of mistakes by model, and the file of confusions.
 
   Raises:
     InputError: nothing to read, a model twice, --predictions without --dataset.
@@ -136,22 +136,20 @@ def find(
   for text in values.mistakes:
     model, _, file = text.partition("=")
     if not file or not _NAME.fullmatch(model) or model in paths:
-      raise errors.InputError(
-        f"--mistakes={text}: expected MODEL=FILE, MODEL of letters, digits, -,"
-        " _ and dots, no model twice"
+      expected = (
+        "MODEL=FILE, MODEL of letters, digits, -, _ and dots, once each"
       )
+      raise errors.InputError("--mistakes", expected, repr(text))
     paths[model] = pathlib.Path(file)
   if values.confusions:
     confusions = pathlib.Path(values.confusions)
   if not paths:
-    raise errors.InputError(
-      f"expected --repo, a clone of {mistakes.URL}, or --mistakes=MODEL=FILE"
-    )
+    expected = f"a clone of {mistakes.URL}"
+    fix = "or give --mistakes=MODEL=FILE"
+    raise errors.InputError("--repo", expected, "none", fix)
   if values.predictions and not values.dataset:
-    raise errors.InputError(
-      "--predictions: expected --dataset=FILE.json with it, the order of the"
-      " images"
-    )
+    expected = "FILE.json with the order of the images of --predictions"
+    raise errors.InputError("--dataset", expected, "none")
   return paths, confusions
 
 
@@ -165,10 +163,8 @@ def read_own(
   for text in texts:
     spec = own.parse(text)
     if spec.model in found or spec.model in reviewed:
-      raise errors.InputError(
-        f"--predictions={text}: there is a model {spec.model} already; give"
-        " yours another name"
-      )
+      expected = "a model that is not there yet"
+      raise errors.InputError(spec.flag, expected, spec.model, own.RENAME)
     found[spec.model] = own.read(spec, {dataset.name: dataset})
   return list(found.values())
 
@@ -180,29 +176,31 @@ def count(
   categories: Sequence[str],
 ) -> tuple[list[frame.Measurements], list[table.Table]]:
   """Returns the shares of mistakes as a frame and as tables."""
-  by_subset = {m.model: images.by_subset(m.mistakes) for m in reviewed}
+  by_subset = {m.model: images.split_by_subset(m.mistakes) for m in reviewed}
   shares, tables = [], []
   for model in reviewed:
     found = counted.shares(model.model, by_subset[model.model], categories)
     shares.append(found)
     caption = (
       f"{model.model}: {len(model.mistakes)} mistakes by category and severity,"
-      " in brackets the percentage of all"
+      " with percentages of all"
     )
     tables.append(grids.kind_grid(caption, found, categories))
     if images.dataset is not None:
       tables.append(grids.subset_grid(model.model, found, categories))
   for own_model in mine:
     for model in reviewed:
-      again = images.by_subset(images.repeated(model.mistakes, own_model))
+      again = images.split_by_subset(
+        images.find_repeated(model.mistakes, own_model)
+      )
       names = (own_model.model, model.model)
       found = counted.repeated_shares(
         *names, by_subset[model.model], again, categories
       )
       shares.append(found)
       caption = (
-        f"Mistakes of {model.model} that {own_model.model} repeats, in brackets"
-        " the percentage of the mistakes of this kind"
+        f"Mistakes of {model.model} that {own_model.model} repeats, with"
+        " percentages of the mistakes of this kind"
       )
       tables.append(grids.kind_grid(caption, found, categories, model.model))
   return shares, tables

@@ -5,9 +5,9 @@ python -m experiments.imagenet_v2 --repo=ImageNetV2 --out=results/imagenet_v2
 
 Top-1 and top-5 accuracy of the public models on ImageNet's validation set and
 on ImageNetV2 with 95% Clopper-Pearson intervals, the drop between them, ranks,
-and the line that one accuracy follows on the other, for all classes and for
-subsets of them. Reads prediction files only. Your own model stands beside
-them with --predictions=MODEL@DATASET=FILE; it moves neither lines nor ranks.
+and the linear fit of one accuracy on the other, for all classes and for subsets
+of them. Reads prediction files only. --predictions=MODEL@DATASET=FILE adds your
+model; it moves neither fits nor ranks.
 
 Source: arXiv 1902.10811.
 """
@@ -36,7 +36,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --repo and the common flags."""
   program.define_flags(
     flag_values,
-    repo="Clone of modestyachts/ImageNetV2, or a folder laid out like it.",
+    repo="Clone of modestyachts/ImageNetV2, or a folder of the same layout.",
   )
 
 
@@ -66,7 +66,7 @@ def report(
   output: program.Output, found: study_lib.Study, compared: pd.DataFrame
 ) -> None:
   """Prints the main tables and adds all files but the comparison."""
-  # Those of the first base have tables and figures.
+  # Tables and figures are for the first base only.
   pairs = [pair for pair in found.pairs if pair[0] == found.pairs[0][0]]
   of_metric = lambda metric: [
     pair_grid(found, pair, metric, compared) for pair in pairs
@@ -95,7 +95,7 @@ def pair_grid(
   metric: str,
   compared: pd.DataFrame,
 ) -> table.Table:
-  """Returns accuracy on two sets, the drop and both ranks, the best first."""
+  """Returns a table of accuracy on two sets, drop and ranks, best first."""
   of_pair = found.rows[
     found.rows.dataset.isin(pair) & (found.rows.metric == metric)
   ]
@@ -112,7 +112,7 @@ def pair_grid(
 
 
 def sets_grid(rows: pd.DataFrame, metric: str) -> table.Table:
-  """Returns accuracy on each set, where there is none to compare with."""
+  """Returns a table of accuracy on each set, for sets without a base."""
   names = rows.dataset.unique().tolist()
   return table.by_name(
     f"{formats.metric_title(metric)} in percent with 95% intervals",

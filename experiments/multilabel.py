@@ -4,18 +4,18 @@ git clone --depth=1 https://github.com/modestyachts/ImageNetV2
 python -m experiments.multilabel --repo=ImageNetV2 --out=results/multilabel \
     --annotations=human_accuracy_v3.0.0.json
 
-Multi-label accuracy of the public models beside top-1 and top-5, in the four
-definitions in use, on the images whose labels were reviewed; with the older
-human_accuracy.pickle also that of five people beside models on the images that
-they labelled, of ImageNet and ImageNetV2. Reads files only. Your own model
-stands beside them with --predictions=MODEL@DATASET=FILE; it moves no line.
+Multi-label accuracy of the public models in the four definitions in use, with
+top-1 and top-5, on the images whose labels were reviewed. With the older
+human_accuracy.pickle also that of five humans and of models on the images of
+ImageNet and ImageNetV2 that the humans labeled. Reads files only.
+--predictions=MODEL@DATASET=FILE adds your model; it moves no fit.
 
 The reviewed labels are one of
   --annotations=human_accuracy_v3.0.0.json  (as TFDS's imagenet2012_multilabel)
   --annotations=human_accuracy.pickle  (of the paper's repository)
   --multilabels=FILE.json  ({file name: [accepted class ids]})
-With the pickle, --repo may be left out: then all files are of the images that
-people labelled; else those have names that begin with people_.
+With the pickle, --repo may be omitted: then all files are about the images that
+humans labeled. Otherwise the names of those files begin with people_.
 
 Source: Shankar et al. 2020; "imagenet_m" is of Vasudevan et al. 2022.
 """
@@ -47,20 +47,20 @@ REQUIRED = ()
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines what is read, what is compared, and the common flags."""
+  """Defines the flags of input files and pairs, and the common flags."""
   program.define_flags(
     flag_values,
     several={
-      "pair": "A,B: compare these two classifiers, on every subset; repeatable."
+      "pair": "A,B: compare these two classifiers on every subset; repeatable."
       " Without it all pairs are compared on all images.",
-      "images": "Folder with images, for pictures of what all models or all"
-      " people get wrong; repeatable.",
+      "images": "Folder with images, for pictures of those that all models or"
+      " all humans get wrong; repeatable.",
     },
-    repo=f"Clone of {clone.URL}, or a folder laid out like it.",
+    repo=f"Clone of {clone.URL}, or a folder of the same layout.",
     annotations="Reviewed labels: human_accuracy_v3.0.0.json, or"
-    " human_accuracy.pickle, which has people's labels too.",
+    " human_accuracy.pickle, which also has labels by humans.",
     multilabels="Instead of --annotations: JSON object {file name: [class"
-    " ids]} of the labels that count as right.",
+    " ids]} of the accepted labels.",
   )
 
 
@@ -75,12 +75,15 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     )
     output.inputs(collection.files)
   elif study is None or values.predictions or values.allow_reversed:
-    raise errors.InputError(
-      "--repo is missing: without a clone there are only the people and models"
-      " of human_accuracy.pickle (--annotations), and no --predictions or"
-      " --allow_reversed"
+    expected = f"a clone of {clone.URL}"
+    fix = (
+      "or give only --annotations=human_accuracy.pickle, without --predictions"
+      " and --allow_reversed"
     )
-  figures = _of_multilabel(output, comparison.read(output, values.published))
+    raise errors.InputError("--repo", expected, "none", fix)
+  figures = _select_multilabel(
+    output, comparison.read(output, values.published)
+  )
   notes = [*(collection.notes if collection else ()), *reviews.notes]
   for note in notes:
     output.note(note)
@@ -90,11 +93,12 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     for note in part.notes():
       output.note(note)
     ours = comparison.collect_ours(part.section.rows, part.plain_lines())
-    of_part = comparison.compare(_figures_of(part.of_people, figures), ours)
+    selected = _select_figures(part.of_people, figures)
+    of_part = comparison.compare(selected, ours)
     multilabel_output.report(output, part, of_part)
     compared.append(of_part)
   for of_people in {False, True} - {part.of_people for part in parts}:
-    left = _figures_of(of_people, figures)
+    left = _select_figures(of_people, figures)
     compared.append(comparison.compare(left, {}))
   _pairs(output, parts, values.pair)
   _statistics(output, reviews, collection, study)
@@ -106,17 +110,15 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
 def read_labels(
   values: flags.FlagValues,
 ) -> tuple[reviews_lib.Reviews, people.HumanStudy | None]:
-  """Returns the reviewed labels, and what people said if the file has it.
+  """Returns the reviewed labels, and the answers of humans if available.
 
   Raises:
-    InputError: not exactly one of --annotations and --multilabels, or a file
-      that is refused.
+    InputError: not exactly one of --annotations and --multilabels, or a bad
+      file.
   """
   if bool(values.annotations) == bool(values.multilabels):
-    raise errors.InputError(
-      "expected one of --annotations and --multilabels, got"
-      f" {'both' if values.annotations else 'neither'}"
-    )
+    given = "both" if values.annotations else "neither"
+    raise errors.InputError("--annotations, --multilabels", "one", given)
   if values.multilabels:
     return reviews_lib.read_lists(values.multilabels), None
   if pathlib.Path(values.annotations).suffix in _PICKLES:
@@ -125,7 +127,7 @@ def read_labels(
 
 
 def _parts(reviews, study, collection) -> list[multilabel_output.Part]:
-  """What is computed on all reviewed images, and on those of people."""
+  """Returns the parts of all reviewed images, and of those humans labeled."""
   metric = reviews_lib.choose_metric(reviews)
   found = []
   if collection is not None:
@@ -133,11 +135,9 @@ def _parts(reviews, study, collection) -> list[multilabel_output.Part]:
     if section is not None:
       found.append(multilabel_output.Part(section, metric))
     elif study is None:
-      raise errors.InputError(
-        f"{reviews.path}: expected labels of images of"
-        f" {', '.join(collection.datasets)}, got none of their"
-        f" {len(reviews.labels):,} images"
-      )
+      expected = f"labels of images of {', '.join(collection.datasets)}"
+      given = f"{len(reviews.labels):,} other images"
+      raise errors.InputError(reviews.path, expected, given)
   if study is not None:
     section = sections.build_human(study, reviews, collection)
     prefix = "people_" if found else ""
@@ -145,31 +145,30 @@ def _parts(reviews, study, collection) -> list[multilabel_output.Part]:
   return found
 
 
-def _of_multilabel(
+def _select_multilabel(
   output: program.Output, figures: Sequence[published_lib.PublishedFigure]
 ) -> list[published_lib.PublishedFigure]:
-  """Returns the published multi-label accuracies, and says what others are.
+  """Returns the published multi-label accuracies; notes the others.
 
-  Published top-1 and top-5 accuracies are of all images of a data set; ours
-  here are of those that were reviewed.
+  Published top-1 and top-5 accuracies are on all images of a data set; ours
+  here are on the reviewed ones.
   """
   kept = [f for f in figures if f.key.metric.startswith("multilabel_accuracy")]
   if len(kept) < len(figures):
     output.note(
-      f"{len(figures) - len(kept):,} published figures are no multi-label"
-      " accuracies and are not compared: here all numbers are of the images"
-      " that were reviewed"
+      f"{len(figures) - len(kept):,} published figures are not compared: they"
+      " are no multi-label accuracies, and ours are on reviewed images only"
     )
   return kept
 
 
-def _figures_of(
+def _select_figures(
   of_people: bool, figures: Sequence[published_lib.PublishedFigure]
 ) -> list[published_lib.PublishedFigure]:
-  """Returns the published figures that a section's rows are compared with.
+  """Returns the published figures to compare with a section's rows.
 
-  Those of a file that names people, or holds fits, are of the images that
-  people labelled; all others are of all reviewed images.
+  Figures of a file that names humans, or has fits, are on the images that
+  humans labeled; all others are on all reviewed images.
   """
   with_people = {
     figure.source
@@ -187,7 +186,7 @@ def _pairs(
   parts: Sequence[multilabel_output.Part],
   wanted: Sequence[str],
 ) -> None:
-  """Adds paired.csv of each section, and prints the pairs that were asked."""
+  """Adds paired.csv of each section, and prints the pairs of --pair."""
   known = sorted({name for part in parts for name in part.section.kinds})
   pairs = [paired_table.parse_pair(text, known) for text in wanted] or None
   for part in parts:

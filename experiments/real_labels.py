@@ -5,12 +5,12 @@ git clone --depth=1 https://github.com/google-research/reassessed-imagenet
 python -m experiments.real_labels --repo=ImageNetV2 \
     --real=reassessed-imagenet/real.json --out=results/real_labels
 
-ReaL accuracy of the public models: the share of images with at least one ReaL
-label whose first class is one of them, plainly and averaged over the original
-classes, and the share for which one of the first five classes is. Beside them
-top-1 and top-5 accuracy against the original labels, for all classes and for
-subsets of them. Reads prediction files only. Your own model stands beside
-them with --predictions=MODEL@DATASET=FILE; it moves neither lines nor ranks.
+ReaL accuracy of the public models: the share of images with ReaL labels whose
+top-1 prediction is one of them, plain and averaged over the original classes,
+and the share with one of the top-5 predictions. Also top-1 and top-5 accuracy
+against the original labels; all for all classes and for subsets of them. Reads
+prediction files only. --predictions=MODEL@DATASET=FILE adds your model; it
+moves neither fits nor ranks.
 
 Source: arXiv 2006.07159.
 """
@@ -45,7 +45,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --repo, --real and the common flags."""
   program.define_flags(
     flag_values,
-    repo="Clone of modestyachts/ImageNetV2, or a folder laid out like it.",
+    repo="Clone of modestyachts/ImageNetV2, or a folder of the same layout.",
     real="real.json of google-research/reassessed-imagenet: a list of 50,000"
     " lists.",
   )
@@ -97,7 +97,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
 def main_grid(
   rows: pd.DataFrame, dataset: str, compared: pd.DataFrame
 ) -> table.Table:
-  """Returns all accuracies on one set, the best by ReaL accuracy first."""
+  """Returns a table of all accuracies on one set, sorted by ReaL accuracy."""
   columns = []
   for metric in (TOP1, REAL, CLASS_MEAN, TOP5, REAL_TOP5):
     axis, title = (dataset, metric), formats.metric_title(metric)
@@ -112,7 +112,7 @@ def main_grid(
     columns += comparison.columns(compared, dataset, metric)
   there = frame.select(rows, dataset=dataset, metric=REAL)
   return table.by_name(
-    "ReaL accuracy in percent with 95% intervals beside accuracy against the"
+    "ReaL accuracy in percent with 95% intervals, and accuracy against the"
     f" original label, {datasets.TITLES[dataset]}",
     study_lib.sort_best_first(there, (dataset, REAL)),
     columns,

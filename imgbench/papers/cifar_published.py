@@ -1,7 +1,7 @@
-"""Published figures on CIFAR-10.1 that are of several models together.
+"""Published figures on CIFAR-10.1 that combine several models.
 
-`published` gives such a figure the name of its quantity as field and no data
-set; here is what the names mean.
+`published` reads such a figure with its quantity as field and no data set; this
+module computes ours.
 """
 
 from collections.abc import Iterable
@@ -24,17 +24,16 @@ def combine_models(
   ours: comparison.Ours,
   models: Sequence[str],
 ) -> dict[published.FigureKey, float | None]:
-  """Returns our numbers for the figures that are of several models.
+  """Returns our numbers for the figures that combine several models.
 
   These are differences between two models ("A minus B", or a model trained
   with Cutout and the same without it), the lowest and the highest of some
-  ("A|B|C") or of "all 30", and how many there are.
+  ("A|B|C") or of "all 30", and the number of models.
 
   Args:
     figures: published ones, of any kind.
-    ours: what single models have.
-    models: the public ones that are there. Figures of all 30 are only found
-      where this is so many.
+    ours: numbers of single models.
+    models: the public ones present. Figures of all 30 need exactly 30.
   """
   found = {}
   for figure in figures:
@@ -48,7 +47,7 @@ def combine_models(
 def _value(
   key: published.FigureKey, ours, models: Sequence[str]
 ) -> float | None:
-  chosen = _chosen(key.model, models)
+  chosen = _choose(key.model, models)
   if chosen is None:
     return None
   if key.field == "count":
@@ -71,7 +70,7 @@ def _value(
   return values[0] - values[1] if len(values) == 2 else None
 
 
-def _chosen(text: str, models: Sequence[str]) -> Sequence[str] | None:
+def _choose(text: str, models: Sequence[str]) -> Sequence[str] | None:
   if text == f"all {NUM_PUBLIC}":
     return models if len(models) == NUM_PUBLIC else None
   if text.endswith(_WITH_CUTOUT):

@@ -1,4 +1,4 @@
-"""Published figures beside ours."""
+"""Comparison of published figures with ours."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from imgbench.tables import formats
 from imgbench.tables import frame
 from imgbench.tables import table
 
-NUM_PUBLIC = 67  # models of the public collection, which ranks are among
+NUM_PUBLIC = 67  # models of the public collection, for published ranks
 
 AGREES, DIFFERS = "agrees", "differs"
 NOT_COUNTED, ABSENT = "not counted", "absent"
@@ -33,8 +33,8 @@ COLUMNS = (
   "note",
 )
 
-_MOST = 20  # differing figures that are listed on the terminal
-# So far may floats be off a bound that the decimal numbers meet.
+_MOST = 20  # differing figures to print
+# Error of floats at a bound that decimal numbers meet exactly.
 _ROUNDING = 1e-9
 
 Ours = Mapping[tuple[str, ...], float | None]
@@ -43,11 +43,11 @@ Ours = Mapping[tuple[str, ...], float | None]
 def collect_ours(
   rows: pd.DataFrame, lines: Iterable[fits.FittedLine] = ()
 ) -> dict[tuple[str, ...], float | None]:
-  """Returns our numbers by what they are of, as `published.FigureKey`.
+  """Returns our numbers by `published.FigureKey`.
 
   Args:
     rows: of the table.
-    lines: plain fits, of one choice of models and from one base.
+    lines: plain fits of one choice of models and one base.
   """
   bounds = (published_lib.VALUE, published_lib.CI_LOW, published_lib.CI_HIGH)
   found = frame.long(rows, **{field: field for field in bounds})
@@ -62,7 +62,7 @@ def collect_ours(
 def read(
   output: program.Output, paths: Iterable[str]
 ) -> list[published_lib.PublishedFigure]:
-  """Returns the figures of --published, whose files are inputs."""
+  """Returns the figures of --published; adds its files to the inputs."""
   paths = [pathlib.Path(path) for path in paths]
   output.inputs(paths)
   return [figure for path in paths for figure in published_lib.read(path)]
@@ -74,14 +74,14 @@ def find_comparable_ranks(
   ranked: pd.DataFrame,
   num_public: int = NUM_PUBLIC,
 ) -> dict[tuple[str, ...], float | None]:
-  """Returns our ranks that are among as many models as published ones.
+  """Returns our ranks among as many models as the published ones have.
 
   Args:
     output: for a note on each data set whose published ranks cannot be
       compared.
     figures: published ones.
     ranked: ours, on each data set; see `frame.ranked`.
-    num_public: models that published ranks are among.
+    num_public: number of models in published rankings.
   """
   among = ranked.groupby(list(frame.AXIS)).among.first().to_dict()
   lacking = {}
@@ -92,8 +92,8 @@ def find_comparable_ranks(
       lacking[axis[0]] = n
   for dataset, n in lacking.items():
     output.note(
-      f"{dataset}: published ranks are among {num_public} models and {n} are"
-      " here: ranks are not compared"
+      f"{dataset}: ranks are not compared: published ones are among"
+      f" {num_public} models, ours among {n}"
     )
   comparable = ranked[ranked.among == num_public]
   return frame.long(comparable, rank=published_lib.RANK)
@@ -102,13 +102,13 @@ def find_comparable_ranks(
 def compare(
   figures: Sequence[published_lib.PublishedFigure], ours: Ours
 ) -> pd.DataFrame:
-  """Puts our numbers, fractions or plain, beside published figures.
+  """Compares our numbers, fractions or plain, with published figures.
 
   Returns:
     COLUMNS and the published `number`, both numbers in the published unit.
-    `difference` is ours minus published; `verdict`: AGREES within the printed
-    precision or DIFFERS; NOT_COUNTED where it differs and may; ABSENT without
-    a value of ours.
+    `difference` is ours minus published. `verdict` is AGREES (within the
+    printed precision), DIFFERS, NOT_COUNTED (a difference that is allowed) or
+    ABSENT (we have no value).
   """
   # A rank stays a whole number beside fractions.
   return pd.DataFrame(
@@ -133,7 +133,7 @@ def _compare(figure: published_lib.PublishedFigure, value):
 
 
 def summarize(compared: pd.DataFrame) -> table.Table:
-  """Returns how many figures agree, for each source, set, metric and field."""
+  """Returns a table of agreement by source, data set, metric and field."""
   verdicts = (AGREES, DIFFERS, NOT_COUNTED, ABSENT)
   by = ["source", "dataset", "metric", "field"]
   rows = []
@@ -146,8 +146,8 @@ def summarize(compared: pd.DataFrame) -> table.Table:
     rows.append((*what, *(str(counts.get(v, 0)) for v in verdicts), *worst))
   header = ("source", "data set", "metric", "field", *verdicts)
   return table.of_cells(
-    "Published figures beside ours; differences, of those that count, in"
-    " percentage points or plain numbers",
+    "Published figures and ours; differences of counted figures in percentage"
+    " points or plain numbers",
     (*header, "mean |diff.|", "largest"),
     rows,
     num_left=4,
@@ -155,7 +155,7 @@ def summarize(compared: pd.DataFrame) -> table.Table:
 
 
 def describe_differences(compared: pd.DataFrame) -> str:
-  """Returns the figures that differ, and how many do as the last line."""
+  """Returns lines on the figures that differ; the last has the counts."""
   counts = compared.verdict.value_counts()
   num_differ = counts.get(DIFFERS, 0)
   differing = frame.select(compared, verdict=DIFFERS).sort_values(
@@ -189,7 +189,7 @@ def columns(
 ) -> list[tuple[str, table.Cell]]:
   """Returns columns for `table.by_name`: published, and ours minus published.
 
-  Where several sources have a figure it is the first one's.
+  If several sources have a figure, the first one counts.
   """
   what = {"dataset": dataset, "subset": subset, "metric": metric}
   found = frame.select(compared, **what, field=field).drop_duplicates("model")
@@ -204,7 +204,7 @@ def columns(
 
 
 def write(output: program.Output, compared: pd.DataFrame) -> None:
-  """Adds comparison.csv; prints the summary and, at the end, the count."""
+  """Adds comparison.csv; prints the summary and, at the end, the verdict."""
   output.csv("comparison.csv", COLUMNS, frame.rows(compared, COLUMNS))
   print(summarize(compared).text())
   output.end_with(describe_differences(compared))

@@ -1,4 +1,4 @@
-"""Pictures of images side by side, where the images are at hand."""
+"""Contact sheets of images with captions."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ _PIXELS = 256
 
 
 class Picture(NamedTuple):
-  """An image and what to write under it, line by line.
+  """An image and its caption.
 
   Attributes:
     image: uint8 [H, W, 3]; None for an empty frame.
-    lines: of text.
+    lines: of the caption.
   """
 
   image: np.ndarray | None
@@ -37,9 +37,9 @@ def find(
 ) -> pathlib.Path | None:
   """Returns the file of an image; None if it is in none of the folders.
 
-  It may stand in the folder itself or, as ImageNet and ImageNetV2 are
-  unpacked, in one named by its class (WordNet id or index); with the ending of
-  the id, or .JPEG, .jpeg, .jpg or .png behind it.
+  It may be in the folder itself or, as ImageNet and ImageNetV2 are unpacked, in
+  one named by its class (WordNet id or index). Its name is the id, or the id
+  with the suffix .JPEG, .jpeg, .jpg or .png.
   """
   wnid = classes.imagenet_classes().wnids[label]
   for folder in folders:
@@ -54,11 +54,11 @@ def find(
 def draw(
   title: str, pictures: Sequence[Picture]
 ) -> Callable[[themes.Theme], mpl_figure.Figure]:
-  """Returns what draws the pictures in rows of six, their text below."""
+  """Returns a function that draws pictures in rows of six with captions."""
 
-  def drawn(theme: themes.Theme) -> mpl_figure.Figure:
-    texts = [_wrapped(picture.lines) for picture in pictures]
-    # Of a cell: the picture's square, a gap beside it, text below it.
+  def render(theme: themes.Theme) -> mpl_figure.Figure:
+    texts = [_wrap(picture.lines) for picture in pictures]
+    # A cell has the picture's square, a gap beside it and text below it.
     wide = _SIDE + _GAP
     high = _SIDE + _LINE * (2 + max(text.count("\n") for text in texts)) + _GAP
     columns = min(_COLUMNS, max(len(pictures), 3))
@@ -94,11 +94,11 @@ def draw(
       )
     return figure
 
-  return drawn
+  return render
 
 
 def _show(axes, image: np.ndarray | None, theme: themes.Theme) -> None:
-  """Draws an image in the unit square, or the frame of one."""
+  """Draws an image, or an empty frame, in the unit square."""
   if image is None:
     frame = patches.Rectangle((0, 0), 1, 1, fill=False, color=theme.muted)
     axes.add_patch(frame)
@@ -109,8 +109,8 @@ def _show(axes, image: np.ndarray | None, theme: themes.Theme) -> None:
   axes.imshow(image, extent=(0, broad, tall, 0), aspect="auto")
 
 
-def _wrapped(lines: Sequence[str]) -> str:
-  """The lines as wide as a picture, each as two at most."""
+def _wrap(lines: Sequence[str]) -> str:
+  """Wraps lines to the width of a picture, each into two at most."""
   return "\n".join(
     part
     for line in lines
@@ -131,9 +131,9 @@ def read(path: pathlib.Path) -> np.ndarray:
       picture = picture.convert("RGB")
       picture.thumbnail((_PIXELS, _PIXELS))
       return np.asarray(picture)
-  # Damage shows as many kinds of errors.
+  # Damaged files raise many kinds of errors.
   except Exception as error:
-    reason = getattr(error, "strerror", None) or error
-    raise errors.InputError(
-      f"{path}: expected an image, got {type(error).__name__}: {reason}"
-    ) from error
+    given = (
+      f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+    )
+    raise errors.InputError(path, "an image", given) from error

@@ -1,4 +1,4 @@
-"""Measures predictions of a data set by the compiled kernels."""
+"""Evaluates stored predictions with the compiled metric kernels."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -54,10 +54,9 @@ class RankingEvaluator:
       return
     wanted = (len(dataset), dataset.num_classes)
     if label_sets.codes.shape != wanted:
-      raise errors.InputError(
-        f"{label_sets.path}: expected label sets {list(wanted)} for"
-        f" {dataset.name}, got {list(label_sets.codes.shape)}"
-      )
+      given = list(label_sets.codes.shape)
+      expected = f"label sets {list(wanted)} for {dataset.name}"
+      raise errors.InputError(label_sets.path, expected, given)
     self._sets = {
       "label_codes": jnp.asarray(label_sets.codes),
       "left_out": jnp.asarray(label_sets.left_out),
@@ -71,8 +70,8 @@ class RankingEvaluator:
     """Returns the result of one classifier.
 
     It has, for "all" and each subset, the top-k accuracies, then those of the
-    label sets (`summary.set_accuracies`). Top-k of predictions that name
-    fewer than k classes is undefined, and says so.
+    label sets (`summary.set_accuracies`). Top-k is undefined, with the reason,
+    for predictions of fewer than k classes.
 
     Raises:
       InputError: predictions that are not of this data set, or classes that
@@ -81,14 +80,14 @@ class RankingEvaluator:
     wanted = self._dataset.name, len(self._dataset)
     found = predictions.dataset, len(predictions.ranking)
     if found != wanted:
-      raise errors.InputError(
-        f"{predictions.path}: expected predictions of {wanted[0]}, {wanted[1]}"
-        f" images, got {found[0]}, {found[1]}"
+      expected, given = (
+        f"{size} predictions of {name}" for name, size in (wanted, found)
       )
+      raise errors.InputError(predictions.path, expected, given)
     try:
       outcomes_lib.check_ranking(predictions.ranking, self._dataset.num_classes)
     except errors.InputError as error:
-      raise errors.InputError(f"{predictions.path}: {error}") from error
+      raise error.prefixed(f"{predictions.path}: ") from error
     width = min(predictions.ranking.shape[1], self._dataset.num_classes)
     ks = tuple(k for k in self._ks if k <= width)
     counts, outcomes = jax.tree.map(
@@ -130,7 +129,7 @@ class RankingEvaluator:
   def _too_narrow(
     self, counts: counts_lib.Counts, mask: np.ndarray, kind: str | None
   ) -> dict[str, measurement.Measurement]:
-    """Returns what predictions that name few classes leave undefined."""
+    """Returns undefined measurements for k above the number of classes."""
     rows = {}
     for k in sorted(set(self._ks) - set(counts.ks)):
       metrics = [f"top{k}_accuracy"]
@@ -139,7 +138,7 @@ class RankingEvaluator:
         rows[metric] = self._measure.undefined(
           int(counts.count[mask].sum()),
           f"share of examples with a right class among the {k} highest scores",
-          f"the predictions name fewer than {k} classes for an image",
+          f"predictions have fewer than {k} classes per image",
         )
     return rows
 
@@ -148,7 +147,7 @@ def map_in_threads(
   function: Callable[[records.RankedPredictions], Any],
   predictions: Sequence[records.RankedPredictions],
 ) -> list[Any]:
-  """Returns the results in order; one comes first, which compiles for all."""
+  """Returns the results in order; the first call compiles for all."""
   with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
     first = list(map(function, predictions[:1]))
     return [*first, *pool.map(function, predictions[1:])]

@@ -1,4 +1,4 @@
-"""Scatter plots of models: accuracy on one set, or measure, against another."""
+"""Scatter plots of models: one accuracy, or other fraction, against another."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _SMALL = 3.6  # of three in a row
 _LEGEND_COLUMNS = 6
 _LEGEND_MARK, _LEGEND_LETTER = 0.55, 0.065  # inches
 _MARGIN = 0.05  # of the range of points, on each side
-# Percentages that a probit axis may be marked at, coarse ones first.
+# Tick percentages of a probit axis, coarse ones first.
 _PROBIT_TICKS = (
   (1, 10, 30, 50, 70, 90, 99),
   (1, 3, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 97, 99),
@@ -33,7 +33,7 @@ _PROBIT_TICKS = (
 
 
 class Coordinate(NamedTuple):
-  """A fraction, None where it is undefined, with its interval or without."""
+  """A fraction, None if undefined, with its interval if it has one."""
 
   value: float | None
   ci_low: float | None
@@ -65,12 +65,12 @@ class Panel:
 
   Attributes:
     title: over it.
-    x_label: what x is; " (%)" is put behind it.
-    y_label: what y is.
+    x_label: without its unit, " (%)".
+    y_label: as `x_label`.
     points: points without a value on both axes are left out.
     fit: line to draw, with its band; None for none.
     scale: of the axes, of `fits.SCALES`.
-    diagonal: name of the line y = x, None for no such line.
+    diagonal: label of the line y = x; None for no such line.
   """
 
   title: str
@@ -85,16 +85,16 @@ class Panel:
 def scatter(
   panels: Sequence[Panel], columns: int = 2, fit_label: str = "linear fit"
 ) -> Draw:
-  """Returns what draws panels side by side under one legend.
+  """Returns a function that draws panels side by side under one legend.
 
-  Points have their 95% intervals both ways; a fit has its bootstrap band. Each
-  group has a colour and a mark of its own, in the order of appearance; later
-  ones are drawn above.
+  Points have 95% intervals both ways; a fit has its bootstrap band. Groups
+  differ in color and marker, in the order of appearance; later ones are drawn
+  on top.
 
   Args:
     panels: one or more.
     columns: of panels, at most.
-    fit_label: what the legend calls fits.
+    fit_label: of fits in the legend.
   """
   groups = list(
     dict.fromkeys(p.group for panel in panels for p in panel.points)
@@ -129,7 +129,7 @@ def scatter(
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:
-  """How many columns of a legend have room in a width, in inches."""
+  """Returns the number of legend columns that fit in a width in inches."""
   for columns in range(min(len(labels), _LEGEND_COLUMNS), 1, -1):
     longest = [max(map(len, part)) for part in np.array_split(labels, columns)]
     if _LEGEND_MARK * columns + _LEGEND_LETTER * sum(longest) <= width:
@@ -162,10 +162,10 @@ def _draw_panel(axes, theme, panel: Panel, groups, fit_label: str) -> None:
 
 
 def _place(values, scale: str) -> np.ndarray:
-  """Fractions to places on an axis: percent, or normal quantiles."""
+  """Returns the places of fractions on an axis: percent or quantiles."""
   if scale == fits.PLAIN:
     return 100 * np.asarray(values, np.float64)
-  # Ends of intervals at 0 and 100% lie outside of any such axis.
+  # Interval ends at 0 and 100% are outside any probit axis.
   return fits.to_scale(np.clip(values, 1e-6, 1 - 1e-6), scale)
 
 
@@ -242,9 +242,9 @@ def _write_names(axes, theme, scale, groups, points) -> None:
 
 
 def _in_points(axes, x, y):
-  """Returns places in points (1/72 inch), and how wide and high the axes are.
+  """Returns places in points (1/72 inch), and the size of the axes.
 
-  The layout is not made yet; what is a few points off does not show.
+  The layout is not done yet, so both are off by a few points.
   """
   width, height = axes.figure.get_size_inches() * 72
   columns, lines = axes.get_gridspec().ncols, axes.get_gridspec().nrows
@@ -290,7 +290,7 @@ def _draw_lines(axes, theme, panel: Panel, limits, fit_label) -> None:
     )
   if panel.fit is None:
     return
-  if panel.fit.scale == fits.PROBIT:  # It ends where accuracies do.
+  if panel.fit.scale == fits.PROBIT:  # accuracies end at 0 and 1
     inside = (fractions > 0) & (fractions < 1)
     grid, fractions = grid[inside], fractions[inside]
   color = theme.text
@@ -317,7 +317,7 @@ def _draw_lines(axes, theme, panel: Panel, limits, fit_label) -> None:
 
 
 def _ticks(limits, scale: str) -> tuple[list[float], list[str]]:
-  """Places and names of about 4 to 10 round percentages."""
+  """Returns places and labels of about 4 to 10 round percentages."""
   low, high = limits
   if scale == fits.PLAIN:
     for step in (20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05):

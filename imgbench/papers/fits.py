@@ -1,4 +1,4 @@
-"""The line that accuracies on one data set follow on another."""
+"""Linear fits of accuracy on one data set against another."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -100,7 +100,7 @@ def to_scale(values, scale: str) -> np.ndarray:
 
 
 def from_scale(values, scale: str) -> np.ndarray:
-  """The inverse of `to_scale`."""
+  """Returns fractions of values on a scale; the inverse of `to_scale`."""
   from scipy import special
 
   values = np.asarray(values, np.float64)
@@ -109,7 +109,7 @@ def from_scale(values, scale: str) -> np.ndarray:
 
 def _check(scale: str) -> str:
   if scale not in SCALES:
-    raise errors.InputError(f"scale: expected one of {SCALES}, got {scale!r}")
+    raise errors.InputError("scale", f"one of {', '.join(SCALES)}", repr(scale))
   return scale
 
 
@@ -135,19 +135,18 @@ def fit(
   """
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
-    raise errors.InputError(
-      "expected accuracies of the same two models or more, got shapes"
-      f" {list(x.shape)} and {list(y.shape)}"
-    )
+    given = f"shapes {list(x.shape)} and {list(y.shape)}"
+    raise errors.InputError("x and y", "both [M] of two models or more", given)
+  given = f"{[*x.tolist(), *y.tolist()]!s:.80}"
   if not np.all((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)):
-    raise errors.InputError("expected accuracies in [0, 1], got others")
+    raise errors.InputError("x and y", "accuracies in [0, 1]", given)
   x, y = to_scale(x, scale), to_scale(y, scale)
   if not (np.isfinite(x).all() and np.isfinite(y).all()):
     raise errors.InputError(
-      "an accuracy of 0 or 100% has no place on the probit scale"
+      "x and y", f"accuracies in (0, 1) for {scale}", given
     )
   if np.ptp(x) == 0:
-    raise errors.InputError("all models have the same accuracy on the base set")
+    raise errors.InputError("x", "different accuracies", "all the same")
   slope, intercept = _lines(x, y)
   r = None if np.ptp(y) == 0 else float(np.corrcoef(x, y)[0, 1])
   draws = np.zeros((0, 2))
@@ -160,7 +159,7 @@ def fit(
 
 
 def _lines(x, y):
-  """Slopes and intercepts along the last axis."""
+  """Returns slopes and intercepts along the last axis."""
   mean_x, mean_y = x.mean(-1, keepdims=True), y.mean(-1, keepdims=True)
   slope = np.sum((x - mean_x) * (y - mean_y), -1) / np.sum(
     (x - mean_x) ** 2, -1
@@ -176,16 +175,16 @@ def _bounds(draws: np.ndarray) -> tuple[float | None, float | None]:
 
 
 def is_fisher_vector(model: str) -> bool:
-  """Whether it is one of the public Fisher-vector models, fv_4k to fv_64k.
+  """Returns whether a model is a public Fisher-vector model, fv_4k to fv_64k.
 
-  They are no neural networks and lie far from the others.
+  These are no neural networks, and far from the line of the others.
   """
   return model.startswith("fv_")
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedLine:
-  """A fit and what of: a row of fits.csv; without a fit, `reason` says why.
+  """A row of fits.csv: a fit, or the `reason` why there is none.
 
   x is `base_metric` on `base`, y is `metric` on `dataset`.
   """
@@ -203,7 +202,7 @@ class FittedLine:
 
   @property
   def name(self) -> str:
-    """What it is, for the manifest."""
+    """Key of the fit in the manifest."""
     return (
       f"fit of {self.dataset}/{self.subset}/{self.metric} on"
       f" {self.base}/{self.subset}/{self.base_metric}, {self.scale},"
@@ -211,7 +210,7 @@ class FittedLine:
     )
 
   def cells(self) -> tuple[Any, ...]:
-    """The row, in the order of COLUMNS."""
+    """Returns the row in the order of COLUMNS."""
     what = [getattr(self, name) for name in COLUMNS[:8]]
     if self.fit is None:
       return *what, *[None] * 7
@@ -234,14 +233,14 @@ def fit_lines(
 ) -> list[FittedLine]:
   """Returns all fits: pairs x subsets x metrics x scales x choices of models.
 
-  Fits without Fisher vectors are made where there are such models.
+  Fits without Fisher vectors are added if there are such models.
 
   Args:
     rows: of the table.
     pairs: (base, dataset).
     metrics: (metric on the base, metric on the data set), often equal.
-    leave_out: models that no fit holds: one's own, which must not move the
-      line that they are compared with.
+    leave_out: your models, which must not move the line that they are compared
+      with.
   """
   kept = rows[~rows.model.isin(list(leave_out))]
   wide = kept.pivot(index="model", columns=list(frame.AXIS), values="value")
@@ -288,7 +287,7 @@ def find_line(
     lines: of `fit_lines`.
     x: data set and metric of one axis.
     y: those of the other.
-    **what: subset and scale, and the choice of models where it must be one.
+    **what: subset and scale, and the choice of models if it matters.
   """
   what = dict(zip(("base", "base_metric"), x, strict=True)) | what
   what |= dict(zip(("dataset", "metric"), y, strict=True))
@@ -303,7 +302,7 @@ def find_line(
 
 
 def name_fit(without: bool) -> str:
-  """Returns what a legend calls a line, through all models or `without`."""
+  """Returns the label of a line in legends."""
   return "linear fit" + (" without Fisher vectors" if without else "")
 
 
@@ -344,13 +343,13 @@ def write(
   name: str = "fits.csv",
   where: str = "",
 ) -> None:
-  """Adds a file of fits, and why some are not defined, to the output.
+  """Adds a file of fits, and the reasons of undefined ones, to the output.
 
   Args:
     output: to add to.
     lines: in the order of the file.
     name: of the file.
-    where: what the names of undefined ones begin with.
+    where: prefix of the names of undefined fits.
   """
   output.csv(name, COLUMNS, [line.cells() for line in lines])
   for line in lines:

@@ -1,4 +1,4 @@
-"""Images that all models, all people or both get wrong, and hard classes."""
+"""Images that all models, all humans or both get wrong, and hard classes."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ImageRow(NamedTuple):
 
 
 class CountRow(NamedTuple):
-  """A row of mistakes_by_subset.csv: images that a whole group misses."""
+  """A row of mistakes_by_subset.csv: images that a whole group gets wrong."""
 
   dataset: str
   subset: str
@@ -60,7 +60,7 @@ class HardClass(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answers:
-  """What models, and people if there are any, say of a data set.
+  """Answers of models, and of human labelers if any, on a data set.
 
   Attributes:
     dataset: the N images.
@@ -68,7 +68,7 @@ class Answers:
     models_named: integer [M, N], the class that each model names, -1 for none.
     models_right: bool [M, N].
     people_right: bool [P, N]; P may be 0.
-    tells_states: whether correct and unclear labels are told apart.
+    tells_states: whether correct labels are distinct from unclear ones.
   """
 
   dataset: records.Dataset
@@ -79,9 +79,9 @@ class Answers:
   tells_states: bool = True
 
   def wrong_by(self) -> dict[str, np.ndarray]:
-    """MODELS, PEOPLE, BOTH -> bool [N]: all of them are wrong.
+    """Returns MODELS, PEOPLE, BOTH -> bool [N], true if all are wrong.
 
-    Without models, or without people, what would speak of them is left out.
+    Groups without members are left out, and BOTH with either of them.
     """
     size = len(self.dataset)
     found = {
@@ -98,11 +98,11 @@ class Answers:
 
 
 def image_rows(answers: Answers) -> list[ImageRow]:
-  """Returns a row for each image that a whole group misses.
+  """Returns a row for each image that a whole group gets wrong.
 
   `accepted` are the correct labels, then the unclear ones in brackets;
-  `most_named` is what most models name, ties going to the lowest class. Those
-  that models and people miss come first, then by image id.
+  `most_named` is the class that most models name, ties going to the lowest.
+  Images that models and humans get wrong come first, then by image id.
   """
   dataset, wrong = answers.dataset, answers.wrong_by()
   if not wrong:
@@ -151,11 +151,11 @@ def _accepted(answers: Answers, place: int) -> str:
 def count_rows(
   answers: Answers, subsets: Mapping[str, np.ndarray]
 ) -> list[CountRow]:
-  """Returns how many images a whole group misses.
+  """Returns the numbers of images that a whole group gets wrong.
 
   Args:
     answers: to count in.
-    subsets: name -> bool [N]; one without images has no share.
+    subsets: name -> bool [N]; an empty one has no share.
   """
   return [
     CountRow(
@@ -174,9 +174,9 @@ def count_rows(
 def class_rows(answers: Answers) -> list[HardClass]:
   """Returns a row for each class with images, hardest first.
 
-  An accuracy is the share of (model, image) or (person, image) that is right,
-  over the images whose original label is the class. Classes are hard if models
-  are rarely right, or people where there is no model.
+  An accuracy is the share of right (model, image) or (person, image) pairs over
+  the images whose original label is the class. Classes are sorted by the
+  models' accuracy, or by that of humans if there is no model.
   """
   dataset = answers.dataset
   count = np.bincount(dataset.labels, minlength=dataset.num_classes)
@@ -209,7 +209,7 @@ def class_rows(answers: Answers) -> list[HardClass]:
 def count_grid(rows: Sequence[CountRow], metric: str) -> table.Table:
   """Returns the counts as a table."""
   return table.Table(
-    f"Images that all models, all people or both get wrong ({metric})",
+    f"Images that all models, all humans or both get wrong ({metric})",
     (
       table.Column("dataset", "data set"),
       table.Column("subset"),
@@ -241,9 +241,9 @@ def class_grid(
     table.number("models_accuracy", "models", shown),
   ]
   if any(row.people_accuracy is not None for row in chosen):
-    columns.append(table.number("people_accuracy", "people", shown))
+    columns.append(table.number("people_accuracy", "humans", shown))
   return table.Table(
-    f"Hardest classes: share of right answers in percent ({metric})",
+    f"Hardest classes: accuracy in percent ({metric})",
     columns,
     chosen,
   )

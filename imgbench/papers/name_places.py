@@ -1,4 +1,4 @@
-"""Where to write names beside points, so that they do not cover each other."""
+"""Places for names beside points that do not cover each other."""
 
 from collections.abc import Sequence
 import itertools
@@ -10,7 +10,7 @@ _LETTER = 5.4  # mean width at that size
 _MARK = 4.0  # half the side of a mark
 _NEAR = 7.0  # distance of a name from the centre of its point
 _RINGS = (1.0, 2.2, 3.6, 5.2)
-# Right below first, as one looks for a name there.
+# Right below first, where readers look for a name.
 _SIDES = (
   (1, -1),
   (-1, 1),
@@ -31,10 +31,10 @@ def find_offsets(
 ) -> list[tuple[float, float]]:
   """Returns the offsets of the names' centres from their points.
 
-  One name after another takes the nearest free place among eight sides and a
-  few distances: free of the names before it, of all points and of the edges.
-  Where there is none it may cover points without a name, else it takes the
-  first.
+  Each name in turn takes the nearest place, among eight sides and a few
+  distances, that is inside the axes and free of earlier names and all points.
+  If there is none it may cover points without a name, or else it takes the
+  first place.
 
   Args:
     places: of the N points, in points (1/72 inch) from the lower left corner.

@@ -27,11 +27,11 @@ COLUMNS = (*_WHAT, *_COUNTS, *_NUMBERS, "p_exact_holm", "p_mid_holm")
 
 
 class Hits(NamedTuple):
-  """Who is right on which images of a data set.
+  """Hits of classifiers on the images of a data set.
 
   Attributes:
     dataset: its name.
-    metric: what a hit is.
+    metric: that defines a hit.
     by_name: classifier -> bool [N].
     subsets: name -> bool [N], the images to compare on.
   """
@@ -51,19 +51,15 @@ def parse_pair(text: str, known: Iterable[str]) -> tuple[str, str]:
   known = list(known)
   for name in known:
     if "," in name and name in text:
-      raise errors.InputError(
-        f"--pair={text}: expected names without commas, got {name!r}; give the"
-        " model another name"
-      )
+      fix = "give the model another name"
+      raise errors.InputError("--pair", "names without commas", repr(name), fix)
   names = tuple(part.strip() for part in text.split(","))
   if len(names) != 2 or names[0] == names[1]:
-    raise errors.InputError(
-      f"--pair={text}: expected two different names with a comma between"
-    )
+    raise errors.InputError("--pair", "two different names A,B", repr(text))
   for name in names:
     if name not in known:
       near = registry.near_names(name, known)
-      raise errors.InputError(f"--pair={text}: no classifier {name}; {near}")
+      raise errors.InputError("--pair", "a known classifier", repr(name), near)
   return names
 
 
@@ -76,8 +72,8 @@ def compare(
 
   Args:
     tables: of the data sets.
-    pairs: to compare; None: all of them, in the order of names. A pair is left
-      out of a table that lacks one of the two, as is a subset without images.
+    pairs: to compare; None: all, sorted by name. A table that lacks one of the
+      two leaves the pair out, as it does subsets without images.
     alpha: intervals cover 1 - alpha.
   """
   parts = [
@@ -131,8 +127,8 @@ def grid(rows: Sequence[Any]) -> table.Table:
   """Returns comparisons as a table, differences in percentage points."""
   p_value = lambda p: formats.significant(p, 2)
   return table.Table(
-    "Paired comparisons: difference of accuracies in percentage points with"
-    " 95% intervals, McNemar's p-values, adjusted (Holm) over the whole table",
+    "Paired comparisons: difference of accuracies in percentage points with 95%"
+    " intervals, McNemar's p-values, adjusted (Holm) over all rows",
     (
       table.Column("model_a", "a"),
       table.Column("model_b", "b"),

@@ -1,4 +1,4 @@
-"""What the scripts of `experiments` share: flags, output, manifest."""
+"""Flags, output files and manifest of the paper scripts in `experiments`."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -29,16 +29,16 @@ OUT, PUBLISHED = "out", "published"
 PREDICTIONS, ALLOW_REVERSED = "predictions", "allow_reversed"
 _HELP = {
   OUT: "Folder for tables, figures and manifest.json; without it the main table"
-  " is printed and nothing written. Files there of other names stay.",
-  PUBLISHED: "CSV file of published figures to put beside ours; repeatable.",
+  " is printed and nothing is written. Other files in it stay.",
+  PUBLISHED: "CSV file of published figures to compare with ours; repeatable.",
   PREDICTIONS: "MODEL@DATASET=FILE: predictions of your model (.npy, .npz,"
   " .csv, .jsonl); repeatable.",
-  ALLOW_REVERSED: "Model whose files with the worst class first are read from"
-  " last column to first; without it they are left out; repeatable.",
+  ALLOW_REVERSED: "Model whose worst-first files are read from the last column"
+  " to the first; without it they are left out; repeatable.",
 }
 COMMON = tuple(_HELP)
 
-# Of `environment.collect`: no clock, so that equal runs write equal bytes.
+# Keys of `environment.collect`; no times, so that equal runs write equal bytes.
 _FACTS = (
   "command",
   "imgbench",
@@ -74,15 +74,15 @@ def define_flags(
 
 
 class Output:
-  """What a script writes into --out, all of it at the end.
+  """Collects the files of --out and writes them at the end.
 
-  A run that fails leaves the folder as it was. Equal input gives equal bytes.
+  A run that fails leaves the folder unchanged. Equal input gives equal bytes.
 
   Args:
-    out: folder, made if needed; None: nothing is written.
+    out: folder, created if needed; None: nothing is written.
 
   Raises:
-    InputError: the folder cannot be made.
+    InputError: the folder cannot be created.
   """
 
   def __init__(self, out: pathlib.Path | None):
@@ -98,17 +98,17 @@ class Output:
 
   @property
   def wanted(self) -> bool:
-    """Whether files are written: costly ones need not be made otherwise."""
+    """Whether files are written; if not, skip costly ones."""
     return self._out is not None
 
   def text(self, name: str, text: str) -> None:
-    """Adds a text file; `name` with its ending."""
+    """Adds a text file; `name` with its suffix."""
     self._add(name, text.encode())
 
   def csv(
     self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
   ) -> None:
-    """Adds a CSV file: `name` with its ending, cells as by `formats.exact`.
+    """Adds a CSV file, its cells formatted by `formats.exact`.
 
     Raises:
       ValueError: a row of another length, a number that is not finite.
@@ -123,14 +123,14 @@ class Output:
     """Adds NAME.png and NAME.pdf.
 
     Args:
-      name: without an ending.
+      name: without a suffix.
       draw: `themes.Theme` -> matplotlib Figure; not called if nothing is
         written.
-      photographs: keep all colours in the PNG, see `themes.render`.
+      photographs: keep all colors in the PNG, see `themes.render`.
     """
     if not self.wanted:
       return
-    # Matplotlib takes a third of a second, which tables alone do not need.
+    # Matplotlib takes a third of a second to import; tables do not need it.
     from imgbench.tables import themes
 
     self._add(
@@ -139,7 +139,7 @@ class Output:
     self._add(f"{name}.pdf", themes.render_pdf(draw, themes.LIGHT))
 
   def note(self, text: str) -> None:
-    """Says a thing in one line on standard error, and keeps it."""
+    """Prints a note on standard error and adds it to the manifest."""
     print(f"note: {text}", file=sys.stderr)
     self._notes.append(text)
 
@@ -148,17 +148,17 @@ class Output:
     self._inputs |= {str(path): pathlib.Path(path) for path in paths}
 
   def read(self, files: Iterable[pathlib.Path], notes: Iterable[str]) -> None:
-    """Adds files that were read and what to know of them, see `note`."""
+    """Adds files that were read, and notes on them."""
     self.inputs(files)
     for note in notes:
       self.note(note)
 
   def undefined(self, what: str, reason: str) -> None:
-    """Keeps why a row has no value."""
+    """Adds to the manifest why a row has no value."""
     self._undefined[what] = reason
 
   def end_with(self, text: str) -> None:
-    """Has `close` print a text at the end of all."""
+    """Has `close` print a text at the end."""
     self._ending.append(text)
 
   def close(self) -> None:
@@ -195,13 +195,12 @@ class Output:
 
 @contextlib.contextmanager
 def _name_out(out: pathlib.Path) -> Iterator[None]:
-  """Makes an error of the file system one about --out."""
+  """Turns an error of the file system into one about --out."""
   try:
     yield
   except OSError as error:
-    raise errors.InputError(
-      f"--out={out}: cannot be written: {error.strerror}"
-    ) from error
+    given = f"{out}: {error.strerror}"
+    raise errors.InputError("--out", "a writable folder", given) from error
 
 
 def _digests(paths: dict[str, pathlib.Path]) -> dict[str, str]:
@@ -216,16 +215,14 @@ def _sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
-    raise errors.InputError(
-      f"{path}: cannot be read: {error.strerror}"
-    ) from error
+    raise errors.InputError(path, "a file to read", error.strerror) from error
 
 
 def run(reproduce: Callable[[flags.FlagValues, Output], None], argv) -> int:
   """Runs a script, writes its files and prints its tables.
 
   Args:
-    reproduce: called with the flags and where to write to.
+    reproduce: called with the flags and the output.
     argv: unused.
 
   Returns:
@@ -234,22 +231,22 @@ def run(reproduce: Callable[[flags.FlagValues, Output], None], argv) -> int:
   del argv
   values = flags.FLAGS
   if not values["verbosity"].present:
-    # Libraries tell much that is nothing to a reader of tables.
+    # Info logs of libraries are of no use to a reader of tables.
     logging.set_verbosity(logging.WARNING)
-  told = io.StringIO()
-  with cli.one_line_errors(), contextlib.redirect_stdout(told):
+  printed = io.StringIO()
+  with cli.one_line_errors(), contextlib.redirect_stdout(printed):
     output = Output(pathlib.Path(values.out) if values.out else None)
     reproduce(values, output)
     output.close()
-  _print(told.getvalue())
+  _print(printed.getvalue())
   return errors.EXIT_DONE
 
 
 def _print(text: str) -> None:
-  """Prints, once all is written, and says nothing if nobody reads it all."""
+  """Prints a text; ignores a closed pipe, such as `| head`."""
   try:
     sys.stdout.write(text)
     sys.stdout.flush()
-  except BrokenPipeError:  # such as `| head`
-    # Python would flush it again as it ends.
+  except BrokenPipeError:
+    # Python flushes again at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,13 +1,13 @@
 """Published figures, read from CSV files of several layouts.
 
-A file is recognised by its header. Lines before it that begin with "#" are
-comments. Besides the layouts of _LAYOUTS, which are those of files that others
-have published, there is the long form, of which our own table.csv is one:
+A file is recognized by its header. Lines before it that begin with "#" are
+comments. Besides the layouts of _LAYOUTS, those of published files, there is
+the long form, which our own table.csv has:
 
   model,dataset,subset,metric,value[,ci_low,ci_high][,rank][,n,correct]
 
 with fractions, or value_percent, ci_low_percent and ci_high_percent. An empty
-cell is no figure; n and correct are not compared. What a figure is worth is
+cell is no figure; n and correct are not compared. The precision of a figure is
 half a unit of its last digit.
 """
 
@@ -31,9 +31,9 @@ from imgbench.tables import frame
 VALUE, CI_LOW, CI_HIGH, RANK = "value", "ci_low", "ci_high", "rank"
 DROP, ERROR_RATIO = "drop", "error_ratio"
 OF_FIT = SLOPE, INTERCEPT, R = "slope", "intercept", "r"
-FIT = "linear fit"  # stands for the model of a figure that is of all of them
+FIT = "linear fit"  # the model of figures of a fit
 
-# Fields that are printed as they are; all others are in percent.
+# Fields of plain numbers; all others are in percent.
 _PLAIN = (RANK, ERROR_RATIO, SLOPE, R, "count")
 
 _VAL, _MF = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
@@ -42,7 +42,7 @@ _ICML = "multilabel_accuracy.icml2020"
 
 
 class FigureKey(NamedTuple):
-  """What a figure is of.
+  """Identifies a published figure, or ours to compare with it.
 
   `field` is that of a row of the table, or "rank", "drop", "error_ratio",
   "slope", "intercept", "r". For a fit, `dataset` is the one on the y axis.
@@ -61,11 +61,11 @@ class PublishedFigure:
 
   Attributes:
     source: name of the file.
-    key: what it is of.
+    key: of the quantity.
     text: as printed.
-    number: it; percent, or a plain number for ranks, ratios and slopes.
-    half_unit: how far the true number may be from it, in the same unit.
-    not_counted: why it may differ without being wrong; empty: it may not.
+    number: percent, or a plain number for ranks, ratios and slopes.
+    half_unit: greatest rounding error of `number`, in the same unit.
+    not_counted: why ours may differ; empty: it may not.
   """
 
   source: str
@@ -77,20 +77,20 @@ class PublishedFigure:
 
 
 class _Target(NamedTuple):
-  """What a column holds."""
+  """The quantity in a column."""
 
   dataset: str
   metric: str
   field: str = VALUE
-  not_counted: str = ""  # As of Published, for all figures of the column.
+  not_counted: str = ""  # as in PublishedFigure, for the whole column
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-  """How a file is laid out that has one column for each figure.
+  """Layout of a file with one column for each figure.
 
   Attributes:
-    targets: its header, and what the columns with figures hold.
+    targets: columns of the header -> the quantity, None for no figure.
     model: column with the name of the model; None: figures of a fit.
     float32: numbers are float32, printed in full.
     not_counted: row -> why its figures may differ; empty: they may not.
@@ -149,7 +149,7 @@ _LAYOUTS = (
       "" if row["same_preprocessing"] == "yes" else "other preprocessing"
     ),
   ),
-  _Layout(  # Shankar et al. 2020, people and models on the people's images.
+  _Layout(  # Shankar et al. 2020, humans and models on the humans' images.
     {
       **dict.fromkeys(("subset", "classifier", "kind")),
       "val": _Target(_VAL, _ICML),
@@ -157,7 +157,7 @@ _LAYOUTS = (
     },
     model="classifier",
   ),
-  _Layout(  # The same, the lines through the models; MatchedFrequency is y.
+  _Layout(  # Shankar et al. 2020, fits of the models; MatchedFrequency is y.
     {"subset": None} | {f: _Target(_MF, _ICML, f) for f in OF_FIT},
     model=None,
   ),
@@ -197,7 +197,7 @@ CIFAR_QUANTITIES = {
 
 
 def is_plain(field: str) -> bool:
-  """Whether figures of a field are plain numbers and not in percent."""
+  """Returns whether figures of a field are plain numbers, not percent."""
   # E.g. "lowest v4_error_ratio", of several models together.
   return field in _PLAIN or field.endswith((ERROR_RATIO, "count"))
 
@@ -209,21 +209,18 @@ def read(path: pathlib.Path) -> list[PublishedFigure]:
     path: CSV of one of the known layouts.
 
   Raises:
-    InputError: no CSV, an unknown header, a cell without a number or with one
-      that cannot be (a share above the whole, half a rank), a line of another
-      length, no figure, two figures of the same thing.
+    InputError: no CSV, an unknown header, a cell that is no number or an
+      impossible one (a share above the whole, half a rank), a line of another
+      length, no figure, two figures with one key.
   """
   (_, header), *numbered = _cells(path)
   header = tuple(header)
   reader = _reader(path, header)
   found = []
   for number, cells in numbered:
-    where = f"{path}: line {number}"
+    where = f"{path}, line {number}"
     if len(cells) != len(header):
-      raise errors.InputError(
-        f"{where}: expected {len(header)} cells as in the header, got"
-        f" {len(cells)}"
-      )
+      raise errors.InputError(where, f"{len(header)} cells", len(cells))
     row = dict(zip(header, cells, strict=True))
     found += [
       dataclasses.replace(figure, source=pathlib.Path(path).name)
@@ -238,7 +235,7 @@ def _cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
   try:
     lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
   except (OSError, UnicodeDecodeError) as error:
-    raise errors.InputError(f"{path}: cannot be read: {error}") from error
+    raise errors.InputError(path, "a CSV file in UTF-8", error) from error
   skipped = 0
   while skipped < len(lines) and lines[skipped].startswith("#"):
     skipped += 1
@@ -246,13 +243,13 @@ def _cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
   try:
     found = [(skipped + rows.line_num, cells) for cells in rows]
   except csv.Error as error:
-    where = f"{path}: line {skipped + rows.line_num}"
-    raise errors.InputError(f"{where}: expected CSV, got {error}") from error
+    where = f"{path}, line {skipped + rows.line_num}"
+    raise errors.InputError(where, "CSV", error) from error
   return found or [(1, [])]
 
 
 def _reader(path, header: tuple[str, ...]):
-  """Returns what makes figures of a line: (where, row) -> figures."""
+  """Returns the parser of a line for a header: (where, row) -> figures."""
   if header == _CIFAR:
     return _cifar_figures
   for layout in _LAYOUTS:
@@ -272,9 +269,10 @@ def _reader(path, header: tuple[str, ...]):
   ]
   texts = "; ".join(",".join(columns) for columns in layouts)
   raise errors.InputError(
-    f"{path}: expected one of the headers {texts} (value_percent,"
-    " ci_low_percent and ci_high_percent for percent), got"
-    f" {','.join(header) or 'no line'}"
+    path,
+    f"one of the headers {texts} (value_percent, ci_low_percent and"
+    " ci_high_percent for percent)",
+    ",".join(header) or "none",
   )
 
 
@@ -318,15 +316,13 @@ def _long_figures(
 def _cifar_figures(
   where: str, row: Mapping[str, str]
 ) -> Iterator[PublishedFigure]:
-  """Figures with a tolerance; one without it is a loose statement.
+  """Yields figures with a tolerance; without one it is a loose statement.
 
-  A quantity of several models together keeps its name as the field.
+  The field of a quantity that combines several models is its name.
   """
   try:
     number = _number(where, row["published"])
-  except (
-    errors.InputError
-  ):  # "98.4 / 95.5 / 2.9", of a model that is not there.
+  except errors.InputError:  # "98.4 / 95.5 / 2.9", of an absent model
     return
   quantity = row["quantity"]
   dataset, field = CIFAR_QUANTITIES.get(quantity, ("", quantity))
@@ -344,7 +340,7 @@ def _cifar_figures(
 
 def _named(where: str, row: Mapping[str, str], column: str) -> str:
   if not row[column]:
-    raise errors.InputError(f"{where}: {column}: expected a name, got nothing")
+    raise errors.InputError(f"{where}: {column}", "a name", "none")
   return row[column]
 
 
@@ -352,12 +348,13 @@ def _figure(where: str, text: str, field: str, whole: int) -> float:
   """Returns a number, a share out of `whole` (1 or 100) if it is one."""
   number = _number(where, text)
   if field == RANK and (number < 1 or number != int(number)):
-    raise errors.InputError(f"{where}: expected a rank from 1 on, got {text!r}")
+    raise errors.InputError(where, "a rank of at least 1", repr(text))
   if field in (VALUE, CI_LOW, CI_HIGH) and not 0 <= number <= whole:
-    kind = "percent" if whole == 100 else "a fraction (else add _percent)"
-    raise errors.InputError(
-      f"{where}: expected {kind} in [0, {whole}], got {text!r}"
-    )
+    kind, fix = "percent", ""
+    if whole == 1:
+      kind, fix = "a fraction", "add _percent to the column's name for percent"
+    expected = f"{kind} in [0, {whole}]"
+    raise errors.InputError(where, expected, repr(text), fix)
   return number
 
 
@@ -367,12 +364,12 @@ def _number(where: str, text: str) -> float:
   except decimal.InvalidOperation:
     number = decimal.Decimal("nan")
   if not number.is_finite() or abs(number.adjusted()) > 300:
-    raise errors.InputError(f"{where}: expected a number, got {text!r}")
+    raise errors.InputError(where, "a number", repr(text))
   return float(number)
 
 
 def _half_unit(text: str, field: str) -> float:
-  """Half a unit of the last digit of a printed number; 0 of a rank."""
+  """Returns half a unit of the last printed digit; 0 for a rank."""
   if field == RANK:
     return 0.0
   exponent = decimal.Decimal(text).as_tuple().exponent
@@ -381,13 +378,12 @@ def _half_unit(text: str, field: str) -> float:
 
 def _check_distinct(path, found: Sequence[PublishedFigure], header) -> None:
   if not found:
-    raise errors.InputError(f"{path}: expected figures, got none")
+    raise errors.InputError(path, "figures", "none")
   if header == _CIFAR:  # The same figure from several texts.
     return
   seen = set()
   for figure in found:
     if figure.key in seen:
-      raise errors.InputError(
-        f"{path}: expected one figure of {'/'.join(figure.key)}, got two"
-      )
+      name = "/".join(figure.key)
+      raise errors.InputError(path, f"one figure of {name}", "two")
     seen.add(figure.key)

@@ -1,4 +1,4 @@
-"""Data sets, predictions and results of the papers."""
+"""Data sets, stored predictions and results for the papers' tables."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -16,9 +16,9 @@ class Dataset:
 
   Attributes:
     name: the public folder's, e.g. "imagenetv2-b-33".
-    image_ids: str [N], no two equal; what predictions by image are keyed by.
+    image_ids: str [N], distinct; prediction files may be keyed by them.
     labels: int32 [N] in [0, K), the original labels.
-    class_names: K names for people to read.
+    class_names: K readable names.
     subsets: name -> bool [K], masks over original classes, without "all".
     path: file that it was read from.
   """
@@ -40,13 +40,13 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RankedPredictions:
-  """What one classifier says about one data set.
+  """Predictions of one classifier for one data set.
 
   Attributes:
     model: its name.
     dataset: name of the data set.
     ranking: int16 [N, k], its first k classes for each image, the best first,
-      in the order of the data set; -1, behind the others, for none.
+      in the order of the data set; -1, after the others, for none.
     path: file that it was read from.
   """
 
@@ -64,7 +64,7 @@ class LabelSets:
     kind: `summary.REVIEWED` or `summary.REAL`.
     codes: int8 [N, K] of `labels.annotations`.
     left_out: bool [N], images that no accuracy against the sets counts.
-    in_imagenet_m: bool [N], images of ImageNet-M; None: not known.
+    in_imagenet_m: bool [N], images of ImageNet-M; None: unknown.
     path: file that they were read from.
   """
 
@@ -77,7 +77,7 @@ class LabelSets:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelResult:
-  """One classifier on one data set.
+  """Results of one classifier on one data set.
 
   Attributes:
     model: its name.

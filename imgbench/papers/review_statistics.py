@@ -1,4 +1,4 @@
-"""How many images and labels were reviewed, and with what result."""
+"""Numbers of reviewed images and labels, by review result."""
 
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -19,30 +19,32 @@ def rows(
 ) -> list[tuple[Any, ...]]:
   """Returns rows of COLUMNS for all images, and for those of each set.
 
-  Labels are counted on images that are not problematic. The share of pairs is
-  one of the reviewed pairs of image and label; that of images one of those
-  that are counted. A list of accepted labels tells no other pairs and has
-  "accepted" where else "correct" stands.
+  Labels are counted on images that are not problematic. Shares of pairs are
+  relative to all reviewed pairs of image and label, shares of images to all
+  counted images. Lists of accepted labels have "accepted" instead of "correct"
+  pairs, and no others.
 
   Args:
     reviews: to count in.
     image_sets: data set -> image ids; a set without reviewed images is left
       out.
   """
-  found = _rows_of(ALL_IMAGES, reviews, reviews.labels)
+  found = _count_rows(ALL_IMAGES, reviews, reviews.labels)
   for name, image_ids in image_sets.items():
     chosen = [image for image in image_ids if image in reviews.labels]
     if chosen:
-      found += _rows_of(name, reviews, chosen)
+      found += _count_rows(name, reviews, chosen)
   return found
 
 
-def _rows_of(name, reviews, images: Collection[str]) -> list[tuple[Any, ...]]:
+def _count_rows(
+  name, reviews, images: Collection[str]
+) -> list[tuple[Any, ...]]:
   counted = [image for image in images if image not in reviews.problematic]
   pairs = dict.fromkeys(("correct", "unclear", "wrong"), 0)
   sizes = []
   for image in counted:
-    best = _by_best_state(reviews.labels[image])
+    best = _count_by_state(reviews.labels[image])
     for state, found in best.items():
       pairs[state] += found
     sizes.append(best["correct"] if reviews.tells_states else best["unclear"])
@@ -73,8 +75,8 @@ def _rows_of(name, reviews, images: Collection[str]) -> list[tuple[Any, ...]]:
   return result
 
 
-def _by_best_state(labels: reviews_lib.Labels) -> dict[str, int]:
-  """State -> number of labels; one in two states counts in the better."""
+def _count_by_state(labels: reviews_lib.Labels) -> dict[str, int]:
+  """Returns state -> number of labels; the better of two states counts."""
   seen, numbers = set(), {}
   for state in reversed(reviews_lib.STATES):
     new = set(labels.get(state, ())) - seen
@@ -110,7 +112,7 @@ def grid(found: Sequence[tuple[Any, ...]]) -> table.Table:
     return cell
 
   return table.by_name(
-    "Reviewed images and labels; labels are counted without problematic images",
+    "Reviewed images and labels; labels exclude problematic images",
     by_set,
     {header: column(quantity) for quantity, header in names.items()},
     first="images of",

@@ -1,4 +1,4 @@
-"""Scatter plots of models from the rows of a study."""
+"""Scatter plots of a study's models."""
 
 from collections.abc import Callable
 from collections.abc import Collection
@@ -15,7 +15,7 @@ from imgbench.papers.readers import datasets
 from imgbench.tables import formats
 from imgbench.tables import frame
 
-NETWORKS, FISHER, OWN = "public models", "Fisher vectors", "one's own"
+NETWORKS, FISHER, OWN = "public models", "Fisher vectors", "your models"
 
 _TITLES = {**datasets.SHORT_TITLES, **cifar.TITLES}
 _SMALL_COLUMNS = 3
@@ -38,7 +38,7 @@ def group_points(
     y: those of the other.
     group: model -> its group.
     order: of the groups.
-    named: models whose names are written.
+    named: models to label with their names.
     subset: of classes.
   """
   xs, ys = (
@@ -59,7 +59,7 @@ def find_points(
   y: study_lib.Axis,
   subset: str = summary.ALL,
 ) -> list[figures.Point]:
-  """Returns the models with a value on both axes; your models are named."""
+  """Returns the models with a value on both axes; yours are labeled."""
 
   def group(model: str) -> str:
     networks = FISHER if fits.is_fisher_vector(model) else NETWORKS
@@ -72,7 +72,7 @@ def find_points(
 def draw_both_scales(
   found: study_lib.Study, x: study_lib.Axis, y: study_lib.Axis
 ) -> figures.Draw:
-  """Returns a figure with a panel on each scale, for all classes."""
+  """Returns a figure with a panel for each scale, of all classes."""
   panels = [
     (f"{scale.capitalize()} scale", summary.ALL, scale) for scale in fits.SCALES
   ]
@@ -102,7 +102,7 @@ def _figure(found: study_lib.Study, x, y, panels, columns=2) -> figures.Draw:
 
 
 def _labels(x: study_lib.Axis, y: study_lib.Axis) -> list[str]:
-  """Names of the axes: what differs between them, or both."""
+  """Returns the labels of the axes: metric, and data set if they differ."""
   if x[0] == y[0]:
     return [formats.metric_title(metric) for _, metric in (x, y)]
   return [

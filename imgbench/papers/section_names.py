@@ -1,13 +1,14 @@
-"""Names of classifiers side by side: which clash and which are absent."""
+"""Checks for clashing and absent names of classifiers."""
 
 from collections.abc import Iterable
 import pathlib
 
 from imgbench import errors
 from imgbench.papers.readers import clone
+from imgbench.papers.readers import own as own_lib
 from imgbench.papers.readers import people as people_lib
 
-# Of the rows that are made here.
+# Names of the majorities that `sections` adds.
 PEOPLE_MAJORITY, MODELS_MAJORITY = "people_majority", "models_majority"
 _OURS = (PEOPLE_MAJORITY, MODELS_MAJORITY)
 
@@ -17,41 +18,36 @@ def check(
   study: people_lib.HumanStudy | None = None,
   path: pathlib.Path | None = None,
 ) -> None:
-  """Raises InputError for names that would stand for two classifiers.
+  """Raises InputError if two classifiers would have one name.
 
   Args:
-    collection: models of a clone, and one's own.
-    study: classifiers of the file of people's labels.
+    collection: models of a clone, and yours.
+    study: humans and models of human_accuracy.pickle.
     path: that file.
   """
   kinds = {} if study is None else study.kinds
   for name in _OURS:
     if name in kinds:
-      raise errors.InputError(
-        f"{path}: annot_data: expected no classifier {name}, which is what a"
-        " majority is called here"
-      )
+      expected = f"names other than {', '.join(_OURS)}"
+      raise errors.InputError(f"{path}: annot_data", expected, name)
   if collection is None:
     return
   for p in (p for found in collection.predictions.values() for p in found):
     own = p.model in collection.own
     kind = kinds.get(p.model)
     if p.model in _OURS:
-      taken = "as a majority is called here"
+      expected = f"names other than {', '.join(_OURS)}"
     elif kind is not None and (own or kind != people_lib.MODEL):
-      taken = f"as a {kind} of {path} is called"
+      expected = f"no name of a {kind} of {path}"
     else:
       continue
-    source = "--predictions" if own else "the clone"
-    raise errors.InputError(
-      f"{p.path}: {source} has a model {p.model}, {taken}; give it another name"
-    )
+    raise errors.InputError(p.path, expected, p.model, own_lib.RENAME)
 
 
 def note_absent(own: Iterable[str], datasets: Iterable[str]) -> list[str]:
-  """Returns a note on each of one's own models that lacks all data sets."""
+  """Returns a note on each of your models that lacks all data sets."""
   return [
-    f"{name} does not stand beside people: it has no predictions of"
+    f"{name} is not compared with humans: it has no predictions for"
     f" {' or '.join(datasets)}"
     for name in sorted(own)
   ]
@@ -60,7 +56,7 @@ def note_absent(own: Iterable[str], datasets: Iterable[str]) -> list[str]:
 def compare_labels(
   study: people_lib.HumanStudy, collection: clone.Collection
 ) -> list[str]:
-  """Returns a note on models that the file and the clone call alike."""
+  """Returns a note on models that are in both the file and the clone."""
   same, differing = set(), {}
   for name, images in study.image_sets.items():
     if name not in collection.datasets:
@@ -77,14 +73,12 @@ def compare_labels(
         differing[p.model] = differing.get(p.model, 0) + int(other.sum())
   if not same:
     return []
-  both = (
-    f"{len(same)} models are in the file of people's labels and in the clone"
-  )
+  both = f"{len(same)} models are in the file of human labels and in the clone"
   most = max(differing, key=lambda model: (differing[model], model))
   if not differing[most]:
-    return [f"{both} and name the same classes in both"]
+    return [f"{both}, with the same classes"]
   return [
     f"{both}; {sum(map(bool, differing.values()))} of them name another class"
-    f" for some images, at most {differing[most]:,} ({most}); beside people the"
-    " file's labels are used"
+    f" for some images, at most {differing[most]:,} ({most}); comparisons with"
+    " humans use the file"
   ]

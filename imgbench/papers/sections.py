@@ -1,7 +1,7 @@
-"""Classifiers on the images that were reviewed, and on those people labelled.
+"""Results of classifiers on reviewed images, and on those humans labeled.
 
-A section is what is computed on one choice of images: all that were reviewed,
-or the 2,000 that the people labelled.
+A section has the results on one choice of images: all that were reviewed, or
+the 2,000 that humans labeled.
 """
 
 from collections.abc import Mapping
@@ -33,19 +33,19 @@ MODELS_MAJORITY = section_names.MODELS_MAJORITY
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSection:
-  """Numbers on one choice of images.
+  """Results on one choice of images.
 
   Attributes:
     images: data set -> its images and their labels.
     subsets: data set -> subset ("all" first) -> bool [N], images in it.
     results: of every classifier on every data set that it has labels for.
     kinds: classifier -> people.PERSON, MODEL, ENSEMBLE or OWN.
-    fitted: classifiers that the fits are through.
+    fitted: classifiers that the fits use.
     rows: a frame of their measurements.
-    shown: data sets, each of other images than the others: those that tables
-      for people, figures and paired comparisons are of.
-    tells_states: whether correct and unclear labels are told apart.
-    notes: what a reader of the numbers should know, a line each.
+    shown: data sets with different images, for printed tables, figures and
+      paired comparisons.
+    tells_states: whether correct labels are distinct from unclear ones.
+    notes: for readers of the numbers, one line each.
   """
 
   images: Mapping[str, reviews_lib.Reviewed]
@@ -67,7 +67,7 @@ class ImageSection:
     return sorted(name for name, kind in self.kinds.items() if kind in kinds)
 
   def right(self, dataset: str, metric: str) -> dict[str, np.ndarray]:
-    """Returns classifier -> bool [N]; `metric` is one that is a plain share."""
+    """Returns classifier -> bool [N]; `metric` must be a plain share."""
     least = annotations.UNCLEAR
     if metric.endswith("icml2020"):
       least = annotations.CORRECT
@@ -78,7 +78,7 @@ class ImageSection:
     }
 
   def hits(self, metric: str, only_all: bool) -> list[paired_table.Hits]:
-    """Returns what paired comparisons need."""
+    """Returns the hits of each shown data set, for paired comparisons."""
     return [
       paired_table.Hits(
         name,
@@ -94,7 +94,7 @@ class ImageSection:
     ]
 
   def answers(self, dataset: str, metric: str) -> hard_images.Answers:
-    """Returns what all public models and all people say of a data set."""
+    """Returns the answers of all public models and humans on a data set."""
     found, right = self.images[dataset], self.right(dataset, metric)
     size = len(found.dataset)
     models, persons = (
@@ -122,25 +122,24 @@ class ImageSection:
 def build_reviewed(
   collection: clone.Collection, reviews: reviews_lib.Reviews
 ) -> ImageSection | None:
-  """Returns the models of a clone on all images that were reviewed.
+  """Returns the results of a clone's models on all reviewed images.
 
-  None where no data set of the clone has such an image.
+  None if no data set of the clone has such an image.
 
   Raises:
-    InputError: a model has a name that majorities have here.
+    InputError: a model has the name of a majority.
   """
   section_names.check(collection)
   images, notes = {}, []
   for name, dataset in collection.datasets.items():
     found = reviews_lib.select_reviewed(dataset, reviews)
     if found is None:
-      notes.append(f"{name}: left out, none of its images was reviewed")
+      notes.append(f"{name}: left out, it has no reviewed images")
       continue
     images[name] = found
     notes.append(
-      f"{name}: all numbers are of {len(found.rows):,} of its"
-      f" {len(dataset):,} images, those with reviewed labels that are not"
-      " problematic"
+      f"{name}: all numbers are on {len(found.rows):,} of its"
+      f" {len(dataset):,} images, those that are reviewed and not problematic"
     )
   if not images:
     return None
@@ -168,16 +167,14 @@ def build_human(
   reviews: reviews_lib.Reviews,
   collection: clone.Collection | None,
 ) -> ImageSection:
-  """Returns people and models on the images that the people labelled.
+  """Returns the results of humans and models on the images humans labeled.
 
-  Models are those of the file. One's own models join them, and the clone's
-  where the file has none. Fits are through the models as in the paper's
-  notebook: every name of the file without "human" in it, also its majority of
-  models.
+  Models are those of the file, and yours; the clone's only if the file has
+  none. Fits use the models of the paper's notebook: every name of the file
+  without "human" in it, including its majority of models.
 
   Raises:
-    InputError: a model has the name of another classifier, or one that
-      majorities have here.
+    InputError: a model has the name of another classifier or of a majority.
   """
   section_names.check(collection, study, reviews.path)
   kinds, notes = dict(study.kinds), list(study.notes)
@@ -253,12 +250,12 @@ def _choose_shown(
 ):
   """Returns the data sets of different images, and notes on the others.
 
-  Of those with the same images it is the one that most of one's own models are
-  on, the first of several.
+  Of those with the same images, the first with the most results of your models
+  is chosen.
 
   Args:
     images: by data set.
-    own: data set of each result of a model of one's own.
+    own: data set of each result of your models.
   """
   alike: dict[tuple[str, ...], list[str]] = {}
   for name, found in images.items():
@@ -269,8 +266,8 @@ def _choose_shown(
     first = max(names, key=own.count)
     shown.append(first)
     notes += [
-      f"{name}: its reviewed images are those of {first}; tables for people,"
-      " figures, paired comparisons and mistakes are of the latter alone"
+      f"{name}: same reviewed images as {first}; printed tables, figures,"
+      " paired comparisons and mistakes show only the latter"
       for name in names
       if name != first
     ]
@@ -295,7 +292,7 @@ def _reviewed_set(
 
 
 def _predictions(name, study, images, collection, kinds, notes):
-  """What all classifiers say of a set of images that people labelled."""
+  """Returns predictions of all classifiers on images that humans labeled."""
   path = images.dataset.path
   chosen = [
     records.RankedPredictions(model, name, named[:, None], path)
@@ -313,7 +310,7 @@ def _predictions(name, study, images, collection, kinds, notes):
 
 
 def _select_from_clone(name, study, images, collection, kinds, notes):
-  """The clone's models that the file lacks, on the images of a set."""
+  """Returns predictions of the clone's models that the file lacks."""
   if collection is None or name not in collection.datasets:
     return []
   dataset = collection.datasets[name]
@@ -322,8 +319,8 @@ def _select_from_clone(name, study, images, collection, kinds, notes):
   absent = sum(image not in place for image in image_ids)
   if absent:
     notes.append(
-      f"{name}: {absent:,} of the {len(image_ids):,} images that people"
-      " labelled are not in the clone's list; its models are left out there"
+      f"{name}: the clone's models are left out: {absent:,} of the"
+      f" {len(image_ids):,} images that humans labeled are not in its list"
     )
     return []
   rows = np.array([place[image] for image in image_ids])
@@ -335,7 +332,7 @@ def _select_from_clone(name, study, images, collection, kinds, notes):
 
 
 def _majority(chosen, voters, name: str, num_classes: int):
-  """The majority of three or more classifiers, as one more of them."""
+  """Returns a list of the majority's predictions; empty below three voters."""
   found = [p for p in chosen if p.model in voters]
   if len(found) < 3:
     return []
@@ -352,7 +349,7 @@ def _majority(chosen, voters, name: str, num_classes: int):
 def _evaluate_with_fast(
   images, chosen, fast: np.ndarray
 ) -> list[records.ModelResult]:
-  """Results whose rows have the fast images as one more subset."""
+  """Returns results with the fast images as one more subset."""
   evaluator = evaluate.RankingEvaluator(
     images.dataset, images.label_sets, ks=(1,)
   )
@@ -374,7 +371,7 @@ def _evaluate_with_fast(
   )
   evaluator = evaluate.RankingEvaluator(only, sets, ks=(1,))
   chosen = [dataclasses.replace(p, ranking=p.ranking[fast]) for p in chosen]
-  made = []
+  found = []
   for result, other in zip(
     results, evaluate.map_in_threads(evaluator, chosen), strict=True
   ):
@@ -383,5 +380,5 @@ def _evaluate_with_fast(
       for (model, dataset, _, metric), entry in other.measurements.items()
     }
     every = {**result.measurements, **more}
-    made.append(dataclasses.replace(result, measurements=every))
-  return made
+    found.append(dataclasses.replace(result, measurements=every))
+  return found

@@ -1,4 +1,4 @@
-"""Drops, error ratios, ranks and lines computed from the rows of a table."""
+"""Drops, error ratios, ranks and fitted lines of the rows of a table."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from imgbench.tables import frame
 from imgbench.tables import table
 
 PAIR = ("model", "subset", "metric", "base", "dataset")
-# File -> its columns, in which `change` is above 0 where a model climbs.
+# File -> columns; `change` is above 0 for a model that climbs.
 COLUMNS = {
   "drops": (*PAIR, "n_base", "n", "drop", "ci_low", "ci_high"),
   "ratios": (
@@ -49,7 +49,7 @@ COLUMNS = {
     "change",
   ),
 }
-# What metrics begin with, in the order of the table.
+# Prefixes of metrics, in the order of the table.
 _BASES = (
   "top1_accuracy",
   "top5_accuracy",
@@ -67,13 +67,13 @@ Axis = tuple[str, str]  # data set, metric
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Study:
-  """Rows of a table and, once they are asked for, what follows from them.
+  """Rows of a table, and numbers computed from them on first use.
 
   Attributes:
     rows: a frame, see `order_rows`.
     pairs: (base, dataset).
     metrics: (metric on the base, metric on the data set), often equal.
-    outside: your models, which lines and the ranks of others leave out.
+    outside: your models; fits and the ranks of others leave them out.
   """
 
   rows: pd.DataFrame
@@ -87,13 +87,13 @@ class Study:
 
   @functools.cached_property
   def drops(self) -> pd.DataFrame:
-    """Accuracy on the base minus that on the set: independent images."""
-    return self._estimated(drops.drop, "drop")[list(COLUMNS["drops"])]
+    """Accuracy on the base minus that on the set, for independent images."""
+    return self._estimate(drops.drop, "drop")[list(COLUMNS["drops"])]
 
   @functools.cached_property
   def ratios(self) -> pd.DataFrame:
     """Error rate on the set over that on the base."""
-    found = self._estimated(ratios.error_ratio, "ratio")
+    found = self._estimate(ratios.error_ratio, "ratio")
     errors = {
       "errors_base": found.n_base - found.correct_base,
       "errors": found.n - found.correct,
@@ -109,7 +109,7 @@ class Study:
 
   @functools.cached_property
   def ranks(self) -> pd.DataFrame:
-    """Ranks of models that have one on both sets."""
+    """Ranks of models that have a rank on both sets."""
     both = frame.side_by_side(self.ranked, self.pairs, self.metrics)
     both = both.rename(columns={"rank": "rank_dataset"})
     both = both.dropna(subset=["rank_base", "rank_dataset"])
@@ -120,8 +120,8 @@ class Study:
   def lines(self) -> list[fits.FittedLine]:
     return fits.fit_lines(self.rows, self.pairs, self.metrics, self.outside)
 
-  def _estimated(self, estimate: Callable, name: str) -> pd.DataFrame:
-    """Plain shares on both sets, by model, with an estimate and its bounds."""
+  def _estimate(self, estimate: Callable, name: str) -> pd.DataFrame:
+    """Returns plain shares on both sets with an estimate and its bounds."""
     both = frame.side_by_side(self.rows, self.pairs, self.metrics)
     both = both.dropna(subset=["correct_base", "correct"])
     both = both.sort_values("model", kind="stable")
@@ -133,7 +133,7 @@ class Study:
   def write(
     self, output: program.Output, *names: str, prefix: str = ""
   ) -> None:
-    """Adds the files of these names, of COLUMNS or "fits"."""
+    """Adds files to the output; names are those of COLUMNS, and "fits"."""
     for name in names:
       if name == "fits":
         fits.write(output, self.lines, f"{prefix}fits.csv")
@@ -183,12 +183,11 @@ def pair_independent(
 ) -> list[tuple[str, str]]:
   """Returns (base, dataset) for all sets that share no image.
 
-  Intervals of a drop are those of independent sets, so that a set is not
-  compared with a part of itself.
+  Intervals of drops assume independent sets.
 
   Args:
     datasets: by name, in their order.
-    bases: names of those to drop from; absent ones are passed over.
+    bases: names; absent ones are skipped.
   """
   return [
     (base, name)
@@ -201,12 +200,12 @@ def pair_independent(
 
 
 def pair_same(metrics: Iterable[str]) -> tuple[tuple[str, str], ...]:
-  """Returns the metrics of a study that compares each with itself."""
+  """Returns each metric paired with itself, for `Study`."""
   return tuple((metric, metric) for metric in metrics)
 
 
 def write_rows(output: program.Output, rows: pd.DataFrame) -> None:
-  """Adds table.csv, and why values are not defined, to the output."""
+  """Adds table.csv, and the reasons of undefined values, to the output."""
   output.csv("table.csv", frame.COLUMNS, frame.rows(rows, frame.COLUMNS))
   for row in frame.rows(rows[rows.value.isna()]):
     output.undefined("/".join(row[:4]), row.definition)
@@ -218,9 +217,9 @@ def show(
   written: Sequence[table.Table],
   name: str = "table",
 ) -> None:
-  """Prints tables, and adds some to the output as NAME.md and NAME.tex."""
-  for made in printed:
-    print(made.text())
+  """Prints tables, and adds others to the output as NAME.md and NAME.tex."""
+  for grid in printed:
+    print(grid.text())
   output.text(f"{name}.md", "\n".join(map(table.Table.markdown, written)))
   output.text(f"{name}.tex", "\n".join(map(table.Table.latex, written)))
 
@@ -230,7 +229,7 @@ def lines_grid(
   titles: Mapping[str, str],
   what: str = "accuracies",
 ) -> table.Table:
-  """Returns the table of the lines of all classes."""
+  """Returns a table of the fitted lines for all classes."""
   shown = [line for line in lines if line.subset == summary.ALL]
   return fits.grid(shown, titles, _LINES.format(what))
 
@@ -241,7 +240,7 @@ def column(
   subset: str = summary.ALL,
   text: Callable[[Any], str] = formats.measured,
 ) -> table.Cell:
-  """Returns a column for `table.by_name`: value and interval, in percent."""
+  """Returns a column for `table.by_name`: value and interval in percent."""
   return frame.cell(rows, text, dataset=axis[0], metric=axis[1], subset=subset)
 
 
@@ -253,17 +252,17 @@ def format_plain(row) -> str:
 def sort_best_first(
   rows: pd.DataFrame, axis: Axis, subset: str = summary.ALL
 ) -> list[str]:
-  """Returns all models by a value; those without one last."""
+  """Returns all models, best first; those without a value last."""
   return frame.best_first(rows, dataset=axis[0], metric=axis[1], subset=subset)
 
 
 def add_figures(
   output: program.Output, name: str, found: Study, x: Axis, y: Axis
 ) -> None:
-  """Adds figures of y against x: NAME, and NAME-subsets if there are any."""
+  """Adds figures of y against x: NAME, and NAME-subsets if it has subsets."""
   if not output.wanted:
     return
-  # Matplotlib takes as long to load as pandas.
+  # Matplotlib is slow to import.
   from imgbench.papers import scatters
 
   output.figure(name, scatters.draw_both_scales(found, x, y))
@@ -284,10 +283,10 @@ def pair_grid(
   """Returns accuracy on two sets, the drop and both ranks of models.
 
   Args:
-    found: what is shown.
+    found: the models' numbers.
     pair: (base, dataset).
     metric: on both.
-    compared: published values to put beside ours.
+    compared: published values to show beside ours.
     caption: of the table.
     titles: of the data sets.
     models: in the order of the table.

@@ -1,4 +1,4 @@
-"""Tests of published figures beside ours."""
+"""Tests of comparing published figures with ours."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_verdicts():
   ]
   compared = comparison.compare(figures, ours)
   assert compared.verdict.tolist() == [
-    comparison.AGREES,  # At the very edge.
+    comparison.AGREES,  # exactly at the bound
     comparison.DIFFERS,
     comparison.NOT_COUNTED,
     comparison.AGREES,
@@ -37,11 +37,10 @@ def test_verdicts():
   assert compared.ours[1] == 76 and compared.ours[4] is None
   assert compared.difference[1] == pytest.approx(-0.06)
   lines = comparison.describe_differences(compared).splitlines()
-  assert lines[1].endswith("value: published 76.06, ours 76.0000 (-0.0600)")
-  assert lines[-1] == (
-    "1 of 3 published figures differ by more than the printed precision,"
-    " 1 absent, 1 not counted"
-  )
+  for text in ("value", "76.06", "76.0000", "(-0.0600)"):
+    assert text in lines[1]
+  assert lines[-1].startswith("1 of 3 ")
+  assert lines[-1].endswith(", 1 absent, 1 not counted")
   grid = comparison.summarize(compared)
   assert grid.cells == [
     ["f.csv", "x", TOP1, "value", "2", "1", "1", "1", "0.055", "0.060"],
@@ -96,8 +95,8 @@ def test_many_differences_are_cut():
     comparison.compare(figures, ours)
   ).splitlines()
   assert len(lines) == 23 and lines[1].startswith("  m24 x all")
-  assert lines[21] == "  and 5 more, in comparison.csv"
-  assert lines[22].startswith("25 of 25 published figures differ")
+  assert "5 more" in lines[21]
+  assert lines[22].startswith("25 of 25 ")
 
 
 def test_ranks_need_all_models_of_their_set(capsys):
@@ -109,11 +108,11 @@ def test_ranks_need_all_models_of_their_set(capsys):
   kept = comparison.find_comparable_ranks(output, figures, on_sets)
   assert {key[1:] for key in kept} == {("x", "all", TOP1, "rank")}
   assert len(kept) == 67
-  assert capsys.readouterr().err.splitlines() == [
-    f"note: {name}: published ranks are among 67 models and {n} are here: ranks"
-    " are not compared"
-    for name, n in (("y", 66), ("z", 0))
-  ]
+  for note, name, n in zip(
+    capsys.readouterr().err.splitlines(), "yz", (66, 0), strict=True
+  ):
+    assert note.startswith(f"note: {name}: ranks are")
+    assert "67 models" in note and note.endswith(f"among {n}")
   figures = [
     figure(1, 0, model="m1", field="rank", dataset=name) for name in "xy"
   ]
@@ -136,5 +135,5 @@ def test_files_of_published_figures_are_inputs(tmp_path, capsys):
     "figures.csv,a,x,all,m,value,percent,0.5,,,5.00000000,absent,"
   )
   last = capsys.readouterr().out.splitlines()[-1]
-  assert last.startswith("0 of 0 published figures differ")
-  assert last.endswith("precision, 1 absent")
+  assert last.startswith("0 of 0 ")
+  assert last.endswith(", 1 absent")

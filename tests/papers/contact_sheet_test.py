@@ -1,4 +1,4 @@
-"""Tests of pictures of images side by side."""
+"""Tests of contact sheets."""
 
 import numpy as np
 from PIL import Image
@@ -8,6 +8,7 @@ from imgbench import errors
 from imgbench.labels import classes
 from imgbench.papers import contact_sheet
 from imgbench.tables import themes
+from tests import raising
 
 
 def _image(path, size=(40, 30), color=(200, 30, 30)):
@@ -57,12 +58,13 @@ def test_what_is_no_image_is_refused(tmp_path, content):
   path = _image(tmp_path / "x.png", (300, 300))
   data = path.read_bytes()
   path.write_bytes(data[: len(data) // 2] if content == "torn" else content)
-  with pytest.raises(errors.InputError, match=r"x\.png: expected an image"):
+  check = raising.about(str(path), expected="an image")
+  with pytest.raises(errors.InputError, check=check):
     contact_sheet.read(path)
 
 
-def test_an_empty_frame_stands_for_no_image():
+def test_no_image_is_an_empty_frame():
   draw = contact_sheet.draw("", [contact_sheet.Picture(None, ("label: a",))])
   (axes,) = draw(themes.LIGHT).axes
   assert not axes.images
-  assert axes.texts[0].get_text() == "cannot be read"
+  assert "read" in axes.texts[0].get_text()

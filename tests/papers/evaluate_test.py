@@ -9,6 +9,7 @@ from imgbench.metrics import intervals
 from imgbench.metrics import summary
 from imgbench.papers import evaluate
 from imgbench.papers import records
+from tests import raising
 
 LABELS = np.array([0, 0, 1, 2], np.int32)
 # The label is at place 0, 1, 0 and nowhere.
@@ -112,13 +113,16 @@ def test_all_results_whatever_the_threads():
 
 def test_what_does_not_fit_is_refused():
   evaluator = evaluate.RankingEvaluator(dataset())
-  for given, message in (
-    (predictions(dataset="y"), "expected predictions of x, 4 images, got y"),
-    (predictions(RANKING[:3]), "of x, 4 images, got x, 3"),
-    (predictions(RANKING + 1), "a.npy: "),
-    (predictions(RANKING * 0), "a.npy: "),
+  for given, shown in (
+    (predictions(dataset="y"), "4 predictions of y"),
+    (predictions(RANKING[:3]), "3 predictions of x"),
   ):
-    with pytest.raises(errors.InputError, match=message):
+    check = raising.about("a.npy", given=shown)
+    with pytest.raises(errors.InputError, check=check):
       evaluator(given)
-  with pytest.raises(errors.InputError, match=r"real.json: .* \[4, 4\] for x"):
+  for given in (predictions(RANKING + 1), predictions(RANKING * 0)):
+    with pytest.raises(errors.InputError, match=r"^a\.npy: "):
+      evaluator(given)
+  check = raising.about("real.json", expected="label sets [4, 4] for x")
+  with pytest.raises(errors.InputError, check=check):
     evaluate.RankingEvaluator(dataset(), real_labels([1]))

@@ -45,7 +45,7 @@ def test_groups_and_names():
     ("c", scatters.NETWORKS, False),
     ("d", scatters.NETWORKS, False),
     ("fv_4k", scatters.FISHER, False),
-    ("mine", "one's own", True),
+    ("mine", scatters.OWN, True),
   ]
 
 
@@ -65,14 +65,9 @@ def test_both_scales():
   plain, probit = figure.axes
   assert plain.get_title() == "Plain scale"
   assert plain.get_xlabel() == "Top-1 accuracy on x (%)"
-  assert legend(figure) == [
-    "y = x",
-    "linear fit without Fisher vectors",
-    "its 95% bootstrap band",
-    scatters.NETWORKS,
-    scatters.FISHER,
-    "one's own",
-  ]
+  diagonal, fit, _, *groups = legend(figure)
+  assert diagonal == "y = x" and fit == fits.name_fit(without=True)
+  assert groups == [scatters.NETWORKS, scatters.FISHER, scatters.OWN]
   assert "mine" in [text.get_text() for text in plain.texts]
   low, high = probit.get_xlim()
   names = [t.get_text() for t in probit.get_xticklabels()]
@@ -83,7 +78,7 @@ def test_both_scales():
   assert len(names) >= 4 and low < min(places) < max(places) < high
 
 
-def test_points_lie_where_the_numbers_are():
+def test_points_are_at_their_numbers():
   plain = axes_of(scatters.draw_both_scales(*ARGS))[0]
   networks = next(
     c for c in plain.containers if c.get_label() == scatters.NETWORKS

@@ -1,4 +1,4 @@
-"""Small files of the structure of human_accuracy.pickle and its JSON form.
+"""Small files like human_accuracy.pickle and its JSON form.
 
 The structure is what the code and the notebooks of the repository
 modestyachts/evaluating_machine_accuracy_on_imagenet (commit 606500c and later)
@@ -22,7 +22,7 @@ CLASSES = (151, 160, 10, 700, 701, 702, 703)
 PROBLEMATIC = 6  # its place in CLASSES
 VALIDATION = tuple(f"ILSVRC2012_val_{n:08d}.JPEG" for n in range(1, 8))
 VERSION_2 = tuple(f"{n:040x}" for n in range(1, 8))
-# Annotated, but labelled by nobody.
+# Annotated, but not labeled by humans.
 MORE = tuple(f"ILSVRC2012_val_{n:08d}.JPEG" for n in (101, 102))
 
 
@@ -31,7 +31,7 @@ def wnid(index: int) -> str:
 
 
 def labels_of(index: int) -> dict[str, list[str]]:
-  """Right: the class; unclear: the next; wrong: the one behind that."""
+  """Correct: the class; unclear: the next; wrong: the one after that."""
   return {
     "correct": [wnid(index)],
     "unclear": [wnid(index + 1)],
@@ -40,7 +40,7 @@ def labels_of(index: int) -> dict[str, list[str]]:
 
 
 def named_by(name: str, place: int, index: int) -> int:
-  """Who calls an image of a class what; models err more on ImageNetV2."""
+  """Returns a labeler's answer; models err more on ImageNetV2."""
   wrong_at = {
     "human_a": {0},
     "human_b": {0, 1},
@@ -64,7 +64,7 @@ def times(place: int) -> dict[str, str]:
 
 
 def content() -> dict:
-  """What human_accuracy.pickle holds, in small."""
+  """Returns a small content of human_accuracy.pickle."""
   images = (*VALIDATION, *VERSION_2)
   originals = dict(zip(images, (*CLASSES, *CLASSES), strict=True))
   problematic = {VALIDATION[PROBLEMATIC], VERSION_2[PROBLEMATIC]}
@@ -118,7 +118,7 @@ def write_pickle(
 
 
 def json_content() -> dict:
-  """What human_accuracy_v3.0.0.json holds, in small."""
+  """Returns a small content of human_accuracy_v3.0.0.json."""
   found = content()
   return {
     "initial_annots": found["initial_annots"],

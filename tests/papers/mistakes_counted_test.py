@@ -8,6 +8,7 @@ from imgbench import errors
 from imgbench.papers import records
 from imgbench.papers.mistakes import counted as tables
 from imgbench.papers.mistakes import reviewed as mistakes
+from tests import raising
 from tests.papers import mistakes_files
 
 FINE, OOV = mistakes_files.FINE, mistakes_files.OOV
@@ -44,7 +45,7 @@ def test_the_table_adds_up(net):
 
 
 def test_shares_are_of_the_mistakes_of_the_subset(net, images):
-  by_subset = images.by_subset(net.mistakes)
+  by_subset = images.split_by_subset(net.mistakes)
   rows = tables.shares("net", by_subset, mistakes.CATEGORIES)
   found = {key[2:]: share for key, share in rows.items()}
   half = found["organism", "mistakes.fine_grained_error_with_oov.all"]
@@ -68,23 +69,23 @@ def test_names_of_metrics():
 def test_without_a_data_set_there_is_no_subset(net):
   images = tables.Images(None)
   images.check(net)
-  assert list(images.by_subset(net.mistakes)) == ["all"]
+  assert list(images.split_by_subset(net.mistakes)) == ["all"]
 
 
 def test_pairs_and_repeated_mistakes(net, images):
   images.check(net)
-  assert images.pairs(net.mistakes) == ((0, 1, 2), (0, 2, 1), (0, 3, 1))
+  assert images.count_pairs(net.mistakes) == ((0, 1, 2), (0, 2, 1), (0, 3, 1))
   ranking = np.array([[1, 0], [0, 1], [5, 1], [2, 0], [9, 3]], np.int16)
   mine = records.RankedPredictions(
     "mine", images.dataset.name, ranking, pathlib.Path("a")
   )
-  again = images.repeated(net.mistakes, mine)
+  again = images.find_repeated(net.mistakes, mine)
   assert [m.image for m in again] == [name(1), name(4)]
   rows = tables.repeated_shares(
     "mine",
     "net",
-    images.by_subset(net.mistakes),
-    images.by_subset(again),
+    images.split_by_subset(net.mistakes),
+    images.split_by_subset(again),
     mistakes.CATEGORIES,
   )
   found = {key[2:]: share for key, share in rows.items()}
@@ -96,10 +97,12 @@ def test_pairs_and_repeated_mistakes(net, images):
 
 def test_predictions_that_are_right_are_no_mistakes(net):
   dataset = mistakes_files.dataset({1: 0, 2: 1, 4: 0, 9: 0})
-  with pytest.raises(errors.InputError, match="1 is the label of .*0002.JPEG"):
+  check = raising.about(f"{net.path}: {name(2)}", given=1)
+  with pytest.raises(errors.InputError, check=check):
     tables.Images(dataset).check(net)
   dataset = mistakes_files.dataset({1: 0, 2: 0, 4: 0})
-  with pytest.raises(errors.InputError, match="0009.JPEG is not an image of"):
+  check = raising.about(str(net.path), given=name(9))
+  with pytest.raises(errors.InputError, check=check):
     tables.Images(dataset).check(net)
 
 

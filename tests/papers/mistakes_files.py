@@ -1,4 +1,4 @@
-"""Small files of reviewed mistakes, and the images that they are of."""
+"""Small files of reviewed mistakes and of their images."""
 
 import json
 import pathlib
@@ -25,7 +25,7 @@ def entry(prediction, category, severity) -> dict:
   }
 
 
-# Of a data set in which every label but that of image 3 is 0.
+# On a data set in which every label but that of image 3 is 0.
 ENTRIES = {
   name(9): entry(3, SPURIOUS, "Major"),
   name(2): entry(1, FINE, "Minor"),

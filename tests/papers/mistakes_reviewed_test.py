@@ -8,6 +8,7 @@ from imgbench import errors
 from imgbench.labels import classes
 from imgbench.papers.mistakes import counted
 from imgbench.papers.mistakes import reviewed as mistakes
+from tests import raising
 from tests.data import shared_files
 from tests.papers import mistakes_files
 
@@ -35,37 +36,62 @@ def test_both_spellings_are_one_category(tmp_path):
     OOV,
     mistakes_files.SPURIOUS,
   ]
-  assert not mistakes.new_categories([read])
+  assert not mistakes.find_new_categories([read])
 
 
 def test_a_new_category_has_its_own_name(tmp_path):
   read = reviewed(tmp_path, {name(1): entry(1, "Camera error", "Major")})
-  assert mistakes.new_categories([read]) == ["Camera error"]
+  assert mistakes.find_new_categories([read]) == ["Camera error"]
 
 
 @pytest.mark.parametrize(
-  ("content", "words"),
+  ("content", "setting", "given"),
   [
-    ("[]", "expected a dict, got a list"),
-    ("{}", "expected mistakes by image, got none"),
-    ("{", "expected a JSON file"),
-    ('{"a": 1, "a": 2}', "'a' stands there twice"),
-    ({"val_1.JPEG": entry(1, FINE, "Major")}, "got 'val_1.JPEG'"),
-    ({name(1): {}}, r"top_prediction \(a number\)"),
-    ({name(1): [1]}, r"got \[1\]"),
-    ({name(1): entry(1.0, FINE, "Major")}, "top_prediction': 1.0"),
-    ({name(1): entry(True, FINE, "Major")}, "top_prediction': True"),
-    ({name(1): entry(1, None, "Major")}, "category': None"),
-    ({name(1): entry(1000, FINE, "Major")}, r"\[0, 1000\), got 1000"),
-    ({name(1): entry(-1, FINE, "Major")}, "got -1"),
-    ({name(1): entry(1, FINE, "Severe")}, "Major, Minor, .* got 'Severe'"),
+    ("[]", "", "a list"),
+    ("{}", "", "none"),
+    *(
+      ({name(1): fields}, f": {name(1)}", repr(fields))
+      for fields in (
+        {},
+        [1],
+        entry(1.0, FINE, "Major"),
+        entry(True, FINE, "Major"),
+        entry(1, None, "Major"),
+      )
+    ),
+    (
+      {name(1): entry(1000, FINE, "Major")},
+      f": {name(1)}: top_prediction",
+      1000,
+    ),
+    ({name(1): entry(-1, FINE, "Major")}, f": {name(1)}: top_prediction", -1),
+    (
+      {name(1): entry(1, FINE, "Severe")},
+      f": {name(1)}: failure severity",
+      "'Severe'",
+    ),
   ],
 )
-def test_mistakes_that_are_refused(tmp_path, content, words):
+def test_mistakes_that_are_refused(tmp_path, content, setting, given):
   path = write(tmp_path, content)
-  with pytest.raises(errors.InputError, match=words) as error:
+  check = raising.about(f"{path}{setting}", given=given)
+  with pytest.raises(errors.InputError, check=check):
     mistakes.read("net", path)
-  assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("content", "named"),
+  [
+    ("{", "JSON"),
+    ('{"a": 1, "a": 2}', "'a'"),
+    ({"val_1.JPEG": entry(1, FINE, "Major")}, "'val_1.JPEG'"),
+  ],
+)
+def test_bad_json_and_images_are_refused(tmp_path, content, named):
+  path = write(tmp_path, content)
+  with pytest.raises(errors.InputError, match=named) as raised:
+    mistakes.read("net", path)
+  assert raised.value.setting.startswith(str(path))
 
 
 def test_confusions(tmp_path):
@@ -75,38 +101,55 @@ def test_confusions(tmp_path):
   assert mistakes.read_confusions(path) == ((4, 9, 5), (1, 3, 1))
 
 
+ENTRY = "[WordNet id, WordNet id, a number above 0]"
+
+
 @pytest.mark.parametrize(
-  ("content", "words"),
+  ("entries", "expected"),
   [
-    ({}, "expected a list, got a dict"),
-    ([["n01440764", "n01443537"]], "entry 0: expected .WordNet id"),
-    ([["n01440764", "n01443537", 0]], "a number above 0"),
-    ([["n01440764", "n01443537", 1.0]], "a number above 0"),
-    ([[1, "n01443537", 1]], "WordNet id"),
-    (["n01440764"], "got 'n01440764'"),
-    ([["n01440764", "n00000001", 1]], "got 'n00000001'"),
-    ([["n01440764", "n01440764", 1]], "each pair of two classes"),
+    ([["n01440764", "n01443537"]], ENTRY),
+    ([["n01440764", "n01443537", 0]], ENTRY),
+    ([["n01440764", "n01443537", 1.0]], ENTRY),
+    ([[1, "n01443537", 1]], ENTRY),
+    (["n01440764"], ENTRY),
+    ([["n01440764", "n01440764", 1]], "two classes"),
     (
       [["n01440764", "n01443537", 1], ["n01443537", "n01440764", 1]],
-      "entry 1: expected each pair once",
+      "each pair once",
     ),
   ],
 )
-def test_confusions_that_are_refused(tmp_path, content, words):
-  path = write(tmp_path, content)
-  with pytest.raises(errors.InputError, match=words) as error:
+def test_confusions_that_are_refused(tmp_path, entries, expected):
+  path = write(tmp_path, entries)
+  check = raising.about(
+    f"{path}, element {len(entries) - 1}",
+    expected=expected,
+    given=repr(entries[-1]),
+  )
+  with pytest.raises(errors.InputError, check=check):
     mistakes.read_confusions(path)
-  assert str(path) in str(error.value)
+
+
+def test_other_confusions_and_classes_are_refused(tmp_path):
+  path = write(tmp_path, "{}")
+  check = raising.about(str(path), expected="a list", given="a dict")
+  with pytest.raises(errors.InputError, check=check):
+    mistakes.read_confusions(path)
+  path = write(tmp_path, [["n01440764", "n00000001", 1]])
+  with pytest.raises(errors.InputError, match="'n00000001'") as raised:
+    mistakes.read_confusions(path)
+  assert raised.value.setting.startswith(f"{path}, element 0: ")
 
 
 def test_a_clone_is_found(tmp_path):
   folder = tmp_path / "metadata"
-  with pytest.raises(errors.InputError, match="google-research/imagenet-mist"):
+  check = raising.about("--repo", given=tmp_path)
+  with pytest.raises(errors.InputError, match=mistakes.URL, check=check):
     mistakes.find(tmp_path)
   folder.mkdir()
   for model in ("vit3b", "greedy_soups"):
     (folder / f"{model}_mistakes.json").touch()
-  with pytest.raises(errors.InputError, match="class_confusion_wnids.json"):
+  with pytest.raises(errors.InputError, match="confusion", check=check):
     mistakes.find(tmp_path)
   (folder / "class_confusion_wnids.json").touch()
   paths, confusions = mistakes.find(tmp_path)
@@ -135,7 +178,7 @@ def test_the_real_mistakes(model, total, major, of_category):
   assert (
     tuple(counts[name, "all"] for name in mistakes.CATEGORIES) == of_category
   )
-  assert not mistakes.new_categories([read])
+  assert not mistakes.find_new_categories([read])
 
 
 def test_the_real_confusions_are_of_predictions_with_accepted_labels():

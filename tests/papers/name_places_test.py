@@ -1,4 +1,4 @@
-"""Tests of where names are written beside points."""
+"""Tests of the places of names beside points."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def _boxes(places, names):
   ]
 
 
-def test_single_name_stands_right_below():
+def test_single_name_is_right_below():
   ((dx, dy),) = name_places.find_offsets([(100, 100)], ["model"], _SIZE)
   assert dx > 0 > dy
 
@@ -35,7 +35,7 @@ def test_name_in_a_corner_stays_inside():
     assert name_places._inside(box, _SIZE)
 
 
-def test_names_stand_on_other_points_only_where_there_is_no_room():
+def test_names_cover_other_points_only_without_room():
   below = [(100 + x, 90.0) for x in range(5, 60, 5)]
   ((dx, dy),) = name_places.find_offsets([(100, 100)], ["model"], _SIZE, below)
   assert dx < 0 < dy

@@ -8,6 +8,7 @@ import pytest
 from imgbench import errors
 from imgbench.metrics import paired
 from imgbench.papers import paired_table
+from tests import raising
 
 
 def _table(rng, size=200, names="cab"):
@@ -89,13 +90,15 @@ def test_cells_keep_small_p_values():
 def test_parse_pair():
   assert paired_table.parse_pair(" a , b", ["a", "b"]) == ("a", "b")
   for text in ("a", "a,a", "a,b,c", ""):
-    with pytest.raises(errors.InputError, match="expected two different names"):
+    check = raising.about("--pair", given=repr(text))
+    with pytest.raises(errors.InputError, check=check):
       paired_table.parse_pair(text, ["a", "b", "c"])
-  with pytest.raises(
-    errors.InputError, match="no classifier resnet5; .*resnet50"
-  ):
+  check = raising.about("--pair", given="'resnet5'")
+  with pytest.raises(errors.InputError, check=check) as raised:
     paired_table.parse_pair("a,resnet5", ["a", "resnet50"])
-  with pytest.raises(errors.InputError, match="without commas, got 'm,n'"):
+  assert "resnet50" in raised.value.fix
+  check = raising.about("--pair", given="'m,n'")
+  with pytest.raises(errors.InputError, check=check):
     paired_table.parse_pair("m,n,a", ["a", "b", "m,n"])
   assert paired_table.parse_pair("a,b", ["a", "b", "m,n"]) == ("a", "b")
 

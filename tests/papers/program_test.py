@@ -1,4 +1,4 @@
-"""Tests of what a script writes."""
+"""Tests of the output of paper scripts."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ import pytest
 from imgbench import errors
 from imgbench.papers import figures
 from imgbench.papers import program
+from tests import raising
 from tests.papers import rows
 
 POINT = figures.Point("a", rows.value(70), rows.value(60), "models")
@@ -38,7 +39,7 @@ def test_numbers_have_one_form(tmp_path):
   output.csv("none.csv", ("s", "i"), [])
   with pytest.raises(ValueError, match="finite"):
     output.csv("x.csv", ["x"], [[float("nan")]])
-  with pytest.raises(ValueError, match="argument 2 is shorter"):
+  with pytest.raises(ValueError, match="shorter"):
     output.csv("x.csv", ["x", "y"], [[1]])
   output.close()
   assert (tmp_path / "none.csv").read_text() == "s,i\n"
@@ -74,7 +75,8 @@ def test_files_and_manifest(tmp_path, capsys):
   assert (out / "scatter.pdf").read_bytes().startswith(b"%PDF")
   printed = capsys.readouterr()
   assert printed.err == "note: one thing\n"
-  assert printed.out == f"wrote 5 files to {out}\nthe end\n"
+  first, last = printed.out.splitlines()
+  assert "5 files" in first and str(out) in first and last == "the end"
 
 
 def test_the_same_bytes_again(tmp_path):
@@ -90,7 +92,7 @@ def test_nothing_is_written_before_the_end_or_without_out(tmp_path, capsys):
   output.text("table.md", "text")
   assert not list(tmp_path.iterdir())
   output = program.Output(None)
-  output.figure("scatter", None)  # Not even drawn.
+  output.figure("scatter", None)  # not drawn
   output.text("table.md", "text")
   assert not output.wanted
   output.end_with("the end")
@@ -108,20 +110,22 @@ def test_a_file_is_written_once(tmp_path):
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(errors.InputError, match="--out=.*cannot be written"):
+  check = raising.about("--out")
+  with pytest.raises(errors.InputError, match="file/out", check=check):
     program.Output(tmp_path / "file" / "out")
   output = program.Output(tmp_path / "out")
-  output.inputs([tmp_path / "gone"])
-  with pytest.raises(errors.InputError, match="gone: cannot be read"):
+  gone = tmp_path / "gone"
+  output.inputs([gone])
+  with pytest.raises(errors.InputError, check=raising.about(str(gone))):
     output.close()
   output = program.Output(tmp_path / "out2")
   output.text("table.md", "")
   (tmp_path / "out2" / "table.md").mkdir()
-  with pytest.raises(errors.InputError, match="--out=.*cannot be written"):
+  with pytest.raises(errors.InputError, match="out2", check=check):
     output.close()
 
 
-def test_only_the_flags_that_are_heeded():
+def test_only_the_flags_that_are_used():
   values = flags.FlagValues()
   program.define_flags(values, (program.OUT, program.PUBLISHED))
   assert set(values) == {"out", "published"}

@@ -7,6 +7,7 @@ from imgbench import errors
 from imgbench.papers import published
 from imgbench.papers.readers import datasets
 from imgbench.tables import frame
+from tests import raising
 from tests.data import shared_files
 
 VAL, MF = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
@@ -68,7 +69,7 @@ def test_rows_that_may_differ(tmp_path):
   assert got[1].key.metric == "real_accuracy"
 
 
-def test_people_and_their_line(tmp_path):
+def test_humans_and_their_line(tmp_path):
   text = "# a comment\nsubset,classifier,kind,val,v2\nno_dogs,me,human,9.10,8\n"
   first, second = read(tmp_path, text)
   metric = "multilabel_accuracy.icml2020"
@@ -116,55 +117,78 @@ def test_the_long_form_and_our_own_table(tmp_path):
 LONG = "model,dataset,subset,metric,value\n"
 
 
+FRACTION, PERCENT = "a fraction in [0, 1]", "percent in [0, 100]"
+AT_LEAST_1 = "a rank of at least 1"
+
+
 @pytest.mark.parametrize(
-  ("text", "message"),
+  ("text", "setting", "expected", "given"),
   [
-    ("", "expected one of the headers .*got no line"),
-    ("model,top1\na,1\n", "expected one of the headers .*got model,top1"),
-    ("model,dataset,subset,metric,n\na,x,all,m,1\n", "one of the headers"),
-    (LONG, "expected figures, got none"),
-    (LONG + "a,x,all,m,high\n", "line 2: value: expected a number, got 'high'"),
-    (LONG + "a,x,all,m,nan\n", "line 2: value: expected a number, got 'nan'"),
-    ("# c\n" + LONG + "a,x,all,m\n", "line 3: expected 5 cells .* got 4"),
-    (LONG + ",x,all,m,1\n", "line 2: model: expected a name"),
-    (LONG + "a,x,all,m,1\na,x,all,m,0\n", "one figure of a/x/all/m/value, got"),
+    ("", "", None, "none"),
+    ("model,top1\na,1\n", "", None, "model,top1"),
     (
-      LONG + f"{'a' * 140_000},x,all,m,1\n",
-      "line 2: expected CSV, got field la",
+      "model,dataset,subset,metric,n\na,x,all,m,1\n",
+      "",
+      None,
+      "model,dataset,subset,metric,n",
     ),
+    (LONG, "", "figures", "none"),
+    (LONG + "a,x,all,m,high\n", ", line 2: value", "a number", "'high'"),
+    (LONG + "a,x,all,m,nan\n", ", line 2: value", "a number", "'nan'"),
+    ("# c\n" + LONG + "a,x,all,m\n", ", line 3", "5 cells", 4),
+    (LONG + ",x,all,m,1\n", ", line 2: model", "a name", "none"),
     (
-      LONG + "a,x,all,m,63.3\n",
-      r"a fraction .else add _percent. in .0, 1., go",
+      LONG + "a,x,all,m,1\na,x,all,m,0\n",
+      "",
+      "one figure of a/x/all/m/value",
+      "two",
     ),
-    (LONG + "a,x,all,m,-0.1\n", "a fraction .* got '-0.1'"),
-    (LONG + "a,x,all,m,1e999\n", "expected a number, got '1e999'"),
+    (LONG + f"{'a' * 140_000},x,all,m,1\n", ", line 2", "CSV", None),
+    (LONG + "a,x,all,m,63.3\n", ", line 2: value", FRACTION, "'63.3'"),
+    (LONG + "a,x,all,m,-0.1\n", ", line 2: value", FRACTION, "'-0.1'"),
+    (LONG + "a,x,all,m,1e999\n", ", line 2: value", "a number", "'1e999'"),
     (
       LONG.replace("value", "value_percent") + "a,x,all,m,100.1\n",
-      r"value_percent: expected percent in \[0, 100\], got '100.1'",
+      ", line 2: value_percent",
+      PERCENT,
+      "'100.1'",
     ),
     (
       LONG.replace("value", "ci_low") + "a,x,all,m,2\n",
-      "ci_low: expected a fraction",
+      ", line 2: ci_low",
+      FRACTION,
+      "'2'",
     ),
     (
       LONG.replace("value", "rank") + "a,x,all,m,1.5\n",
-      "rank: expected a rank from 1 on, got '1.5'",
+      ", line 2: rank",
+      AT_LEAST_1,
+      "'1.5'",
     ),
-    (LONG.replace("value", "rank") + "a,x,all,m,0\n", "rank from 1 on"),
-    (PAPER + "a,563,,,,,,,\n", "val_top1: expected percent"),
+    (
+      LONG.replace("value", "rank") + "a,x,all,m,0\n",
+      ", line 2: rank",
+      AT_LEAST_1,
+      "'0'",
+    ),
+    (PAPER + "a,563,,,,,,,\n", ", line 2: val_top1", PERCENT, "'563'"),
   ],
 )
-def test_bad_files_are_refused(tmp_path, text, message):
-  with pytest.raises(errors.InputError, match=f"figures.csv: .*{message}"):
+def test_bad_files_are_refused(tmp_path, text, setting, expected, given):
+  path = tmp_path / "figures.csv"
+  check = raising.about(f"{path}{setting}", expected=expected, given=given)
+  with pytest.raises(errors.InputError, check=check):
     read(tmp_path, text)
 
 
 def test_a_file_that_is_not_there(tmp_path):
-  with pytest.raises(errors.InputError, match="no.csv: cannot be read"):
-    published.read(tmp_path / "no.csv")
-  (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-  with pytest.raises(errors.InputError, match="binary.csv: cannot be read"):
-    published.read(tmp_path / "binary.csv")
+  path = tmp_path / "no.csv"
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+    published.read(path)
+  path = tmp_path / "binary.csv"
+  path.write_bytes(b"\xff\xfe\x00")
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+    published.read(path)
 
 
 @pytest.mark.parametrize(

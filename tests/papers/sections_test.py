@@ -1,4 +1,4 @@
-"""Tests of which classifiers stand beside which on which images."""
+"""Tests of the classifiers and images of sections."""
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import people
 from imgbench.tables import frame
+from tests import raising
 from tests.papers import human_files
 
 VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
@@ -28,7 +29,7 @@ def _files(
 ):
   """The study, the reviews and a clone that has the models and another.
 
-  Flags of one's own models may name {right}, ids of the validation images.
+  Flags of your models may name {right}, ids of the validation images.
   """
   value = human_files.content()
   if change is not None:
@@ -38,7 +39,7 @@ def _files(
   testbed_clone.write_class_info(tmp_path)
   for name in sets:
     ids, first = (v2_ids, 7) if name == V2 else (human_files.VALIDATION, 0)
-    # In another order than in the file of people's labels.
+    # In another order than in the file of human labels.
     order = np.arange(len(ids))[::-1]
     labels = np.array(human_files.CLASSES)[: len(ids)]
     testbed_clone.write_dataset(
@@ -64,7 +65,7 @@ def _strict(section, model, dataset, subset="all"):
   return frame.by_model(section.rows, **what)[model]
 
 
-def test_models_of_the_file_stand_beside_people(tmp_path):
+def test_models_of_the_file_join_the_humans(tmp_path):
   study, reviews, collection = _files(tmp_path)
   section = sections.build_human(study, reviews, collection)
   assert section.names(people.MODEL) == list(human_files.MODELS)
@@ -75,27 +76,23 @@ def test_models_of_the_file_stand_beside_people(tmp_path):
     "people_majority",
   ]
   assert section.fitted == set(human_files.MODELS)
-  (note,) = [n for n in section.notes if "and in the clone" in n]
-  assert note.startswith("3 models are in")
-  assert note.endswith("in the clone and name the same classes in both")
+  (note,) = [n for n in section.notes if "in the clone" in n]
+  assert note.startswith("3 models") and note.endswith("the same classes")
 
 
-def test_models_that_file_and_clone_call_alike_are_compared(tmp_path):
+def test_models_in_both_file_and_clone_are_compared(tmp_path):
   def change(value):
     entry = value["annot_data"]["vgg16"][human_files.VALIDATION[1]]
     entry["label"] = human_files.wnid(3)
 
   study, reviews, collection = _files(tmp_path, change)
   section = sections.build_human(study, reviews, collection)
-  assert any(
-    "1 of them name another class for some images, at most 1 (vgg16)" in note
-    for note in section.notes
-  )
-  # Image 1 was right by the clone and is wrong by the file.
+  assert any("at most 1 (vgg16)" in note for note in section.notes)
+  # Image 1 is right in the clone and wrong in the file.
   assert _strict(section, "vgg16", VAL).correct == 3
 
 
-def test_without_models_in_the_file_the_clones_stand_in(tmp_path):
+def test_without_models_in_the_file_the_clones_are_used(tmp_path):
   def change(value):
     for model in human_files.MODELS:
       del value["annot_data"][model]
@@ -116,7 +113,7 @@ def test_without_models_in_the_file_the_clones_stand_in(tmp_path):
   assert without.names(people.MODEL) == [] and without.fitted == frozenset()
 
 
-def test_clone_that_lacks_labelled_images(tmp_path):
+def test_clone_that_lacks_labeled_images(tmp_path):
   def change(value):
     for model in human_files.MODELS:
       del value["annot_data"][model]
@@ -125,9 +122,7 @@ def test_clone_that_lacks_labelled_images(tmp_path):
     tmp_path, change, human_files.VERSION_2[:5]
   )
   section = sections.build_human(study, reviews, collection)
-  assert any(
-    "1 of the 6 images that people labelled" in n for n in section.notes
-  )
+  assert any(f"{V2}: " in n and "1 of the 6" in n for n in section.notes)
   models = {r.model for r in section.results if r.dataset == V2}
   assert "resnet50" not in models and "human_a" in models
 
@@ -185,24 +180,22 @@ def test_right_is_what_the_rows_count(tmp_path, metric):
 
 
 @pytest.mark.parametrize(
-  ("name", "match"),
+  ("name", "kind"),
   [
-    (
-      "human_a",
-      r"--predictions has a model human_a, as a person of \S*h.pickle",
-    ),
-    ("human_majority", "as a majority of"),
-    ("models_majority", "models_majority, as a majority is called here; give"),
-    ("people_majority", "as a majority is called here"),
+    ("human_a", "person"),
+    ("human_majority", "majority"),
+    ("models_majority", "models_majority"),
+    ("people_majority", "people_majority"),
   ],
 )
-def test_own_models_with_names_of_others_are_refused(tmp_path, name, match):
+def test_own_models_with_names_of_others_are_refused(tmp_path, name, kind):
   files = _files(tmp_path, flags=[f"{name}@{VAL}={{right}}"])
   study, reviews, collection = files
-  with pytest.raises(errors.InputError, match=match):
+  check = raising.about(str(tmp_path / "right.npy"), given=name)
+  with pytest.raises(errors.InputError, match=kind, check=check):
     sections.build_human(study, reviews, collection)
   if name.endswith("s_majority"):
-    with pytest.raises(errors.InputError, match=match):
+    with pytest.raises(errors.InputError, match=kind, check=check):
       sections.build_reviewed(collection, reviews)
 
 
@@ -211,16 +204,17 @@ def test_own_models_with_names_of_the_files_models_are_refused(tmp_path):
     value["annot_data"]["dpn107"] = value["annot_data"]["vgg16"]
 
   files = _files(tmp_path, change, flags=[f"dpn107@{VAL}={{right}}"])
-  with pytest.raises(errors.InputError, match="dpn107, as a model of"):
+  check = raising.about(str(tmp_path / "right.npy"), given="dpn107")
+  with pytest.raises(errors.InputError, match="a model", check=check):
     sections.build_human(*files)
 
 
 @pytest.mark.parametrize("name", ["models_majority", "human_a"])
 def test_files_of_the_clone_with_names_of_others_are_refused(tmp_path, name):
   study, reviews, collection = _files(tmp_path, other=name)
-  with pytest.raises(
-    errors.InputError, match=f"{name}.npy: the clone has a model {name}, as a"
-  ):
+  path = tmp_path / "data/predictions" / VAL / f"{name}.npy"
+  check = raising.about(str(path), given=name)
+  with pytest.raises(errors.InputError, check=check):
     sections.build_human(study, reviews, collection)
 
 
@@ -229,11 +223,13 @@ def test_majorities_are_not_given_in_the_file(tmp_path):
     value["annot_data"]["people_majority"] = value["annot_data"]["human_a"]
 
   study, reviews, _ = _files(tmp_path, change)
-  with pytest.raises(errors.InputError, match="annot_data: expected no class"):
+  where = f"{tmp_path / 'h.pickle'}: annot_data"
+  check = raising.about(where, given="people_majority")
+  with pytest.raises(errors.InputError, check=check):
     sections.build_human(study, reviews, None)
 
 
-def test_own_models_that_are_not_beside_people_are_told(tmp_path):
+def test_own_models_without_predictions_are_noted(tmp_path):
   study, reviews, collection = _files(
     tmp_path,
     flags=[f"mine@{V20K}={{right}}", f"other_one@{VAL}={{right}}"],
@@ -241,10 +237,8 @@ def test_own_models_that_are_not_beside_people_are_told(tmp_path):
   )
   section = sections.build_human(study, reviews, collection)
   assert section.names(sections.OWN) == ["other_one"]
-  (note,) = [n for n in section.notes if "does not stand" in n]
-  assert note == (
-    f"mine does not stand beside people: it has no predictions of {VAL} or {V2}"
-  )
+  (note,) = [n for n in section.notes if n.startswith("mine ")]
+  assert note.endswith(f"{VAL} or {V2}")
 
 
 @pytest.mark.parametrize(
@@ -261,8 +255,8 @@ def test_sets_of_equal_images_are_shown_once(tmp_path, flags, shown):
   assert list(section.images) == [VAL, V20K, V2]
   assert section.shown == (shown, V2)
   hidden = V20K if shown == VAL else VAL
-  (note,) = [n for n in section.notes if "its reviewed images are" in n]
-  assert note.startswith(f"{hidden}: its reviewed images are those of {shown};")
+  (note,) = [n for n in section.notes if f"images as {shown};" in n]
+  assert note.startswith(f"{hidden}:")
   assert {*section.rows.dataset} == {VAL, V20K, V2}
   hits = section.hits(STRICT, only_all=True)
   assert [found.dataset for found in hits] == [shown, V2]

@@ -1,4 +1,4 @@
-"""Scatter plots of multi-label accuracy, and of people beside models."""
+"""Scatter plots of multi-label accuracy, of models and of humans."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from imgbench.tables import formats
 _GROUPS = {
   people.MODEL: scatters.NETWORKS,
   people.ENSEMBLE: "majority",
-  people.PERSON: "people",
-  sections.OWN: "own model",
+  people.PERSON: "humans",
+  sections.OWN: scatters.OWN,
 }
-# Models that were trained on more than ImageNet's training set, as the paper's
-# notebook names them.
+# Models trained on more than ImageNet's training set, by their names in the
+# paper's notebook.
 _MORE_DATA = (
   "FixResNeXt101_32x48d_v2",
   "instagram-48d",
   "instagram_model_48d",
 )
-# The paper's figures show classifiers above this accuracy on ImageNet; weaker
-# ones would press all others into a corner.
+# The paper's figures show classifiers above this accuracy on ImageNet; with
+# weaker ones, all others would be in a corner.
 SHOWN_FROM = 0.7
 _EXTRA = "trained on more data"
 _FISHER = scatters.FISHER
@@ -46,7 +46,7 @@ _SUBSET_TITLES = {
   "object": "Objects",
   "organism": "Organisms",
   "dog": "Dogs",
-  "organism_not_dog": "Organisms that are no dogs",
+  "organism_not_dog": "Organisms except dogs",
   "not_dog": "Without dogs",
   sections.FAST: "Fast images (median under 60 s)",
 }
@@ -62,7 +62,7 @@ def _group(section: sections.ImageSection, name: str) -> str:
 
 
 def _points(section, x, y, subset="all", named=()):
-  """Points of all classifiers that have a value on both axes."""
+  """Returns the points of all classifiers with a value on both axes."""
   rows = section.rows
   found = scatters.group_points(
     rows[rows.value.notna()],
@@ -82,10 +82,10 @@ def _points(section, x, y, subset="all", named=()):
 def draw_against_top(
   section: sections.ImageSection, lines: Sequence[fits.FittedLine], dataset: str
 ) -> figures.Draw | None:
-  """Returns what draws multi-label accuracy against top-1 and top-5.
+  """Returns a function that draws multi-label accuracy against top-1 and top-5.
 
-  There is a row of two panels for each definition in which two classifiers or
-  more have a value; None if there is no such definition.
+  Each definition in which two classifiers or more have a value has a row of two
+  panels; None if there is no such definition.
   """
   panels, without = [], False
   for definition, metric in results.METRICS.items():
@@ -114,7 +114,7 @@ def draw_against_top(
 
 
 def _line(lines, x, y, subset="all", models=fits.ALL_MODELS):
-  """The plain fit through a choice of models, None if there is none."""
+  """Returns the plain fit of a choice of models, None if there is none."""
   line = fits.find_line(
     lines, x, y, subset=subset, scale=fits.PLAIN, models=models
   )
@@ -122,7 +122,7 @@ def _line(lines, x, y, subset="all", models=fits.ALL_MODELS):
 
 
 class PeoplePoints(NamedTuple):
-  """Classifiers of a panel, those that are shown and those too weak for it."""
+  """Classifiers of a panel: those shown, and those too weak to show."""
 
   shown: list[figures.Point]
   weak: list[figures.Point]
@@ -133,8 +133,8 @@ def find_people_points(
 ) -> dict[str, PeoplePoints]:
   """Returns the classifiers with values on ImageNet and ImageNetV2, by subset.
 
-  Those below 70% on ImageNet are weak, unless all are. A subset without
-  classifiers is left out.
+  Those below 70% on ImageNet are weak, unless all are below it. A subset
+  without classifiers is left out.
   """
   found = {}
   for subset in subsets:
@@ -159,10 +159,10 @@ def draw_people_panels(
   lines: Sequence[fits.FittedLine],
   metric: str,
 ) -> figures.Draw | None:
-  """Returns what draws ImageNetV2 against ImageNet, a panel for each subset.
+  """Returns a function that draws ImageNetV2 against ImageNet by subset.
 
-  The line is through all models, also those that are not shown. None where no
-  subset has a classifier with both values.
+  The fits include models that are not shown. None if no subset has a classifier
+  with both values.
   """
   panels = [
     figures.Panel(
@@ -180,13 +180,13 @@ def draw_people_panels(
 
 
 def _people_fit(found: Iterable[PeoplePoints]) -> str:
-  """What the legend calls the line, with what it is through unseen."""
+  """Returns the label of the fit, with the number of models not shown."""
   numbers = [len(points.weak) for points in found]
   low, high = min(numbers), max(numbers)
   if not high:
     return "linear fit of the models"
   several = str(high) if low == high else f"{low} to {high}"
   return (
-    "linear fit of the models, with those below"
+    "linear fit of the models, including those below"
     f" {formats.percent(SHOWN_FROM, 0)}% ({several} not shown)"
   )

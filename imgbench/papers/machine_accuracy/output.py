@@ -1,4 +1,4 @@
-"""What `experiments.multilabel` prints and writes of a section."""
+"""Tables, figures and files of `experiments.multilabel` for a section."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -28,9 +28,9 @@ class Part:
   """A section with the drops, ranks and lines of its rows.
 
   Attributes:
-    section: what was computed.
-    metric: the definition that pairs, mistakes and people's figures use.
-    of_people: whether it is of the images that people labelled.
+    section: the results.
+    metric: the definition for pairs, mistakes and figures of humans.
+    of_people: whether its images are those that humans labeled.
     prefix: of the names of its files; "people_" for those images, unless there
       is no other section.
   """
@@ -53,7 +53,7 @@ class Part:
 
   @functools.cached_property
   def lines(self) -> list[fits.FittedLine]:
-    """Lines of one data set on another, and of multi-label on top-k."""
+    """Fits of one data set on another, and of multi-label on top-k."""
     if self.of_people:
       return self.study.lines
     on_top_k = [
@@ -67,7 +67,7 @@ class Part:
     return self.study.lines + fits.fit_lines(rows, same_set, on_top_k, outside)
 
   def plain_lines(self) -> list[fits.FittedLine]:
-    """Returns the plain fits of one data set on another, of all models."""
+    """Returns the plain fits of other sets on the validation set."""
     return [
       line
       for line in self.lines
@@ -76,9 +76,9 @@ class Part:
     ]
 
   def notes(self) -> list[str]:
-    """Returns what a reader of the numbers should know."""
+    """Returns notes for readers of the numbers."""
     undefined = results.undefined_notes(self.section.rows)
-    where = "images that people labelled: " if self.of_people else ""
+    where = "images that humans labeled: " if self.of_people else ""
     return [*self.section.notes, *(where + note for note in undefined)]
 
 
@@ -167,24 +167,23 @@ def _figures(output: program.Output, part: Part) -> None:
     if hidden:
       least = formats.percent(figures.SHOWN_FROM, 0)
       output.note(
-        f"{name}: classifiers below {least}% on"
-        f" ImageNet are not shown ({', '.join(hidden)}); the line includes the"
-        " models among them"
+        f"{name}: classifiers below {least}% on ImageNet are not shown"
+        f" ({', '.join(hidden)}); fits include the models among them"
       )
 
 
 def mistakes(
   output: program.Output, parts: Sequence[Part], folders: Sequence[str]
 ) -> None:
-  """Adds what everybody gets wrong, and pictures of it where there are any.
+  """Adds the images that everybody gets wrong, with pictures if available.
 
   Raises:
-    InputError: one of the folders is none.
+    InputError: one of the folders does not exist.
   """
   paths = [pathlib.Path(folder) for folder in folders]
   for path in paths:
     if not path.is_dir():
-      raise errors.InputError(f"--images={path}: expected a folder")
+      raise errors.InputError("--images", "a folder", path)
   for part in parts:
     images, counts, by_class, pictures = [], [], [], {}
     for name in part.section.shown:
@@ -228,20 +227,20 @@ def _contact_sheet(output, file_name, answers, rows, folders) -> None:
       chosen.append((path, _lines(row)))
   if absent:
     output.note(
-      f"{file_name}: {absent:,} of {len(rows):,} images are in none of the"
-      " folders of --images"
+      f"{file_name}: {absent:,} of {len(rows):,} images are not in the folders"
+      " of --images"
     )
   if not chosen or not output.wanted:
     return
   pictures = [_picture(output, file_name, path, text) for path, text in chosen]
-  title = f"Wrong for all, {len(pictures)} of {len(rows):,} images"
+  title = f"Images that all get wrong ({len(pictures)} of {len(rows):,})"
   output.figure(
     file_name, contact_sheet.draw(title, pictures), photographs=True
   )
 
 
 def _picture(output, file_name, path, text):
-  """A picture of the sheet; one that cannot be read is noted."""
+  """Returns a picture of the sheet; notes one that cannot be read."""
   from imgbench.papers import contact_sheet
 
   image = None
@@ -249,14 +248,14 @@ def _picture(output, file_name, path, text):
     image = contact_sheet.read(path)
     output.inputs([path])
   except errors.InputError as error:
-    output.note(f"{file_name}: {error}; an empty frame stands for it")
+    output.note(f"{file_name}: {error}: shown as an empty frame")
   return contact_sheet.Picture(image, text)
 
 
 def _lines(row: hard_images.ImageRow) -> tuple[str, ...]:
-  lines = [f"label: {row.class_name}", f"right: {row.accepted}"]
+  lines = [f"label: {row.class_name}", f"accepted: {row.accepted}"]
   if row.most_named is not None:
     lines.append(f"{row.named_by} of {row.models} models: {row.most_named}")
   if row.people:
-    lines.append(f"{row.people_wrong} of {row.people} people wrong")
+    lines.append(f"{row.people_wrong} of {row.people} humans wrong")
   return tuple(lines)

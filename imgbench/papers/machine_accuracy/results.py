@@ -1,4 +1,4 @@
-"""Tables of multi-label accuracy, and what they rest on."""
+"""Rows and tables of multi-label accuracy."""
 
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ TOP1, TOP5 = "top1_accuracy", "top5_accuracy"
 METRICS = {
   name: f"multilabel_accuracy.{name}" for name in multilabel.DEFINITIONS
 }
-# Plain shares of the same images, which drops and fits are made of.
+# Plain shares of the same images, for drops and fits.
 SHARES = (TOP1, TOP5, METRICS["icml2020"], METRICS["lenient_mean"])
 
 
@@ -48,8 +48,8 @@ ROBUSTNESS_COLUMNS = (
   "above_the_line",
 )
 
-# Best, median and worst of the paper's own testbed, in percent: Shankar et al.
-# 2020, section 4. Its models are not quite the public collection's.
+# Best, median and worst of the paper's testbed in percent: Shankar et al. 2020,
+# section 4. The public collection has slightly different models.
 _PAPER = {
   TOP1: (86, 77, 57),
   TOP5: (97, 93, 79),
@@ -57,13 +57,16 @@ _PAPER = {
 }
 
 
+_UNREVIEWED = "unreviewed predictions count as wrong, in 'up to' as right"
+
+
 def reviewed_grid(
   rows: pd.DataFrame, dataset: str, compared: pd.DataFrame
 ) -> table.Table:
-  """Returns every model's accuracies in all definitions.
+  """Returns a table of every model's accuracies in all definitions.
 
-  Beside each definition stands what it would be with all predictions that
-  nobody reviewed counted as right; as it is they count as wrong.
+  Unreviewed predictions count as wrong; "up to" is the accuracy if all of them
+  were right.
   """
   rows = frame.select(rows, dataset=dataset)
   defined = {*rows.metric[rows.value.notna()]}
@@ -91,10 +94,7 @@ def reviewed_grid(
   )
   if unreviewed in defined:
     columns.append(("never reviewed", cell(unreviewed, text=_count)))
-    caption += (
-      "; predictions that nobody reviewed count as wrong, up to what it would"
-      " be were they all right"
-    )
+    caption += f"; {_UNREVIEWED}"
   models = study_lib.sort_best_first(rows, (dataset, order))
   return table.by_name(caption, models, columns)
 
@@ -107,9 +107,9 @@ def _count(row) -> str:
 
 
 def explain_undefined(rows: pd.DataFrame) -> dict[str, str]:
-  """Returns why values are not defined, by what they are of.
+  """Returns the reasons of undefined values, by their names.
 
-  What is undefined for all classifiers, and for the same reason, is one entry.
+  Values undefined for all classifiers, for the same reason, are one entry.
   """
   groups = rows.groupby(list(frame.AXIS), sort=False)
   of_all = groups.value.transform("count") == 0
@@ -125,7 +125,7 @@ def explain_undefined(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def undefined_notes(rows: pd.DataFrame) -> list[str]:
-  """Returns a line for each definition that no row has a value in, with why."""
+  """Returns a line with the reason for each definition without any value."""
   notes = []
   for dataset in rows.dataset.unique():
     for metric in METRICS.values():
@@ -134,7 +134,7 @@ def undefined_notes(rows: pd.DataFrame) -> list[str]:
       )
       if len(found) and found.value.isna().all():
         why = found.definition.iloc[0].rpartition("undefined: ")[2]
-        notes.append(f"{dataset}: {metric} is not defined: {why}")
+        notes.append(f"{dataset}: {metric} is undefined: {why}")
   return notes
 
 
@@ -156,14 +156,14 @@ def summary_rows(rows: pd.DataFrame, models: Collection[str]) -> list[Summary]:
 
 
 def summary_grid(found: Sequence[Summary], dataset: str) -> table.Table:
-  """Returns best, median and worst, the paper's beside them."""
+  """Returns a table of best, median and worst, with the paper's values."""
   paper = lambda i: table.number(
     lambda row: _PAPER.get(row.metric, ("", "", ""))[i], "paper"
   )
   percent = formats.percent
   return table.Table(
     f"{datasets_lib.TITLES[dataset]}: best, median and worst model in percent;"
-    " the paper's are of another choice of models, on 20,000 images",
+    " the paper's values are of other models, on 20,000 images",
     (
       table.Column("metric"),
       table.number(lambda r: f"{percent(r.best)} {r.best_model}", "best"),
@@ -184,7 +184,7 @@ def side_by_side_grid(
   subset: str,
   compared: pd.DataFrame,
 ) -> table.Table:
-  """Returns people and models on both data sets, the best first."""
+  """Returns a table of humans and models on both data sets, the best first."""
   columns: list[tuple[str, table.Cell]] = [("kind", lambda name: kinds[name])]
   sets = [
     name
@@ -213,10 +213,9 @@ def side_by_side_grid(
     drop = both.assign(drop=both.value_base - both.value)
     columns.append(("drop", frame.cell(drop, lambda r: formats.signed(r.drop))))
   return table.by_name(
-    f"People and models, {subset.replace('_', ' ')} images: {metric} in percent"
+    f"Humans and models, {subset.replace('_', ' ')} images: {metric} in percent"
     f" with 95% intervals, n = {' and '.join(f'{size:,}' for size in sizes)};"
-    " predictions that nobody reviewed count as wrong, up to what it would be"
-    " were they all right",
+    f" {_UNREVIEWED}",
     study_lib.sort_best_first(rows, (sets[0], metric), subset) if sets else [],
     columns,
     first="classifier",
@@ -226,9 +225,9 @@ def side_by_side_grid(
 def robustness_rows(
   rows: pd.DataFrame, lines: Sequence[fits.FittedLine]
 ) -> list[tuple[Any, ...]]:
-  """Returns rows of ROBUSTNESS_COLUMNS: how far each lies above the line.
+  """Returns rows of ROBUSTNESS_COLUMNS: distances above the line.
 
-  The line is the plain fit through all of the models.
+  The line is the plain fit of all models.
   """
   chosen = [
     line
@@ -261,5 +260,5 @@ def robustness_rows(
 
 
 def is_defined(rows: pd.DataFrame, metric: str) -> bool:
-  """Whether a metric has a value in any row."""
+  """Returns whether a metric has a value in any row."""
   return bool(frame.select(rows, metric=metric).value.notna().any())

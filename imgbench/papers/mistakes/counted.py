@@ -1,4 +1,4 @@
-"""Reviewed mistakes counted: by category and severity, by pair of classes."""
+"""Counts of reviewed mistakes: by category and severity, by pair of classes."""
 
 import collections
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from imgbench.papers.readers import datasets
 from imgbench.tables import frame
 
 ALL = "all"
-# The paper's analysis knows two severities: borderline ones are minor there.
+# The paper's analysis has two severities and counts borderline as minor.
 MINOR_OR_BORDERLINE = "Minor or Borderline"
 GROUPS: Mapping[str, tuple[str, ...]] = {
   **{severity: (severity,) for severity in mistakes_lib.SEVERITIES},
@@ -33,8 +33,8 @@ def name_metric(category: str, severity: str, reviewed: str = "") -> str:
   Args:
     category: of the mistakes, or ALL.
     severity: of GROUPS.
-    reviewed: model whose mistakes another one repeats; "": the share of a
-      model's own mistakes that is of this kind.
+    reviewed: model whose mistakes another one repeats; "": the share of this
+      kind among a model's mistakes.
 
   Returns:
     E.g. "mistakes.fine_grained_error.major", "repeated_mistakes.vit3b.all.all".
@@ -45,11 +45,11 @@ def name_metric(category: str, severity: str, reviewed: str = "") -> str:
 
 
 class Images:
-  """Original labels and subsets of the images that mistakes were made on.
+  """Original labels and subsets of the images of mistakes.
 
   Args:
-    dataset: ImageNet's validation set or its annotated part; None: not known,
-      then there is no subset but "all".
+    dataset: ImageNet's validation set or its annotated part; None: unknown,
+      then the only subset is "all".
   """
 
   def __init__(self, dataset: records.Dataset | None):
@@ -60,26 +60,23 @@ class Images:
       self._places = {name: place for place, name in enumerate(names)}
 
   def check(self, reviewed: mistakes_lib.ModelMistakes) -> None:
-    """Raises InputError unless all are wrong predictions of these images.
+    """Raises InputError unless all are wrong predictions on these images.
 
-    A prediction that is the original label is none: where it occurs, classes
-    are counted in another order, or files do not belong together.
+    A prediction that equals the original label means that classes are numbered
+    in another order, or that the files do not belong together.
     """
     if self.dataset is None:
       return
     for mistake in reviewed.mistakes:
       if mistake.image not in self._places:
-        raise errors.InputError(
-          f"{reviewed.path}: {mistake.image} is not an image of"
-          f" {self.dataset.path}"
-        )
+        expected = f"images of {self.dataset.path}"
+        raise errors.InputError(reviewed.path, expected, mistake.image)
       if mistake.prediction == self._label(mistake):
-        raise errors.InputError(
-          f"{reviewed.path}: expected wrong predictions, {mistake.prediction}"
-          f" is the label of {mistake.image} in {self.dataset.path}"
-        )
+        where = f"{reviewed.path}: {mistake.image}"
+        expected = f"a prediction other than the label in {self.dataset.path}"
+        raise errors.InputError(where, expected, mistake.prediction)
 
-  def by_subset(
+  def split_by_subset(
     self, mistakes: Iterable[mistakes_lib.ReviewedMistake]
   ) -> dict[str, list[mistakes_lib.ReviewedMistake]]:
     """Returns the mistakes of "all" and of each subset by original label."""
@@ -90,24 +87,23 @@ class Images:
         found[name] = [m for m in mistakes if mask[self._label(m)]]
     return found
 
-  def pairs(
+  def count_pairs(
     self, mistakes: Iterable[mistakes_lib.ReviewedMistake]
   ) -> tuple[mistakes_lib.Pair, ...]:
-    """Returns how often (original label, prediction) occurs; needs a set."""
+    """Counts pairs of original label and prediction; needs a data set."""
     return mistakes_lib.sort_pairs(
       collections.Counter((self._label(m), m.prediction) for m in mistakes)
     )
 
-  def repeated(
+  def find_repeated(
     self,
     mistakes: Iterable[mistakes_lib.ReviewedMistake],
     predictions: records.RankedPredictions,
   ) -> list[mistakes_lib.ReviewedMistake]:
-    """Returns those mistakes that a model repeats; needs a set.
+    """Returns the mistakes that a model repeats; needs a data set.
 
-    That is, where its top-1 prediction for the image is the same wrong class:
-    of these the reviewers' judgement holds, too. Its other mistakes were not
-    reviewed.
+    Its top-1 prediction for the image is the same wrong class, so that the
+    reviewers' judgment applies. Its other mistakes were not reviewed.
     """
     top1 = predictions.ranking[:, 0]
     return [m for m in mistakes if top1[self._places[m.image]] == m.prediction]
@@ -121,10 +117,10 @@ def shares(
   by_subset: Mapping[str, Sequence[mistakes_lib.ReviewedMistake]],
   categories: Sequence[str],
 ) -> frame.Measurements:
-  """Returns which share of the mistakes in a subset is of each kind.
+  """Returns the share of each kind among the mistakes in a subset.
 
   Args:
-    model: that made them.
+    model: that made the mistakes.
     by_subset: mistakes.
     categories: in the order of the table; ALL follows.
   """
@@ -145,13 +141,13 @@ def repeated_shares(
   again: Mapping[str, Sequence[mistakes_lib.ReviewedMistake]],
   categories: Sequence[str],
 ) -> frame.Measurements:
-  """Returns which share of the mistakes of each kind a model repeats.
+  """Returns the share that a model repeats among mistakes of each kind.
 
   Args:
-    model: that repeats them.
+    model: that repeats mistakes.
     reviewed: model that made them.
-    by_subset: mistakes of the latter.
-    again: those of them that the former repeats.
+    by_subset: mistakes of `reviewed`.
+    again: the repeated ones, by subset.
     categories: in the order of the table; ALL follows.
   """
   text = (
@@ -188,15 +184,15 @@ def count_mistakes(
 
 
 class Overlap(NamedTuple):
-  """What the mistakes of two models have in common, as numbers of images.
+  """Overlap of two models' mistakes in numbers of images.
 
   Attributes:
     model: name of a model.
     other: name of the other.
     images: both are wrong.
-    same_prediction: both say the same class.
-    same_category: of those, reviewed to be of the same category.
-    same_severity: of those with the same prediction, of the same severity.
+    same_prediction: both name the same class.
+    same_category: same prediction and reviewed category.
+    same_severity: same prediction and reviewed severity.
   """
 
   model: str
@@ -210,7 +206,7 @@ class Overlap(NamedTuple):
 def find_overlaps(
   reviewed: Sequence[mistakes_lib.ModelMistakes],
 ) -> list[Overlap]:
-  """Returns what any two models have in common."""
+  """Returns the overlap of each pair of models."""
   return [
     _overlap(first, second)
     for first, second in itertools.combinations(reviewed, 2)

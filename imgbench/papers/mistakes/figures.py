@@ -1,4 +1,4 @@
-"""Figures of reviewed mistakes: kinds of them, and pairs of classes."""
+"""Figures of reviewed mistakes: their kinds, and pairs of classes."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _NARROW = 0.05  # of the widest bar; a number does not fit in less
 def draw_kinds(
   reviewed: Sequence[mistakes_lib.ModelMistakes], categories: Sequence[str]
 ) -> Draw:
-  """Returns what draws bars of categories, made of severities, by model."""
+  """Returns a function that draws bars by category and severity."""
   found = [
     tables.count_mistakes(model.mistakes, categories) for model in reviewed
   ]
@@ -97,13 +97,13 @@ def draw_pairs(
   arrow: str,
   x_label: str,
 ) -> Draw:
-  """Returns what draws bars of pairs of classes.
+  """Returns a function that draws bars of pairs of classes.
 
   Args:
     found: in the order of the bars, at least one.
     names: of all classes.
-    arrow: what stands between the names of two classes.
-    x_label: what is counted.
+    arrow: between the names of two classes.
+    x_label: the count.
   """
 
   def draw(theme: themes.Theme) -> mpl_figure.Figure:

@@ -29,13 +29,13 @@ def kind_grid(
   categories: Sequence[str],
   reviewed: str = "",
 ) -> table.Table:
-  """Returns a table category x severity of all images."""
+  """Returns a table of category x severity for all images."""
   found = {key[-1]: m for key, m in shares.items() if key[2] == tables.ALL}
   return table.by_name(
     caption,
     (*categories, tables.ALL),
     {
-      severity: lambda category, severity=severity: _counted(
+      severity: lambda category, severity=severity: _format_count(
         found[tables.name_metric(category, severity, reviewed)]
       )
       for severity in tables.GROUPS
@@ -44,8 +44,8 @@ def kind_grid(
   )
 
 
-def _counted(share) -> str:
-  """E.g. "87 (23.0)": a number of images and the percentage that it is."""
+def _format_count(share) -> str:
+  """Returns a number of images and its percentage, e.g. "87 (23.0)"."""
   if share.value is None:
     return "-"
   return f"{share.correct} ({formats.percent(share.value, 1)})"
@@ -54,19 +54,19 @@ def _counted(share) -> str:
 def subset_grid(
   model: str, shares: frame.Measurements, categories: Sequence[str]
 ) -> table.Table:
-  """Returns a table subset x category, of all severities."""
+  """Returns a table of subset x category for all severities."""
   found = {key[2:]: m for key, m in shares.items()}
   share = lambda subset, category: found[
     subset, tables.name_metric(category, tables.ALL)
   ]
   return table.by_name(
-    f"{model}: mistakes by subset of the original label and by category, in"
-    " brackets the percentage of the subset's mistakes",
+    f"{model}: mistakes by subset of the original label and by category, with"
+    " percentages of the subset's mistakes",
     dict.fromkeys(subset for subset, _ in found),
     {
       "mistakes": lambda subset: str(share(subset, tables.ALL).n),
       **{
-        category: lambda subset, category=category: _counted(
+        category: lambda subset, category=category: _format_count(
           share(subset, category)
         )
         for category in categories
@@ -77,10 +77,10 @@ def subset_grid(
 
 
 def overlap_grid(found: Sequence[tables.Overlap]) -> table.Table:
-  """Returns what two models' mistakes have in common."""
+  """Returns a table of the overlap of models' mistakes."""
   return table.of_cells(
-    "Images that both models get wrong, with the same prediction, and of those"
-    " the same reviewed category and severity",
+    "Images that both models get wrong, those with the same prediction, and of"
+    " these the same reviewed category and severity",
     tuple(name.replace("_", " ") for name in tables.Overlap._fields),
     tuple(tuple(map(str, entry)) for entry in found),
     num_left=2,
@@ -93,7 +93,7 @@ class Pairs:
 
   Attributes:
     source: name of the file of confusions, or of a model.
-    order: EITHER_WAY, or BY_LABEL: which class stands first.
+    order: EITHER_WAY, or BY_LABEL: the original label first.
     found: the pairs.
   """
 
@@ -102,7 +102,7 @@ class Pairs:
   found: tuple[mistakes.Pair, ...]
 
   def rows(self) -> list[tuple[Any, ...]]:
-    """The rows of pairs.csv."""
+    """Returns the rows of pairs.csv."""
     wnids, names = classes.imagenet_classes().wnids, classes.short_names()
     return [
       (self.source, self.order, wnids[a], names[a], wnids[b], names[b], count)
@@ -110,7 +110,7 @@ class Pairs:
     ]
 
   def grid(self, top: int) -> table.Table:
-    """Returns the first `top` pairs by their names."""
+    """Returns a table of the first `top` pairs."""
     header = ("class", "class")
     caption = "Classes that ViT-3B confused most often, either way"
     if self.order == BY_LABEL:
@@ -123,8 +123,8 @@ class Pairs:
     )
 
   def draw(self, top: int):
-    """Returns what draws the first `top` pairs."""
-    # Matplotlib takes long to load.
+    """Returns a function that draws the first `top` pairs."""
+    # Matplotlib is slow to import.
     from imgbench.papers.mistakes import figures
 
     arrow, x_label = "–", "mistakes of ViT-3B, either way"

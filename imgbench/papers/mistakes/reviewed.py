@@ -1,14 +1,14 @@
-"""Mistakes that reviewers sorted by category and severity.
+"""Mistakes with their reviewed category and severity.
 
-The folder is a clone of the public google-research/imagenet-mistakes:
+They are in a clone of the public google-research/imagenet-mistakes:
 
   metadata/<model>_mistakes.json
     {file name: {"top_prediction": class index, "failure category": text,
-    "failure severity": text}}, a model's mistakes on the 20,000 annotated
+    "failure severity": text}}, the mistakes of a model on the 20,000 annotated
     images of ImageNet's validation set that remained after review
   metadata/class_confusion_wnids.json
-    [[WordNet id, WordNet id, how often]], classes that ViT-3B confused: a
-    mistake counts for the predicted class with each accepted label of its image
+    [[WordNet id, WordNet id, count]], classes that ViT-3B confused: a mistake
+    counts for the predicted class with each accepted label of its image
 
 Source: Vasudevan et al., "When does dough become a bagel? Analyzing the
 remaining mistakes on ImageNet", 2022 (arXiv 2205.04596).
@@ -46,8 +46,8 @@ class ReviewedMistake(NamedTuple):
   Attributes:
     image: file name in ImageNet's validation set.
     prediction: class index in [0, 1000).
-    category: why it came about; of CATEGORIES, or a new one.
-    severity: of SEVERITIES.
+    category: its cause; one of CATEGORIES, or a new one.
+    severity: one of SEVERITIES.
   """
 
   image: str
@@ -58,7 +58,7 @@ class ReviewedMistake(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ModelMistakes:
-  """The mistakes of one model, by image.
+  """Reviewed mistakes of one model.
 
   Attributes:
     model: its name.
@@ -72,7 +72,7 @@ class ModelMistakes:
 
 
 class Pair(NamedTuple):
-  """Two classes and how often one was taken for the other, or either way."""
+  """Two classes and how often one was predicted for the other, or both ways."""
 
   first: int
   second: int
@@ -90,18 +90,17 @@ def find(repo: pathlib.Path) -> tuple[dict[str, pathlib.Path], pathlib.Path]:
   confusions = folder / f"{CONFUSIONS}.json"
   if not paths or not confusions.is_file():
     missing = confusions if paths else folder / f"<model>{_SUFFIX}"
-    raise errors.InputError(
-      f"--repo={repo}: expected a clone of {URL} with {missing}, found none"
-    )
+    expected = f"a clone of {URL} with {missing}"
+    raise errors.InputError("--repo", expected, repo)
   return {p.name.removesuffix(_SUFFIX): p for p in paths}, confusions
 
 
 def read(model: str, path: pathlib.Path) -> ModelMistakes:
   """Reads the mistakes of a model.
 
-  Two spellings of a category are one: case and the word "error" do not count.
-  A category that is not of CATEGORIES keeps its own name, as it only adds a row
-  to a table; an unknown severity, which would be in no column, is refused.
+  Spellings of a category that differ in case or in the word "error" are equal.
+  An unknown category keeps its name and adds a row to tables; an unknown
+  severity is an error, since it has no column.
 
   Raises:
     InputError: no such file, a field missing or of another type, an image
@@ -109,19 +108,19 @@ def read(model: str, path: pathlib.Path) -> ModelMistakes:
   """
   entries = _read(path, dict)
   if not entries:
-    raise errors.InputError(f"{path}: expected mistakes by image, got none")
+    raise errors.InputError(path, "mistakes by image", "none")
   found = [_mistake(path, image, fields) for image, fields in entries.items()]
   return ModelMistakes(model, tuple(sorted(found)), path)
 
 
-def new_categories(reviewed: Iterable[ModelMistakes]) -> list[str]:
-  """Returns the categories that are not of CATEGORIES, sorted."""
+def find_new_categories(reviewed: Iterable[ModelMistakes]) -> list[str]:
+  """Returns the categories that are not in CATEGORIES, sorted."""
   found = {m.category for model in reviewed for m in model.mistakes}
   return sorted(found - set(CATEGORIES))
 
 
 def read_confusions(path: pathlib.Path) -> tuple[Pair, ...]:
-  """Reads the confused classes; the smaller index stands first.
+  """Reads the confused classes; the smaller index comes first.
 
   Raises:
     InputError: entries of another form, ids that are no class of ImageNet, a
@@ -129,25 +128,21 @@ def read_confusions(path: pathlib.Path) -> tuple[Pair, ...]:
   """
   pairs = {}
   for place, entry in enumerate(_read(path, list)):
-    where = f"{path}: entry {place}"
+    where = f"{path}, element {place}"
     if (
       not isinstance(entry, list)
       or list(map(type, entry)) != [str, str, int]
       or entry[2] < 1
     ):
-      raise errors.InputError(
-        f"{where}: expected [WordNet id, WordNet id, a number above 0], got"
-        f" {entry!r}"
-      )
+      expected = "[WordNet id, WordNet id, a number above 0]"
+      raise errors.InputError(where, expected, repr(entry))
     try:
       key = tuple(sorted(map(classes.index_of, entry[:2])))
     except errors.InputError as error:
-      raise errors.InputError(f"{where}: {error}") from error
+      raise error.prefixed(f"{where}: ") from error
     if key in pairs or key[0] == key[1]:
-      what = "once" if key in pairs else "of two classes"
-      raise errors.InputError(
-        f"{where}: expected each pair {what}, got {entry!r}"
-      )
+      expected = "each pair once" if key in pairs else "two classes"
+      raise errors.InputError(where, expected, repr(entry))
     pairs[key] = entry[2]
   return sort_pairs(pairs)
 
@@ -163,27 +158,24 @@ def _mistake(path: pathlib.Path, image: str, fields) -> ReviewedMistake:
   try:
     real.image_number(image)
   except errors.InputError as error:
-    raise errors.InputError(f"{path}: {error}") from error
+    raise error.prefixed(f"{path}: ") from error
   if not isinstance(fields, dict) or [type(fields.get(f)) for f in _FIELDS] != [
     int,
     str,
     str,
   ]:
-    raise errors.InputError(
-      f"{where}: expected {_FIELDS[0]} (a number), {_FIELDS[1]} and"
-      f" {_FIELDS[2]} (texts), got {fields!r}"
-    )
+    expected = "{}, an integer, {} and {}, texts".format(*_FIELDS)
+    raise errors.InputError(where, expected, repr(fields))
   prediction, category, severity = (fields[name] for name in _FIELDS)
   if not 0 <= prediction < 1000:
-    raise errors.InputError(
-      f"{where}: expected a class in [0, 1000), got {prediction}"
-    )
+    where = f"{where}: {_FIELDS[0]}"
+    raise errors.InputError(where, "a class in [0, 1000)", prediction)
   if severity not in SEVERITIES:
-    raise errors.InputError(
-      f"{where}: expected a severity of {', '.join(SEVERITIES)}, got"
-      f" {severity!r}"
-    )
-  return ReviewedMistake(image, prediction, _one_spelling(category), severity)
+    where = f"{where}: {_FIELDS[2]}"
+    expected = f"one of {', '.join(SEVERITIES)}"
+    raise errors.InputError(where, expected, repr(severity))
+  category = _SPELLINGS.get(_key(category), category)
+  return ReviewedMistake(image, prediction, category, severity)
 
 
 def _key(category: str) -> str:
@@ -194,15 +186,9 @@ def _key(category: str) -> str:
 _SPELLINGS = {_key(name): name for name in CATEGORIES}
 
 
-def _one_spelling(category: str) -> str:
-  return _SPELLINGS.get(_key(category), category)
-
-
 def _read(path: pathlib.Path, kind: type):
   content = real.read_json(path)
   if not isinstance(content, kind):
-    raise errors.InputError(
-      f"{path}: expected a {kind.__name__}, got a {type(content).__name__}; it"
-      f" should be a file of {URL}"
-    )
+    given, fix = f"a {type(content).__name__}", f"use a file of {URL}"
+    raise errors.InputError(path, f"a {kind.__name__}", given, fix)
   return content
