@@ -35,7 +35,7 @@ def out(clone, tmp_path_factory):
   return folder
 
 
-def test_the_tables_hold_what_was_made(out):
+def test_table_by_hand(out):
   found = rows(out / "table.csv")
   assert [row["model"] for row in found] == ["alpha"] * 3 + ["beta"] * 3 + [
     "gamma"
@@ -106,7 +106,7 @@ def test_the_files_and_their_manifest(clone, out):
   assert str(clone[1]) in manifest["inputs"]
 
 
-def test_ones_own_model_stands_beside_the_others(clone, out, tmp_path, capsys):
+def test_your_model_joins_the_others(clone, out, tmp_path, capsys):
   mine = tmp_path / "mine.npz"
   ids = np.array([f"test_{i:05d}" for i in range(40)])
   np.savez(
@@ -139,9 +139,8 @@ def test_ones_own_model_stands_beside_the_others(clone, out, tmp_path, capsys):
   (place,) = (row for row in places if row["model"] == "mine")
   assert (place["rank_base"], place["rank_dataset"]) == ("2", "2")
   assert [p for p in places if p != place] == rows(out / "ranks.csv")
-  assert (
-    "cifar10.1-v6: no predictions of 1 model: mine" in capsys.readouterr().err
-  )
+  (note,) = capsys.readouterr().err.splitlines()
+  assert "cifar10.1-v6: " in note and note.endswith(": mine")
 
 
 def test_equal_input_gives_equal_bytes(clone, out, tmp_path):
@@ -151,8 +150,8 @@ def test_equal_input_gives_equal_bytes(clone, out, tmp_path):
 
 def test_published_figures_of_our_own_table_agree(clone, out, tmp_path, capsys):
   run(clone, tmp_path, f"--published={out / 'table.csv'}")
-  text = capsys.readouterr().out
-  assert "0 of 27 published figures differ by more than" in text
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert last.startswith("0 of 27 ")
   assert "published" in (tmp_path / "table.md").read_text()
 
 
@@ -167,8 +166,8 @@ def test_the_real_files_agree_with_published_figures(tmp_path, capsys):
   folder = shared_files.shared_path("data", "CIFAR-10.1")
   clone = folder, folder / "cifar10_test_labels.npy"
   run(clone, tmp_path, f"--published={folder / 'published.csv'}")
-  text = capsys.readouterr().out
-  assert "2 of 29 published figures differ by more than" in text
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert last.startswith("2 of 29 ")
   verdicts = {"yes": "agrees", "no": "differs"}
   given = rows(folder / "published.csv")
   given = [row for row in given if row["agrees"] != "not testable"]

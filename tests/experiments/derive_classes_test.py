@@ -9,6 +9,7 @@ import pytest
 
 from experiments import derive_classes
 from imgbench import errors
+from tests import raising
 from tests.train import processes
 
 WORDNET = pathlib.Path("/usr/share/wordnet")
@@ -88,36 +89,51 @@ def test_a_circle_of_hypernyms_ends():
   ],
 )
 def test_broken_synsets_are_refused(line):
-  with pytest.raises(errors.InputError, match="n02090000: not a synset"):
+  check = raising.about("data.noun: n02090000")
+  with pytest.raises(errors.InputError, check=check):
     derive_classes.find_synset({"n02090000": line}, "n02090000")
 
 
 def test_an_absent_synset_is_named(nouns):
-  with pytest.raises(errors.InputError, match="has no n09999999"):
+  check = raising.about("data.noun", given="none")
+  with pytest.raises(errors.InputError, match="n09999999", check=check):
     derive_classes.derive(nouns, ["n09999999"])
 
 
 @pytest.mark.parametrize(
-  ("wnids", "message"),
+  ("wnids", "setting", "given"),
   [
-    (["n00000001", "n00000002"], "expected 3 ids, got 2"),
-    ([f"n0000000{i}" for i in range(4)], "expected 3 ids, got 4"),
-    (["n00000001", "n00000003", "n00000002"], ":3: .* n00000002 after n0000"),
-    (["n00000001", "n00000001", "n00000002"], ":2: expected distinct"),
-    (["n00000001", "2", "n00000003"], ":2: expected an id like n.*, got '2'"),
-    (["n00000001", "", "n00000003"], ":2: expected an id"),
+    (["n00000001", "n00000002"], "", 2),
+    ([f"n0000000{i}" for i in range(4)], "", 4),
+    (
+      ["n00000001", "n00000003", "n00000002"],
+      ", line 3",
+      "n00000002 after n00000003",
+    ),
+    (
+      ["n00000001", "n00000001", "n00000002"],
+      ", line 2",
+      "n00000001 after n00000001",
+    ),
+    (["n00000001", "2", "n00000003"], ", line 2", "'2'"),
+    (["n00000001", "", "n00000003"], ", line 2", "''"),
   ],
 )
-def test_other_than_sorted_distinct_ids_is_refused(tmp_path, wnids, message):
+def test_other_than_sorted_distinct_ids_is_refused(
+  tmp_path, wnids, setting, given
+):
   path = write_wnids(tmp_path / "ids.txt", wnids)
-  with pytest.raises(errors.InputError, match=message):
+  check = raising.about(f"{path}{setting}", given=given)
+  with pytest.raises(errors.InputError, check=check):
     derive_classes.read_wnids(path, count=3)
 
 
 def test_absent_files_are_named(tmp_path):
-  with pytest.raises(errors.InputError, match=r"ids\.txt.*one WordNet id"):
-    derive_classes.read_wnids(tmp_path / "ids.txt")
-  with pytest.raises(errors.InputError, match=r"data\.noun.*wordnet-base"):
+  path = tmp_path / "ids.txt"
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+    derive_classes.read_wnids(path)
+  check = raising.about(str(tmp_path / "data.noun"))
+  with pytest.raises(errors.InputError, match="wordnet-base", check=check):
     derive_classes.read_nouns(tmp_path)
 
 
@@ -175,7 +191,9 @@ def test_other_counts_write_nothing(tmp_path):
   (tmp_path / "data.noun").write_text(text)
   ids = write_wnids(tmp_path / "ids.txt", wnids)
   output = tmp_path / "table.csv"
-  with pytest.raises(errors.InputError, match="'dog': 118.*'dog': 117"):
+  counts = {"organism": 410, "object": 590, "dog": 117}
+  check = raising.about(f"{tmp_path} and {ids}", given=counts)
+  with pytest.raises(errors.InputError, match="'dog': 118", check=check):
     derive_classes.write_table(tmp_path, ids, output)
   assert not output.exists()
 
@@ -184,7 +202,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
   text, wnids = thousand(dogs=118, organisms=410)
   (tmp_path / "data.noun").write_text(text)
   ids = write_wnids(tmp_path / "ids.txt", wnids)
-  with pytest.raises(errors.InputError, match="--output="):
+  with pytest.raises(errors.InputError, check=raising.about("--output")):
     derive_classes.write_table(tmp_path, ids, tmp_path / "none" / "table.csv")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import error_analysis
 from imgbench import errors
+from tests import raising
 from tests.data import shared_files
 from tests.experiments import scripts
 from tests.papers import mistakes_files
@@ -17,7 +18,7 @@ def rows(path):
 
 
 def values(path):
-  """(model, subset, metric) -> (n, correct)."""
+  """Returns (model, subset, metric) -> (n, correct)."""
   return {
     (row["model"], row["subset"], row["metric"]): (row["n"], row["correct"])
     for row in rows(path)
@@ -69,7 +70,7 @@ def test_pairs(out):
   }
   assert (found[-3]["first"], found[-3]["second"]) == ("tench", "goldfish")
   assert found[-3]["order"] == "label_then_prediction"
-  # Only so many are for people.
+  # The printed tables have only --top of them.
   text = (out / "table.md").read_text()
   assert text.count("| tench") == 2 + 2 + 2
 
@@ -94,7 +95,7 @@ def test_equal_input_gives_equal_bytes(clone, out, tmp_path):
   assert scripts.texts(tmp_path) == scripts.texts(out)
 
 
-def test_ones_own_model_repeats_mistakes(clone, tmp_path):
+def test_your_model_repeats_mistakes(clone, tmp_path):
   repo, dataset = clone
   mine = tmp_path / "mine.npy"
   np.save(mine, np.array([[1], [7], [5], [2], [9]]))
@@ -121,41 +122,47 @@ def test_files_without_a_clone(clone, tmp_path):
   assert not rows(tmp_path / "overlap.csv")
 
 
-def test_a_new_category_is_told(tmp_path, capsys):
+def test_a_new_category_is_noted(tmp_path, capsys):
   path = tmp_path / "net.json"
   entry = mistakes_files.entry(1, "Camera error", "Major")
   path.write_text(json.dumps({mistakes_files.name(1): entry}))
   scripts.main(error_analysis, tmp_path / "out", f"--mistakes=net={path}")
-  assert "'Camera error' is a category of its own" in capsys.readouterr().err
+  assert "'Camera error'" in capsys.readouterr().err
   found = values(tmp_path / "out" / "table.csv")
   assert found["net", "all", "mistakes.camera_error.all"] == ("1", "1")
 
 
 @pytest.mark.parametrize(
-  ("args", "words"),
+  ("args", "setting", "given"),
   [
-    ([], "expected --repo"),
-    (["--mistakes=a"], "expected MODEL=FILE"),
-    (["--mistakes=a/b=c"], "expected MODEL=FILE"),
-    (["--mistakes=vit3b=x", "--repo={repo}"], "no model twice"),
-    (["--mistakes=a=absent.json"], "absent.json"),
-    (["--repo={repo}", "--predictions=a@b=c"], "expected --dataset"),
+    ([], "--repo", "none"),
+    (["--mistakes=a"], "--mistakes", "'a'"),
+    (["--mistakes=a/b=c"], "--mistakes", "'a/b=c'"),
+    (["--mistakes=vit3b=x", "--repo={repo}"], "--mistakes", "'vit3b=x'"),
+    (["--repo={repo}", "--predictions=a@b=c"], "--dataset", "none"),
     (
       ["--repo={repo}", "--dataset={data}", "--predictions=vit3b@b=c"],
-      "there is a model vit3b",
+      "--predictions=vit3b@b=c",
+      "vit3b",
     ),
     (
       ["--repo={repo}", "--dataset={data}", "--predictions=a@b=c"],
-      "unknown data set 'b'",
+      "--predictions=a@b=c",
+      "'b'",
     ),
   ],
 )
-def test_bad_flags(clone, args, words):
+def test_bad_flags(clone, args, setting, given):
   repo, data = clone
-  with pytest.raises(errors.InputError, match=words):
-    scripts.main(
-      error_analysis, None, *(x.format(repo=repo, data=data) for x in args)
-    )
+  args = [text.format(repo=repo, data=data) for text in args]
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
+    scripts.main(error_analysis, None, *args)
+
+
+def test_an_absent_file_is_named():
+  with pytest.raises(errors.InputError, match=r"absent\.json"):
+    scripts.main(error_analysis, None, "--mistakes=a=absent.json")
 
 
 def test_bad_input_ends_in_one_line():
@@ -178,7 +185,7 @@ def test_the_real_files(tmp_path):
   args = f"--mistakes=vit3b={path}", f"--dataset={images}"
   scripts.main(error_analysis, tmp_path, *args)
   found = values(tmp_path / "table.csv")
-  # "A significant number of mistakes (40%)" is obviously wrong: 154 of 378.
+  # The paper: 40% of the mistakes are major, 154 of 378.
   assert found["vit3b", "all", "mistakes.all.major"] == ("378", "154")
   assert found["vit3b", "object", "mistakes.all.all"] == ("221", "221")
   assert found["vit3b", "organism", "mistakes.all.all"] == ("157", "157")

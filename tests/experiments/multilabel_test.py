@@ -1,4 +1,4 @@
-"""Tests of multi-label accuracy, people beside models, and what is written."""
+"""Tests of multi-label accuracy of models and humans, and of its files."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ from imgbench import errors
 from imgbench.labels import classes
 from imgbench.papers import program
 from imgbench.papers.readers import datasets
+from tests import raising
 from tests.data import shared_files
 from tests.experiments import scripts
 from tests.papers import clones
@@ -21,8 +22,8 @@ from tests.papers import human_files
 
 VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
 MODELS = human_files.MODELS
-# Of both sets: the images of human_files, the annotated ones that nobody
-# labelled, and one that nobody annotated.
+# Both sets have the images of human_files, annotated ones that no human
+# labeled, and one without annotations.
 VAL_IDS = (
   *human_files.VALIDATION,
   *human_files.MORE,
@@ -38,7 +39,7 @@ def csv_rows(folder, name="table.csv"):
 
 
 def values(folder, name="table.csv"):
-  """(model, dataset, subset, metric) -> value as text."""
+  """Returns (model, dataset, subset, metric) -> value as text."""
   return {
     (r["model"], r["dataset"], r["subset"], r["metric"]): r["value"]
     for r in csv_rows(folder, name)
@@ -46,7 +47,7 @@ def values(folder, name="table.csv"):
 
 
 def _ranking(model, first, labels):
-  """int64 [N, 5]: as people's file has it on top, others behind."""
+  """Returns int64 [N, 5], the file's answer first, then others."""
   rng = np.random.default_rng(len(model))
   top = [
     human_files.named_by(model, first + i, label) if i < 7 else label + 9
@@ -73,7 +74,7 @@ def small_clone(tmp_path_factory):
 
 @pytest.fixture(name="without_figures")
 def leave_figures_out(monkeypatch):
-  """Figures take most of a run's time and are tested where they are drawn."""
+  """Figures take most of a run's time and have their own tests."""
   monkeypatch.setattr(program.Output, "wanted", False)
 
 
@@ -98,7 +99,7 @@ def run_with_pickle(repo, tmp_path_factory):
 
 
 def slow(annotations, originals, predicted, in_m, classes_of_subset):
-  """The four definitions, image by image.
+  """Computes the four definitions image by image.
 
   Args:
     annotations: image -> state -> class indices, without problematic images.
@@ -108,7 +109,7 @@ def slow(annotations, originals, predicted, in_m, classes_of_subset):
     classes_of_subset: the classes whose images count.
 
   Returns:
-    metric -> value, None where it is not defined.
+    metric -> value, None if undefined.
   """
   images = [i for i in annotations if originals[i] in classes_of_subset]
   state = {}
@@ -243,9 +244,9 @@ def test_majority_of_models_and_undefined_values(with_json):
   manifest = json.loads((with_json / program.MANIFEST).read_text())
   undefined = manifest["undefined"]
   key = f"table.csv: all classifiers/{VAL}/all/multilabel_accuracy.tfds"
-  assert "992 of 1000 classes have no example" in undefined[key]
+  assert "992 of 1000 classes" in undefined[key]
   assert any("models_majority" in k and "top5" in k for k in undefined)
-  assert any("all numbers are of 8 of its 10" in n for n in manifest["notes"])
+  assert any("8 of its 10" in n for n in manifest["notes"])
   kept = [path for path in manifest["inputs"] if path.endswith("h.json")]
   assert len(kept) == 1
 
@@ -273,7 +274,7 @@ def test_files_of_all_images(with_json):
     "table.tex",
   }
   assert len(csv_rows(with_json, "paired.csv")) == 2 * 6
-  # Validation's images 0 and the two that nobody labelled are wrong for all.
+  # All get validation image 0 and the two that no human labeled wrong.
   rows = csv_rows(with_json, "mistakes.csv")
   assert [r["image_id"] for r in rows if r["dataset"] == VAL] == [
     VAL_IDS[0],
@@ -287,7 +288,7 @@ def test_files_of_all_images(with_json):
   assert best["models"] == "3"
 
 
-def test_people_beside_models(with_pickle):
+def test_humans_and_models(with_pickle):
   found = values(with_pickle, "people_table.csv")
   metric = "multilabel_accuracy.icml2020"
   assert found["human_b", VAL, "all", metric] == f"{4 / 6:.8f}"
@@ -305,7 +306,7 @@ def test_people_beside_models(with_pickle):
     == ("human_b", VAL, "fast", metric)
   ]
   assert row["n"] == "3"
-  # Two of three people err on image 0 only.
+  # Two of three humans err on image 0 only.
   assert found["people_majority", VAL, "all", metric] == f"{5 / 6:.8f}"
   assert found["human_majority", VAL, "all", metric] == f"{5 / 6:.8f}"
   assert found["models_majority", VAL, "all", metric] == f"{3 / 6:.8f}"
@@ -314,7 +315,7 @@ def test_people_beside_models(with_pickle):
   assert values(with_pickle)["resnet50", VAL, "all", metric] == f"{4 / 8:.8f}"
 
 
-def test_line_of_people_is_through_the_models(with_pickle):
+def test_the_fit_is_through_the_models(with_pickle):
   lines = [
     r
     for r in csv_rows(with_pickle, "people_fits.csv")
@@ -336,7 +337,7 @@ def test_line_of_people_is_through_the_models(with_pickle):
   assert float(row["above_the_line"]) == pytest.approx(1 - expected, abs=1e-8)
 
 
-def test_people_mistakes(with_pickle):
+def test_human_mistakes(with_pickle):
   rows = csv_rows(with_pickle, "people_mistakes.csv")
   assert [(r["dataset"], r["image_id"], r["wrong_by"]) for r in rows] == [
     (VAL, VAL_IDS[0], "models_and_people"),
@@ -354,12 +355,12 @@ def test_people_mistakes(with_pickle):
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_people_without_a_clone(tmp_path):
+def test_humans_without_a_clone(tmp_path):
   path = human_files.write_pickle(tmp_path / "h.pickle")
   args = (f"--annotations={path}", "--pair=human_a,alexnet")
   scripts.main(multilabel, tmp_path / "out", *args)
   names = {p.name for p in (tmp_path / "out").iterdir()}
-  # There is no other section: its files have the main names.
+  # It is the only section, so its files have the main names.
   assert {"table.csv", "fits.csv", "paired.csv", "statistics.csv"} <= names
   assert not [name for name in names if name.startswith("people_")]
   assert "human_a" in {row["model"] for row in csv_rows(tmp_path / "out")}
@@ -374,14 +375,11 @@ def test_people_without_a_clone(tmp_path):
   assert float(row["p_exact"]) == 0.25
 
 
-def test_the_weak_are_not_drawn_and_that_is_said(with_pickle):
+def test_the_weak_are_not_drawn_but_noted(with_pickle):
   manifest = json.loads((with_pickle / program.MANIFEST).read_text())
   (note,) = [n for n in manifest["notes"] if n.startswith("people: ")]
   # The three models, their majority and human_b; the others have 5 of 6.
-  assert note.startswith(
-    "people: classifiers below 70% on ImageNet are not shown (all: 5, "
-  )
-  assert note.endswith("); the line includes the models among them")
+  assert "70%" in note and "(all: 5, " in note
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -403,12 +401,13 @@ def test_sets_of_equal_images_are_compared_once(repo, tmp_path, capsys):
     assert {row["dataset"] for row in csv_rows(out, file)} == {VAL, V2}, file
   assert len(csv_rows(out, "paired.csv")) == 2 * 6
   printed = capsys.readouterr()
-  assert f"{name}: its reviewed images are those of {VAL};" in printed.err
+  assert f"note: {name}: same " in printed.err
+  assert f" as {VAL};" in printed.err
   assert datasets.TITLES[name] not in (out / "table.md").read_text()
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_own_model_beside_people(repo, tmp_path):
+def test_your_model_and_humans(repo, tmp_path):
   path = human_files.write_pickle(tmp_path / "h.pickle")
   args = [f"--repo={repo}", f"--annotations={path}"]
   for dataset, labels in ((VAL, VAL_LABELS), (V2, V2_LABELS)):
@@ -423,15 +422,13 @@ def test_own_model_beside_people(repo, tmp_path):
     assert found["mine", VAL, "all", metric] == "1.00000000"
   for name in ("fits.csv", "people_fits.csv"):
     assert {r["n"] for r in csv_rows(tmp_path / "out", name)} == {"3"}
-  # It is no model of the testbed: not in the majority, nor in "all models".
+  # Neither the majority nor "all models" include it.
   rows = csv_rows(tmp_path / "out", "mistakes.csv")
   assert {r["models"] for r in rows} == {"3"}
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_published_figures_are_of_the_images_they_are_of(
-  repo, tmp_path, capsys
-):
+def test_published_figures_are_compared_on_their_images(repo, tmp_path, capsys):
   path = human_files.write_pickle(tmp_path / "h.pickle")
   figures = tmp_path / "people.csv"
   figures.write_text(
@@ -446,13 +443,13 @@ def test_published_figures_are_of_the_images_they_are_of(
   args += (f"--published={figures}", f"--published={top1}")
   scripts.main(multilabel, tmp_path / "out", *args)
   printed = capsys.readouterr()
-  assert "1 of 5 published figures differ" in printed.out
-  assert "2 published figures are no multi-label accuracies" in printed.err
+  assert printed.out.splitlines()[-1].startswith("1 of 5 ")
+  assert "note: 2 published" in printed.err
   rows = csv_rows(tmp_path / "out", "comparison.csv")
   assert [r["verdict"] for r in rows].count("differs") == 1
 
 
-def test_published_figures_of_people_without_people(repo, tmp_path, capsys):
+def test_published_figures_of_humans_without_humans(repo, tmp_path, capsys):
   path = human_files.write_json(tmp_path / "h.json")
   figures = tmp_path / "people.csv"
   figures.write_text(
@@ -462,9 +459,9 @@ def test_published_figures_of_people_without_people(repo, tmp_path, capsys):
   )
   args = (f"--repo={repo}", f"--annotations={path}", f"--published={figures}")
   scripts.main(multilabel, None, *args)
-  # All annotated images are others than those that the figures are of.
+  # The figures are on other images than all annotated ones.
   last = capsys.readouterr().out.splitlines()[-1]
-  assert last.startswith("0 of 0 published figures differ")
+  assert last.startswith("0 of 0 ")
   assert last.endswith(", 4 absent")
 
 
@@ -482,8 +479,8 @@ def test_lists_of_labels(repo, tmp_path, capsys):
   for metric in ("icml2020", "imagenet_m", "tfds", "lenient_mean.unreviewed"):
     assert found["alexnet", VAL, "all", prefix + metric] == ""
   printed = capsys.readouterr()
-  assert "do not tell correct labels from unclear ones" in printed.err
-  assert f"{V2}: left out, none of its images was reviewed" in printed.err
+  assert f"{VAL}: {prefix}icml2020" in printed.err
+  assert f"{V2}: left out" in printed.err
 
 
 def test_pictures(repo, tmp_path, capsys):
@@ -497,8 +494,8 @@ def test_pictures(repo, tmp_path, capsys):
   assert (tmp_path / f"out/mistakes-{VAL}.png").stat().st_size > 1000
   assert not (tmp_path / f"out/mistakes-{V2}.png").exists()
   printed = capsys.readouterr()
-  assert "1 of 3 images are in none of the folders" in printed.err
-  assert "an empty frame stands for it" in printed.err
+  assert "1 of 3 " in printed.err
+  assert f"{folder / human_files.MORE[0]}: " in printed.err
   manifest = json.loads((tmp_path / "out" / program.MANIFEST).read_text())
   assert str(folder / VAL_IDS[0]) in manifest["inputs"]
   assert str(folder / human_files.MORE[0]) not in manifest["inputs"]
@@ -524,48 +521,60 @@ def test_equal_runs_write_equal_bytes(repo, with_pickle, tmp_path):
   assert {n for n in second if first[n] != second[n]} == {program.MANIFEST}
 
 
+BOTH = "--annotations, --multilabels"
+
+
 @pytest.mark.parametrize(
-  ("flags", "match"),
+  ("flags", "setting", "given"),
   [
-    ([], "one of --annotations and --multilabels, got neither"),
-    (["--annotations=a", "--multilabels=b"], "got both"),
-    (["--annotations={json}"], "--repo is missing"),
-    (["--annotations={pickle}", "--predictions=a@b=c"], "--repo is missing"),
-    (["--annotations={json}", "--repo=none"], "--repo=none: expected a folder"),
+    ([], BOTH, "neither"),
+    (["--annotations=a", "--multilabels=b"], BOTH, "both"),
+    (["--annotations={json}"], "--repo", "none"),
+    (["--annotations={pickle}", "--predictions=a@b=c"], "--repo", "none"),
+    (["--annotations={json}", "--repo=nowhere"], "--repo", "nowhere"),
     (
       ["--annotations={json}", "--repo={repo}", "--pair=alexnet"],
-      "--pair=alexnet: expected two different names",
+      "--pair",
+      "'alexnet'",
     ),
     (
       ["--annotations={json}", "--repo={repo}", "--pair=alexnet,human_a"],
-      "no classifier human_a",
+      "--pair",
+      "'human_a'",
     ),
     (
       ["--annotations={json}", "--repo={repo}", "--images=nowhere"],
-      "--images=nowhere: expected a folder",
-    ),
-    (["--multilabels={json}", "--repo={repo}"], "expected a list of class"),
-    (
-      ["--annotations=none.json", "--repo={repo}"],
-      "none.json: expected a JSON",
+      "--images",
+      "nowhere",
     ),
   ],
 )
-def test_bad_flags_are_refused(repo, tmp_path, flags, match):
+def test_bad_flags_are_refused(repo, tmp_path, flags, setting, given):
   places = {
     "repo": repo,
     "json": human_files.write_json(tmp_path / "h.json"),
     "pickle": human_files.write_pickle(tmp_path / "h.pickle"),
   }
-  with pytest.raises(errors.InputError, match=match):
+  check = raising.about(setting, given=given)
+  with pytest.raises(errors.InputError, check=check):
     scripts.main(multilabel, None, *(flag.format(**places) for flag in flags))
+
+
+@pytest.mark.parametrize("flag", ["multilabels={}/h.json", "annotations={}/no"])
+def test_bad_files_are_named(repo, tmp_path, flag):
+  human_files.write_json(tmp_path / "h.json")
+  flag = flag.format(tmp_path)
+  with pytest.raises(errors.InputError) as raised:
+    scripts.main(multilabel, None, f"--{flag}", f"--repo={repo}")
+  assert raised.value.setting.startswith(flag.partition("=")[2])
 
 
 def test_reviews_of_other_images_are_refused(repo, tmp_path):
   path = tmp_path / "lists.json"
   path.write_text('{"other": [1]}')
   args = (f"--repo={repo}", f"--multilabels={path}")
-  with pytest.raises(errors.InputError, match="got none of their 1 images"):
+  check = raising.about(str(path), given="1 other images")
+  with pytest.raises(errors.InputError, check=check):
     scripts.main(multilabel, None, *args)
 
 

@@ -60,7 +60,7 @@ def small_inputs(tmp_path_factory):
 
 @pytest.fixture(name="written", scope="module")
 def written_files(inputs, tmp_path_factory):
-  """Files of a run of its own process, and what it printed."""
+  """Files and completed process of a run."""
   out = tmp_path_factory.mktemp("written")
   flags = (f"--repo={inputs[0]}", f"--real={inputs[1]}", f"--out={out}")
   done = scripts.run("real_labels", *flags)
@@ -86,7 +86,7 @@ def test_numbers_by_hand(inputs, written):
   assert found["correct"] == "" and found["n"] == "1999"
   assert found["value"] == f"{np.mean(by_class):.8f}"
   assert found["ci_low"] < found["value"] < found["ci_high"]
-  assert "1 of 2,000 images have no ReaL label" in done.stderr
+  assert "1 of 2,000 " in done.stderr
   assert "ReaL, class mean" in done.stdout
 
 
@@ -123,26 +123,27 @@ def test_a_class_without_images_is_undefined(tmp_path):
   assert row_of(tmp_path / "out", "good", REAL)["value"]
   manifest = json.loads((tmp_path / "out" / program.MANIFEST).read_text())
   reason = manifest["undefined"][f"good/{VAL}/all/{CLASS_MEAN}"]
-  assert "of 1000 classes have no example" in reason
+  assert "of 1000 classes" in reason
 
 
 def test_bad_input_is_refused(inputs, tmp_path):
   repo, real, *_ = inputs
   short = tmp_path / "short.json"
   short.write_text("[[1]]")
-  for args, message in (
-    ((f"--repo={repo}", f"--real={short}"), "a list of 50000 lists"),
-    ((f"--repo={repo}", f"--real={tmp_path}/no.json"), "expected a JSON file"),
+  for args, setting in (
+    ([f"--real={short}"], str(short)),
+    ([f"--real={tmp_path}/no.json"], f"{tmp_path}/no.json"),
     (
-      (f"--repo={repo}", f"--real={real}", "--predictions=a@imagenetv2-b-33=b"),
-      "known here: imagenet-validation-original, imagenet-annotatedval20k-0",
+      [f"--real={real}", "--predictions=a@imagenetv2-b-33=b"],
+      "--predictions=a@imagenetv2-b-33=b",
     ),
   ):
-    with pytest.raises(errors.InputError, match=message):
-      scripts.main(real_labels, None, *args)
+    with pytest.raises(errors.InputError) as raised:
+      scripts.main(real_labels, None, f"--repo={repo}", *args)
+    assert raised.value.setting.startswith(setting)
   done = scripts.run("real_labels", f"--repo={repo}")
   assert done.returncode == errors.EXIT_USAGE, done
-  assert done.stderr == "imgbench: error: --real is missing; see --help\n"
+  assert "--real" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_the_shared_files(tmp_path):

@@ -1,4 +1,4 @@
-"""Runs of the scripts of `experiments`, in this process or one of their own."""
+"""Runs scripts of `experiments` in this process or in a new one."""
 
 import os
 import pathlib
@@ -40,7 +40,7 @@ def run(name, *args):
 
 
 def run_unread(name, *args):
-  """The same, with nobody who reads what it prints, as behind `| head`."""
+  """Runs it with a closed pipe as stdout, as before `| head`."""
   reader, writer = os.pipe()
   os.close(reader)
   try:
@@ -58,5 +58,5 @@ def run_unread(name, *args):
 
 
 def texts(folder):
-  """Name -> bytes of what lies in a folder."""
+  """Returns name -> bytes of the files in a folder."""
   return {path.name: path.read_bytes() for path in folder.iterdir()}
