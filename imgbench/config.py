@@ -262,7 +262,7 @@ class Parallel:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """All of a run; `input` has the settings of `input_pipelines.train_pipeline`."""
+  """All of a run; `input` has the settings of `build_train_pipeline`."""
 
   recipe: Recipe
   data: Data
@@ -425,16 +425,18 @@ def _to_json(value: Any) -> Any:
   return [*map(_to_json, value)] if isinstance(value, tuple) else value
 
 
-def _find_signatures(config) -> Iterator[tuple[str, Any, Sequence[str]]]:
+def _find_signatures(
+  config: Mapping[str, Any],
+) -> Iterator[tuple[str, Any, Sequence[str]]]:
   kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
   for section, kind in kinds.items():
     if section in config and dataclasses.is_dataclass(kind):
       yield f"{section}.", kind, ("settings",)
   for section, (builders, hidden) in _NAMED.items():
-    builder = builders.get((config.get(section) or {}).get("name"))
+    builder = builders.get(_find_name(config, section))
     if builder is not None:
       yield f"{section}.", builder, hidden
-  source = data_lib.SOURCES.get((config.get("data") or {}).get("name"))
+  source = data_lib.SOURCES.get(_find_name(config, "data"))
   if source is not None:
     yield "data.options.", source, ("split",)
   fixed = ("self", "split", "seed")
@@ -452,6 +454,10 @@ def _find_signatures(config) -> Iterator[tuple[str, Any, Sequence[str]]]:
     yield "evaluation.shift.", shift_lib.Shift, ()
     for alias in config["evaluation"].get("sets", {}):
       yield f"evaluation.sets.{alias}.", EvaluationSet, ()
+
+
+def _find_name(config: Mapping[str, Any], section: str) -> str:
+  return str((config.get(section) or {}).get("name"))
 
 
 # Arguments of preprocess.sample that are no settings.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 from typing import Protocol
+from typing import runtime_checkable
 
 import numpy as np
 
@@ -85,6 +86,7 @@ class Examples:
     return len(self.label)
 
 
+@runtime_checkable
 class Source(Protocol):
   """A split with random access whose images fit into memory."""
 
@@ -99,6 +101,7 @@ class Source(Protocol):
     """Returns all examples, checked against `info`. Raises InputError."""
 
 
+@runtime_checkable
 class EncodedSource(Protocol):
   """A split with random access whose images stay encoded until they are used.
 
@@ -120,6 +123,9 @@ class EncodedSource(Protocol):
 
   def shared_with(self, other: "EncodedSource") -> float:
     """Returns the share of the examples that are also in `other`."""
+
+
+AnySource = Source | EncodedSource
 
 
 def check_examples(examples: Examples, info: Info) -> Examples:

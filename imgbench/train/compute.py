@@ -138,13 +138,14 @@ class Compute:
     body, batch = self.device_step, parallel.BATCH
     if steps > 1:
       body, batch = step_lib.scan_steps(body), parallel.BATCHES
-    return self.strategy.spread(
+    step: Any = self.strategy.spread(
       body,
       (parallel.STATE, parallel.REPLICATED, batch),
       (parallel.STATE, parallel.REPLICATED),
       state=state,
       donate=(0,),
-    ).lower(state, data, fed)
+    )
+    return step.lower(state, data, fed)
 
   def _compiled(self, init: Callable) -> Callable:
     sharding = self.strategy.state_sharding(self.state_shapes())

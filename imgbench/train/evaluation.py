@@ -42,7 +42,7 @@ class Plan:
     protocol: how predictions are made, if not by one plain forward pass.
   """
 
-  sources: Mapping[str, source.Source]
+  sources: Mapping[str, source.AnySource]
   arguments: Mapping[str, dict[str, Any]]
   shift: shift.Shift | None
   class_masks: Mapping[str, np.ndarray]
@@ -75,7 +75,7 @@ def plan(section: config_lib.Evaluation, train_info: source.Info) -> Plan:
     counts_lib.empty(train_info.num_classes, section.ks)
   # The classes of all splits are the same.
   class_masks = _read_class_masks(section.class_masks, train_info)
-  sources: dict[str, source.Source] = {}
+  sources: dict[str, source.AnySource] = {}
   for alias, entry in section.sets.items():
     key = f"evaluation.sets.{alias}"
     with config_utils.prefix_errors(f"{key}."):
@@ -209,12 +209,12 @@ def _find_compared_masks(
 
 
 def _open_split(
-  found: source.Source | source.EncodedSource,
+  found: source.AnySource,
   settings: Mapping[str, Any],
   strategy: parallel.Strategy,
   load: Callable[[source.Source], source.Examples],
 ) -> splits.Split:
-  if not found.info.streamed:
+  if not isinstance(found, source.EncodedSource):
     return splits.ResidentSplit(found.info, load(found), strategy)
   with config_utils.prefix_errors("evaluation.input."):
     decoded = registry.call(
@@ -230,7 +230,7 @@ def _open_split(
 def find_trained_shares(
   plan: Plan,
   evaluators_by_alias: Mapping[str, base.Evaluator],
-  train_split: source.Source | source.EncodedSource,
+  train_split: source.AnySource,
   train_ids: np.ndarray | None,
 ) -> dict[str, float]:
   """Returns by alias the fraction of a split that is trained on.
@@ -241,16 +241,18 @@ def find_trained_shares(
     train_split: for training.
     train_ids: str [N], its image ids; None where it is streamed.
   """
-  shares = {}
+  shares: dict[str, float] = {}
   for alias, evaluator in evaluators_by_alias.items():
     found = plan.sources[alias.removesuffix(run_files.EMA)]
     if found.info.name != train_split.info.name:
       shares[alias] = 0.0
-    elif train_ids is None:
-      shares[alias] = found.shared_with(train_split)
-    else:
+    elif train_ids is not None:
       seen = np.isin(evaluator.examples.image_id, train_ids)
       shares[alias] = float(seen.mean())
+    else:
+      assert isinstance(found, source.EncodedSource)
+      assert isinstance(train_split, source.EncodedSource)
+      shares[alias] = found.shared_with(train_split)
   return shares
 
 

@@ -436,7 +436,7 @@ def _start_window(
   position.logged_train_s = watch.total("train_s")
   training.feed.waited_s = 0.0
   empty = training.strategy.replicate(state_lib.Window.empty())
-  return state.replace(window=empty)
+  return dataclasses.replace(state, window=empty)
 
 
 def _evaluate(
@@ -447,7 +447,7 @@ def _evaluate(
   stop: Stop,
 ) -> Evaluations:
   """Returns evaluations by alias. Raises EvaluationStopped."""
-  variables = {"raw": state.variables, "ema": state.ema}
+  variables = {"raw": state.variables, "ema": state.ema or {}}
   with watch.section("eval_s"):
     return evaluators_base.run(
       {alias: evaluators[alias] for alias in aliases}, variables, stop.requested

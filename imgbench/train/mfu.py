@@ -1,5 +1,7 @@
 """FLOPs and peak for the MFU (model FLOPs utilization) of a run."""
 
+from typing import Any
+
 from absl import logging
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,9 @@ def count_flops(training: setup.Training) -> loop.Flops | None:
   """
   device = training.strategy.mesh.devices.flat[0]
   dtype = jnp.dtype(training.compute.model.dtype).name
-  precision = jax.config.jax_default_matmul_precision or "default"
+  # JAX adds its options to this object when it is imported.
+  options: Any = jax.config
+  precision = options.jax_default_matmul_precision or "default"
   peak = peaks.datasheet(device.device_kind, device.platform, dtype, precision)
   if peak is None:
     if device.platform != "cpu":

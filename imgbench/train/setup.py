@@ -57,7 +57,7 @@ class Data:
     periods: durations, which depend on the number of training examples.
   """
 
-  split: source.Source | source.EncodedSource
+  split: source.AnySource
   plan: evaluation.Plan
   periods: Periods
 
@@ -167,15 +167,19 @@ def build_training(
   compute = compute_lib.build(
     recipe, layout, info, image_shape, run.periods.total
   )
-  examples = None if info.streamed else load(run.split)
+  resident, image_ids = None, None
+  if not isinstance(run.split, source.EncodedSource):
+    examples = load(run.split)
+    resident = layout.strategy.replicate(device.from_examples(examples))
+    image_ids = examples.image_id
   return Training(
     info=info,
     image_shape=image_shape,
     global_batch_size=recipe.global_batch_size,
     compute=compute,
     feed=feed,
-    data=examples and layout.strategy.replicate(device.from_examples(examples)),
-    image_ids=examples and examples.image_id,
+    data=resident,
+    image_ids=image_ids,
     steps_per_dispatch=settings.steps.per_dispatch
     or _choose_steps_per_dispatch(layout.strategy, info),
   )
@@ -184,7 +188,7 @@ def build_training(
 def init_state(
   training: Training,
   settings: config_lib.Config,
-  split: source.Source | source.EncodedSource,
+  split: source.AnySource,
 ) -> state_lib.TrainState:
   """Returns the state at step 0, prepared with training images if need be."""
   state = training.compute.init_state()
@@ -202,14 +206,14 @@ def init_state(
 
 def _build_feed(
   settings: config_lib.Config,
-  split: source.Source | source.EncodedSource,
+  split: source.AnySource,
   own: slice,
 ) -> tuple[feeds.Feed, tuple[int, int, int]]:
   """Returns the feed of the steps, and the shape of the model's images."""
   info, seed = split.info, settings.recipe.seed
   examples = order.ExampleOrder(info.num_examples, seed)
   batch = settings.recipe.global_batch_size
-  if not info.streamed:
+  if not isinstance(split, source.EncodedSource):
     if settings.input:
       raise errors.InputError(
         "input",
@@ -217,7 +221,10 @@ def _build_feed(
         sorted(settings.input),
         "see section augment",
       )
-    return feeds.ResidentFeed(examples, batch, own), info.image_shape
+    height, width, channels = info.image_shape
+    assert height is not None and width is not None  # Not encoded.
+    shape = (height, width, channels)
+    return feeds.ResidentFeed(examples, batch, own), shape
   with config_utils.prefix_errors("input."):
     decoded = registry.call(
       "input",
@@ -226,7 +233,8 @@ def _build_feed(
       seed=seed,
       **settings.input,
     )
-  shape = (settings.input["size"],) * 2 + (info.image_shape[-1],)
+  size = settings.input["size"]
+  shape = (size, size, info.image_shape[-1])
   return feeds.StreamedFeed(examples, batch, decoded, shape, own), shape
 
 

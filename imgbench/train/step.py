@@ -108,7 +108,8 @@ def build_train_step(
     finite = jnp.isfinite(mean_loss) & jnp.isfinite(grad_norm)
     newly_bad = ~finite & (state.bad_step == 0)
     bad_step = jnp.where(newly_bad, step, state.bad_step)
-    state = state.replace(
+    state = dataclasses.replace(
+      state,
       step=step,
       params=params,
       model_state=model_state,
@@ -168,13 +169,14 @@ def _update_ema(
   if state.ema is None:
     return state
   step = state.step.astype(jnp.float32)
-  decay = jnp.minimum(jnp.float32(decay), (1 + step) / (10 + step))
-  return state.replace(
+  rate = jnp.minimum(jnp.float32(decay), (1 + step) / (10 + step))
+  return dataclasses.replace(
+    state,
     ema=jax.tree.map(
-      lambda a, x: (a + (1 - decay) * (x - a)).astype(a.dtype),
+      lambda a, x: (a + (1 - rate) * (x - a)).astype(a.dtype),
       state.ema,
       state.variables,
-    )
+    ),
   )
 
 
