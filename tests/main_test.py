@@ -1,4 +1,4 @@
-"""Tests of the program as a person calls it: one-line errors, exit codes."""
+"""Tests of the program as users call it: one-line errors, exit codes."""
 
 import subprocess
 import sys
@@ -19,66 +19,64 @@ def call(*arguments: str, cwd=processes.ROOT) -> subprocess.CompletedProcess:
     capture_output=True,
     text=True,
     check=False,
+    timeout=120,
   )
 
 
+def check_error(result, setting: str, named: str) -> None:
+  """The last line of stderr is an error about a setting that names a text."""
+  assert result.returncode == errors.EXIT_USAGE
+  line = result.stderr.strip().splitlines()[-1]
+  assert line.startswith(f"imgbench: error: {setting}") and named in line
+  assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
-  ("arguments", "message"),
+  ("arguments", "setting", "named"),
   [
-    (
-      (TINY, "--config.modle.name=cnn"),
-      "--config.modle.name: unknown config key; did you mean model.name",
-    ),
+    ((TINY, "--config.modle.name=cnn"), "--config.modle.name:", "model.name"),
     (
       (TINY, "--config.optim.weight_dekay=1"),
-      "did you mean optim.weight_decay?",
+      "--config.optim.weight_dekay:",
+      "optim.weight_decay",
     ),
-    ((TINY, "--config.seed=many"), "--config.seed=many: invalid literal"),
-    ((TINY + ":fast",), "unknown option 'fast'; known: none"),
-    ((TINY.replace("tiny", "tiiny"),), "no such file; did you mean"),
-    ((), "--config is missing"),
-    ((TINY, "--speed=9"), "Unknown command line flag 'speed'"),
-    ((TINY, "extra"), "expected only flags, got extra"),
+    ((TINY, "--config.seed=many"), "flag --config.seed=many:", "'many'"),
+    ((f"{TINY}:fast",), "", "'fast'"),
+    ((TINY.replace("tiny", "tiiny"),), "--config:", "configs/tiny.py"),
+    ((), "--config:", "none"),
+    ((TINY, "--speed=9"), "", "'speed'"),
+    ((TINY, "extra"), "command line:", "extra"),
   ],
 )
-def test_bad_command_lines(tmp_path, arguments, message):
+def test_bad_command_lines(tmp_path, arguments, setting, named):
   workdir = tmp_path / "run"
   result = call(*arguments, f"--workdir={workdir}")
-  assert result.returncode == errors.EXIT_USAGE
-  assert message in result.stderr
+  check_error(result, setting, named)
   assert len(result.stderr.strip().splitlines()) == 1
   assert not workdir.exists()
 
 
 def test_the_workdir_is_needed():
-  result = call(TINY)
-  assert result.returncode == errors.EXIT_USAGE
-  assert "--workdir is missing" in result.stderr
+  check_error(call(TINY), "--workdir:", "none")
 
 
 @pytest.mark.parametrize(
-  ("arguments", "message"),
+  ("arguments", "setting", "named"),
   [
-    (("--config.data.train_split=trian",), "expected one of train"),
-    (
-      ("--config.data.name=cifar10", "--config.data.options={}"),
-      "data.data_dir: ",
-    ),
-    (("--config.global_batch_size=-4",), "expected a positive multiple"),
-    (("--config.model.name=cnm",), "unknown model 'cnm'"),
-    (("--profile_steps=a",), "FIRST below LAST, such as 10:15, got 'a'"),
-    (("--profile_steps=5:3",), "FIRST below LAST, such as 10:15, got '5:3'"),
-    (("--profile_steps=-1:4",), "FIRST below LAST, such as 10:15, got '-1:4'"),
-    (("--profile_steps=2:17",), "within the 16 steps of the run, got 2:17"),
+    (("--config.data.train_split=trian",), "", "'trian'"),
+    (("--config.data.name=cifar10",), "data.data_dir", "cifar10"),
+    (("--config.global_batch_size=-4",), "global_batch_size:", "-4"),
+    (("--config.model.name=cnm",), "model.name:", "'cnm'"),
+    (("--profile_steps=a",), "--profile_steps:", "'a'"),
+    (("--profile_steps=5:3",), "--profile_steps:", "'5:3'"),
+    (("--profile_steps=-1:4",), "--profile_steps:", "'-1:4'"),
+    (("--profile_steps=2:17",), "--profile_steps:", "2:17"),
   ],
 )
-def test_bad_values(tmp_path, arguments, message):
+def test_bad_values(tmp_path, arguments, setting, named):
   workdir = tmp_path / "run"
   result = call(TINY, f"--workdir={workdir}", *arguments)
-  assert result.returncode == errors.EXIT_USAGE
-  lines = result.stderr.strip().splitlines()
-  assert lines[-1].startswith("imgbench: error: ") and message in lines[-1]
-  assert "Traceback" not in result.stderr
+  check_error(result, setting, named)
   assert not workdir.exists()
 
 

@@ -1,4 +1,4 @@
-"""Evaluators by the name that `config.evaluation.sets.*.type` gives."""
+"""The evaluators by name, which `evaluation.sets.*.type` gives."""
 
 from imgbench import registry
 from imgbench.evaluators import classification

@@ -1,4 +1,4 @@
-"""How the accuracies that two sets can be compared by are made of counts."""
+"""Accuracies that compare two sets, as functions of their counts."""
 
 import dataclasses
 
@@ -10,15 +10,15 @@ CLASS_MEAN = "top1_accuracy.class_mean"
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-  """Hits and examples by class; as in `multilabel.Definition`."""
+  """Hits and examples by class, see `multilabel.Definition`."""
 
   hits: multilabel.Field
   count: multilabel.Field
   class_mean: bool = False
 
 
-def comparable(*counts: counts_lib.Counts) -> dict[str, Accuracy]:
-  """Returns what all of these counts have, by the name of the metric."""
+def find_comparable(*counts: counts_lib.Counts) -> dict[str, Accuracy]:
+  """Returns metric -> accuracy, of those that all counts have."""
   ks = [k for k in counts[0].ks if all(k in other.ks for other in counts)]
   found = {
     f"top{k}_accuracy": Accuracy(

@@ -1,4 +1,4 @@
-"""What every evaluator shares: the protocol, the compiled step, the pass."""
+"""The protocol of evaluators, and the compiled pass that they share."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -22,32 +22,31 @@ from imgbench.metrics import outcomes as outcomes_lib
 
 # (variables, images uint8 [B, H, W, C]) -> logits float32 [B, K]
 PredictFn = Callable[[Mapping[str, Any], jax.Array], jax.Array]
-# Variables of the model -> those that a PredictFn takes.
+# Variables of the model -> variables for a PredictFn
 Fold = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 MetricKey = tuple[str, str]  # (subset, metric)
-# The clause of definitions that tells of `source.Info.synthetic`.
-SYNTHETIC = "the images are drawn by a program"
+# Clause of definitions for `source.Info.synthetic`.
+SYNTHETIC = "the images are synthetic"
 
 
 class EvaluationStopped(Exception):
-  """The pass was given up because the run is asked to stop."""
+  """The run is asked to stop, so the pass was not finished."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """What one pass over a split gave.
+  """The result of one pass over a split.
 
   Attributes:
     info: of the split.
     measurements: (subset, metric) -> measurement.
     outcomes: per example, NumPy arrays [N].
     counts: by original class, NumPy arrays [K].
-    probs: float32 [N, K] softmax of the logits, NaN in rows not finite; None
-      where it was not kept.
+    probs: float32 [N, K] softmax of the logits, NaN in rows that are not
+      finite; None: not kept.
     alpha: intervals cover 1 - alpha.
     allowed: bool [K], the classes that could be predicted; None: all.
-    restricted: pairs of such a mask and the counts that the same logits give
-      under it, beside `counts`.
+    restricted: pairs of another such mask and the counts under it.
   """
 
   info: source.Info
@@ -63,7 +62,7 @@ class Evaluation:
     """Returns the counts of `restricted` under a mask bool [K].
 
     Raises:
-      ValueError: nothing was counted under it.
+      ValueError: no counts under this mask.
     """
     for mask, counts in self.restricted:
       if np.array_equal(mask, allowed):
@@ -75,20 +74,20 @@ class Evaluation:
     )
 
 
-def restriction(allowed: np.ndarray) -> str:
-  """Returns the clause of a definition that tells of a mask bool [K]."""
+def describe_restriction(allowed: np.ndarray) -> str:
+  """Returns the clause of definitions for a mask bool [K]."""
   return f"only the {int(allowed.sum()):,} classes of the set are predicted"
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What a pass measures of a model with one set of variables.
+  """A request to a pass: what to measure with one set of variables.
 
   Attributes:
     variables: of the model.
     keep_probs: whether to keep the probabilities of all classes.
     allowed: bool [K], the classes that may be predicted; None: all.
-    compared_masks: as `allowed`; the same logits are counted under each too.
+    compared_masks: like `allowed`; the logits are counted under each too.
   """
 
   variables: Mapping[str, Any]
@@ -99,7 +98,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a pass gives of a request, NumPy arrays; as in `Evaluation`."""
+  """The answer of a pass to a request, NumPy arrays; see `Evaluation`."""
 
   counts: counts_lib.Counts
   outcomes: outcomes_lib.Outcomes
@@ -108,20 +107,20 @@ class Result:
 
 
 class Evaluator(Protocol):
-  """Evaluates a model on one split: asks for a pass, and reads its result."""
+  """Evaluates a model on one split through a pass that others may share."""
 
   info: source.Info
   examples: source.Examples
-  parameters: str  # "raw", or "ema" for their moving average
+  parameters: str  # "raw", or "ema": their moving average
   images: Callable[[np.ndarray], np.ndarray]  # indices [n] -> [n, H, W, C]
   split: splits.Split
   compiled_pass: "CompiledPass"
 
-  def request(self, variables: Mapping[str, Any]) -> Request:
-    """What the pass is to measure."""
+  def build_request(self, variables: Mapping[str, Any]) -> Request:
+    """Returns the request to the pass."""
 
-  def evaluation(self, result: Result) -> Evaluation:
-    """What was measured."""
+  def summarize(self, result: Result) -> Evaluation:
+    """Returns the evaluation from the result of the pass."""
 
 
 def run(
@@ -137,7 +136,7 @@ def run(
   Args:
     evaluators: by alias.
     variables: of the model, by `Evaluator.parameters`.
-    should_stop: asked before each batch.
+    should_stop: called before each batch.
 
   Raises:
     EvaluationStopped: as soon as `should_stop` is true.
@@ -148,23 +147,25 @@ def run(
     shared.setdefault(place, {})[alias] = evaluator
   found = {}
   for together in shared.values():
-    requests = [e.request(variables[e.parameters]) for e in together.values()]
+    requests = [
+      e.build_request(variables[e.parameters]) for e in together.values()
+    ]
     first = next(iter(together.values()))
     results = first.compiled_pass(first.split, requests, should_stop)
     for (alias, evaluator), result in zip(
       together.items(), results, strict=True
     ):
-      found[alias] = evaluator.evaluation(result)
+      found[alias] = evaluator.summarize(result)
   return {alias: found[alias] for alias in evaluators}
 
 
 class CompiledPass:
-  """One pass over a split: every example exactly once.
+  """Passes over a split: every example exactly once.
 
   The step is compiled once per batch shape and shared by all splits.
 
   Args:
-    predict_fn: the model's part.
+    predict_fn: of the model.
     strategy: devices and shardings.
     batch_size: rounded up to a multiple of the devices.
     num_classes: K.
@@ -182,13 +183,11 @@ class CompiledPass:
     fold: Fold = lambda variables: variables,
   ):
     if batch_size < 1:
-      raise errors.InputError(
-        f"evaluation.batch_size: expected at least 1, got {batch_size}"
-      )
+      raise errors.InputError("evaluation.batch_size", "at least 1", batch_size)
     self._batch_size = strategy.round_up(batch_size)
     self._strategy = strategy
     self._fold = fold
-    # Wrong k are refused here, before data are read.
+    # Wrong k are rejected here, before data are read.
     self._empty = lambda: counts_lib.empty(
       num_classes, ks, set_ks=(1, outcomes_lib.TOP)
     )
@@ -228,7 +227,7 @@ class CompiledPass:
     }
 
   def eval_step(self, keep_probs: bool = False) -> Callable:
-    """The compiled step of one batch, to be measured on its own.
+    """Returns the compiled step of one batch, for benchmarks.
 
     Returns:
       (variables, batch, mask, masks, counts) -> (counts, outcomes, probs), with
@@ -238,7 +237,7 @@ class CompiledPass:
     return self._eval_steps[keep_probs]
 
   def empty_counts(self) -> counts_lib.Counts:
-    """Counts of no example, as `eval_step` adds to them."""
+    """Returns counts of no example, to which `eval_step` adds."""
     return self._empty()
 
   def __call__(
@@ -252,7 +251,7 @@ class CompiledPass:
     Args:
       split: N examples.
       requests: one or more.
-      should_stop: asked before each batch.
+      should_stop: called before each batch.
 
     Raises:
       EvaluationStopped: as soon as `should_stop` is true.
@@ -281,13 +280,13 @@ class CompiledPass:
 
 
 class _Measuring:
-  """A request on its way through a split.
+  """The state of one request during a pass.
 
   Args:
-    request: what is measured.
+    request: to measure.
     eval_step: compiled.
-    masks: of the request on the devices, that of the evaluation first.
-    counts: empty ones, for each of the masks.
+    masks: of the request, on the devices, that of the evaluation first.
+    counts: empty counts, for each of the masks.
     fetch_rows: of the strategy.
   """
 
@@ -307,7 +306,7 @@ class _Measuring:
     self._kept.append(of_batch)
 
   def result(self, num_examples: int) -> Result:
-    """Fetches what there is. Raises RuntimeError if examples are lacking."""
+    """Fetches the result. Raises RuntimeError if examples are missing."""
     counts, *others = jax.device_get(self._counts)
     kept = self._fetch_rows(self._kept)
     outcomes, probs = jax.tree.map(
@@ -316,15 +315,15 @@ class _Measuring:
     seen = int(counts.count.sum())
     if seen != num_examples:
       raise RuntimeError(
-        f"counted {seen} of {num_examples} examples; {counts.outside} have"
-        " a label that is no class"
+        f"counted {seen} of {num_examples} examples; the label of"
+        f" {counts.outside} is not a class"
       )
     compared = zip(self._request.compared_masks, others, strict=True)
     return Result(counts, outcomes, probs, tuple(compared))
 
 
 def _restrict(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:
-  """Logits [B, K], -inf where a mask bool [K] is false."""
+  """Returns logits [B, K], -inf where a mask bool [K] is false."""
   if allowed is None:
     return logits
   return jnp.where(allowed[None, :], logits, -jnp.inf)

@@ -13,43 +13,43 @@ from imgbench.evaluators import base
 from imgbench.evaluators import splits
 from imgbench.metrics import summary
 
-# Kept without being asked, float32 [N, K]: 32 MiB. CIFAR-100's test set has a
-# million, ImageNet's validation set 50.
+# Elements of float32 [N, K] that are kept by default: 32 MiB. CIFAR-100's test
+# set has 1 million, ImageNet's validation set 50.
 MOST_PROBABILITIES = 2**23
 
 RAW, EMA = "raw", "ema"
 
 
-def occurring(split: splits.Split) -> np.ndarray:
+def find_occurring(split: splits.Split) -> np.ndarray:
   """Returns bool [K], the classes that a split has examples of."""
   labels, num_classes = split.examples.label, split.info.num_classes
   return np.bincount(labels, minlength=num_classes)[:num_classes] > 0
 
 
 class ClassificationEvaluator:
-  """Top-k, per-class means and subsets against the original label.
+  """Measures top-k accuracy, per-class means and subsets on original labels.
 
   Args:
-    split: what is evaluated.
+    split: to evaluate.
     compiled_pass: shared by all evaluators of a run.
-    protocol: said in every definition, e.g. how predictions are averaged.
+    protocol: part of every definition, e.g. how predictions are averaged.
     alpha: intervals cover 1 - alpha.
     class_masks: more subsets of classes, name -> bool [K].
     probabilities: whether to keep the probabilities of all classes, which
-      curves of single classes need; None: where they are small.
-    restrict_classes: only classes that occur in the split may be predicted, as
-      is usual for sets over some of ImageNet's classes (ImageNet-A, -R).
+      curves of single classes need; None: if they are small.
+    restrict_classes: predict only classes that occur in the split, as is usual
+      for sets with some of ImageNet's classes (ImageNet-A, -R).
     compared_masks: bool [K] each; predictions restricted to these classes are
       counted too, for sets that are compared with this one.
-    parameters: RAW, or EMA for the moving average of the parameters, whose
-      results go by `<name>+ema:<split>`.
+    parameters: RAW, or EMA: their moving average, whose results are named
+      `<name>+ema:<split>`.
 
   Raises:
-    InputError: the split has not the label sets that are asked for.
+    InputError: the split lacks the label sets of this type.
   """
 
   label_set: str | None = None
-  # Builds the pass that all evaluators of a run with this class share.
+  # Builds the pass that evaluators of this class share in a run.
   pass_class = base.CompiledPass
 
   def __init__(
@@ -86,30 +86,29 @@ class ClassificationEvaluator:
     if info.synthetic:
       clauses.append(base.SYNTHETIC)
     if restrict_classes:
-      self._allowed = occurring(split)
-      clauses.append(base.restriction(self._allowed))
+      self._allowed = find_occurring(split)
+      clauses.append(base.describe_restriction(self._allowed))
     self._protocol = "; ".join(clauses)
 
   @classmethod
   def check(cls, info: source.Info) -> None:
-    """Raises InputError if a split cannot be evaluated this way."""
+    """Raises InputError if a split lacks the label sets of this type."""
     if cls.label_set and info.label_set != cls.label_set:
       fields = {
         summary.REVIEWED: "reviewed label sets (correct_multi_labels, ...)",
         summary.REAL: "ReaL label sets (real_label)",
       }
-      raise errors.InputError(
-        f"{info.key} has no {fields[cls.label_set]}; evaluate it with type"
-        ' "classification"'
-      )
+      expected = f"a split with {fields[cls.label_set]}"
+      fix = 'use type "classification"'
+      raise errors.InputError("type", expected, info.key, fix)
 
-  def request(self, variables: Mapping[str, Any]) -> base.Request:
+  def build_request(self, variables: Mapping[str, Any]) -> base.Request:
     """See `base.Evaluator`."""
     return base.Request(
       variables, self._keep_probs, self._allowed, self._compared_masks
     )
 
-  def evaluation(self, result: base.Result) -> base.Evaluation:
+  def summarize(self, result: base.Result) -> base.Evaluation:
     """See `base.Evaluator`."""
     measurements = summary.summarize(
       result.counts,
@@ -135,12 +134,12 @@ class ClassificationEvaluator:
 
 
 class MultilabelEvaluator(ClassificationEvaluator):
-  """Adds multi-label accuracy; the split must have reviewed label sets."""
+  """Measures multi-label accuracy too, on reviewed label sets."""
 
   label_set = summary.REVIEWED
 
 
 class RealEvaluator(ClassificationEvaluator):
-  """Adds accuracy against ReaL's labels, which the split must have."""
+  """Measures accuracy on ReaL's labels too."""
 
   label_set = summary.REAL

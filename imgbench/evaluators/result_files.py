@@ -1,4 +1,4 @@
-"""Files of an evaluation: results, predictions, confusion, curves."""
+"""Writes the files of an evaluation: results, predictions, curves, tables."""
 
 from collections.abc import Mapping
 import io
@@ -16,7 +16,7 @@ from imgbench.metrics import confusion
 from imgbench.metrics import curves
 from imgbench.tables import table
 
-# Precision-recall curves that are kept: of the classes hardest to tell.
+# Precision-recall curves that are kept: of the hardest classes.
 MAX_CURVES = 8
 MAX_CURVE_POINTS = 200
 
@@ -27,16 +27,16 @@ def write_results(
   examples: Mapping[str, source.Examples],
   warnings: list[dict[str, Any]],
 ) -> dict[str, Any]:
-  """Writes all that an evaluation leaves, results.json last.
+  """Writes all files of an evaluation, results.json last.
 
   Args:
-    workdir: the run's folder.
+    workdir: of the run.
     evaluations: by alias, e.g. "val".
     examples: the evaluated splits under the same aliases.
     warnings: rows of warnings.json.
 
   Returns:
-    What results.json holds.
+    The content of results.json.
   """
   results, tables, matrices = {}, [], {}
   reliability, of_classes = {}, {}
@@ -98,9 +98,9 @@ def _class_rows(evaluation, labels, ranking) -> list[dict[str, Any]]:
 
 
 def _reliability(outcomes, labels) -> dict[str, Any] | None:
-  """An entry of calibration.json; None where no probability is known."""
+  """Returns an entry of calibration.json; None without probabilities."""
   confidence = np.asarray(outcomes.top5_prob)[:, 0]
-  # Of predictions that came as a ranking only the order is known.
+  # Predictions that are only a ranking have no probabilities.
   known = np.asarray(outcomes.finite) & np.isfinite(confidence)
   if not known.any():
     return None
@@ -118,7 +118,7 @@ def _reliability(outcomes, labels) -> dict[str, Any] | None:
 
 
 def _hardest_curves(evaluation, labels, ranking) -> list[dict[str, Any]]:
-  """An entry of curves.json: the classes of lowest average precision."""
+  """Returns an entry of curves.json: classes of lowest average precision."""
   finite = np.asarray(evaluation.outcomes.finite)
   order = np.argsort(ranking.average_precision, kind="stable")
   defined = order[~np.isnan(ranking.average_precision[order])]
@@ -127,7 +127,7 @@ def _hardest_curves(evaluation, labels, ranking) -> list[dict[str, Any]]:
     curve = curves.precision_recall_curve(
       evaluation.probs[finite, k], labels[finite] == k
     )
-    # Thresholds that only add false alarms lie straight below the one before.
+    # Thresholds that only add false positives are below the previous point.
     first = np.flatnonzero(np.diff(curve.true_positives, prepend=0))
     recall, precision = curve.recall[first], curve.precision[first]
     kept = curves.thinned_steps(recall, precision, MAX_CURVE_POINTS)

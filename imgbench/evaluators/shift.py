@@ -1,16 +1,16 @@
-"""How far accuracy falls from a base set to shifted sets, from evaluations.
+"""Measures drops of accuracy from a base set to shifted sets.
 
-Nothing is predicted again: a drop is made of the counts of two evaluations that
-are done. It is the accuracy on the base set minus that on the shifted set, a
-fraction in [-1, 1], and stands among the shifted set's measurements:
+A drop is computed from the counts of two finished evaluations, without another
+prediction. It is the accuracy on the base set minus that on the shifted set, a
+fraction in [-1, 1], and one of the shifted set's measurements:
 
 - `<accuracy>.drop`, e.g. `top1_accuracy.drop`, with an interval;
-- `<accuracy>.base`, the accuracy on the base set that the drop starts from.
+- `<accuracy>.base`, the accuracy on the base set.
 
-ImageNet-A and -R hold 200 of the 1,000 classes. The base set is then taken over
-the examples of those classes alone, or the drop would compare other classes.
-Where only those may be predicted on the set, so it is on the base set: 200-way
-predictions on both, not 1,000-way ones on one of them.
+ImageNet-A and -R have 200 of the 1,000 classes. The base set is then restricted
+to the examples of those classes, or the drop would compare different classes.
+If predictions on the shifted set are restricted to its classes, so are those on
+the base set: 200-way predictions on both sets.
 
 Source: Recht et al. 2019 and Shankar et al. 2020, who report such drops;
 Hendrycks et al. 2021 (ImageNet-A; ImageNet-R), whose base is ImageNet-200.
@@ -41,10 +41,10 @@ Masks = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-  """Aliases of the sets that are compared.
+  """Aliases of the sets to compare.
 
   Attributes:
-    base: of the set that drops start from.
+    base: of the base set.
     sets: of one or more others.
   """
 
@@ -53,52 +53,40 @@ class Shift:
 
 
 def check(section: Mapping[str, Any], aliases: Iterable[str]) -> Shift | None:
-  """Returns what section `evaluation.shift` asks for, None for nothing.
+  """Returns the sets that section `evaluation.shift` compares, None without.
 
   Args:
     section: `base`, the alias of an evaluated set, and `sets`, a sequence of
-      others; both empty where no drop is wanted.
+      others; both empty for no drops.
     aliases: of `evaluation.sets`.
 
   Raises:
     InputError: unknown keys or aliases, one of the two without the other, an
       alias twice, the base set among the others.
   """
-  for key in section:
+  for key, value in section.items():
     if key not in KEYS:
-      raise errors.InputError(
-        f"{_SECTION}.{key}: unknown config key;"
-        f" {registry.near_names(key, KEYS)}"
-      )
+      near = registry.near_names(key, KEYS)
+      raise errors.InputError(f"{_SECTION}.{key}", "base or sets", value, near)
   base, sets = section.get("base", ""), section.get("sets", ())
+  setting, aliases = f"{_SECTION}.sets", list(aliases)
   if not isinstance(sets, tuple | list):
-    raise errors.InputError(
-      f"{_SECTION}.sets: expected a sequence of aliases of evaluation.sets,"
-      f" got {sets!r}"
-    )
+    expected = "a sequence of aliases of evaluation.sets"
+    raise errors.InputError(setting, expected, repr(sets))
   if not base and not sets:
     return None
-  if not base or not sets:
-    empty, given = ("sets", "base") if base else ("base", "sets")
-    raise errors.InputError(
-      f"{_SECTION}.{empty}: expected to be given with {_SECTION}.{given}, got"
-      f" {base if empty == 'base' else sets!r}"
-    )
-  aliases = list(aliases)
+  if not base:
+    raise errors.InputError(f"{_SECTION}.base", "a base set for sets", "none")
+  if not sets:
+    raise errors.InputError(setting, "sets to compare with base", "none")
   for key, alias in (("base", base), *(("sets", alias) for alias in sets)):
     if alias not in aliases:
-      raise errors.InputError(
-        f"{_SECTION}.{key}: {alias!r} is none of evaluation.sets;"
-        f" {registry.near_names(str(alias), aliases)}"
-      )
-  if base in sets:
-    raise errors.InputError(
-      f"{_SECTION}.sets: expected sets other than {_SECTION}.base, got {base!r}"
-    )
-  if len(set(sets)) < len(sets):
-    raise errors.InputError(
-      f"{_SECTION}.sets: expected each alias once, got {list(sets)}"
-    )
+      near = registry.near_names(str(alias), aliases)
+      expected = "an alias of evaluation.sets"
+      raise errors.InputError(f"{_SECTION}.{key}", expected, repr(alias), near)
+  if base in sets or len(set(sets)) < len(sets):
+    expected = f"different aliases without that of base, {base!r}"
+    raise errors.InputError(setting, expected, list(sets))
   return Shift(base, tuple(sets))
 
 
@@ -111,15 +99,15 @@ def with_drops(
 ) -> dict[str, base_lib.Evaluation]:
   """Returns all evaluations, the shifted ones with their drops.
 
-  A set that was evaluated with other parameters too ("cifar10+ema:test" beside
-  "cifar10:test") is compared with the base set of the same parameters. Where
-  the base set is not among the evaluations nothing is added.
+  A set that was evaluated with other parameters ("cifar10+ema:test") is
+  compared with the base set of the same parameters. Without an evaluation of
+  the base set nothing is added.
 
   Args:
     evaluations: by alias; those with other parameters under any alias.
-    shift: the sets by the aliases of the plain ones, or None.
-    class_masks: subsets beside those of the data sets, see `measure`.
-    protocol: said in every definition.
+    shift: the sets by the aliases of the raw parameters, or None.
+    class_masks: subsets besides those of the data sets, see `measure`.
+    protocol: part of every definition.
   """
   found = dict(evaluations)
   if shift is None or shift.base not in evaluations:
@@ -155,31 +143,31 @@ def measure(
   class_masks: Masks | None = None,
   protocol: str = "",
 ) -> dict[str, Measurements]:
-  """Returns drops and their starting points by alias.
+  """Returns drops and base accuracies by alias.
 
-  Top-k accuracies are compared, and accuracies against label sets that both
-  sets have; each in the subsets that both have. Where the classes of one of the
-  sets have unequal numbers of examples the mean over classes is compared too.
-  Where predictions on a set are restricted to its classes, those on the base
-  set are too. Intervals are Newcombe's for shares of examples and bootstraps by
-  class for means over classes; n is the number of examples of both sets.
+  It compares top-k accuracies, and accuracies on label sets that both sets
+  have, in the subsets that both have. If the classes of a set have unequal
+  numbers of examples, it compares the mean over classes too. If predictions on
+  a set are restricted to its classes, those on the base set are too. Intervals
+  are Newcombe's for shares of examples and bootstraps by class for means over
+  classes; n is the number of examples of both sets.
 
   Args:
-    base: the evaluation that drops start from.
+    base: the evaluation of the base set.
     shifted: alias -> evaluation of the same classes.
-    class_masks: name -> bool [K], subsets beside those of the data sets.
-    protocol: how predictions were made, if not by one plain forward pass;
-      said in every definition.
+    class_masks: name -> bool [K], subsets besides those of the data sets.
+    protocol: how predictions were made, if not by one plain forward pass; part
+      of every definition.
 
   Returns:
     alias -> (subset, metric) -> measurement, `correct` None for drops. A drop
-    is undefined where one of the sets has no example of the subset, for means
-    over classes also where it has none of a class that the other one has.
+    is undefined if one of the sets has no example of the subset, for means over
+    classes also if it has no example of a class that the other one has.
 
   Raises:
-    ValueError: evaluations of other classes or coverages, a subset whose
-      classes are not known or not the same; a base set that was not counted
-      under the class mask of the other set.
+    ValueError: evaluations of other classes or coverages, a subset with unknown
+      or different classes; a base set without counts under the class mask of
+      the other set.
   """
   return {
     alias: _Comparison(base, evaluation, class_masks or {}, protocol).run()
@@ -188,7 +176,7 @@ def measure(
 
 
 def _place(info: source.Info) -> tuple[tuple[str, str], str]:
-  """((data set, split), which parameters); "" for those of training."""
+  """Returns ((data set, split), which parameters); "" for the raw ones."""
   name, _, variant = info.name.partition("+")
   return (name, info.split), variant
 
@@ -204,15 +192,15 @@ class _Comparison:
       self._counts = base.counts_under(shifted.allowed), shifted.counts
     drawn = [e.info.key for e in (base, shifted) if e.info.synthetic]
     if drawn:
-      clause = f"the images of {' and '.join(drawn)} are drawn by a program"
+      clause = f"the images of {' and '.join(drawn)} are synthetic"
       protocol = f"{protocol}; {clause}" if protocol else clause
     self._measure = measurement.Measurer(shifted.alpha, protocol)
     self._occurs = shifted.counts.count > 0
     self._masks = _masks(base, shifted, class_masks)
 
   def run(self) -> Measurements:
-    accuracies = accuracies_lib.comparable(*self._counts)
-    if not self._uneven():
+    accuracies = accuracies_lib.find_comparable(*self._counts)
+    if not self._is_uneven():
       del accuracies[accuracies_lib.CLASS_MEAN]
     both = self._base.measurements.keys() & self._shifted.measurements.keys()
     rows = {}
@@ -224,60 +212,68 @@ class _Comparison:
           f"{subset}: expected its mask in class_masks, which has"
           f" {list(self._masks)}"
         )
-      start, drop = self._rows(subset, metric, accuracies[metric])
+      start, drop = self._compare(subset, metric, accuracies[metric])
       rows[subset, f"{metric}.base"] = start
       rows[subset, f"{metric}.drop"] = drop
     return rows
 
-  def _uneven(self) -> bool:
-    """Whether a class weighs more than another in one of the sets."""
+  def _is_uneven(self) -> bool:
+    """Whether classes of one of the sets have unequal numbers of examples."""
     return any(
       len(np.unique(counts.count[self._occurs])) > 1 for counts in self._counts
     )
 
-  def _rows(self, subset: str, metric: str, accuracy: accuracies_lib.Accuracy):
-    """The base set's accuracy and the drop, of one subset."""
+  def _compare(
+    self, subset: str, metric: str, accuracy: accuracies_lib.Accuracy
+  ):
+    """Returns the base set's accuracy and the drop, of one subset."""
     mask = self._masks[subset]
     classes = mask & self._occurs
     occurring, counts = classes.any(), self._counts
     if not occurring:
-      # There is no drop, but what it would start from.
+      # There is no drop, but a base accuracy.
       classes, counts = mask, (self._base.counts, self._shifted.counts)
     parts = [
       (accuracy.hits(c)[classes], accuracy.count(c)[classes]) for c in counts
     ]
     whose = "both sets" if accuracy.class_mean else "the base set"
-    over = self._over(whose, classes, mask, parts[0][1]) if occurring else ""
+    over = ""
+    if occurring:
+      over = self._describe_classes(whose, classes, mask, parts[0][1])
     start = f"{metric} on the base set {self._base.info.key}"
     text = f"{start} minus {metric} on {self._shifted.info.key}{over}"
-    text += self._only("on both sets ") + self._otherwise(subset, metric)
-    start += over + (self._only() if occurring else "")
+    text += self._describe_restriction("on both sets ")
+    text += self._describe_differences(subset, metric)
+    start += over + (self._describe_restriction() if occurring else "")
     if accuracy.class_mean:
       of_base = self._measure.class_mean(*parts[0], start)
-      return of_base, self._class_mean_drop(parts, text)
+      return of_base, self._measure_class_mean_drop(parts, text)
     hits, n = parts[0]
     of_base = self._measure.proportion(hits.sum(), n.sum(), start)
-    return of_base, self._plain_drop(parts, text)
+    return of_base, self._measure_drop(parts, text)
 
-  def _only(self, where: str = "") -> str:
-    """Says which classes may be predicted, if not all."""
+  def _describe_restriction(self, where: str = "") -> str:
+    """Names the classes that may be predicted, if not all."""
     if self._shifted.allowed is None:
       return ""
     count = int(self._shifted.allowed.sum())
     key = self._shifted.info.key
     return f"; {where}only the {count:,} classes of {key} are predicted"
 
-  def _otherwise(self, subset: str, metric: str) -> str:
-    """Says what is done with one of the sets only.
+  def _describe_differences(self, subset: str, metric: str) -> str:
+    """Returns the clauses that only one set's definition has.
 
-    What is done is a clause of the definitions. Which classes may be predicted
-    is the same on both where it is restricted on the shifted set; which images
-    are drawn is told apart.
+    Not those about classes, which are equal on both sets if restricted on the
+    shifted one, and about synthetic images, which have another clause.
     """
     same = [base_lib.SYNTHETIC]
     if self._shifted.allowed is not None:
       masks = (self._base.allowed, self._shifted.allowed)
-      same += [base_lib.restriction(mask) for mask in masks if mask is not None]
+      same += [
+        base_lib.describe_restriction(mask)
+        for mask in masks
+        if mask is not None
+      ]
     base, shifted = (
       [
         clause
@@ -296,8 +292,8 @@ class _Comparison:
         words += f"; on {info.key} alone: {', '.join(own)}"
     return words
 
-  def _over(self, whose: str, classes, mask, base_count) -> str:
-    """Says which classes are meant, if not all, and which are lacking."""
+  def _describe_classes(self, whose: str, classes, mask, base_count) -> str:
+    """Names the compared classes, if not all, and the missing ones."""
     words, key = "", self._shifted.info.key
     if classes.sum() < mask.sum():
       words += (
@@ -312,7 +308,7 @@ class _Comparison:
       )
     return words
 
-  def _plain_drop(self, parts, text: str) -> measurement.Measurement:
+  def _measure_drop(self, parts, text: str) -> measurement.Measurement:
     (hits_a, n_a), (hits_b, n_b) = ((h.sum(), n.sum()) for h, n in parts)
     if not (n_a and n_b):
       return self._undefined(n_a, n_b, text, "example")
@@ -321,7 +317,9 @@ class _Comparison:
       n_a + n_b, value, text, interval=(*bounds, drops.NEWCOMBE)
     )
 
-  def _class_mean_drop(self, parts, text: str) -> measurement.Measurement:
+  def _measure_class_mean_drop(
+    self, parts, text: str
+  ) -> measurement.Measurement:
     (hits_a, n_a), (hits_b, n_b) = parts
     if not (n_a.sum() and n_b.sum()):
       return self._undefined(n_a.sum(), n_b.sum(), text, "example")
@@ -345,7 +343,7 @@ class _Comparison:
 
 
 def _masks(base, shifted, class_masks: Masks) -> dict[str, np.ndarray]:
-  """The subsets whose classes are known."""
+  """Returns the masks of all subsets with known classes."""
   for name, mask in base.info.subsets.items():
     if not np.array_equal(shifted.info.subsets.get(name, mask), mask):
       raise ValueError(

@@ -1,4 +1,4 @@
-"""A split as batches on the devices: every example exactly once."""
+"""Splits as batches on the devices: every example exactly once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Split(Protocol):
-  """What an evaluator evaluates.
+  """The examples that an evaluator evaluates.
 
   Attributes:
     info: of the split.
-    examples: all of it but, where it is streamed, the images.
+    examples: without the images if they are streamed.
   """
 
   info: source.Info
@@ -34,11 +34,11 @@ class Split(Protocol):
     """Yields (batch, mask bool [B]); the last batch is padded."""
 
   def images(self, indices: np.ndarray) -> np.ndarray:
-    """uint8 [n, H, W, C] of examples [n], as evaluated, to be looked at."""
+    """Returns images as evaluated, uint8 [n, H, W, C], of examples [n]."""
 
 
 class ResidentSplit:
-  """A split that lies on the device as a whole; a batch is a gather."""
+  """A split that is on the device as a whole; a batch is a gather."""
 
   def __init__(
     self,
@@ -62,7 +62,7 @@ class ResidentSplit:
         out=self._strategy.batch,
       )
     for start in range(0, len(self.examples), batch_size):
-      # Of NumPy: the same in all processes, on no device yet.
+      # A NumPy scalar is the same in all processes and on no device yet.
       yield self._gathers[batch_size](self._data, np.int32(start))
 
   def images(self, indices: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ class ResidentSplit:
 
 
 class StreamedSplit:
-  """A split whose images are decoded on the way."""
+  """A split whose images are decoded during the pass."""
 
   def __init__(
     self,
@@ -87,7 +87,7 @@ class StreamedSplit:
 
   def batches(self, batch_size: int):
     """See `Split`."""
-    # Decoders are for those who decode: a split on the devices needs none.
+    # A split on the devices needs no decoders.
     from imgbench.data import pipeline
 
     count, own = len(self.examples), self._strategy.own_rows(batch_size)

@@ -201,7 +201,7 @@ def _find_compared_masks(
   """
   wanted = plan.shift.sets if plan.shift else ()
   masks = [
-    classification.occurring(loaded[alias])
+    classification.find_occurring(loaded[alias])
     for alias in wanted
     if plan.arguments[alias]["restrict_classes"]
   ]

@@ -1,4 +1,4 @@
-"""Tests of the evaluation pass, against NumPy over all examples at once."""
+"""Tests of the evaluation pass against NumPy over all examples at once."""
 
 import chex
 import jax
@@ -13,6 +13,7 @@ from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import classification
 from imgbench.evaluators import splits
+from tests import raising
 
 SPLIT = scene_source.ScenesSource(
   "validation", image_size=16, validation_examples=50
@@ -147,7 +148,8 @@ def test_variables_are_folded_once_per_pass(examples):
 
 def test_multilabel_needs_reviewed_labels():
   info = source.Info("toy", "test", 50, (16, 16, 3), tuple("ab"), "0")
-  with pytest.raises(errors.InputError, match="no reviewed label sets"):
+  about = raising.about("type", given="toy:test")
+  with pytest.raises(errors.InputError, check=about):
     classification.MultilabelEvaluator.check(info)
 
 
@@ -158,5 +160,5 @@ def test_a_label_that_no_class_has_is_not_lost_silently(examples):
     image_id=examples.image_id,
   )
   evaluator = build(classification.ClassificationEvaluator, bad, 10)
-  with pytest.raises(RuntimeError, match="counted 49 of 50.* 1 have a label"):
+  with pytest.raises(RuntimeError, match="49 of 50"):
     evaluate(evaluator)

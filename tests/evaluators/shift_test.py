@@ -1,4 +1,4 @@
-"""Drops between evaluated sets: worked by hand, and against metrics.drops."""
+"""Drops between evaluated sets: by hand, and against metrics.drops."""
 
 import dataclasses
 
@@ -12,6 +12,7 @@ from imgbench.labels import annotations
 from imgbench.metrics import drops
 from imgbench.metrics import intervals
 from imgbench.metrics import summary
+from tests import raising
 from tests.evaluators import counted
 
 VAL, V2 = "toy:validation", "toy_v2:test"
@@ -51,17 +52,15 @@ def test_definitions_name_both_sets():
     {"v2": counted.evaluate(V2, counted.even(5, 10))},
     protocol="mirrored too",
   )["v2"]
-  assert rows["dog", f"{TOP1}.drop"].definition == (
-    "top1_accuracy on the base set toy:validation minus top1_accuracy on"
-    " toy_v2:test; mirrored too"
-  )
-  assert rows["dog", f"{TOP1}.base"].definition == (
-    "top1_accuracy on the base set toy:validation; mirrored too"
-  )
+  drop = rows["dog", f"{TOP1}.drop"].definition
+  assert 0 <= drop.index(VAL) < drop.index(V2) and drop.count(TOP1) == 2
+  start = rows["dog", f"{TOP1}.base"].definition
+  assert VAL in start and V2 not in start and start.count(TOP1) == 1
+  assert drop.endswith("; mirrored too") and start.endswith("; mirrored too")
 
 
-def test_what_is_done_on_one_set_only_is_told():
-  only = "only the 2 classes of the set are predicted"
+def test_definitions_name_clauses_of_one_set():
+  only = "one clause"
   rows = shift.measure(
     counted.evaluate(VAL, counted.even(8, 10), protocol="mirrored"),
     {
@@ -71,17 +70,14 @@ def test_what_is_done_on_one_set_only_is_told():
     },
     protocol="mirrored",
   )["a"]
-  assert rows["all", f"{TOP1}.drop"].definition == (
-    "top1_accuracy on the base set toy:validation minus top1_accuracy on"
-    " toy_a:test, the base set taken over the 1 of 6 classes that occur in"
-    f" toy_a:test; on toy_a:test alone: {only}; mirrored"
-  )
+  definition = rows["all", f"{TOP1}.drop"].definition
+  assert "1 of 6" in definition and definition.count("mirrored") == 1
+  assert f"on toy_a:test alone: {only};" in definition
   assert only not in rows["all", f"{TOP1}.base"].definition
-  # Why the accuracy itself has no value is nothing that is done.
-  assert rows["dog", f"{TOP1}.drop"].definition.endswith(
-    f"on toy_a:test alone: {only}; undefined: no such example in toy_a:test;"
-    " mirrored"
-  )
+  # Why the accuracy is undefined is no such clause.
+  definition = rows["dog", f"{TOP1}.drop"].definition
+  assert f"on toy_a:test alone: {only}; undefined: " in definition
+  assert definition.count("undefined") == 1
 
 
 def test_a_gain_is_a_negative_drop():
@@ -102,11 +98,8 @@ def test_only_classes_that_occur_are_compared():
   drop, start = (rows["all", f"{TOP1}.{part}"] for part in ("drop", "base"))
   assert (start.correct, start.n, start.value) == (20, 20, 1.0)
   assert drop.value == pytest.approx(1 - 5 / 15) and drop.n == 35
-  words = (
-    ", the base set taken over the 2 of 6 classes that occur in toy_a:test"
-  )
-  assert drop.definition.endswith(f"minus top1_accuracy on toy_a:test{words}")
-  assert start.definition.endswith(f"toy:validation{words}")
+  for entry in (drop, start):
+    assert "the base set taken over the 2 of 6" in entry.definition
   expected = drops.drop(20, 20, 5, 15)
   assert (drop.value, drop.ci_low, drop.ci_high) == pytest.approx(expected)
   dogs = rows["dog", f"{TOP1}.base"]
@@ -114,7 +107,7 @@ def test_only_classes_that_occur_are_compared():
   # 9 and 6 examples: means over the two classes are compared as well.
   mean = rows["all", f"{MEAN}.drop"]
   assert mean.value == pytest.approx(1 - 1 / 3)
-  assert mean.definition.endswith(words.replace("the base set", "both sets"))
+  assert "both sets taken over the 2 of 6" in mean.definition
   assert rows["all", f"{MEAN}.base"].value == 1.0
   *expected, method = drops.bootstrap_drop(
     [10, 10], [10, 10], [3, 2], [9, 6], class_mean=True
@@ -141,15 +134,11 @@ def test_base_sets_without_a_class():
     "v2"
   ]
   assert rows["all", f"{TOP1}.drop"].value == pytest.approx(10 / 16 - 0.5)
-  assert rows["all", f"{TOP1}.drop"].definition.endswith(
-    "; 4 of the 6 classes that occur in toy_v2:test have no such example in the"
-    " base set"
-  )
+  assert "4 of the 6" in rows["all", f"{TOP1}.drop"].definition
   mean = rows["all", f"{MEAN}.drop"]
   assert mean.value is mean.ci_low is mean.ci_method is None
-  assert mean.definition.endswith(
-    "undefined: no such example of a class in toy:validation"
-  )
+  undefined = mean.definition.partition("undefined: ")[2]
+  assert undefined.endswith(" in toy:validation")
 
 
 def test_a_subset_without_examples_is_undefined_and_never_0():
@@ -165,9 +154,8 @@ def test_a_subset_without_examples_is_undefined_and_never_0():
     for metric in (TOP1, TOP5):
       dogs = rows["dog", f"{metric}.drop"]
       assert dogs.value is None and dogs.ci_low is None
-      assert dogs.definition.endswith(
-        f"undefined: no such example in {lacking}"
-      )
+      undefined = dogs.definition.partition("undefined: ")[2]
+      assert undefined.endswith(f" in {lacking}")
       assert rows["object", f"{metric}.drop"].value is not None
     # The starting point stands where the base set has dogs.
     start = rows["dog", f"{TOP1}.base"].value
@@ -265,7 +253,7 @@ def test_alpha_is_that_of_the_evaluations():
   ]
   drop = shift.measure(pair[0], {"v2": pair[1]})["v2"]["all", f"{TOP1}.drop"]
   assert drop.ci_low == pytest.approx(float(drops.drop(48, 60, 30, 60, 0.4)[1]))
-  with pytest.raises(ValueError, match="expected alpha 0.4 as in toy:valid"):
+  with pytest.raises(ValueError, match="alpha 0.4"):
     shift.measure(pair[0], {"v2": counted.evaluate(V2, counted.even(5, 10))})
 
 
@@ -282,7 +270,7 @@ def test_subsets_of_the_config():
   masks = {"three": mask}
   rows = shift.measure(pair[0], {"v2": pair[1]}, class_masks=masks)["v2"]
   assert rows["three", f"{TOP1}.drop"].value == pytest.approx(0.5)
-  with pytest.raises(ValueError, match="three: expected its mask"):
+  with pytest.raises(ValueError, match="three"):
     shift.measure(pair[0], {"v2": pair[1]})
 
 
@@ -293,11 +281,11 @@ def test_sets_that_do_not_fit_are_refused():
   )
   renamed = dataclasses.replace(v2.info, class_names=tuple("xbcdef"))
   other = dataclasses.replace(v2, info=renamed)
-  with pytest.raises(ValueError, match="expected the classes of toy:valid"):
+  with pytest.raises(ValueError, match="classes"):
     shift.measure(val, {"v2": other})
   cats = dataclasses.replace(v2.info, subsets={"dog": ~counted.DOG})
   other = dataclasses.replace(v2, info=cats)
-  with pytest.raises(ValueError, match="dog: expected the same classes in"):
+  with pytest.raises(ValueError, match="dog"):
     shift.measure(val, {"v2": other})
 
 
@@ -353,7 +341,7 @@ def section(**values):
   return ml_collections.ConfigDict(values)
 
 
-def test_sections_that_make_sense():
+def test_good_sections():
   aliases = ("val", "v2", "a")
   wanted = shift.check(section(base="val", sets=("v2", "a")), aliases)
   assert wanted == shift.Shift("val", ("v2", "a"))
@@ -364,19 +352,21 @@ def test_sections_that_make_sense():
 
 
 @pytest.mark.parametrize(
-  "values, words",
+  "values, key, given, fix",
   [
-    (dict(bases="val"), r"shift\.bases: unknown config key; did you mean base"),
-    (dict(base="val", sets="v2"), r"shift\.sets: expected a sequence of"),
-    (dict(base="val", sets=()), r"shift\.sets: expected to be given with"),
-    (dict(base="", sets=("v2",)), r"shift\.base: expected to be given with"),
-    (dict(base="vall", sets=("v2",)), r"shift\.base: 'vall' is none of.*val\?"),
-    (dict(base="val", sets=("x",)), r"shift\.sets: 'x' is none of.*a, v2, val"),
-    (dict(base="val", sets=("v2", "val")), r"shift\.sets: expected sets other"),
-    (dict(base="val", sets=("v2", "v2")), r"shift\.sets: expected each alias"),
-    (dict(base="val", sets=(3,)), r"shift\.sets: 3 is none of"),
+    (dict(bases="val"), "bases", "val", "did you mean base or sets?"),
+    (dict(base="val", sets="v2"), "sets", "'v2'", ""),
+    (dict(base="val", sets=()), "sets", "none", ""),
+    (dict(base="", sets=("v2",)), "base", "none", ""),
+    (dict(base="vall", sets=("v2",)), "base", "'vall'", "did you mean val?"),
+    (dict(base="val", sets=("x",)), "sets", "'x'", "known: a, v2, val"),
+    (dict(base="val", sets=("v2", "val")), "sets", "['v2', 'val']", ""),
+    (dict(base="val", sets=("v2", "v2")), "sets", "['v2', 'v2']", ""),
+    (dict(base="val", sets=(3,)), "sets", "3", "known: a, v2, val"),
   ],
 )
-def test_sections_that_do_not(values, words):
-  with pytest.raises(errors.InputError, match=r"^evaluation\." + words):
+def test_bad_sections(values, key, given, fix):
+  about = raising.about(f"evaluation.shift.{key}", given=given)
+  with pytest.raises(errors.InputError, check=about) as raised:
     shift.check(section(**values), ("val", "v2", "a"))
+  assert raised.value.fix == fix

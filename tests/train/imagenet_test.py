@@ -100,7 +100,7 @@ def test_results_and_report_say_that_the_images_are_drawn(finished):
   assert set(described["synthetic"]) == set(described["data"])
   assert "imagenet2012:train" in described["synthetic"]
   for key, entry in results.items():
-    assert "drawn by a program" in entry["definition"], key
+    assert "synthetic" in entry["definition"], key
   page = (workdir / "report.html").read_text()
   assert "Synthetic data." in page and "imagenet_v2-topimages:test" in page
   assert page.count("synthetic data") > 20
