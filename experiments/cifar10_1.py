@@ -102,8 +102,8 @@ def collect_ours(
   """Returns our numbers by `published.FigureKey`."""
   plain = [line for line in found.lines if line.scale == fits.PLAIN]
   known = comparison.collect_ours(found.rows, plain)
-  known |= frame.long(found.drops, drop=published.DROP)
-  known |= frame.long(found.ratios, ratio=published.ERROR_RATIO)
+  known |= frame.to_dict(found.drops, drop=published.DROP)
+  known |= frame.to_dict(found.ratios, ratio=published.ERROR_RATIO)
   models = sorted({*found.rows.model} - found.outside)
   return known | cifar_published.combine_models(figures, known, models)
 

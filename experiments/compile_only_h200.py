@@ -150,7 +150,7 @@ def compile_case(
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown."""
-  return table.of_cells(
+  return table.from_cells(
     "", _HEAD, map(_format_cells, rows), num_left=2
   ).markdown()
 

@@ -154,7 +154,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown, by model, chips and placement."""
   order = [case for model in _list_models(rows) for case in _sort_cases(model)]
   found = [row for case in order for row in rows if is_row_of(row, case)]
-  return table.of_cells(
+  return table.from_cells(
     "", _HEAD, map(_format_cells, found), num_left=3
   ).markdown()
 

@@ -114,7 +114,7 @@ def pair_grid(
 def sets_grid(rows: pd.DataFrame, metric: str) -> table.Table:
   """Returns a table of accuracy on each set, for sets without a base."""
   names = rows.dataset.unique().tolist()
-  return table.by_name(
+  return table.from_names(
     f"{formats.metric_title(metric)} in percent with 95% intervals",
     study_lib.sort_best_first(rows, (names[0], metric)),
     {

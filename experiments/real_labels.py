@@ -111,7 +111,7 @@ def main_grid(
     columns.append((title, study_lib.column(rows, axis)))
     columns += comparison.columns(compared, dataset, metric)
   there = frame.select(rows, dataset=dataset, metric=REAL)
-  return table.by_name(
+  return table.from_names(
     "ReaL accuracy in percent with 95% intervals, and accuracy against the"
     f" original label, {datasets.TITLES[dataset]}",
     study_lib.sort_best_first(there, (dataset, REAL)),

@@ -271,4 +271,4 @@ def build_table(
       )
     )
   header = ("quantity", "note", "median", "range", "n", "goal")
-  return table.of_cells(caption, header, tuple(lines), num_left=2)
+  return table.from_cells(caption, header, tuple(lines), num_left=2)

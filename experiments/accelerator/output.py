@@ -189,7 +189,7 @@ def format_results(results: dict[str, Any]) -> str:
     for r in results["stages"]
   )
   header = ("stage", "status", "time", "message")
-  ended = table.of_cells("Stages", header, stage_rows, num_left=len(header))
+  ended = table.from_cells("Stages", header, stage_rows, num_left=len(header))
   device = results["environment"].get("device_kind", "unknown device")
   numbers = measurements.build_table(
     f"Measured on {device}", results["measurements"], not results["tiny"]

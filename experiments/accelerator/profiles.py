@@ -72,5 +72,5 @@ def format_tables(folder: pathlib.Path) -> str:
     header = ("operation", "share", "time", "events")
     caption = f"{name}: {formats.seconds(total)} in five steps"
     if lines:
-      tables.append(table.of_cells(caption, header, lines).markdown())
+      tables.append(table.from_cells(caption, header, lines).markdown())
   return "\n".join(tables)

@@ -127,7 +127,7 @@ def main(argv: list[str]) -> int:
   ]
   body.append(("all", *(f"{c.total():,}" for c in columns.values())))
   title = "Code lines (no blank lines, comments, docstrings, imports)"
-  print(table.of_cells(title, ("folder", *columns), body).text())
+  print(table.from_cells(title, ("folder", *columns), body).text())
   return errors.EXIT_DONE
 
 

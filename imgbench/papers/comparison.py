@@ -50,7 +50,7 @@ def collect_ours(
     lines: plain fits of one choice of models and one base.
   """
   bounds = (published_lib.VALUE, published_lib.CI_LOW, published_lib.CI_HIGH)
-  found = frame.long(rows, **{field: field for field in bounds})
+  found = frame.to_dict(rows, **{field: field for field in bounds})
   for line in lines:
     if line.fit is not None:
       what = (published_lib.FIT, line.dataset, line.subset, line.metric)
@@ -80,7 +80,7 @@ def find_comparable_ranks(
     output: for a note on each data set whose published ranks cannot be
       compared.
     figures: published ones.
-    ranked: ours, on each data set; see `frame.ranked`.
+    ranked: ours, on each data set; see `frame.add_ranks`.
     num_public: number of models in published rankings.
   """
   among = ranked.groupby(list(frame.AXIS)).among.first().to_dict()
@@ -96,7 +96,7 @@ def find_comparable_ranks(
       f" {num_public} models, ours among {n}"
     )
   comparable = ranked[ranked.among == num_public]
-  return frame.long(comparable, rank=published_lib.RANK)
+  return frame.to_dict(comparable, rank=published_lib.RANK)
 
 
 def compare(
@@ -145,7 +145,7 @@ def summarize(compared: pd.DataFrame) -> table.Table:
     worst = [*map(formats.decimal, worst)] or ["", ""]
     rows.append((*what, *(str(counts.get(v, 0)) for v in verdicts), *worst))
   header = ("source", "data set", "metric", "field", *verdicts)
-  return table.of_cells(
+  return table.from_cells(
     "Published figures and ours; differences of counted figures in percentage"
     " points or plain numbers",
     (*header, "mean |diff.|", "largest"),
@@ -165,7 +165,7 @@ def describe_differences(compared: pd.DataFrame) -> str:
     f"  {c.model} {c.dataset} {c.subset} {c.metric} {c.field}: published"
     f" {c.published}, ours {formats.decimal(c.ours, 4)}"
     f" ({formats.difference(c.difference, 4)})"
-    for c in frame.rows(differing)[:_MOST]
+    for c in frame.to_rows(differing)[:_MOST]
   ]
   if num_differ > _MOST:
     lines.append(f"  and {num_differ - _MOST} more, in comparison.csv")
@@ -187,7 +187,7 @@ def columns(
   subset: str = summary.ALL,
   field: str = published_lib.VALUE,
 ) -> list[tuple[str, table.Cell]]:
-  """Returns columns for `table.by_name`: published, and ours minus published.
+  """Returns columns for `table.from_names`: published, and the difference.
 
   If several sources have a figure, the first one counts.
   """
@@ -195,7 +195,7 @@ def columns(
   found = frame.select(compared, **what, field=field).drop_duplicates("model")
   known = found[found.difference.notna()]
   return [
-    (title, frame.cell(rows, text))
+    (title, frame.build_cell(rows, text))
     for title, rows, text in (
       ("published", found, lambda c: formats.significant(c.number, 7)),
       ("diff.", known, lambda c: formats.difference(c.difference)),
@@ -205,6 +205,6 @@ def columns(
 
 def write(output: program.Output, compared: pd.DataFrame) -> None:
   """Adds comparison.csv; prints the summary and, at the end, the verdict."""
-  output.csv("comparison.csv", COLUMNS, frame.rows(compared, COLUMNS))
+  output.csv("comparison.csv", COLUMNS, frame.to_rows(compared, COLUMNS))
   print(summarize(compared).text())
   output.end_with(describe_differences(compared))

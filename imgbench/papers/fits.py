@@ -321,7 +321,7 @@ def grid(
     what = (*axes, line.subset, line.scale, models, str(line.n))
     rows.append((*what, *_numbers(line)))
   header = ("line of", "metric", "subset", "scale", "models", "n")
-  return table.of_cells(
+  return table.from_cells(
     caption, (*header, "slope", "intercept", "r"), tuple(rows), num_left=5
   )
 

@@ -111,7 +111,7 @@ def grid(found: Sequence[tuple[Any, ...]]) -> table.Table:
 
     return cell
 
-  return table.by_name(
+  return table.from_names(
     "Reviewed images and labels; labels exclude problematic images",
     by_set,
     {header: column(quantity) for quantity, header in names.items()},

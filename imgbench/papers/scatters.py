@@ -42,7 +42,7 @@ def group_points(
     subset: of classes.
   """
   xs, ys = (
-    frame.by_model(rows, dataset=name, metric=metric, subset=subset)
+    frame.index_by_model(rows, dataset=name, metric=metric, subset=subset)
     for name, metric in (x, y)
   )
   place = lambda row: figures.Coordinate(row.value, row.ci_low, row.ci_high)

@@ -102,15 +102,15 @@ class Study:
 
   @functools.cached_property
   def ranked(self) -> pd.DataFrame:
-    """Ranks on every data set, see `frame.ranked`."""
+    """Ranks on every data set, see `frame.add_ranks`."""
     used = {name for both in self.metrics for name in both}
     chosen = self.rows[self.rows.metric.isin(list(used))]
-    return frame.ranked(chosen, self.outside)
+    return frame.add_ranks(chosen, self.outside)
 
   @functools.cached_property
   def ranks(self) -> pd.DataFrame:
     """Ranks of models that have a rank on both sets."""
-    both = frame.side_by_side(self.ranked, self.pairs, self.metrics)
+    both = frame.merge_pairs(self.ranked, self.pairs, self.metrics)
     both = both.rename(columns={"rank": "rank_dataset"})
     both = both.dropna(subset=["rank_base", "rank_dataset"])
     both = both.assign(change=both.rank_base - both.rank_dataset)
@@ -122,7 +122,7 @@ class Study:
 
   def _estimate(self, estimate: Callable, name: str) -> pd.DataFrame:
     """Returns plain shares on both sets with an estimate and its bounds."""
-    both = frame.side_by_side(self.rows, self.pairs, self.metrics)
+    both = frame.merge_pairs(self.rows, self.pairs, self.metrics)
     both = both.dropna(subset=["correct_base", "correct"])
     both = both.sort_values("model", kind="stable")
     counts = ("correct_base", "n_base", "correct", "n")
@@ -138,11 +138,11 @@ class Study:
       if name == "fits":
         fits.write(output, self.lines, f"{prefix}fits.csv")
         continue
-      found = frame.rows(getattr(self, name))
+      found = frame.to_rows(getattr(self, name))
       output.csv(f"{prefix}{name}.csv", COLUMNS[name], found)
     if "ratios" in names:
       lacking = self.ratios[self.ratios.ratio.isna()]
-      for model, subset, metric, base, dataset, *_ in frame.rows(lacking):
+      for model, subset, metric, base, dataset, *_ in frame.to_rows(lacking):
         what = f"{model}/{subset}/{metric}, {dataset} over {base}"
         output.undefined(f"error ratio of {what}", f"no error on {base}")
 
@@ -206,8 +206,8 @@ def pair_same(metrics: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 def write_rows(output: program.Output, rows: pd.DataFrame) -> None:
   """Adds table.csv, and the reasons of undefined values, to the output."""
-  output.csv("table.csv", frame.COLUMNS, frame.rows(rows, frame.COLUMNS))
-  for row in frame.rows(rows[rows.value.isna()]):
+  output.csv("table.csv", frame.COLUMNS, frame.to_rows(rows, frame.COLUMNS))
+  for row in frame.to_rows(rows[rows.value.isna()]):
     output.undefined("/".join(row[:4]), row.definition)
 
 
@@ -240,8 +240,10 @@ def column(
   subset: str = summary.ALL,
   text: Callable[[Any], str] = formats.measured,
 ) -> table.Cell:
-  """Returns a column for `table.by_name`: value and interval in percent."""
-  return frame.cell(rows, text, dataset=axis[0], metric=axis[1], subset=subset)
+  """Returns a column for `table.from_names`: value and interval in percent."""
+  return frame.build_cell(
+    rows, text, dataset=axis[0], metric=axis[1], subset=subset
+  )
 
 
 def format_plain(row) -> str:
@@ -253,7 +255,7 @@ def sort_best_first(
   rows: pd.DataFrame, axis: Axis, subset: str = summary.ALL
 ) -> list[str]:
   """Returns all models, best first; those without a value last."""
-  return frame.best_first(rows, dataset=axis[0], metric=axis[1], subset=subset)
+  return frame.sort_models(rows, dataset=axis[0], metric=axis[1], subset=subset)
 
 
 def add_figures(
@@ -294,22 +296,24 @@ def pair_grid(
   """
   what = dict(zip(("base", "dataset"), pair, strict=True))
   what |= {"metric": metric, "subset": summary.ALL}
-  rank = lambda text: frame.cell(found.ranks, text, **what)
+  rank = lambda text: frame.build_cell(found.ranks, text, **what)
   columns = [("rank", rank(lambda r: str(r.rank_base)))]
   for name in pair:
     columns.append((titles[name], column(found.rows, (name, metric))))
     columns += comparison.columns(compared, name, metric)
   drop = lambda d: formats.with_bounds(d.drop, d.ci_low, d.ci_high)
-  columns.append(("drop", frame.cell(found.drops, drop, **what)))
+  columns.append(("drop", frame.build_cell(found.drops, drop, **what)))
   columns += comparison.columns(compared, pair[1], metric, field=published.DROP)
   if with_ratios:
     ratio = lambda r: formats.decimals(r.ratio, r.ci_low, r.ci_high)
-    columns.append(("error ratio", frame.cell(found.ratios, ratio, **what)))
+    columns.append(
+      ("error ratio", frame.build_cell(found.ratios, ratio, **what))
+    )
   columns += [
     ("new rank", rank(lambda r: str(r.rank_dataset))),
     ("change", rank(lambda r: f"{r.change:+d}" if r.change else "0")),
   ]
-  return table.by_name(caption, models, columns)
+  return table.from_names(caption, models, columns)
 
 
 def subsets_grid(
@@ -327,7 +331,7 @@ def subsets_grid(
       c(model) or formats.UNDEFINED for c in cells
     )
 
-  return table.by_name(
+  return table.from_names(
     f"{formats.metric_title(metric)} in percent by subset of classes,"
     f" {' / '.join(titles[name] for name in names)}",
     sort_best_first(found.rows, (names[0], metric)),

@@ -83,11 +83,11 @@ def to_results(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
     "/".join((row.dataset, row.subset, row.metric)): {
       field: getattr(row, field) for field in _FIELDS
     }
-    for row in rows(found)
+    for row in to_rows(found)
   }
 
 
-def rows(
+def to_rows(
   found: pd.DataFrame, columns: Sequence[str] | None = None
 ) -> list[Any]:
   """Returns rows as named tuples of Python values, None where undefined."""
@@ -105,20 +105,20 @@ def select(found: pd.DataFrame, **what: str) -> pd.DataFrame:
   return found[chosen]
 
 
-def by_model(found: pd.DataFrame, **what: str) -> dict[str, Any]:
-  """Returns model -> its selected row, see `rows`."""
-  return {row.model: row for row in rows(select(found, **what))}
+def index_by_model(found: pd.DataFrame, **what: str) -> dict[str, Any]:
+  """Returns model -> its selected row, see `to_rows`."""
+  return {row.model: row for row in to_rows(select(found, **what))}
 
 
-def cell(
+def build_cell(
   found: pd.DataFrame, text: Callable[[Any], str], **what: str
 ) -> Callable[[str], str]:
   """Returns a function from model to the text of its row, "" without one."""
-  of_model = by_model(found, **what)
+  of_model = index_by_model(found, **what)
   return lambda model: text(of_model[model]) if model in of_model else ""
 
 
-def best_first(found: pd.DataFrame, **what: str) -> list[str]:
+def sort_models(found: pd.DataFrame, **what: str) -> list[str]:
   """Returns all models by descending value, then name; undefined ones last.
 
   Args:
@@ -130,18 +130,18 @@ def best_first(found: pd.DataFrame, **what: str) -> list[str]:
   return values.sort_values(ascending=False, kind="stable").index.tolist()
 
 
-def long(
+def to_dict(
   found: pd.DataFrame, **fields: str
 ) -> dict[tuple[str, ...], float | None]:
   """Returns (*KEY, field) -> number; `fields` maps columns to field names."""
   return {
     (*row[: len(KEY)], name): row[len(KEY) + i]
-    for row in rows(found, (*KEY, *fields))
+    for row in to_rows(found, (*KEY, *fields))
     for i, name in enumerate(fields.values())
   }
 
 
-def side_by_side(
+def merge_pairs(
   found: pd.DataFrame, pairs: Pairs, metrics: Pairs
 ) -> pd.DataFrame:
   """Returns the rows of models on both of two data sets, merged.
@@ -175,7 +175,7 @@ def side_by_side(
   return both.drop(columns=places)
 
 
-def ranks(values, among=None) -> np.ndarray:
+def rank(values, among=None) -> np.ndarray:
   """Returns the rank of each value: 1 + how many of `among` are greater.
 
   The greatest is 1, and equal values share the better rank (1, 2, 2, 4).
@@ -194,7 +194,7 @@ def ranks(values, among=None) -> np.ndarray:
   return 1 + len(counted) - np.searchsorted(counted, values, side="right")
 
 
-def ranked(
+def add_ranks(
   found: pd.DataFrame, outside: Iterable[str] = frozenset()
 ) -> pd.DataFrame:
   """Returns the rows with their `rank` on each data set.
@@ -212,6 +212,6 @@ def ranked(
   defined = found.value.notna()
   known = found.assign(counted=defined & ~found.model.isin(list(outside)))
   groups = known.groupby(list(AXIS), sort=False)
-  rank = groups.value.transform(lambda v: ranks(v, known.counted[v.index]))
+  places = groups.value.transform(lambda v: rank(v, known.counted[v.index]))
   among = groups.counted.transform("sum")
-  return found.assign(rank=rank.astype("Int64").where(defined), among=among)
+  return found.assign(rank=places.astype("Int64").where(defined), among=among)

@@ -226,7 +226,7 @@ class Table:
     ]
 
 
-def of_cells(
+def from_cells(
   caption: str,
   header: Iterable[str],
   rows: Iterable[Sequence[Any]],
@@ -251,7 +251,7 @@ def of_cells(
   return Table(caption, columns, rows)
 
 
-def by_name(
+def from_names(
   caption: str,
   names: Iterable[str],
   columns: Mapping[str, Cell] | Sequence[tuple[str, Cell]],

@@ -51,8 +51,8 @@ def test_all_kinds_of_numbers():
   found = rows.of(x={"a": 70, "b": 80, "c": 90}, y={"a": 60, "b": 75, "c": 80})
   made = study.Study(found, [("x", "y")], study.pair_same([TOP1]))
   ours = comparison.collect_ours(found, made.lines[:1])
-  ours |= frame.long(made.drops, drop="drop")
-  ours |= frame.long(made.ranked, rank="rank")
+  ours |= frame.to_dict(made.drops, drop="drop")
+  ours |= frame.to_dict(made.ranked, rank="rank")
   figures = [
     figure(70.0, 0.05),
     figure(60.02, 0.01, field="ci_low"),
@@ -103,7 +103,7 @@ def test_ranks_need_all_models_of_their_set(capsys):
   output = program.Output(None)
   models = [f"m{i}" for i in range(67)]
   found = rows.of(x=dict.fromkeys(models, 50), y=dict.fromkeys(models[1:], 50))
-  on_sets = frame.ranked(found)
+  on_sets = frame.add_ranks(found)
   figures = [figure(1, 0, field="rank", dataset=name) for name in "xyz"]
   kept = comparison.find_comparable_ranks(output, figures, on_sets)
   assert {key[1:] for key in kept} == {("x", "all", TOP1, "rank")}

@@ -62,7 +62,7 @@ def _files(
 
 def _strict(section, model, dataset, subset="all"):
   what = {"dataset": dataset, "subset": subset, "metric": STRICT}
-  return frame.by_model(section.rows, **what)[model]
+  return frame.index_by_model(section.rows, **what)[model]
 
 
 def test_models_of_the_file_join_the_humans(tmp_path):
@@ -168,7 +168,7 @@ def test_right_is_what_the_rows_count(tmp_path, metric):
     for name, right in section.right(dataset, metric).items():
       for subset, mask in section.subsets[dataset].items():
         what = {"dataset": dataset, "subset": subset, "metric": metric}
-        row = frame.by_model(section.rows, **what)[name]
+        row = frame.index_by_model(section.rows, **what)[name]
         assert row.correct == (right & mask).sum()
         assert row.n == mask.sum()
   hits = section.hits(metric, only_all=True)

@@ -41,7 +41,8 @@ def test_rows_have_one_order():
   ]
   keys = [key for row in wanted for key in row]
   order = lambda given: [
-    row[:4] for row in frame.rows(study.order_rows(["second", "first"], *given))
+    row[:4]
+    for row in frame.to_rows(study.order_rows(["second", "first"], *given))
   ]
   place = lambda row: (lambda m, d, s, _: (s, m, d))(*next(iter(row)))
   assert order(sorted(wanted, key=place)) == keys
@@ -101,7 +102,7 @@ def test_drops_are_those_of_the_metrics():
     x={"b": 90, "a": 80},
     y={"a": 60, "b": 91, "only_y": 5},
   )
-  got = frame.rows(study_of(found, METRIC, "other").drops)
+  got = frame.to_rows(study_of(found, METRIC, "other").drops)
   assert [(d.model, d.base, d.dataset) for d in got] == [
     ("a", "x", "y"),
     ("b", "x", "y"),
@@ -111,8 +112,8 @@ def test_drops_are_those_of_the_metrics():
   assert got[0].n_base == got[0].n == 100
   assert got[0]._fields == study.COLUMNS["drops"]
   nothing = study.Study(found, [], study.pair_same([METRIC]))
-  assert frame.rows(nothing.drops) == frame.rows(nothing.ranks) == []
-  assert frame.rows(nothing.ratios) == nothing.lines == []
+  assert frame.to_rows(nothing.drops) == frame.to_rows(nothing.ranks) == []
+  assert frame.to_rows(nothing.ratios) == nothing.lines == []
 
 
 RATIOS = rows.of(
@@ -121,7 +122,7 @@ RATIOS = rows.of(
 
 
 def test_ratios_by_model():
-  found = frame.rows(study_of(RATIOS).ratios)
+  found = frame.to_rows(study_of(RATIOS).ratios)
   assert [entry.model for entry in found] == ["a", "b", "c"]
   a, b, c = found
   assert (a.errors_base, a.errors, a.ratio, a.ci_low) == (0, 30, None, None)
@@ -151,7 +152,7 @@ def test_your_model_moves_no_other():
     x={"a": 90, "b": 80, "mine": 85, "gone": 99},
     y={"a": 60, "b": 70, "mine": 75},
   )
-  changes = frame.rows(study_of(found, own=frozenset({"mine"})).ranks)
+  changes = frame.to_rows(study_of(found, own=frozenset({"mine"})).ranks)
   assert [
     (c.model, c.rank_base, c.rank_dataset, c.change) for c in changes
   ] == [
@@ -162,5 +163,5 @@ def test_your_model_moves_no_other():
   assert changes[0][1:6] == ("all", "x", METRIC, "y", METRIC)
   assert changes[0]._fields == study.COLUMNS["ranks"]
   found = rows.of(x={"a": 90, "b": 80, "c": 70}, y={"a": 60, "c": 50})
-  changes = frame.rows(study_of(found).ranks)
+  changes = frame.to_rows(study_of(found).ranks)
   assert [(c.model, c.rank_base) for c in changes] == [("a", 1), ("c", 3)]

@@ -72,10 +72,10 @@ def test_types():
   assert str(found.n.dtype) == str(found.correct.dtype) == "Int64"
   assert found.value.dtype == found.ci_low.dtype == np.float64
   assert found.correct.isna().tolist() == [False, True]
-  first, second = frame.rows(found, ("model", "n", "correct", "value"))
+  first, second = frame.to_rows(found, ("model", "n", "correct", "value"))
   assert first == ("a", 100, 5, 0.05) and type(first.correct) is int
   assert second == ("b", 0, None, None)
-  assert frame.rows(rows.of(), ("n",)) == []
+  assert frame.to_rows(rows.of(), ("n",)) == []
   with pytest.raises(ValueError, match="two results"):
     rows.of(rows.row("a", "x", 3), x={"a": 5})
 
@@ -84,13 +84,13 @@ def test_lookups():
   found = rows.of(
     rows.undefined("d", "x"), x={"a": 5, "c": 50, "b": 50}, y={"e": 1}
   )
-  of_x = frame.by_model(found, **X)
+  of_x = frame.index_by_model(found, **X)
   assert of_x["a"].value == 0.05 and of_x["d"].value is None
-  assert frame.by_model(found, dataset="z") == {}
-  assert frame.best_first(found, **X) == ["b", "c", "a", "d", "e"]
-  cell = frame.cell(found, lambda row: str(row.correct), **X)
+  assert frame.index_by_model(found, dataset="z") == {}
+  assert frame.sort_models(found, **X) == ["b", "c", "a", "d", "e"]
+  cell = frame.build_cell(found, lambda row: str(row.correct), **X)
   assert [cell(m) for m in "ade"] == ["5", "None", ""]
-  assert frame.long(found[:1], correct="hits") == {
+  assert frame.to_dict(found[:1], correct="hits") == {
     ("a", "x", "all", TOP1[0], "hits"): 5
   }
 
@@ -104,9 +104,9 @@ def test_models_on_both_sets_are_side_by_side():
     x={"b": 90, "a": 80, "only_x": 3},
     y={"a": 60, "b": 91, "only_y": 5},
   )
-  both = frame.side_by_side(found, [("x", "y"), ("y", "x")], [TOP1])
+  both = frame.merge_pairs(found, [("x", "y"), ("y", "x")], [TOP1])
   names = ("base", "dataset", "subset", "model", "correct_base", "correct")
-  assert frame.rows(both, names) == [
+  assert frame.to_rows(both, names) == [
     ("x", "y", "all", "a", 80, 60),
     ("x", "y", "all", "b", 90, 91),
     ("x", "y", "dog", "a", 1, 2),
@@ -114,28 +114,28 @@ def test_models_on_both_sets_are_side_by_side():
     ("y", "x", "all", "b", 91, 90),
     ("y", "x", "dog", "a", 2, 1),
   ]
-  assert frame.rows(frame.side_by_side(found, [], [TOP1])) == []
-  assert frame.rows(frame.side_by_side(found, [("x", "z")], [TOP1])) == []
+  assert frame.to_rows(frame.merge_pairs(found, [], [TOP1])) == []
+  assert frame.to_rows(frame.merge_pairs(found, [("x", "z")], [TOP1])) == []
 
 
 def test_ties_share_the_better_rank():
-  got = frame.ranks([0.5, 0.9, 0.7, 0.7, 0.1])
+  got = frame.rank([0.5, 0.9, 0.7, 0.7, 0.1])
   np.testing.assert_array_equal(got, [4, 1, 2, 2, 5])
-  assert len(frame.ranks([])) == 0
+  assert len(frame.rank([])) == 0
 
 
 def test_ranks_are_twins_of_counting():
   rng = np.random.default_rng(0)
   values, among = rng.integers(0, 8, 40) / 10, rng.random(40) < 0.7
   wanted = [1 + np.sum(values[among] > value) for value in values]
-  np.testing.assert_array_equal(frame.ranks(values, among), wanted)
+  np.testing.assert_array_equal(frame.rank(values, among), wanted)
 
 
 def ranks_on(found, dataset, outside=frozenset()):
   """(models that ranks are among, model -> rank) on a data set."""
-  chosen = frame.select(frame.ranked(found, outside), dataset=dataset)
+  chosen = frame.select(frame.add_ranks(found, outside), dataset=dataset)
   of_models = {
-    row.model: row.rank for row in frame.rows(chosen) if row.rank is not None
+    row.model: row.rank for row in frame.to_rows(chosen) if row.rank is not None
   }
   (among,) = chosen.among.unique()
   return among, of_models

@@ -148,7 +148,7 @@ def test_tables_elsewhere_have_the_text_alone():
 def test_tables_of_a_terminal_need_no_templates():
   code = (
     "import sys; from imgbench.tables import table;"
-    "print(table.of_cells('c', ('a',), (('1',),)).text());"
+    "print(table.from_cells('c', ('a',), (('1',),)).text());"
     "assert 'jinja2' not in sys.modules"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ from imgbench.tables import formats
 from imgbench.tables import table
 from tests.papers import rows
 
-GRID = table.of_cells(
+GRID = table.from_cells(
   "Accuracy in %, one_model",
   ("model", "top-1"),
   (("resnet_v1_50", "76.13"), ("a|b*", "5.00")),
@@ -39,7 +39,7 @@ def test_latex_escapes_what_it_would_read():
   assert r"\begin{tabular}{lr}" in text
   assert r"resnet\_v1\_50 & 76.13 \\" in text
   assert text.count("{table}") == 2 and text.endswith("\\end{table}\n")
-  strange = table.of_cells("c", ("a",), ((r"\x^~{}$#&<>",),))
+  strange = table.from_cells("c", ("a",), ((r"\x^~{}$#&<>",),))
   assert (
     r"\textbackslash{}x\textasciicircum{}\textasciitilde{}\{\}\$\#\&"
     r"\textless{}\textgreater{} \\"
@@ -48,14 +48,14 @@ def test_latex_escapes_what_it_would_read():
 
 def test_rows_by_name_and_columns_that_are_empty():
   values = {"a": "1", "b": ""}
-  grid = table.by_name(
+  grid = table.from_names(
     "c", ["a", "b"], [("x", values.get), ("x", values.get), ("y", lambda _: "")]
   )
   assert grid.header == ["model", "x", "x"]
   assert grid.cells == [["a", "1", "1"], ["b", "", ""]]
-  assert table.by_name("c", [], {"x": str}).header == ["model"]
+  assert table.from_names("c", [], {"x": str}).header == ["model"]
   with pytest.raises(ValueError, match="2 cells"):
-    table.of_cells("c", ("a", "b"), (("1",),))
+    table.from_cells("c", ("a", "b"), (("1",),))
 
 
 def test_csv_has_keys_values_and_a_header_without_rows():

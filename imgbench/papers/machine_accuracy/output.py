@@ -127,7 +127,7 @@ def report(
 def _write_tables(output: program.Output, part: Part) -> None:
   prefix, rows = part.prefix, part.section.rows
   output.csv(
-    f"{prefix}table.csv", frame.COLUMNS, frame.rows(rows, frame.COLUMNS)
+    f"{prefix}table.csv", frame.COLUMNS, frame.to_rows(rows, frame.COLUMNS)
   )
   for what, reason in results.explain_undefined(rows).items():
     output.undefined(f"{prefix}table.csv: {what}", reason)

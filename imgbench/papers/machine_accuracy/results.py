@@ -96,7 +96,7 @@ def reviewed_grid(
     columns.append(("never reviewed", cell(unreviewed, text=_count)))
     caption += f"; {_UNREVIEWED}"
   models = study_lib.sort_best_first(rows, (dataset, order))
-  return table.by_name(caption, models, columns)
+  return table.from_names(caption, models, columns)
 
 
 def _count(row) -> str:
@@ -120,7 +120,7 @@ def explain_undefined(rows: pd.DataFrame) -> dict[str, str]:
     "/".join(("all classifiers" if row.of_all else row.model, *row[1:4])): (
       row.definition
     )
-    for row in frame.rows(lacking)
+    for row in frame.to_rows(lacking)
   }
 
 
@@ -207,12 +207,14 @@ def side_by_side_grid(
     found = frame.select(rows, dataset=dataset, subset=subset, metric=metric)
     sizes.append(max(found.n, default=0))
   if len(sets) == 2:
-    both = frame.side_by_side(
+    both = frame.merge_pairs(
       frame.select(rows, subset=subset), [sets], [(metric, metric)]
     )
     drop = both.assign(drop=both.value_base - both.value)
-    columns.append(("drop", frame.cell(drop, lambda r: formats.signed(r.drop))))
-  return table.by_name(
+    columns.append(
+      ("drop", frame.build_cell(drop, lambda r: formats.signed(r.drop)))
+    )
+  return table.from_names(
     f"Humans and models, {subset.replace('_', ' ')} images: {metric} in percent"
     f" with 95% intervals, n = {' and '.join(f'{size:,}' for size in sizes)};"
     f" {_UNREVIEWED}",
@@ -244,7 +246,7 @@ def robustness_rows(
     ],
     columns=[*by, "slope", "intercept"],
   )
-  both = frame.side_by_side(
+  both = frame.merge_pairs(
     rows,
     dict.fromkeys((line.base, line.dataset) for line in chosen),
     study_lib.pair_same(
@@ -256,7 +258,7 @@ def robustness_rows(
   on_the_line = both.slope * both.value_base + both.intercept
   above = both.value - on_the_line
   both = both.assign(on_the_line=on_the_line, above_the_line=above)
-  return frame.rows(both, ROBUSTNESS_COLUMNS)
+  return frame.to_rows(both, ROBUSTNESS_COLUMNS)
 
 
 def is_defined(rows: pd.DataFrame, metric: str) -> bool:

@@ -31,7 +31,7 @@ def kind_grid(
 ) -> table.Table:
   """Returns a table of category x severity for all images."""
   found = {key[-1]: m for key, m in shares.items() if key[2] == tables.ALL}
-  return table.by_name(
+  return table.from_names(
     caption,
     (*categories, tables.ALL),
     {
@@ -59,7 +59,7 @@ def subset_grid(
   share = lambda subset, category: found[
     subset, tables.name_metric(category, tables.ALL)
   ]
-  return table.by_name(
+  return table.from_names(
     f"{model}: mistakes by subset of the original label and by category, with"
     " percentages of the subset's mistakes",
     dict.fromkeys(subset for subset, _ in found),
@@ -78,7 +78,7 @@ def subset_grid(
 
 def overlap_grid(found: Sequence[tables.Overlap]) -> table.Table:
   """Returns a table of the overlap of models' mistakes."""
-  return table.of_cells(
+  return table.from_cells(
     "Images that both models get wrong, those with the same prediction, and of"
     " these the same reviewed category and severity",
     tuple(name.replace("_", " ") for name in tables.Overlap._fields),
@@ -118,7 +118,7 @@ class Pairs:
       caption = f"Most frequent mistakes of {self.source}"
     names = classes.short_names()
     rows = [(names[a], names[b], str(n)) for a, b, n in self.found[:top]]
-    return table.of_cells(
+    return table.from_cells(
       caption, (*header, "mistakes"), tuple(rows), num_left=2
     )
 
