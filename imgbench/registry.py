@@ -1,4 +1,4 @@
-"""Entries by name: errors about unknown names and settings list the known."""
+"""Registries of entries by name; errors suggest known names and settings."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -45,8 +45,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     """Returns what the builder of this name returns for keyword arguments.
 
     Raises:
-      InputError: unknown name, unknown or missing setting, or what the builder
-        itself refuses.
+      InputError: unknown name, unknown or missing setting, or one that the
+        builder refuses.
     """
     if name not in self._entries:
       known = ", ".join(sorted(self))
@@ -93,7 +93,7 @@ def call(what: str, function: Callable[..., Built], /, **settings) -> Built:
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
-  """The end of an error about an unknown name: the near ones, or all."""
+  """Returns the fix of an error about an unknown name: near ones, or all."""
   known = sorted(known)
   near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
   # A key misplaced in another section is near by its last part.
