@@ -161,7 +161,7 @@ def find_point(
   if rule == "threshold":
     if not 0 <= wanted <= 1:
       raise errors.InputError("--threshold", "a number in [0, 1]", wanted)
-    return curves.at_threshold(scores, positive, wanted, alpha)
+    return curves.apply_threshold(scores, positive, wanted, alpha)
   if not 0 < wanted <= 1:
     raise errors.InputError(f"--{rule}", "a number in (0, 1]", wanted)
   if not positive.any():
@@ -169,7 +169,7 @@ def find_point(
     raise errors.InputError("--class", expected, target.class_name)
   choose = _choose_for_recall if rule == "recall" else _choose_for_precision
   threshold = _shorten(scores, choose(target, wanted))
-  return curves.at_threshold(scores, positive, threshold, alpha)
+  return curves.apply_threshold(scores, positive, threshold, alpha)
 
 
 def _choose_for_recall(target: ClassScores, wanted: float) -> float:

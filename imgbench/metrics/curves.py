@@ -302,7 +302,7 @@ def _rate(part: int, whole: int, alpha: float):
   return part / whole, (float(low), float(high))
 
 
-def at_threshold(
+def apply_threshold(
   scores: np.ndarray,
   positive: np.ndarray,
   threshold: float,
@@ -347,7 +347,7 @@ def threshold_for_recall(
   curve = _curve_with_positives(scores, positive, wanted)
   # Recall grows along the curve and ends at 1.
   first = np.argmax(curve.recall >= wanted)
-  return at_threshold(scores, positive, curve.thresholds[first], alpha)
+  return apply_threshold(scores, positive, curve.thresholds[first], alpha)
 
 
 def threshold_for_precision(
@@ -367,7 +367,7 @@ def threshold_for_precision(
   best = np.argmax(found)
   if not found[best]:
     return None
-  return at_threshold(scores, positive, curve.thresholds[best], alpha)
+  return apply_threshold(scores, positive, curve.thresholds[best], alpha)
 
 
 def _curve_with_positives(scores, positive, wanted) -> Curve:

@@ -313,15 +313,15 @@ def test_thresholds_are_the_best_of_all(ranking, twentieths):
   else:
     best = max(good, key=lambda p: (p[1], p[0]))
     assert (got.threshold, got.tp, got.fp) == best
-    assert got == curves.at_threshold(scores, positive, best[0])
+    assert got == curves.apply_threshold(scores, positive, best[0])
 
 
 def test_a_point_without_rates():
-  point = curves.at_threshold(SCORES, POSITIVE, 0.95)
+  point = curves.apply_threshold(SCORES, POSITIVE, 0.95)
   assert (point.tp, point.fp, point.fn, point.tn) == (0, 0, 3, 3)
   assert point.precision is None and point.precision_ci is None
   assert (point.recall, point.f1, point.recall_ci[0]) == (0.0, 0.0, 0.0)
-  point = curves.at_threshold(SCORES, np.zeros(6, bool), 0.85)
+  point = curves.apply_threshold(SCORES, np.zeros(6, bool), 0.85)
   assert (point.flagged, point.tn) == (1, 5)
   assert point.precision is point.recall is point.f1 is None
 
@@ -361,7 +361,7 @@ def test_a_point_without_rates():
       "none of 6",
     ),
     (lambda s, p: curves.threshold_for_recall(s, p, 0.5, 1.0), "alpha", 1.0),
-    (lambda s, p: curves.at_threshold(s, p, math.nan), "threshold", "nan"),
+    (lambda s, p: curves.apply_threshold(s, p, math.nan), "threshold", "nan"),
   ],
 )
 def test_bad_arguments_are_named(call, setting, given):
