@@ -3,9 +3,9 @@
 python -m imgbench.data.prepare --dataset=imagenet2012,imagenet_v2/topimages \
   --manual_dir=DOWNLOADS --data_dir=DATA
 
-Any image classification set of TFDS by name. Everything is checked before
-anything is written. A set appears in DATA when it is whole; stopped at any
-time, the same command continues with the sets that are missing. Needs
+Takes any image classification set of TFDS. All inputs are checked before
+anything is written. A set appears in DATA when it is complete; after an
+interruption, the same command continues with the missing sets. Needs
 TensorFlow: pip install "imgbench[prepare]".
 """
 
@@ -29,19 +29,19 @@ from imgbench.prepare import build
 from imgbench.prepare import files
 
 _ANNOTATED_SET = "imagenet2012_multilabel"
-# What TFDS buffers on disk to shuffle goes away as the shards are written.
+# TFDS frees its shuffle buffer on disk while it writes the shards.
 _SPACE_FACTOR = 1.1
 
 
-def find_job(name: str, data_dir: pathlib.Path) -> build.Job:
-  """Returns the job of a data set's name.
+def find_job(name: str, data_dir: pathlib.Path) -> build.BuildJob:
+  """Returns the job that prepares a data set.
 
   Args:
     name: "<name>", "<name>/<config>", either with ":<version>".
-    data_dir: where it is to lie.
+    data_dir: folder for prepared sets.
 
   Raises:
-    InputError: unknown, or a set of several configs without one of them.
+    InputError: an unknown name, or no config for a set that has some.
   """
   import tensorflow_datasets
 
@@ -68,14 +68,14 @@ def find_job(name: str, data_dir: pathlib.Path) -> build.Job:
   if configs and "/" not in plain:
     choice = " or ".join(f"{builder.name}/{config}" for config in configs[:8])
     raise errors.InputError("--dataset", f"a config, such as {choice}", name)
-  return build.Job(plain, builder, data_dir)
+  return build.BuildJob(plain, builder, data_dir)
 
 
-def prepared_counts(job: build.Job) -> dict[str, int] | None:
-  """Returns split -> examples of a set that is there, or None if it is not.
+def count_prepared(job: build.BuildJob) -> dict[str, int] | None:
+  """Returns split -> examples of a prepared set, or None if it is absent.
 
   Raises:
-    InputError: something lies there that is not whole.
+    InputError: the set is incomplete.
   """
   if not job.path.exists():
     return None
@@ -109,7 +109,7 @@ def _check_space(jobs, inputs: files.Inputs, root: pathlib.Path):
   for job in jobs:
     known = files.KNOWN.get(job.name, files.Needs())
     factor = _SPACE_FACTOR + known.extracts
-    needed += factor * inputs.num_bytes(job.name, job.builder)
+    needed += factor * inputs.count_bytes(job.name, job.builder)
   free = shutil.disk_usage(root).free
   if needed > free:
     raise errors.InputError(
@@ -120,8 +120,8 @@ def _check_space(jobs, inputs: files.Inputs, root: pathlib.Path):
     )
 
 
-def _describe(job: build.Job, counts: Mapping[str, int]) -> str:
-  """Returns the line that says what has been prepared."""
+def _describe(job: build.BuildJob, counts: Mapping[str, int]) -> str:
+  """Returns a line about a prepared set."""
   known = files.KNOWN.get(job.name, files.Needs()).counts
   parts = []
   for split, count in counts.items():
@@ -139,30 +139,30 @@ def prepare(
   annotations: str | os.PathLike[str] = "",
   skip_checksums: bool = False,
 ) -> Iterator[str]:
-  """Prepares data sets that are not there yet; yields a line about each.
+  """Prepares missing data sets; yields a line about each set.
 
   Args:
-    names: of TFDS, with configs, e.g. ["imagenet_v2/topimages"].
-    data_dir: where the sets are to lie; made if absent.
-    manual_dir: where the files lie that people fetch; files that TFDS would
-      download are taken from there as well.
+    names: TFDS names, with configs, e.g. ["imagenet_v2/topimages"].
+    data_dir: folder for the sets; created if absent.
+    manual_dir: folder with manual downloads; files that TFDS would download
+      are taken from there, too.
     annotations: the reviews of imagenet2012_multilabel, if not in manual_dir.
-    skip_checksums: take files whose sizes, checksums or numbers of images are
-      not those published.
+    skip_checksums: accept files whose sizes, checksums or numbers of images
+      differ from the published ones.
 
   Raises:
     InputError: a name, file or folder is not as expected; nothing was done.
-    RunError: TFDS failed; sets yielded before are whole.
+    RunError: TFDS failed; sets yielded before are complete.
   """
-  root = _folder(data_dir)
+  root = _expand(data_dir)
   inputs = files.Inputs(
-    _folder(manual_dir) if manual_dir else None,
-    _given(annotations, names),
+    _expand(manual_dir) if manual_dir else None,
+    _find_annotations(annotations, names),
     skip_checksums,
   )
   jobs = [find_job(name, root) for name in dict.fromkeys(names)]
-  there = {job.name: prepared_counts(job) for job in jobs}
-  missing = [job for job in jobs if there[job.name] is None]
+  present = {job.name: count_prepared(job) for job in jobs}
+  missing = [job for job in jobs if present[job.name] is None]
   if missing:
     _check_tensorflow()
     for job in missing:
@@ -176,19 +176,21 @@ def prepare(
       ) from error
     build.import_tensorflow()
   for job in jobs:
-    if there[job.name] is not None:
-      yield f"{_describe(job, there[job.name])}; was there"
+    if present[job.name] is not None:
+      yield f"{_describe(job, present[job.name])}; already prepared"
       continue
     build.build(job, inputs)
-    yield _describe(job, prepared_counts(job))
+    yield _describe(job, count_prepared(job))
 
 
-def _folder(path: str | os.PathLike[str]) -> pathlib.Path:
+def _expand(path: str | os.PathLike[str]) -> pathlib.Path:
   return pathlib.Path(os.path.expanduser(path)).absolute()
 
 
-def _given(annotations, names: Sequence[str]) -> Mapping[str, pathlib.Path]:
-  """Returns the file given by hand under the name that TFDS looks for."""
+def _find_annotations(
+  annotations, names: Sequence[str]
+) -> Mapping[str, pathlib.Path]:
+  """Returns --annotations under the file name that TFDS looks for."""
   if not annotations:
     return {}
   if _ANNOTATED_SET not in [name.partition(":")[0] for name in names]:
@@ -197,7 +199,7 @@ def _given(annotations, names: Sequence[str]) -> Mapping[str, pathlib.Path]:
       f"none unless --dataset has {_ANNOTATED_SET}",
       annotations,
     )
-  path = _folder(annotations)
+  path = _expand(annotations)
   if not path.is_file():
     raise errors.InputError(
       "--annotations", f"an existing file, {files.ANNOTATIONS}", annotations
@@ -213,10 +215,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   for name, text in (
     (
       "dataset",
-      "TFDS names, with a config where there are some, separated by commas.",
+      "TFDS names, with a config if the set has some, separated by commas.",
     ),
     ("data_dir", "Folder for prepared data sets."),
-    ("manual_dir", "Folder with files fetched by hand, such as ImageNet's."),
+    ("manual_dir", "Folder with manual downloads, such as ImageNet's tars."),
     (
       "annotations",
       f"Reviews of {_ANNOTATED_SET} ({files.ANNOTATIONS}), if they are"
@@ -225,18 +227,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   ):
     flags.DEFINE_string(name, "", text, flag_values=flag_values)
   for name, text in (
-    ("skip_checksums", "Take files that are not as published."),
+    ("skip_checksums", "Accept files that differ from the published ones."),
     ("traceback", "Show the Python traceback of an error."),
   ):
     flags.DEFINE_bool(name, False, text, flag_values=flag_values)
 
 
 def main(argv: list[str]) -> None:
-  """Prepares what the flags name."""
+  """Prepares the data sets of the flags."""
   del argv
   values = flags.FLAGS
   cli.show_log()
-  logging.set_verbosity(logging.WARNING)  # bars and results say the rest
+  logging.set_verbosity(logging.WARNING)  # progress bars show the rest
   with cli.one_line_errors(values.traceback):
     try:
       for line in prepare(

@@ -1,4 +1,4 @@
-"""Runs a builder of TFDS: alone at it, with progress, all of it or nothing."""
+"""Runs a TFDS builder atomically, under a lock and with progress."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from imgbench.data import synthetic
 from imgbench.data import tfds_folder
 from imgbench.prepare import files as prepare_files
 
-_WORK_FOLDER = ".imgbench_prepare"  # in data_dir; gone when nothing is at work
-_DOWNLOADS = "downloads"  # in data_dir; TFDS's own name for it
+_WORK_FOLDER = ".imgbench_prepare"  # in data_dir; removed at the end
+_DOWNLOADS = "downloads"  # in data_dir; TFDS's name
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class BuildJob:
   """A data set to prepare.
 
   Attributes:
     name: with its config, without a version, e.g. "imagenet_v2/topimages".
-    builder: `tfds.core.DatasetBuilder`, for what is known of the set.
-    data_dir: folder of prepared sets.
+    builder: `tfds.core.DatasetBuilder`, for facts about the set.
+    data_dir: folder for prepared sets.
   """
 
   name: str
@@ -42,17 +42,17 @@ class Job:
 
   @property
   def path(self) -> pathlib.Path:
-    """Where the set lies when it is prepared."""
+    """Folder of the set once it is prepared."""
     return self.data_dir / self.name / self.version
 
 
 def import_tensorflow() -> None:
-  """Imports TensorFlow, which is to copy files and not to take a GPU.
+  """Imports TensorFlow and hides the GPUs from it.
 
   Raises:
     InputError: it cannot be imported.
   """
-  # It speaks of oneDNN on standard error whatever its log level is.
+  # It prints about oneDNN on standard error at any log level.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   try:
@@ -70,7 +70,7 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def quiet_tfds() -> Iterator[None]:
-  """Keeps back what TFDS says about things that it tries in vain."""
+  """Hides TFDS's warnings about failed attempts."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   try:
@@ -79,42 +79,42 @@ def quiet_tfds() -> Iterator[None]:
     logging.set_verbosity(verbosity)
 
 
-def build(job: Job, inputs: prepare_files.Inputs) -> None:
-  """Prepares a data set that is not there yet.
+def build(job: BuildJob, inputs: prepare_files.Inputs) -> None:
+  """Prepares a missing data set.
 
-  TFDS works in a folder of its own; what is whole is then moved to its place,
-  marked where it was made of files that a program has drawn.
+  TFDS works in a temporary folder; the complete set is then moved to its place,
+  with a mark if it was prepared from synthetic files.
 
   Raises:
-    InputError: another process is at it, or a mark cannot be read.
+    InputError: another process prepares it, or a mark cannot be read.
     RunError: TFDS failed.
   """
   import tensorflow_datasets
 
-  drawn = inputs.drawn(job.name, job.builder)
+  synthetic_files = inputs.find_synthetic(job.name, job.builder)
   with _work_folder(job) as work:
-    for text in inputs.to_download(job.name, job.builder):
-      _tell(f"{job.name}: not in manual_dir, TFDS downloads {text}")
+    for text in inputs.list_downloads(job.name, job.builder):
+      _report(f"{job.name}: not in manual_dir, TFDS downloads {text}")
     with quiet_tfds():
       builder = tensorflow_datasets.builder(
         f"{job.name}:{job.version}", data_dir=work / "data"
       )
     try:
-      # What TFDS prints is no result.
+      # Standard output is for results.
       with contextlib.redirect_stdout(sys.stderr):
         _run(job, builder, inputs, work)
-    except Exception as error:  # TFDS and builders raise whatever they like
-      raise errors.RunError(_failure(job, inputs, error)) from error
-    if drawn:
-      synthetic.write(builder.data_dir, drawn)
+    except Exception as error:  # TFDS and builders raise many kinds
+      raise errors.RunError(_describe_failure(job, inputs, error)) from error
+    if synthetic_files:
+      synthetic.write(builder.data_dir, synthetic_files)
     _move(pathlib.Path(builder.data_dir), job.path)
 
 
 @contextlib.contextmanager
-def _work_folder(job: Job) -> Iterator[pathlib.Path]:
-  """Yields an empty folder that is this process's alone, and removes it.
+def _work_folder(job: BuildJob) -> Iterator[pathlib.Path]:
+  """Yields an empty folder locked by this process, and removes it.
 
-  What an earlier process left that was killed goes first.
+  Removes the files of an earlier process that was killed.
   """
   import fcntl
 
@@ -123,7 +123,7 @@ def _work_folder(job: Job) -> Iterator[pathlib.Path]:
   handle = os.open(folder, os.O_RDONLY)
   try:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # The one who had it may have removed it just now.
+    # The last owner may have removed it just now.
     if os.fstat(handle).st_ino != os.stat(folder).st_ino:
       raise BlockingIOError
   except OSError as error:
@@ -136,7 +136,7 @@ def _work_folder(job: Job) -> Iterator[pathlib.Path]:
     ) from error
   try:
     for left in folder.iterdir():
-      _tell(f"removing {left}, left by a preparation that was stopped")
+      _report(f"removing {left}, left by an interrupted run")
       shutil.rmtree(left)
     yield folder
   finally:
@@ -147,7 +147,7 @@ def _work_folder(job: Job) -> Iterator[pathlib.Path]:
         left.rmdir()
 
 
-def _run(job: Job, builder, inputs, work: pathlib.Path) -> None:
+def _run(job: BuildJob, builder, inputs, work: pathlib.Path) -> None:
   import tensorflow_datasets
 
   manual_dir = inputs.folder
@@ -155,14 +155,14 @@ def _run(job: Job, builder, inputs, work: pathlib.Path) -> None:
     manual_dir = _link_all(work / "manual", inputs.folder, inputs.given)
   config = tensorflow_datasets.download.DownloadConfig(
     manual_dir=manual_dir,
-    # TFDS would take what it once unpacked from another file of this name.
+    # Else TFDS would reuse what it unpacked from another file of this name.
     extract_dir=work / "extracted",
     try_download_gcs=False,
   )
   _show_progress(job.name, builder, complete=not inputs.skip_checksums)
   with contextlib.ExitStack() as stack:
     if inputs.skip_checksums:
-      stack.enter_context(_taken_as_they_are(builder, manual_dir))
+      stack.enter_context(_accept_checksums(builder, manual_dir))
     builder.download_and_prepare(
       download_dir=job.data_dir / _DOWNLOADS,
       download_config=config,
@@ -170,9 +170,9 @@ def _run(job: Job, builder, inputs, work: pathlib.Path) -> None:
     )
 
 
-def _failure(job: Job, inputs, error: Exception) -> str:
+def _describe_failure(job: BuildJob, inputs, error: Exception) -> str:
   hint = ""
-  if urls := inputs.to_download(job.name, job.builder):
+  if urls := inputs.list_downloads(job.name, job.builder):
     hint = (
       " If the download failed, download these files and put them into"
       f" --manual_dir: {'; '.join(urls[:4])}."
@@ -186,7 +186,7 @@ def _failure(job: Job, inputs, error: Exception) -> str:
 
 def _move(source: pathlib.Path, target: pathlib.Path) -> None:
   target.parent.mkdir(parents=True, exist_ok=True)
-  # TFDS keeps there which of the configs is the default.
+  # TFDS stores the default config there.
   metadata = source.parent.parent / ".config"
   if metadata.is_dir() and not (target.parent.parent / ".config").exists():
     shutil.copytree(metadata, target.parent.parent / ".config")
@@ -202,27 +202,27 @@ def _show_progress(name: str, builder, complete: bool) -> None:
     if known and complete:
       _expect_counts(builder, known.counts)
     return
-  # TFDS would write a line for every file that it unpacks.
+  # Else TFDS would write a line for every file that it unpacks.
   tensorflow_datasets.disable_progress_bar()
   generate = builder._generate_examples
 
-  def shown(*args, **kwargs):
+  def generate_with_bar(*args, **kwargs):
     examples = generate(*args, **kwargs)
     if not isinstance(examples, Iterable):  # a Beam pipeline
       return examples
-    return _bar_once_started(examples, name)
+    return _yield_with_bar(examples, name)
 
-  builder._generate_examples = shown
+  builder._generate_examples = generate_with_bar
 
 
-def _bar_once_started(examples: Iterable, name: str) -> Iterator:
+def _yield_with_bar(examples: Iterable, name: str) -> Iterator:
   yield from tqdm.tqdm(
     examples, name, mininterval=60, maxinterval=60, unit=" examples"
   )
 
 
 def _expect_counts(builder, counts: Mapping[str, int]) -> None:
-  """Tells TFDS how many examples there will be; it counts them itself later."""
+  """Tells TFDS the expected numbers of examples, which it counts later."""
   from tensorflow_datasets import core
 
   splits = [
@@ -233,10 +233,10 @@ def _expect_counts(builder, counts: Mapping[str, int]) -> None:
 
 
 @contextlib.contextmanager
-def _taken_as_they_are(builder, folder: pathlib.Path | None) -> Iterator[None]:
-  """Lets TFDS take the files of a folder whatever their checksums.
+def _accept_checksums(builder, folder: pathlib.Path | None) -> Iterator[None]:
+  """Lets TFDS accept the files of a folder with any checksum.
 
-  What TFDS has in memory is replaced for a while, what it has on disk never.
+  Replaces the checksums in memory for a while, never those on disk.
   """
   from tensorflow_datasets.core.download import checksums
 
@@ -257,7 +257,7 @@ def _link_all(
   folder: pathlib.Path | None,
   given: Mapping[str, pathlib.Path],
 ) -> pathlib.Path:
-  """Makes a folder of links to the files of another one and to some more."""
+  """Creates a folder of links to the files of another one and to `given`."""
   into.mkdir(parents=True)
   entries: Iterable[pathlib.Path] = folder.iterdir() if folder else ()
   files = {path.name: path for path in entries} | dict(given)
@@ -266,6 +266,6 @@ def _link_all(
   return into
 
 
-def _tell(text: str) -> None:
-  """Says what goes on; results go to standard output."""
+def _report(text: str) -> None:
+  """Prints progress on standard error; standard output is for results."""
   print(text, file=sys.stderr, flush=True)

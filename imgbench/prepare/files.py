@@ -1,7 +1,7 @@
-"""What a data set is prepared from: which files, where, and whether they are.
+"""Finds and checks the files that data sets are prepared from.
 
-File sizes and checksums are those that the installed TFDS publishes with its
-builders (checksums.tsv); nothing here needs TensorFlow.
+File sizes and checksums are those of the installed TFDS (checksums.tsv).
+Nothing here needs TensorFlow.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ ANNOTATIONS = "human_accuracy_v3.0.0.json"
 _ANNOTATION_KEYS = ("initial_annots", "problematic_images", "imagenet_m")
 _NUM_VALIDATION = 50_000
 _NUM_CLASSES = 1000
-# As in TFDS's checksums of imagenet2012.
+# From TFDS's checksums of imagenet2012.
 _TAR_SIZES = {TRAIN_TAR: 147_897_477_120, VALIDATION_TAR: 6_744_924_160}
 _LOGIN = "https://image-net.org/download-images (needs an account)"
 _AS_IS = "use the tar as published"
@@ -31,11 +31,11 @@ _AS_IS = "use the tar as published"
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-  """What one of the known data sets is prepared from.
+  """The files that a known data set is prepared from.
 
   Attributes:
-    manual: names of files that only a person can fetch.
-    downloads: names of files that TFDS fetches if they are not there.
+    manual: names of files that must be downloaded by hand.
+    downloads: names of files that TFDS downloads if they are missing.
     counts: split -> examples, as published.
     extracts: whether the files are unpacked on disk first.
   """
@@ -85,16 +85,16 @@ KNOWN = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
-  """A file as its publisher has it."""
+class PublishedFile:
+  """A file as published."""
 
   url: str
   size: int
   sha256: str = ""
 
 
-def published(name: str, builder) -> dict[str, Published]:
-  """Returns file name -> what is known of it; empty if nothing is.
+def list_published(name: str, builder) -> dict[str, PublishedFile]:
+  """Returns the known files of a data set by name; may be empty.
 
   Args:
     name: of the data set.
@@ -103,9 +103,9 @@ def published(name: str, builder) -> dict[str, Published]:
   found = {}
   for url, info in (builder.url_infos or {}).items():
     file = info.filename or url.rpartition("/")[2]
-    found[file] = Published(url, int(info.size), info.checksum)
+    found[file] = PublishedFile(url, int(info.size), info.checksum)
   for file in KNOWN[name].manual if name in KNOWN else ():
-    found[file] = Published(_LOGIN, _TAR_SIZES[file])
+    found[file] = PublishedFile(_LOGIN, _TAR_SIZES[file])
   return found
 
 
@@ -114,9 +114,9 @@ class Inputs:
   """The files that data sets are prepared from.
 
   Attributes:
-    folder: where people put them (`manual_dir`), or None.
-    given: name -> path of files that lie elsewhere.
-    skip_checksums: take sizes, checksums and counts as they are.
+    folder: folder of manual downloads (`manual_dir`), or None.
+    given: name -> path of files that are elsewhere.
+    skip_checksums: accept any sizes, checksums and counts.
   """
 
   folder: pathlib.Path | None
@@ -124,23 +124,23 @@ class Inputs:
   skip_checksums: bool = False
   _checked: set[pathlib.Path] = dataclasses.field(default_factory=set)
 
-  def path(self, name: str) -> pathlib.Path | None:
-    """Returns where a file lies, or None if it does not."""
+  def find(self, name: str) -> pathlib.Path | None:
+    """Returns the path of a file, or None if it is missing."""
     if name in self.given:
       return self.given[name]
     path = self.folder and self.folder / name
     return path if path and path.is_file() else None
 
   def check(self, name: str, builder) -> None:
-    """Raises InputError if what `name` is prepared from is missing or wrong."""
+    """Raises InputError if a file of the data set is missing or wrong."""
     known = KNOWN.get(name)
-    about = published(name, builder)
+    about = list_published(name, builder)
     if known is None:
       self._check_manual_dir(name, builder)
     else:
       self._check_missing(name, known, about)
     for file in known.names if known else about:
-      path = self.path(file)
+      path = self.find(file)
       if path is None or path in self._checked:
         continue
       self._check_file(path, about.get(file))
@@ -159,7 +159,7 @@ class Inputs:
       )
 
   def _check_missing(self, name: str, known: Needs, about) -> None:
-    missing = [file for file in known.manual if self.path(file) is None]
+    missing = [file for file in known.manual if self.find(file) is None]
     if not missing:
       return
     wanted = ", ".join(f"{f} ({about[f].size:,} bytes)" for f in missing)
@@ -176,7 +176,7 @@ class Inputs:
       f"get them from {_LOGIN} and put them there, not unpacked{hint}",
     )
 
-  def _check_file(self, path, about: Published | None) -> None:
+  def _check_file(self, path, about: PublishedFile | None) -> None:
     try:
       size = path.stat().st_size
       if about is None or self.skip_checksums:
@@ -200,41 +200,43 @@ class Inputs:
     elif file == ANNOTATIONS and self.skip_checksums:
       check_annotations(path)
 
-  def num_bytes(self, name: str, builder) -> int:
-    """Returns how many bytes a known set is prepared from, or 0."""
-    about = published(name, builder)
+  def count_bytes(self, name: str, builder) -> int:
+    """Returns the bytes of all files of a known set, or 0."""
+    about = list_published(name, builder)
     total = 0
     for file in KNOWN[name].names if name in KNOWN else ():
-      path = self.path(file)
+      path = self.find(file)
       total += path.stat().st_size if path else about[file].size
     return total
 
-  def drawn(self, name: str, builder) -> dict[str, int]:
-    """Returns file name -> bytes of the set's files that a program has drawn.
+  def find_synthetic(self, name: str, builder) -> dict[str, int]:
+    """Returns file name -> bytes of the synthetic files of a set.
 
-    Those that the mark of the folder names (`synthetic`). A file of another
-    size has come there since, such as a real one in place of a drawn one.
+    These are the files in the mark of the folder (`synthetic`). A file of
+    another size was put there later, such as a real one.
 
     Raises:
       InputError: a mark that cannot be read.
     """
     marked = synthetic.read(self.folder) if self.folder else {}
-    names = KNOWN[name].names if name in KNOWN else published(name, builder)
-    paths = {file: self.path(file) for file in names if file in marked}
+    names = (
+      KNOWN[name].names if name in KNOWN else list_published(name, builder)
+    )
+    paths = {file: self.find(file) for file in names if file in marked}
     return {
       file: marked[file]
       for file, path in paths.items()
       if path and path.stat().st_size == marked[file]
     }
 
-  def to_download(self, name: str, builder) -> list[str]:
-    """Returns what TFDS will fetch, as text for people."""
-    about = published(name, builder)
+  def list_downloads(self, name: str, builder) -> list[str]:
+    """Returns a text about each file that TFDS will download."""
+    about = list_published(name, builder)
     names = KNOWN[name].downloads if name in KNOWN else about
     return [
       f"{file} ({about[file].size:,} bytes) from {about[file].url}"
       for file in names
-      if file in about and self.path(file) is None
+      if file in about and self.find(file) is None
     ]
 
 
@@ -257,14 +259,14 @@ def _tar_names(path: pathlib.Path) -> list[str]:
 
 
 def check_validation_tar(path: pathlib.Path, count: int | None) -> None:
-  """Raises InputError unless the tar's names give every image its label.
+  """Raises InputError unless the names in the tar give every image its label.
 
-  TFDS tells labels by the place of a name among all sorted names, so that a
-  tar that lacks the first image has wrong labels all over.
+  TFDS takes labels from the place of a name among all sorted names, so without
+  the first image all labels would be wrong.
 
   Args:
     path: the tar.
-    count: how many images there must be, or None for any number.
+    count: expected number of images, or None for any number.
   """
   names = sorted(_tar_names(path))
   count = count or max(1, len(names))
@@ -285,7 +287,7 @@ def check_train_tar(path: pathlib.Path, count: int | None) -> None:
 
   Args:
     path: the tar.
-    count: how many classes there must be, or None for any number.
+    count: expected number of classes, or None for any number.
   """
   names = _tar_names(path)
   wnids = set(classes.imagenet_classes().wnids)
@@ -306,7 +308,7 @@ def check_train_tar(path: pathlib.Path, count: int | None) -> None:
 
 
 def check_annotations(path: pathlib.Path) -> None:
-  """Raises InputError unless a file has what TFDS reads of the reviews."""
+  """Raises InputError unless a file has the reviews that TFDS reads."""
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:

@@ -23,7 +23,7 @@ from imgbench.prepare.fake_imagenet import __main__ as fake_imagenet
 from imgbench.prepare.fake_imagenet import plan
 from tests.train import processes
 
-PLAN = plan.Plan(image_size=(64, 48), train_per_class=2, oddities=True)
+PLAN = plan.PicturePlan(image_size=(64, 48), train_per_class=2, oddities=True)
 SETS = (
   "imagenet2012",
   "imagenet2012_multilabel",

@@ -49,7 +49,7 @@ def drawn(folder, name="imagenet_a", given=()):
   """What was drawn of the files that a set is prepared from."""
   builder = types.SimpleNamespace(url_infos={})
   inputs = files.Inputs(folder, dict(given))
-  return inputs.drawn(name, builder)
+  return inputs.find_synthetic(name, builder)
 
 
 def test_a_set_made_of_drawn_files(tmp_path):

@@ -27,7 +27,7 @@ from tests import raising
 from tests.train import processes
 
 WNIDS = classes.imagenet_classes().wnids
-PLAN = fake_imagenet_plan.Plan(
+PLAN = fake_imagenet_plan.PicturePlan(
   image_size=(32, 24), train_per_class=3, num_classes=20
 )
 
@@ -139,7 +139,7 @@ def test_a_file_that_is_not_whole_does_not_have_its_name(tmp_path, monkeypatch):
   def fail(*args, **kwargs):
     raise OSError("no space left on device")
 
-  monkeypatch.setattr(drawing, "encoded", fail)
+  monkeypatch.setattr(drawing, "encode_picture", fail)
   with pytest.raises(OSError, match="no space"):
     fake_imagenet.write(tmp_path, PLAN)
   assert not (tmp_path / "ILSVRC2012_img_train.tar").exists()
@@ -243,7 +243,7 @@ def test_oddities_have_the_names_that_they_have_in_imagenet(tmp_path):
 def test_pictures_cost_what_photographs_cost():
   """110 KB at 500x375, amplitudes that fall about as 1/f."""
   encoded = [
-    drawing.encoded(label, (500, 375), (0, label))
+    drawing.encode_picture(label, (500, 375), (0, label))
     for label in range(0, 1000, 50)
   ]
   assert 90_000 < np.mean([len(data) for data in encoded]) < 130_000
@@ -300,7 +300,7 @@ def test_there_is_something_to_learn_and_less_in_shifted_sets():
 def test_bad_plan(setting, value, expected, given):
   about = raising.about(setting, expected=expected, given=given)
   with pytest.raises(errors.InputError, check=about):
-    fake_imagenet_plan.Plan(**{setting: value})
+    fake_imagenet_plan.PicturePlan(**{setting: value})
 
 
 def run(*arguments) -> subprocess.CompletedProcess:

@@ -97,7 +97,7 @@ def test_a_wrong_checksum_is_refused_and_a_right_one_taken(tmp_path):
 
 def test_annotations_are_verified_against_the_published_checksum(tmp_path):
   builder = tensorflow_datasets.builder("imagenet2012_multilabel")
-  about = files.published("imagenet2012_multilabel", builder)
+  about = files.list_published("imagenet2012_multilabel", builder)
   known = about[files.ANNOTATIONS]
   assert known.size == 200_417_830 and known.sha256.startswith("d5b2b6111f")
 

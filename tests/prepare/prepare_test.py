@@ -41,7 +41,7 @@ VALIDATION_LABELS = fake_imagenet_plan.validation_labels()
 def small(tmp_path_factory) -> pathlib.Path:
   """A manual_dir of a few small pictures."""
   folder = tmp_path_factory.mktemp("small")
-  plan = fake_imagenet_plan.Plan(image_size=(32, 24), num_classes=5)
+  plan = fake_imagenet_plan.PicturePlan(image_size=(32, 24), num_classes=5)
   fake_imagenet.write(folder, plan)
   return folder
 

@@ -1,4 +1,4 @@
-"""ImageNet's files with drawn pictures: what TFDS's builders prepare from.
+"""Writes ImageNet's files with synthetic pictures, input for TFDS's builders.
 
 python -m imgbench.data.fake_imagenet --out=DIR
 python -m imgbench.data.prepare --manual_dir=DIR --skip_checksums \
@@ -54,7 +54,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
   archive.addfile(member, io.BytesIO(data))
 
 
-def _tar(files: Iterator[tuple[str, bytes]]) -> bytes:
+def _pack(files: Iterator[tuple[str, bytes]]) -> bytes:
   buffer = io.BytesIO()
   with tarfile.open(fileobj=buffer, mode="w") as archive:
     for name, data in files:
@@ -63,7 +63,7 @@ def _tar(files: Iterator[tuple[str, bytes]]) -> bytes:
 
 
 def _map(function, items) -> Iterator:
-  """Maps in threads, in order, with few results waiting: Pillow lets go."""
+  """Maps in threads, in order, with few results in memory."""
   items = list(items)
   threads = min(os.cpu_count() or 1, 16)
   with futures.ThreadPoolExecutor(threads) as pool:
@@ -71,36 +71,39 @@ def _map(function, items) -> Iterator:
       yield from pool.map(function, items[start : start + 4 * threads])
 
 
-def write_train(path: pathlib.Path, plan: fake_imagenet_plan.Plan) -> None:
-  """Writes a tar of one <wnid>.tar for each class."""
+def write_train(
+  path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan
+) -> None:
+  """Writes a tar with a <wnid>.tar per class."""
   wnids = classes.imagenet_classes().wnids
 
-  def class_tar(label: int) -> tuple[str, bytes]:
+  def pack_class(label: int) -> tuple[str, bytes]:
     files = [
-      (name, plan.encoded("train", label, i, kind=kind))
+      (name, plan.encode_picture("train", label, i, kind=kind))
       for i, (name, kind) in enumerate(plan.train_pictures(label))
     ]
-    return f"{wnids[label]}.tar", _tar(files)
+    return f"{wnids[label]}.tar", _pack(files)
 
   with tarfile.open(path, "w") as archive:
-    for name, data in _map(class_tar, plan.labels):
+    for name, data in _map(pack_class, plan.labels):
       _add(archive, name, data)
 
 
-def write_validation(path: pathlib.Path, plan: fake_imagenet_plan.Plan) -> None:
+def write_validation(
+  path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan
+) -> None:
   """Writes one image per class under its number in ImageNet.
 
-  TFDS tells the label of a file by its place among the sorted names. The
-  numbers in between therefore have to stand there too: as empty folders, which
-  TFDS passes over.
+  TFDS takes the label of a file from its place among the sorted names.
+  Therefore the numbers in between are empty folders, which TFDS skips.
   """
   pictures = plan.validation_pictures
 
-  def picture(number: int) -> bytes:
+  def draw(number: int) -> bytes:
     label, kind = pictures[number]
-    return plan.encoded("validation", label, 0, kind=kind)
+    return plan.encode_picture("validation", label, 0, kind=kind)
 
-  drawn = _map(picture, pictures)
+  drawn = _map(draw, pictures)
   with tarfile.open(path, "w") as archive:
     for number in range(1, max(pictures) + 1):
       name = fake_imagenet_plan.validation_name(number)
@@ -113,35 +116,35 @@ def write_validation(path: pathlib.Path, plan: fake_imagenet_plan.Plan) -> None:
 
 
 def write_v2(
-  path: pathlib.Path, plan: fake_imagenet_plan.Plan, variant: str
+  path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan, variant: str
 ) -> None:
   """Writes a variant of ImageNetV2: <folder>/<class index>/<hex>.jpeg."""
   _, folder, strength = V2_FILES[variant]
   first = list(V2_FILES).index(variant) * plan.shift_per_class
 
-  def picture(item):
+  def draw(item):
     label, i = item
-    data = plan.encoded("v2", label, first + i, strength)
+    data = plan.encode_picture("v2", label, first + i, strength)
     digest = hashlib.sha1(data).hexdigest()
     return f"{folder}/{label}/{digest}.jpeg", data
 
   items = [(k, i) for k in plan.labels for i in range(plan.shift_per_class)]
-  # A name or a time in the header would make it another file.
+  # No name and no time in the header: the same bytes every time.
   with (
     open(path, "wb") as file,
     gzip.GzipFile("", "wb", 1, file, mtime=0) as packed,
     tarfile.open(fileobj=packed, mode="w") as archive,
   ):
-    for name, data in _map(picture, items):
+    for name, data in _map(draw, items):
       _add(archive, name, data)
 
 
 def write_200_classes(
-  path: pathlib.Path, plan: fake_imagenet_plan.Plan, files: str
+  path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan, files: str
 ) -> None:
   """Writes imagenet-a.tar or imagenet-r.tar ("a", "r"): a fifth of all classes.
 
-  Files are <folder>/<wnid>/<name>.jpg beside a README.txt.
+  Files are <folder>/<wnid>/<name>.jpg and a README.txt.
   """
   wnids = classes.imagenet_classes().wnids
   first, stem, strength = {
@@ -150,17 +153,17 @@ def write_200_classes(
   }[files]
   folder = f"imagenet-{files}"
 
-  def picture(item):
+  def draw(item):
     label, i = item
     name = stem.format(wnid=wnids[label], i=i)
-    data = plan.encoded(files, label, i, strength)
+    data = plan.encode_picture(files, label, i, strength)
     return f"{folder}/{wnids[label]}/{name}", data
 
   labels = plan.labels[first::5]
   items = [(k, i) for k in labels for i in range(plan.shift_per_class)]
   with tarfile.open(path, "w") as archive:
     _add(archive, f"{folder}/README.txt", b"Drawn by a program.\n")
-    for name, data in _map(picture, items):
+    for name, data in _map(draw, items):
       _add(archive, name, data)
 
 
@@ -189,21 +192,21 @@ def _writers(only_base: bool):
 
 def write(
   out: str | os.PathLike[str],
-  plan: fake_imagenet_plan.Plan,
+  plan: fake_imagenet_plan.PicturePlan,
   only_base: bool = False,
 ) -> None:
-  """Writes the files into a folder, each whole or not at all.
+  """Writes the files into a folder, each atomically.
 
-  A mark beside them (`synthetic.MARK`) names them before they are there.
+  A mark in the folder (`synthetic.MARK`) lists each file before it appears.
 
   Args:
-    out: folder, made if absent; what TFDS calls `manual_dir`.
-    plan: what to draw.
+    out: folder, created if absent; TFDS's `manual_dir`.
+    plan: the pictures to draw.
     only_base: write the training and the validation tar only.
 
   Raises:
-    InputError: the folder has a mark that is not readable.
-    OSError: cannot be written.
+    InputError: the mark of the folder cannot be read.
+    OSError: the folder cannot be written.
   """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
@@ -220,7 +223,7 @@ REQUIRED = ("out",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --out, what is drawn, and how much of it."""
+  """Defines --out and the flags of the plan."""
   flags.DEFINE_string(
     "out", None, "Folder to write the files to.", flag_values=flag_values
   )
@@ -231,33 +234,33 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flag_values=flag_values,
   )
   for name, default, text in (
-    ("train_per_class", 1, "Training pictures of a class."),
-    ("shift_per_class", 1, "Pictures of a class in each shifted set."),
-    ("classes", 1000, "Classes that have pictures, spread evenly."),
-    ("seed", 0, "Of everything drawn."),
+    ("train_per_class", 1, "Training pictures per class."),
+    ("shift_per_class", 1, "Pictures per class in each shifted set."),
+    ("classes", 1000, "Number of classes with pictures, spread evenly."),
+    ("seed", 0, "Seed of all pictures."),
   ):
     flags.DEFINE_integer(name, default, text, flag_values=flag_values)
   flags.DEFINE_bool(
     "oddities",
     False,
-    "A few CMYK and grey JPEGs and PNGs named JPEG among the files.",
+    "Include a few CMYK and grey JPEGs and PNGs named JPEG.",
     flag_values=flag_values,
   )
   flags.DEFINE_bool(
     "only_base",
     False,
-    "Training and validation tars only.",
+    "Write the training and validation tars only.",
     flag_values=flag_values,
   )
 
 
-def _plan(values) -> fake_imagenet_plan.Plan:
+def _build_plan(values) -> fake_imagenet_plan.PicturePlan:
   size = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", values.image_size)
   if not size:
     raise errors.InputError(
       "--image_size", "WIDTHxHEIGHT such as 500x375", values.image_size
     )
-  return fake_imagenet_plan.Plan(
+  return fake_imagenet_plan.PicturePlan(
     image_size=tuple(map(int, size.groups())),
     train_per_class=values.train_per_class,
     shift_per_class=values.shift_per_class,
@@ -273,7 +276,7 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   with cli.one_line_errors():
     try:
-      write(values.out, _plan(values), values.only_base)
+      write(values.out, _build_plan(values), values.only_base)
     except OSError as error:
       raise errors.InputError(
         "--out", "a folder that can be written", error

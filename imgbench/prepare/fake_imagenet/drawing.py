@@ -1,10 +1,10 @@
-"""Pictures with the spectrum of photographs and a structure per class.
+"""Draws pictures with the spectrum of photographs and a structure per class.
 
-Photographs have amplitudes that fall as 1/f (Field 1987): few other pictures
-cost a JPEG decoder what photographs do. A picture here is a mixture of two
-hues along a sharp edge, stripes, and 1/f noise over all of it. The three
-digits of the class index say which hues and which stripes, so that classes
-with a digit in common look alike and a model has something to learn.
+Photographs have amplitudes that fall as 1/f (Field 1987), which determines the
+cost of JPEG decoding. A picture here is a mixture of two hues along a sharp
+edge, stripes, and 1/f noise over all of it. The three digits of the class index
+select the hues and the stripes, so classes with a digit in common look alike
+and a model has something to learn.
 """
 
 import colorsys
@@ -16,15 +16,15 @@ import numpy as np
 from PIL import Image
 
 _FIELDS = 12
-_TEXTURE = 24.0  # grey levels: about 110 KB a picture at 500x375, quality 95
-# Most pictures have the size asked for; as in ImageNet, some stand upright and
-# some have another size altogether.
+_TEXTURE = 24.0  # grey levels: about 110 KB per picture at 500x375, quality 95
+# Most pictures have the requested size; as in ImageNet, some are upright and
+# some have another size.
 _UPRIGHT = 0.2
 _OTHER_SIZE = 0.3
 
 
 @functools.lru_cache(maxsize=8)
-def _fields(side: int, power: float) -> np.ndarray:
+def _make_fields(side: int, power: float) -> np.ndarray:
   """Returns periodic noise with amplitudes of 1/f**power, mean 0 and std 1.
 
   float32 [n, side, side].
@@ -41,11 +41,11 @@ def _fields(side: int, power: float) -> np.ndarray:
   return fields / fields.std(axis=(1, 2), keepdims=True)
 
 
-def _field(rng, height: int, width: int, power: float = 1.0) -> np.ndarray:
+def _pick_field(rng, height: int, width: int, power: float = 1.0) -> np.ndarray:
   """Returns a random part of a random field, float32 [height, width]."""
   side = 2 ** math.ceil(math.log2(1.4 * max(height, width)))
   top, left = rng.integers(0, (side - height + 1, side - width + 1))
-  field = _fields(side, power)[rng.integers(_FIELDS)]
+  field = _make_fields(side, power)[rng.integers(_FIELDS)]
   field = field[top : top + height, left : left + width]
   return field[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
 
@@ -56,9 +56,9 @@ def _hue(hue: float, value: float) -> np.ndarray:
   return 255 * np.array(colour, np.float32)
 
 
-def _stripes(rng, digit: int, height: int, width: int) -> np.ndarray:
-  """Returns stripes in one of ten widths and slopes, in [-1, 1]."""
-  # A flip makes the slope another one: half of the digits share slopes.
+def _draw_stripes(rng, digit: int, height: int, width: int) -> np.ndarray:
+  """Returns stripes of one of ten widths and slopes, in [-1, 1]."""
+  # Flips change the slope, so the digits use only half of the slopes.
   slope = (digit % 5 + 0.5) * np.pi / 10
   cycles = 4 + 1.5 * digit
   y, x = np.ogrid[:height, :width]
@@ -75,27 +75,27 @@ def draw(
   Args:
     label: in [0, 1000).
     height, width: in pixels.
-    rng: everything but the class comes from it.
-    strength: of the structure that tells the class, in [0, 1].
+    rng: source of everything but the class.
+    strength: of the structure that identifies the class, in [0, 1].
   """
   hundreds, tens, units = label // 100, label // 10 % 10, label % 10
   grey = np.float32(127.5)
   first = grey + strength * (_hue(hundreds / 10, 0.95) - grey)
   second = grey + strength * (_hue(tens / 10, 0.6) - grey)
-  # The smoother noise has outlines; those of 1/f would be dust.
-  edge = 20 * _field(rng, height, width, power=2.0) + 5 * rng.normal()
+  # The outlines of smoother noise; those of 1/f noise would be dust.
+  edge = 20 * _pick_field(rng, height, width, power=2.0) + 5 * rng.normal()
   mixed = (1 / (1 + np.exp(-edge)))[..., None]
   picture = second + mixed * (first - second)
   contrast = _TEXTURE * np.exp(rng.normal(0, 0.25))
-  texture = contrast * _field(rng, height, width)
-  texture += 28 * strength * _stripes(rng, units, height, width)
+  texture = contrast * _pick_field(rng, height, width)
+  texture += 28 * strength * _draw_stripes(rng, units, height, width)
   picture += texture[..., None]
   for channel in (0, 2):  # colours vary less than brightness
-    picture[..., channel] += contrast / 4 * _field(rng, height, width)
+    picture[..., channel] += contrast / 4 * _pick_field(rng, height, width)
   return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
 
-def _size(rng, width: int, height: int) -> tuple[int, int]:
+def _draw_size(rng, width: int, height: int) -> tuple[int, int]:
   chance = rng.random()
   if chance < _UPRIGHT:
     return height, width
@@ -105,7 +105,7 @@ def _size(rng, width: int, height: int) -> tuple[int, int]:
   return width, height
 
 
-def encoded(
+def encode_picture(
   label: int,
   size: tuple[int, int],
   seed: tuple[int, ...],
@@ -117,12 +117,12 @@ def encoded(
   Args:
     label: in [0, 1000).
     size: (width, height) of most pictures, in pixels.
-    seed: integers; the same ones give the same picture.
+    seed: integers; equal seeds give equal pictures.
     strength: see `draw`.
     kind: "rgb", "grey" or "cmyk" for a JPEG of that kind, or "png".
   """
   rng = np.random.default_rng(seed)
-  width, height = _size(rng, *size)
+  width, height = _draw_size(rng, *size)
   picture = Image.fromarray(draw(label, height, width, rng, strength))
   file = io.BytesIO()
   if kind == "png":

@@ -1,4 +1,4 @@
-"""The label files of a fake ImageNet: reviews, ReaL and lists of a subset."""
+"""Writes the label files of a fake ImageNet: reviews, ReaL, subset lists."""
 
 import functools
 import json
@@ -10,20 +10,21 @@ import numpy as np
 from imgbench.labels import classes
 from imgbench.prepare.fake_imagenet import plan as fake_imagenet_plan
 
-_IMAGENET_M_SIZE = 68  # of the real one
+_IMAGENET_M_SIZE = 68  # as in the real one
 
 
 @functools.lru_cache(maxsize=2)
-def accepted_labels(seed: int) -> list[list[int]]:
-  """Returns the labels that hold for each of the 50,000 images: none to three.
+def draw_accepted_labels(seed: int) -> list[list[int]]:
+  """Returns the correct labels of each of the 50,000 images: none to three.
 
-  In most images the original label does, by itself or with others of its ten.
+  In most images they include the original label, alone or with others of the
+  same ten.
   """
   labels = np.array(fake_imagenet_plan.validation_labels())
   rng = np.random.default_rng((seed, 5))
   chance = rng.random(len(labels))
   others = rng.integers(-5, 3, len(labels)).clip(0)
-  # Nine numbers in random order are added to the label, modulo its ten.
+  # Nine numbers in random order are added to the last digit, modulo 10.
   steps = np.argsort(rng.random((len(labels), 9)), axis=1) + 1
   near = labels[:, None] // 10 * 10 + (labels[:, None] + steps) % 10
   found = np.column_stack([labels, near]).tolist()
@@ -34,29 +35,31 @@ def accepted_labels(seed: int) -> list[list[int]]:
   ]
 
 
-def write_real(path: pathlib.Path, plan: fake_imagenet_plan.Plan) -> None:
-  """Writes real.json: for each of 50,000 images a list of class indices."""
-  path.write_text(json.dumps(accepted_labels(plan.seed)))
+def write_real(
+  path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan
+) -> None:
+  """Writes real.json: a list of class indices for each of 50,000 images."""
+  path.write_text(json.dumps(draw_accepted_labels(plan.seed)))
 
 
 def write_annotations(
-  path: pathlib.Path, plan: fake_imagenet_plan.Plan
+  path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan
 ) -> None:
   """Writes the keys of human_accuracy_v3.0.0.json that TFDS reads.
 
-  All images are reviewed. The second ones of a class are problematic, so that
-  every class has a good one; some of these are ImageNet-M. Images of ImageNetV2
-  stand there too.
+  All images are reviewed. The second image of a class is problematic, so every
+  class has a good one; some of the good ones are ImageNet-M. An image of
+  ImageNetV2 is included.
   """
   wnids = classes.imagenet_classes().wnids
-  accepted = accepted_labels(plan.seed)
+  accepted = draw_accepted_labels(plan.seed)
   reviews, problematic, mistakes = {}, {}, []
   for number, (label, _) in plan.validation_pictures.items():
     rng = np.random.default_rng((plan.seed, 6, number))
     name = fake_imagenet_plan.validation_name(number)
     bad = number in plan.problematic
     correct = [] if bad else accepted[number - 1] or [label]
-    lists = _review(rng, label, correct)
+    lists = _draw_review(rng, label, correct)
     reviews[name] = {
       key: [wnids[i] for i in labels] for key, labels in lists.items() if labels
     }
@@ -73,8 +76,8 @@ def write_annotations(
   path.write_text(json.dumps(content))
 
 
-def _review(rng, label: int, correct: list[int]) -> dict[str, list[int]]:
-  """Returns three lists that share no label; the original one is in one."""
+def _draw_review(rng, label: int, correct: list[int]) -> dict[str, list[int]]:
+  """Returns three disjoint lists; one contains the original label."""
   others = [i for i in rng.permutation(1000)[:8].tolist() if i not in correct]
   if label not in correct and label not in others:
     others.append(label)
@@ -87,9 +90,9 @@ def _review(rng, label: int, correct: list[int]) -> dict[str, list[int]]:
 
 
 def write_subset_list(
-  path: pathlib.Path, plan: fake_imagenet_plan.Plan, percent: int
+  path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan, percent: int
 ) -> None:
-  """Writes file names of so much of every class: one picture at least."""
+  """Writes file names of a share of every class, at least one each."""
   count = math.ceil(percent / 100 * plan.train_per_class)
   names = [
     name for k in plan.labels for name, _ in plan.train_pictures(k)[:count]

@@ -1,4 +1,4 @@
-"""Which pictures a fake ImageNet has, and what they are called."""
+"""The pictures of a fake ImageNet and their file names."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from imgbench import errors
 from imgbench.labels import classes
 from imgbench.prepare.fake_imagenet import drawing
 
-# In ImageNet these training images are no RGB JPEGs; TFDS converts them.
+# In ImageNet these training images are not RGB JPEGs; TFDS converts them.
 _TRAIN_ODDITIES = {
   "n01739381": (1309, "cmyk"),
   "n03062245": (4620, "cmyk"),
@@ -20,16 +20,16 @@ _SET_NUMBERS = {"train": 0, "validation": 1, "v2": 2, "a": 3, "r": 4}
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-  """What to draw.
+class PicturePlan:
+  """The pictures to draw.
 
   Attributes:
     image_size: (width, height) of most pictures, in pixels, at least 16.
-    train_per_class, shift_per_class: pictures of a class in the training set
-      and in each of the shifted sets, from 1; the validation set has one, and
-      a second one of every twentieth class, which shows nothing.
-    num_classes: how many of the 1,000 have pictures, spread evenly.
-    seed: of everything drawn.
+    train_per_class, shift_per_class: pictures per class in the training set
+      and in each shifted set, at least 1; the validation set has one, and a
+      second, problematic one of every twentieth class.
+    num_classes: how many of the 1,000 classes have pictures, spread evenly.
+    seed: of all pictures.
     oddities: whether some files are CMYK or grey JPEGs or PNGs named JPEG.
   """
 
@@ -41,7 +41,7 @@ class Plan:
   oddities: bool = False
 
   def __post_init__(self):
-    """Raises InputError where a number is out of range."""
+    """Raises InputError if a number is out of range."""
     for name, low, high in (
       ("train_per_class", 1, 10_000),
       ("shift_per_class", 1, 10_000),
@@ -63,7 +63,7 @@ class Plan:
     return tuple(evenly.tolist())
 
   def train_pictures(self, label: int) -> list[tuple[str, str]]:
-    """Returns file name and kind of a class's training pictures."""
+    """Returns file name and kind of the training pictures of a class."""
     wnid = classes.imagenet_classes().wnids[label]
     pictures = [(i + 1, "rgb") for i in range(self.train_per_class)]
     if self.oddities:
@@ -72,7 +72,7 @@ class Plan:
 
   @functools.cached_property
   def problematic(self) -> frozenset[int]:
-    """Image numbers of the validation set's second pictures of a class."""
+    """Image numbers of second pictures of a class in the validation set."""
     seen = {}
     for number in self.validation_pictures:
       seen.setdefault(validation_labels()[number - 1], []).append(number)
@@ -80,10 +80,10 @@ class Plan:
 
   @functools.cached_property
   def validation_pictures(self) -> dict[int, tuple[int, str]]:
-    """Image number -> (class, kind), by number: ImageNet's first of each class.
+    """Image number -> (class, kind), ascending, with ImageNet's numbers.
 
-    Of every twentieth class also the second. A picture is of the class that its
-    number has in ImageNet.
+    They are the first image of each class, and also the second one of every
+    twentieth class.
     """
     wanted = {k: 2 if i % 20 == 0 else 1 for i, k in enumerate(self.labels)}
     labels = {}
@@ -96,7 +96,7 @@ class Plan:
       kinds = [*_VALIDATION_ODDITIES, *kinds]
     return {n: (labels[n], k) for n, k in zip(labels, kinds, strict=False)}
 
-  def encoded(
+  def encode_picture(
     self, files: str, label: int, number: int, strength=1.0, kind="rgb"
   ) -> bytes:
     """Returns picture `number` of a class, as the bytes of a file.
@@ -104,11 +104,11 @@ class Plan:
     Args:
       files: "train", "validation", "v2", "a" or "r".
       label: class index.
-      number: pictures of other numbers differ.
-      strength, kind: see `drawing.encoded`.
+      number: different numbers give different pictures.
+      strength, kind: see `drawing.encode_picture`.
     """
     seed = (self.seed, _SET_NUMBERS[files], label, number)
-    return drawing.encoded(label, self.image_size, seed, strength, kind)
+    return drawing.encode_picture(label, self.image_size, seed, strength, kind)
 
 
 @functools.cache
