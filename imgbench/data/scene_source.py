@@ -150,15 +150,18 @@ class ScenesSource:
   def _draw(self, split, start, count):
     """Returns the plan and the images, uint8 [count, S, S, 3]."""
     domain = domains.DOMAINS[split]
-    words = lambda purpose, width: randomness.random_words(
-      self._seed, domain.stream, purpose, start, count, width
-    )
+
+    def words(purpose, width):
+      return randomness.random_words(
+        self._seed, domain.stream, purpose, start, count, width
+      )
+
     plan = scenes_plan.make_plan(self._seed, domain, start, count)
     images = drawing.draw(
       plan,
       self._size,
       words(randomness.TEXTURE, drawing.TEXTURE_WORDS),
-      words(randomness.NOISE, drawing.noise_words(self._size)),
+      words(randomness.NOISE, drawing.count_noise_words(self._size)),
     )
     return plan, images
 

@@ -1,4 +1,4 @@
-"""The classes of `scenes`: their hierarchy, and what each is taken for."""
+"""The classes of `scenes`, their hierarchy and their confusions."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ NUM_DOGS = len(DOGS)
 NUM_ORGANISMS = NUM_DOGS + len(OTHER_ORGANISMS)
 NUM_CLUTTER = len(objects.CLUTTER)
 
-# Three classes that each class may be taken for.
+# Three classes that each class may be confused with.
 _CONFUSIONS = {
   "husky": ("shepherd", "corgi", "dalmatian"),
   "shepherd": ("husky", "corgi", "retriever"),
@@ -48,9 +48,9 @@ CONFUSIONS = np.array(
 
 
 def subsets() -> dict[str, np.ndarray]:
-  """Returns bool [K] masks over classes by name, as ImageNet's are named.
+  """Returns bool [K] masks over classes, with the names of ImageNet's subsets.
 
-  As there, dogs are organisms and every other thing is an object.
+  As in ImageNet, dogs are organisms, and what is no organism is an object.
   """
   index = np.arange(NUM_CLASSES)
   dog, organism = index < NUM_DOGS, index < NUM_ORGANISMS

@@ -1,21 +1,21 @@
-"""What the scenes of each split look like: the shift from train to v2."""
+"""Distributions of the scenes of each split: the shift from train to v2."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-  """What the scenes of a split look like; ranges are (low, high), uniform.
+  """Distribution of the scenes of a split; ranges are (low, high), uniform.
 
   Attributes:
     stream: number of the split in the random streams.
-    extras: probabilities of 0, 1 and 2 further things.
-    radius: of the main thing, in half sides of the picture.
-    extra_radius: of further things, as a share of the main one's.
-    tilt: largest tan(angle / 2) of a thing's turn.
+    extras: probabilities of 0, 1 and 2 other things.
+    radius: of the main thing, in half sides of the image.
+    extra_radius: of other things, as a share of the main thing's.
+    tilt: largest tan(angle / 2) of a thing's rotation.
     clutter: number of stones, sticks and the like.
     backgrounds: probability of each kind of `drawing.BACKGROUNDS`.
-    light: factor on the whole picture.
+    light: factor on the whole image.
     tint: largest change of red against blue.
     noise: amplitude of pixel noise, in [0, 1].
   """

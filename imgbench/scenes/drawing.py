@@ -1,4 +1,4 @@
-"""Draws the pictures of a plan: background, things, light, noise."""
+"""Draws the images of a plan: background, things, light, noise."""
 
 import dataclasses
 
@@ -11,28 +11,28 @@ from imgbench.scenes import pen as scenes_pen
 from imgbench.scenes import plan as scenes_plan
 from imgbench.scenes import randomness
 
-# Goes up with any change of a pixel or a label: it is part of fingerprints.
+# Raise it with any change of a pixel or a label: it is part of fingerprints.
 VERSION = 1
 
 _TEXTURE_SIDE = 6
 TEXTURE_WORDS = 36  # _TEXTURE_SIDE squared, a multiple of 4
-_BATCH = 16  # pictures whose background or light are made at once, in cache
-_REACH = 1.3  # of a turned and stretched frame, and its shadow
+_BATCH = 16  # images whose background or light are computed at once, in cache
+_REACH = 1.3  # of a rotated and stretched frame with its shadow
 
 
-def noise_words(size: int) -> int:
-  """Returns how many words give a byte to each value of a picture."""
+def count_noise_words(size: int) -> int:
+  """Returns how many words give a byte to each value of an image."""
   return -(-size * size * 3 // 32) * 4
 
 
 def draw(plan, size: int, texture, noise) -> np.ndarray:
-  """Returns the pictures of a plan.
+  """Returns the images of a plan.
 
   Args:
-    plan: `plan.Plan` of B scenes.
-    size: side of a picture in pixels.
+    plan: `plan.ScenePlan` of B scenes.
+    size: side of an image in pixels.
     texture: uint64 [B, TEXTURE_WORDS], random.
-    noise: uint64 [B, noise_words(size)], random.
+    noise: uint64 [B, count_noise_words(size)], random.
 
   Returns:
     uint8 [B, size, size, 3].
@@ -112,8 +112,8 @@ def _bars(x, y, cloud, a, b):
   return 0.2 + 0.5 * _sharpen(_wave((x + slope * y) * (1.5 + 1.5 * b)), 4.0)
 
 
-# Each gives the share of the second colour, about in [0, 1], as [n, S, S]. The
-# last two are rare outside of v2.
+# Each returns the share of the second colour, about in [0, 1], as [n, S, S].
+# The last two occur in v2 only.
 BACKGROUNDS = (
   _gradient,
   _horizon,
@@ -181,14 +181,14 @@ def _paint_things(canvas, things):
 
 
 def _window_sizes(things, size):
-  """Returns int [M], sides in pixels, of few different sizes."""
+  """Returns int [M], sides in pixels, rounded up to a few sizes."""
   step = max(size // 6, 1)
   needed = things.radius * np.float32(size * _REACH) + 2.0
   return np.ceil(needed / step).astype(np.int32) * step
 
 
 def _paint_group(canvas, group, window):
-  """Draws things of one look in windows and puts each into its picture."""
+  """Draws things of one look in windows and pastes each into its image."""
   size = canvas.shape[-1]
   x, y = (group.x + 1.0) * (size / 2.0), (group.y + 1.0) * (size / 2.0)
   left = np.floor(x - window / 2.0).astype(np.int32)
@@ -237,7 +237,7 @@ def _draw_kind(pen, group):
 
 
 def _expose(canvas, domain, light, words) -> np.ndarray:
-  """Returns uint8 [n, S, S, 3] under a light of its own, with pixel noise."""
+  """Returns uint8 [n, S, S, 3], each lit differently, with pixel noise."""
   size = canvas.shape[-1]
   x, y = _grid(size)
   low, high = domain.light

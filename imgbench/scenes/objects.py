@@ -1,7 +1,7 @@
-"""Drawings of the objects of `scenes`, each in the frame [-1, 1]^2.
+"""Draws the objects of `scenes`, each in the frame [-1, 1]^2.
 
-See `organisms` for the arguments. What lies about in a scene without
-being one of its classes (stones, sticks, leaves) is drawn here as well.
+See `organisms` for the arguments. Clutter, which has no class (stones, sticks,
+scraps of paper), is drawn here, too.
 """
 
 import numpy as np
@@ -16,18 +16,18 @@ GLASS = hsv(0.55, np.float32(0.3), np.float32(0.85)).reshape(3, 1, 1, 1)
 WOOD = hsv(0.08, np.float32(0.55), np.float32(0.5)).reshape(3, 1, 1, 1)
 
 
-def _paint_of(traits) -> np.ndarray:
-  """Returns the colour of a painted thing: any hue."""
+def _pick_paint(traits) -> np.ndarray:
+  """Returns the colour of a painted thing, with any hue."""
   return hsv(traits[0], 0.3 + 0.65 * traits[1], 0.45 + 0.5 * traits[2])
 
 
-def _second_paint_of(traits) -> np.ndarray:
+def _pick_second_paint(traits) -> np.ndarray:
   return hsv(traits[3], 0.2 + 0.6 * traits[1], 0.5 + 0.5 * traits[4])
 
 
 def draw_mug(pen, traits):
   """A mug with its handle to the right."""
-  body, band = _paint_of(traits), _second_paint_of(traits)
+  body, band = _pick_paint(traits), _pick_second_paint(traits)
   width = 0.46 + 0.1 * traits[5]
   pen.shadow(0.0, 0.76, 0.8, 0.16)
   pen.ring(width - 0.06, 0.02, 0.34, 0.09, body * 0.85)
@@ -48,7 +48,7 @@ def draw_mug(pen, traits):
 
 def draw_lamp(pen, traits):
   """A table lamp."""
-  shade = _paint_of(traits)
+  shade = _pick_paint(traits)
   foot = hsv(traits[3], 0.3 * traits[1], 0.25 + 0.4 * traits[4])
   top = 0.2 + 0.14 * traits[5]
   pen.shadow(0.0, 0.86, 0.6, 0.14)
@@ -67,7 +67,7 @@ def draw_lamp(pen, traits):
 
 def draw_ball(pen, traits):
   """A ball of two colours with a highlight."""
-  one, two = _paint_of(traits), _second_paint_of(traits)
+  one, two = _pick_paint(traits), _pick_second_paint(traits)
   pen.shadow(0.0, 0.82, 0.66, 0.16)
   pen.ellipse(0.0, 0.0, 0.82, 0.82, one, edge=0.4)
   pen.ellipse(0.0, 0.0, 0.34, 0.8, two, half_turn=0.3, edge=0.0)
@@ -77,7 +77,7 @@ def draw_ball(pen, traits):
 
 def draw_car(pen, traits):
   """A car seen from the side."""
-  body = _paint_of(traits)
+  body = _pick_paint(traits)
   roof = -0.48 - 0.14 * traits[5]
   back = -0.62 - 0.2 * traits[6]
   pen.shadow(0.0, 0.56, 0.95, 0.14)
@@ -137,7 +137,7 @@ def draw_ladder(pen, traits):
 
 def draw_umbrella(pen, traits):
   """An open umbrella."""
-  one, two = _paint_of(traits), _second_paint_of(traits)
+  one, two = _pick_paint(traits), _pick_second_paint(traits)
   two = np.where(traits[5] < 0.6, two, one * 0.85)
   handle = hsv(0.07, 0.5 * traits[6], 0.2 + 0.3 * traits[7])
   pen.ring(0.14, 0.76, 0.14, 0.05, handle)
@@ -152,7 +152,7 @@ def draw_umbrella(pen, traits):
 
 def draw_clock(pen, traits):
   """A round clock."""
-  rim = _paint_of(traits)
+  rim = _pick_paint(traits)
   face = hsv(traits[3], 0.15 * traits[1], 0.85 + 0.15 * traits[4])
   hand = INK + 0.1
   pen.ellipse(0.0, 0.0, 0.88, 0.88, rim)
@@ -173,7 +173,7 @@ def draw_clock(pen, traits):
 
 def draw_sailboat(pen, traits):
   """A boat with two sails."""
-  hull, trim = _paint_of(traits), _second_paint_of(traits)
+  hull, trim = _pick_paint(traits), _pick_second_paint(traits)
   sail = hsv(traits[3], 0.3 * traits[5], 0.82 + 0.18 * traits[4])
   boom = 0.24 + 0.06 * traits[6]
   pen.line(0.0, -0.92, 0.0, 0.5, 0.045, WOOD)
@@ -197,7 +197,7 @@ def draw_sailboat(pen, traits):
 def draw_chair(pen, traits):
   """A chair with a slatted back, seen from the side."""
   wood = hsv(traits[0], 0.2 + 0.6 * traits[1], 0.35 + 0.5 * traits[2])
-  seat = _second_paint_of(traits)
+  seat = _pick_second_paint(traits)
   depth = 0.42 + 0.12 * traits[5]
   pen.shadow(0.0, 0.92, 0.7, 0.1)
   pen.line(-0.3, 0.2, -0.3, 0.8, 0.06, wood * 0.6)
@@ -214,7 +214,7 @@ def draw_chair(pen, traits):
 def draw_bottle(pen, traits):
   """A bottle with a label and a cap."""
   glass = hsv(traits[0], 0.3 + 0.6 * traits[1], 0.35 + 0.5 * traits[2])
-  label = _second_paint_of(traits)
+  label = _pick_second_paint(traits)
   width = 0.3 + 0.1 * traits[5]
   neck = 0.11 + 0.04 * traits[6]
   pen.shadow(0.0, 0.9, 0.5, 0.12)
@@ -264,7 +264,7 @@ def draw_stick(pen, traits):
     0.9,
     0.3 * (traits[3] - 0.5),
     0.08 + 0.12 * traits[4],
-    _paint_of(traits) * 0.8,
+    _pick_paint(traits) * 0.8,
   )
 
 
@@ -277,7 +277,7 @@ def draw_tile(pen, traits):
       (0.8, 0.6),
       (-0.6, 0.7 - 0.3 * traits[4]),
     ],
-    _paint_of(traits),
+    _pick_paint(traits),
     edge=0.15,
   )
 

@@ -1,6 +1,6 @@
-"""Drawings of the living things of `scenes`, each in the frame [-1, 1]^2.
+"""Draws the organisms of `scenes`, each in the frame [-1, 1]^2.
 
-A drawing gets a pen and `traits`, float32 [T, n, 1, 1] in [0, 1): what varies
+A drawing gets a pen and `traits`, float32 [T, n, 1, 1] in [0, 1), which vary
 between things of one class.
 """
 
@@ -15,13 +15,13 @@ hsv = scenes_pen.hsv
 INK = hsv(0.0, 0.0, np.float32(0.1)).reshape(3, 1, 1, 1)
 WHITE = hsv(0.1, np.float32(0.04), np.float32(0.96)).reshape(3, 1, 1, 1)
 
-# What a dog of mixed descent may have from its other breed.
+# Traits that a mixed-breed dog may have from its other breed.
 DOG_TRAITS = ("ear", "tail", "pattern")
 
 
 @dataclasses.dataclass(frozen=True)
 class Breed:
-  """How the dogs of a breed look; hue, saturation and value as (low, high)."""
+  """Look of a breed of dogs; hue, saturation and value are (low, high)."""
 
   ear: str
   tail: str
@@ -60,8 +60,8 @@ def _between(low_high, share):
   return low_high[0] + (low_high[1] - low_high[0]) * share
 
 
-def _coat(breed: Breed, traits) -> np.ndarray:
-  """Returns a coat of the breed, or for a share of the dogs of any breed."""
+def _pick_coat(breed: Breed, traits) -> np.ndarray:
+  """Returns a coat of the breed, or of any breed for a share of the dogs."""
   common = traits[3] < ANY_COAT_SHARE
   ranges = zip(
     (breed.hue, breed.saturation, breed.value),
@@ -79,7 +79,7 @@ def _coat(breed: Breed, traits) -> np.ndarray:
 
 def draw_dog(pen, traits, breed: Breed):
   """A dog seen from the side, looking to the right."""
-  coat = _coat(breed, traits)
+  coat = _pick_coat(breed, traits)
   dark = coat * (0.25 + 0.2 * traits[4])
   leg = breed.leg + 0.1 * (traits[5] - 0.5)
   ground = 0.26 + leg

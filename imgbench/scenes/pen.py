@@ -1,13 +1,13 @@
 """A pen that draws one shape on many small canvases at once, with NumPy.
 
-Only +, -, *, /, sqrt, comparisons and clipping touch a pixel, in float32:
-these are rounded the same everywhere, so that a picture does not depend on
-the platform, nor on the pictures that are drawn with it.
+Pixels depend on +, -, *, /, sqrt, comparisons and clipping only, in float32.
+These round the same everywhere, so an image does not depend on the platform or
+on the other images that are drawn at the same time.
 """
 
 import numpy as np
 
-EDGE_WIDTH = 0.1  # of the shading towards the rim, in units of the frame
+EDGE_WIDTH = 0.1  # of the shading at the rim, in units of the frame
 
 
 def hsv(hue, saturation, value) -> np.ndarray:
@@ -29,14 +29,14 @@ def hsv(hue, saturation, value) -> np.ndarray:
 class Pen:
   """Draws n things of one kind into n square windows.
 
-  Each thing has a frame of its own, [-1, 1] both ways, x to the right and y
-  down, which is scaled, turned, mirrored and moved into the window. Numbers in
+  Each thing has its frame, [-1, 1] in both axes, x to the right and y down,
+  which is scaled, rotated, mirrored and moved into the window. Numbers in
   methods are frame units, and either a float or float32 [n, 1, 1]. Colours
   are float32 [3, n, 1, 1] or [3, 1, 1, 1] in [0, 1].
 
   Attributes:
     rgb: float32 [3, n, size, size], multiplied by alpha.
-    alpha: float32 [n, size, size], what the thing covers.
+    alpha: float32 [n, size, size], coverage of the thing.
   """
 
   def __init__(self, size, x, y, radius, half_turn, flip, stretch):
@@ -47,7 +47,7 @@ class Pen:
       x: float32 [n], centre of each frame in the window, in pixels.
       y: float32 [n].
       radius: float32 [n], half the side of the frame, in pixels.
-      half_turn: float32 [n], tan(angle / 2); rational, as it needs no sine.
+      half_turn: float32 [n], tan(angle / 2), which needs no sine.
       flip: float32 [n], 1 or -1 (mirrored).
       stretch: float32 [n], width of the frame over its height.
     """
@@ -68,7 +68,7 @@ class Pen:
     self.alpha = np.zeros(self._u.shape, np.float32)
 
   def ellipse(self, x, y, rx, ry, colour, half_turn=0.0, floor=None, **paint):
-    """Paints an ellipse, or what of it lies above the height `floor`."""
+    """Paints an ellipse, or its part above the height `floor`."""
     wide = high = np.maximum(rx, ry)
     if half_turn == 0.0:
       wide, high = rx, ry
@@ -112,7 +112,7 @@ class Pen:
     self._paint(region, distance, colour, **paint)
 
   def box(self, x, y, half_width, half_height, colour, rounding=0.0, **paint):
-    """Paints an upright rectangle with corners cut round by `rounding`."""
+    """Paints an upright rectangle with corners of radius `rounding`."""
     region = self._region(
       x - half_width, x + half_width, y - half_height, y + half_height
     )
@@ -143,14 +143,14 @@ class Pen:
     self._paint(region, distance, colour, **paint)
 
   def shadow(self, x, y, rx, ry, opacity=0.35):
-    """Paints a soft dark ellipse, for things that stand on something."""
+    """Paints a soft dark ellipse below a thing that stands on the ground."""
     region = self._region(x - rx, x + rx, y - ry, y + ry)
     u, v = (self._u[region] - x) / rx, (self._v[region] - y) / ry
     cover = np.clip(1.0 - (u * u + v * v), 0.0, 1.0) * np.float32(opacity)
     self._cover(region, cover, np.zeros((3, 1, 1, 1), np.float32))
 
   def _region(self, left, right, top, bottom):
-    """Returns the slices of the windows that a frame's rectangle may touch."""
+    """Returns the slices of the windows that a rectangle of a frame touches."""
     x, y = (left + right) * 0.5 * self._across, (top + bottom) * 0.5
     wide, high = (right - left) * 0.5 * np.abs(self._across), (bottom - top) / 2
     cos, sin = np.abs(self._cos), np.abs(self._sin)
@@ -181,8 +181,8 @@ class Pen:
       distance: float32 of the region's shape.
       colour: float32 [3, n or 1, 1, 1].
       edge: how much darker the rim is, in [0, 1].
-      inside: paints only on what is drawn already.
-      erase: takes away what is there; the colour does not matter.
+      inside: paints only where something is drawn already.
+      erase: removes what is there; the colour does not matter.
     """
     cover = np.clip(0.5 - distance * self._radius, 0.0, 1.0)
     if inside:

@@ -1,4 +1,4 @@
-"""What is in each picture of `scenes`: its things, their places, its labels.
+"""Plans the images of `scenes`: things, places and labels.
 
 Labels follow from the plan alone, not from pixels.
 """
@@ -13,17 +13,17 @@ from imgbench.scenes import domains
 from imgbench.scenes import organisms
 from imgbench.scenes import randomness
 
-# Kinds of picture. All but plain ones are problematic: labelled as another
-# class than is drawn, two classes blended, colours turned into their negative.
+# Kinds of image. All but plain ones are problematic: a label of another class
+# than the one drawn, two classes blended, inverted colours.
 MISLABELLED, BLENDED, NEGATIVE, PLAIN = range(4)
 PICTURE_SHARES = (0.03, 0.02, 0.01, 0.94)
 
 MIXED_DOG_SHARE = 0.15
-SWAPPED_SHARE = 0.2  # of plain pictures with more than one thing
+SWAPPED_SHARE = 0.2  # of plain images with more than one thing
 REVIEWED_WRONG_SHARE = 0.45
 
-# A second thing is unclear if less of it is seen, or it is smaller (radius in
-# half sides of the picture); it takes more to know a dog's breed.
+# A second thing is unclear below this visible share or radius (in half sides of
+# the image); the breed of a dog needs a larger radius.
 CLEAR_VISIBLE = 0.5
 CLEAR_RADIUS = 0.22
 CLEAR_DOG_RADIUS = 0.34
@@ -32,23 +32,23 @@ REVIEWED_VISIBLE = 0.15
 NUM_TRAITS = 9
 NUM_LIGHT = 24
 MAX_CLUTTER = 5
-MAIN_LAYER = 2  # behind: 0 and 1, blend: 3, in front: 4 and 5
-WORDS = 192  # of 64 bits for each example, a multiple of 4 (Philox's block)
+MAIN_LAYER = 2  # behind it: 0 and 1, blend: 3, in front of it: 4 and 5
+WORDS = 192  # of 64 bits per example, a multiple of 4 (Philox's block)
 
 
 @dataclasses.dataclass(frozen=True)
 class Things:
-  """M things, at most one for each (example, layer).
+  """M things, at most one per (example, layer).
 
-  Lengths are in half sides of the picture, positions in [-1, 1].
+  Lengths are in half sides of the image, positions in [-1, 1].
 
   Attributes:
     example: int32 [M], row of the plan.
     layer: int32 [M]; higher ones hide lower ones.
     kind: int32 [M], a class, or clutter from NUM_CLASSES on.
-    donor: int32 [M], the breed that a dog of mixed descent has one trait of;
+    donor: int32 [M], the breed that gives a mixed-breed dog one trait;
       otherwise `kind`.
-    donated: int32 [M], which trait that is.
+    donated: int32 [M], the number of that trait.
     x: float32 [M].
     y: float32 [M].
     radius: float32 [M].
@@ -80,14 +80,14 @@ class Things:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ScenePlan:
   """B scenes.
 
   Attributes:
     original_label: int32 [B].
     label_codes: int8 [B, K] of `labels.annotations`.
     picture: int32 [B], PLAIN, MISLABELLED, BLENDED or NEGATIVE.
-    things: what is drawn.
+    things: the things to draw.
     domain: of the split.
     light: float32 [B, L] in [0, 1), for background, light and noise.
   """
@@ -106,16 +106,16 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class _Cast:
-  """Who is in B scenes: three slots, of which the first is the largest.
+  """Classes in B scenes: three slots, the first is the largest.
 
   Attributes:
     original: int32 [B].
-    other: int32 [B], a class that the original may be taken for; in no slot of
-      a plain picture.
-    picture: int32 [B].
+    other: int32 [B], a class that the original may be confused with; not drawn
+      in a plain image.
+    picture: int32 [B], the kind of image.
     classes: int32 [3, B].
     present: bool [3, B].
-    swapped: bool [B], the original label is the second thing's.
+    swapped: bool [B], the second thing has the original label.
     mixed: bool [B], the main thing is a dog with a trait of the breed `other`.
   """
 
@@ -129,15 +129,15 @@ class _Cast:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layout:
-  """Where they are: float32 [3, B], and bool [3, B] for the last two rows.
+class _Placement:
+  """Places of the slots: float32 [3, B], bool [3, B] for `front`.
 
   Attributes:
     x: of the centre, in [-1, 1].
     y: of the centre.
-    radius: in half sides of the picture.
-    front: nearer than the main thing; false for that itself.
-    visible: share that is seen, about.
+    radius: in half sides of the image.
+    front: whether in front of the main thing; false for the main thing.
+    visible: approximate share that is visible.
   """
 
   x: np.ndarray
@@ -149,29 +149,29 @@ class _Layout:
 
 def make_plan(
   seed: int, domain: domains.Domain, start: int, count: int
-) -> Plan:
+) -> ScenePlan:
   """Returns the plan of the examples `start` to `start + count` of a split."""
   draws = randomness.Draws(
     randomness.random_words(
       seed, domain.stream, randomness.PLAN, start, count, WORDS
     )
   )
-  cast = _cast(
-    draws, domain, _original_labels(seed, domain.stream, start, count)
+  cast = _draw_cast(
+    draws, domain, _draw_labels(seed, domain.stream, start, count)
   )
-  layout = _layout(draws, domain, cast)
-  return Plan(
+  placement = _place(draws, domain, cast)
+  return ScenePlan(
     original_label=cast.original,
-    label_codes=_label_codes(draws, cast, layout),
+    label_codes=_assign_codes(draws, cast, placement),
     picture=cast.picture,
-    things=_things(draws, domain, cast, layout),
+    things=_list_things(draws, domain, cast, placement),
     domain=domain,
     light=draws.take(NUM_LIGHT),
   )
 
 
-def _original_labels(seed, stream, start, count) -> np.ndarray:
-  """Every run of K examples from a multiple of K on has each class once."""
+def _draw_labels(seed, stream, start, count) -> np.ndarray:
+  """Returns original labels; each block of K examples has each class once."""
   k = scenes_classes.NUM_CLASSES
   first, last = start // k, (start + count - 1) // k
   words = randomness.random_words(
@@ -190,7 +190,7 @@ def _pick_other(draws, *excluded) -> np.ndarray:
   return picked
 
 
-def _cast(draws, domain, original) -> _Cast:
+def _draw_cast(draws, domain, original) -> _Cast:
   confusions = scenes_classes.CONFUSIONS[original]
   column = draws.below(confusions.shape[1])[:, None]
   other = np.take_along_axis(confusions, column, axis=1)[:, 0]
@@ -219,13 +219,13 @@ def _cast(draws, domain, original) -> _Cast:
   )
 
 
-def _layout(draws, domain, cast) -> _Layout:
-  """Puts the main thing near the middle and the others beside it."""
+def _place(draws, domain, cast) -> _Placement:
+  """Places the main thing near the middle and the others beside it."""
   alone = ~cast.present[1]
   side = np.where(draws.one() < 0.5, -1, 1).astype(np.float32)
   radius = np.stack([draws.between(*domain.radius)] * 3)
   radius[1:] *= np.stack([draws.between(*domain.extra_radius) for _ in "12"])
-  # What carries the original label is never a detail.
+  # The thing with the original label is never small.
   radius[1] = np.where(cast.swapped, np.maximum(radius[1], 0.36), radius[1])
   room = 1.0 - radius[0]
   shift = draws.between(-0.9, 0.9)
@@ -244,7 +244,7 @@ def _layout(draws, domain, cast) -> _Layout:
       up * draws.between(0.45, 0.8),
     ]
   ).astype(np.float32)
-  # A thing stands in front if it does not hide much of the main one.
+  # A thing is in front only if it does not hide much of the main thing.
   hides = _overlap(x, y, radius, 0, 1), _overlap(x, y, radius, 0, 2)
   wanted = draws.take(2).T < 0.6
   front = np.stack(
@@ -255,28 +255,29 @@ def _layout(draws, domain, cast) -> _Layout:
     ]
   )
   visible = _visible(x, y, radius, front, cast.present)
-  return _Layout(x, y, radius, front, visible)
+  return _Placement(x, y, radius, front, visible)
 
 
 def _overlap(x, y, radius, i, j) -> np.ndarray:
-  """Returns float32 [B] in [0, 1], how far j's circle reaches over i's."""
+  """Returns float32 [B] in [0, 1], how far circle j reaches over circle i."""
   distance = np.sqrt((x[i] - x[j]) ** 2 + (y[i] - y[j]) ** 2)
   reach = radius[i] + radius[j] - distance
   return np.clip(reach / (2.0 * radius[i]), 0.0, 1.0)
 
 
 def _layers(front) -> np.ndarray:
-  """Returns int [3, B]: the main thing at MAIN_LAYER, all on their own."""
+  """Returns int [3, B], different layers, MAIN_LAYER for the main thing."""
   order = np.arange(3)[:, None]
   return np.where(front, MAIN_LAYER + 4 - order, MAIN_LAYER - order)
 
 
 def _visible(x, y, radius, front, present) -> np.ndarray:
-  """Returns float32 [3, B], the share of each thing that is seen, about."""
+  """Returns float32 [3, B], the approximate visible share of each thing."""
   layers = _layers(front)
-  inside = lambda p: np.clip(
-    (1.0 + radius - np.abs(p)) / (2 * radius), 0.0, 1.0
-  )
+
+  def inside(p):
+    return np.clip((1.0 + radius - np.abs(p)) / (2 * radius), 0.0, 1.0)
+
   visible = inside(x) * inside(y)
   for i in range(3):
     for j in range(3):
@@ -285,8 +286,8 @@ def _visible(x, y, radius, front, present) -> np.ndarray:
   return visible
 
 
-def _label_codes(draws, cast, layout) -> np.ndarray:
-  """Returns int8 [B, K]; the best-founded review of a class stands."""
+def _assign_codes(draws, cast, placement) -> np.ndarray:
+  """Returns int8 [B, K]; later reviews of a class replace earlier ones."""
   rows = np.arange(len(cast.original))
   codes = np.zeros((len(rows), scenes_classes.NUM_CLASSES), np.int8)
 
@@ -300,10 +301,10 @@ def _label_codes(draws, cast, layout) -> np.ndarray:
   blended = cast.picture == BLENDED
   review(cast.picture == MISLABELLED, cast.original, annotations.WRONG)
   for slot in range(3):
-    labels, seen = cast.classes[slot], layout.visible[slot]
+    labels, seen = cast.classes[slot], placement.visible[slot]
     is_dog = labels < scenes_classes.NUM_DOGS
     enough = np.where(is_dog, CLEAR_DOG_RADIUS, CLEAR_RADIUS)
-    clear = (seen >= CLEAR_VISIBLE) & (layout.radius[slot] >= enough)
+    clear = (seen >= CLEAR_VISIBLE) & (placement.radius[slot] >= enough)
     if slot == 0:
       clear[:] = True
     if slot == 1:
@@ -318,18 +319,21 @@ def _label_codes(draws, cast, layout) -> np.ndarray:
   return codes
 
 
-def _things(draws, domain, cast, layout) -> Things:
-  clutter = _clutter(draws, domain, len(cast.original))
+def _list_things(draws, domain, cast, placement) -> Things:
+  clutter = _draw_clutter(draws, domain, len(cast.original))
   parts = [part for part, _ in clutter]
   exists = [present for _, present in clutter]
-  layers = _layers(layout.front)
+  layers = _layers(placement.front)
   rows = np.arange(len(cast.original), dtype=np.int32)
-  pose = lambda: {
-    "half_turn": draws.between(-domain.tilt, domain.tilt),
-    "flip": np.where(draws.one() < 0.5, -1, 1).astype(np.float32),
-    "stretch": draws.between(0.86, 1.16),
-    "traits": draws.take(NUM_TRAITS),
-  }
+
+  def draw_pose():
+    return {
+      "half_turn": draws.between(-domain.tilt, domain.tilt),
+      "flip": np.where(draws.one() < 0.5, -1, 1).astype(np.float32),
+      "stretch": draws.between(0.86, 1.16),
+      "traits": draws.take(NUM_TRAITS),
+    }
+
   donated = draws.below(len(organisms.DOG_TRAITS))
   for slot in range(3):
     mixed = cast.mixed & (slot == 0)
@@ -340,11 +344,11 @@ def _things(draws, domain, cast, layout) -> Things:
         kind=cast.classes[slot],
         donor=np.where(mixed, cast.other, cast.classes[slot]),
         donated=np.where(mixed, donated, 0),
-        x=layout.x[slot],
-        y=layout.y[slot],
-        radius=layout.radius[slot],
+        x=placement.x[slot],
+        y=placement.y[slot],
+        radius=placement.radius[slot],
         opacity=np.ones(len(rows), np.float32),
-        **pose(),
+        **draw_pose(),
       )
     )
     exists.append(cast.present[slot])
@@ -355,7 +359,7 @@ def _things(draws, domain, cast, layout) -> Things:
     donor=cast.other,
     donated=np.zeros(len(rows), np.int32),
     opacity=np.full(len(rows), 0.5, np.float32),
-    **pose(),
+    **draw_pose(),
   )
   parts.append(blend)
   exists.append(cast.picture == BLENDED)
@@ -366,8 +370,8 @@ def _things(draws, domain, cast, layout) -> Things:
   return Things(*joined).select(np.concatenate(exists))
 
 
-def _clutter(draws, domain, count):
-  """Returns MAX_CLUTTER pairs of Things [B] and bool [B], which are there."""
+def _draw_clutter(draws, domain, count):
+  """Returns MAX_CLUTTER pairs of Things [B] and bool [B], which are drawn."""
   number = draws.between(*domain.clutter)
   rows = np.arange(count, dtype=np.int32)
   parts = []

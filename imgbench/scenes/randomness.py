@@ -1,26 +1,26 @@
-"""Random numbers of `scenes`: counter-based, the same in every slice.
+"""Counter-based random numbers of `scenes`, the same in every slice.
 
-Example i of a split owns the words [i * W, (i + 1) * W) of each stream of
-(seed, split, purpose), so that no example depends on another.
+Example i of a split uses the words [i * W, (i + 1) * W) of each stream of
+(seed, split, purpose), so no example depends on another.
 """
 
 import numpy as np
 
-PLAN, ORDER, NOISE, TEXTURE = range(4)  # what a stream is used for
+PLAN, ORDER, NOISE, TEXTURE = range(4)  # purposes of streams
 
 
 def random_words(seed, stream, purpose, start, count, width) -> np.ndarray:
   """Returns uint64 [count, width], rows `start` to `start + count`.
 
-  Philox's words are part of NumPy's promise of stability, the numbers of its
-  Generator are not.
+  NumPy guarantees that the words of Philox stay the same, but not the numbers
+  of its Generator.
 
   Args:
     seed: integer in [0, 2**64).
     stream: number of the split.
-    purpose: integer in [0, 8), one for each use of the stream.
+    purpose: integer in [0, 8), one per use of the stream.
     start: first row.
-    count: of rows.
+    count: number of rows.
     width: words in a row, a multiple of 4.
   """
   bits = np.random.Philox(key=seed + ((8 * stream + purpose) << 64))
@@ -29,7 +29,7 @@ def random_words(seed, stream, purpose, start, count, width) -> np.ndarray:
 
 
 class Draws:
-  """Columns of uniform numbers, handed out from left to right."""
+  """Columns of uniform numbers, used from left to right."""
 
   def __init__(self, words):
     # 24 bits fill a float32's significand: every value is exact.
@@ -55,7 +55,7 @@ class Draws:
 
 
 def choose(uniform, probabilities) -> np.ndarray:
-  """Returns int [B] choices; the last one takes what the others leave of 1.
+  """Returns int [B] choices; the last one has the remaining probability.
 
   Args:
     uniform: float32 [B] in [0, 1).
