@@ -1,4 +1,4 @@
-"""Encoded images to crops: every decoder against Pillow, and odd files."""
+"""Tests of decoders against Pillow, and on unusual files."""
 
 import io
 import sys
@@ -146,7 +146,7 @@ def test_box_outside(name, box):
 
 @pytest.mark.parametrize("name", NAMES)
 class TestOddFiles:
-  """What real sets hold beside plain JPEGs."""
+  """Files of real data sets that are not plain JPEGs."""
 
   square = encoded_images.photo(64, 64)
 
@@ -211,7 +211,7 @@ class TestOddFiles:
 
   def test_orientation_is_ignored(self, name):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # rotated by a quarter
     data = encoded_images.encode(PHOTO, exif=exif)
     assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 6
     np.testing.assert_array_equal(_crop(name, data), _crop(name, JPEG))
@@ -311,7 +311,7 @@ def test_threads_do_not_mix_their_images(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("part", ["decode", "resize"])
 def test_the_interpreter_is_free_meanwhile(name, part):
-  """This thread gets to run only if the other gives the lock away."""
+  """This thread can run only if the other releases the lock."""
   shape = (3000, 3000) if part == "decode" else (16, 16)
   data = encoded_images.encode(encoded_images.gradient(*shape))
   size = 16 if part == "decode" else 3000
@@ -329,7 +329,7 @@ def test_the_interpreter_is_free_meanwhile(name, part):
 
   interval = sys.getswitchinterval()
   thread = threading.Thread(target=work)
-  sys.setswitchinterval(100)  # nobody is made to give the lock away
+  sys.setswitchinterval(100)  # no thread is forced to release the lock
   try:
     thread.start()
     inside.wait()

@@ -1,4 +1,4 @@
-"""The decoders, for tests that go through all of them."""
+"""The decoders, for tests of all of them."""
 
 import pytest
 
@@ -9,5 +9,5 @@ TURBO = pytest.param(
   marks=pytest.mark.skipif(bool(turbo.missing()), reason=turbo.missing()),
 )
 NAMES = (TURBO, "simplejpeg", "opencv", "pillow")
-# Those that notice damage inside of a file whose end is there.
+# Those that detect damage inside a file that has its end.
 STRICT = (TURBO, "simplejpeg")

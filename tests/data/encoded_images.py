@@ -1,4 +1,4 @@
-"""Images and encoded files that tests of decoding share."""
+"""Images and encoded files shared by tests of decoding."""
 
 import io
 import struct

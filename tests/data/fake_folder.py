@@ -1,7 +1,7 @@
-"""A folder with every version of a fake ImageNet, prepared by TFDS itself.
+"""A folder with every version of a fake ImageNet, prepared by TFDS.
 
-It is made once per machine, in the folder for temporary files, and shared by
-all tests and environments: only the one that makes it needs TensorFlow.
+It is created once per machine, in the folder for temporary files, and shared by
+all tests and environments: only the one that creates it needs TensorFlow.
 """
 
 import fcntl
@@ -36,9 +36,9 @@ SETS = (
   "imagenet_a",
   "imagenet_r",
 )
-# Goes up when preparing gives other files than before, of the same images.
+# Raise it when preparing the same images gives other files.
 _VERSION = 2
-_UNUSED_S = 7 * 24 * 3600  # then a folder made by other code is removed
+_UNUSED_S = 7 * 24 * 3600  # then folders of other versions are removed
 
 
 def python_with_tensorflow() -> str:
@@ -75,17 +75,17 @@ def prepared() -> pathlib.Path:
 
   Nothing in it may be changed: other tests read it.
   """
-  return _made() / "data"
+  return _get_folder() / "data"
 
 
 def manual_dir() -> pathlib.Path:
-  """Returns the folder of tars and label files that `SETS` were made from."""
-  return _made() / "manual"
+  """Returns the folder of tars and label files that `SETS` come from."""
+  return _get_folder() / "manual"
 
 
 @functools.cache
 def _key() -> str:
-  """Names the folder by all that its contents depend on."""
+  """Returns a hash of everything that the contents depend on."""
   digest = hashlib.sha256()
   sources = pathlib.Path(fake_imagenet.__file__).parent
   for path in sorted(sources.glob("*.py")):
@@ -95,19 +95,19 @@ def _key() -> str:
   return digest.hexdigest()[:16]
 
 
-def _made() -> pathlib.Path:
+def _get_folder() -> pathlib.Path:
   root = pathlib.Path(tempfile.gettempdir(), f"imgbench-fake-{os.getuid()}")
   root.mkdir(mode=0o700, exist_ok=True)
   folder = root / _key()
   with open(root / "lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # the other workers wait here
     if not folder.is_dir():
-      _make(root / f"{_key()}.part", folder)
+      _prepare(root / f"{_key()}.part", folder)
     os.utime(folder)
   return folder
 
 
-def _make(part: pathlib.Path, folder: pathlib.Path) -> None:
+def _prepare(part: pathlib.Path, folder: pathlib.Path) -> None:
   python_with_tensorflow()  # or skip before there is work to do
   for path in part.parent.iterdir():
     unused = time.time() - path.stat().st_mtime > _UNUSED_S

@@ -1,4 +1,4 @@
-"""Decoding: Pillow's pixels, and nothing that has another shape."""
+"""Tests of batch decoding: Pillow's pixels, other shapes refused."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Headers of JPEGs, and JPEGs of fewer rows."""
+"""Tests of JPEG headers and of JPEGs cut to fewer rows."""
 
 import hypothesis
 from hypothesis import strategies as st

@@ -38,12 +38,12 @@ def draw(images, labels, seed=0, **settings):
 
 
 def own_weight(mixed, labels):
-  """The share of each image itself, from labels that are all different."""
+  """Returns the weight of each image itself; all labels are different."""
   return np.where(mixed.first == labels, mixed.weight, 1 - mixed.weight)
 
 
 def twin(images, labels, seed, mixup, cutmix, switch=0.5):
-  """The definition, an image after the other, in float64."""
+  """Mixes by the definition, one image after the other, in float64."""
   kind_key, share_key, box_key = jax.random.split(jax.random.key(seed), 3)
   uniform = np.asarray(jax.random.uniform(share_key, (B,)), np.float64)
   takes_cutmix = bool(cutmix)
@@ -96,7 +96,7 @@ def test_heavier_labels_come_first():
     neighbours = np.stack([labels, np.roll(labels, 1)], axis=1)
     np.testing.assert_array_equal(np.sort(pairs), np.sort(neighbours))
     assert (mixed.weight >= 0.5).all() and (mixed.weight <= 1).all()
-    # Both images are in front somewhere.
+    # Either label comes first somewhere.
     assert 0 < (mixed.first == labels).mean() < 1
 
 
@@ -131,7 +131,7 @@ def test_boxes_by_hand():
   # A side of 4 around any of 8 pixels: 2 to 4 rows are inside.
   assert set(rows) == {2, 3, 4} and set(cols) == {3, 4, 5, 6}
   np.testing.assert_allclose(share, 1 - rows * cols / 96, rtol=1e-6)
-  # Every pixel is covered at times.
+  # Every pixel is covered by some box.
   assert boxes.any(axis=0).all()
   everything = mixing._draw_boxes(key, jnp.zeros(3), (8, 12))
   assert everything[0].all() and (everything[1] == 1).all()
@@ -142,7 +142,7 @@ def test_shares_are_from_the_beta_distribution(a):
   uniform = (jnp.arange(20_000) + 0.5) / 20_000
   got = np.asarray(mixing.beta_quantile(uniform, a))
   assert (np.diff(got) >= 0).all()
-  # Nowhere further off than a cell of the table, and hardly in the middle.
+  # At most one cell of the table off, and much less in the middle.
   quantile = lambda p: scipy.stats.beta.ppf(np.clip(p, 0, 1), a, a)
   exact = np.asarray(uniform, np.float64)
   assert (got >= quantile(exact - 1 / mixing.CELLS) - 1e-6).all()
@@ -160,7 +160,7 @@ def test_quantiles_by_hand():
   np.testing.assert_array_equal(mixing.beta_quantile(uniform, 1.0), uniform)
 
 
-def test_each_batch_takes_one_kind_with_the_probability_given():
+def test_each_batch_uses_one_kind_with_the_given_probability():
   images, labels = make_batch()
   settings = dict(mixup=1.0, cutmix=1.0)
 

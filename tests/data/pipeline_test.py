@@ -17,7 +17,7 @@ SIZE = 6
 
 
 def sizes(count: int):
-  """Pictures of many sizes, each of one colour: its number."""
+  """Yields images of many sizes, each filled with its number."""
   rng = np.random.default_rng(0)
   for number in range(count):
     height, width = rng.integers(5, 30, 2)
@@ -75,7 +75,7 @@ def test_every_slot_holds_its_example(tmp_path, threads, file_format):
 
 
 def stream(feed, start, steps, batch=7):
-  """Batches of steps [start, start + steps) in a shuffled order."""
+  """Returns batches of steps [start, start + steps) in a shuffled order."""
   examples = order.ExampleOrder(40, seed=3)
   orders = []
   for step in range(start, start + steps):
@@ -97,7 +97,7 @@ def test_what_is_drawn_depends_on_seed_epoch_and_example_alone(
   other = stream(build(split, seed=2), 0, 20)
   drawn = lambda batches: np.concatenate([b.image[:, 0, 0, 0] for b in batches])
   assert (drawn(first) != drawn(other)).mean() > 0.9
-  # The same example is drawn anew in each epoch.
+  # An example is augmented differently in each epoch.
   seen = {}
   for batch in first:
     for i, number in enumerate(batch.index):

@@ -29,7 +29,7 @@ def draw(images, index, epoch=0, seed=0, **settings):
 
 
 def twin(images, index, epoch, seed, pad, flip, cutout, value=127):
-  """The same, an image after the other, with NumPy's own padding."""
+  """Computes the same, one image after the other, with NumPy's padding."""
   key = jax.random.key(seed)
   result = []
   for i in index:

@@ -1,4 +1,4 @@
-"""Every operation of RandAugment against Pillow."""
+"""Tests of every operation of RandAugment against Pillow."""
 
 from collections import Counter
 
@@ -33,8 +33,8 @@ def _enhance(kind):
   return lambda image, level: kind(image).enhance(1 + 0.9 * level)
 
 
-# Name -> (Pillow's, most levels of difference).
-# Ours rounds where Pillow cuts off; the grey of a colour may round elsewhere.
+# Name -> (Pillow's operation, largest difference in levels).
+# Ours rounds, Pillow truncates; the grey of a colour may round differently.
 REFERENCE = {
   "identity": (lambda image, level: image, 0),
   "autocontrast": (lambda image, level: ImageOps.autocontrast(image), 0),
@@ -68,7 +68,7 @@ MOVES = {
 
 
 def _apply(name, pixels, level):
-  """Returns what an operation gives, having checked what it leaves alone."""
+  """Returns the result of an operation; checks that its input is unchanged."""
   before, out = pixels.copy(), np.zeros_like(pixels)
   got = randaugment.OPERATIONS[name][0](pixels, level, out)
   np.testing.assert_array_equal(pixels, before)
@@ -101,7 +101,7 @@ def test_values_of_pillow(name, image):
 @pytest.mark.parametrize("image", ["photo", "odd"])
 @pytest.mark.parametrize("name", MOVES)
 def test_places_of_pillow(name, image):
-  """All but a few pixels that lie just between two."""
+  """All but a few pixels that are halfway between two."""
   pixels = IMAGES[image]
   for level in _levels(name):
     got = _apply(name, pixels, level)
@@ -149,7 +149,7 @@ def test_layers_follow_each_other():
 
 def test_draws_are_uniform_and_as_many_whatever_is_drawn():
   class Counted:
-    """Notes what a generator is asked for."""
+    """A generator that records its draws."""
 
     def __init__(self, seed):
       self.rng = np.random.default_rng(seed)

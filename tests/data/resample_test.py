@@ -1,4 +1,4 @@
-"""Resizing against Pillow."""
+"""Tests of resizing against Pillow."""
 
 import hypothesis
 from hypothesis import strategies as st
@@ -24,9 +24,9 @@ def _resize(pixels, box, size, method):
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(st.data())
 def test_as_pillow(pixels, data):
-  """Coefficients have 16 bits: a value may turn over in each pass.
+  """Coefficients have 16 bits: a value may round differently in each pass.
 
-  About one value in twenty does; of the fewest, 768, up to one in ten.
+  About one value in twenty does; up to one in ten of the fewest, 768.
   """
   unit = st.floats(0, 1)
   height, width = pixels.shape[:2]

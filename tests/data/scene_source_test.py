@@ -1,4 +1,4 @@
-"""The embedded data set: what is drawn, how it is labelled, how it is read."""
+"""Tests of the embedded data set: its images, labels and reading."""
 
 import hashlib
 import subprocess
@@ -38,8 +38,8 @@ def examples(validation):
 def test_the_pictures_are_the_ones_of_this_version(examples):
   """Holds on every platform and NumPy: Philox words, IEEE float32, no sine.
 
-  Where a drawing or a label is changed on purpose: raise scenes_draw.VERSION
-  (fingerprints of runs follow it), look at the pictures, then set the digest.
+  After a deliberate change of a drawing or a label: raise drawing.VERSION
+  (fingerprints of runs depend on it), look at the images, then set the digest.
   """
   assert drawing.VERSION == 1
   shifted = scene_source.ScenesSource("v2", **SMALL).load()
@@ -161,7 +161,7 @@ def test_other_sizes_show_the_same_scenes(size, examples):
   assert loaded.image.shape == (24, size, size, 3)
   np.testing.assert_array_equal(loaded.label_codes, examples.label_codes[:24])
   mean = lambda images: images.mean(axis=(1, 2))
-  # Two sizes of one scene differ by noise and by what pixels round off.
+  # Two sizes of one scene differ by noise and rounding.
   assert np.abs(mean(loaded.image) - mean(examples.image[:24])).mean() < 4.0
 
 
@@ -176,7 +176,7 @@ def test_original_label_is_correct_unless_problematic():
     assert (of(scenes_plan.NEGATIVE) == annotations.CORRECT).all()
 
 
-def test_shares_lie_in_the_stated_ranges():
+def test_shares_are_in_the_stated_ranges():
   plan = _plan()
   codes = plan.label_codes
   assert 0.05 < plan.is_problematic.mean() < 0.07
@@ -205,7 +205,7 @@ def test_every_run_of_24_examples_has_each_class_once():
   assert len(np.unique(labels, axis=0)) == 10
 
 
-def test_what_is_drawn_is_what_is_labelled():
+def test_drawn_things_are_labelled():
   plan = _plan(count=3_000)
   things, codes = plan.things, plan.label_codes
   is_class = things.kind < classes.NUM_CLASSES
@@ -224,11 +224,14 @@ def test_visible_share_of_hand_placed_things():
   y = np.zeros((3, 1), np.float32)
   radius = np.array([[0.5], [0.25], [0.25]], np.float32)
   present = np.ones((3, 1), bool)
-  visible = lambda second_in_front: scenes_plan._visible(
-    x, y, radius, np.array([[False], [second_in_front], [False]]), present
-  )[:, 0].tolist()
-  # Behind the main thing at the same place: nothing is seen of the second.
-  # The third is cut in half by the picture's edge, and touches nobody.
+
+  def visible(second_in_front):
+    front = np.array([[False], [second_in_front], [False]])
+    found = scenes_plan._visible(x, y, radius, front, present)
+    return found[:, 0].tolist()
+
+  # Behind the main thing at the same place, the second one is hidden. The third
+  # is cut in half by the edge of the image and touches none.
   assert visible(False) == [1.0, 0.0, 0.5]
   # In front of it, the second reaches 0.75 into the main one's width of 1.
   assert visible(True) == [0.25, 1.0, 0.5]
@@ -262,9 +265,10 @@ def test_subsets_partition_the_classes(validation):
 
 
 def test_fingerprint_tells_data_apart_and_nothing_else():
-  mark = lambda split, **options: (
-    scene_source.ScenesSource(split, **(SMALL | options)).info.fingerprint
-  )
+  def mark(split, **options):
+    source = scene_source.ScenesSource(split, **(SMALL | options))
+    return source.info.fingerprint
+
   assert mark("train") == mark("train[:100%]") == mark("train", v2_examples=9)
   different = {
     mark("train"),

@@ -1,4 +1,4 @@
-"""Real data that may lie beside the checkout."""
+"""Real data that may be next to the checkout."""
 
 import os
 import pathlib

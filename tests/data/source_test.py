@@ -1,4 +1,4 @@
-"""Tests of what is promised of every data set."""
+"""Tests of the checks of every data set."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of the mark of drawn images, and of what reads it."""
+"""Tests of the mark of synthetic images and its readers."""
 
 import types
 
@@ -45,28 +45,28 @@ def test_a_marked_folder_is_synthetic(tmp_path, kind):
   assert after.synthetic and after.fingerprint == before.fingerprint
 
 
-def drawn(folder, name="imagenet_a", given=()):
-  """What was drawn of the files that a set is prepared from."""
+def find_synthetic(folder, name="imagenet_a", given=()):
+  """Returns the synthetic files that a set is prepared from."""
   builder = types.SimpleNamespace(url_infos={})
   inputs = files.Inputs(folder, dict(given))
   return inputs.find_synthetic(name, builder)
 
 
-def test_a_set_made_of_drawn_files(tmp_path):
-  assert drawn(tmp_path) == drawn(None) == {}
+def test_a_set_prepared_from_synthetic_files(tmp_path):
+  assert find_synthetic(tmp_path) == find_synthetic(None) == {}
   for name in ("imagenet-a.tar", "real.json"):
     (tmp_path / name).write_bytes(b"drawn")
-  assert drawn(tmp_path) == {}
+  assert find_synthetic(tmp_path) == {}
   synthetic.write(tmp_path, {"imagenet-a.tar": 5, "real.json": 5})
-  assert drawn(tmp_path) == {"imagenet-a.tar": 5}
-  assert drawn(tmp_path, "imagenet_r") == {}
-  assert drawn(tmp_path, "mnist") == {}
+  assert find_synthetic(tmp_path) == {"imagenet-a.tar": 5}
+  assert find_synthetic(tmp_path, "imagenet_r") == {}
+  assert find_synthetic(tmp_path, "mnist") == {}
 
 
-def test_a_real_file_in_place_of_a_drawn_one(tmp_path):
+def test_a_real_file_in_place_of_a_synthetic_one(tmp_path):
   synthetic.write(tmp_path, {"imagenet-a.tar": 5})
   (tmp_path / "imagenet-a.tar").write_bytes(b"fetched since")
-  assert drawn(tmp_path) == {}
-  # Marked and fetched by TFDS itself: not there.
+  assert find_synthetic(tmp_path) == {}
+  # Marked but missing, so TFDS downloads it.
   (tmp_path / "imagenet-a.tar").unlink()
-  assert drawn(tmp_path) == {}
+  assert find_synthetic(tmp_path) == {}

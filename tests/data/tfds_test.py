@@ -1,4 +1,4 @@
-"""TFDS-prepared sets: both formats, slices, identifiers, the decoded cache."""
+"""Tests of TFDS sets: formats, slices, identifiers, the decoded cache."""
 
 import json
 import os
@@ -124,9 +124,11 @@ def test_fingerprint_is_of_the_data_alone(tmp_path):
   _write(tmp_path / "elsewhere")
   _write(tmp_path / "format", "array_record", train=(12,))
   _write(tmp_path / "version", version="1.0.1")
-  fingerprint = lambda folder, split="train": (
-    tfds.TfdsSource("tiny", split, str(tmp_path / folder)).info.fingerprint
-  )
+
+  def fingerprint(folder, split="train"):
+    source = tfds.TfdsSource("tiny", split, str(tmp_path / folder))
+    return source.info.fingerprint
+
   whole = fingerprint("a")
   assert whole == fingerprint("elsewhere") == fingerprint("format")
   assert whole == fingerprint("a", "train[:100%]")
@@ -234,7 +236,7 @@ def test_cache_that_cannot_be_written_is_only_logged(
   assert str(user_cache) in record.getMessage()
 
 
-def test_damaged_cache_is_made_anew(tmp_path, user_cache, caplog):
+def test_damaged_cache_is_rebuilt(tmp_path, user_cache, caplog):
   _write(tmp_path)
   source = tfds.TfdsSource("tiny", "train", str(tmp_path))
   source.load()

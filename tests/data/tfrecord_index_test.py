@@ -1,4 +1,4 @@
-"""Random access to TFRecord files, their sidecars, and damaged files."""
+"""Tests of random access to TFRecord files, sidecars and damaged files."""
 
 import os
 import pickle
@@ -62,7 +62,7 @@ def test_checksums_equal_the_slow_twin(lengths, seed):
 
 
 def test_offsets_by_hand(shard):
-  # 12 bytes before the data and 4 behind.
+  # 12 bytes before the data and 4 after.
   sizes = [16 + len(record) for record in RECORDS]
   expected = np.concatenate([[0], np.cumsum(sizes)])
   offsets = tfrecord_index.build_offsets(shard)
@@ -201,7 +201,7 @@ def test_nowhere_to_write_is_no_obstacle(shard, user_cache, caplog):
 
 
 @pytest.mark.parametrize("change", ["content", "time"])
-def test_changed_file_is_indexed_anew(shard, change):
+def test_changed_file_is_indexed_again(shard, change):
   tfrecord_index.load_offsets(shard)
   if change == "content":
     shard.write_bytes(tiny_tfds.tfrecord_bytes([*RECORDS, b"more"]))
@@ -216,7 +216,7 @@ def test_changed_file_is_indexed_anew(shard, change):
 
 
 @pytest.mark.parametrize("size", [0, 10, 200])
-def test_damaged_sidecar_is_made_anew(shard, size, caplog):
+def test_damaged_sidecar_is_rebuilt(shard, size, caplog):
   expected = tfrecord_index.load_offsets(shard)
   os.truncate(_sidecar(shard), size)
   np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), expected)
@@ -227,7 +227,7 @@ def test_damaged_sidecar_is_made_anew(shard, size, caplog):
     np.testing.assert_array_equal(arrays["offsets"], expected)
 
 
-def test_sidecar_with_a_flipped_bit_is_made_anew(shard):
+def test_sidecar_with_a_flipped_bit_is_rebuilt(shard):
   expected = tfrecord_index.load_offsets(shard)
   whole = _sidecar(shard).read_bytes()
   at = whole.index(expected.tobytes()) + 9

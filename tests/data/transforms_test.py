@@ -1,4 +1,4 @@
-"""Crops for training and evaluation."""
+"""Tests of crops for training and evaluation."""
 
 import io
 import math
@@ -59,7 +59,7 @@ def test_fallback_is_the_largest_centred_box():
 
 
 def test_areas_and_places_are_uniform():
-  """Of squares in a square, all fit, so nothing is drawn again."""
+  """All squares fit into a square, so nothing is drawn again."""
   crop = transforms.InceptionCrop(8, area=(0.2, 1.0), ratio=(1.0, 1.0))
   rng = np.random.default_rng(3)
   boxes = np.array([crop.box(5000, 5000, rng) for _ in range(3000)])
@@ -71,7 +71,7 @@ def test_areas_and_places_are_uniform():
 
 
 def test_logarithms_of_ratios_are_uniform():
-  """Parts this small fit whatever their shape."""
+  """Parts this small fit in any shape."""
   crop = transforms.InceptionCrop(8, area=(0.1, 0.3))
   rng = np.random.default_rng(4)
   boxes = np.array([crop.box(5000, 5000, rng) for _ in range(3000)])
@@ -178,7 +178,7 @@ def test_augmented_is_the_crop_and_then_the_rest():
   ],
   ids=lambda t: type(t).__name__,
 )
-def test_transforms_travel_to_other_processes(transform):
+def test_transforms_survive_pickling(transform):
   copy = pickle.loads(pickle.dumps(transform))
   assert copy == transform and hash(copy) == hash(transform)
   np.testing.assert_array_equal(_apply(copy, 1), _apply(transform, 1))

@@ -1,6 +1,6 @@
 """Decodes damaged JPEGs: python -m tests.data.turbo_fuzz SEED COUNT.
 
-Prints by how many bytes memory grew in the second half, as JSON.
+Prints the outcomes and the growth of memory in the second half, as JSON.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.data import encoded_images
 
 
 def files() -> list[bytes]:
-  """Small JPEGs of every kind."""
+  """Returns small JPEGs of every kind."""
   photo = encoded_images.photo(61, 83)
   encode = encoded_images.encode
   kinds = ("444", "422", "420", "440", "411")
@@ -33,7 +33,7 @@ def files() -> list[bytes]:
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-  """Returns the file with something else in some places."""
+  """Returns the file with random changes."""
   data = bytearray(data)
   for _ in range(rng.integers(1, 5)):
     at = int(rng.integers(2, len(data)))
@@ -54,7 +54,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def run(seed: int, count: int) -> dict[str, int]:
-  """Returns what came of `count` damaged files."""
+  """Returns the outcomes of `count` damaged files."""
   rng = np.random.default_rng(seed)
   sources = files()
   out = np.empty((16, 16, 3), np.uint8)
@@ -69,7 +69,7 @@ def run(seed: int, count: int) -> dict[str, int]:
       found["good"] += 1
     except decode.DecodeError:
       found["bad"] += 1
-    # And what Pillow would be given, at any size.
+    # Also the files that the decoder would leave to Pillow, at any size.
     frame = jpeg_frame.parse(data)
     if frame is None or frame.height * frame.width > 2**22:
       continue

@@ -1,4 +1,4 @@
-"""The compiled decoder: against Pillow, on damaged files, and missing."""
+"""Tests of the compiled decoder: against Pillow, damaged files, not built."""
 
 import ctypes
 import io
@@ -43,7 +43,7 @@ def _compile(*options: str) -> subprocess.CompletedProcess:
 
 
 def _crop(data, box, shape, method="bilinear", factor=1):
-  """Returns uint8 [*shape, 3]; there may be no problem."""
+  """Returns uint8 [*shape, 3]; asserts that there is no problem."""
   out = np.empty((*shape, 3), np.uint8)
   frame = jpeg_frame.parse(data)
   assert not turbo.crop_resize(data, frame, factor, box, out, method)
@@ -74,7 +74,7 @@ KINDS = (*SAMPLINGS, "grey", "progressive", "restarts")
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 def test_it_is_built_where_it_can_be(tmp_path):
-  """Without a warning; in CI no skip hides that it was not built."""
+  """Without a warning; CI does not skip if it was not built."""
   if _compile("-E").returncode:
     pytest.skip("needs the header of libjpeg-turbo 2.1 or newer")
   result = _compile("-c", "-o", str(tmp_path / "turbo.o"))
@@ -172,7 +172,7 @@ def test_extreme_sizes(shape):
 @built
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_what_it_is_for_simplejpeg(kind):
-  """Of two problems one may be told and the other not."""
+  """Of two problems only one may be reported."""
   data = _encode(encoded_images.photo(40, 56), kind)
   rng = np.random.default_rng(0)
   start = jpeg_frame.parse(data).height_at
@@ -198,7 +198,7 @@ def test_damage_is_what_it_is_for_simplejpeg(kind):
 
 @built
 def test_damaged_files_neither_crash_nor_keep_memory():
-  """In a process of its own, which would die."""
+  """In a separate process, which may crash."""
   result = subprocess.run(
     [sys.executable, "-m", "tests.data.turbo_fuzz", "0", "6000"],
     env=processes.environment(),
@@ -209,7 +209,7 @@ def test_damaged_files_neither_crash_nor_keep_memory():
   assert result.returncode == 0, result.stderr
   found = json.loads(result.stdout)
   assert min(found["good"], found["bad"], found["problems"]) > 1000
-  # 3000 problems: of a leaked decoder, some 50 kB, this would be 150 MB.
+  # 3000 problems: leaking a decoder, about 50 kB, would take 150 MB.
   assert found["grown_bytes"] < 2**24
 
 
@@ -281,7 +281,7 @@ def test_a_header_that_says_two_things_is_left_to_pillow():
 
 @built
 def test_a_build_of_another_source_is_not_used(tmp_path):
-  """Nobody notices by the pixels that a clone was updated, but not built."""
+  """The pixels do not show that a clone was updated but not built."""
   library = pathlib.Path(turbo._library()._name)
   shutil.copy(library, tmp_path)
   shutil.copy(SOURCE, tmp_path)

@@ -1,4 +1,4 @@
-"""Tests of how TFDS's builders are run, without running them."""
+"""Tests of running TFDS's builders, without running them."""
 
 import hashlib
 

@@ -40,7 +40,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 
 def members(path, data: bytes | None = None) -> dict[str, bytes]:
-  """Name -> content of the files of a tar, folders left out."""
+  """Returns name -> content of the files in a tar, without folders."""
   file = None if data is None else io.BytesIO(data)
   with tarfile.open(path, fileobj=file) as archive:
     return {
@@ -122,7 +122,7 @@ def test_the_mark_names_every_file_with_its_size(folder, tmp_path):
     if path.name != synthetic.MARK
   }
   assert synthetic.read(folder) == sizes and len(sizes) > 8
-  # A file that is drawn again does not make the mark forget the others.
+  # Writing a file again keeps the others in the mark.
   again = tmp_path / "again"
   shutil.copytree(folder, again)
   other = dataclasses.replace(PLAN, image_size=(200, 150))
@@ -267,7 +267,7 @@ def test_pictures_cost_what_photographs_cost():
 
 
 def test_there_is_something_to_learn_and_less_in_shifted_sets():
-  """Nearest mean colours of training pictures, tested on other ones."""
+  """Nearest mean colour of training pictures, tested on other pictures."""
 
   def colours(label, number, strength):
     rng = np.random.default_rng((label, number))

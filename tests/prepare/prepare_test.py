@@ -1,7 +1,7 @@
-"""Tests of preparing data sets: what is refused, what is made, what is kept.
+"""Tests of preparing data sets: refused inputs, prepared sets, interruptions.
 
-Those that run TFDS's builders need TensorFlow, or the folder that tests with
-it have left on this machine (see `fake_folder`); they skip without either.
+Those that run TFDS's builders need TensorFlow, or the folder that an earlier
+run with it created on this machine (see `fake_folder`); else they skip.
 """
 
 import collections
@@ -57,12 +57,13 @@ def refused(
 ) -> errors.InputError:
   """Returns the error of a preparation that must not have written anything.
 
-  All is checked before TensorFlow is imported: that it is there is pretended.
+  All checks precede the import of TensorFlow, which only seems installed.
   """
   find_spec = importlib.util.find_spec
-  pretended = lambda name, *args: (
-    tensorflow if name == "tensorflow" else find_spec(name, *args)
-  )
+
+  def pretended(name, *args):
+    return tensorflow if name == "tensorflow" else find_spec(name, *args)
+
   with (
     pytest.MonkeyPatch.context() as patch,
     pytest.raises(
@@ -76,7 +77,7 @@ def refused(
   return caught.value
 
 
-# What is refused.
+# Refused inputs.
 
 
 def test_missing_tars_are_named_with_their_sizes(tmp_path):
@@ -202,11 +203,11 @@ def test_program_ends_in_one_line(tmp_path):
   assert result.stderr.count("\n") == 1
 
 
-# What TFDS makes of the fake files.
+# Sets that TFDS prepares from the fake files.
 
 
 def read(name: str, split: str) -> list[dict]:
-  """All examples, images encoded, by TFDS and without TensorFlow."""
+  """Returns all examples, images encoded, by TFDS without TensorFlow."""
   builder = tensorflow_datasets.builder(name, data_dir=fake_folder.prepared())
   skip = {"image": tensorflow_datasets.decode.SkipDecoding()}
   source = builder.as_data_source(split, decoders=skip)
@@ -334,7 +335,7 @@ def test_tfds_converts_the_oddities_of_the_training_set_alone():
 
 
 def test_what_is_there_is_not_prepared_again(monkeypatch):
-  """Nor is TensorFlow or the files it was made from needed."""
+  """Nor does it need TensorFlow or the original files."""
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   folder = fake_folder.prepared()
   before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
@@ -389,7 +390,7 @@ def test_killed_and_started_again(tmp_path):
 
 @pytest.mark.slow
 def test_a_failure_keeps_the_sets_before_it(tmp_path):
-  """And reviews given by hand, under any name, are taken."""
+  """And --annotations may have any file name."""
   given = fake_folder.manual_dir()
   manual = tmp_path / "manual"
   manual.mkdir()
