@@ -51,7 +51,7 @@ def decoder_version() -> str:
 
 
 def open_image(data: bytes) -> Image.Image:
-  """Returns a JPEG or PNG, told by its bytes. Raises one of UNREADABLE."""
+  """Returns a JPEG or PNG, known by its bytes. Raises one of UNREADABLE."""
   for magic, reader in _READERS:
     if data.startswith(magic):
       return reader(io.BytesIO(data))

@@ -41,7 +41,7 @@ class Piece:
 
 
 @dataclasses.dataclass(frozen=True)
-class Folder:
+class PreparedFolder:
   """One version of a prepared data set.
 
   Attributes:
@@ -151,7 +151,7 @@ def prepare_command(name: str, data_dir: str) -> str:
   )
 
 
-def open_folder(name: str, data_dir: str, version: str = "") -> Folder:
+def open_folder(name: str, data_dir: str, version: str = "") -> PreparedFolder:
   """Returns a prepared data set.
 
   Args:
@@ -211,7 +211,9 @@ def _find_version(folder, version: str, command: str) -> pathlib.Path:
   return versions[max(versions)]
 
 
-def _open_version(name: str, path: pathlib.Path, command: str) -> Folder:
+def _open_version(
+  name: str, path: pathlib.Path, command: str
+) -> PreparedFolder:
   import tensorflow_datasets
 
   prepare = f"to prepare it: {command}"
@@ -235,4 +237,4 @@ def _open_version(name: str, path: pathlib.Path, command: str) -> Folder:
   if file_format not in FILE_FORMATS:
     formats = " or ".join(FILE_FORMATS)
     raise errors.InputError(info, f"files of {formats}", file_format, prepare)
-  return Folder(name, builder, file_format, command)
+  return PreparedFolder(name, builder, file_format, command)

@@ -217,7 +217,7 @@ class TestOddFiles:
     np.testing.assert_array_equal(_crop(name, data), _crop(name, JPEG))
 
   @pytest.mark.parametrize("box", [BOX, (0, 0, 60, 60), (0, 0, 151, 200)])
-  def test_bytes_that_nobody_needs(self, name, box):
+  def test_extraneous_bytes(self, name, box):
     expected = _crop(name, JPEG, box)
     for data in (
       JPEG + b"\0 and more" * 50,
@@ -244,7 +244,7 @@ class TestOddFiles:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
 @pytest.mark.parametrize("box", [BOX, (0, 0, 30, 40)], ids=str)
-def test_a_truncated_jpeg_is_an_error_wherever_it_ends(name, options, box):
+def test_a_jpeg_truncated_anywhere_is_an_error(name, options, box):
   """Also where the crop ends before it does; never a half-grey image."""
   data = encoded_images.encode(PHOTO, **options)
   cuts = (*range(0, len(data) - 2, 997), len(data) - 2, len(data) - 1)

@@ -28,7 +28,7 @@ def test_every_epoch_holds_every_example_once():
   first=st.integers(0, 50),
   second=st.integers(0, 50),
 )
-def test_a_stretch_does_not_depend_on_where_it_begins(start, first, second):
+def test_a_part_does_not_depend_on_its_start(start, first, second):
   whole = order.ExampleOrder(17, seed=1).take(start, first + second)
   tail = order.ExampleOrder(17, seed=1).take(start + first, second)
   np.testing.assert_array_equal(whole["index"][first:], tail["index"])

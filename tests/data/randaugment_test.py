@@ -147,7 +147,7 @@ def test_layers_follow_each_other():
   np.testing.assert_array_equal(got, expected)
 
 
-def test_draws_are_uniform_and_as_many_whatever_is_drawn():
+def test_draws_are_uniform_and_their_number_is_fixed():
   class Counted:
     """A generator that records its draws."""
 

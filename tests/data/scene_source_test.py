@@ -97,7 +97,7 @@ def test_index_from_the_end_and_out_of_range(validation):
       validation[index]
 
 
-def test_a_slice_holds_the_same_pictures_whatever_the_sizes(examples):
+def test_a_slice_has_the_same_images_for_any_sizes(examples):
   options = SMALL | {"validation_examples": 40}
   part = scene_source.ScenesSource("validation[25%:75%]", **options)
   loaded = part.load()

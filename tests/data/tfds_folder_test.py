@@ -15,11 +15,6 @@ from tests.data import tiny_tfds
 FORMATS = ("tfrecord", "array_record")
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-
-
 @pytest.fixture
 def data_dir(tmp_path):
   path = tmp_path / "data"
@@ -271,13 +266,13 @@ def test_example_of_another_shape_by_index(data_dir):
 
 
 @pytest.mark.parametrize("label", [-5, 3, 2**40])
-def test_label_out_of_range(data_dir, label):
+def test_label_out_of_range(data_dir, user_cache, label):
   image = tiny_tfds.encode(tiny_tfds.images(1)[0])
   error = _with_record(data_dir, "tiny:train", image=image, label=label)
   assert error.expected.endswith("[0, 3)")
   assert "train_00003" in error.given
   assert label == 2**40 or error.given.startswith(f"{label} ")
-  assert not (data_dir.parent / "user_cache" / "imgbench" / "decoded").exists()
+  assert not (user_cache / "decoded").exists()
 
 
 @pytest.mark.parametrize("missing", ["image", "label"])

@@ -19,13 +19,6 @@ from tests.data import tiny_tfds
 FORMATS = ("tfrecord", "array_record")
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-  folder = tmp_path / "user_cache"
-  monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-  return folder / "imgbench" / "decoded"
-
-
 def _write(data_dir, file_format="tfrecord", train=(5, 4, 3), **options):
   """Writes 12 training examples in shards of those sizes, and 4 test ones."""
   records = tiny_tfds.examples(sum(train))
@@ -208,7 +201,7 @@ def test_cached_examples_are_the_same(tmp_path, user_cache):
   _write(tmp_path)
   source = tfds.TfdsSource("tiny", "train", str(tmp_path))
   cold = source.load()
-  assert len(list(user_cache.iterdir())) == 1
+  assert len(list((user_cache / "decoded").iterdir())) == 1
   warm = tfds.TfdsSource("tiny", "train", str(tmp_path)).load()
   for field in ("image", "label", "image_id"):
     a, b = getattr(cold, field), getattr(warm, field)
@@ -228,7 +221,7 @@ def test_cache_that_cannot_be_written_is_only_logged(
   tmp_path, user_cache, caplog
 ):
   _write(tmp_path)
-  user_cache.parent.parent.touch()  # a file where the folder should be
+  user_cache.parent.touch()  # a file where the folder should be
   source = tfds.TfdsSource("tiny", "train", str(tmp_path))
   np.testing.assert_array_equal(source.load().image, tiny_tfds.images(12))
   (record,) = caplog.records
@@ -240,7 +233,7 @@ def test_damaged_cache_is_rebuilt(tmp_path, user_cache, caplog):
   _write(tmp_path)
   source = tfds.TfdsSource("tiny", "train", str(tmp_path))
   source.load()
-  (file,) = user_cache.glob("*/image.npy")
+  (file,) = user_cache.glob("decoded/*/image.npy")
   data = bytearray(file.read_bytes())
   data[-5] ^= 16
   file.write_bytes(data)

@@ -18,13 +18,6 @@ from tests.data import tiny_tfds
 RECORDS = [b"first", b"", b"the third one is longer" * 20, b"\0\0\0", b"last"]
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-  folder = tmp_path / "user_cache"
-  monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-  return folder / "imgbench" / "tfrecord_index"
-
-
 @pytest.fixture
 def shard(tmp_path):
   path = tmp_path / "data" / "tiny.tfrecord-00000-of-00001"
@@ -186,7 +179,7 @@ def test_read_only_folder_uses_the_user_cache(shard, user_cache):
   shard.parent.chmod(0o555)
   offsets = tfrecord_index.load_offsets(shard)
   assert [path.name for path in shard.parent.iterdir()] == [shard.name]
-  (sidecar,) = user_cache.iterdir()
+  (sidecar,) = (user_cache / "tfrecord_index").iterdir()
   inode = sidecar.stat().st_ino
   np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), offsets)
   assert sidecar.stat().st_ino == inode
@@ -194,7 +187,7 @@ def test_read_only_folder_uses_the_user_cache(shard, user_cache):
 
 def test_nowhere_to_write_is_no_obstacle(shard, user_cache, caplog):
   shard.parent.chmod(0o555)
-  user_cache.parent.parent.touch()  # a file where the cache folder should be
+  user_cache.parent.touch()  # a file where the cache folder should be
   assert len(tfrecord_index.load_offsets(shard)) == 6
   (record,) = caplog.records
   assert str(shard) in record.getMessage()

@@ -156,7 +156,7 @@ def test_annotations_have_the_structure_that_tfds_reads(tmp_path):
     if name.startswith("ILSVRC2012_val_")
   }
   assert len(reviews) == 1050
-  assert len(content["initial_annots"]) > len(reviews)  # others stand there too
+  assert len(content["initial_annots"]) > len(reviews)  # and others
   assert len(content["imagenet_m"]) == 68
   assert set(content["imagenet_m"]) <= set(reviews)
   assert len(content["problematic_images"]) == 50
