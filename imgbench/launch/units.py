@@ -244,20 +244,20 @@ def read_status(unit: Unit) -> Status:
   A run that says it is done is done. Before that, the executor knows better: a
   killed run still says that it is running.
   """
-  said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+  reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   launch = read_launch(unit)
-  state = launch.get("state") or said.get("state", WAITING)
-  message = launch.get("message", said.get("message", ""))
-  if said.get("state") == DONE:
+  state = launch.get("state") or reported.get("state", WAITING)
+  message = launch.get("message", reported.get("message", ""))
+  if reported.get("state") == DONE:
     state, message = DONE, ""
   elif state == RUNNING and not launch.get("state"):
     message = "not started by a launcher; may have ended"
   elif state == RUNNING and not _is_alive(launch):
-    state, message = _infer_end(said)
+    state, message = _infer_end(reported)
   return Status(
     state=state,
-    step=said.get("step", 0),
-    total_steps=said.get("total_steps", 0),
+    step=reported.get("step", 0),
+    total_steps=reported.get("total_steps", 0),
     attempts=launch.get("attempts", 0),
     started_at=launch.get("started_at", ""),
     ended_at=launch.get("ended_at", ""),
@@ -273,13 +273,13 @@ def _is_alive(launch: Mapping[str, Any]) -> bool:
   return not known or any(map(locks.is_alive, known))
 
 
-def _infer_end(said: Mapping[str, Any]) -> tuple[str, str]:
+def _infer_end(reported: Mapping[str, Any]) -> tuple[str, str]:
   """Returns state and message of a run whose end was not recorded."""
-  state = said.get("state")
+  state = reported.get("state")
   if state == PREEMPTED:
     return PREEMPTED, "stopped with its launcher"
   if state in (FAILED, DIVERGED):
-    return state, said.get("message", "")
+    return state, reported.get("message", "")
   return FAILED, "its process and its launcher are gone"
 
 
@@ -317,13 +317,13 @@ def record_end(unit: Unit, exit_code: int, message: str = "") -> str:
     exit_code: of the run; minus a signal's number.
     message: why the run failed, see `find_last_error`.
   """
-  said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+  reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   state = FAILED
-  if said.get("state") == DONE:
+  if reported.get("state") == DONE:
     state, message = DONE, ""  # Whatever happened afterwards.
   elif exit_code in _STOPPED_CODES:
     state = PREEMPTED
-  elif exit_code == errors.EXIT_FAILED and said.get("state") == DIVERGED:
+  elif exit_code == errors.EXIT_FAILED and reported.get("state") == DIVERGED:
     state = DIVERGED
   record(
     unit, state=state, ended_at=now(), exit_code=exit_code, message=message

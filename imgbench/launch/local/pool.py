@@ -61,21 +61,21 @@ class Pool:
     self._queue: collections.deque[units.Unit] = collections.deque()
     self._running: list[_Running] = []
     self._failures = collections.Counter()
-    self._came: list[str] = []  # signals
-    self._obeyed = 0
+    self._signals: list[str] = []
+    self._handled = 0
 
   @property
   def stopped(self) -> bool:
     """Whether a signal came."""
-    return bool(self._came)
+    return bool(self._signals)
 
   def run(self, todo: Sequence[units.Unit]) -> None:
     """Runs the units; returns once all started runs have ended."""
     self._queue.extend(todo)
-    with self._caught_signals():
+    with self._catch_signals():
       try:
         while self._queue or self._running:
-          self._obey()
+          self._handle_signals()
           self._start_some()
           self._reap()
           self._board.update()
@@ -84,8 +84,8 @@ class Pool:
         self._end_all()
 
   @contextlib.contextmanager
-  def _caught_signals(self) -> Iterator[None]:
-    handle = lambda number, _: self._came.append(signal.Signals(number).name)
+  def _catch_signals(self) -> Iterator[None]:
+    handle = lambda number, _: self._signals.append(signal.Signals(number).name)
     before = {
       name: signal.signal(getattr(signal, name), handle) for name in _SIGNALS
     }
@@ -95,21 +95,21 @@ class Pool:
       for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)
 
-  def _obey(self) -> None:
+  def _handle_signals(self) -> None:
     """Handles new signals: the first stops the runs, the second kills them."""
-    if len(self._came) == self._obeyed:
+    if len(self._signals) == self._handled:
       return
-    first, self._obeyed = not self._obeyed, len(self._came)
+    first, self._handled = not self._handled, len(self._signals)
     self._queue.clear()
     for running in self._running:
       number = signal.SIGTERM if first else signal.SIGKILL
       running.process.send_signal(number)
     action = "save and stop; a second signal kills them"
     action = action if first else "are killed"
-    self._board.say(f"{self._came[-1]}: {len(self._running)} runs {action}")
+    self._board.say(f"{self._signals[-1]}: {len(self._running)} runs {action}")
 
   def _start_some(self) -> None:
-    while self._queue and self._free and not self._came:
+    while self._queue and self._free and not self._signals:
       self._start(self._queue.popleft(), self._free.pop(0))
 
   def _start(self, unit: units.Unit, slot: slots_lib.Slot) -> None:
@@ -145,7 +145,7 @@ class Pool:
     message = units.describe_failure(code, running.log.close())
     state = units.record_end(unit, code, message)
     self._free.append(running.slot)
-    again = state in (units.FAILED, units.PREEMPTED) and not self._came
+    again = state in (units.FAILED, units.PREEMPTED) and not self._signals
     again &= code != errors.EXIT_USAGE
     if again and self._failures[unit.name] < self._retries:
       self._failures[unit.name] += 1
@@ -164,7 +164,7 @@ class Pool:
         running.process.kill()
         running.process.wait()
     if self._running:
-      self._came.append("SIGTERM")  # No retries.
+      self._signals.append("SIGTERM")  # No retries.
     self._reap()
 
 

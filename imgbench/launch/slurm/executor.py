@@ -134,10 +134,10 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   todo = [
     unit for unit in units.find_pending(sweep) if _read_job(unit) not in queue
   ]
-  asked = script.read_resources(values)
+  spec = script.read_resources(values)
   most = _read_max_array() if todo else 1
   for first in range(0, len(todo), most):
-    _submit(sweep, todo[first : first + most], asked)
+    _submit(sweep, todo[first : first + most], spec)
   board.print_table(sweep)
   print(
     f"{len(todo)} runs were submitted; for their status: python -m"
@@ -172,14 +172,14 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
 def _submit(
   sweep: units.Sweep,
   chosen: Sequence[units.Unit],
-  asked: script.Resources,
+  spec: script.Resources,
 ) -> None:
   """Writes a script, submits it and records the jobs."""
   folder = pathlib.Path(os.path.abspath(sweep.sweep_dir), script.FOLDER)
   folder.mkdir(exist_ok=True)
   path = folder / f"{_next_number(folder):03d}.sh"
   writers.write_atomically(
-    path, script.format_script(sweep, chosen, asked, os.getcwd())
+    path, script.format_script(sweep, chosen, spec, os.getcwd())
   )
   for unit in chosen:
     unit.workdir.mkdir(parents=True, exist_ok=True)
@@ -351,6 +351,6 @@ def _ask(*command: str) -> str:
       f"{command[0]} did not answer within {_ASK_S:g} s"
     ) from error
   if done.returncode:
-    said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-    raise errors.RunError(f"{command[0]}: {said}")
+    reported = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    raise errors.RunError(f"{command[0]}: {reported}")
   return done.stdout

@@ -112,47 +112,45 @@ def read_resources(values: Any) -> Resources:
     raise errors.InputError("--sbatch_args", "shell words", given) from error
   names = [field.name for field in dataclasses.fields(Resources)]
   given = {name: getattr(values, name) for name in names}
-  asked = Resources(
+  spec = Resources(
     **{**given, "ntasks_per_node": max(tasks, 1), "sbatch_args": more}
   )
   for name in ("nodes", "ntasks_per_node", "cpus_per_task", "jobs"):
     if given[name] is not None and given[name] < 1:
       raise errors.InputError(f"--{name}", "at least 1", given[name])
-  _check_gpus(asked)
-  _check_time(asked)
-  _check_sbatch_args(asked.sbatch_args)
-  return asked
+  _check_gpus(spec)
+  _check_time(spec)
+  _check_sbatch_args(spec.sbatch_args)
+  return spec
 
 
-def _check_gpus(asked: Resources) -> None:
-  if asked.gpus_per_node < 0:
-    raise errors.InputError(
-      "--gpus_per_node", "at least 0", asked.gpus_per_node
-    )
-  if not asked.gpus_per_node or asked.nodes * asked.ntasks_per_node == 1:
+def _check_gpus(spec: Resources) -> None:
+  if spec.gpus_per_node < 0:
+    raise errors.InputError("--gpus_per_node", "at least 0", spec.gpus_per_node)
+  if not spec.gpus_per_node or spec.nodes * spec.ntasks_per_node == 1:
     return
   # JAX gives each of several processes the GPU of its local rank.
-  if asked.ntasks_per_node != asked.gpus_per_node:
+  if spec.ntasks_per_node != spec.gpus_per_node:
     raise errors.InputError(
       "--ntasks_per_node",
-      f"{asked.gpus_per_node} (under SLURM, JAX gives each process one GPU)",
-      asked.ntasks_per_node,
+      f"{spec.gpus_per_node} (on SLURM, JAX gives each process one GPU)",
+      spec.ntasks_per_node,
       "for one process with all GPUs of a node: --nodes=1 --ntasks_per_node=1",
     )
 
 
-def _check_time(asked: Resources) -> None:
-  match = _SIGNAL.fullmatch(asked.signal)
-  if asked.signal and not match:
+def _check_time(spec: Resources) -> None:
+  match = _SIGNAL.fullmatch(spec.signal)
+  if spec.signal and not match:
     expected = "TERM@SECONDS, INT@SECONDS or nothing"
-    raise errors.InputError("--signal", expected, asked.signal)
-  if not asked.time:
+    raise errors.InputError("--signal", expected, spec.signal)
+  if not spec.time:
     return
-  limit_s = parse_seconds(asked.time)
+  limit_s = parse_seconds(spec.time)
   needed_s = int(match[1]) + _EARLIER_S if match else 0
   if limit_s is not None and limit_s <= needed_s:
-    expected = f"more than {needed_s} s, which --signal={asked.signal} needs"
-    raise errors.InputError("--time", expected, asked.time)
+    expected = f"more than {needed_s} s, which --signal={spec.signal} needs"
+    raise errors.InputError("--time", expected, spec.time)
 
 
 def parse_seconds(limit: str) -> int | None:
@@ -189,71 +187,72 @@ def _check_sbatch_args(arguments: Sequence[str]) -> None:
 
 
 def format_script(
-  sweep: units.Sweep, chosen: Sequence[units.Unit], asked: Resources, cwd: str
+  sweep: units.Sweep,
+  chosen: Sequence[units.Unit],
+  spec: Resources,
+  cwd: str,
 ) -> str:
   """Returns a batch script whose task i runs the i-th unit.
 
   Args:
     sweep: the sweep.
     chosen: its units to run.
-    asked: resources of each run.
+    spec: resources of each run.
     cwd: working directory of the runs.
   """
   body = _BODY.replace("@NOTES@", NOTES).replace("@LOG@", units.LOG)
   body = body.replace("@HEADLINE@", HEADLINE)
   # Since SLURM 22.05, srun no longer inherits this option from the job.
-  cpus = (
-    f"--cpus-per-task={asked.cpus_per_task} " if asked.cpus_per_task else ""
-  )
+  cpus = f"--cpus-per-task={spec.cpus_per_task} " if spec.cpus_per_task else ""
   parts = [
     "#!/bin/bash",
     f"# Runs of imgbench: {len(chosen)}, each a task of the array.",
     *(
       f"#SBATCH {line}"
-      for line in format_options(sweep, len(chosen), asked, cwd)
+      for line in format_options(sweep, len(chosen), spec, cwd)
     ),
     "",
     "case $SLURM_ARRAY_TASK_ID in",
     *(_format_case(i, sweep, unit) for i, unit in enumerate(chosen)),
     "esac",
-    body.replace("@SRUN@", cpus) + (_REQUEUE if asked.requeue else "") + "exit",
+    body.replace("@SRUN@", cpus) + (_REQUEUE if spec.requeue else "") + "exit",
   ]
   return "\n".join(parts) + ' "$code"\n'
 
 
 def format_options(
-  sweep: units.Sweep, count: int, asked: Resources, cwd: str
+  sweep: units.Sweep, count: int, spec: Resources, cwd: str
 ) -> list[str]:
   """Returns the sbatch options of a script.
 
   Args:
     sweep: the output goes to its folder.
     count: number of tasks.
-    asked: resources of each task.
+    spec: resources of each task.
     cwd: working directory of the runs.
   """
-  at_once = f"%{asked.jobs}" if asked.jobs else ""
+  at_once = f"%{spec.jobs}" if spec.jobs else ""
   folder = os.path.join(os.path.abspath(sweep.sweep_dir), FOLDER)
   # % begins a pattern, %% is a percent sign.
   output = f"{folder.replace('%', '%%')}/%A_%a.txt"
   given: Mapping[str, Any] = {
     "job-name": name_job(sweep),
     "array": f"0-{count - 1}{at_once}",
-    "nodes": asked.nodes,
-    "ntasks-per-node": asked.ntasks_per_node,
-    "gpus-per-node": asked.gpus_per_node,
-    "cpus-per-task": asked.cpus_per_task,
-    "time": asked.time,
-    "partition": asked.partition,
-    "account": asked.account,
-    "signal": asked.signal,
+    "nodes": spec.nodes,
+    "ntasks-per-node": spec.ntasks_per_node,
+    "gpus-per-node": spec.gpus_per_node,
+    "cpus-per-task": spec.cpus_per_task,
+    "time": spec.time,
+    "partition": spec.partition,
+    "account": spec.account,
+    "signal": spec.signal,
     "chdir": cwd,
     "output": output,
     "open-mode": "append",
   }
   lines = [f"--{k}={_quote(str(v))}" for k, v in given.items() if v]
-  lines.append("--requeue" if asked.requeue else "--no-requeue")
-  return lines + [_quote(argument) for argument in asked.sbatch_args]
+  lines.append("--requeue" if spec.requeue else "--no-requeue")
+  return lines + [_quote(argument) for argument in spec.sbatch_args]
 
 
 def _quote(argument: str) -> str:

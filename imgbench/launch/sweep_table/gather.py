@@ -148,7 +148,7 @@ def _read_run(
   results: Mapping[str, Mapping],
   metrics: Sequence[str],
 ) -> SweptRun:
-  said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+  reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   config = run_files.read_json(unit.workdir / run_files.CONFIG)
   flat = config_utils.flatten(config) if config else _plan_config(sweep, unit)
   status = units.read_status(unit)
@@ -160,7 +160,7 @@ def _read_run(
       m: _read_measurement(unit, m, results) for m in metrics if m in results
     }
   train_s, images_per_s = _compute_speed(records, flat.get("global_batch_size"))
-  times = said.get("times")
+  times = reported.get("times")
   return SweptRun(
     unit=unit,
     status=status,

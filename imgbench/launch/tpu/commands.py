@@ -126,8 +126,8 @@ class SliceSpec:
   ) -> Argv:
     """Runs a unit on all VMs of a slice."""
     command = sweep.command(unit, python=".venv/bin/python")
-    asked = ["bash", f"{CODE}/{WORKER}", "run", name_run(unit, attempt)]
-    return self.ssh(name, shlex.join([*asked, *command]))
+    worker = ["bash", f"{CODE}/{WORKER}", "run", name_run(unit, attempt)]
+    return self.ssh(name, shlex.join([*worker, *command]))
 
   def stop(self, name: str) -> Argv:
     """Lets the run on a slice save and end."""

@@ -199,13 +199,13 @@ def _submit(sweep, spec, todo, names, archive: str, values) -> int:
     )
     for name in names
   ]
-  problems = tpu_slices.run(slices, tpu_slices.Todo(todo), stop)
+  problems = tpu_slices.run(slices, tpu_slices.UnitQueue(todo), stop)
   code = board.print_table(sweep)
   if code == errors.EXIT_DONE:
     return code
   if problems:
     raise errors.RunError("; ".join(problems))
-  if stop.came:
+  if stop.requested:
     raise errors.Preempted("stopped; the same command resumes")
   return code
 

@@ -36,7 +36,7 @@ _PATIENCE = 20  # queries of Google Cloud before giving up
 _LINES = 3  # of a failed command's output in an error
 
 
-class Todo:
+class UnitQueue:
   """A queue of units to run, shared by threads."""
 
   def __init__(self, todo: Iterable[units.Unit]):
@@ -47,7 +47,7 @@ class Todo:
     with self._lock:
       return self._units.popleft() if self._units else None
 
-  def give_back(self, unit: units.Unit) -> None:
+  def put_back(self, unit: units.Unit) -> None:
     with self._lock:
       self._units.appendleft(unit)
 
@@ -59,15 +59,15 @@ class Stop:
   """
 
   def __init__(self):
-    self._came = threading.Event()
+    self._requested = threading.Event()
 
   @property
-  def came(self) -> bool:
-    return self._came.is_set()
+  def requested(self) -> bool:
+    return self._requested.is_set()
 
   def wait(self, seconds: float) -> bool:
     """Waits until a signal or the time limit; returns whether one has come."""
-    return self._came.wait(seconds)
+    return self._requested.wait(seconds)
 
   @contextlib.contextmanager
   def signals(self) -> Iterator[None]:
@@ -79,7 +79,7 @@ class Stop:
         " second signal leaves both as they are",
         flush=True,
       )
-      self._came.set()
+      self._requested.set()
       for each in _SIGNALS:
         signal.signal(each, signal.SIG_DFL)
 
@@ -93,7 +93,7 @@ class Stop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended:
+class CommandResult:
   """Exit code and output of a command.
 
   Attributes:
@@ -112,12 +112,12 @@ class Ended:
     return bool(self.code) and "NOT_FOUND" in self.text + self.errors
 
 
-def run_command(command: commands.Argv, apart: bool = False) -> Ended:
+def run_command(command: commands.Argv, apart: bool = False) -> CommandResult:
   """Runs a command that Ctrl-C in this terminal does not reach.
 
   Args:
     command: program and arguments.
-    apart: whether standard error is kept out of `Ended.text`.
+    apart: whether standard error is kept out of `CommandResult.text`.
   """
   done = subprocess.run(
     command,
@@ -129,17 +129,17 @@ def run_command(command: commands.Argv, apart: bool = False) -> Ended:
     start_new_session=True,
     check=False,
   )
-  return Ended(done.returncode, done.stdout, done.stderr or "")
+  return CommandResult(done.returncode, done.stdout, done.stderr or "")
 
 
 def run_or_raise(
-  command: commands.Argv, what: str, unknown: bool = False
-) -> Ended:
+  command: commands.Argv, prefix: str, unknown: bool = False
+) -> CommandResult:
   """Runs a command and checks its exit code.
 
   Args:
     command: as of `run_command`.
-    what: the beginning of an error.
+    prefix: the beginning of an error.
     unknown: whether its target may be missing.
 
   Raises:
@@ -149,7 +149,7 @@ def run_or_raise(
   if ended.code and not (unknown and ended.is_unknown):
     last = f"{ended.text}\n{ended.errors}".strip().splitlines()[-_LINES:]
     raise errors.RunError(
-      f"{what} ended with code {ended.code}: {' / '.join(last)}"
+      f"{prefix} ended with code {ended.code}: {' / '.join(last)}"
     )
   return ended
 
@@ -198,7 +198,7 @@ class Slice:
     self._is_set_up = False
     self._lost: collections.Counter[str] = collections.Counter()
 
-  def work(self, todo: Todo) -> None:
+  def work(self, todo: UnitQueue) -> None:
     """Runs units until there are none, then deletes the slice.
 
     Raises:
@@ -206,23 +206,25 @@ class Slice:
     """
     unit = None
     try:
-      while not self._stop.came and (unit := todo.take()) is not None:
+      while not self._stop.requested and (unit := todo.take()) is not None:
         if not self._get_ready():
           break
         if self._run(unit):
-          todo.give_back(unit)
+          todo.put_back(unit)
         unit = None
     finally:
       if unit is not None:
-        todo.give_back(unit)
-      self._say("is deleted")
-      self._must(self._spec.delete(self.name), "delete", unknown=True)
+        todo.put_back(unit)
+      self._log("is deleted")
+      self._run_or_raise(self._spec.delete(self.name), "delete", unknown=True)
 
-  def _say(self, text: str) -> None:
+  def _log(self, text: str) -> None:
     logging.info("%s %s", self.name, text)
 
-  def _must(self, command, what: str, unknown: bool = False) -> Ended:
-    return run_or_raise(command, f"{self.name}: {what}", unknown)
+  def _run_or_raise(
+    self, command, prefix: str, unknown: bool = False
+  ) -> CommandResult:
+    return run_or_raise(command, f"{self.name}: {prefix}", unknown)
 
   def _get_ready(self) -> bool:
     """Waits for the slice and sets it up; returns False if a signal came."""
@@ -232,9 +234,11 @@ class Slice:
     while state != ACTIVE:
       if state in ("", *_GONE):
         if state:
-          self._must(self._spec.delete(self.name), "delete", unknown=True)
-        self._say("is requested")
-        self._must(self._spec.create(self.name), "create")
+          self._run_or_raise(
+            self._spec.delete(self.name), "delete", unknown=True
+          )
+        self._log("is requested")
+        self._run_or_raise(self._spec.create(self.name), "create")
       elif state == "FAILED":
         about = " ".join(
           run_command(self._spec.state(self.name)[:-1]).text.split()
@@ -244,12 +248,12 @@ class Slice:
         return False
       before, state = state, self._read_state()
       if state != before:
-        self._say(f"is {state or 'gone'}")
-    self._say("is set up")
-    self._must(self._spec.copy(self._archive, self.name), "copy")
-    self._must(self._spec.setup(self.name), "setup")
+        self._log(f"is {state or 'gone'}")
+    self._log("is set up")
+    self._run_or_raise(self._spec.copy(self._archive, self.name), "copy")
+    self._run_or_raise(self._spec.setup(self.name), "setup")
     self._is_set_up = True
-    return not self._stop.came
+    return not self._stop.requested
 
   def _read_state(self) -> str:
     """Returns the state of the request, or of a preempted node: that lags.
@@ -289,7 +293,7 @@ class Slice:
     process = living.describe_process(os.getpid())
     ours = dict(job=self.name, process=process, launcher=process)
     units.record_start(unit, **ours)
-    self._say(f"runs {unit.name}, try {attempt}")
+    self._log(f"runs {unit.name}, try {attempt}")
     command = self._spec.run(self.name, self._sweep, unit, attempt)
     ended = self._call_until_stopped(command)
     _add_to_log(unit, attempt, self.name, ended.text)
@@ -301,13 +305,13 @@ class Slice:
     units.record(unit, job="")
     again = self._decide_retry(unit, ended.code, state)
     why = units.read_status(unit).message
-    self._say(
+    self._log(
       f"{unit.name}: {state}{', will resume' if again else ''}"
       f"{f': {why}' if why else ''}"
     )
     return again
 
-  def _call_until_stopped(self, command) -> Ended:
+  def _call_until_stopped(self, command) -> CommandResult:
     """Waits for a run; after a signal, lets it save and end."""
     found = []
     thread = threading.Thread(target=lambda: found.append(run_command(command)))
@@ -323,19 +327,19 @@ class Slice:
     return found[0]
 
   def _decide_retry(self, unit: units.Unit, code: int, state: str) -> bool:
-    said = run_files.read_json(unit.workdir / run_files.STATUS) or {}
-    if state in (units.DONE, units.DIVERGED) or self._stop.came:
+    reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+    if state in (units.DONE, units.DIVERGED) or self._stop.requested:
       return False
     if self._was_preempted():
       self._is_set_up = False
       message = f"slice {self.name} was preempted"
       units.record(unit, state=units.PREEMPTED, message=message)
       return True
-    return state == units.PREEMPTED or self._is_retried(unit, code, said)
+    return state == units.PREEMPTED or self._is_retried(unit, code, reported)
 
-  def _is_retried(self, unit, code: int, said: Mapping) -> bool:
-    """Returns whether to retry a failed run, which must not have said why."""
-    if code == errors.EXIT_USAGE or said.get("state") == units.FAILED:
+  def _is_retried(self, unit, code: int, reported: Mapping) -> bool:
+    """Returns whether to retry a run that failed without an error."""
+    if code == errors.EXIT_USAGE or reported.get("state") == units.FAILED:
       return False
     self._lost[unit.name] += 1
     return self._lost[unit.name] <= self._retries
@@ -352,7 +356,7 @@ def _add_to_log(unit: units.Unit, attempt: int, name: str, text: str) -> None:
   writers.write_atomically(path, f"{before}{headline}{text}\n")
 
 
-def run(slices: list[Slice], todo: Todo, stop: Stop) -> list[str]:
+def run(slices: list[Slice], todo: UnitQueue, stop: Stop) -> list[str]:
   """Lets slices work in parallel; returns their errors."""
   problems: list[str] = []
 
