@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import Any
 
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import paths
@@ -134,16 +135,20 @@ def _find_differences(old: Sweep, new: Sweep) -> list[str]:
     )
     if before != after
   ]
-  lines += config_utils.frozen_differences(old.base, new.base)
+  lines += config_utils.frozen_differences(
+    old.base, new.base, config_lib.find_defaults
+  )
+  before, after = (
+    {**config_lib.find_defaults(base), **config_utils.flatten(base)}
+    for base in (old.base, new.base)
+  )
   # A run may resume with these changed, but finished runs would not have them.
-  for section in ("steps", "evaluation"):
-    before = config_utils.flatten(old.base.get(section, {}))
-    after = config_utils.flatten(new.base.get(section, {}))
-    lines += [
-      f"{section}.{key}: {before.get(key)} -> {after.get(key)}"
-      for key in sorted(before.keys() | after.keys())
-      if before.get(key) != after.get(key)
-    ]
+  lines += [
+    f"{key}: {before.get(key)} -> {after.get(key)}"
+    for key in sorted(before.keys() | after.keys())
+    if key.startswith(("steps.", "evaluation."))
+    and before.get(key) != after.get(key)
+  ]
   kept = {unit.name for unit in new.units}
   lines += [f"no point {u.name}" for u in old.units if u.name not in kept]
   return lines[:_SHOWN] + [f"{len(lines) - _SHOWN} more"] * (
@@ -315,7 +320,7 @@ def record_end(unit: Unit, exit_code: int, message: str = "") -> str:
   Args:
     unit: started by `record_start`.
     exit_code: of the run; minus a signal's number.
-    message: why the run failed, see `find_last_error`.
+    message: why the run failed, see `describe_failure`.
   """
   reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   state = FAILED

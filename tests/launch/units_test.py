@@ -1,5 +1,7 @@
 """Tests of the files of a sweep and the status of its units."""
 
+import dataclasses
+import functools
 import json
 import os
 import signal
@@ -8,6 +10,7 @@ import sys
 
 import pytest
 
+from imgbench import config as config_lib
 from imgbench import errors
 from imgbench import living
 from imgbench import run_files
@@ -112,6 +115,21 @@ def test_values_that_leave_results_alone_may_change(tmp_path):
   quiet = {"logging.report": False, "data.data_dir": "elsewhere"}
   units.write(sweeps.make(tmp_path, range(2), overrides=quiet))
   assert units.read(tmp_path).overrides == quiet
+
+
+@pytest.mark.parametrize("key", ["optim.eps", "evaluation.input.decoder"])
+def test_a_default_may_be_absent_or_given(tmp_path, key):
+  sweep = units.write(sweeps.make(tmp_path, range(2)))
+  base = json.loads(json.dumps(sweep.base))
+  *path, name = key.split(".")
+  section = functools.reduce(lambda s, part: s.setdefault(part, {}), path, base)
+  assert name not in section
+  section[name] = config_lib.find_defaults(sweep.base)[key]
+  for same in (dataclasses.replace(sweep, base=base), sweep):
+    assert units.write(same).units == sweep.units
+  section[name] = "other"
+  with pytest.raises(errors.InputError, check=raising.about("--sweep_dir")):
+    units.write(dataclasses.replace(sweep, base=base))
 
 
 def test_bad_folders_are_refused(tmp_path):
