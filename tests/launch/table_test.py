@@ -146,6 +146,15 @@ def test_tuples_of_a_point_are_the_lists_of_a_config(tmp_path):
   assert "(4, 8)" in found.text()
 
 
+def test_a_swept_key_may_have_its_default(tmp_path):
+  key = "optim.clip_norm"
+  sweep = written.sweep(tmp_path, [{}, {key: 0.5}, {key: 0.0}])
+  written.write_run(sweep.units[0], (100, 100))
+  runs = gather.read(sweep, PATTERNS)
+  assert [run.value(key) for run in runs] == [0.0, 0.5, 0.0]
+  assert len(groups_lib.find_duplicates(runs)) == 1
+
+
 def test_an_unknown_metric_is_answered_with_near_ones(tmp_path):
   sweep = _grid(tmp_path)
   unknown = "toy:test/all/top_accuracy"

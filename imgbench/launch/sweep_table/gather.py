@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 from typing import Any
 
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import registry
@@ -56,7 +57,7 @@ class SweptRun:
     total_s: seconds in all, of a finished run, or None.
     images_per_s: training throughput between the first and the last logged
       step, or at the only one; or None.
-    config: the resolved config, dotted key -> value.
+    config: the resolved config with defaults, dotted key -> value.
     alpha: intervals cover 1 - alpha.
   """
 
@@ -151,6 +152,7 @@ def _read_run(
   reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   config = run_files.read_json(unit.workdir / run_files.CONFIG)
   flat = config_utils.flatten(config) if config else _plan_config(sweep, unit)
+  flat = {**config_lib.find_defaults(config or sweep.base), **flat}
   status = units.read_status(unit)
   records = writers.read_lines(unit.workdir / METRICS)
   alpha = flat.get("evaluation.alpha", _ALPHA)
