@@ -27,7 +27,8 @@ from imgbench.papers.readers import datasets
 from imgbench.tables import formats
 from imgbench.tables import table
 
-TOP1, TOP5 = METRICS = ("top1_accuracy", "top5_accuracy")
+TOP1 = "top1_accuracy"
+METRICS = (TOP1, "top5_accuracy")
 BASES = (datasets.VALIDATION, datasets.VALIDATION_20K)
 REQUIRED = ("repo",)
 
@@ -68,20 +69,19 @@ def report(
   """Prints the main tables and adds all files but the comparison."""
   # Tables and figures are for the first base only.
   pairs = [pair for pair in found.pairs if pair[0] == found.pairs[0][0]]
-  of_metric = lambda metric: [
-    pair_grid(found, pair, metric, compared) for pair in pairs
-  ]
+  top1, top5 = (
+    [pair_grid(found, pair, metric, compared) for pair in pairs]
+    for metric in METRICS
+  )
   lines = study_lib.lines_grid(
     [line for line in found.lines if (line.base, line.dataset) in pairs],
     datasets.SHORT_TITLES,
   )
-  printed = [*(of_metric(TOP1) or [sets_grid(found.rows, TOP1)]), lines]
+  printed = [*(top1 or [sets_grid(found.rows, TOP1)]), lines]
   by_subset = [
     study_lib.subsets_grid(found, pair, TOP1, datasets.TITLES) for pair in pairs
   ]
-  study_lib.show(
-    output, printed, [*printed[:-1], *of_metric(TOP5), lines, *by_subset]
-  )
+  study_lib.show(output, printed, [*printed[:-1], *top5, lines, *by_subset])
   study_lib.write_rows(output, found.rows)
   found.write(output, "drops", "ranks", "fits")
   for base, dataset in pairs:

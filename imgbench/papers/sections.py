@@ -106,9 +106,10 @@ class ImageSection:
       for result in self.results
       if result.dataset == dataset
     }
-    stack = lambda arrays, names: np.array([arrays[n] for n in names]).reshape(
-      len(names), size
-    )
+
+    def stack(arrays, names: Sequence[str]) -> np.ndarray:
+      return np.array([arrays[n] for n in names]).reshape(len(names), size)
+
     return hard_images.Answers(
       dataset=found.dataset,
       codes=found.label_sets.codes,

@@ -1,4 +1,3 @@
-import csv
 import json
 
 import numpy as np
@@ -11,11 +10,6 @@ from imgbench.metrics import ratios
 from tests.data import shared_files
 from tests.experiments import scripts
 from tests.papers import cifar_files
-
-
-def rows(path):
-  with path.open(newline="") as file:
-    return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +30,7 @@ def out(clone, tmp_path_factory):
 
 
 def test_table_by_hand(out):
-  found = rows(out / "table.csv")
+  found = scripts.csv_rows(out)
   assert [row["model"] for row in found] == ["alpha"] * 3 + ["beta"] * 3 + [
     "gamma"
   ] * 3
@@ -54,7 +48,7 @@ def test_table_by_hand(out):
 def test_drops_ratios_and_ranks(out):
   (drop,) = (
     row
-    for row in rows(out / "drops.csv")
+    for row in scripts.csv_rows(out, "drops.csv")
     if (row["model"], row["dataset"]) == ("beta", "cifar10.1-v4")
   )
   expected = drops.drop(36, 40, 21, 30)
@@ -62,7 +56,7 @@ def test_drops_ratios_and_ranks(out):
   np.testing.assert_allclose(found, expected, atol=1e-8)
   (ratio,) = (
     row
-    for row in rows(out / "ratios.csv")
+    for row in scripts.csv_rows(out, "ratios.csv")
     if (row["model"], row["dataset"]) == ("beta", "cifar10.1-v4")
   )
   expected = ratios.error_ratio(36, 40, 21, 30)
@@ -70,7 +64,7 @@ def test_drops_ratios_and_ranks(out):
   np.testing.assert_allclose(found, expected, atol=1e-8)
   places = {
     (row["model"], row["dataset"]): (row["rank_base"], row["rank_dataset"])
-    for row in rows(out / "ranks.csv")
+    for row in scripts.csv_rows(out, "ranks.csv")
   }
   assert places["gamma", "cifar10.1-v6"] == ("3", "3")
   assert len(places) == 6
@@ -79,7 +73,7 @@ def test_drops_ratios_and_ranks(out):
 def test_the_fit_is_that_of_numpy(out):
   (line,) = (
     row
-    for row in rows(out / "fits.csv")
+    for row in scripts.csv_rows(out, "fits.csv")
     if (row["dataset"], row["scale"]) == ("cifar10.1-v4", "plain")
   )
   x, y = (
@@ -127,18 +121,18 @@ def test_your_model_joins_the_others(clone, out, tmp_path, capsys):
     f"--predictions=mine@cifar10-test={mine}",
     f"--predictions=mine@cifar10.1-v4={new}",
   )
-  found = rows(tmp_path / "out" / "table.csv")
+  found = scripts.csv_rows(tmp_path / "out")
   own = [row for row in found if row["model"] == "mine"]
   assert [int(row["correct"]) for row in own] == [37, 22]
-  assert [row for row in found if row not in own] == rows(out / "table.csv")
+  assert [row for row in found if row not in own] == scripts.csv_rows(out)
   # It moves neither lines nor ranks.
   assert (tmp_path / "out/fits.csv").read_bytes() == (
     out / "fits.csv"
   ).read_bytes()
-  places = rows(tmp_path / "out" / "ranks.csv")
+  places = scripts.csv_rows(tmp_path / "out", "ranks.csv")
   (place,) = (row for row in places if row["model"] == "mine")
   assert (place["rank_base"], place["rank_dataset"]) == ("2", "2")
-  assert [p for p in places if p != place] == rows(out / "ranks.csv")
+  assert [p for p in places if p != place] == scripts.csv_rows(out, "ranks.csv")
   (note,) = capsys.readouterr().err.splitlines()
   assert "cifar10.1-v6: " in note and note.endswith(": mine")
 
@@ -169,9 +163,9 @@ def test_the_real_files_agree_with_published_figures(tmp_path, capsys):
   last = capsys.readouterr().out.splitlines()[-1]
   assert last.startswith("2 of 29 ")
   verdicts = {"yes": "agrees", "no": "differs"}
-  given = rows(folder / "published.csv")
+  given = scripts.csv_rows(folder, "published.csv")
   given = [row for row in given if row["agrees"] != "not testable"]
-  compared = rows(tmp_path / "comparison.csv")
+  compared = scripts.csv_rows(tmp_path, "comparison.csv")
   for mine, theirs in zip(compared, given, strict=True):
     wanted = verdicts.get(theirs["agrees"])
     if wanted:

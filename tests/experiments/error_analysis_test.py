@@ -1,4 +1,3 @@
-import csv
 import json
 
 import numpy as np
@@ -12,16 +11,11 @@ from tests.experiments import scripts
 from tests.papers import mistakes_files
 
 
-def rows(path):
-  with path.open(newline="") as file:
-    return list(csv.DictReader(file))
-
-
-def values(path):
+def values(folder):
   """Returns (model, subset, metric) -> (n, correct)."""
   return {
     (row["model"], row["subset"], row["metric"]): (row["n"], row["correct"])
-    for row in rows(path)
+    for row in scripts.csv_rows(folder)
   }
 
 
@@ -40,7 +34,7 @@ def out(clone, tmp_path_factory):
 
 
 def test_the_table(out):
-  found = values(out / "table.csv")
+  found = values(out)
   oov = "mistakes.fine_grained_error_with_oov"
   assert found["vit3b", "all", f"{oov}.all"] == ("4", "2")
   assert found["vit3b", "organism", f"{oov}.borderline"] == ("4", "2")
@@ -55,7 +49,7 @@ def test_the_table(out):
 
 
 def test_pairs(out):
-  found = rows(out / "pairs.csv")
+  found = scripts.csv_rows(out, "pairs.csv")
   assert [row["source"] for row in found] == (
     ["class_confusion_wnids"] * 3 + ["greedy_soups"] * 4 + ["vit3b"] * 3
   )
@@ -76,7 +70,7 @@ def test_pairs(out):
 
 
 def test_overlap_and_figures(out):
-  (row,) = rows(out / "overlap.csv")
+  (row,) = scripts.csv_rows(out, "overlap.csv")
   assert list(row.values()) == ["greedy_soups", "vit3b", "3", "2", "1", "1"]
   names = {path.name for path in out.iterdir()}
   for figure in (
@@ -106,7 +100,7 @@ def test_your_model_repeats_mistakes(clone, tmp_path):
     f"--dataset={dataset}",
     f"--predictions=mine@imagenet-validation-original={mine}",
   )
-  found = values(tmp_path / "table.csv")
+  found = values(tmp_path)
   prefix = "repeated_mistakes"
   assert found["mine", "all", f"{prefix}.vit3b.all.all"] == ("4", "2")
   assert found["mine", "all", f"{prefix}.greedy_soups.all.minor"] == ("2", "1")
@@ -116,10 +110,10 @@ def test_files_without_a_clone(clone, tmp_path):
   repo, _ = clone
   path = repo / "metadata" / "vit3b_mistakes.json"
   scripts.main(error_analysis, tmp_path, f"--mistakes=net={path}")
-  found = values(tmp_path / "table.csv")
+  found = values(tmp_path)
   assert {key[:2] for key in found} == {("net", "all")}
-  assert not rows(tmp_path / "pairs.csv")
-  assert not rows(tmp_path / "overlap.csv")
+  assert not scripts.csv_rows(tmp_path, "pairs.csv")
+  assert not scripts.csv_rows(tmp_path, "overlap.csv")
 
 
 def test_a_new_category_is_noted(tmp_path, capsys):
@@ -128,7 +122,7 @@ def test_a_new_category_is_noted(tmp_path, capsys):
   path.write_text(json.dumps({mistakes_files.name(1): entry}))
   scripts.main(error_analysis, tmp_path / "out", f"--mistakes=net={path}")
   assert "'Camera error'" in capsys.readouterr().err
-  found = values(tmp_path / "out" / "table.csv")
+  found = values(tmp_path / "out")
   assert found["net", "all", "mistakes.camera_error.all"] == ("1", "1")
 
 
@@ -184,7 +178,7 @@ def test_the_real_files(tmp_path):
   )
   args = f"--mistakes=vit3b={path}", f"--dataset={images}"
   scripts.main(error_analysis, tmp_path, *args)
-  found = values(tmp_path / "table.csv")
+  found = values(tmp_path)
   # The paper: 40% of the mistakes are major, 154 of 378.
   assert found["vit3b", "all", "mistakes.all.major"] == ("378", "154")
   assert found["vit3b", "object", "mistakes.all.all"] == ("221", "221")

@@ -1,6 +1,5 @@
 """Tests of the tables of ImageNetV2."""
 
-import csv
 import json
 
 import numpy as np
@@ -20,15 +19,10 @@ TOP1 = "top1_accuracy"
 FIGURE = f"{TOP1}-{MF}-on-{VAL}"
 
 
-def csv_rows(folder, name="table.csv"):
-  with (folder / name).open(newline="") as file:
-    return list(csv.DictReader(file))
-
-
 def values(folder, dataset, metric=TOP1, subset="all"):
   return {
     row["model"]: 100 * float(row["value"])
-    for row in csv_rows(folder)
+    for row in scripts.csv_rows(folder)
     if (row["dataset"], row["metric"], row["subset"])
     == (dataset, metric, subset)
   }
@@ -74,7 +68,7 @@ def test_files_and_numbers_by_hand(repo, written):
   labels = clones.labels_of(400, 1)
   ranking = np.load(repo / "data/predictions" / MF / "good.npy")
   hits = int(np.sum(ranking[:, 0] == labels))
-  rows = csv_rows(out)
+  rows = scripts.csv_rows(out)
   assert len(rows) == 2 * 2 * 6 * 2
   (found,) = [
     row
@@ -90,11 +84,11 @@ def test_files_and_numbers_by_hand(repo, written):
   assert done.stdout.splitlines()[-1] == f"wrote 11 files to {out}"
   manifest = json.loads((out / program.MANIFEST).read_text())
   assert manifest["command"].startswith("python -m experiments.imagenet_v2 --r")
-  drops = csv_rows(out, "drops.csv")
+  drops = scripts.csv_rows(out, "drops.csv")
   assert len(drops) == 2 * 6 * 2
-  ranks = csv_rows(out, "ranks.csv")
+  ranks = scripts.csv_rows(out, "ranks.csv")
   assert [row["rank_base"] for row in ranks[:2]] == ["1", "2"]
-  fits = csv_rows(out, "fits.csv")
+  fits = scripts.csv_rows(out, "fits.csv")
   assert len(fits) == 6 * 2 * 2 and fits[0]["slope_low"] == ""
 
 
@@ -122,7 +116,7 @@ def test_your_model_joins_and_moves_nothing(repo, written, tmp_path):
   scripts.main(imagenet_v2, tmp_path, f"--repo={repo}", *own)
   without, beside = (
     {
-      name: csv_rows(folder, name)
+      name: scripts.csv_rows(folder, name)
       for name in ("table.csv", "ranks.csv", "fits.csv", "drops.csv")
     }
     for folder in (written[0], tmp_path)
@@ -160,7 +154,7 @@ def test_one_set_alone_has_a_table_too(tmp_path, capsys):
   )
   scripts.main(imagenet_v2, tmp_path / "out", f"--repo={repo}")
   assert "MatchedFrequency" in capsys.readouterr().out
-  assert csv_rows(tmp_path / "out", "drops.csv") == []
+  assert scripts.csv_rows(tmp_path / "out", "drops.csv") == []
 
 
 def test_a_narrow_model_has_no_top5_and_a_reason(repo, tmp_path):
@@ -170,7 +164,7 @@ def test_a_narrow_model_has_no_top5_and_a_reason(repo, tmp_path):
   scripts.main(imagenet_v2, tmp_path / "out", f"--repo={repo}", own)
   (row,) = [
     row
-    for row in csv_rows(tmp_path / "out")
+    for row in scripts.csv_rows(tmp_path / "out")
     if (row["model"], row["metric"], row["subset"])
     == ("narrow", "top5_accuracy", "all")
   ]
@@ -193,7 +187,7 @@ def test_published_values_are_compared(repo, written, tmp_path, capsys):
   assert "published" in lines[2] and "diff." in lines[2]
   assert lines[-1].startswith("1 of 2 ")
   verdicts = [
-    r["verdict"] for r in csv_rows(tmp_path / "out", "comparison.csv")
+    r["verdict"] for r in scripts.csv_rows(tmp_path / "out", "comparison.csv")
   ]
   assert verdicts == ["agrees", "differs"]
   # Our table.csv is a file of figures as well, and agrees with itself.
@@ -247,7 +241,7 @@ def test_the_shared_files(tmp_path, capsys):
   assert (top1["resnet50"], new["resnet50"]) == pytest.approx((76.13, 63.33))
   large = (top1["pnasnet_large_tf"], new["pnasnet_large_tf"])
   assert large == pytest.approx((82.858, 72.19))
-  compared = csv_rows(tmp_path, "comparison.csv")
+  compared = scripts.csv_rows(tmp_path, "comparison.csv")
   of_paper = [row for row in compared if row["source"] == paths[0].name]
   verdicts = [row["verdict"] for row in of_paper if row["field"] != "rank"]
   assert verdicts == ["agrees"] * 48
@@ -256,7 +250,7 @@ def test_the_shared_files(tmp_path, capsys):
   assert "   39  1.100 [" in printed.out  # n and slope of a fit
   last = printed.out.splitlines()[-1]
   assert last.startswith("2 of 106 ")
-  counts = {row["subset"]: row["n"] for row in csv_rows(tmp_path)[12:]}
+  counts = {row["subset"]: row["n"] for row in scripts.csv_rows(tmp_path)[12:]}
   assert counts["all"] == "10000"
   assert (counts["organism"], counts["object"], counts["dog"]) == (
     *("4100", "5900"),

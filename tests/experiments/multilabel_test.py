@@ -1,6 +1,5 @@
 """Tests of multi-label accuracy of models and humans, and of its files."""
 
-import csv
 import json
 import shutil
 
@@ -33,16 +32,11 @@ VAL_LABELS = (*human_files.CLASSES, 20, 30, 40)
 V2_IDS, V2_LABELS = human_files.VERSION_2, human_files.CLASSES
 
 
-def csv_rows(folder, name="table.csv"):
-  with (folder / name).open(newline="") as file:
-    return list(csv.DictReader(file))
-
-
 def values(folder, name="table.csv"):
   """Returns (model, dataset, subset, metric) -> value as text."""
   return {
     (r["model"], r["dataset"], r["subset"], r["metric"]): r["value"]
-    for r in csv_rows(folder, name)
+    for r in scripts.csv_rows(folder, name)
   }
 
 
@@ -228,7 +222,7 @@ def test_every_class_with_an_image_defines_tfds(tmp_path):
     _check(found, expected, model, VAL, "all")
   (row,) = [
     r
-    for r in csv_rows(tmp_path / "out")
+    for r in scripts.csv_rows(tmp_path / "out")
     if (r["model"], r["subset"]) == ("a", "all")
     and r["metric"] == "multilabel_accuracy.tfds"
   ]
@@ -273,15 +267,16 @@ def test_files_of_all_images(with_json):
     "table.md",
     "table.tex",
   }
-  assert len(csv_rows(with_json, "paired.csv")) == 2 * 6
+  assert len(scripts.csv_rows(with_json, "paired.csv")) == 2 * 6
   # All get validation image 0 and the two that no human labeled wrong.
-  rows = csv_rows(with_json, "mistakes.csv")
+  rows = scripts.csv_rows(with_json, "mistakes.csv")
   assert [r["image_id"] for r in rows if r["dataset"] == VAL] == [
     VAL_IDS[0],
     *human_files.MORE,
   ]
   summary = {
-    (r["dataset"], r["metric"]): r for r in csv_rows(with_json, "summary.csv")
+    (r["dataset"], r["metric"]): r
+    for r in scripts.csv_rows(with_json, "summary.csv")
   }
   best = summary[VAL, "multilabel_accuracy.icml2020"]
   assert (best["best_model"], best["worst_model"]) == ("resnet50", "alexnet")
@@ -298,7 +293,7 @@ def test_humans_and_models(with_pickle):
   assert found["human_b", VAL, "not_dog", metric] == "1.00000000"
   # Even images are fast: 0, 2 and 4 (over midnight) of the validation set.
   assert found["human_b", VAL, "fast", metric] == f"{2 / 3:.8f}"
-  rows = csv_rows(with_pickle, "people_table.csv")
+  rows = scripts.csv_rows(with_pickle, "people_table.csv")
   (row,) = [
     r
     for r in rows
@@ -318,7 +313,7 @@ def test_humans_and_models(with_pickle):
 def test_the_fit_is_through_the_models(with_pickle):
   lines = [
     r
-    for r in csv_rows(with_pickle, "people_fits.csv")
+    for r in scripts.csv_rows(with_pickle, "people_fits.csv")
     if (r["subset"], r["metric"], r["scale"], r["models"])
     == ("all", "multilabel_accuracy.icml2020", "plain", "all")
   ]
@@ -329,7 +324,7 @@ def test_the_fit_is_through_the_models(with_pickle):
   assert float(line["slope"]) == pytest.approx(slope, abs=1e-8)
   rows = {
     (r["model"], r["subset"], r["metric"]): r
-    for r in csv_rows(with_pickle, "people_robustness.csv")
+    for r in scripts.csv_rows(with_pickle, "people_robustness.csv")
   }
   row = rows["human_b", "all", "multilabel_accuracy.icml2020"]
   expected = slope * 4 / 6 + intercept
@@ -338,7 +333,7 @@ def test_the_fit_is_through_the_models(with_pickle):
 
 
 def test_human_mistakes(with_pickle):
-  rows = csv_rows(with_pickle, "people_mistakes.csv")
+  rows = scripts.csv_rows(with_pickle, "people_mistakes.csv")
   assert [(r["dataset"], r["image_id"], r["wrong_by"]) for r in rows] == [
     (VAL, VAL_IDS[0], "models_and_people"),
     (V2, V2_IDS[1], "all_models"),
@@ -347,7 +342,7 @@ def test_human_mistakes(with_pickle):
   assert rows[0]["people_wrong"] == rows[0]["people"] == "3"
   counts = {
     (r["dataset"], r["subset"], r["wrong_by"]): r["images"]
-    for r in csv_rows(with_pickle, "people_mistakes_by_subset.csv")
+    for r in scripts.csv_rows(with_pickle, "people_mistakes_by_subset.csv")
   }
   assert counts[VAL, "all", "models_and_people"] == "1"
   assert counts[VAL, "dog", "all_people"] == "1"
@@ -363,8 +358,10 @@ def test_humans_without_a_clone(tmp_path):
   # It is the only section, so its files have the main names.
   assert {"table.csv", "fits.csv", "paired.csv", "statistics.csv"} <= names
   assert not [name for name in names if name.startswith("people_")]
-  assert "human_a" in {row["model"] for row in csv_rows(tmp_path / "out")}
-  rows = csv_rows(tmp_path / "out", "paired.csv")
+  assert "human_a" in {
+    row["model"] for row in scripts.csv_rows(tmp_path / "out")
+  }
+  rows = scripts.csv_rows(tmp_path / "out", "paired.csv")
   assert {(r["model_a"], r["model_b"]) for r in rows} == {
     ("human_a", "alexnet")
   }
@@ -396,10 +393,13 @@ def test_sets_of_equal_images_are_compared_once(repo, tmp_path, capsys):
   args = (f"--repo={folder}", f"--annotations={path}")
   scripts.main(multilabel, tmp_path / "out", *args)
   out = tmp_path / "out"
-  assert {row["dataset"] for row in csv_rows(out)} == {VAL, name, V2}
+  assert {row["dataset"] for row in scripts.csv_rows(out)} == {VAL, name, V2}
   for file in ("paired.csv", "mistakes.csv", "hardest_classes.csv"):
-    assert {row["dataset"] for row in csv_rows(out, file)} == {VAL, V2}, file
-  assert len(csv_rows(out, "paired.csv")) == 2 * 6
+    assert {row["dataset"] for row in scripts.csv_rows(out, file)} == {
+      VAL,
+      V2,
+    }, file
+  assert len(scripts.csv_rows(out, "paired.csv")) == 2 * 6
   printed = capsys.readouterr()
   assert f"note: {name}: same " in printed.err
   assert f" as {VAL};" in printed.err
@@ -421,9 +421,9 @@ def test_your_model_and_humans(repo, tmp_path):
     assert found["mine", V2, "all", metric] == "1.00000000"
     assert found["mine", VAL, "all", metric] == "1.00000000"
   for name in ("fits.csv", "people_fits.csv"):
-    assert {r["n"] for r in csv_rows(tmp_path / "out", name)} == {"3"}
+    assert {r["n"] for r in scripts.csv_rows(tmp_path / "out", name)} == {"3"}
   # Neither the majority nor "all models" include it.
-  rows = csv_rows(tmp_path / "out", "mistakes.csv")
+  rows = scripts.csv_rows(tmp_path / "out", "mistakes.csv")
   assert {r["models"] for r in rows} == {"3"}
 
 
@@ -445,7 +445,7 @@ def test_published_figures_are_compared_on_their_images(repo, tmp_path, capsys):
   printed = capsys.readouterr()
   assert printed.out.splitlines()[-1].startswith("1 of 5 ")
   assert "note: 2 published" in printed.err
-  rows = csv_rows(tmp_path / "out", "comparison.csv")
+  rows = scripts.csv_rows(tmp_path / "out", "comparison.csv")
   assert [r["verdict"] for r in rows].count("differs") == 1
 
 

@@ -1,6 +1,5 @@
 """Tests of the tables of ReaL accuracy."""
 
-import csv
 import json
 
 import numpy as np
@@ -18,15 +17,10 @@ VAL = clones.VALIDATION
 REAL, CLASS_MEAN = "real_accuracy", "real_accuracy.class_mean"
 
 
-def csv_rows(folder, name="table.csv"):
-  with (folder / name).open(newline="") as file:
-    return list(csv.DictReader(file))
-
-
 def row_of(folder, model, metric, subset="all"):
   (found,) = [
     row
-    for row in csv_rows(folder)
+    for row in scripts.csv_rows(folder)
     if (row["model"], row["metric"], row["subset"]) == (model, metric, subset)
   ]
   return found
@@ -110,7 +104,7 @@ def test_files(inputs, written, tmp_path):
     *(f"{figure}{end}" for end in (".png", ".pdf")),
     *(f"{figure}-subsets{end}" for end in (".png", ".pdf")),
   }
-  rows = csv_rows(tmp_path, "fits.csv")
+  rows = scripts.csv_rows(tmp_path, "fits.csv")
   assert (rows[0]["base_metric"], rows[0]["metric"]) == ("top1_accuracy", REAL)
 
 
@@ -159,7 +153,7 @@ def test_the_shared_files(tmp_path):
   assert round(100 * float(found["value"]), 2) == 82.96
   counted = [
     row
-    for row in csv_rows(tmp_path, "comparison.csv")
+    for row in scripts.csv_rows(tmp_path, "comparison.csv")
     if row["ours"] and not row["note"]
   ]
   assert len(counted) == 13 * 4

@@ -1,5 +1,6 @@
 """Runs scripts of `experiments` in this process or in a new one."""
 
+import csv
 import os
 import pathlib
 import subprocess
@@ -60,3 +61,9 @@ def run_unread(name, *args):
 def texts(folder):
   """Returns name -> bytes of the files in a folder."""
   return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def csv_rows(folder, name="table.csv"):
+  """Returns the rows of a CSV file of a folder as dictionaries."""
+  with (pathlib.Path(folder) / name).open(newline="") as file:
+    return list(csv.DictReader(file))

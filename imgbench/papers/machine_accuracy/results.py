@@ -70,9 +70,10 @@ def reviewed_grid(
   """
   rows = frame.select(rows, dataset=dataset)
   defined = {*rows.metric[rows.value.notna()]}
-  cell = lambda metric, **text: study_lib.column(
-    rows, (dataset, metric), **text
-  )
+
+  def cell(metric: str, **text):
+    return study_lib.column(rows, (dataset, metric), **text)
+
   columns = []
   for name, metric in (("top-1", TOP1), ("top-5", TOP5)):
     columns.append((name, cell(metric, text=study_lib.format_plain)))
@@ -157,9 +158,11 @@ def summary_rows(rows: pd.DataFrame, models: Collection[str]) -> list[Summary]:
 
 def summary_grid(found: Sequence[Summary], dataset: str) -> table.Table:
   """Returns a table of best, median and worst, with the paper's values."""
-  paper = lambda i: table.number(
-    lambda row: _PAPER.get(row.metric, ("", "", ""))[i], "paper"
-  )
+
+  def paper(i: int) -> table.Column:
+    value = lambda row: _PAPER.get(row.metric, ("", "", ""))[i]
+    return table.number(value, "paper")
+
   percent = formats.percent
   return table.Table(
     f"{datasets_lib.TITLES[dataset]}: best, median and worst model in percent;"
@@ -194,16 +197,14 @@ def side_by_side_grid(
   hits = lambda row: "" if row.correct is None else formats.whole(row.correct)
   sizes = []
   for dataset in sets:
-    cell = lambda title, metric, dataset=dataset, **text: (
-      title,
-      study_lib.column(rows, (dataset, metric), subset, **text),
-    )
-    columns += [
-      cell(datasets_lib.TITLES[dataset].split()[0], metric),
-      cell("up to", f"{metric}.bound_high", text=study_lib.format_plain),
-      cell("never reviewed", f"{metric}.unreviewed", text=hits),
-      *comparison.columns(compared, dataset, metric, subset=subset),
-    ]
+    for title, name, text in (
+      (datasets_lib.TITLES[dataset].split()[0], metric, formats.measured),
+      ("up to", f"{metric}.bound_high", study_lib.format_plain),
+      ("never reviewed", f"{metric}.unreviewed", hits),
+    ):
+      cell = study_lib.column(rows, (dataset, name), subset, text)
+      columns.append((title, cell))
+    columns += comparison.columns(compared, dataset, metric, subset=subset)
     found = frame.select(rows, dataset=dataset, subset=subset, metric=metric)
     sizes.append(max(found.n, default=0))
   if len(sets) == 2:

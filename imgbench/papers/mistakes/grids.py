@@ -56,9 +56,10 @@ def subset_grid(
 ) -> table.Table:
   """Returns a table of subset x category for all severities."""
   found = {key[2:]: m for key, m in shares.items()}
-  share = lambda subset, category: found[
-    subset, tables.name_metric(category, tables.ALL)
-  ]
+
+  def share(subset: str, category: str):
+    return found[subset, tables.name_metric(category, tables.ALL)]
+
   return table.from_names(
     f"{model}: mistakes by subset of the original label and by category, with"
     " percentages of the subset's mistakes",
