@@ -89,16 +89,16 @@ def draw_by_subset(
 
 
 def _figure(found: study_lib.Study, x, y, panels, columns=2) -> figures.Draw:
-  made = []
+  drawn = []
   for title, subset, scale in panels:
     line = fits.find_line(found.lines, x, y, subset=subset, scale=scale)
     fit = None if line is None else line.fit
     shown = find_points(found, x, y, subset)
-    made.append(
+    drawn.append(
       figures.Panel(title, *_labels(x, y), shown, fit=fit, scale=scale)
     )
   without = any(line.models == fits.WITHOUT_FISHER for line in found.lines)
-  return figures.scatter(made, columns, fits.name_fit(without))
+  return figures.scatter(drawn, columns, fits.name_fit(without))
 
 
 def _labels(x: study_lib.Axis, y: study_lib.Axis) -> list[str]:

@@ -58,7 +58,7 @@ _BASES = (
   "multilabel_accuracy",
 )
 _LINES = (
-  "Lines that {} follow, with 95% bootstrap intervals; intercepts in percentage"
+  "Linear fits of {} with 95% bootstrap intervals; intercepts in percentage"
   " points, on the probit scale in normal quantiles"
 )
 

@@ -1,4 +1,4 @@
-"""Files of one's own predictions, of every kind, and how they are read."""
+"""Writes and reads prediction files of every kind."""
 
 import csv
 import json
@@ -32,14 +32,16 @@ def write_npz(path, **arrays):
   return path
 
 
+WRITERS = {"csv": write_csv, "jsonl": write_jsonl}
+
+
 def write(kind, folder, image_ids, labels):
-  """Writes ids in a file of a kind that names its images."""
+  """Writes class ids with image ids; returns the path."""
   path = folder / f"mine.{kind}"
   if kind == "npz":
     image_ids, labels = np.array(image_ids), np.array(labels)
     return write_npz(path, image_id=image_ids, top5=labels)
-  writer = {"csv": write_csv, "jsonl": write_jsonl}[kind]
-  return writer(path, image_ids, np.array(labels).tolist())
+  return WRITERS[kind](path, image_ids, np.array(labels).tolist())
 
 
 def read(path, dataset):

@@ -78,6 +78,7 @@ _BROKEN = (
   ImportError,
   LookupError,
   MemoryError,
+  OSError,
   RecursionError,
   TypeError,
   ValueError,
@@ -119,18 +120,12 @@ def load(path: str | os.PathLike[str]) -> Any:
       or called.
   """
   path = pathlib.Path(path)
+  lfs.check(path, "a pickle")
   try:
-    if lfs.is_pointer(path):
-      raise errors.InputError(path, "a pickle", *lfs.POINTER_AND_FIX)
     with path.open("rb") as file:
       _check_opcodes(file)
       file.seek(0)
       return _Unpickler(file).load()
-  except OSError as error:
-    given = error.strerror or error
-    raise errors.InputError(path, "a pickle", given) from error
-  except errors.InputError:
-    raise
   except _BROKEN as error:
     reason = " ".join(str(error).split()) or type(error).__name__
     raise errors.InputError(
@@ -293,7 +288,7 @@ def _labelled_images(path, content: Mapping) -> list[str]:
   _check_texts(where, found)
   for key in ("image_map", "image_labels", "wnid_map"):
     missing = [image for image in found if image not in content[key]]
-    reviews_lib.check_none(where, f"images of {key}", missing)
+    reviews_lib.check_known(where, f"images of {key}", missing)
   reviews_lib.check_distinct(where, found)
   return sorted(found)
 

@@ -4,7 +4,6 @@ The layout is that of modestyachts/ImageNetV2: data/datasets/<dataset>.json,
 data/predictions/<dataset>/<model>.npy and data/metadata/class_info.json.
 """
 
-from collections.abc import Callable
 from collections.abc import Collection as Names
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ _CLASS_INFO = pathlib.Path("data", "metadata", "class_info.json")
 _SUFFIX = "_model"
 _NAMES = f"names without a trailing {_SUFFIX}"
 _CLONE = f"run `git clone --depth=1 {URL}`"
+_DATA = f"a file of {URL}"
 # The rows of your model are most likely in another order if it is right at most
 # this many times as often as by guessing.
 _GUESSING = 3
@@ -93,13 +93,14 @@ def read(
   read_sets = _read_datasets(repo, datasets, public, specs)
   _check_models(public, specs, allow_reversed)
   jobs = [
-    (name, model, path)
-    for name in read_sets
+    (path, dataset, model)
+    for name, dataset in read_sets.items()
     for model, path in public.get(name, {}).items()
   ]
-  found = _map_in_threads(
-    lambda job: _read_file(job[2], read_sets[job[0]], job[1]), jobs
-  )
+  # More threads than processors would only keep more files in memory.
+  workers = min(len(os.sched_getaffinity(0)), 8)
+  with futures.ThreadPoolExecutor(workers) as pool:
+    found = list(pool.map(lambda job: _read_file(*job), jobs))
   found += [own_lib.read(spec, read_sets) for spec in specs]
   notes = _note_folders(repo, datasets, public, read_sets)
   kept = _orient(found, read_sets, allow_reversed, notes)
@@ -163,26 +164,15 @@ def _read_datasets(
   if not wanted:
     wanted = f"a clone with predictions (.npy) for one of {', '.join(names)}"
     raise errors.InputError("--repo", wanted, repo, _CLONE)
-  _refuse_pointer(repo / _CLASS_INFO)
+  lfs.check(repo / _CLASS_INFO, _DATA)
   datasets_lib.check_class_info(repo / _CLASS_INFO)
   found = {}
   for name in datasets_lib.KNOWN:
     if name in wanted:
       path = repo / _DATASETS / f"{name}.json"
-      _refuse_pointer(path)
+      lfs.check(path, _DATA)
       found[name] = datasets_lib.read(path)
   return found
-
-
-def _refuse_pointer(path: pathlib.Path) -> None:
-  """Raises InputError for a file that Git LFS did not fetch."""
-  try:
-    is_pointer = lfs.is_pointer(path)
-  except OSError as error:
-    wanted = f"a file of {URL}"
-    raise errors.InputError(path, wanted, error.strerror) from error
-  if is_pointer:
-    raise errors.InputError(path, "data", *lfs.POINTER_AND_FIX)
 
 
 def _check_models(
@@ -220,21 +210,8 @@ def _check_own(models: Names[str], specs: Sequence[own_lib.Spec]) -> None:
 def _read_file(
   path: pathlib.Path, dataset: records.Dataset, model: str
 ) -> records.RankedPredictions:
-  _refuse_pointer(path)
+  lfs.check(path, _DATA)
   return predictions_lib.read_ranking(path, dataset, model)
-
-
-def _map_in_threads(function: Callable, jobs: Sequence) -> list:
-  """Returns the results in order; raises the first of several errors."""
-  # More threads than processors would only keep more files in memory.
-  workers = min(len(os.sched_getaffinity(0)), 8)
-  with futures.ThreadPoolExecutor(workers) as pool:
-    pending = [pool.submit(function, job) for job in jobs]
-    try:
-      return [future.result() for future in pending]
-    except BaseException:
-      pool.shutdown(cancel_futures=True)
-      raise
 
 
 def _orient(

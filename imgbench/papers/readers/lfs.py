@@ -2,17 +2,18 @@
 
 import pathlib
 
-# Last arguments of an InputError.
-POINTER_AND_FIX = ("a pointer of Git LFS", "run `git lfs pull` in the clone")
+from imgbench import errors
 
 _START = b"version https://git-lfs"
 
 
-def is_pointer(path: pathlib.Path) -> bool:
-  """Returns whether a file is a pointer of Git LFS and not the data.
-
-  Raises:
-    OSError: it cannot be read.
-  """
-  with path.open("rb") as file:
-    return file.read(len(_START)) == _START
+def check(path: pathlib.Path, expected: str) -> None:
+  """Raises InputError for a pointer, or for a file that cannot be read."""
+  try:
+    with path.open("rb") as file:
+      start = file.read(len(_START))
+  except OSError as error:
+    raise errors.InputError(path, expected, error.strerror) from error
+  if start == _START:
+    given, fix = "a pointer of Git LFS", "run `git lfs pull` in the clone"
+    raise errors.InputError(path, expected, given, fix)

@@ -127,6 +127,8 @@ def _read_jsonl(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
       where = f"{path}, line {number}"
       try:
         entry = json.loads(line, object_pairs_hook=real.distinct_keys)
+      except errors.InputError as error:
+        raise error.prefixed(f"{where}, ") from error
       except (RecursionError, ValueError) as error:
         raise errors.InputError(where, "a JSON object", error) from error
       fields = entry if isinstance(entry, dict) else {}

@@ -117,7 +117,7 @@ def read(path: str | os.PathLike[str]) -> Reviews:
   slice_m = content["imagenet_m"]
   check_kind(f"{path}: imagenet_m", slice_m, list, "a list")
   unknown = [image for image in slice_m if str(image) not in labels]
-  check_none(f"{path}: imagenet_m", "images of initial_annots", unknown)
+  check_known(f"{path}: imagenet_m", "images of initial_annots", unknown)
   check_distinct(f"{path}: imagenet_m", slice_m)
   return Reviews(
     path=pathlib.Path(path),
@@ -216,7 +216,7 @@ def check_keys(path, content: Mapping, keys: Sequence[str]) -> None:
     raise errors.InputError(path, f"the keys {', '.join(keys)}", given)
 
 
-def check_none(where: str, expected: str, unknown: Sequence) -> None:
+def check_known(where: str, expected: str, unknown: Sequence) -> None:
   """Raises InputError if there are unknown images."""
   if unknown:
     given = f"{len(unknown)} others, e.g. {unknown[0]!r:.80}"
