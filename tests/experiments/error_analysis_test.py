@@ -133,6 +133,7 @@ def test_a_new_category_is_noted(tmp_path, capsys):
     (["--mistakes=a"], "--mistakes", "'a'"),
     (["--mistakes=a/b=c"], "--mistakes", "'a/b=c'"),
     (["--mistakes=vit3b=x", "--repo={repo}"], "--mistakes", "'vit3b=x'"),
+    (["--mistakes=a=absent.json"], "absent.json", None),
     (["--repo={repo}", "--predictions=a@b=c"], "--dataset", "none"),
     (
       ["--repo={repo}", "--dataset={data}", "--predictions=vit3b@b=c"],
@@ -152,11 +153,6 @@ def test_bad_flags(clone, args, setting, given):
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check):
     scripts.main(error_analysis, None, *args)
-
-
-def test_an_absent_file_is_named():
-  with pytest.raises(errors.InputError, match=r"absent\.json"):
-    scripts.main(error_analysis, None, "--mistakes=a=absent.json")
 
 
 def test_bad_input_ends_in_one_line():

@@ -9,6 +9,7 @@ from experiments import real_labels
 from experiments.benchmarks.paper_scripts import clone
 from imgbench import errors
 from imgbench.papers import program
+from tests import raising
 from tests.data import shared_files
 from tests.experiments import scripts
 from tests.papers import clones
@@ -132,9 +133,9 @@ def test_bad_input_is_refused(inputs, tmp_path):
       "--predictions=a@imagenetv2-b-33=b",
     ),
   ):
-    with pytest.raises(errors.InputError) as raised:
+    check = raising.about(setting)
+    with pytest.raises(errors.InputError, check=check):
       scripts.main(real_labels, None, f"--repo={repo}", *args)
-    assert raised.value.setting.startswith(setting)
   done = scripts.run("real_labels", f"--repo={repo}")
   assert done.returncode == errors.EXIT_USAGE, done
   assert "--real" in done.stderr and done.stderr.count("\n") == 1
