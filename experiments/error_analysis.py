@@ -179,7 +179,9 @@ def count(
   by_subset = {m.model: images.split_by_subset(m.mistakes) for m in reviewed}
   shares, tables = [], []
   for model in reviewed:
-    found = counted.shares(model.model, by_subset[model.model], categories)
+    found = counted.compute_shares(
+      model.model, by_subset[model.model], categories
+    )
     shares.append(found)
     caption = (
       f"{model.model}: {len(model.mistakes)} mistakes by category and severity,"
@@ -194,7 +196,7 @@ def count(
         images.find_repeated(model.mistakes, own_model)
       )
       names = (own_model.model, model.model)
-      found = counted.repeated_shares(
+      found = counted.compute_repeated_shares(
         *names, by_subset[model.model], again, categories
       )
       shares.append(found)

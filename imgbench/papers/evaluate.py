@@ -122,11 +122,11 @@ class RankingEvaluator:
     return {
       subset: summary.label_accuracies(self._measure, counts, mask)
       | of_sets[subset]
-      | self._too_narrow(counts, mask, kind)
+      | self._undefined_top_k(counts, mask, kind)
       for subset, mask in self._masks.items()
     }
 
-  def _too_narrow(
+  def _undefined_top_k(
     self, counts: counts_lib.Counts, mask: np.ndarray, kind: str | None
   ) -> dict[str, measurement.Measurement]:
     """Returns undefined measurements for k above the number of classes."""

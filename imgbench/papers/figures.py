@@ -209,7 +209,7 @@ def _write_names(axes, theme, scale, groups, points) -> None:
   x, y = (
     _place([getattr(p, side).value for p in points], scale) for side in "xy"
   )
-  places, size = _in_points(axes, x, y)
+  places, size = _to_points(axes, x, y)
   found = name_places.find_offsets(
     places[: len(named)],
     [p.name for p in named],
@@ -241,7 +241,7 @@ def _write_names(axes, theme, scale, groups, points) -> None:
     )
 
 
-def _in_points(axes, x, y):
+def _to_points(axes, x, y):
   """Returns places in points (1/72 inch), and the size of the axes.
 
   The layout is not done yet, so both are off by a few points.

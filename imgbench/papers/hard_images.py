@@ -127,7 +127,7 @@ def image_rows(answers: Answers) -> list[ImageRow]:
         str(dataset.image_ids[place]),
         table.wnids[label],
         dataset.class_names[label],
-        _accepted(answers, place),
+        _format_accepted(answers, place),
         groups[0],
         num_models,
         num_models - int(answers.models_right[:, place].sum()),
@@ -140,7 +140,7 @@ def image_rows(answers: Answers) -> list[ImageRow]:
   return sorted(rows, key=lambda row: (order.index(row.wrong_by), row.image_id))
 
 
-def _accepted(answers: Answers, place: int) -> str:
+def _format_accepted(answers: Answers, place: int) -> str:
   codes, names = answers.codes[place], answers.dataset.class_names
   style = "({})" if answers.tells_states else "{}"
   parts = [names[i] for i in np.flatnonzero(codes == annotations.CORRECT)]

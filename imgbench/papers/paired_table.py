@@ -77,7 +77,7 @@ def compare(
     alpha: intervals cover 1 - alpha.
   """
   parts = [
-    _compared(table, subset, mask, pairs, alpha)
+    _compare(table, subset, mask, pairs, alpha)
     for table in tables
     for subset, mask in table.subsets.items()
     if mask.any()
@@ -90,15 +90,15 @@ def compare(
   return frame.to_rows(found.assign(**adjusted), COLUMNS)
 
 
-def _compared(table: Hits, subset: str, mask, pairs, alpha) -> pd.DataFrame:
-  names = sorted(table.from_names)
+def _compare(table: Hits, subset: str, mask, pairs, alpha) -> pd.DataFrame:
+  names = sorted(table.by_name)
   if pairs is None:
     pairs = itertools.combinations(names, 2)
   place = {name: i for i, name in enumerate(names)}
   chosen = [(a, b) for a, b in pairs if a in place and b in place]
   if not chosen:
     return pd.DataFrame()
-  hits = np.stack([table.from_names[name][mask] for name in names])
+  hits = np.stack([table.by_name[name][mask] for name in names])
   n = hits.shape[1]
   # Exact: products of 0 and 1, sums far below 2**53.
   together = hits.astype(np.float64)

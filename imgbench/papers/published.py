@@ -213,9 +213,9 @@ def read(path: pathlib.Path) -> list[PublishedFigure]:
       impossible one (a share above the whole, half a rank), a line of another
       length, no figure, two figures with one key.
   """
-  (_, header), *numbered = _cells(path)
+  (_, header), *numbered = _read_cells(path)
   header = tuple(header)
-  reader = _reader(path, header)
+  reader = _find_reader(path, header)
   found = []
   for number, cells in numbered:
     where = f"{path}, line {number}"
@@ -230,7 +230,7 @@ def read(path: pathlib.Path) -> list[PublishedFigure]:
   return found
 
 
-def _cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+def _read_cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
   """Returns lines with their numbers, the header first, without comments."""
   try:
     lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -248,7 +248,7 @@ def _cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
   return found or [(1, [])]
 
 
-def _reader(path, header: tuple[str, ...]):
+def _find_reader(path, header: tuple[str, ...]):
   """Returns the parser of a line for a header: (where, row) -> figures."""
   if header == _CIFAR:
     return _cifar_figures
@@ -279,7 +279,7 @@ def _reader(path, header: tuple[str, ...]):
 def _layout_figures(
   layout: _Layout, where: str, row: Mapping[str, str]
 ) -> Iterator[PublishedFigure]:
-  model = FIT if layout.model is None else _named(where, row, layout.model)
+  model = FIT if layout.model is None else _read_name(where, row, layout.model)
   subset = row.get("subset", "all")
   for column, target in layout.targets.items():
     if target and row[column]:
@@ -290,7 +290,9 @@ def _layout_figures(
         target.metric,
         target.field,
       )
-      number = _figure(f"{where}: {column}", row[column], target.field, 100)
+      number = _parse_figure(
+        f"{where}: {column}", row[column], target.field, 100
+      )
       half = _half_unit(row[column], target.field)
       if layout.float32:
         half = float(np.spacing(np.float32(number)))
@@ -303,9 +305,9 @@ def _long_figures(
 ) -> Iterator[PublishedFigure]:
   for column, field in _LONG_FIGURES.items():
     if row.get(column):
-      what = (_named(where, row, name) for name in _LONG)
+      what = (_read_name(where, row, name) for name in _LONG)
       whole = 100 if column.endswith("_percent") else 1
-      number = _figure(f"{where}: {column}", row[column], field, whole)
+      number = _parse_figure(f"{where}: {column}", row[column], field, whole)
       half = _half_unit(row[column], field)
       scale = 1 if field == RANK else 100 // whole
       yield PublishedFigure(
@@ -321,32 +323,34 @@ def _cifar_figures(
   The field of a quantity that combines several models is its name.
   """
   try:
-    number = _number(where, row["published"])
+    number = _parse_number(where, row["published"])
   except errors.InputError:  # "98.4 / 95.5 / 2.9", of an absent model
     return
   quantity = row["quantity"]
   dataset, field = CIFAR_QUANTITIES.get(quantity, ("", quantity))
-  model = FIT if field in (SLOPE, INTERCEPT) else _named(where, row, "model")
+  model = (
+    FIT if field in (SLOPE, INTERCEPT) else _read_name(where, row, "model")
+  )
   tolerance = row["tolerance"]
   yield PublishedFigure(
     "",
     FigureKey(model, dataset, "all", _TOP1, field),
     row["as_stated"],
     number,
-    _number(f"{where}: tolerance", tolerance) if tolerance else 0.0,
+    _parse_number(f"{where}: tolerance", tolerance) if tolerance else 0.0,
     "" if tolerance else "loose statement",
   )
 
 
-def _named(where: str, row: Mapping[str, str], column: str) -> str:
+def _read_name(where: str, row: Mapping[str, str], column: str) -> str:
   if not row[column]:
     raise errors.InputError(f"{where}: {column}", "a name", "none")
   return row[column]
 
 
-def _figure(where: str, text: str, field: str, whole: int) -> float:
+def _parse_figure(where: str, text: str, field: str, whole: int) -> float:
   """Returns a number, a share out of `whole` (1 or 100) if it is one."""
-  number = _number(where, text)
+  number = _parse_number(where, text)
   if field == RANK and (number < 1 or number != int(number)):
     raise errors.InputError(where, "a rank of at least 1", repr(text))
   if field in (VALUE, CI_LOW, CI_HIGH) and not 0 <= number <= whole:
@@ -358,7 +362,7 @@ def _figure(where: str, text: str, field: str, whole: int) -> float:
   return number
 
 
-def _number(where: str, text: str) -> float:
+def _parse_number(where: str, text: str) -> float:
   try:
     number = decimal.Decimal(text)
   except decimal.InvalidOperation:

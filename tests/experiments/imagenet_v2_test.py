@@ -101,7 +101,7 @@ def test_another_run_writes_the_same_bytes(repo, written, tmp_path):
   assert first == second
 
 
-def test_files_are_written_if_nobody_reads_the_table(repo, written, tmp_path):
+def test_files_are_written_with_a_closed_pipe(repo, written, tmp_path):
   done = scripts.run_unread(
     "imagenet_v2", f"--repo={repo}", f"--out={tmp_path}"
   )
@@ -114,22 +114,22 @@ def test_files_are_written_if_nobody_reads_the_table(repo, written, tmp_path):
 def test_your_model_joins_and_moves_nothing(repo, written, tmp_path):
   own = [model_of(repo, dataset, 0.95, "mine") for dataset in (VAL, MF)]
   scripts.main(imagenet_v2, tmp_path, f"--repo={repo}", *own)
-  without, beside = (
+  without, added = (
     {
       name: scripts.csv_rows(folder, name)
       for name in ("table.csv", "ranks.csv", "fits.csv", "drops.csv")
     }
     for folder in (written[0], tmp_path)
   )
-  assert {row["model"] for row in beside["table.csv"]} == {
+  assert {row["model"] for row in added["table.csv"]} == {
     "good",
     "mine",
     "poor",
   }
-  for name, rows in beside.items():
+  for name, rows in added.items():
     others = [row for row in rows if row.get("model") != "mine"]
     assert others == without[name], name
-  mine = [row for row in beside["ranks.csv"] if row["model"] == "mine"]
+  mine = [row for row in added["ranks.csv"] if row["model"] == "mine"]
   assert mine[0]["rank_base"] == "1"
   text = (tmp_path / "manifest.json").read_text()
   assert f"mine-{VAL}.npy" in text

@@ -53,7 +53,7 @@ def test_a_version_that_is_absent_is_left_out(clone):
   assert found.notes == ("model_predictions: not read: v6_predictions",)
 
 
-def test_a_model_that_lacks_a_set_is_told(clone):
+def test_a_model_that_lacks_a_set_is_noted(clone):
   repo, labels = clone
   folder = repo / "model_predictions/v4_predictions"
   (folder / "beta_predictions.json").unlink()
@@ -150,14 +150,14 @@ def test_your_models(clone, tmp_path):
   assert {mine, scores} < set(found.files)
 
 
-def test_an_own_model_that_guesses_is_told(clone, tmp_path):
+def test_your_model_that_guesses_is_noted(clone, tmp_path):
   mine = tmp_path / "mine.npy"
   np.save(mine, np.full((30, 1), 3))
   found = cifar.read(*clone, [f"mine@cifar10.1-v4={mine}"])
   assert any("guessing" in note for note in found.notes)
 
 
-def test_an_own_model_that_is_worst_first_is_told(clone, tmp_path):
+def test_your_model_that_is_worst_first_is_noted(clone, tmp_path):
   mine = tmp_path / "mine.npy"
   labels = cifar_files.labels("original")
   np.save(mine, (labels[:, None] + np.arange(1, 11)) % 10)

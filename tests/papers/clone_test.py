@@ -94,7 +94,7 @@ def test_two_files_of_one_name_are_refused(tmp_path):
     clone.read(repo)
 
 
-def test_models_that_lack_a_data_set_are_told(tmp_path):
+def test_models_that_lack_a_data_set_are_noted(tmp_path):
   repo = clones.small(tmp_path)
   for i in range(10):
     put(repo, VALIDATION, f"more{i}", ranking(repo, VALIDATION, "poor"))
@@ -166,7 +166,7 @@ def test_a_refused_file_ends_the_reading(tmp_path):
     "data/metadata/class_info.json",
   ],
 )
-def test_pointers_of_git_lfs_are_told_from_data(tmp_path, part):
+def test_pointers_of_git_lfs_are_refused(tmp_path, part):
   repo = clones.small(tmp_path)
   (repo / part).write_text(
     "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 400128\n"

@@ -46,7 +46,7 @@ def test_the_table_adds_up(net):
 
 def test_shares_are_of_the_mistakes_of_the_subset(net, images):
   by_subset = images.split_by_subset(net.mistakes)
-  rows = tables.shares("net", by_subset, mistakes.CATEGORIES)
+  rows = tables.compute_shares("net", by_subset, mistakes.CATEGORIES)
   found = {key[2:]: share for key, share in rows.items()}
   half = found["organism", "mistakes.fine_grained_error_with_oov.all"]
   assert (half.n, half.correct, half.value) == (4, 2, 0.5)
@@ -81,7 +81,7 @@ def test_pairs_and_repeated_mistakes(net, images):
   )
   again = images.find_repeated(net.mistakes, mine)
   assert [m.image for m in again] == [name(1), name(4)]
-  rows = tables.repeated_shares(
+  rows = tables.compute_repeated_shares(
     "mine",
     "net",
     images.split_by_subset(net.mistakes),

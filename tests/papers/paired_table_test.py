@@ -32,7 +32,7 @@ def test_like_comparing_one_by_one():
   ]
   for row in rows:
     mask = table.subsets[row.subset]
-    a, b = table.from_names[row.model_a], table.from_names[row.model_b]
+    a, b = table.by_name[row.model_a], table.by_name[row.model_b]
     test = paired.mcnemar(a, b, mask)
     estimate = paired.paired_difference(a, b, mask=mask)
     assert row.n == mask.sum()

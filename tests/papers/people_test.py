@@ -147,7 +147,7 @@ def test_majority_by_hand():
       [1, 2, 5, -1, -1, 999],
     ]
   )
-  # Three different: the lowest; nobody: none; one of three: that one.
+  # Three votes: the lowest class; no vote: none; one vote: its class.
   np.testing.assert_array_equal(
     people.find_majority(list(named), 1000), [5, 2, 2, -1, 9, 999]
   )

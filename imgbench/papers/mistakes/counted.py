@@ -112,7 +112,7 @@ class Images:
     return int(self.dataset.labels[self._places[mistake.image]])
 
 
-def shares(
+def compute_shares(
   model: str,
   by_subset: Mapping[str, Sequence[mistakes_lib.ReviewedMistake]],
   categories: Sequence[str],
@@ -134,7 +134,7 @@ def shares(
   }
 
 
-def repeated_shares(
+def compute_repeated_shares(
   model: str,
   reviewed: str,
   by_subset: Mapping[str, Sequence[mistakes_lib.ReviewedMistake]],
@@ -208,12 +208,12 @@ def find_overlaps(
 ) -> list[Overlap]:
   """Returns the overlap of each pair of models."""
   return [
-    _overlap(first, second)
+    _find_overlap(first, second)
     for first, second in itertools.combinations(reviewed, 2)
   ]
 
 
-def _overlap(first, second) -> Overlap:
+def _find_overlap(first, second) -> Overlap:
   others = {m.image: m for m in second.mistakes}
   both = [(m, others[m.image]) for m in first.mistakes if m.image in others]
   same = [(a, b) for a, b in both if a.prediction == b.prediction]

@@ -170,19 +170,19 @@ def read(
   labels, notes = reviews_lib.parse_labels(
     f"{path}: image_labels", content["image_labels"]
   )
-  initial, more = _initial(path, content["initial_annots"])
+  initial, more = _read_initial(path, content["initial_annots"])
   reviews = reviews_lib.Reviews(
     path=pathlib.Path(path),
     labels={**initial, **labels},
-    problematic=_problematic(path, content),
+    problematic=_read_problematic(path, content),
     imagenet_m=None,
     tells_states=True,
-    notes=(*notes, *more, *_compared_splits(path, content["split_wnids"])),
+    notes=(*notes, *more, *_compare_splits(path, content["split_wnids"])),
   )
-  return reviews, _study(path, content, reviews)
+  return reviews, _read_study(path, content, reviews)
 
 
-def _initial(path, annotated: Mapping):
+def _read_initial(path, annotated: Mapping):
   """Returns labels of further images, none if they have another structure.
 
   The paper's code never reads this part, so that its structure is known from
@@ -194,9 +194,9 @@ def _initial(path, annotated: Mapping):
     return {}, (f"{error}: images with labels only there are left out",)
 
 
-def _problematic(path, content: Mapping) -> frozenset[str]:
+def _read_problematic(path, content: Mapping) -> frozenset[str]:
   image_map = content["image_map"]
-  for image in _labelled_images(path, content):
+  for image in _read_labeled_images(path, content):
     where = f"{path}: image_map[{image!r}]"
     entry = image_map[image]
     reviews_lib.check_kind(where, entry, Mapping, "a dictionary")
@@ -212,7 +212,7 @@ def _problematic(path, content: Mapping) -> frozenset[str]:
   )
 
 
-def _compared_splits(path, splits: Mapping) -> list[str]:
+def _compare_splits(path, splits: Mapping) -> list[str]:
   """Returns notes on subsets that differ from those of our class table."""
   table, subsets = classes.imagenet_classes(), classes.subsets()
   notes = []
@@ -238,8 +238,8 @@ def _compared_splits(path, splits: Mapping) -> list[str]:
   return notes
 
 
-def _study(path, content: Mapping, reviews: reviews_lib.Reviews):
-  images = _labelled_images(path, content)
+def _read_study(path, content: Mapping, reviews: reviews_lib.Reviews):
+  images = _read_labeled_images(path, content)
   if reviews.problematic.issuperset(images):
     raise errors.InputError(
       f"{path}: labeled_images",
@@ -265,7 +265,7 @@ def _study(path, content: Mapping, reviews: reviews_lib.Reviews):
     image_sets[dataset] = people.ImageSet(
       image_ids=tuple(chosen),
       labels=np.array(
-        [_original(path, wnid_map, image) for image in chosen], np.int32
+        [_read_original(path, wnid_map, image) for image in chosen], np.int32
       ),
     )
   study = people.read_labels(
@@ -280,7 +280,7 @@ def _study(path, content: Mapping, reviews: reviews_lib.Reviews):
   return study._replace(notes=(*study.notes, note))
 
 
-def _labelled_images(path, content: Mapping) -> list[str]:
+def _read_labeled_images(path, content: Mapping) -> list[str]:
   found = content["labeled_images"]
   where = f"{path}: labeled_images"
   if not found:
@@ -298,6 +298,6 @@ def _check_texts(where: str, ids: Collection) -> None:
     reviews_lib.check_kind(f"{where}: an id", name, str, "text")
 
 
-def _original(path, wnid_map: Mapping, image: str) -> int:
+def _read_original(path, wnid_map: Mapping, image: str) -> int:
   where = f"{path}: wnid_map[{image!r}]"
   return reviews_lib.class_index(where, wnid_map[image])

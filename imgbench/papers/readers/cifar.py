@@ -52,9 +52,6 @@ _FOLDERS = {
   V6: "v6_predictions",
 }
 _LABELS = {V4: "cifar10.1_v4_labels.npy", V6: "cifar10.1_v6_labels.npy"}
-# TFDS has these ids for CIFAR-10, in this order. It has none for CIFAR-10.1 and
-# shuffles its images: TFDS's numbers must not pass for ours.
-_ID_PREFIXES = {TEST: "test", V4: "cifar10.1-v4", V6: "cifar10.1-v6"}
 _PREDICTIONS = "model_predictions"
 _SUFFIX = "_predictions.json"
 _BATCH_RECORD = 1 + 3 * 32 * 32  # bytes of test_batch.bin: a label, an image
@@ -95,7 +92,8 @@ def read_dataset(name: str, labels_path: pathlib.Path) -> records.Dataset:
   the labels.
   """
   labels = read_labels(labels_path)
-  prefix = _ID_PREFIXES[name]
+  # TFDS has no ids for CIFAR-10.1 and shuffles it: its numbers must not match.
+  prefix = "test" if name == TEST else name
   return records.Dataset(
     name=name,
     image_ids=np.array([f"{prefix}_{i:05d}" for i in range(len(labels))]),
@@ -172,7 +170,7 @@ def read(
     found[mine.dataset].append(mine)
   own_models = frozenset(spec.model for spec in specs)
   every = [p for of_set in found.values() for p in of_set]
-  notes = _unread(repo, datasets)
+  notes = _note_unread(repo, datasets)
   notes += clone.note_missing(every, datasets)
   notes += clone.note_own(every, datasets, own_models)
   return clone.Collection(
@@ -220,7 +218,7 @@ def _check_own(found, specs: Sequence[own_lib.Spec]) -> None:
     seen.add((spec.model, spec.dataset))
 
 
-def _unread(repo: pathlib.Path, datasets) -> list[str]:
+def _note_unread(repo: pathlib.Path, datasets) -> list[str]:
   folder = repo / _PREDICTIONS
   read_folders = {_FOLDERS[name] for name in datasets}
   others = sorted(

@@ -89,7 +89,7 @@ def read(
       raise errors.InputError("datasets", wanted, repr(name))
   specs = [own_lib.parse(text) for text in own]
   allow_reversed = tuple(dict.fromkeys(allow_reversed))
-  public = _public_files(repo, datasets)
+  public = _find_public(repo, datasets)
   read_sets = _read_datasets(repo, datasets, public, specs)
   _check_models(public, specs, allow_reversed)
   jobs = [
@@ -120,7 +120,7 @@ def read(
   return Collection(read_sets, by_set, own_models, tuple(notes), files)
 
 
-def _public_files(
+def _find_public(
   repo: pathlib.Path, datasets: Iterable[str]
 ) -> dict[str, dict[str, pathlib.Path]]:
   """Returns data set -> model -> file, of the folders that exist."""

@@ -109,7 +109,7 @@ def read(
     wanted = f"a suffix of .npy, {', '.join(own_files.READERS)}"
     raise errors.InputError(spec.flag, wanted, repr(kind))
   found = own_files.READERS[kind](spec.path, dataset)
-  order = _order(spec.path, found.image_ids, dataset)
+  order = _find_order(spec.path, found.image_ids, dataset)
   if found.labels is not None:
     _check_labels(spec.path, found, dataset, order)
   if found.scores is None:
@@ -117,7 +117,7 @@ def read(
       found.ids, dataset.num_classes, spec.path, found.may_lack
     )
   else:
-    ranking = _ranked(found.scores)
+    ranking = _rank(found.scores)
   return records.RankedPredictions(
     spec.model, dataset.name, ranking[order], spec.path
   )
@@ -137,11 +137,11 @@ def _read_array(
       f" {dataset.name}",
       f"{array.dtype} {list(array.shape)}",
     )
-  ranking = _ranked(array)
+  ranking = _rank(array)
   return records.RankedPredictions(spec.model, dataset.name, ranking, spec.path)
 
 
-def _ranked(scores: np.ndarray) -> np.ndarray:
+def _rank(scores: np.ndarray) -> np.ndarray:
   """Returns int16 [N, 5] of floating-point [N, K]."""
   ranked = []
   for start in range(0, len(scores), _ROWS_AT_ONCE):
@@ -156,7 +156,7 @@ def _top(scores):
   return topk.top_k(scores, min(outcomes.TOP, scores.shape[1]))[0]
 
 
-def _order(
+def _find_order(
   path: pathlib.Path, image_ids: Sequence[str], dataset: records.Dataset
 ) -> np.ndarray:
   """Returns int64 [N], the row of each image of the data set in the file."""
@@ -165,7 +165,7 @@ def _order(
   unknown = []
   seen = set()
   for row, given in enumerate(image_ids):
-    name = _image_id(path, given, places, dataset)
+    name = _match_image_id(path, given, places, dataset)
     if name in seen:
       where = f"{path}, row {row}"
       raise errors.InputError(where, "every image once", f"{given} again")
@@ -181,12 +181,12 @@ def _order(
       path,
       f"all {len(dataset)} images of {dataset.name}",
       len(dataset) - missing.size,
-      f"add {_some(dataset.image_ids[missing].tolist())}",
+      f"add {_join_some(dataset.image_ids[missing].tolist())}",
     )
   return order
 
 
-def _image_id(
+def _match_image_id(
   path: pathlib.Path,
   given: str,
   places: Mapping[str, int],
@@ -208,7 +208,7 @@ def _check_unknown(
   path: pathlib.Path, unknown: list[str], dataset: records.Dataset
 ) -> None:
   if not unknown or all(
-    map(_in_validation, (dataset.image_ids[0].item(), *unknown))
+    map(_is_validation, (dataset.image_ids[0].item(), *unknown))
   ):
     return
   fix = ""
@@ -217,12 +217,12 @@ def _check_unknown(
   raise errors.InputError(
     path,
     f"image ids of {dataset.path.name} such as {dataset.image_ids[0]}",
-    f"{len(unknown)} others: {_some(unknown)}",
+    f"{len(unknown)} others: {_join_some(unknown)}",
     fix,
   )
 
 
-def _in_validation(name: str) -> bool:
+def _is_validation(name: str) -> bool:
   try:
     return real.image_number(name) > 0
   except errors.InputError:
@@ -248,6 +248,6 @@ def _check_labels(
     )
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
+def _join_some(names: Sequence[str], most: int = 3) -> str:
   more = f" and {len(names) - most} more" if len(names) > most else ""
   return ", ".join(names[:most]) + more

@@ -100,7 +100,7 @@ def read_labels(
     InputError: another structure, or no labeler labeled all images.
   """
   total = sum(len(images.image_ids) for images in image_sets.values())
-  complete, notes = _complete(where, annot_data, image_sets)
+  complete, notes = _find_complete(where, annot_data, image_sets)
   if not complete:
     wanted = f"a person or a model with labels of all {total:,} images"
     raise errors.InputError(where, wanted, "none")
@@ -110,22 +110,26 @@ def read_labels(
     no_class = []
     for dataset, images in image_sets.items():
       labels = [
-        _label(f"{where}[{name!r}]", annot_data[name][image])
+        _get_label(f"{where}[{name!r}]", annot_data[name][image])
         for image in images.image_ids
       ]
-      named[dataset][name] = np.array([_class(x) for x in labels], np.int16)
-      no_class += [x for x in labels if _class(x) == outcomes.NO_PREDICTION]
+      found = np.array([_find_class(x) for x in labels], np.int16)
+      named[dataset][name] = found
+      absent = np.flatnonzero(found == outcomes.NO_PREDICTION)
+      no_class += [labels[i] for i in absent]
     if no_class:
       notes.append(
         f"{name}: {len(no_class):,} labels, e.g. {str(no_class[0])[:40]!r}, are"
         " none of the 1,000 classes and count as wrong"
       )
   people = [name for name, kind in kinds.items() if kind == PERSON]
-  seconds, more = _seconds(where, annot_data, people, image_sets)
+  seconds, more = _find_seconds(where, annot_data, people, image_sets)
   return HumanStudy(image_sets, kinds, named, seconds, (*notes, *more))
 
 
-def _complete(where, annot_data, image_sets) -> tuple[list[str], list[str]]:
+def _find_complete(
+  where, annot_data, image_sets
+) -> tuple[list[str], list[str]]:
   """Returns who labeled every image, sorted, and notes on the others."""
   image_ids = [i for images in image_sets.values() for i in images.image_ids]
   complete, notes = [], []
@@ -144,7 +148,7 @@ def _complete(where, annot_data, image_sets) -> tuple[list[str], list[str]]:
   return complete, notes
 
 
-def _seconds(where, annot_data, people, image_sets):
+def _find_seconds(where, annot_data, people, image_sets):
   """Returns `seconds` of `HumanStudy`, and notes on unknown times."""
   read_span = _SpanReader()
   try:
@@ -177,13 +181,13 @@ def _seconds(where, annot_data, people, image_sets):
   return seconds, notes
 
 
-def _label(where: str, entry):
+def _get_label(where: str, entry):
   reviews.check_kind(where, entry, Mapping, "a dictionary for each image")
   reviews.check_keys(where, entry, ["label"])
   return entry["label"]
 
 
-def _class(wnid) -> int:
+def _find_class(wnid) -> int:
   try:
     return classes.index_of(wnid)
   except (errors.InputError, TypeError):
@@ -216,7 +220,7 @@ class _SpanReader:
     texts = [info.get(key) for key in ("start_time", "end_time")]
     if None in texts or "" in texts:
       return float("nan")
-    start, end = (self._time(where, text) for text in texts)
+    start, end = (self._parse_time(where, text) for text in texts)
     try:
       span = end - start
     except TypeError:
@@ -229,20 +233,20 @@ class _SpanReader:
       span += _DAY
     return span.total_seconds() if span >= datetime.timedelta(0) else np.nan
 
-  def _time(self, where: str, text) -> datetime.datetime:
+  def _parse_time(self, where: str, text) -> datetime.datetime:
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-      return _since_1970(where, text)
+      return _from_epoch(where, text)
     if isinstance(text, str):
       text = _ZONE_NAME.sub("", text.strip())
       if re.fullmatch(r"\d{9,13}(\.\d+)?", text):
-        return _since_1970(where, float(text))
-      found = self._parsed(text)
+        return _from_epoch(where, float(text))
+      found = self._parse(text)
       if found is not None:
         return found
     wanted = "a time such as 2019-08-01 14:03:12"
     raise errors.InputError(where, wanted, repr(text)[:80])
 
-  def _parsed(self, text: str) -> datetime.datetime | None:
+  def _parse(self, text: str) -> datetime.datetime | None:
     try:
       return datetime.datetime.fromisoformat(text)
     except ValueError:
@@ -257,7 +261,7 @@ class _SpanReader:
     return None
 
 
-def _since_1970(where: str, number: float) -> datetime.datetime:
+def _from_epoch(where: str, number: float) -> datetime.datetime:
   """Returns the time of seconds or, as in JavaScript, milliseconds."""
   seconds = number / 1000 if number > 1e11 else number
   try:
