@@ -13,7 +13,6 @@ import signal
 import sys
 from typing import Any
 
-from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import paths
@@ -127,6 +126,9 @@ def merge(sweep: Sweep) -> Sweep:
 
 def _find_differences(old: Sweep, new: Sweep) -> list[str]:
   """Returns how two sweeps differ, e.g. "--sweep: lr -> width"."""
+  # Here, as it imports all models.
+  from imgbench import config as config_lib
+
   lines = [
     f"--{name}: {before or '(none)'} -> {after or '(none)'}"
     for name, before, after in (

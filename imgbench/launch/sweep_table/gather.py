@@ -7,7 +7,6 @@ import dataclasses
 import fnmatch
 from typing import Any
 
-from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import registry
@@ -149,6 +148,9 @@ def _read_run(
   results: Mapping[str, Mapping],
   metrics: Sequence[str],
 ) -> SweptRun:
+  # Here, as it imports all models.
+  from imgbench import config as config_lib
+
   reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
   config = run_files.read_json(unit.workdir / run_files.CONFIG)
   flat = config_utils.flatten(config) if config else _plan_config(sweep, unit)
