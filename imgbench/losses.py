@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import dataclasses
 
 import chex
 import jax
@@ -10,11 +11,28 @@ import jax.numpy as jnp
 from imgbench import errors
 from imgbench import registry
 
-# (outputs of the model, batch) -> float32 [B]. The batch of a training step has
-# "image", the input, and "label"; see `train.step.build_train_step`.
-Loss = Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
 # Builders of a Loss from its settings.
-LOSSES: registry.Registry[Callable[..., Loss]] = registry.Registry("loss")
+LOSSES = registry.Registry("loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """A loss of the outputs of a model.
+
+  Attributes:
+    function: (outputs, batch) -> float32 [B]. The batch of a training step has
+      "image", the input, and "label"; see `train.step.build_train_step`.
+    predicts_classes: whether the outputs are logits [B, K] of labels, so that
+      hits can be counted.
+  """
+
+  function: Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
+  predicts_classes: bool = True
+
+  def __call__(
+    self, outputs: jax.Array, batch: Mapping[str, jax.Array]
+  ) -> jax.Array:
+    return self.function(outputs, batch)
 
 
 def softmax_cross_entropy(
@@ -102,7 +120,7 @@ def _build_loss(cross_entropy: Callable, label_smoothing: float) -> Loss:
       weight=batch.get("weight"),
     )
 
-  return loss
+  return Loss(loss)
 
 
 def _checked(logits, label, second, weight) -> jax.Array:

@@ -40,8 +40,8 @@ class Evaluation:
   Attributes:
     info: of the split.
     measurements: (subset, metric) -> measurement.
-    outcomes: per example, NumPy arrays [N].
-    counts: by original class, NumPy arrays [K].
+    outcomes: per example, NumPy arrays [N]; None: no classes are predicted.
+    counts: by original class, NumPy arrays [K]; None as `outcomes`.
     probs: float32 [N, K] softmax of the logits, NaN in rows that are not
       finite; None: not kept.
     alpha: intervals cover 1 - alpha.
@@ -51,8 +51,8 @@ class Evaluation:
 
   info: source.Info
   measurements: Mapping[MetricKey, measurement.Measurement]
-  outcomes: outcomes_lib.Outcomes
-  counts: counts_lib.Counts
+  outcomes: outcomes_lib.Outcomes | None = None
+  counts: counts_lib.Counts | None = None
   probs: np.ndarray | None = None
   alpha: float = 0.05
   allowed: np.ndarray | None = None

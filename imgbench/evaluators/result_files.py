@@ -45,6 +45,8 @@ def write_results(
     info, key = evaluation.info, writers.file_key(evaluation.info.key)
     for (subset, metric), value in evaluation.measurements.items():
       results[f"{info.key}/{subset}/{metric}"] = value.as_json()
+    if evaluation.outcomes is None:
+      continue
     labels = examples[alias].label
     top1 = evaluation.outcomes.top1
     matrices[key] = confusion.confusion_matrix(labels, top1, info.num_classes)

@@ -52,6 +52,7 @@ class Compute:
     strategy: devices and shardings.
     model: pure functions.
     schedule: learning rate by number of steps done.
+    loss: of outputs and batch.
     normalize: uint8 [..., H, W, C] -> input of the model.
     sample: (images uint8 [N, H, W, C], index int32 [B], epoch int32 [B], key)
       -> augmented, normalized images [B, H, W, C].
@@ -64,6 +65,7 @@ class Compute:
   strategy: parallel.Strategy
   model: models_base.Model
   schedule: optax.Schedule
+  loss: losses.Loss
   normalize: Callable
   sample: Callable
   train_step: step_lib.TrainStep
@@ -230,6 +232,7 @@ def build(
     strategy=layout.strategy,
     model=model,
     schedule=schedule,
+    loss=loss,
     normalize=normalize,
     sample=sample,
     train_step=train_step,

@@ -412,7 +412,10 @@ def _measure_training(
   record = {
     "epoch": seen / training.info.num_examples,
     "train/loss": float(window.loss_sum / window.steps),
-    "train/top1_accuracy": int(window.top1_hits) / int(window.examples),
+  }
+  if training.compute.loss.predicts_classes:
+    record["train/top1_accuracy"] = int(window.top1_hits) / int(window.examples)
+  record |= {
     "train/grad_norm": float(window.grad_norm_sum / window.steps),
     "train/learning_rate": float(learning_rate),
     "train/images_per_s": images_per_s,

@@ -97,12 +97,14 @@ def _find_warnings(
   """Returns the rows of warnings.json: the diagnosis of every split."""
   trained = [alias for alias, share in shares.items() if share == 1]
   if trained:
-    measured = evaluations[trained[0]].measurements
-    train_accuracy = measured["all", "top1_accuracy"].value
+    found = evaluations[trained[0]].measurements.get(("all", "top1_accuracy"))
+    train_accuracy = None if found is None else found.value
   else:
     train_accuracy = _read_train_accuracy(folder)
   rows = []
   for alias, evaluation in evaluations.items():
+    if evaluation.outcomes is None or evaluation.counts is None:
+      continue
     rows += diagnostics.diagnose(
       evaluation.info.key,
       confusion.count_by_class(

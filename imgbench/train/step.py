@@ -55,7 +55,7 @@ def build_train_step(
   and "label", int32 [B]; where images are mixed also "second", int32 [B], and
   "weight" of the first label, float32 [B]. The loss is float32, the mean over
   the global batch; rows and loss are those of `layout.view`. Top-1 hits are
-  counted where the outputs are logits [B, K].
+  counted where the loss has classes.
 
   The moving average of the variables, where the state has one, follows them
   with `ema_decay`, and with min(ema_decay, (1 + step) / (10 + step)) in the
@@ -72,7 +72,7 @@ def build_train_step(
     with jax.named_scope("loss"):
       per_example = loss(outputs, batch)
       hits = jnp.zeros((), bool)
-      if outputs.ndim == 2:
+      if loss.predicts_classes:
         hits = jnp.argmax(outputs, axis=-1) == batch["label"]
     return per_example.mean(), (jnp.sum(hits, dtype=jnp.int32), model_state)
 

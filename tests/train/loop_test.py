@@ -310,14 +310,14 @@ def test_stopped_in_an_evaluation_it_is_made_again_and_the_best_kept(tmp_path):
   prepared = setup.prepare(config_lib.parse(config))
   stop = interrupts.StopRequest()
   # Asked to stop as soon as the evaluation of step 8 begins.
-  request = prepared.evaluators["val"].request
+  request = prepared.evaluators["val"].build_request
   stopping = []
 
   def stop_in_evaluation(variables):
     stopping.append(True)
     return request(variables)
 
-  prepared.evaluators["val"].request = stop_in_evaluation
+  prepared.evaluators["val"].build_request = stop_in_evaluation
   stop.requested = lambda: bool(stopping)
   folder = tmp_path / "stopped"
   with pytest.raises(errors.Preempted, match="step 8"):
