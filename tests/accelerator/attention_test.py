@@ -1,4 +1,4 @@
-"""Tests of attention by cuDNN against the plain form, on a GPU."""
+"""Tests of cuDNN attention against the plain form, on a GPU."""
 
 import jax
 import jax.numpy as jnp

@@ -11,7 +11,7 @@ from tests.accelerator import places
 # On GPUs JAX would take most of the memory when it starts.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-# At a time limit pytest ends as by Ctrl-C, and writes what it has found.
+# At a time limit pytest ends as by Ctrl-C, and writes its results.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -26,6 +26,6 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def on_the_accelerator(request):
-  """JAX falls back to CPUs in silence where a plugin finds no device."""
+  """Fails if JAX has silently fallen back to CPUs."""
   if request.path.name != "resume_test.py":
     assert jax.default_backend() == places.first_platform()

@@ -1,4 +1,4 @@
-"""The devices that are compared: the accelerator and the CPU."""
+"""Devices of the accelerator tests: the accelerator and the CPU."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from imgbench.parallel import determinism
 
 
 def platforms() -> str:
-  """Returns JAX_PLATFORMS as children need it, without starting JAX."""
+  """Returns JAX_PLATFORMS for child processes, without starting JAX."""
   return os.environ["JAX_PLATFORMS"]
 
 

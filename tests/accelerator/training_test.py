@@ -35,7 +35,7 @@ def first_state():
 
 @functools.cache
 def compile_at(place, dtype="float32", rate=RATE, steps_per_call=1):
-  """Returns the strategy, the compiled step and what advances a state.
+  """Returns the strategy, the compiled step and a function that calls it.
 
   Under jit it is one device, under pmap all that divide the batch.
   """
@@ -132,7 +132,7 @@ STEP_TOLERANCE = 1e-3
 
 
 def update_of(place, **settings):
-  """Returns what three steps add to the parameters, flat, and the losses.
+  """Returns the flat update of the parameters by three steps, and the losses.
 
   The head starts at 0, so the first step moves no other parameter.
   """
@@ -162,7 +162,7 @@ BAND = 0.1
 
 
 def make_patterns(seed=0):
-  """Returns noisy images of a pattern for each class, to be told apart."""
+  """Returns noisy images with a pattern for each class."""
   rng = np.random.default_rng(seed)
   label = rng.integers(0, 5, shared.IMAGES, np.int32)
   patterns = rng.normal(128, 32, (5, *shared.INFO.image_shape))
