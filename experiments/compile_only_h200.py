@@ -1,12 +1,12 @@
-"""Kernels of every benchmarked model compiled for an H200 that is not here.
+"""Counts the kernels of all benchmarked models, compiled for an H200.
 
 python -m experiments.compile_only_h200 --target_config=FILE \
     --out=experiments/results/compile_only_h200.json --doc=docs/gpu_programs.md
 
-Needs the environment of `make compile-only-venv` and FILE, XLA's description of
-the GPU; 9 minutes of 2 CPU cores. Every row is compiled again (--models=...:
-those of some models; --nocompile: none), and the table between two marks of the
-document is written from the file.
+Needs no GPU, but the environment of `make compile-only-venv` and FILE, XLA's
+description of the GPU; 9 minutes of 2 CPU cores. Compiles all rows again
+(--models=...: those of some models; --nocompile: none), and writes the table
+between two marks of the document from the file.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ from imgbench.tables import table
 
 BEGIN = "<!-- compile_only_h200 -->\n"
 TOPOLOGY = "h200"
-# The convnets that are trained by SGD; the others by AdamW.
+# Convnets trained by SGD; the others use AdamW.
 _SGD = ("resnet18", "resnet50", "efficientnet_b0")
 _HEAD = (
   *("model (parameters)", "step", "batch", "kernels (< 1 MB)", "GB", "TFLOP"),
@@ -54,7 +54,7 @@ class H200Case:
 
   Attributes:
     model: name.
-    recipe: config whose data, augmentation and optimizer are used.
+    recipe: config with data, augmentation and optimizer.
     global_batch_size: in training and evaluation.
   """
 
@@ -63,7 +63,7 @@ class H200Case:
   global_batch_size: int = 256
 
   def config(self) -> ml_collections.ConfigDict:
-    """The recipe with the model and the batch changed."""
+    """Returns the recipe with this model and batch."""
     config = importlib.import_module(f"configs.{self.recipe}").get_config()
     settings = {"widths": (64, 256, 256)} if self.model == "whitened" else {}
     with config.unlocked():
@@ -76,7 +76,7 @@ class H200Case:
 
 
 def list_cases() -> list[H200Case]:
-  """What the table shows, in its order."""
+  """Returns the cases of the table in order."""
   imagenet = {True: "imagenet_resnet50", False: "imagenet_vit_s16"}
   return [
     *(H200Case(name, imagenet[name in _SGD]) for name in bench.IMAGENET_MODELS),
@@ -93,19 +93,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   compile_only_v5e.define_flags(flag_values)
   compile_only.define_target_flag(flag_values)
   flags.DEFINE_list(
-    "models", [], "To compile; empty: all.", flag_values=flag_values
+    "models", [], "Models to compile; empty: all.", flag_values=flag_values
   )
 
 
 def compile_rows(
   path: pathlib.Path, target_config: str, models: Sequence[str]
 ) -> None:
-  """Compiles cases; the file is written after each, with the other rows."""
+  """Compiles cases, and writes the file after each, with the other rows."""
   known = [case.model for case in list_cases()]
   if not set(models) <= set(known):
-    raise errors.InputError(
-      f"--models: expected some of {', '.join(known)}, got {','.join(models)}"
-    )
+    expected = f"some of {', '.join(known)}"
+    raise errors.InputError("--models", expected, ",".join(models))
   devices = compile_only.topology_devices(TOPOLOGY, target_config)
   startup.log_start()
   chip = accelerators.find_accelerator(TOPOLOGY)
@@ -120,9 +119,7 @@ def compile_rows(
   for case in list_cases():
     if models and case.model not in models:
       continue
-    kept = [
-      r for r in compile_only_v5e.read_rows(path) if r["model"] != case.model
-    ]
+    kept = [r for r in compile_only_v5e.read(path) if r["model"] != case.model]
     rows = kept + compile_case(case, devices, chip)
     rows = [
       row for one in list_cases() for row in rows if row["model"] == one.model
@@ -151,11 +148,11 @@ def compile_case(
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns the table in Markdown."""
   return table.from_cells(
-    "", _HEAD, map(_format_cells, rows), num_left=2
+    "", _HEAD, map(_to_cells, rows), num_left=2
   ).markdown()
 
 
-def _format_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _to_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
   found = row["kernels"]
   giga = lambda number: f"{number / 1e9:.2f}"
   libraries = dict.fromkeys(("__cudnn", "__cublas", ""), 0)
@@ -189,7 +186,7 @@ def main(argv: list[str]) -> None:
     if values.compile:
       compile_rows(out, values.target_config, values.models)
   if values.doc:
-    text = format_table(compile_only_v5e.read_rows(out))
+    text = format_table(compile_only_v5e.read(out))
     compile_only_v5e.write_table(pathlib.Path(values.doc), text, BEGIN)
 
 

@@ -1,12 +1,12 @@
-"""Training steps of ImageNet models compiled for TPU v5e, 8 to 256 chips.
+"""Compiles training steps of ImageNet models for 8 to 256 TPU v5e chips.
 
 python -m experiments.compile_only_v5e \
     --out=experiments/results/compile_only_v5e.json --doc=docs/scaling.md
 
-Needs the extra `tpu` and no TPU; minutes of one CPU core per row. Rows that are
-in the file already are kept, so that it can be stopped and gone on with; delete
-the file to make all anew. The table between two marks of the document is
-written from it (--nocompile: without compiling what lacks).
+Needs the extra `tpu` and no TPU; minutes of one CPU core per row. Rows in the
+file are kept, so that a stopped run resumes; delete the file to start over. The
+table between two marks of the document is written from the file (--nocompile:
+without compiling missing rows).
 """
 
 from collections.abc import Iterator
@@ -53,8 +53,8 @@ class V5eCase:
     model: name.
     topology: of the chips.
     global_batch_size: B.
-    fsdp: chips that share a copy of the state.
-    microbatches: parts of a batch.
+    fsdp: chips that share one copy of the state.
+    microbatches: per batch.
   """
 
   model: str
@@ -64,7 +64,7 @@ class V5eCase:
   microbatches: int = 1
 
   def config(self) -> ml_collections.ConfigDict:
-    """The recipe of the model's kind, with the model and the sizes changed."""
+    """Returns the recipe of the model's kind with this model and sizes."""
     recipe = "resnet50" if self.model == "resnet50" else "vit_s16"
     module = importlib.import_module(f"configs.imagenet_{recipe}")
     config = module.get_config()
@@ -77,7 +77,7 @@ class V5eCase:
 
 
 def list_cases() -> list[V5eCase]:
-  """What the table shows; the most telling first."""
+  """Returns the cases of the table, the most informative first."""
   models = ("vit_s16", "vit_b16", "resnet50", "vit_l16")
   first = [V5eCase(model, "v5e:16x16", 4096) for model in models]
   small = [V5eCase(model, "v5e:2x4", 512) for model in models]
@@ -101,13 +101,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "compile",
     True,
-    "Whether to compile rows that lack.",
+    "Compile missing rows.",
     flag_values=flag_values,
   )
 
 
 def compile_case(case: V5eCase) -> dict[str, Any]:
-  """Returns the row of a case; one that does not fit says so."""
+  """Returns the row of a case, with a status of FITS or TOO_LARGE."""
   facts = dataclasses.asdict(case)
   config = case.config()
   facts["config_hash"] = config_utils.config_hash(config)
@@ -125,8 +125,8 @@ def compile_case(case: V5eCase) -> dict[str, Any]:
 
 
 def add_rows(path: pathlib.Path) -> None:
-  """Compiles the cases that a file lacks; it is written after each."""
-  rows = read_rows(path)
+  """Compiles the cases that a file lacks, and writes it after each."""
+  rows = read(path)
   for case in list_cases():
     if any(is_row_of(row, case) for row in rows):
       continue
@@ -140,13 +140,13 @@ def add_rows(path: pathlib.Path) -> None:
     writers.write_json(path, {"rows": rows})
 
 
-def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of a file; none if it is not there."""
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the rows of a file; [] if it is missing."""
   return json.loads(path.read_text())["rows"] if path.exists() else []
 
 
 def is_row_of(row: Mapping[str, Any], case: V5eCase) -> bool:
-  """Whether a row is that of a case."""
+  """Returns whether a row belongs to a case."""
   return all(row[k] == v for k, v in dataclasses.asdict(case).items())
 
 
@@ -155,18 +155,13 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
   order = [case for model in _list_models(rows) for case in _sort_cases(model)]
   found = [row for case in order for row in rows if is_row_of(row, case)]
   return table.from_cells(
-    "", _HEAD, map(_format_cells, found), num_left=3
+    "", _HEAD, map(_to_cells, found), num_left=3
   ).markdown()
 
 
 def _list_models(rows) -> list[str]:
-  return sorted(
-    {row["model"] for row in rows}, key=lambda m: _find_params(m, rows)
-  )
-
-
-def _find_params(model, rows) -> int:
-  return next(row["num_params"] for row in rows if row["model"] == model)
+  params = {row["model"]: row["num_params"] for row in rows}
+  return sorted(params, key=params.get)
 
 
 def _sort_cases(model: str) -> Iterator[V5eCase]:
@@ -175,12 +170,12 @@ def _sort_cases(model: str) -> Iterator[V5eCase]:
 
 
 def count_chips(topology: str) -> int:
-  """The chips of a topology such as "v5e:4x8"."""
+  """Returns the number of chips of a topology, e.g. "v5e:4x8"."""
   rows, cols = topology.partition(":")[2].split("x")
   return int(rows) * int(cols)
 
 
-def _format_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _to_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
   count = count_chips(row["topology"])
   batch = row["global_batch_size"]
   state = f"cut in {row['fsdp']}" if row["fsdp"] > 1 else "whole"
@@ -203,13 +198,13 @@ def _format_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
     f"{row['sent_bytes'] / 1e6:.1f} ({row['needed_sent_bytes'] / 1e6:.1f})",
     *(f"{bounds[name]:.2f}" for name in ("compute", "memory", "links")),
-    # What XLA counts as moved in memory is no bound of what has to be.
+    # XLA's count of memory traffic is no lower bound.
     f"{1e3 * batch / max(bounds['compute'], bounds['links']):,.0f}",
   )
 
 
 def write_table(path: pathlib.Path, text: str, begin: str = BEGIN) -> None:
-  """Puts a table between the marks of a document."""
+  """Replaces the table between the marks of a document."""
   before, _, rest = path.read_text().partition(begin)
   _, end, after = rest.partition(END)
   if not end:
@@ -228,7 +223,7 @@ def main(argv: list[str]) -> None:
       startup.log_start()
       add_rows(out)
   if values.doc:
-    write_table(pathlib.Path(values.doc), format_table(read_rows(out)))
+    write_table(pathlib.Path(values.doc), format_table(read(out)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What devices can do at most, by the kind that JAX calls them.
+"""Peak FLOP/s and memory bandwidth by JAX's device kind.
 
-Dense numbers that vendors publish, without sparsity, for one JAX device.
-A peak is of an arithmetic: "bfloat16", "tensorfloat32" or "float32" products
-that are summed in float32. What is not here has no datasheet share; the share
-of the measured matrix product is there on every device.
+Published dense numbers, without sparsity, for one JAX device. Peaks are given
+per arithmetic: "bfloat16", "tensorfloat32" or "float32" products summed in
+float32. Other devices have no MFU of the datasheet peak, only that of the
+measured matrix product.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ DATASHEET, MEASURED = "datasheet", "measured"
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-  """Of one device.
+  """Peak numbers of one device.
 
   Attributes:
-    flops_per_s: by arithmetic; a multiplication and an addition are two.
+    flops_per_s: by arithmetic; a multiply-add counts as two.
     memory_bytes_per_s: between memory and compute units.
     source: of the numbers.
   """
@@ -28,14 +28,14 @@ class Peak:
 
 
 def _gpu(bfloat16: float, tf32: float, float32: float, gb_per_s, source: str):
-  """In units of 1e12 and 1e9; 0 where a chip has no such arithmetic."""
+  """Returns a Peak from 1e12 FLOP/s and 1e9 bytes/s; 0: not available."""
   found = {BFLOAT16: bfloat16, TF32: tf32, FLOAT32: float32}
   flops = {name: 1e12 * value for name, value in found.items() if value}
   return Peak(flops, 1e9 * gb_per_s, f"NVIDIA, {source}")
 
 
 def _tpu(bfloat16: float, gb_per_s: float, source: str) -> Peak:
-  """Published for bfloat16 alone, in units of 1e12 and 1e9."""
+  """Returns a Peak from 1e12 FLOP/s and 1e9 bytes/s; bfloat16 only."""
   return Peak({BFLOAT16: 1e12 * bfloat16}, 1e9 * gb_per_s, source)
 
 
@@ -58,18 +58,17 @@ _V100 = f"V100 Tensor Core GPU, {_PAGE}/v100"
 _T4 = f"T4, {_PAGE}/tesla-t4; memory: T4 product brief, table 2"
 _TPU_V2 = "JAX 0.10.2, jax/_src/pallas/mosaic/tpu_info.py, half a chip"
 
-# NVIDIA: kinds are the CUDA driver's names, matched whole, so that H100 NVL,
-# H200 NVL, MIG slices and other cards of a name's beginning have no peak here.
-# The pages give numbers with sparsity for H200, H100 and L4, and half of them
-# stands here, e.g. of 989 of H100 in TF32; 989 is 1,979 halved and rounded
-# down, as the whitepaper has 989.4 (and 494.7 in TF32). The pages themselves
-# were not at hand: the numbers are from documents that quote them, except for
-# the memory of T4 and of H100 PCIe (copies of the product briefs), and the
-# FLOP/s agree with units times clocks.
+# NVIDIA: kinds are the CUDA driver's names, matched whole: H100 NVL, H200 NVL,
+# MIG slices and other cards with the same prefix have no peak here. The pages
+# give numbers with sparsity for H200, H100 and L4; here they are halved, e.g.
+# 989 of H100 in TF32. 989 is 1,979 halved and rounded down; the whitepaper has
+# 989.4 (and 494.7 in TF32). The pages were not available: the numbers are from
+# documents that quote them, except for the memory of T4 and H100 PCIe (copies
+# of the product briefs); the FLOP/s agree with units times clocks.
 #
-# TPU: numbers of a chip as in Google's pages; kinds as in JAX's tpu_info.py. Of
+# TPU: numbers per chip from Google's pages; kinds as in JAX's tpu_info.py. For
 # v2 and v3 a device is one of a chip's two cores. Google's page on v2 has no
-# numbers. Editions of the page on v5e have 819 GB/s and 800 GiB/s of memory.
+# numbers. Versions of the page on v5e have 819 GB/s and 800 GiB/s of memory.
 PEAKS = {
   "NVIDIA H200": _gpu(989, 494.5, 67, 4800, _H200),
   "NVIDIA H100 80GB HBM3": _gpu(989, 494.5, 67, 3350, _H100),
@@ -94,7 +93,7 @@ PEAKS = {
 def arithmetic(
   dtype: str, precision: str, platform: str, device_kind: str = ""
 ) -> str | None:
-  """Returns what a matrix product of the dtype is computed in.
+  """Returns the arithmetic of a matrix product.
 
   Args:
     dtype: of its operands, "float32" or "bfloat16".
@@ -103,8 +102,8 @@ def arithmetic(
     device_kind: as in PEAKS; GPUs without TF32 compute in float32.
 
   Returns:
-    BFLOAT16, TF32 or FLOAT32; None where it takes several passes of another
-    arithmetic, which no datasheet has a peak for.
+    BFLOAT16, TF32 or FLOAT32; None if it takes several passes, for which no
+    datasheet has a peak.
   """
   if dtype == "bfloat16":
     return BFLOAT16
@@ -123,7 +122,7 @@ def arithmetic(
 def datasheet(
   device_kind: str, platform: str, dtype: str, precision: str
 ) -> float | None:
-  """Returns FLOP/s of one device; None where none is published."""
+  """Returns the published FLOP/s of one device, or None."""
   found = PEAKS.get(device_kind)
   kind = arithmetic(dtype, precision, platform, device_kind)
   return found.flops_per_s.get(kind) if found else None

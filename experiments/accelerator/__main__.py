@@ -1,14 +1,14 @@
-"""Measures what only an accelerator can show, in stages and within a budget.
+"""Runs the accelerator suite: measurements in stages, within a budget.
 
 python -m experiments.accelerator --out=DIR --budget_s=540 --kit=KIT
 python -m experiments.accelerator --out=DIR --tiny    # rehearsal on a CPU
 
-Stages run in order of value (`stages.py`), each command in processes of its
-own, stopped at the stage's share of the budget. What has been measured is in
-DIR after each stage; the same command again skips finished stages and retries
-the others. A stage that fails leaves the others alone. Exit codes: 0 done (also
-where stages were skipped or ran out of time), 1 a stage failed, 2 bad input, 75
-stopped. See docs/accelerator.md.
+Stages run in order of value (`stages.py`), each command in fresh processes,
+which are stopped at the stage's share of the budget. Results are written to DIR
+after each stage; the same command again skips finished stages and retries the
+others. A failed stage does not stop the others. Exit codes: 0 done (even if
+stages were skipped or timed out), 1 a stage failed, 2 bad input, 75 stopped.
+See docs/accelerator.md.
 """
 
 from collections.abc import Iterator
@@ -43,9 +43,9 @@ from imgbench import writers
 from imgbench.bench import exchange
 
 OK, SKIPPED, FAILED, TIMEOUT = "ok", "skipped", "failed", "timeout"
-# A stage is not started with less time than this, in seconds.
+# Least seconds to start a stage with.
 LEAST_S = 5.0
-# For the page and the archives, at the end.
+# Reserved for the page and the archives.
 _OUTPUT_S = 15.0
 # Between the request to stop and the kill.
 _GRACE_S = 10.0
@@ -66,36 +66,36 @@ REQUIRED = ("out",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --out, --budget_s, --tiny, --stages and where things are."""
+  """Defines --out, --budget_s, --tiny, --stages, paths and limits."""
   for name, default, text in (
-    ("out", None, "Folder of the results."),
-    ("work_dir", "", "Folder of everything in between; default: OUT.work."),
+    ("out", None, "Folder for the results."),
+    ("work_dir", "", "Folder for intermediate files; default: OUT.work."),
     ("kit", "", "Folder that `make accelerator-kit` filled."),
-    ("cifar10_dir", "", "data_dir of CIFAR-10; default: that of the kit."),
+    ("cifar10_dir", "", "data_dir of CIFAR-10; default: the kit's."),
     ("imagenet_dir", "", "data_dir of imagenet2012; default: the kit's."),
-    ("airbench", "", "Path of airbench94_muon.py; default: that of the kit."),
+    ("airbench", "", "Path of airbench94_muon.py; default: the kit's."),
   ):
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
   flags.DEFINE_float(
-    "budget_s", 540.0, "Seconds that all may take.", 1, flag_values=flag_values
+    "budget_s", 540.0, "Seconds for all stages.", 1, flag_values=flag_values
   )
   flags.DEFINE_bool(
-    "tiny", False, "Rehearse in tiny sizes.", flag_values=flag_values
+    "tiny", False, "Rehearse in tiny sizes on a CPU.", flag_values=flag_values
   )
   flags.DEFINE_list(
     "stages",
     [stage.name for stage in stages_lib.STAGES],
     "Names of the stages to run, in this order. Finished ones that are named"
-    " continue where that is possible: more runs, rows that lack.",
+    " continue if possible: more runs, missing rows.",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
-    "max_files", 8, "Files in OUT, at most.", 3, flag_values=flag_values
+    "max_files", 8, "Most files in OUT.", 3, flag_values=flag_values
   )
   flags.DEFINE_float(
     "max_file_mb",
     16.0,
-    "Size of a file in OUT, at most, in MB.",
+    "Largest size of a file in OUT, in MB.",
     0.1,
     flag_values=flag_values,
   )
@@ -106,24 +106,22 @@ def find_stages(names: Sequence[str]) -> list[stages_lib.SuiteStage]:
   known = {stage.name: stage for stage in stages_lib.STAGES}
   for name in names:
     if name not in known:
-      raise errors.InputError(
-        f"--stages: expected names of {', '.join(known)}, got {name!r}"
-      )
+      expected = f"some of {', '.join(known)}"
+      raise errors.InputError("--stages", expected, repr(name))
   return [known[name] for name in names]
 
 
 def build_suite(values: flags.FlagValues) -> stages_lib.Suite:
-  """Returns what the flags name; the kit is unpacked into the work folder.
+  """Returns the suite of the flags; unpacks the kit into the work folder.
 
   Raises:
-    InputError: a path that is not there, or a broken kit.
+    InputError: a missing path, or a broken kit.
   """
   work = pathlib.Path(values.work_dir or f"{values.out.rstrip('/')}.work")
   for name in ("kit", "cifar10_dir", "imagenet_dir", "airbench"):
-    if values[name].value and not pathlib.Path(values[name].value).exists():
-      raise errors.InputError(
-        f"--{name}: no such file or folder: {values[name].value}"
-      )
+    path = values[name].value
+    if path and not pathlib.Path(path).exists():
+      raise errors.InputError(f"--{name}", "an existing path", path)
   found = kit_lib.unpack(values.kit, work / "kit") if values.kit else {}
   path = lambda name: values[name].value or found.get(name, "")
   absolute = lambda text: str(pathlib.Path(text).resolve()) if text else ""
@@ -138,13 +136,13 @@ def build_suite(values: flags.FlagValues) -> stages_lib.Suite:
 
 @contextlib.contextmanager
 def locked(work: pathlib.Path) -> Iterator[TextIO]:
-  """Keeps other calls out of the work folder.
+  """Locks the work folder.
 
-  The commands of the stages inherit the lock, so that what a killed call has
-  left running ends before another one measures.
+  The commands of the stages inherit the lock, so that processes of a killed
+  call end before another call measures.
 
   Raises:
-    InputError: another call has been in the folder for a minute.
+    InputError: another call has held the lock for a minute.
   """
   work.mkdir(parents=True, exist_ok=True)
   with (work / "lock").open("w") as file:
@@ -156,15 +154,17 @@ def locked(work: pathlib.Path) -> Iterator[TextIO]:
       except BlockingIOError:
         if timing.clock() > deadline:
           raise errors.InputError(
-            f"--work_dir: another call is running in {work}; wait for it, or"
-            " give another --out"
+            "--work_dir",
+            "a folder that no other call runs in",
+            work,
+            "wait for the other call, or give another --out",
           ) from None
         time.sleep(0.2)
     yield file
 
 
 def describe_host() -> dict[str, Any]:
-  """Returns versions of packages, and GPUs as nvidia-smi finds them, idle."""
+  """Returns versions of packages, and the idle GPUs by nvidia-smi."""
   versions = {}
   for name in _PACKAGES:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -191,10 +191,10 @@ class StageRunner:
   """Runs stages and records how each ended, in WORK/stages/NAME.json.
 
   Args:
-    suite: what the stages are run on.
-    budget_s: seconds for all of them.
+    suite: settings of the stages.
+    budget_s: seconds for all stages.
     lock: file that commands keep open, see `locked`.
-    clock: seconds.
+    clock: returns seconds.
   """
 
   def __init__(
@@ -220,24 +220,24 @@ class StageRunner:
     return self._end - self._clock()
 
   def record(self, stage: stages_lib.SuiteStage) -> dict[str, Any]:
-    """Returns how a stage ended; empty where it has not run."""
+    """Returns the record of a stage; {} if it has not run."""
     path = self._records / f"{stage.name}.json"
     return run_files.read_json(path) or {}
 
   def is_finished(self, stage: stages_lib.SuiteStage) -> bool:
-    """Returns whether a stage is done, or skipped for a reason that holds."""
+    """Returns whether a stage is done, or still has to be skipped."""
     status = self.record(stage).get("status")
     skipped = status == SKIPPED and bool(stage.missing(self._suite))
     return status == OK or skipped
 
   def run(self, stage: stages_lib.SuiteStage) -> dict[str, Any]:
-    """Runs a stage within its share of the budget and records its end."""
+    """Runs a stage within its share of the budget and records the result."""
     started = self._clock()
     why = stage.missing(self._suite)
     if why:
       status, message = SKIPPED, why
     else:
-      # In a rehearsal only the whole budget limits a stage.
+      # In a rehearsal a stage is limited by the whole budget only.
       share = 1.0 if self._suite.tiny else stage.share
       seconds = min(share * self._budget_s, self.left_s)
       if seconds < LEAST_S:
@@ -279,7 +279,7 @@ class StageRunner:
     """Returns the exit code; None if the time limit stopped the command."""
     python = (sys.executable, "-m")
     program = subprocess.Popen(
-      # Ends with this process, also where that is killed.
+      # Ends with this process, even if that is killed.
       [*python, "imgbench.launch.local.child", str(os.getpid()), "-"]
       + [*python, *command],
       cwd=stages_lib.ROOT,
@@ -299,7 +299,7 @@ class StageRunner:
         program.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
           program.wait(timeout=_GRACE_S)
-      # Its children too, which would keep the device.
+      # Kills its children too, which would keep the device.
       with contextlib.suppress(ProcessLookupError):
         os.killpg(program.pid, signal.SIGKILL)
       program.wait()
@@ -307,8 +307,8 @@ class StageRunner:
 
   def _variables(self, tests: bool) -> dict[str, str]:
     variables = dict(os.environ)
-    # Tests take the CPU alone by default; here they compare with it. Where
-    # there is a GPU, a plugin that fails must not leave us on the CPU.
+    # Tests use the CPU only by default; here they compare with it. On a machine
+    # with a GPU, a broken plugin must not fall back to the CPU.
     platform = self._suite.environment.get("platform")
     names = {"gpu": "cuda,cpu", "tpu": "tpu,cpu", "cpu": "cpu"}
     if tests and platform in names:
@@ -319,7 +319,7 @@ class StageRunner:
 
 
 def check_settings(suite: stages_lib.Suite) -> None:
-  """Raises InputError where the work folder holds another suite's results."""
+  """Raises InputError if the work folder has results of other settings."""
   path = suite.work / "suite.json"
   new = {k: str(v) for k, v in dataclasses.asdict(suite).items()}
   new["commit"] = environment.commit()
@@ -327,10 +327,9 @@ def check_settings(suite: stages_lib.Suite) -> None:
   changed = [k for k in new if old is not None and old.get(k) != new[k]]
   if changed:
     name = changed[0]
-    raise errors.InputError(
-      f"{name}: expected {old.get(name)!r}, which {suite.work} holds results"
-      f" of, got {new[name]!r}; give another --out"
-    )
+    expected = f"{old.get(name)!r} as in {suite.work}"
+    fix = "give another --out"
+    raise errors.InputError(name, expected, repr(new[name]), fix)
   writers.write_json(path, new)
 
 
@@ -338,12 +337,12 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
   """Runs the stages that the flags name; returns their records.
 
   Raises:
-    InputError: flags that do not fit, before anything is measured.
+    InputError: bad flags, before anything is measured.
     Preempted: SIGTERM or Ctrl-C; what was measured is written.
   """
   wanted = find_stages(values.stages)
   suite = build_suite(values)
-  # Names the commit in a copy without its repository, here and in commands.
+  # The commit of a copy without its repository, also for commands.
   if commit := kit_lib.read_commit(suite.work / "kit"):
     os.environ.setdefault("IMGBENCH_COMMIT", commit)
   with locked(suite.work) as lock:
@@ -368,10 +367,9 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
         )
         output.write(suite, records(), out)
         if suite.environment.get("platform") == "cpu" and not suite.tiny:
-          raise errors.InputError(
-            "expected an accelerator, got JAX on a CPU; see"
-            f" {suite.work}/logs/{stage.name}.log, or rehearse with --tiny"
-          )
+          log = suite.work / "logs" / f"{stage.name}.log"
+          fix = f"see {log}, or rehearse with --tiny"
+          raise errors.InputError("platform", "an accelerator", "a CPU", fix)
       if unfinished or not (out / output.RESULTS).exists():
         output.finish(suite, records(), out, limits)
     except KeyboardInterrupt:
@@ -385,7 +383,7 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
 def _with_second_tries(
   unfinished: Sequence[stages_lib.SuiteStage], runner: StageRunner
 ) -> Iterator[stages_lib.SuiteStage]:
-  """Each stage; those that ran out of time once more before the last one."""
+  """Yields all stages, with timed-out ones again before the last one."""
   yield from unfinished[:-1]
   for stage in unfinished[:-1]:
     timed_out = runner.record(stage).get("status") == TIMEOUT

@@ -1,15 +1,14 @@
-"""Runs of a copy of airbench94_muon.py, by request.
+"""Runs airbench94_muon.py on request.
 
-python -m experiments.accelerator.airbench, and then `exchange.converse`
+python -m experiments.accelerator.airbench, with requests of `exchange.converse`
 
-The script is K. Jordan's (KellerJordan/cifar10-airbench), which is read where
-the user has it. On a GPU its training runs unchanged, compiled as it compiles
-itself, but on the pixels that it is given: it finds them where it keeps its own
-download. On a CPU it runs in float32, and smaller sizes can be asked for.
-Seconds are those of the script's own clock: whitening, training and the final
-evaluation.
+The script is K. Jordan's (KellerJordan/cifar10-airbench), read from the user's
+copy. On a GPU its training runs unchanged and compiled as published, but on the
+given pixels, which replace its download. On a CPU it runs in float32, and in
+smaller sizes if requested. Seconds are from the script's clock: whitening,
+training and the final evaluation.
 
-Of this project it needs what `torch_peer` needs, and of its environment torch,
+It imports the same files of this project as `torch_peer`, and torch,
 torchvision and NumPy.
 """
 
@@ -28,14 +27,14 @@ from imgbench.bench import exchange
 from imgbench.bench import torch_peer
 
 NAME = "airbench94_muon"
-# What the rest of this module, or a patch, takes for granted.
+# Code of the script that this module relies on.
 FUNCTIONS = ("CifarNet", "main", "print_training_details")
 _ASSUMED = ('CifarLoader("cifar10"', '.compile(mode="max-autotune")')
 _BATCH_SIZE = 2000
 
 
 class Patch(NamedTuple):
-  """A text that the script has exactly `count` times, and its replacement."""
+  """A text that occurs `count` times in the script, and its replacement."""
 
   old: str
   new: str
@@ -53,7 +52,7 @@ _EAGER = (Patch("@torch.compile\n", "\n"),)
 
 
 class HostEvent:
-  """Stands for torch.cuda.Event on a CPU, where nothing is asynchronous."""
+  """Replaces torch.cuda.Event on a CPU, where nothing is asynchronous."""
 
   def __init__(self, enable_timing: bool = False):
     del enable_timing
@@ -63,20 +62,20 @@ class HostEvent:
     self._at_s = time.perf_counter()
 
   def elapsed_time(self, end: "HostEvent") -> float:
-    """Returns milliseconds until another event."""
+    """Returns milliseconds from this event to another."""
     return 1e3 * (end._at_s - self._at_s)
 
 
 def list_patches(
   platform: str, compiled: bool, sizes: Mapping[str, Any]
 ) -> list[Patch]:
-  """Returns what has to change in the script; nothing on a GPU, compiled.
+  """Returns the patches of the script; none if compiled on a GPU.
 
   Args:
     platform: "cpu" or "gpu".
     compiled: whether torch.compile is used.
-    sizes: "widths" of the three blocks, "epochs" and "batch_size"; those that
-      are absent stay as published.
+    sizes: "widths" of the three blocks, "epochs" and "batch_size"; missing ones
+      stay as published.
   """
   found = [*(_CPU if platform == "cpu" else ()), *(() if compiled else _EAGER)]
   if "widths" in sizes:
@@ -92,27 +91,27 @@ def list_patches(
 
 
 def apply_patches(text: str, changes: list[Patch]) -> str:
-  """Returns the script's text with all changes made.
+  """Returns the patched text of the script.
 
   Raises:
-    Refused: a pattern is not there as often as expected: another version.
+    Refused: a pattern occurs less or more often: another version.
   """
   assumed = [Patch(old, old, text.count(old) or 1) for old in _ASSUMED]
   for old, new, count in [*assumed, *changes]:
     if (seen := text.count(old)) != count:
       raise exchange.Refused(
-        f"the airbench script: expected {old.strip()!r} {count} times, found it"
-        f" {seen} times; is it another version of {NAME}.py?"
+        f"the airbench script: expected {old.strip()!r} {count} times, got"
+        f" {seen} times; use another version of {NAME}.py"
       )
     text = text.replace(old, new)
   return text
 
 
 def load(path: str, changes: list[Patch]) -> types.ModuleType:
-  """Returns the patched script as a module whose main block has not run.
+  """Returns the patched script as a module, without running its main block.
 
   Raises:
-    Refused: it cannot be read or patched, or lacks a function.
+    Refused: it cannot be read or patched, or a function is missing.
   """
   try:
     text = pathlib.Path(path).read_text()
@@ -129,15 +128,16 @@ def load(path: str, changes: list[Patch]) -> types.ModuleType:
     sys.argv = arguments
   missing = [name for name in FUNCTIONS if not hasattr(module, name)]
   if missing:
-    raise exchange.Refused(f"the airbench script: has no {missing[0]}")
+    text = f"the airbench script: expected a function {missing[0]}, got none"
+    raise exchange.Refused(text)
   return module
 
 
 class Airbench:
-  """The handlers of the process; `begin` comes first."""
+  """Request handlers; `begin` comes first."""
 
   def begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Loads the script and its data, and trains once on random labels.
+    """Loads script and data, and trains once on random labels.
 
     Args:
       request: "script", a path; "data", an .npz file with uint8 images
@@ -146,10 +146,10 @@ class Airbench:
         "sizes", see `list_patches`.
 
     Returns:
-      "environment", "key" with fields of `rows.PointKey`, and "warm_up_s".
+      "environment", "key" with fields of `rows.Key`, and "warm_up_s".
 
     Raises:
-      Refused: no PyTorch, no such device, another script.
+      Refused: no PyTorch, no such device, or another script.
     """
     started = time.perf_counter()
     self._torch = torch = _import_torch()
@@ -194,7 +194,7 @@ class Airbench:
 
     Returns:
       "seconds" of the script's clock, "accuracy" in [0, 1], and "compiled", the
-      number of graphs that this run had to compile.
+      number of graphs that this run compiled.
     """
     before = self._count_graphs()
     self._torch.manual_seed(request["seed"])
@@ -206,7 +206,7 @@ class Airbench:
     }
 
   def _count_graphs(self) -> int:
-    """Graphs that torch.compile has made so far."""
+    """Returns the number of graphs that torch.compile has compiled."""
     if not self._compiled:
       return 0
     from torch._dynamo import utils
@@ -214,12 +214,12 @@ class Airbench:
     return utils.counters["stats"]["unique_graphs"]
 
   def _note(self, variables: Mapping[str, Any], is_final_entry: bool) -> None:
-    """Takes the script's clock from what it would print."""
+    """Reads the script's clock from the values that it prints."""
     if is_final_entry:
       self._seconds = variables["time_seconds"]
 
   def _place_data(self, path: str) -> None:
-    """Puts the data where the script looks before it downloads any."""
+    """Writes the data to the folder of the script's downloads."""
     import numpy as np
 
     self._folder = tempfile.TemporaryDirectory(prefix="airbench-")
@@ -237,7 +237,7 @@ class Airbench:
 
 
 def _import_torch():
-  """PyTorch, with a torchvision that can be imported. Raises Refused."""
+  """Returns PyTorch and makes torchvision importable. Raises Refused."""
   torch = torch_peer.import_torch()
   try:
     importlib.import_module("torchvision")

@@ -1,13 +1,14 @@
-"""CIFAR-10 to an accuracy, in turns with airbench94_muon on the same pixels.
+"""Trains CIFAR-10 to an accuracy, in turns with airbench94_muon.
 
 python -m experiments.accelerator.cifar --out=runs/cifar --data_dir=DIR \
     --airbench=cifar10-airbench/airbench94_muon.py
 
-Our process and the baseline's each compile in a first run that does not count
-and then train seed after seed, one of them at a time. Their clocks cover
-whitening, training and the final evaluation; set-up and compiling are within
---budget_s alone. The same command continues what was stopped. At the end, also
-where the budget or SIGTERM brings it early, rows.jsonl has a row for each side.
+Both use the same pixels. Our process and the baseline's each compile in a first
+run that does not count and then train one seed after the other, taking turns.
+Their clocks cover whitening, training and the final evaluation; set-up and
+compiling only count towards --budget_s. The same command resumes a stopped run.
+At the end, even if the budget or SIGTERM ends it early, rows.jsonl has a row
+for each side.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ from imgbench.bench import time_to_accuracy
 
 OURS, BASELINE = "imgbench", airbench.NAME
 WARM_UP_SEED = 2**30  # No seed of a counted run.
-# Of both sides with --tiny: seconds on a CPU, and no accuracy.
+# Both sides with --tiny take seconds on a CPU, and reach no accuracy.
 TINY_SIZES = {"widths": (8, 16, 16), "epochs": 1, "batch_size": 50}
 TINY_OVERRIDES = (
   "data.train_split=train[:250]",
@@ -52,7 +53,7 @@ _STOPPED = "ended by SIGTERM"
 
 
 class Stopped(Exception):
-  """SIGTERM came."""
+  """SIGTERM was received."""
 
 
 REQUIRED = ("out",)
@@ -66,14 +67,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       "string",
       "config",
       "configs/cifar10_fast.py:wide",
-      "Config file with options behind a colon.",
+      "Config file, with options after a colon.",
     ),
-    ("multi_string", "overrides", [], "KEY=VALUE of the config."),
+    ("multi_string", "overrides", [], "KEY=VALUE, overrides of the config."),
     ("string", "data_dir", "", "Folder of prepared TFDS data sets."),
     ("string", "metric", "test/top1_accuracy", "SET/METRIC of the target."),
     ("float", "target", 0.94, "Accuracy in (0, 1]."),
-    ("integer", "runs", 40, "Of each side."),
-    ("float", "budget_s", 540.0, "Seconds for all, compiling included."),
+    ("integer", "runs", 40, "Runs of each side."),
+    ("float", "budget_s", 540.0, "Seconds for all, with compiling."),
     (
       "string",
       "airbench",
@@ -94,10 +95,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def read_settings(values: flags.FlagValues) -> dict[str, Any]:
-  """Returns what runs must have in common to be of one row.
+  """Returns the settings that all runs of a row share.
 
   Raises:
-    InputError: a flag out of range, a config or script that is not there.
+    InputError: a flag out of range, or a missing config or script.
   """
   for name, good, expected in (
     ("target", 0 < values.target <= 1, "an accuracy in (0, 1]"),
@@ -105,9 +106,7 @@ def read_settings(values: flags.FlagValues) -> dict[str, Any]:
     ("budget_s", 0 < values.budget_s < math.inf, "seconds above 0"),
   ):
     if not good:
-      raise errors.InputError(
-        f"--{name}: expected {expected}, got {values[name].value}"
-      )
+      raise errors.InputError(f"--{name}", expected, values[name].value)
   overrides = [f"data.data_dir={values.data_dir}"] if values.data_dir else []
   overrides += [*(TINY_OVERRIDES if values.tiny else ()), *values.overrides]
   config = time_to_accuracy.load_config(values.config, 0, overrides)
@@ -117,7 +116,7 @@ def read_settings(values: flags.FlagValues) -> dict[str, Any]:
     try:
       data = pathlib.Path(values.airbench).read_bytes()
     except OSError as error:
-      raise errors.InputError(f"--airbench: {error}") from error
+      raise errors.InputError("--airbench", "a script", error) from error
     digest = hashlib.sha256(data).hexdigest()
   return {
     "config": values.config,
@@ -144,7 +143,7 @@ def build_sides(
     ),
     {**common, "warm_up_seed": WARM_UP_SEED},
   )
-  # Its Python finds no more of this project than these.
+  # The only files of this project that its Python finds.
   files = [f"{_PACKAGE}/{name}.py" for name in ("__init__", "airbench")]
   baseline = turns.Side(
     BASELINE,
@@ -167,7 +166,7 @@ def build_sides(
 
 
 def format_summary(found: Sequence[rows.Row]) -> str:
-  """Returns a line about each of two rows, and one about their ratio."""
+  """Returns a line for each of two rows, and one for their ratio."""
   return "\n".join([*map(_format_row, found), _format_ratio(*found)])
 
 
@@ -193,7 +192,7 @@ def _format_row(row: rows.Row) -> str:
 
 
 def _format_ratio(ours: rows.Row, theirs: rows.Row) -> str:
-  """The ratio of seconds over pairs of runs that followed one another."""
+  """Returns the ratio of seconds over pairs of consecutive runs as text."""
   partners = {process.pair: process.seconds for process in theirs.raw}
   pairs = [
     (p.seconds, partners[p.pair]) for p in ours.raw if p.pair in partners
@@ -210,7 +209,7 @@ def _format_ratio(ours: rows.Row, theirs: rows.Row) -> str:
 
 
 def _format_bounds(values: Sequence[float]) -> str:
-  """The interval of the median; nothing where values are too few."""
+  """Returns the interval of the median as text; "" for too few values."""
   bounds = medians.interval(values)
   return f" [{bounds.low:.3f}, {bounds.high:.3f}]" if bounds else ""
 
@@ -220,7 +219,7 @@ def measure(values: flags.FlagValues) -> None:
 
   Raises:
     InputError: bad flags, config or data.
-    RunError: our side failed, or SIGTERM came; rows are written before.
+    RunError: our side failed, or SIGTERM; rows are written before.
     Preempted: the budget was spent before the baseline's first run.
   """
   deadline = timing.clock() + values.budget_s
@@ -238,31 +237,24 @@ def measure(values: flags.FlagValues) -> None:
   if ours.status == exchange.REFUSED:
     raise errors.InputError(ours.message)
   if early:
-    done = [
-      f"{len(measured.select_records(s))} of {s.name}" for s in (ours, baseline)
-    ]
-    early += f"; runs done of {values.runs}: {', '.join(done)}"
-    if (
-      ours.failed
-      or early.startswith(_STOPPED)
-      or not measured.select_records(ours)
-    ):
+    done = {s.name: len(measured.list_runs(s)) for s in (ours, baseline)}
+    counts = ", ".join(f"{count} of {name}" for name, count in done.items())
+    early += f"; runs done of {values.runs}: {counts}"
+    if ours.failed or early.startswith(_STOPPED) or not done[OURS]:
       raise errors.RunError(f"{early}; the same command continues")
-    if baseline.status == exchange.TIMEOUT and not measured.select_records(
-      baseline
-    ):
+    if baseline.status == exchange.TIMEOUT and not done[BASELINE]:
       raise errors.Preempted(f"{early}; the same command continues")
     print(early)
 
 
 def _stop(number, frame) -> None:
   del frame
-  signal.signal(number, signal.SIG_DFL)  # A second one does not wait.
+  signal.signal(number, signal.SIG_DFL)  # A second one kills.
   raise Stopped
 
 
 def main(argv: list[str]) -> None:
-  """Measures what the flags say."""
+  """Runs the comparison."""
   del argv
   with cli.one_line_errors():
     measure(flags.FLAGS)

@@ -1,11 +1,12 @@
-"""Training runs of one config in one process, a seed per request.
+"""Trains one config in one process, with a seed per request.
 
-python -m experiments.accelerator.cifar_worker, and then `exchange.converse`
+python -m experiments.accelerator.cifar_worker, with requests of
+`exchange.converse`
 
-The loop is the project's own. What runs have in common is made once: the data
-on the device and all compiled programs. For that the key of a step, which
-`compute.build` writes into the program, becomes an argument here. A run with
-seed k trains as `imgbench.main` does with that seed.
+It uses the loop of `imgbench.main`. Runs share the data on the device and all
+compiled programs: the key of a step, which `compute.build` compiles into the
+program, is an argument here. A run with seed k trains like `imgbench.main` with
+that seed.
 """
 
 from collections.abc import Mapping
@@ -35,17 +36,17 @@ from imgbench.train import setup
 from imgbench.train import step as step_lib
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
-# The clock of the baseline covers its whitening too.
+# The clock of the baseline covers its whitening.
 PREPARE = "prepare_s"
 
 
 class SeededCompute:
-  """A Compute for one run whose compiled steps serve all seeds.
+  """A Compute for one run, with compiled steps for all seeds.
 
   Args:
-    compute: of the config; its own key is not used.
-    step_key: uint32, data of the key that this run's steps fold.
-    programs: compiled steps by their number in one call; filled here.
+    compute: of the config; its key is not used.
+    step_key: uint32, data of the key of this run's steps.
+    programs: number of steps per call -> compiled steps; filled here.
   """
 
   def __init__(
@@ -59,7 +60,7 @@ class SeededCompute:
     self._compute, self._key, self._programs = compute, step_key, programs
 
   def lower(self, state: Any, data: Any, fed: Any, steps: int = 1) -> Any:
-    """See `Compute.lower`; all that can be done with the result is compile."""
+    """Lowers like `Compute.lower`; the result only has `compile`."""
     if steps not in self._programs:
       lowered = self._spread(state, steps).lower(state, (data, self._key), fed)
       self._programs[steps] = lowered.compile()
@@ -95,8 +96,8 @@ class Trainer:
     config: of `time_to_accuracy.load_config`.
 
   Raises:
-    InputError: a bad config, or one that does not keep its data on the device,
-      mixes images or draws numbers in its model.
+    InputError: a bad config, or one with streamed data, mixed images or a model
+      that needs random numbers.
   """
 
   def __init__(self, config: ml_collections.ConfigDict):
@@ -108,8 +109,9 @@ class Trainer:
     mixes = augment.mixup or augment.cutmix
     if training.info.streamed or mixes or compute.model.needs_key:
       raise errors.InputError(
-        "config: expected a data set whose images have one size, without"
-        " mixup and cutmix, and a model without random numbers, got another"
+        "config",
+        "images of one size, no mixing, and a model without random numbers",
+        "another",
       )
     self._programs: dict[int, Any] = {}
     jit = functools.partial(
@@ -144,7 +146,7 @@ class Trainer:
     Returns:
       "seconds" (of the model's preparation, training, evaluations and
       logging), "accuracy", "times" with the seconds of every section, and
-      "compiled", the number of programs that this run had to compile.
+      "compiled", the number of programs that this run compiled.
     """
     before = len(self._compiled)
     config = self.config.copy_and_resolve_references()
@@ -166,7 +168,7 @@ class Trainer:
     }
 
   def _seeded(self, seed: int) -> setup.Prepared:
-    """Returns a run at step 0, with keys as `compute.build` makes them."""
+    """Returns the parts of a run, with the keys of `compute.build`."""
     training, strategy = self.training, self.training.strategy
     batch = training.global_batch_size
     examples = order.ExampleOrder(training.info.num_examples, seed)
@@ -196,20 +198,20 @@ class Trainer:
 
 
 class Ours:
-  """The handlers of the process; `begin` comes first."""
+  """Request handlers; `begin` comes first."""
 
   def begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the data, and compiles all by a whole run that does not count.
+    """Reads the data, and compiles everything in a run that does not count.
 
-    Only compiled programs outlive that run.
+    Only compiled programs are kept from that run.
 
     Args:
       request: "config", "overrides", "metric", "target"; "data", a path for
         `Trainer.write_data`; "warm_up_seed".
 
     Returns:
-      "environment", "key" with fields of `rows.PointKey`, "warm_up_s", and as
-      "shared" what the baseline needs to know: "platform" and "compile".
+      "environment", "key" with fields of `rows.Key`, "warm_up_s", and as
+      "shared" settings of the baseline: "platform" and "compile".
     """
     with timing.timed() as timed:
       self._metric, self._target = request["metric"], request["target"]

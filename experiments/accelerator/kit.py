@@ -1,13 +1,12 @@
-"""Fills the accelerator kit: what a host without network lacks.
+"""Fills the accelerator kit, for hosts without network.
 
 python experiments/accelerator/kit.py --out=KIT --cifar10=DATA_DIR \
     [--imagenet=DATA_DIR] [--airbench=DIR] [--max_mb=45]
 
-Wheels for CPython 3.12 on Linux x86-64 (requirements/accelerator-kit.txt,
-pinned by constraints-py312.txt), CIFAR-10 and a synthetic ImageNet as TFDS
-prepared them, packed, and the script of the baseline, if a clone of its
-repository is named. It needs the standard library alone. `make accelerator-kit`
-calls it.
+It has wheels for CPython 3.12 on Linux x86-64 (accelerator-kit.txt, pinned by
+constraints-py312.txt in requirements/), archives of CIFAR-10 and a synthetic
+ImageNet prepared by TFDS, and the script of the baseline, if a clone of its
+repository is given. Standard library only. `make accelerator-kit` calls it.
 """
 
 import argparse
@@ -22,7 +21,7 @@ import tarfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
 WHEELS, FACTS = "wheels", "kit.json"
-# Name of the flag of experiments.accelerator -> archive.
+# Flag of experiments.accelerator -> archive.
 DATA = {"cifar10_dir": "cifar10.tar.xz", "imagenet_dir": "imagenet.tar.xz"}
 AIRBENCH = "airbench94_muon.py"
 # Tags of wheels that glibc 2.35 and later can load.
@@ -33,7 +32,7 @@ _SOURCE_ONLY = ("promise",)
 
 
 def list_pins() -> list[str]:
-  """Returns the kit's requirements, each with the version that is tested."""
+  """Returns the kit's requirements, each with its tested version."""
   names = [
     line.strip()
     for line in (REQUIREMENTS / "accelerator-kit.txt").read_text().splitlines()
@@ -48,13 +47,11 @@ def list_pins() -> list[str]:
 
 
 def download(wheels: pathlib.Path) -> None:
-  """Fetches the wheels; builds those that a registry has as sources only."""
+  """Downloads the wheels; builds those that are published as sources only."""
   shutil.rmtree(wheels, ignore_errors=True)
   pip = [sys.executable, "-m", "pip"]
   quiet = ["--quiet", "--no-deps"]
-  source = [
-    pin for pin in list_pins() if pin.partition("==")[0] in _SOURCE_ONLY
-  ]
+  source = [p for p in list_pins() if p.partition("==")[0] in _SOURCE_ONLY]
   platforms = [f"--platform={name}" for name in _PLATFORMS]
   subprocess.run(
     [*pip, "download", *quiet, "--only-binary=:all:", "--python-version=3.12"]
@@ -80,11 +77,10 @@ def unpack(kit: str, folder: pathlib.Path) -> dict[str, str]:
 
   Args:
     kit: folder that this program filled.
-    folder: to unpack into; made if it is not there.
+    folder: to unpack into; created if missing.
 
   Returns:
-    Name of a flag of experiments.accelerator -> path; what the kit lacks is not
-    in it.
+    Flag of experiments.accelerator -> path, for what the kit has.
   """
   found = {}
   source = pathlib.Path(kit)
@@ -96,7 +92,7 @@ def unpack(kit: str, folder: pathlib.Path) -> dict[str, str]:
       shutil.rmtree(part, ignore_errors=True)
       with tarfile.open(source / archive) as packed:
         packed.extractall(part, filter="data")
-      part.rename(target)  # It is there as a whole, or not.
+      part.rename(target)  # Atomic.
     found[name] = str(target)
   if (source / AIRBENCH).exists():
     found["airbench"] = str(source / AIRBENCH)
@@ -107,7 +103,7 @@ def unpack(kit: str, folder: pathlib.Path) -> dict[str, str]:
 
 
 def read_commit(folder: pathlib.Path) -> str:
-  """Returns the commit that an unpacked kit was made from; "" if unknown."""
+  """Returns the commit of an unpacked kit; "" if unknown."""
   path = folder / FACTS
   return json.loads(path.read_text())["commit"] if path.exists() else ""
 
@@ -126,7 +122,7 @@ def _git(*arguments: str) -> str:
 
 
 def main() -> None:
-  """Fills the folder and prints what is in it."""
+  """Fills the folder and prints its contents."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--out", required=True, type=pathlib.Path)
   parser.add_argument("--cifar10", type=pathlib.Path, help="its data_dir")

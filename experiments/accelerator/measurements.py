@@ -1,4 +1,4 @@
-"""The numbers of a suite's stages, from the files that the stages wrote."""
+"""Collects the numbers of a suite from the files of its stages."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from imgbench.tables import formats
 from imgbench.tables import table
 
 SECONDS, SHARE, IMAGES = "s", "share", "images/s"
-# Name of a measurement -> bound and goal of the full suite.
+# Measurement -> bound and goal of the full suite.
 GOALS = {
   "metrics in the evaluation step": ("<=", 0.005),
   "train resnet50 over PyTorch": (">=", 1.2),
@@ -30,17 +30,17 @@ GOALS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class SuiteMeasurement:
-  """One number.
+class SuiteNumber:
+  """One number of the suite.
 
   Attributes:
     stage: that measured it.
     name: of the quantity.
-    value: in `unit`; None where it was skipped or failed, and `note` says why.
+    value: in `unit`; None if skipped or failed, with the reason in `note`.
     unit: "s", "share", "ratio", "images/s", or that of a microbenchmark's rate.
     low, high: smallest and largest over processes or rounds.
-    n: processes, rounds, runs or tests.
-    note: what a reader must know.
+    n: number of processes, rounds, runs or tests.
+    note: for readers.
   """
 
   stage: str
@@ -53,8 +53,8 @@ class SuiteMeasurement:
   note: str = ""
 
 
-def collect(suite: stages.Suite) -> list[SuiteMeasurement]:
-  """Returns the numbers that there are so far, in the order of the stages."""
+def collect(suite: stages.Suite) -> list[SuiteNumber]:
+  """Returns the numbers so far, in the order of the stages."""
   found = rows.read(suite.bench / rows.ROWS)
   return [
     *_read_ceilings(found),
@@ -69,53 +69,41 @@ def collect(suite: stages.Suite) -> list[SuiteMeasurement]:
   ]
 
 
-def _summarize(
-  stage: str, name: str, values, unit: str, note=""
-) -> SuiteMeasurement:
-  return SuiteMeasurement(
-    stage,
-    name,
-    statistics.median(values),
-    unit,
-    min(values),
-    max(values),
-    len(values),
-    note,
-  )
+def _reduce(stage: str, name: str, values, unit: str, note="") -> SuiteNumber:
+  median, bounds = statistics.median(values), (min(values), max(values))
+  return SuiteNumber(stage, name, median, unit, *bounds, len(values), note)
 
 
-def _read_ceilings(found: Sequence[rows.Row]) -> Iterator[SuiteMeasurement]:
+def _read_ceilings(found: Sequence[rows.Row]) -> Iterator[SuiteNumber]:
   for row in found:
     if row.key.task != rows.MICRO:
       continue
     name = f"{row.key.name} {row.key.dtype or ''}".strip()
     if row.status != rows.OK:
-      yield SuiteMeasurement(
-        "facts", name, None, "", note=_describe_failure(row)
-      )
+      yield SuiteNumber("facts", name, None, "", note=_explain(row))
       continue
-    rates = [r for r in summaries.compute_speeds(row) if r is not None]
+    rates = [r for r in summaries.list_speeds(row) if r is not None]
     note = ""
     if row.key.name == micro.MATMUL and row.key.dtype == "float32":
       note = f"precision {row.key.matmul_precision}"
-    yield _summarize("facts", name, rates, row.rate_unit, note)
+    yield _reduce("facts", name, rates, row.rate_unit, note)
 
 
-def _read_tests(path: pathlib.Path) -> Iterator[SuiteMeasurement]:
-  """Share of tests that passed."""
+def _read_tests(path: pathlib.Path) -> Iterator[SuiteNumber]:
+  """Yields the share of passed tests."""
   if not path.exists():
     return
   try:
     suites = ElementTree.parse(path).getroot().iter("testsuite")
     counts = [{k: int(v) for k, v in _read_counts(s)} for s in suites]
-  except ElementTree.ParseError:  # It was stopped.
+  except ElementTree.ParseError:  # The tests were stopped.
     return
   total = lambda name: sum(c.get(name, 0) for c in counts)
   run = total("tests") - total("skipped")
   passed = run - total("failures") - total("errors")
   if run:
     note = f"{passed} of {run}, {total('skipped')} skipped"
-    yield SuiteMeasurement(
+    yield SuiteNumber(
       "correctness", "tests passed", passed / run, SHARE, n=run, note=note
     )
 
@@ -125,23 +113,21 @@ def _read_counts(element) -> Iterator[tuple[str, str]]:
     yield name, element.get(name, "0")
 
 
-def _read_metrics(path: pathlib.Path) -> Iterator[SuiteMeasurement]:
+def _read_metrics(path: pathlib.Path) -> Iterator[SuiteNumber]:
   if not (path / rows.ROWS).exists():
     return
   found, about = quantities.read(path), rows.read_folder(path).config
   note = f"{about['model']}, batch {about['step_batch']}, {about['step_dtype']}"
   added = [v - 1 for v in found["forward_with_outcomes_over_forward"].values]
-  yield _summarize(
-    "metrics", "metrics in the evaluation step", added, SHARE, note
-  )
+  yield _reduce("metrics", "metrics in the evaluation step", added, SHARE, note)
   alone = found["outcomes_alone_over_forward"].values
-  yield _summarize("metrics", "metrics alone over the step", alone, SHARE, note)
+  yield _reduce("metrics", "metrics alone over the step", alone, SHARE, note)
 
 
 def _read_networks(
   found: Sequence[rows.Row], suffix: str = ""
-) -> Iterator[SuiteMeasurement]:
-  """Numbers of networks; their names end in `suffix`."""
+) -> Iterator[SuiteNumber]:
+  """Yields numbers of networks; their names end in `suffix`."""
   ours = {r.key: r for r in found if r.key.framework == "imgbench"}
   for row in found:
     key = row.key
@@ -154,35 +140,28 @@ def _read_networks(
       name = " ".join(filter(None, parts))
     name += suffix
     if row.status != rows.OK:
-      yield SuiteMeasurement(
-        "networks", name, None, IMAGES, note=_describe_failure(row)
-      )
+      yield SuiteNumber("networks", name, None, IMAGES, note=_explain(row))
       continue
-    speeds = summaries.compute_speeds(row)
-    yield _summarize("networks", name, speeds, IMAGES, row.message)
+    speeds = summaries.list_speeds(row)
+    yield _reduce("networks", name, speeds, IMAGES, row.message)
     share = (row.flops_share_of_peak or {}).get(peaks.DATASHEET)
     if share is not None:
-      yield SuiteMeasurement(
-        "networks", f"{name} MFU", share, SHARE, n=len(speeds)
-      )
+      yield SuiteNumber("networks", f"{name} MFU", share, SHARE, n=len(speeds))
     mine = ours.get(dataclasses.replace(key, framework="imgbench"))
     if mine is None or mine is row or mine.status != rows.OK:
       continue
     ratios = [
-      a / b
-      for a, b in zip(summaries.compute_speeds(mine), speeds, strict=False)
+      a / b for a, b in zip(summaries.list_speeds(mine), speeds, strict=False)
     ]
     name = name.removesuffix(f" {key.framework}") + " over PyTorch"
-    yield _summarize("networks", name, ratios, "ratio", key.framework)
+    yield _reduce("networks", name, ratios, "ratio", key.framework)
 
 
-def _read_runs(found: Sequence[rows.Row]) -> Iterator[SuiteMeasurement]:
+def _read_runs(found: Sequence[rows.Row]) -> Iterator[SuiteNumber]:
   for row in found:
     name = row.key.name or ""
     if row.status != rows.OK:
-      yield SuiteMeasurement(
-        "cifar", name, None, SECONDS, note=_describe_failure(row)
-      )
+      yield SuiteNumber("cifar", name, None, SECONDS, note=_explain(row))
       continue
     seconds = [process.seconds for process in row.raw]
     accuracy = statistics.fmean(p.final_accuracy for p in row.raw)
@@ -191,7 +170,7 @@ def _read_runs(found: Sequence[rows.Row]) -> Iterator[SuiteMeasurement]:
       f"mean accuracy {100 * accuracy:.2f}%, {reached} of {len(seconds)} at"
       f" {formats.short_percent(row.key.target)}"
     )
-    yield _summarize("cifar", name, seconds, SECONDS, note)
+    yield _reduce("cifar", name, seconds, SECONDS, note)
   pairs = [
     theirs.seconds / mine.seconds
     for row in found[:1]
@@ -202,10 +181,10 @@ def _read_runs(found: Sequence[rows.Row]) -> Iterator[SuiteMeasurement]:
   ]
   if pairs:
     name = "CIFAR-10, baseline's time over ours"
-    yield _summarize("cifar", name, pairs, "ratio", found[1].key.name)
+    yield _reduce("cifar", name, pairs, "ratio", found[1].key.name)
 
 
-def _read_inputs(work: pathlib.Path) -> Iterator[SuiteMeasurement]:
+def _read_inputs(work: pathlib.Path) -> Iterator[SuiteNumber]:
   for name in ("cifar10", "imagenet"):
     path = work / stages.INPUT.format(name=name)
     if not (path / rows.ROWS).exists():
@@ -214,10 +193,10 @@ def _read_inputs(work: pathlib.Path) -> Iterator[SuiteMeasurement]:
     note = f"{about['model']}, batch {about['global_batch_size']}"
     title = f"{name}: share of time outside the step"
     values = found["share_outside_step_without_checkpoint"].values
-    yield _summarize(f"input_{name}", title, values, SHARE, note)
+    yield _reduce(f"input_{name}", title, values, SHARE, note)
 
 
-def _describe_failure(row: rows.Row) -> str:
+def _explain(row: rows.Row) -> str:
   status = "skipped" if row.status == exchange.REFUSED else row.status
   return f"{status}: {row.message.removeprefix('skipped: ')}"
 
@@ -240,12 +219,12 @@ def format_value(value: float, unit: str) -> str:
 def build_table(
   caption: str, found: Sequence[dict[str, Any]], goals: bool = True
 ) -> table.Table:
-  """Returns the table of measurements, as JSON has them.
+  """Returns the table of measurements.
 
   Args:
     caption: of the table.
-    found: fields of `SuiteMeasurement`.
-    goals: whether goals are shown; sizes of a rehearsal have none.
+    found: fields of `SuiteNumber`.
+    goals: whether to show goals; a rehearsal has none.
   """
   lines = []
   for one in found:

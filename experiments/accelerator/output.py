@@ -1,9 +1,9 @@
 """Writes the results of a suite: few files, each of limited size.
 
 accelerator.json has the stages, the host and every number; rows.jsonl,
-environment.json and config.json are those of the benchmark; report.html is the
-benchmark's page; profiles.md sums up the traces. raw.tar.xz holds logs and raw
-files, traces.tar.xz the traces and compiled programs.
+environment.json, config.json and report.html are those of the benchmark;
+profiles.md summarizes the traces. raw.tar.xz has logs and raw files,
+traces.tar.xz the traces and compiled programs.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ from imgbench.tables import table
 
 RESULTS, PROFILES = "accelerator.json", "profiles.md"
 RAW, TRACES = "raw.tar.xz", "traces.tar.xz"
-# Most wanted first: where fewer files are allowed the last ones are left out.
+# By priority: if fewer files are allowed, the last ones are left out.
 FILES = (
   *(RESULTS, rows.ROWS, rows.ENVIRONMENT, rows.CONFIG, html_report.PAGE, RAW),
   *(PROFILES, TRACES),
@@ -40,8 +40,8 @@ class Limits:
   """Limits of the results folder.
 
   Attributes:
-    files: number of files.
-    file_bytes: of each.
+    files: most files.
+    file_bytes: largest size of each.
   """
 
   files: int = len(FILES)
@@ -54,18 +54,18 @@ def write(
   out: pathlib.Path,
   left_out: Sequence[str] = (),
 ) -> None:
-  """Writes the small files, as after each stage.
+  """Writes the small files, after each stage.
 
   Args:
-    suite: what was run.
-    records: how its stages ended.
-    out: folder; other files in it are left alone.
-    left_out: files that are not in it, and why.
+    suite: settings of the run.
+    records: of its stages.
+    out: folder; its other files are kept.
+    left_out: missing files with reasons.
   """
   out.mkdir(parents=True, exist_ok=True)
   try:
     found = measurements.collect(suite)
-  except Exception as error:  # The next stages are worth more than a table.
+  except Exception as error:  # Later stages matter more than a table.
     logging.exception("no measurements")
     found, left_out = [], [*left_out, f"measurements: {error}"]
   writers.write_json(
@@ -84,7 +84,7 @@ def write(
       shutil.copy(suite.bench / name, out / name)
   sources = (suite.bench / rows.ROWS, suite.cifar / rows.ROWS)
   texts = [path.read_text() for path in sources if path.exists()]
-  # A killed process may leave half a line.
+  # A killed process may leave an incomplete line.
   whole = "".join(text[: text.rfind("\n") + 1] for text in texts)
   if whole:
     writers.write_atomically(out / rows.ROWS, whole)
@@ -96,18 +96,16 @@ def finish(
   out: pathlib.Path,
   limits: Limits,
 ) -> None:
-  """Writes everything: also the page, the profiles and the archives."""
+  """Writes all files: also the page, the profiles and the archives."""
   write(suite, records, out)
   traces, page = suite.bench / runner.TRACES, suite.work / "page"
-  others = {traces, page, suite.work / "kit", suite.work / "lock"}
-  left_out = _pack(suite.work, out / RAW, limits.file_bytes, others)
+  unpacked = {traces, page, suite.work / "kit", suite.work / "lock"}
+  left_out = _pack(suite.work, out / RAW, limits.file_bytes, unpacked)
   if traces.is_dir():
     left_out += _pack(traces, out / TRACES, limits.file_bytes)
-  # What has been measured must not depend on how it is shown.
-  for name, make in (
-    (html_report.PAGE, _write_page),
-    (PROFILES, _write_profiles),
-  ):
+  # A failure here must not lose results.
+  others = ((html_report.PAGE, _write_page), (PROFILES, _write_profiles))
+  for name, make in others:
     try:
       if (path := make(suite, out)) is not None:
         shutil.copy(path, out / name)
@@ -129,7 +127,7 @@ def finish(
 
 
 def _write_page(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
-  """The page of the rows in `out`, with the runs on CIFAR-10."""
+  """Writes the page of the rows in `out`, with the CIFAR-10 runs."""
   if not (out / rows.ROWS).exists():
     return None
   folder = suite.work / "page"
@@ -143,7 +141,7 @@ def _write_page(suite: stages.Suite, out: pathlib.Path) -> pathlib.Path | None:
 def _write_profiles(
   suite: stages.Suite, out: pathlib.Path
 ) -> pathlib.Path | None:
-  """Tables of the traces."""
+  """Writes the tables of the traces."""
   del out
   traces = suite.bench / runner.TRACES
   text = profiles.format_tables(traces) if traces.is_dir() else ""
@@ -160,10 +158,10 @@ def _pack(
   most_bytes: float,
   without: Iterable[pathlib.Path] = (),
 ) -> list[str]:
-  """Packs a folder's files, without the largest while it is too large.
+  """Packs a folder; leaves out the largest files until the archive fits.
 
   Returns:
-    What was left out.
+    The files left out.
   """
   without, left_out = set(without), []
   files = [

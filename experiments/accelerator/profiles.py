@@ -1,4 +1,4 @@
-"""Sums up traces of the profiler: which operations take a device's time."""
+"""Summarizes profiler traces: time per operation on a device."""
 
 from collections.abc import Iterator
 import pathlib
@@ -9,23 +9,23 @@ import jax
 from imgbench.tables import formats
 from imgbench.tables import table
 
-# Of a device's plane the lines that hold operations one after the other, the
-# first that there are; of a CPU those of its threads.
+# Lines of a device's plane with sequential operations, in order of preference;
+# for a CPU those of its threads.
 _LINES = ("XLA Ops", "Stream", "tf_XLA")
 _PLANES = re.compile(r"^/device:(GPU|TPU):|^/host:CPU$")
-# On CPUs it encloses operations, or waits for them.
+# On CPUs it encloses or awaits operations.
 _ENCLOSING = "ThunkExecutor"
 _MOST = 15
 
 
 def sum_operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
-  """Returns the operations of a trace, without the numbers in their names.
+  """Returns time and count of operations, without numbers in their names.
 
   Args:
     path: an .xplane.pb file.
 
   Returns:
-    Name -> seconds and number of events, of all devices together.
+    Name -> seconds and number of events on all devices.
   """
   planes = [
     plane
@@ -51,14 +51,14 @@ def sum_operations(path: pathlib.Path) -> dict[str, tuple[float, int]]:
 
 
 def _find_traces(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-  """Name of a point and its trace."""
+  """Yields the name of a point and its trace."""
   for point in sorted(path for path in folder.iterdir() if path.is_dir()):
     for path in sorted(point.rglob("*.xplane.pb"))[:1]:
       yield point.name.replace("_", " "), path
 
 
 def format_tables(folder: pathlib.Path) -> str:
-  """Returns a table for each trace of a benchmark; "" where there is none."""
+  """Returns a table for each trace of a benchmark; "" without traces."""
   tables = []
   for name, path in _find_traces(folder):
     found = sum_operations(path)

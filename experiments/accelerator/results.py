@@ -1,9 +1,9 @@
-"""Checks a folder of results, and writes the README's table from all of them.
+"""Checks a folder of results, and writes the README's table of all results.
 
 python -m experiments.accelerator.results --check=experiments/results/h200
 python -m experiments.accelerator.results --readme=README.md
 
-Exit codes: 0 done, 2 a folder that does not hold what it should.
+Exit codes: 0 done, 2 an incomplete or wrong folder.
 """
 
 from collections.abc import Sequence
@@ -38,60 +38,56 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "complete",
     False,
-    "With --check: every stage has to be ok, or skipped with a reason.",
+    "With --check, require every stage to be ok, or skipped with a reason.",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
     "readme",
     "",
-    "File whose table of accelerators is rewritten.",
+    "File whose table of accelerators to rewrite.",
     flag_values=flag_values,
   )
 
 
-def read_checked(
-  folder: pathlib.Path, complete: bool = False
-) -> dict[str, Any]:
+def check(folder: pathlib.Path, complete: bool = False) -> dict[str, Any]:
   """Returns the results of a folder, checked.
 
   Args:
-    folder: that the suite wrote.
-    complete: whether every stage has to be ok, or skipped with a reason.
+    folder: written by the suite.
+    complete: whether every stage must be ok, or skipped with a reason.
 
   Raises:
-    InputError: a missing or broken file, no rows or no numbers, or a stage that
-      is neither ok nor skipped where `complete`.
+    InputError: a missing or broken file, no rows or numbers, or with `complete`
+      a stage that is neither ok nor skipped.
   """
   path = folder / output.RESULTS
   try:
     results = json.loads(path.read_text())
     found = {record["stage"]: record for record in results["stages"]}
-    known = [
-      measurements.SuiteMeasurement(**one) for one in results["measurements"]
-    ]
+    known = [measurements.SuiteNumber(**one) for one in results["measurements"]]
     device = results["environment"].get("device_kind")
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise errors.InputError(
-      f"{path}: expected what experiments.accelerator wrote, got {error!r}"
-    ) from error
+    expected = "a file of experiments.accelerator"
+    raise errors.InputError(path, expected, repr(error)) from error
   if not device:
-    raise errors.InputError(f"{path}: expected a device_kind, got none")
+    raise errors.InputError(path, "a device_kind", "none")
   read = {row.key.text() for row in rows.read_folder(folder).rows}
   if not read or not known:
-    raise errors.InputError(f"{folder}: expected rows and numbers, got none")
+    raise errors.InputError(folder, "rows and measurements", "none")
   for stage in stages.STAGES if complete else ():
     record = found.get(stage.name, {"status": "missing", "message": ""})
     skipped = record["status"] == "skipped" and record["message"]
     if record["status"] != "ok" and not skipped:
       raise errors.InputError(
-        f"{path}: stage {stage.name}: expected ok, or skipped with a reason,"
-        f" got {record['status']}: {record['message']}"
+        f"{path}, stage {stage.name}",
+        "ok, or skipped with a reason",
+        f"{record['status']}: {record['message']}",
       )
   return results
 
 
 def format_tables(found: Sequence[dict[str, Any]]) -> str:
-  """Returns a table for each device, or the sentence that there is none."""
+  """Returns a table for each device, or NONE."""
   return "\n".join(map(_format_device, found)) or NONE
 
 
@@ -116,19 +112,19 @@ def _format_device(results: dict[str, Any]) -> str:
 def read_all(folder: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
   """Returns the results of all accelerators in a folder. Raises InputError."""
   paths = sorted(folder.glob(f"*/{output.RESULTS}"))
-  found = [read_checked(path.parent) for path in paths]
+  found = [check(path.parent) for path in paths]
   return [one for one in found if not one["tiny"]]
 
 
 def main(argv: list[str]) -> None:
-  """Does what the flags say."""
+  """Checks results or writes the README's table."""
   del argv
   values = flags.FLAGS
   with cli.one_line_errors():
     if not values.check and not values.readme:
-      raise errors.InputError("expected --check or --readme, got neither")
+      raise errors.InputError("flags", "--check or --readme", "neither")
     if values.check:
-      results = read_checked(pathlib.Path(values.check), values.complete)
+      results = check(pathlib.Path(values.check), values.complete)
       print(output.format_results(results))
     if values.readme:
       path = pathlib.Path(values.readme)

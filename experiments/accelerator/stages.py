@@ -1,8 +1,8 @@
-"""The stages of the accelerator suite: the commands of each, in order of value.
+"""Stages of the accelerator suite: their commands, in order of value.
 
-Every command is a program of this project that also runs by itself. Benchmark
-rows and CIFAR-10 runs are kept when a command is stopped; the tests and the
-metric and input benchmarks start over.
+Every command is a program of this project that also runs alone. Benchmark rows
+and CIFAR-10 runs are kept when a command is stopped; the tests and the metric
+and input benchmarks start over.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from imgbench.bench import rows
 
 ROOT = pathlib.Path(imgbench.__file__).parents[1]
 MODELS = ("resnet50", "vit_s16")
-# Measured after these while there is time: our other models, then other sizes.
+# Measured later if there is time, then in other sizes.
 OTHER_MODELS = (
   *("vit_b16", "convnext_t", "efficientnet_b0", "mlp_mixer_b16", "vit_l16"),
   *("resnet18", "vit_ti16", "wide_resnet28_10"),
@@ -53,17 +53,17 @@ class Suite:
 
   @property
   def bench_cudnn(self) -> pathlib.Path:
-    """Folder of the benchmark's rows with attention by cuDNN."""
+    """Folder of the benchmark's rows with cuDNN attention."""
     return self.work / "bench_cudnn"
 
   @property
   def cifar(self) -> pathlib.Path:
-    """Folder of the runs to a target accuracy."""
+    """Folder of the runs to the target accuracy."""
     return self.work / "cifar"
 
   @property
   def environment(self) -> dict:
-    """Returns the benchmark's environment.json; empty before stage facts."""
+    """The benchmark's environment.json; {} before stage facts."""
     return run_files.read_json(self.bench / rows.ENVIRONMENT) or {}
 
 
@@ -73,8 +73,8 @@ class SuiteStage:
 
   Attributes:
     name: of its record.
-    share: of the whole budget that it may take, in (0, 1].
-    commands: (suite, seconds that it has) -> module and arguments of each.
+    share: largest share of the budget, in (0, 1].
+    commands: (suite, its seconds) -> module and arguments of each.
     missing: (suite) -> why it cannot run; "": it can.
   """
 
@@ -85,14 +85,14 @@ class SuiteStage:
 
 
 def make_relative(path: pathlib.Path) -> str:
-  """Returns a path as seen from the repository, where commands run.
+  """Returns a path relative to the repository, where commands run.
 
-  Results record their commands, and nobody wants absolute paths in them.
+  Results record their commands, which should have no absolute paths.
   """
   return os.path.relpath(path, ROOT)
 
 
-def _bench(suite: Suite, *arguments: str) -> Command:
+def _plan_bench(suite: Suite, *arguments: str) -> Command:
   option = "rehearsal" if suite.tiny else "accelerator"
   return (
     "imgbench.bench",
@@ -102,13 +102,13 @@ def _bench(suite: Suite, *arguments: str) -> Command:
   )
 
 
-def _facts(suite: Suite, seconds: float) -> list[Command]:
+def _plan_facts(suite: Suite, seconds: float) -> list[Command]:
   del seconds
   dtypes = "dtypes=bfloat16,float32"
-  return [_bench(suite, "models=()", dtypes, "frameworks=imgbench")]
+  return [_plan_bench(suite, "models=()", dtypes, "frameworks=imgbench")]
 
 
-def _correctness(suite: Suite, seconds: float) -> list[Command]:
+def _plan_correctness(suite: Suite, seconds: float) -> list[Command]:
   del seconds
   return [
     (
@@ -118,7 +118,7 @@ def _correctness(suite: Suite, seconds: float) -> list[Command]:
   ]
 
 
-def _metrics(suite: Suite, seconds: float) -> list[Command]:
+def _plan_metrics(suite: Suite, seconds: float) -> list[Command]:
   del seconds
   sizes = ("--model=resnet50", "--step_batch=256", "--step_dtype=bfloat16")
   if suite.tiny:
@@ -136,15 +136,15 @@ def _metrics(suite: Suite, seconds: float) -> list[Command]:
   ]
 
 
-def _networks(suite: Suite, seconds: float) -> list[Command]:
+def _plan_networks(suite: Suite, seconds: float) -> list[Command]:
   del seconds
-  # Microbenchmarks have been measured by then, and are left alone.
+  # Microbenchmarks have been measured by stage facts.
   found = [
-    (*_bench(suite, "tasks=train"), "--profile"),
-    _bench(suite, "tasks=infer"),
+    (*_plan_bench(suite, "tasks=train"), "--profile"),
+    _plan_bench(suite, "tasks=infer"),
   ]
   if suite.environment.get("platform") == "gpu" and not suite.tiny:
-    # Rows of one folder share the settings of their models.
+    # Rows of a folder share the settings of their models.
     found.append(
       (
         "imgbench.bench",
@@ -155,12 +155,12 @@ def _networks(suite: Suite, seconds: float) -> list[Command]:
   return found
 
 
-def _cifar(suite: Suite, seconds: float) -> list[Command]:
+def _plan_cifar(suite: Suite, seconds: float) -> list[Command]:
   return [
     (
       "experiments.accelerator.cifar",
       f"--data_dir={suite.cifar10_dir}",
-      # It is stopped by itself, after its imports.
+      # It stops itself; its clock starts after the imports.
       f"--budget_s={max(seconds - 10, 10):.0f}",
       f"--airbench={suite.airbench}",
       f"--out={make_relative(suite.cifar)}",
@@ -169,7 +169,7 @@ def _cifar(suite: Suite, seconds: float) -> list[Command]:
   ]
 
 
-def _input(
+def _plan_input(
   suite: Suite, name: str, steps: int, config: str, *arguments: str
 ) -> Command:
   rounds, steps = (2, 2) if suite.tiny else (3, steps)
@@ -182,15 +182,17 @@ def _input(
   )
 
 
-def _input_cifar10(suite: Suite, seconds: float) -> list[Command]:
+def _plan_input_cifar10(suite: Suite, seconds: float) -> list[Command]:
   del seconds
   config = "cifar10_fast.py" + ("" if suite.tiny else ":wide")
   return [
-    _input(suite, "cifar10", 200, config, f"data.data_dir={suite.cifar10_dir}")
+    _plan_input(
+      suite, "cifar10", 200, config, f"data.data_dir={suite.cifar10_dir}"
+    )
   ]
 
 
-def _input_imagenet(suite: Suite, seconds: float) -> list[Command]:
+def _plan_input_imagenet(suite: Suite, seconds: float) -> list[Command]:
   del seconds
   data = f"data.data_dir={suite.imagenet_dir}"
   sizes = ("global_batch_size=256",)
@@ -198,34 +200,36 @@ def _input_imagenet(suite: Suite, seconds: float) -> list[Command]:
     sizes = ("global_batch_size=4", "input.size=32", "model.name=resnet18")
   steps = ("steps.total=1000 steps", "schedule.warmup=10 percent")
   return [
-    _input(suite, "imagenet", 48, "imagenet_resnet50.py", data, *sizes, *steps)
+    _plan_input(
+      suite, "imagenet", 48, "imagenet_resnet50.py", data, *sizes, *steps
+    )
   ]
 
 
-def _rest(suite: Suite, seconds: float) -> list[Command]:
+def _plan_rest(suite: Suite, seconds: float) -> list[Command]:
   del seconds
   ours = "frameworks=imgbench"
   if suite.tiny:
-    return [_bench(suite, "models=resnet18", "tasks=eval", ours)]
+    return [_plan_bench(suite, "models=resnet18", "tasks=eval", ours)]
   models = f"models={','.join(OTHER_MODELS)}"
   everything = f"models={','.join((*MODELS, *OTHER_MODELS))}"
   found = []
   if suite.environment.get("num_devices", 1) > 1:
-    found.append(_bench(suite, ours, "devices=0", "strategies=jit,fsdp"))
+    found.append(_plan_bench(suite, ours, "devices=0", "strategies=jit,fsdp"))
   return [
     *found,
-    _bench(suite, everything, ours, "tasks=eval"),
-    _bench(suite, models, ours),
-    _bench(suite, models),
-    _bench(suite, everything, "dtypes=float32"),
-    _bench(suite, everything, "batch_sizes=64,8"),
+    _plan_bench(suite, everything, ours, "tasks=eval"),
+    _plan_bench(suite, models, ours),
+    _plan_bench(suite, models),
+    _plan_bench(suite, everything, "dtypes=float32"),
+    _plan_bench(suite, everything, "batch_sizes=64,8"),
   ]
 
 
 def _needs_device(suite: Suite) -> str:
   if suite.environment:
     return ""
-  return "the device is not known: stage facts wrote no environment.json"
+  return "unknown device: stage facts wrote no environment.json"
 
 
 def _needs_cifar10(suite: Suite) -> str:
@@ -239,12 +243,12 @@ def _needs_imagenet(suite: Suite) -> str:
 
 
 STAGES = (
-  SuiteStage("facts", 0.15, _facts),
-  SuiteStage("correctness", 0.15, _correctness, _needs_device),
-  SuiteStage("metrics", 0.12, _metrics),
-  SuiteStage("networks", 0.45, _networks),
-  SuiteStage("cifar", 0.35, _cifar, _needs_cifar10),
-  SuiteStage("input_cifar10", 0.12, _input_cifar10, _needs_cifar10),
-  SuiteStage("input_imagenet", 0.18, _input_imagenet, _needs_imagenet),
-  SuiteStage("rest", 1.0, _rest),
+  SuiteStage("facts", 0.15, _plan_facts),
+  SuiteStage("correctness", 0.15, _plan_correctness, _needs_device),
+  SuiteStage("metrics", 0.12, _plan_metrics),
+  SuiteStage("networks", 0.45, _plan_networks),
+  SuiteStage("cifar", 0.35, _plan_cifar, _needs_cifar10),
+  SuiteStage("input_cifar10", 0.12, _plan_input_cifar10, _needs_cifar10),
+  SuiteStage("input_imagenet", 0.18, _plan_input_imagenet, _needs_imagenet),
+  SuiteStage("rest", 1.0, _plan_rest),
 )

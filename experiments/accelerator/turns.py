@@ -1,7 +1,7 @@
-"""Two processes that train in turns, one run at a time: A B, B A.
+"""Lets two processes train in turns, one run at a time: A B, B A.
 
-Each run is a line of runs.jsonl as soon as it ends, and a later call continues
-with the runs that are missing.
+Each run is written to runs.jsonl when it ends, and a later call resumes with
+the missing runs.
 """
 
 from collections.abc import Callable
@@ -29,15 +29,15 @@ USED_UP = "the budget was used up"
 
 @dataclasses.dataclass
 class Side:
-  """One of the two that are compared.
+  """One side of the comparison.
 
   Attributes:
     name: of the side.
-    key: fields of `rows.PointKey`; what its process says is added.
+    key: fields of `rows.Key`; those from its process are added.
     launcher: starts its process.
     begin: the request that prepares it; its result has "environment", "key",
-      "warm_up_s" and "shared", more of the other side's request.
-    status, message: as of a row; not OK: it does no more runs.
+      "warm_up_s" and "shared", further fields of the other side's request.
+    status, message: of the row; if not OK, it does no more runs.
     run_s: seconds from request to result of this call's runs.
   """
 
@@ -56,11 +56,11 @@ class Side:
 
   @property
   def failed(self) -> bool:
-    """Returns whether it stopped for a reason other than the budget."""
+    """Whether it stopped for a reason other than the budget."""
     return self.status not in (exchange.OK, exchange.TIMEOUT)
 
   def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-    """Returns a result; what went wrong becomes the side's status."""
+    """Returns a result, whose status becomes that of the side."""
     result = self.process.ask(request, max(timeout_s, 0.1))
     self.status, self.message = result["status"], result["message"]
     return result
@@ -70,10 +70,10 @@ class Turns:
   """The runs of a folder.
 
   Args:
-    folder: made if it is not there.
-    common: what runs must have in common to be of one row, "target" among it.
+    folder: created if missing.
+    common: settings that all runs of a row share, including "target".
     ours, baseline: the sides; ours goes first.
-    clock: seconds.
+    clock: returns seconds.
 
   Raises:
     InputError: the folder has runs with other settings.
@@ -93,32 +93,31 @@ class Turns:
     path = folder / rows.CONFIG
     wanted = json.loads(json.dumps(common))  # With lists for tuples.
     if path.exists() and json.loads(path.read_text()) != wanted:
-      raise errors.InputError(
-        f"--out={folder}: has runs with other settings, see {path}; give"
-        " another folder"
-      )
+      expected = "a folder for runs with these settings"
+      fix = f"give another, or compare with {path}"
+      raise errors.InputError("--out", expected, folder, fix)
     writers.write_json(path, wanted)
     self._session = uuid.uuid4().hex[:8]
     self._records = writers.read_lines(folder / RUNS)
     for side in self._sides:
-      for record in self.select_records(side):
+      for record in self.list_runs(side):
         side.key |= record["key"]
 
-  def select_records(self, side: Side) -> list[dict[str, Any]]:
+  def list_runs(self, side: Side) -> list[dict[str, Any]]:
     """Returns the records of a side's runs."""
     return [r for r in self._records if r["side"] == side.name]
 
   def _lacks(self, side: Side, seeds: Sequence[int]) -> bool:
     """Returns whether a working side has seeds left to run."""
-    done = {record["seed"] for record in self.select_records(side)}
+    done = {record["seed"] for record in self.list_runs(side)}
     return side.works and not done.issuperset(seeds)
 
   def run(self, runs: int, deadline: float) -> str:
-    """Does the runs that are missing, as long as there is time.
+    """Does the missing runs until the deadline.
 
     Args:
-      runs: of each side, with the seeds from 0.
-      deadline: of the clock; a process that works at that time is killed.
+      runs: number of runs of each side, with seeds from 0.
+      deadline: in seconds of the clock; a process that still runs is killed.
 
     Returns:
       Why it ended early, or "".
@@ -130,7 +129,7 @@ class Turns:
       return self._take_turns(runs, deadline)
 
   def _begin(self, runs: int, deadline: float, stack) -> None:
-    """Starts what is needed; ours always, since it has the data."""
+    """Starts the needed processes; ours always, because it has the data."""
     pixels = self._folder.resolve() / "pixels.npz"
     stack.callback(pixels.unlink, missing_ok=True)
     shared = {"data": str(pixels)}
@@ -142,7 +141,7 @@ class Turns:
         continue
       side.process = stack.enter_context(side.launcher.converse())
       left_s = deadline - self._clock()
-      # A baseline that compiles for too long leaves us time for some runs.
+      # A baseline that compiles for too long must leave time for our runs.
       reserve_s = min(RESERVE_S, left_s / 2)
       most_s = left_s if side is self._ours else left_s - reserve_s
       result = side.ask({"kind": "begin", **side.begin, **shared}, most_s)
@@ -176,7 +175,7 @@ class Turns:
     return ""
 
   def _append(self, side: Side, seed: int, result: Mapping[str, Any]) -> None:
-    """Adds a run to runs.jsonl, safe on disk on return."""
+    """Appends a run to runs.jsonl, safe on disk on return."""
     record = {
       "side": side.name,
       "seed": seed,
@@ -195,7 +194,7 @@ class Turns:
     return found
 
   def _build_row(self, side: Side) -> rows.Row:
-    key = rows.PointKey(rows.TIME_TO_ACCURACY, target=self._target, **side.key)
+    key = rows.Key(rows.TIME_TO_ACCURACY, target=self._target, **side.key)
     hit = lambda record: record["accuracy"] >= self._target
     made = tuple(
       rows.Process(
@@ -205,9 +204,7 @@ class Turns:
         final_accuracy=record["accuracy"],
         pair=record["pair"],
       )
-      for record in sorted(
-        self.select_records(side), key=lambda record: record["seed"]
-      )
+      for record in sorted(self.list_runs(side), key=lambda r: r["seed"])
     )
     about = {}
     if (self._folder / rows.ENVIRONMENT).exists():

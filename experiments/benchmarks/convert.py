@@ -1,10 +1,10 @@
-"""Converts a file of an older benchmark of our own parts to a folder of rows.
+"""Converts a file of an old component benchmark to a folder of rows.
 
 python -m experiments.benchmarks.convert --task=step \
     --file=FILE.json --out=DIR
 
-Such a file holds facts, the environment, and for each quantity its values. Its
-unit and whether more of it is better follow from its name.
+The file has facts, the environment, and the values of each quantity. The name
+of a quantity gives its unit, and whether more is better.
 """
 
 import json
@@ -21,7 +21,7 @@ from imgbench.bench import quantities
 from imgbench.bench import rows
 
 REQUIRED = ("task", "file", "out")
-# The first pattern that is found in a name tells its unit.
+# Pattern of a name -> unit; the first match counts.
 _UNITS = (
   (r"images_per_s(_per_core)?$", "images/s"),
   (r"(^|[_/])ms$", "ms"),
@@ -37,9 +37,9 @@ _UNITS = (
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --task, --file and --out."""
   flags.DEFINE_enum(
-    "task", None, rows.QUANTITIES, "Of the rows.", flag_values=flag_values
+    "task", None, rows.QUANTITIES, "Task of the rows.", flag_values=flag_values
   )
-  flags.DEFINE_string("file", "", "To be converted.", flag_values=flag_values)
+  flags.DEFINE_string("file", "", "File to convert.", flag_values=flag_values)
   quantities.define_flags(flag_values)
 
 
@@ -48,36 +48,33 @@ def find_unit(name: str) -> str:
   for pattern, found in _UNITS:
     if re.search(pattern, name):
       return found
-  raise errors.InputError(f"{name}: its name tells no unit")
+  raise errors.InputError("--file", "names that tell a unit", repr(name))
 
 
-def write_folder(
-  task: str, document: dict[str, Any], folder: pathlib.Path
-) -> None:
-  """Writes the folder of a file.
+def convert(task: str, document: dict[str, Any], folder: pathlib.Path) -> None:
+  """Writes a file's rows, facts and environment to a folder.
 
   Args:
     task: of the rows.
-    document: what the file holds.
-    folder: made if it is not there.
+    document: contents of the file.
+    folder: created if missing.
 
   Raises:
-    InputError: not such a file.
+    InputError: another kind of file.
   """
   try:
     facts = dict(document)
     values = {n: row["values"] for n, row in facts.pop("rows").items()}
     machine = facts.pop("environment")
   except (AttributeError, KeyError, TypeError) as error:
-    raise errors.InputError(
-      "expected rows with values, and environment"
-    ) from error
+    expected = "rows with values, and an environment"
+    raise errors.InputError("--file", expected, repr(error)) from error
   found = {n: quantities.Samples(find_unit(n), v) for n, v in values.items()}
   quantities.write(folder, task, found, facts, machine)
 
 
 def main(argv: list[str]) -> None:
-  """Converts the file that is named."""
+  """Converts a file."""
   del argv
   values = flags.FLAGS
   with cli.one_line_errors():
@@ -85,8 +82,8 @@ def main(argv: list[str]) -> None:
     try:
       document = json.loads(pathlib.Path(values.file).read_text())
     except (OSError, ValueError) as error:
-      raise errors.InputError(f"--file={values.file}: {error}") from error
-    write_folder(values.task, document, pathlib.Path(values.out))
+      raise errors.InputError("--file", "a file of JSON", error) from error
+    convert(values.task, document, pathlib.Path(values.out))
 
 
 if __name__ == "__main__":

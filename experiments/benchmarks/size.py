@@ -1,4 +1,4 @@
-"""Code lines per folder, at a base commit and now.
+"""Prints code lines per folder, at a base commit and now.
 
 python -m experiments.benchmarks.size [--base=COMMIT] [--depth=2]
 
@@ -36,7 +36,7 @@ _NO_CODE = (
 
 
 def count_code_lines(source: str) -> int:
-  """Returns how many lines of a Python file hold code."""
+  """Returns the number of code lines of a Python file."""
   lines = set()
   for token in tokenize.generate_tokens(io.StringIO(source).readline):
     if token.type not in _NO_CODE:
@@ -95,7 +95,7 @@ def _git(*args: str) -> str:
     ["git", "-C", str(ROOT), *args], capture_output=True, text=True
   )
   if done.returncode:
-    raise errors.InputError(f"--base: git {args[0]}: {done.stderr.strip()}")
+    raise errors.InputError("--base", "a commit", done.stderr.strip())
   return done.stdout
 
 

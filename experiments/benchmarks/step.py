@@ -1,18 +1,18 @@
-"""Benchmark of a training step and of the time spent around it.
+"""Benchmarks a training step and the time spent around it.
 
 python -m imgbench.bench.step --config=configs/cifar10_fast.py \
     --config.data.data_dir=DIR --out=experiments/results/step_cifar10_fast
 
-Measured in turn, round by round in one process, so that ratios hold on a
+Takes turns, round by round in one process, so that ratios are right on a
 machine whose speed drifts:
-- step: on one fixed batch that is on the device (no input path);
+- step: on one fixed batch on the device (no input path);
 - step_with_input: with gather, augmentation and normalisation on the device
-  (of a streamed data set the images are decoded before);
-- loop: a whole run of that many steps as `imgbench.main` makes it, with its
-  order of examples, logging (as the config says), finite check, status and one
-  checkpoint at the end; without set-up, compiling, evaluation and report.
-Then, in processes of their own: from the start of the program to the end of
-its first step, without compiled programs from before and with them.
+  (images of streamed data sets are decoded before);
+- loop: a whole run of that many steps of `imgbench.main`, with its order of
+  examples, logging (as configured), finite check, status and one checkpoint at
+  the end; without set-up, compiling, evaluation and report.
+Then, in fresh processes: from the start of the program to the end of its first
+step, with an empty and with a filled compilation cache.
 """
 
 import dataclasses
@@ -44,18 +44,18 @@ REQUIRED = ("config",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --config (as of imgbench.main) and how much is measured."""
+  """Defines --config (of imgbench.main) and how much is measured."""
   cli.define_config_flag(flag_values)
   quantities.define_flags(
     flag_values,
-    rounds=(7, 1, "Rounds that count."),
+    rounds=(7, 1, "Counted rounds."),
     steps=(20, 1, "Steps per round."),
     starts=(3, 0, "Programs started to time their first step; 0: none."),
   )
 
 
 class FixedBatch:
-  """The train step alone, again and again on one batch."""
+  """The train step alone, repeated on one batch."""
 
   def __init__(self, prepared: setup.Prepared):
     training = prepared.training
@@ -90,10 +90,10 @@ class FixedBatch:
 
 
 class WithInput:
-  """The device step, called bare with batches that are on the devices.
+  """The device step alone, with batches that are on the devices.
 
-  They hold the order of the examples, or their decoded images where the data
-  set is streamed: the host's part of the input counts in the loop alone.
+  They hold the order of the examples, or decoded images of a streamed data set:
+  the host's part of the input counts in the loop only.
   """
 
   def __init__(self, prepared: setup.Prepared, steps: int):
@@ -114,7 +114,7 @@ class WithInput:
 
 
 class WholeRun:
-  """Runs of the training loop, each in a new workdir."""
+  """Runs of the training loop, each in its own workdir."""
 
   def __init__(self, prepared: setup.Prepared, config, steps: int):
     self._config = config.copy_and_resolve_references()
@@ -147,8 +147,8 @@ def _copy(state: state_lib.TrainState) -> state_lib.TrainState:
 def measure_steps(
   prepared: setup.Prepared, config, rounds: int, steps: int
 ) -> dict[str, quantities.Samples]:
-  """Returns milliseconds and images per second of the three, and ratios."""
-  # Whole dispatches, as in training.
+  """Returns rows of the three tools: milliseconds, images/s and ratios."""
+  # A multiple of the steps per dispatch.
   training = prepared.training
   many = training.steps_per_dispatch
   steps = -(-steps // many) * many
@@ -180,11 +180,11 @@ def measure_steps(
 
 
 def measure_starts(arguments: list[str], starts: int) -> dict:
-  """Seconds from starting the program to the end of its first step."""
+  """Returns seconds from starting the program to the end of its first step."""
   rows = {"cold_start_to_first_step_s": [], "start_to_first_step_s": []}
   for _ in range(starts):
     with tempfile.TemporaryDirectory() as folder:
-      # The first one compiles into an empty cache that the second one reads.
+      # The first compiles into an empty cache, which the second reads.
       for number, seconds in enumerate(rows.values()):
         command = [
           *(sys.executable, "-m", "imgbench.main", *arguments),
@@ -218,7 +218,7 @@ def _seconds_to_first_step(command: list[str]) -> float:
 
 
 def _config_arguments(argv: list[str]) -> list[str]:
-  """Those of --config and --config.*, to be given to other programs."""
+  """Returns the arguments --config and --config.* for other programs."""
   kept, names_config = [], False
   for arg in argv:
     is_config = arg.lstrip("-").startswith("config")
@@ -234,7 +234,7 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   kept = host_memory.keep()
   cli.show_log()
-  cli.keep_compiled("default")  # No compiling is timed in this process.
+  cli.keep_compiled("default")  # Compiling is not timed in this process.
   config = values.config
   # Only steps are measured here.
   with config.unlocked():

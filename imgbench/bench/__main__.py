@@ -1,12 +1,12 @@
-"""Measures image models on this machine: one config, one folder of rows.
+"""Measures image models on this machine: one config gives one folder of rows.
 
 python -m imgbench.bench --config=configs/bench.py:quick --out=runs/bench
 
-Each point is measured in fresh processes, and its row is on disk when it is
-done: stopped (Ctrl-C, kill), the same command goes on with what is missing.
-Config values are overridden with --config.models=resnet18,vit_ti16 and the
-like. `imgbench.bench.report` makes a page of the rows, `imgbench.bench.compare`
-compares those of two folders. Exit codes: 0 done, 1 failed, 2 bad input, 75
+Each point is measured in fresh processes and its row is written when it is
+done. After Ctrl-C or kill, the same command resumes with the missing points.
+--config.models=resnet18,vit_ti16 and the like override config values.
+`imgbench.bench.report` makes a page of the rows, `imgbench.bench.compare`
+compares the rows of two folders. Exit codes: 0 done, 1 failed, 2 bad input, 75
 stopped.
 """
 
@@ -37,8 +37,7 @@ from imgbench.bench import run_settings
 from imgbench.bench import runner
 from imgbench.tables import formats
 
-_DESCRIBE_S = 300.0  # JAX on a large machine takes its time
-# What rows of one folder share, besides how they are measured.
+# Keys of the environment that all rows of a folder share.
 _MACHINE = (
   *("host", "platform", "device_kind", "num_devices", "processor", "cores"),
   *("driver", "keeps_memory", "versions", "python", "xla_flags"),
@@ -53,53 +52,36 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --config, --out, --profile, --retry_failed and --dry_run."""
   cli.define_config_flag(flag_values)
   flags.DEFINE_string(
-    "out", None, "Folder of the rows.", flag_values=flag_values
+    "out", None, "Folder for the rows.", flag_values=flag_values
   )
   flags.DEFINE_bool(
     "profile",
     False,
-    "Leave an XPlane trace and the compiled program of each of our points in"
-    " traces/, made in a process that does not count.",
+    "Write an XPlane trace and the compiled program of each of our points to"
+    " traces/, from an extra process that does not count.",
     flag_values=flag_values,
   )
   flags.DEFINE_bool(
     "retry_failed",
     False,
-    "Measure points again that crashed or ran out of time.",
+    "Measure points again that crashed or timed out.",
     flag_values=flag_values,
   )
   flags.DEFINE_bool(
     "dry_run",
     False,
-    "Print the points and leave it at that.",
+    "Print the points and measure nothing.",
     flag_values=flag_values,
   )
 
 
-def describe_machine(launcher: processes.Launcher) -> dict[str, Any]:
-  """Returns the environment as a process of its own sees it.
-
-  This process must not take the accelerator that the others measure.
-
-  Raises:
-    RunError: JAX does not start.
-  """
-  result = launcher({"kind": "environment"}, _DESCRIBE_S)
-  if result["status"] != exchange.OK:
-    raise errors.RunError(f"JAX does not start: {result['message']}")
-  return result["environment"]
-
-
 def describe_baselines(config, launcher: processes.Launcher) -> dict[str, Any]:
-  """Returns what is known of PyTorch; empty where no point needs it."""
-  asked = [
-    f for f in points_lib.check(config)["frameworks"] if f != points_lib.OURS
-  ]
-  if not asked:
+  """Returns the environment of PyTorch; empty if no point needs it."""
+  if not set(points_lib.check(config)["frameworks"]) - {points_lib.OURS}:
     return {}
-  result = launcher({"kind": "environment"}, _DESCRIBE_S)
+  result = launcher({"kind": "environment"}, processes.DESCRIBE_S)
   if result["status"] != exchange.OK:
-    logging.warning("peers are left out: %s", result["message"])
+    logging.warning("baselines are left out: %s", result["message"])
     return {"missing": result["message"]}
   return result["environment"]
 
@@ -107,10 +89,10 @@ def describe_baselines(config, launcher: processes.Launcher) -> dict[str, Any]:
 def check_folder(
   folder: pathlib.Path, environment: dict[str, Any], how: dict[str, Any]
 ) -> None:
-  """Raises InputError where the folder holds rows of something else.
+  """Raises InputError if the folder has rows of another machine or config.
 
   Args:
-    folder: of the rows; need not be there.
+    folder: of the rows; may be missing.
     environment: of this machine.
     how: of the config, see `points.select_method`.
   """
@@ -118,7 +100,7 @@ def check_folder(
   if known is None:
     return
   names = _MACHINE
-  # Peers may be installed later, or left out.
+  # Baselines may be installed later, or left out.
   if _has_baselines(known) and _has_baselines(environment):
     names += ("peers",)
   pick = lambda e: {name: e.get(name) for name in names}
@@ -134,29 +116,28 @@ def check_folder(
     if old.get(key) != new.get(key)
   ]
   if differences:
-    raise errors.InputError(
-      f"--out={folder} holds rows of another machine, version or config:"
-      f" {'; '.join(differences[:6])}. Give another --out"
-    )
+    expected = f"rows of this machine, version and config in {folder}"
+    given = ", ".join(differences[:6])
+    raise errors.InputError("--out", expected, given, "give another --out")
 
 
 def run_benchmark(
   config, folder: pathlib.Path, values, config_file: str = ""
 ) -> list[rows.Row]:
-  """Measures what the folder lacks and returns all its rows.
+  """Measures the points that the folder lacks and returns all its rows.
 
   Args:
-    config: as of configs/bench.py.
+    config: of configs/bench.py.
     folder: see `check_folder`.
     values: of the flags.
-    config_file: where the config was read, for the log.
+    config_file: path of the config, for the log.
 
   Raises:
-    InputError: what does not fit, before anything is measured.
+    InputError: bad input, before anything is measured.
   """
   points_lib.check(config)
   ours, theirs = processes.Launcher(), processes.create_baseline_launcher()
-  environment = describe_machine(ours)
+  environment = processes.describe_machine(ours)
   how = points_lib.select_method(config)
   startup.log_start(how, config_file, environment=environment)
   environment["command"] = (
@@ -178,15 +159,13 @@ def run_benchmark(
     writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
     launchers = {name: theirs for name in rows.FRAMEWORKS}
     launchers[points_lib.OURS] = ours
-    settings = run_settings.Settings.from_config(
-      config, environment, values.profile
-    )
+    settings = run_settings.Settings.build(config, environment, values.profile)
     retry = runner.RETRIED if values.retry_failed else ("refused",)
     return _run(folder, settings, launchers, points, retry)
 
 
 def _write_environment(path: pathlib.Path, environment) -> None:
-  """Once; again where peers are there now that were missing."""
+  """Writes it once, and again if missing baselines have been installed."""
   known = run_files.read_json(path)
   if known is None:
     writers.write_json(path, environment)
@@ -205,7 +184,7 @@ def _run(folder, settings, launchers, points, retry) -> list[rows.Row]:
 
     def on_row(row: rows.Row) -> None:
       bar.write(_format_line(row), file=sys.stdout)
-      sys.stdout.flush()  # Also into a file.
+      sys.stdout.flush()  # For output to a file.
       bar.update(row.batch_asked is None)
 
     measuring = runner.Runner(
@@ -216,14 +195,14 @@ def _run(folder, settings, launchers, points, retry) -> list[rows.Row]:
       measuring.run()
     except KeyboardInterrupt:
       raise errors.Preempted(
-        f"stopped; {len(measuring.found)} rows are in {folder}, and the same"
-        " command goes on"
+        f"stopped with {len(measuring.found)} rows in {folder}; the same"
+        " command resumes"
       ) from None
   return measuring.found
 
 
 def _format_line(row: rows.Row) -> str:
-  """E.g. "train resnet18 b16 64px float32: 123 images/s [120, 125], n=5"."""
+  """Returns e.g. "train resnet18 b16 64px: 123 images/s [120, 125], n=5"."""
   text = f"{row.key.text()}: {row_text.format_speed(row)}"
   low, high = row.images_per_s_low, row.images_per_s_high
   if low is not None:
@@ -239,13 +218,13 @@ def _show_points(points: points_lib.Points) -> None:
   print(f"{len(points.all())} points")
   if points.left_out:
     print(
-      f"{len(points.left_out)} combinations that peers have no counterpart for"
-      " are left out"
+      f"left out {len(points.left_out)} points that baselines have no"
+      " counterpart for"
     )
 
 
 def main(argv: list[str]) -> None:
-  """Runs the benchmark that the flags describe."""
+  """Runs the benchmark."""
   del argv
   cli.show_log()
   values = flags.FLAGS
@@ -262,8 +241,8 @@ def main(argv: list[str]) -> None:
   failed = [row for row in found if row.status != rows.OK]
   if found:
     print(
-      f"{len(found)} rows in {values.out}, {len(failed)} of them failed. See"
-      f" them: python -m imgbench.bench.report {values.out}"
+      f"{len(found)} rows in {values.out}, {len(failed)} of them failed; for a"
+      f" page: python -m imgbench.bench.report {values.out}"
     )
 
 

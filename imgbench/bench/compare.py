@@ -1,18 +1,18 @@
-"""Compares two benchmark runs row by row; ends with 1 at a regression.
+"""Compares two benchmark runs row by row; exits with 1 on a regression.
 
 python -m imgbench.bench.compare runs/bench_before runs/bench_after
 
-A is the base, B what is compared with it. Each row of both gets the ratio of
-its speeds, B over A, an interval over processes and a verdict. A regression is
-a row whose whole interval lies past the tolerance on the slow side, or one
-that succeeded in A and did not in B.
+A is the base, B is compared with it. Each row of both gets the ratio of its
+speeds, B over A, an interval over processes and a verdict. A regression is a
+row whose whole interval is past the tolerance on the slow side, or one that
+succeeded in A and failed in B.
 
-A machine's speed drifts from minute to minute, and no interval over processes
-of one session knows of it. To judge a change of the code,
+The speed of a machine drifts from minute to minute, which intervals over
+processes of one session do not cover. To judge a change of the code,
 
 python -m imgbench.bench.compare --paired=COMMIT --config=configs/bench.py:quick
 
-measures both checkouts anew, process by process in turn, so that drift strikes
+measures both checkouts, alternating process by process, so that drift affects
 both.
 
 Exit codes: 0 no regression, 1 a regression, 2 bad input.
@@ -44,25 +44,25 @@ _HEAD = ("row", "A", "B", "B / A", "interval", "verdict")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines tolerance and quantity, what is paired, where verdicts go."""
+  """Defines --paired, --config, --out, --tolerance, --quantity and --json."""
   cli.define_config_flag(flag_values)
   flags.DEFINE_string(
     "paired",
     "",
-    "Commit to measure, as A, beside this checkout, as B; needs --config.",
+    "Commit to measure as A next to this checkout as B; needs --config.",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
     "out",
     "",
-    "Folder for the rows of both (with --paired); empty: they are not kept.",
+    "With --paired, folder for the rows of both; empty: not kept.",
     flag_values=flag_values,
   )
   flags.DEFINE_float(
     "tolerance",
     None,
-    "How much slower a row may be: 0.05 lets speeds down to 1 / 1.05 pass."
-    " Without it 0.15 where a run was on a CPU, else 0.05.",
+    "How much slower a row may be: 0.05 accepts speeds down to 1 / 1.05."
+    " Default: 0.15 if a run was on a CPU, else 0.05.",
     lower_bound=0.0,
     flag_values=flag_values,
   )
@@ -70,7 +70,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "quantity",
     summaries.THROUGHPUT,
     summaries.QUANTITIES,
-    "Steps waited for once after many, or one by one.",
+    "Throughput waits once after many steps, latency for each step.",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -81,7 +81,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def compare_folders(
   paths: Sequence[str], tolerance: float | None, quantity: str
 ) -> tuple[comparison.Report, list[rows.RowFolder]]:
-  """Returns what folder B shows against folder A, and both as read."""
+  """Returns the comparison of folders A and B, and both as read."""
   folders = [rows.read_folder(pathlib.Path(path)) for path in paths]
   if tolerance is None:
     platforms = [f.environment.get("platform", "") for f in folders]
@@ -93,7 +93,7 @@ def compare_folders(
 def format_report(
   report: comparison.Report, folders: Sequence[rows.RowFolder]
 ) -> str:
-  """The report as a table and what has to be known to read it."""
+  """Returns the report as a table with notes."""
   lines = [
     f"{name}: {folder.path}" for name, folder in zip("AB", folders, strict=True)
   ]
@@ -105,7 +105,7 @@ def format_report(
 
 
 def to_json(report: comparison.Report) -> dict[str, Any]:
-  """The verdicts, for programs."""
+  """Returns the verdicts for JSON."""
   return {
     "tolerance": report.tolerance,
     "quantity": report.quantity,
@@ -166,17 +166,17 @@ def _list_notes(report: comparison.Report) -> list[str]:
     if tested[0].key.task in rows.QUANTITIES:
       how = "rounds in one process"
     notes.append(
-      f"Ratios are of {report.quantity}, and all numbers geometric means over"
-      f" {how}; above 1 B is faster. Each interval covers {shown}, so that over"
-      f" {len(tested)} row{'s' * (len(tested) > 1)} (Holm) any false verdict"
-      " has a chance of 5%."
+      f"Ratios are of {report.quantity}, all numbers geometric means over"
+      f" {how}; above 1 B is faster. Each interval covers {shown}, so that the"
+      f" chance of any false verdict in {len(tested)}"
+      f" row{'s' * (len(tested) > 1)} is 5% (Holm)."
     )
     if not tested[0].paired:
       notes.append(
-        "The runs were not paired: a machine's drift between them is in the"
-        " ratios and not in the intervals (--paired=COMMIT takes it out)."
+        "The runs were not paired: the machine's drift between them is in the"
+        " ratios, not in the intervals (--paired=COMMIT removes it)."
       )
-    notes += _describe_noise(tested, report.tolerance)
+    notes += _describe_noise(report, len(tested))
   for name, keys in (("A", report.only_before), ("B", report.only_after)):
     if keys:
       shown = "; ".join(key.text() for key in keys[:5])
@@ -191,19 +191,27 @@ def _list_notes(report: comparison.Report) -> list[str]:
   return notes
 
 
-def _describe_noise(
-  tested: Sequence[comparison.Comparison], tolerance: float
-) -> list[str]:
-  """Says where a slowdown of twice the tolerance could go unseen."""
-  reach = [c.interval.high / c.ratio for c in tested]
-  wide = [r for r in reach if r > 1 + tolerance]
-  if not wide:
-    return []
-  factor = formats.significant(1 / (1 + tolerance) / max(wide), 2)
+def find_noisy(report: comparison.Report) -> list[comparison.Comparison]:
+  """Returns rows whose interval is wider than the tolerance."""
   return [
-    f"In {len(wide)} of {len(tested)} rows the interval is wider than the"
-    " tolerance: there only larger slowdowns count, in the widest those below"
-    f" {factor} times the speed. More processes narrow it."
+    c
+    for c in report.comparisons
+    if c.interval is not None
+    and c.interval.high / c.ratio > 1 + report.tolerance
+  ]
+
+
+def _describe_noise(report: comparison.Report, tested: int) -> list[str]:
+  """Says where a slowdown of twice the tolerance could go unseen."""
+  noisy = find_noisy(report)
+  if not noisy:
+    return []
+  widest = max(c.interval.high / c.ratio for c in noisy)
+  factor = formats.significant(1 / (1 + report.tolerance) / widest, 2)
+  return [
+    f"In {len(noisy)} of {tested} rows the interval is wider than the"
+    " tolerance: only larger slowdowns are caught there, in the widest those"
+    f" below {factor} times the speed. More processes narrow it."
   ]
 
 
@@ -213,13 +221,13 @@ def main(argv: list[str]) -> int:
   with cli.one_line_errors(), contextlib.ExitStack() as stack:
     paths = argv[1:]
     if values.paired:
-      paths = _measure_pair(values, stack)
+      paths = _measure(values, stack)
     elif len(paths) != 2:
-      raise errors.InputError(
-        f"expected two folders, A and B, got {len(paths)}; see --help"
-      )
+      expected = "two folders, A and B"
+      raise errors.InputError("arguments", expected, len(paths), "see --help")
     elif values.out or values.config is not None:
-      raise errors.InputError("--out and --config go with --paired")
+      expected = "a commit beside --out or --config"
+      raise errors.InputError("--paired", expected, "none")
     report, folders = compare_folders(paths, values.tolerance, values.quantity)
     print(format_report(report, folders))
     if values.json:
@@ -229,10 +237,8 @@ def main(argv: list[str]) -> int:
   return errors.EXIT_FAILED if report.regressions else errors.EXIT_DONE
 
 
-def _measure_pair(
-  values, stack: contextlib.ExitStack
-) -> Sequence[pathlib.Path]:
-  """Folders of a commit and of this checkout, measured now."""
+def _measure(values, stack: contextlib.ExitStack) -> Sequence[pathlib.Path]:
+  """Measures a commit and this checkout and returns their folders."""
   from imgbench.bench import paired
 
   cli.show_log()
@@ -243,7 +249,7 @@ def _measure_pair(
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Returns the program's name and the folders; bad flags end with 2."""
+  """Returns the program's name and the folders; exits with 2 on bad flags."""
   if any(arg.lstrip("-").partition("=")[0] == "paired" for arg in argv[1:]):
     return cli.parse_flags(argv, required=("paired", "config"))
   try:

@@ -1,4 +1,4 @@
-"""Compiles the project's own steps for TPUs and GPUs that are not here.
+"""Compiles the steps of a config for TPUs and GPUs that are not attached.
 
 python -m imgbench.bench.compile_only --topology=v5e:16x16 \
     --config=configs/imagenet_vit_s16.py --config.parallel.fsdp=8 \
@@ -6,16 +6,15 @@ python -m imgbench.bench.compile_only --topology=v5e:16x16 \
 python -m imgbench.bench.compile_only --topology=h200 --target_config=FILE \
     --config=configs/imagenet_resnet50.py --config.global_batch_size=256
 
-XLA's compiler for TPUs runs on any Linux machine (pip install 'imgbench[tpu]'),
-and so does the one for GPUs (make compile-only-venv). FILE describes the GPU,
-in the text form of XLA's GpuTargetConfigProto. For GPUs the kernels are counted
-too, with what they move and compute (`kernels`).
+XLA's compilers for TPUs (pip install 'imgbench[tpu]') and GPUs (make
+compile-only-venv) run on any Linux machine. FILE describes the GPU, as text of
+XLA's GpuTargetConfigProto. For GPUs the kernels are counted too, with their
+bytes and FLOPs (`kernels`).
 
-Printed of the training step and of the step of an evaluation: memory of each
-device, FLOPs by our table and by XLA, and every collective with its bytes
-against what is needed, and the times that compute units, memory and links need
-for these at their published peaks. Nothing is run, and nothing is timed but the
-compiler.
+Prints for the training and the evaluation step: memory per device, FLOPs by our
+table and by XLA, every collective with its bytes and the bytes needed, and the
+time that compute units, memory and links need at their published peaks. Nothing
+is run; only the compiler is timed.
 """
 
 from collections.abc import Mapping
@@ -45,12 +44,12 @@ from imgbench.bench.hlo import programs
 from imgbench.tables import table
 
 PROGRAMS = ("train", "eval", "infer")
-# Without a device there is nothing to tune on, and Triton's products need it.
+# Autotuning, which Triton's products need, is impossible without the device.
 GPU_OPTIONS = {
   "xla_gpu_autotune_level": 0,
   "xla_gpu_enable_triton_gemm": False,
 }
-# libtpu asks nobody which TPU this machine is part of, and complains of none.
+# Lets libtpu start without a TPU.
 _NO_TPU_HERE = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_WORKER_HOSTNAMES": "localhost",
@@ -62,12 +61,12 @@ REQUIRED = ("config", "topology")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --config (as of imgbench.main), --topology and the others."""
+  """Defines --config (of imgbench.main), --topology and the others."""
   cli.define_config_flag(flag_values)
   flags.DEFINE_string(
     "topology",
     None,
-    "Chips and their arrangement: v5e:2x4, v5e:16x16, v6e:8x8; or h200.",
+    "Chips and their arrangement, e.g. v5e:2x4, v5e:16x16, v6e:8x8; or h200.",
     flag_values=flag_values,
   )
   define_target_flag(flag_values)
@@ -88,28 +87,28 @@ def define_target_flag(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "target_config",
     "",
-    "Of a GPU: file with XLA's description of it (GpuTargetConfigProto, text).",
+    "For a GPU: file with XLA's description (GpuTargetConfigProto as text).",
     flag_values=flag_values,
   )
 
 
 def topology_devices(topology: str, target_config: str = "") -> list:
-  """Returns the devices of a topology, to be compiled for.
+  """Returns the devices of a topology to compile for.
 
   Args:
     topology: e.g. "v5e:4x4", or "h200" for one GPU.
     target_config: file that describes the GPU.
 
   Raises:
-    InputError: no compiler for the chip, an arrangement that it does not know,
-      or a file that does not describe the GPU.
+    InputError: no compiler for the chip, an unknown arrangement, or a file that
+      does not describe the GPU.
   """
   chip = accelerators.find_accelerator(topology)
   if chip.is_gpu:
     return _gpu_devices(topology, chip, target_config)
   for name, value in _NO_TPU_HERE.items():
     os.environ.setdefault(name, value)
-  # Devices of this machine are not looked for.
+  # Devices of this machine are not used.
   jax.config.update("jax_platforms", "cpu")
   from jax.experimental import topologies
 
@@ -121,17 +120,15 @@ def topology_devices(topology: str, target_config: str = "") -> list:
     )
   except Exception as error:  # What it raises differs by version.
     text = str(error).strip().splitlines()
-    why = text[0] if text else type(error).__name__
+    why, fix = text[0] if text else type(error).__name__, ""
     if "lockfile" in why:
-      why = (
-        "another process has libtpu loaded; wait for it, or, where no TPU is"
-        " attached, set ALLOW_MULTIPLE_LIBTPU_LOAD=1"
-      )
+      why = "another process has libtpu loaded"
+      fix = "wait for it, or without a TPU set ALLOW_MULTIPLE_LIBTPU_LOAD=1"
     elif not _has_libtpu():
-      why = "libtpu is not installed: pip install 'jax[tpu]'"
-    raise errors.InputError(
-      f"--topology={topology}: cannot compile for it: {why}"
-    ) from error
+      why, fix = "no libtpu", "pip install 'jax[tpu]'"
+    expected = "a topology that libtpu compiles for"
+    given = f"{topology} ({why})"
+    raise errors.InputError("--topology", expected, given, fix) from error
 
 
 def _has_libtpu() -> bool:
@@ -140,19 +137,15 @@ def _has_libtpu() -> bool:
 
 def _gpu_devices(topology, chip, target_config) -> list:
   if topology != chip.name:
-    raise errors.InputError(
-      f"--topology: expected {chip.name}, one GPU, got {topology!r}"
-    )
+    expected = f"{chip.name}, one GPU"
+    raise errors.InputError("--topology", expected, repr(topology))
+  flag, expected = "--target_config", "a text file with a GpuTargetConfigProto"
   if not target_config:
-    raise errors.InputError(
-      f"--target_config: expected a file that describes {chip.device_kind}"
-      " (XLA's GpuTargetConfigProto as text), got none"
-    )
-  named = f"--target_config={target_config}"
+    raise errors.InputError(flag, expected, "none")
   try:
     text = pathlib.Path(target_config).read_text()
   except (OSError, UnicodeDecodeError) as error:
-    raise errors.InputError(f"{named}: cannot be read: {error}") from error
+    raise errors.InputError(flag, expected, error) from error
   jax.config.update("jax_platforms", "cpu")
   from jax.experimental import topologies
 
@@ -164,30 +157,27 @@ def _gpu_devices(topology, chip, target_config) -> list:
       target_config=text,
     ).devices
   except NotImplementedError as error:
-    raise errors.InputError(
-      f"--topology={topology}: the compiler for GPUs is not installed (make"
-      " compile-only-venv makes an environment that has it)"
-    ) from error
+    needed, fix = "a chip whose compiler is installed", "make compile-only-venv"
+    raise errors.InputError("--topology", needed, topology, fix) from error
   except jax.errors.JaxRuntimeError as error:
     why = str(error).splitlines()[0]
-    raise errors.InputError(f"{named}: XLA cannot read it: {why}") from error
+    raise errors.InputError(flag, expected, why) from error
   kind = devices[0].device_kind
   if not kind.startswith(chip.device_kind):
-    raise errors.InputError(
-      f"{named}: expected a description of {chip.device_kind}, got {kind!r}"
-    )
+    expected = f"a description of {chip.device_kind}"
+    raise errors.InputError(flag, expected, repr(kind))
   return list(devices)
 
 
 def compile_row(
   steps: programs.Steps, program: str, chip: accelerators.Accelerator
 ) -> dict[str, Any]:
-  """Compiles a program and returns what can be known of it, for JSON.
+  """Compiles a program and returns its facts for JSON.
 
   Args:
     steps: of a config, on devices of a topology.
     program: one of PROGRAMS.
-    chip: what the devices are; of GPUs the kernels are counted too.
+    chip: kind of the devices; for GPUs the kernels are counted too.
   """
   training = program == "train"
   lower, need = {
@@ -209,7 +199,7 @@ def compile_row(
     if program == "eval" and steps.settings.evaluation.flip_average:
       flops_per_image *= 2
   counted = kernels.summarize(program_text) if chip.is_gpu else {}
-  # XLA counts nothing of a program for a GPU that is not here.
+  # XLA has no cost analysis for a GPU that is not attached.
   xla = compiled.cost_analysis() or {
     "flops": counted["flops"],
     "bytes accessed": counted["bytes"],
@@ -226,8 +216,8 @@ def compile_row(
     "flops_per_device": flops_per_image * batch / devices,
     "xla_flops_per_device": xla["flops"],
     "accessed_bytes_per_device": xla["bytes accessed"],
-    "collectives": group_collectives(found),
-    "needed": group_collectives(needed),
+    "collectives": group_alike(found),
+    "needed": group_alike(needed),
     "sent_bytes": collectives.sum_sent(found),
     "needed_sent_bytes": collectives.sum_sent(needed),
   }
@@ -237,7 +227,7 @@ def compile_row(
 
 
 def count_memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-  """Returns bytes of each device: what a program holds, and all together."""
+  """Returns a program's memory on each device in bytes: parts and total."""
   found = compiled.memory_analysis()
   parts = {
     "arguments": found.argument_size_in_bytes,
@@ -251,12 +241,11 @@ def count_memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 def compute_bounds(
   row: Mapping[str, Any], chip: accelerators.Accelerator
 ) -> dict[str, float]:
-  """Returns milliseconds of each part of the chip, for itself, at its peak.
+  """Returns milliseconds of compute, memory and links alone, each at its peak.
 
-  Compute: FLOPs of our table at the peak of bfloat16. Memory: the bytes that
-  XLA counts as read and written by the program's operations, those that stay
-  in on-chip memory included. Links: the bytes that a device has to send for the
-  program's collectives, over all its links at once.
+  Compute: FLOPs of our table at the bfloat16 peak. Memory: bytes that XLA
+  counts as read and written, including those that stay in on-chip memory.
+  Links: bytes that a device sends for collectives, over all links at once.
   """
   return {
     "compute": 1e3 * row["flops_per_device"] / chip.flops_per_s,
@@ -265,10 +254,8 @@ def compute_bounds(
   }
 
 
-def group_collectives(
-  found: list[collectives.Collective],
-) -> list[dict[str, Any]]:
-  """Returns rows of collectives, those alike as one: the largest first."""
+def group_alike(found: list[collectives.Collective]) -> list[dict[str, Any]]:
+  """Returns one row for collectives that are alike, the largest first."""
   rows = {}
   for one in found:
     source = re.sub(r"\d+", "#", one.source.split("/", 1)[-1])
@@ -296,7 +283,7 @@ def group_collectives(
 
 
 def format_row(row: Mapping[str, Any], chip: accelerators.Accelerator) -> str:
-  """Returns a row to be read."""
+  """Returns a row as text."""
   mib = lambda number: f"{number / 2**20:,.1f} MiB"
   tera = lambda number: f"{number / 1e12:.3f} TFLOP"
   memory = row["memory_bytes"]

@@ -1,8 +1,8 @@
-"""What a process of the benchmark and the one that started it say.
+"""Protocol between the benchmark and its worker processes.
 
-The request is JSON on standard input, the result JSON in a file, so that
-nothing that a library prints comes between. Of the standard library alone: the
-processes of peers speak it too.
+The request is JSON on standard input, the result JSON in a file, so that output
+of libraries does not get in between. Standard library only: baselines use it
+too.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from typing import Any
 OK, OUT_OF_MEMORY, CRASHED = "ok", "out_of_memory", "crashed"
 REFUSED, TIMEOUT = "refused", "timeout"
 
-# As XLA, PyTorch, NumPy and C++ say it.
+# Messages of XLA, PyTorch, NumPy and C++.
 _OUT_OF_MEMORY = (
   "RESOURCE_EXHAUSTED",
   "out of memory",
@@ -31,16 +31,16 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Refused(Exception):
-  """What was asked for cannot be, and says why."""
+  """The request cannot be met; the message says why."""
 
 
 def says_out_of_memory(text: str) -> bool:
-  """Whether an error's text, or the end of a log, says so."""
+  """Returns whether an error or the end of a log reports a lack of memory."""
   return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def shorten(text: str, most: int = 300) -> str:
-  """Returns the text on one line, its end left out where it is long."""
+  """Returns the text on one line, cut off after `most` characters."""
   text = " ".join(text.split())
   return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -49,23 +49,23 @@ def serve(handlers: Mapping[str, Handler], argv: list[str]) -> None:
   """Answers the one request of this process.
 
   Args:
-    handlers: request["kind"] -> function of the request, which returns the
-      numbers of a result and raises Refused, or any error.
-    argv: of the program: its name and the file of the result.
+    handlers: request["kind"] -> function that takes the request and returns
+      the numbers of a result, or raises Refused or any other error.
+    argv: of the program: its name and the result file.
   """
   request = json.load(sys.stdin)
   result = answer(handlers, request)
   path = pathlib.Path(argv[1])
   part = path.with_suffix(".part")
   part.write_text(json.dumps(result))
-  part.replace(path)  # It is there as a whole, or not.
+  part.replace(path)  # Atomic.
 
 
 def converse(handlers: Mapping[str, Handler]) -> None:
-  """Answers requests until there are no more, one line of JSON each.
+  """Answers requests, one line of JSON each, until the input ends.
 
-  Requests come on standard input, results go to standard output. What the
-  handlers and their libraries print goes to standard error instead.
+  Requests come on standard input, results go to standard output. Output of the
+  handlers and their libraries goes to standard error instead.
 
   Args:
     handlers: as for `serve`.
@@ -80,7 +80,7 @@ def converse(handlers: Mapping[str, Handler]) -> None:
 def answer(
   handlers: Mapping[str, Handler], request: dict[str, Any]
 ) -> dict[str, Any]:
-  """Returns a result: "status", "message" and what the handler gave."""
+  """Returns a result: "status", "message" and what the handler returned."""
   try:
     _limit_memory(request.get("memory_bytes", 0))
     numbers = handlers[request["kind"]](request)
@@ -92,13 +92,13 @@ def answer(
   except Exception as error:  # It becomes a row.
     traceback.print_exc()
     text = f"{type(error).__name__}: {error}"
-    # What exception of XLA says it changes from version to version.
+    # The type of XLA's exception changes from version to version.
     status = OUT_OF_MEMORY if says_out_of_memory(text) else CRASHED
     return {"status": status, "message": shorten(text)}
 
 
 def _limit_memory(most_bytes: int) -> None:
-  """Lets no more address space be had; 0: as much as there is."""
+  """Limits the address space of this process; 0: no limit."""
   if most_bytes:
     import resource
 

@@ -1,4 +1,4 @@
-"""What a row says of a point besides its times: FLOPs, peaks, bytes."""
+"""Facts of a point besides its times: FLOPs, peaks, bytes."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ from imgbench.models import flops
 
 
 def build_step_facts(
-  key: rows.PointKey,
+  key: rows.Key,
   result: Mapping[str, Any],
   settings: run_settings.Settings,
   measured: Iterable[rows.Row],
 ) -> summaries.Facts:
-  """Returns the facts of a point on images.
+  """Returns the facts of a point of an image task.
 
   Args:
     key: which point.
-    result: of a process that measured it: "params", "bytes_accessed", and
-      "attention" of our models.
-    settings: with platform and kind of the device.
-    measured: rows of the folder; microbenchmarks among them are peaks.
+    result: of a process that measured it: "params", "bytes_accessed" and, for
+      our models, "attention".
+    settings: with platform and device kind.
+    measured: rows of the folder; its microbenchmarks give the measured peaks.
   """
   measured = list(measured)
   precision = key.matmul_precision
@@ -43,7 +43,7 @@ def build_step_facts(
   }
   return summaries.Facts(
     params=result["params"],
-    flops_per_image=count_flops_per_image(key, settings.recipe),
+    flops_per_image=count_flops(key, settings.recipe),
     bytes_accessed=result["bytes_accessed"],
     attention=result.get("attention"),
     peak_flops={name: peak for name, peak in named.items() if peak},
@@ -52,12 +52,12 @@ def build_step_facts(
 
 
 def find_rate(found: Iterable[rows.Row], name: str, **fields) -> float | None:
-  """Returns what a microbenchmark reached; None where there is no such row.
+  """Returns the rate of a microbenchmark; None without such a row.
 
   Args:
-    found: rows.
+    found: rows to search.
     name: of the microbenchmark.
-    **fields: of its key.
+    **fields: further fields of its key.
   """
   for row in found:
     key = row.key
@@ -67,12 +67,10 @@ def find_rate(found: Iterable[rows.Row], name: str, **fields) -> float | None:
   return None
 
 
-def count_flops_per_image(
-  key: rows.PointKey, recipe: Mapping[str, Any]
-) -> float | None:
-  """Returns analytic FLOPs of a point.
+def count_flops(key: rows.Key, recipe: Mapping[str, Any]) -> float | None:
+  """Returns the analytic FLOPs per image of a point.
 
-  None of a model that is not one of ours, or that `flops` cannot count.
+  None for a model that is not registered or that `flops` cannot count.
   """
   if key.model not in models.BUILDERS:
     return None

@@ -1,7 +1,6 @@
-"""How the times of a step are taken: plans, rounds, and no clock of its own.
+"""Times a step: latency, throughput by rounds, with a clock that is passed in.
 
-Of the standard library alone, so that the processes of peers time their steps
-by the same lines.
+Standard library only, so that baselines time their steps by the same code.
 """
 
 from collections.abc import Callable
@@ -16,15 +15,15 @@ class TimingPlan:
   """How much is measured in one process.
 
   Attributes:
-    warmup_steps: steps behind the first one that count for nothing.
+    warmup_steps: uncounted steps after the first one.
     latency_s: seconds of steps that are waited for one by one.
-    least_steps: of these, however long they take.
-    most_steps: of these.
-    round_s: seconds that a round is to take, in which steps are started one
-      after the other and waited for once.
-    rounds: how many.
-    in_flight: steps started and not yet ended, at most, so that what steps are
-      fed does not fill the memory.
+    least_steps: fewest of these, however long they take.
+    most_steps: most of these.
+    round_s: target length of a round, in which steps are started one after
+      the other and waited for once.
+    rounds: number of rounds.
+    in_flight: most steps started and not finished, so that their inputs do not
+      fill the memory.
   """
 
   warmup_steps: int = 2
@@ -38,7 +37,7 @@ class TimingPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-  """Seconds.
+  """Measured seconds.
 
   Attributes:
     first_step_s: the first step, waited for.
@@ -50,8 +49,8 @@ class Times:
   latencies_s: list[float]
   throughput_s: list[float]
 
-  def as_process(self) -> dict[str, Any]:
-    """Returns these as fields of `rows.Process`."""
+  def to_process(self) -> dict[str, Any]:
+    """Returns fields of `rows.Process`."""
     return {
       "latencies_ms": [1e3 * s for s in self.latencies_s],
       "throughput_s": self.throughput_s,
@@ -65,19 +64,19 @@ def measure(
   plan: TimingPlan,
   clock: Callable[[], float],
 ) -> Times:
-  """Returns the times of a step that is compiled already.
+  """Returns the times of a compiled step.
 
   Args:
-    start: starts a step; may return before it has ended.
-    wait: returns when the step that `start` returned this for has ended.
+    start: starts a step; may return before it ends.
+    wait: given what `start` returned, returns when that step has ended.
     plan: how much is measured.
-    clock: seconds.
+    clock: returns seconds.
   """
   first_step_s = _time_step(start, wait, clock)
   for _ in range(plan.warmup_steps):
     wait(start())
   latencies = measure_latency(start, wait, plan, clock)
-  steps = steps_per_round(statistics.median(latencies), plan.round_s)
+  steps = count_steps_per_round(statistics.median(latencies), plan.round_s)
   rounds = [
     measure_round(start, wait, steps, plan.in_flight, clock)
     for _ in range(plan.rounds)
@@ -92,7 +91,7 @@ def measure_latency(
   clock: Callable[[], float],
   before: Callable[[], Any] = lambda: None,
 ) -> list[float]:
-  """Returns seconds of steps that are waited for; `before` is not counted."""
+  """Returns seconds of steps waited for one by one; `before` is not counted."""
   latencies = []
   while len(latencies) < plan.most_steps and (
     len(latencies) < plan.least_steps or sum(latencies) < plan.latency_s
@@ -109,10 +108,10 @@ def measure_round(
   in_flight: int,
   clock: Callable[[], float],
 ) -> float:
-  """Returns seconds per step of a round that is waited for at its end.
+  """Returns seconds per step of a round that is waited for once, at its end.
 
-  Before it starts another step it waits for the one `in_flight` steps back,
-  which leaves the device no gap.
+  Before a step starts, the one `in_flight` steps earlier has ended; the device
+  stays busy.
   """
   running = []
   started = clock()
@@ -125,11 +124,10 @@ def measure_round(
   return (clock() - started) / steps
 
 
-def steps_per_round(step_s: float, round_s: float) -> int:
-  """Returns how many steps of `step_s` make a round, at least 2.
+def count_steps_per_round(step_s: float, round_s: float) -> int:
+  """Returns how many steps of `step_s` fill a round, at least 2.
 
-  Steps that do not wait for each other are faster than that, and a round then
-  shorter.
+  Steps that are not waited for one by one are faster, and the round is shorter.
   """
   return max(2, math.ceil(round_s / max(step_s, 1e-9)))
 

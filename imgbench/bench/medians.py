@@ -1,16 +1,16 @@
 """Intervals over processes: of a row's median, and of the ratio of two rows.
 
-The unit that is drawn at random is the process, never the step: runs in one
-process agree with themselves and not with the next process. All that comes in
-here is one number per process, its median.
+The sampling unit is the process, never the step: steps of one process agree
+with each other more than with those of the next. Every function takes one
+number per process, its median.
 
-A row's interval is exact: it lies between two order statistics. The ratio of
-two rows needs intervals of high coverage, as many rows are compared at once,
-and there ranks end: of 5 against 5 processes no order is rarer than 2 in 252.
-So a ratio has Welch's interval on logarithms, which goes to any coverage. In
+A row's interval is exact: its bounds are two order statistics. Ratios of two
+rows need intervals of high coverage, because many rows are compared at once,
+and ranks cannot give that: with 5 against 5 processes no order is rarer than 2
+in 252. So a ratio has Welch's interval on logarithms, for any coverage. In
 simulations with 5 to 10 processes and noise that is normal, heavy-tailed,
-contaminated by slow processes or of two modes it missed an equal pair in 1.0%
-to 4.9% of cases where 5% were allowed, see tests/bench/medians_test.py.
+contaminated by slow processes or bimodal it missed an equal pair in 1.0% to
+4.9% of cases where 5% were allowed, see tests/bench/medians_test.py.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ ORDER_STATISTICS = "order_statistics"
 STUDENT = "student_t"
 RANGE = "range"  # smallest to largest, which promises no coverage
 COVERAGE = 0.95
-# Below, the smallest and the largest value enclose the median less often than
-# 9 times of 10, and no interval is given.
+# With fewer, the range of the values covers the median less than 90% of the
+# time, and no interval is given.
 MIN_PROCESSES = 5
 
 
 class Interval(NamedTuple):
-  """Bounds, and how often such an interval holds what it is of."""
+  """Bounds and coverage of an interval."""
 
   low: float
   high: float
@@ -53,10 +53,10 @@ class LogRatio(NamedTuple):
     return Interval(*map(math.exp, bounds), coverage)
 
   def p_past(self, tolerance: float) -> float:
-    """Returns the p-value of the ratio lying within 1 / (1 + t) and 1 + t.
+    """Returns the p-value of a ratio between 1 / (1 + t) and 1 + t.
 
-    It is at most alpha where an interval of coverage 1 - alpha lies wholly
-    past the nearer of the two.
+    It is at most alpha if an interval of coverage 1 - alpha is wholly past the
+    nearer of the two.
     """
     past = abs(self.estimate) - math.log1p(tolerance)
     if self.error == 0:
@@ -70,14 +70,13 @@ class LogRatio(NamedTuple):
 def interval(
   values: Sequence[float], coverage: float = COVERAGE
 ) -> Interval | None:
-  """Returns the exact interval of the median, between two order statistics.
+  """Returns the exact interval of the median between two order statistics.
 
-  It is the shortest one, symmetric in ranks, that reaches `coverage`, or from
-  the smallest to the largest value where none does: 0.9375 at 5 processes.
-  It assumes of the values only that they are drawn independently from one
-  distribution; an outlier widens it at 5 to 8 processes and no longer at 9.
-  Where processes are added until it is narrow it covers a little less: 92% to
-  95% in simulations of 5 to 15 processes.
+  It is the shortest interval, symmetric in ranks, that reaches `coverage`, or
+  the range of the values if none does: 0.9375 at 5 processes. It only assumes
+  independent values of one distribution; an outlier widens it at 5 to 8
+  processes and no longer at 9. If processes are added until it is narrow, it
+  covers a little less: 92% to 95% in simulations of 5 to 15 processes.
 
   Args:
     values: one number per process, finite.
@@ -92,7 +91,7 @@ def interval(
   if n < MIN_PROCESSES:
     return None
   below, tail = 0, 0.5**n
-  # `below` values are cut off at each end; `tail` is P(Binomial(n, 1/2) <= it).
+  # Cuts off `below` values at each end; tail = P(Binomial(n, 1/2) <= below).
   while True:
     following = tail + math.comb(n, below + 1) * 0.5**n
     if 1 - 2 * following < coverage:
@@ -102,7 +101,7 @@ def interval(
 
 
 def relative_width(values: Sequence[float]) -> float:
-  """Returns (high - low) / median of `interval`; infinite where none is."""
+  """Returns (high - low) / median of `interval`; infinite without one."""
   found = interval(values)
   if found is None:
     return math.inf
@@ -124,7 +123,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> LogRatio:
 
   Args:
     above: one number per process, positive, at least two of them.
-    below: the same of the other row; the processes have nothing in common.
+    below: the same for the other row, of independent processes.
 
   Source: Welch, Biometrika 34 (1947), on logarithms.
   """
@@ -140,9 +139,9 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> LogRatio:
 
 
 def paired_ratio(above: Sequence[float], below: Sequence[float]) -> LogRatio:
-  """Returns `ratio` of processes that ran side by side, pair by pair.
+  """Returns the ratio of processes that ran side by side, pair by pair.
 
-  What a machine's drift does to both of a pair falls out.
+  The machine's drift hits both of a pair and cancels.
 
   Args:
     above: one number per process, positive, at least two of them.

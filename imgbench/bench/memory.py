@@ -1,4 +1,4 @@
-"""The most memory that a process has held; of the standard library alone."""
+"""Peak memory of this process; standard library only."""
 
 import pathlib
 import resource
@@ -8,7 +8,7 @@ _CLEAR = pathlib.Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-  """Lets the peak of this process begin anew, where Linux allows it.
+  """Resets the peak of this process, if Linux allows it.
 
   Compiling takes memory too, often more than the steps of a small model.
   """
@@ -19,7 +19,7 @@ def reset_peak() -> None:
 
 
 def read_peak_bytes() -> int:
-  """Returns the most memory of this process that was in RAM at once."""
+  """Returns the peak resident memory of this process."""
   try:
     lines = _STATUS.read_text().splitlines()
   except OSError:

@@ -1,14 +1,13 @@
-"""Microbenchmarks: the ceilings that steps of models are read against.
+"""Microbenchmarks: the ceilings of model steps.
 
-All of them run in one process, one after the other, and a row has one round of
-throughput per process as any other. What a call's work is:
+They run one after the other in one process. The work of a call:
 - matmul: 2 n^3 FLOPs of a product of n x n matrices of normal numbers (zeros
   draw less power and run faster);
 - memory_copy: bytes read and written by adding 1 to a float32 array;
 - host_to_device, device_to_host: bytes of a pageable array that is copied;
-- all_reduce: 2 (D - 1) / D bytes of a float32 array for each byte of it, which
-  is what a ring sends over each device's link;
-- dispatch: a call of a compiled program that adds two numbers.
+- all_reduce: 2 (D - 1) / D bytes per byte of a float32 array, which is what a
+  ring sends over each device's link;
+- dispatch: one call of a compiled program that adds two numbers.
 """
 
 from collections.abc import Callable
@@ -30,8 +29,8 @@ MATMUL, MEMORY_COPY = "matmul", "memory_copy"
 TO_DEVICE, TO_HOST = "host_to_device", "device_to_host"
 ALL_REDUCE, DISPATCH = "all_reduce", "dispatch"
 NAMES = (MATMUL, MEMORY_COPY, TO_DEVICE, TO_HOST, ALL_REDUCE, DISPATCH)
-# Where section `micro` says 0: matrices that fill the device, and arrays that
-# no cache holds.
+# For 0 in section `micro`: matrices that fill the device, and arrays that do
+# not fit in a cache.
 _MATMUL_SIZES = {"cpu": 1024, "gpu": 8192, "tpu": 8192}
 _COPY_MIB = {"cpu": 256, "gpu": 2048, "tpu": 1024}
 _TRANSFER_MIB = {"cpu": 128, "gpu": 256, "tpu": 256}
@@ -40,14 +39,13 @@ _MIB = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-  """A microbenchmark that can be measured.
+  """A compiled microbenchmark.
 
   Attributes:
     start: starts a call and returns what to wait for.
     work: of a call, in the unit of `rate_unit`.
     rate_unit: FLOPS, BYTES or CALLS.
-    before: what has to be done before each call and does not count; None:
-      calls may be started behind one another.
+    before: runs uncounted before each call; None: calls may overlap.
   """
 
   start: Callable[[], Any]
@@ -62,13 +60,13 @@ def list_keys(
   num_devices: int,
   dtypes: Iterable[str],
   precisions: Iterable[str],
-) -> list[rows.PointKey]:
+) -> list[rows.Key]:
   """Returns the points of section `micro`.
 
   Args:
     section: names, matmul_size, copy_mib and transfer_mib, 0 to choose.
     platform: "cpu", "gpu" or "tpu".
-    num_devices: of the all-reduce, which one device has none of.
+    num_devices: of the all-reduce, which is left out for one device.
     dtypes: of the matrix product.
     precisions: of the matrix product, as jax_default_matmul_precision.
   """
@@ -76,7 +74,7 @@ def list_keys(
   n = chosen("matmul_size", _MATMUL_SIZES) or 4096
   copied = (chosen("copy_mib", _COPY_MIB) or 256) * _MIB
   moved = (chosen("transfer_mib", _TRANSFER_MIB) or 128) * _MIB
-  build = lambda name, **more: rows.PointKey(task=rows.MICRO, name=name, **more)
+  build = lambda name, **more: rows.Key(task=rows.MICRO, name=name, **more)
   whole = lambda size: {"size": f"{size} bytes", "dtype": "float32"}
   found = {
     MATMUL: [
@@ -95,21 +93,21 @@ def list_keys(
   return [key for name in section["names"] for key in found[name]]
 
 
-def prepare(key: rows.PointKey) -> Ready:
-  """Returns a microbenchmark, compiled and with its arrays made."""
+def prepare(key: rows.Key) -> Ready:
+  """Returns a compiled microbenchmark with its arrays."""
   builders = {
-    MATMUL: _matmul,
-    MEMORY_COPY: _memory_copy,
-    TO_DEVICE: _to_device,
-    TO_HOST: _to_host,
-    ALL_REDUCE: _all_reduce,
-    DISPATCH: _dispatch,
+    MATMUL: _build_matmul,
+    MEMORY_COPY: _build_memory_copy,
+    TO_DEVICE: _build_to_device,
+    TO_HOST: _build_to_host,
+    ALL_REDUCE: _build_all_reduce,
+    DISPATCH: _build_dispatch,
   }
   return builders[key.name](key)
 
 
 def measure_one(
-  key: rows.PointKey, plan: measure.TimingPlan, clock: Callable[[], float]
+  key: rows.Key, plan: measure.TimingPlan, clock: Callable[[], float]
 ) -> dict[str, Any]:
   """Returns fields of `rows.Process`, and "work" and "rate_unit"."""
   ready = prepare(key)
@@ -120,20 +118,20 @@ def measure_one(
     first_s, *latencies = measure.measure_latency(
       start, wait, plan, clock, ready.before
     )
-    # They cannot overlap here.
+    # Calls do not overlap here.
     times = measure.Times(first_s, latencies, latencies)
   about = {"work": ready.work, "rate_unit": ready.rate_unit}
-  return times.as_process() | about
+  return times.to_process() | about
 
 
 def measure_all(
-  wanted: Iterable[rows.PointKey],
+  wanted: Iterable[rows.Key],
   plan: measure.TimingPlan,
   clock: Callable[[], float],
 ) -> list[dict[str, Any]]:
   """Returns a result, see `exchange`, for each microbenchmark.
 
-  One that fails leaves the others alone.
+  A failure does not stop the others.
   """
   handlers = {"micro": lambda request: measure_one(request["key"], plan, clock)}
   return [
@@ -141,11 +139,11 @@ def measure_all(
   ]
 
 
-def _size_bytes(key: rows.PointKey) -> int:
+def _parse_bytes(key: rows.Key) -> int:
   return int(key.size.split()[0])
 
 
-def _matmul(key: rows.PointKey) -> Ready:
+def _build_matmul(key: rows.Key) -> Ready:
   n = int(key.size.split("x")[0])
   numbers = [
     jax.random.normal(k, (n, n), key.dtype)
@@ -158,43 +156,43 @@ def _matmul(key: rows.PointKey) -> Ready:
   return Ready(lambda: product(*numbers), 2.0 * n**3, FLOPS)
 
 
-def _memory_copy(key: rows.PointKey) -> Ready:
-  array = jnp.zeros(_size_bytes(key) // 4, jnp.float32)
+def _build_memory_copy(key: rows.Key) -> Ready:
+  array = jnp.zeros(_parse_bytes(key) // 4, jnp.float32)
   add = jax.jit(lambda x: x + 1).lower(array).compile()
   return Ready(lambda: add(array), 2.0 * array.nbytes, BYTES)
 
 
-def _host_array(key: rows.PointKey) -> np.ndarray:
-  return np.random.default_rng(0).random(_size_bytes(key) // 4, np.float32)
+def _make_host_array(key: rows.Key) -> np.ndarray:
+  return np.random.default_rng(0).random(_parse_bytes(key) // 4, np.float32)
 
 
-def _to_device(key: rows.PointKey) -> Ready:
-  array, to = _host_array(key), jax.devices()[0]
+def _build_to_device(key: rows.Key) -> Ready:
+  array, to = _make_host_array(key), jax.devices()[0]
   if jax.default_backend() == "cpu":
-    # An aligned array would be lent and not copied, whatever `may_alias` says.
+    # JAX would alias an aligned array, whatever `may_alias` says.
     array = np.concatenate([array[:1], array])[1:]
   start = lambda: jax.device_put(array, to, may_alias=False)
   return Ready(start, float(array.nbytes), BYTES, before=lambda: None)
 
 
-def _to_host(key: rows.PointKey) -> Ready:
-  array = jax.device_put(_host_array(key), may_alias=False)
+def _build_to_host(key: rows.Key) -> Ready:
+  array = jax.device_put(_make_host_array(key), may_alias=False)
   change = jax.jit(lambda x: x + 1).lower(array).compile()
   held = []
   on_cpu = jax.default_backend() == "cpu"
 
   def before():
-    # An array remembers that it was fetched.
+    # JAX caches the fetched value of an array.
     held[:] = [jax.block_until_ready(change(array))]
 
   def start():
     fetched = np.asarray(held[0])
-    return fetched.copy() if on_cpu else fetched  # There it is lent, too.
+    return fetched.copy() if on_cpu else fetched  # It is aliased on CPUs.
 
   return Ready(start, float(array.nbytes), BYTES, before)
 
 
-def _all_reduce(key: rows.PointKey) -> Ready:
+def _build_all_reduce(key: rows.Key) -> Ready:
   devices = jax.devices()[: key.devices]
   count = len(devices)
   auto = jax.sharding.AxisType.Auto
@@ -202,7 +200,7 @@ def _all_reduce(key: rows.PointKey) -> Ready:
   spec = jax.sharding.PartitionSpec
   own = jax.sharding.NamedSharding(mesh, spec("data"))
   numbers = jax.jit(
-    lambda: jnp.ones((count, _size_bytes(key) // 4), jnp.float32),
+    lambda: jnp.ones((count, _parse_bytes(key) // 4), jnp.float32),
     out_shardings=own,
   )()
   total = jax.shard_map(
@@ -212,13 +210,13 @@ def _all_reduce(key: rows.PointKey) -> Ready:
     out_specs=spec(),
   )
   compiled = jax.jit(total).lower(numbers).compile()
-  work = 2.0 * (count - 1) / count * _size_bytes(key)
+  work = 2.0 * (count - 1) / count * _parse_bytes(key)
   return Ready(lambda: compiled(numbers), work, BYTES)
 
 
-def _dispatch(key: rows.PointKey) -> Ready:
+def _build_dispatch(key: rows.Key) -> Ready:
   del key
   number = jnp.float32(0)
-  # jit and not a compiled program: what a loop calls.
+  # Not compiled ahead: training loops call jitted functions.
   add = jax.jit(lambda x: x + 1)
   return Ready(lambda: add(number), 1.0, CALLS)

@@ -1,10 +1,10 @@
-"""Steps of imgbench's own models as the benchmark runs them.
+"""Steps of imgbench's models as the benchmark runs them.
 
-The step is that of `train.compute`, `evaluators.base` and the models; nothing
-is written a second time here. With data "device" one batch lies on the devices
-for all steps; training and inference get it normalised, as the peers do. With
-"host" batches of uint8 come from the host's memory, with "tfds" they are
-decoded: then the step normalises, as in a run.
+The steps come from `train.compute`, `evaluators.base` and the models. With data
+"device" all steps use one batch on the devices; training and inference get it
+normalised, as the baselines do. With "host" batches of uint8 come from the
+host's memory, with "tfds" they are decoded; then the step normalises, as in a
+run.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from imgbench.evaluators import base as evaluators_base
 from imgbench.models import base as models_base
 from imgbench.train import compute as compute_lib
 
-# Different batches that are fed in turn from the host's memory.
+# Different batches that are fed from the host's memory in turn.
 HOST_BATCHES = 4
 FSDP = "fsdp"
 _TOTAL_STEPS = 10_000  # of the schedule
@@ -37,16 +37,15 @@ _TOTAL_STEPS = 10_000  # of the schedule
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """A step and what it is fed.
+  """A step and its input.
 
   Attributes:
     lower: traces and lowers the step.
     starter: compiled step -> function that starts a step and returns what to
       wait for.
-    params: numbers that are trained.
-    attention: form in which the model's attention is computed; None: it has
-      none.
-    close: ends what goes on in the background.
+    params: number of trained parameters.
+    attention: implementation of the model's attention; None: it has none.
+    close: stops background work.
   """
 
   lower: Callable[[], jax.stages.Lowered]
@@ -56,15 +55,15 @@ class Work:
   close: Callable[[], None] = lambda: None
 
 
-def build(key: rows.PointKey, recipe: Mapping[str, Any]) -> Work:
-  """Returns the work of a point; its variables are made, nothing is compiled.
+def build(key: rows.Key, recipe: Mapping[str, Any]) -> Work:
+  """Returns the work of a point with its variables; nothing is compiled.
 
   Args:
-    key: of one of the tasks on images.
+    key: of an image task.
     recipe: section `recipe` of the benchmark's config, plain values.
 
   Raises:
-    InputError: what the model, the devices or the data refuse.
+    InputError: bad model, devices or data.
   """
   parts = _Parts.build(key, recipe)
   tasks = {"train": _train, "infer": _infer, "eval": _evaluate}
@@ -73,17 +72,15 @@ def build(key: rows.PointKey, recipe: Mapping[str, Any]) -> Work:
   return dataclasses.replace(tasks[key.task](parts), attention=form)
 
 
-def create_strategy(key: rows.PointKey) -> parallel.Strategy:
+def create_strategy(key: rows.Key) -> parallel.Strategy:
   """Returns devices and shardings of a point. Raises InputError."""
   if key.strategy == FSDP:
     return parallel.create_strategy("jit", key.devices, key.devices)
   return parallel.create_strategy(key.strategy, key.devices)
 
 
-def build_recipe(
-  key: rows.PointKey, recipe: Mapping[str, Any]
-) -> config_lib.Recipe:
-  """Returns the recipe of a point's training step. Raises InputError."""
+def build_recipe(key: rows.Key, recipe: Mapping[str, Any]) -> config_lib.Recipe:
+  """Returns the sections of a run's config that `compute.build` reads."""
   settings = recipe["model_settings"].get(key.model, {})
   sections = ("augment", "loss", "ema", "optim", "schedule")
   return config_lib.parse_recipe(
@@ -98,9 +95,9 @@ def build_recipe(
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
-  """What the three tasks share."""
+  """Parts shared by the three tasks."""
 
-  key: rows.PointKey
+  key: rows.Key
   recipe: Mapping[str, Any]
   strategy: parallel.Strategy
   compute: compute_lib.Compute
@@ -108,7 +105,7 @@ class _Parts:
   split: source.EncodedSource | None
 
   @classmethod
-  def build(cls, key: rows.PointKey, recipe: Mapping[str, Any]) -> "_Parts":
+  def build(cls, key: rows.Key, recipe: Mapping[str, Any]) -> "_Parts":
     built = build_recipe(key, recipe)
     strategy = create_strategy(key)
     layout = compute_lib.build_layout(strategy, key.batch, **recipe["parallel"])
@@ -123,7 +120,7 @@ class _Parts:
     return self.key.data == "device"
 
   def host_batches(self) -> list[dict[str, np.ndarray]]:
-    """Images uint8 [B, S, S, 3] and what stands beside them."""
+    """Returns images uint8 [B, S, S, 3] with labels, indices and epochs."""
     rng = np.random.default_rng(self.recipe["seed"])
     batch, size = self.key.batch, self.key.image_size
     count = 1 if self.on_device else HOST_BATCHES
@@ -138,27 +135,27 @@ class _Parts:
     ]
 
   def fed(self) -> Iterator[dict[str, jax.Array]]:
-    """Batches of uint8 on the devices, without end."""
+    """Returns endless batches of uint8 on the devices."""
     batches = self.host_batches()
     if self.on_device:
       return itertools.repeat(self.strategy.shard_batch(batches[0]))
     return map(self.strategy.shard_batch, itertools.cycle(batches))
 
   def normalized(self, images: jax.Array) -> jax.Array:
-    """A batch on the devices in the model's dtype."""
+    """Returns a batch on the devices in the model's dtype."""
     kinds = (parallel.BATCH,)
     function = lambda images: (self.compute.normalize(images),)
     return self.strategy.spread(function, kinds, kinds)(images)[0]
 
   def variables(self) -> dict[str, Any]:
-    """Of the model, on the devices as a state lies there.
+    """Returns the model's variables, sharded like a training state.
 
-    By the program that begins a training run: it is compiled once for all.
+    They come from the program that begins a training run, compiled once.
     """
     return self.compute.init_state().variables
 
   def evaluation_batches(self) -> Iterator[tuple[device.DeviceExamples, Any]]:
-    """Batches and masks on the devices, without end."""
+    """Returns endless batches and masks on the devices."""
     if self.split is not None:
       return self._decoded_evaluation()
     mask = np.ones(self.key.batch, bool)
@@ -184,7 +181,7 @@ class _Parts:
       yield from split.batches(self.key.batch)
 
   def train_feed(self):
-    """What a run on the data set is fed."""
+    """Returns the feed of a run on the data set."""
     from imgbench.data import input_pipelines
     from imgbench.data import order
     from imgbench.train import feeds
@@ -245,7 +242,7 @@ def _train(parts: _Parts) -> Work:
 def _infer(parts: _Parts) -> Work:
   variables = parts.variables()
   params = models_base.num_params(variables)
-  # Folded and cast once, as a server does it.
+  # Folded and cast once, as for serving.
   variables = parts.compute.fold(variables)
   cast = lambda tree: jax.tree.map(lambda x: x.astype(parts.key.dtype), tree)
   variables = {**variables, "params": jax.jit(cast)(variables["params"])}
@@ -308,12 +305,12 @@ def _evaluate(parts: _Parts) -> Work:
 
 
 def synthetic_info(num_classes: int) -> source.Info:
-  """Of images that are drawn, fed as those of many sizes are."""
+  """Returns the info of synthetic images, fed like streamed ones."""
   return source.Info(
     name="synthetic",
     split="train",
     num_examples=2**20,
-    # As of images that are decoded on the way.
+    # Like images that are decoded while training.
     image_shape=(None, None, 3),
     class_names=tuple(map(str, range(num_classes))),
     fingerprint="",
@@ -322,31 +319,31 @@ def synthetic_info(num_classes: int) -> source.Info:
 
 
 def _open_split(recipe: Mapping[str, Any]) -> source.EncodedSource:
-  """Of section `recipe.tfds`. Raises InputError."""
+  """Returns the split of section `recipe.tfds`. Raises InputError."""
   with config_utils.prefix_errors("recipe.tfds."):
     section = dict(recipe["tfds"])
     split = data_lib.build_source(**section.pop("options", {}), **section)
   if not split.info.streamed:
     raise errors.InputError(
-      "data=tfds: expected a set of images of many sizes, which are decoded"
-      f" on the way, got {split.info.key}; it lies on the devices as a whole,"
-      " which data=device measures"
+      "recipe.tfds",
+      "a streamed data set for data=tfds",
+      f"{split.info.key}, which is kept on the devices",
+      "measure it by data=device",
     )
   if split.info.num_classes != recipe["num_classes"]:
-    raise errors.InputError(
-      f"recipe.num_classes: expected the {split.info.num_classes} of"
-      f" {split.info.key}, got {recipe['num_classes']}"
-    )
+    expected = f"{split.info.num_classes} as in {split.info.key}"
+    given = recipe["num_classes"]
+    raise errors.InputError("recipe.num_classes", expected, given)
   return split
 
 
 def block(result: Any) -> Any:
-  """Waits for what a step returned."""
+  """Waits for the result of a step and returns it."""
   return jax.block_until_ready(result)
 
 
 def cost(compiled: Any) -> dict[str, float]:
-  """What the compiler counts of a step on one device; empty: nothing."""
+  """Returns the compiler's cost analysis of a step on one device, or {}."""
   try:
     found = compiled.cost_analysis()
   except (NotImplementedError, jax.errors.JaxRuntimeError):

@@ -1,9 +1,8 @@
-"""Two checkouts of the code measured side by side, process by process.
+"""Measures two checkouts of the code side by side, process by process.
 
-The processes of a pair run right after one another, in turn A B, B A, so that
-what drifts on the machine strikes both sides of a ratio and falls out of it.
-Both sides are measured by the harness of this checkout: of the other one only
-what is measured is taken.
+The processes of a pair run right after each other, alternating A B, B A, so
+that drift of the machine affects both sides of a ratio and cancels. This
+checkout's harness measures both: the other one only provides the measured code.
 """
 
 import contextlib
@@ -15,7 +14,6 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from typing import Any
 import uuid
 
 from absl import logging
@@ -25,7 +23,6 @@ from imgbench import config_utils
 from imgbench import errors
 from imgbench import startup
 from imgbench import writers
-from imgbench.bench import exchange
 from imgbench.bench import medians
 from imgbench.bench import points as points_lib
 from imgbench.bench import processes
@@ -34,49 +31,54 @@ from imgbench.bench import run_settings
 from imgbench.bench import runner
 
 ROOT = pathlib.Path(imgbench.__file__).parents[1]
-_HARNESS = pathlib.Path("imgbench") / "bench"
-_DESCRIBE_S = 300.0  # JAX on a large machine takes its time
+_HARNESS = ("imgbench/bench", "imgbench/typed.py")
 
 
 def check_out(commit: str, folder: pathlib.Path, root: pathlib.Path) -> str:
-  """Writes the files of a commit into a folder, with this harness in it.
+  """Writes the files of a commit into a folder, with the harness of `root`.
 
-  They come by `git archive`, which leaves nothing behind in the repository,
-  however this process ends.
+  `git archive` leaves no traces in the repository if this process is killed.
 
   Args:
-    commit: whatever git knows it by.
+    commit: any name that git resolves.
     folder: empty.
-    root: of the repository; its imgbench/bench is the harness.
+    root: of the repository.
 
   Returns:
-    The commit's name as environments have it.
+    The commit's short hash.
 
   Raises:
     InputError: no repository, or no such commit.
   """
-  git = lambda *args: subprocess.run(
-    ["git", "-C", str(root), *args], capture_output=True, check=False
-  )
   if not (root / ".git").exists():
-    raise errors.InputError(
-      f"--paired={commit}: {root} is no git repository; it needs a clone"
-    )
-  found = git("rev-parse", "--verify", "--short=12", f"{commit}^{{commit}}")
+    raise errors.InputError("--paired", "a git clone of imgbench", root)
+  found = _run_git(
+    root, "rev-parse", "--verify", "--short=12", f"{commit}^{{commit}}"
+  )
   if found.returncode:
-    raise errors.InputError(f"--paired={commit}: git knows no such commit")
+    raise errors.InputError("--paired", f"a commit of {root}", repr(commit))
   name = found.stdout.decode().strip()
-  archive = git("archive", "--format=tar", name)
+  archive = _run_git(root, "archive", "--format=tar", name)
   if archive.returncode:
     raise errors.RunError(f"git archive {name}: {archive.stderr.decode()}")
   with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
     files.extractall(folder, filter="data")
   if not (folder / "imgbench").is_dir():
-    raise errors.InputError(f"--paired={commit}: has no package imgbench")
-  shutil.rmtree(folder / _HARNESS, ignore_errors=True)
+    expected = "a commit with the package imgbench"
+    raise errors.InputError("--paired", expected, repr(commit))
+  package, *modules = _HARNESS
+  shutil.rmtree(folder / package, ignore_errors=True)
   ignored = shutil.ignore_patterns("__pycache__")
-  shutil.copytree(root / _HARNESS, folder / _HARNESS, ignore=ignored)
+  shutil.copytree(root / package, folder / package, ignore=ignored)
+  for module in modules:
+    shutil.copy(root / module, folder / module)
   return name
+
+
+def _run_git(root: pathlib.Path, *args: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    ["git", "-C", str(root), *args], capture_output=True, check=False
+  )
 
 
 def measure(
@@ -84,33 +86,32 @@ def measure(
 ) -> tuple[pathlib.Path, pathlib.Path]:
   """Measures the steps of a config on a commit (A) and on this checkout (B).
 
-  Microbenchmarks, peers and whole training runs do not depend on the commit's
-  steps and are left out.
+  Microbenchmarks, baselines and whole training runs are left out.
 
   Args:
-    config: as of configs/bench.py.
+    config: of configs/bench.py.
     commit: the base.
-    out: folder for both; has no rows yet.
+    out: folder for both, without rows.
     root: of this checkout.
 
   Returns:
-    The folders A and B, which `compare` takes.
+    The folders A and B for `compare`.
 
   Raises:
-    InputError: bad config or commit, or there are rows already.
-    RunError: one of them does not even start.
+    InputError: bad config or commit, or existing rows.
+    RunError: a checkout does not start.
   """
   sides = (out / "a", out / "b")
   for folder in sides:
     if (folder / rows.ROWS).exists():
-      raise errors.InputError(f"--out={out}: has rows already; give another")
+      raise errors.InputError("--out", "a folder without rows", out)
   config = _keep_steps(config)
   points_lib.check(config)
   with tempfile.TemporaryDirectory(prefix="imgbench-") as name:
     checkout = pathlib.Path(name)
     commit = check_out(commit, checkout, root)
     launchers = [_create_launcher(checkout), _create_launcher(root)]
-    environments = [_describe(launcher) for launcher in launchers]
+    environments = list(map(processes.describe_machine, launchers))
     startup.log_start(config, environment=environments[1])
     # The archive is no repository.
     environments[0] |= {
@@ -128,7 +129,7 @@ def measure(
       folder.mkdir(parents=True, exist_ok=True)
       writers.write_json(folder / rows.ENVIRONMENT, environment)
       writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
-      settings = run_settings.Settings.from_config(config, environment)
+      settings = run_settings.Settings.build(config, environment)
       measuring.append(
         SideRunner(folder, points, settings, {points_lib.OURS: launcher})
       )
@@ -144,13 +145,13 @@ class SideRunner(runner.Runner):
   """One checkout: measures one process of a point at a time."""
 
   def begin(
-    self, key: rows.PointKey, stack: contextlib.ExitStack
+    self, key: rows.Key, stack: contextlib.ExitStack
   ) -> runner.Measuring:
-    """Returns the point, with a folder of compiled programs of its own."""
+    """Returns the point with its own folder of compiled programs."""
     return self._prepare(runner.Measuring(key), stack)
 
   def measure(self, one: runner.Measuring, pair: str) -> None:
-    """Measures a process and marks which pair it is of."""
+    """Measures a process and records its pair."""
     self._measure_once(one)
     if not one.failed:
       last = one.processes[-1]
@@ -166,16 +167,16 @@ class SideRunner(runner.Runner):
 
 
 def measure_point(
-  key: rows.PointKey, first: SideRunner, second: SideRunner, name: str
+  key: rows.Key, first: SideRunner, second: SideRunner, name: str
 ) -> None:
-  """Measures pairs of processes until their ratio is known well enough.
+  """Measures pairs of processes until their ratio is precise enough.
 
-  Where one side fails there is nothing more to measure.
+  Stops if one side fails.
 
   Args:
     key: which point.
     first, second: A and B.
-    name: the pairs' names begin with it.
+    name: prefix of the pairs' names.
   """
   with contextlib.ExitStack() as stack:
     both = [(side, side.begin(key, stack)) for side in (first, second)]
@@ -199,13 +200,13 @@ def _is_done(
   spent_s = sum(one.spent_s for one in both)
   if count >= sampling.most_processes or spent_s >= sampling.row_s:
     return True
-  ratio = medians.paired_ratio(*(one.medians() for one in both))
+  ratio = medians.paired_ratio(*(one.compute_medians() for one in both))
   bounds = ratio.interval(medians.COVERAGE)
   return math.log(bounds.high / bounds.low) <= sampling.relative_width
 
 
 def _keep_steps(config):
-  """The config without what a comparison of two checkouts has no use for."""
+  """Returns the config with steps only."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.frameworks = (points_lib.OURS,)
@@ -216,14 +217,5 @@ def _keep_steps(config):
 
 
 def _create_launcher(root: pathlib.Path) -> processes.Launcher:
-  # Without it the current folder comes first on the path, whatever `root` is.
+  # Else the current folder comes first on the path, before `root`.
   return processes.Launcher(root=root, variables={"PYTHONSAFEPATH": "1"})
-
-
-def _describe(launcher: processes.Launcher) -> dict[str, Any]:
-  result = launcher({"kind": "environment"}, _DESCRIBE_S)
-  if result["status"] != exchange.OK:
-    raise errors.RunError(
-      f"the benchmark does not start in {launcher.root}: {result['message']}"
-    )
-  return result["environment"]

@@ -1,4 +1,4 @@
-"""From the benchmark's config to its points; all is refused here or never."""
+"""Turns the benchmark's config into points; checks all of it first."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ STRATEGIES = ("jit", "pmap", model_work.FSDP)
 DATA = ("device", "host", "tfds")
 BASELINE_TASKS = ("train", "infer")
 
-# Lists of names -> those that are known.
+# List of names -> known names.
 _NAMES = {
   "models": tuple(models.BUILDERS),
   "tasks": rows.IMAGE_TASKS,
@@ -51,7 +51,7 @@ _NAMES = {
   "data": DATA,
 }
 _NUMBERS = ("batch_sizes", "image_sizes", "devices")
-# Lists say what is measured, and may grow; sections say how.
+# Lists say what is measured and may grow; sections say how.
 LISTS = (*_NAMES, *_NUMBERS, "per_model")
 _PER_MODEL = ("batch_sizes", "image_sizes", "tasks", "dtypes")
 SAMPLING = {
@@ -66,7 +66,7 @@ SAMPLING = {
 _MICRO = ("names", "matmul_size", "copy_mib", "transfer_mib")
 _RUNS = ("config", "metric", "target", "runs", "seed", "run_s", "overrides")
 _TFDS = ("name", "split", "data_dir", "options")
-# Section -> its keys; None: no section, or checked below.
+# Section -> its keys; None: no section, or checked elsewhere.
 SECTIONS = {
   **{name: None for name in LISTS},
   "fit_batch": None,
@@ -84,11 +84,11 @@ SECTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-  """What a benchmark runs on.
+  """The machine of a benchmark.
 
   Attributes:
     platform: "cpu", "gpu" or "tpu".
-    num_devices: that JAX sees.
+    num_devices: seen by JAX.
   """
 
   platform: str
@@ -97,33 +97,33 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-  """What is to be measured, in its order.
+  """Points to measure, in order.
 
   Attributes:
-    micro: in one process each time.
-    groups: of points that differ in their framework alone and are measured
-      process by process in turn.
+    micro: microbenchmarks, measured in one process.
+    groups: points that differ in framework only, measured in turn, process by
+      process.
     runs: for time to accuracy.
-    left_out: combinations of a peer that it has no counterpart for.
+    left_out: points that a baseline has no counterpart for.
   """
 
-  micro: list[rows.PointKey]
-  groups: list[list[rows.PointKey]]
-  runs: list[rows.PointKey]
-  left_out: list[rows.PointKey]
+  micro: list[rows.Key]
+  groups: list[list[rows.Key]]
+  runs: list[rows.Key]
+  left_out: list[rows.Key]
 
-  def all(self) -> list[rows.PointKey]:
-    """Every point once."""
+  def all(self) -> list[rows.Key]:
+    """Returns all points."""
     return [*self.micro, *itertools.chain(*self.groups), *self.runs]
 
 
 def check(config: ml_collections.ConfigDict) -> dict[str, list]:
-  """Returns the lists of a config, checked; further values are checked too.
+  """Returns the lists of a config; checks them and all other values.
 
-  Names may be given as "a,b" where they are one text.
+  Names may be given in one text, "a,b".
 
   Raises:
-    InputError: whatever in the config does not fit by itself.
+    InputError: a value that is wrong by itself.
   """
   config_utils.check_sections(config, SECTIONS)
   lists = {
@@ -151,8 +151,8 @@ def expand(config: ml_collections.ConfigDict, machine: Machine) -> Points:
   """Returns the points of a config on a machine.
 
   Raises:
-    InputError: a combination that cannot be: of model and image size, of batch
-      size and devices, of precisions; or an unknown name.
+    InputError: an unknown name, or an impossible combination of model and image
+      size, of batch size and devices, or of precisions.
   """
   lists = check(config)
   checked = set()
@@ -163,13 +163,15 @@ def expand(config: ml_collections.ConfigDict, machine: Machine) -> Points:
       continue
     _check_point(key, config.recipe, machine, checked)
     wanted.append(key)
-  peers = [f for f in lists["frameworks"] if f != OURS]
-  for framework in peers:
+  baselines = [f for f in lists["frameworks"] if f != OURS]
+  for framework in baselines:
     if lists["models"] and all(key.framework != framework for key in wanted):
       raise errors.InputError(
-        f"frameworks: {framework} has no point; it needs one of the tasks"
-        f" {', '.join(BASELINE_TASKS)}, strategy jit on one device, data=device and"
-        f" a model of {', '.join(torch_peer.MODELS)}"
+        "frameworks",
+        f"points that {framework} can run",
+        "none",
+        f"add a task of {', '.join(BASELINE_TASKS)}, strategy jit on one"
+        f" device, data=device and a model of {', '.join(torch_peer.MODELS)}",
       )
   section = config_utils.arguments(config.micro)
   section["names"] = _read_names("micro.names", section["names"], micro.NAMES)
@@ -191,7 +193,7 @@ def select_method(
 ) -> ml_collections.ConfigDict:
   """Returns the part of a config that says how points are measured.
 
-  Rows of one folder share it; what is measured may grow.
+  All rows of a folder share it; the lists of what is measured may grow.
   """
   return ml_collections.ConfigDict(
     {k: v for k, v in config.to_dict().items() if k not in LISTS}
@@ -199,11 +201,11 @@ def select_method(
 
 
 def _list_products(
-  keys: Iterable[rows.PointKey], lists: dict[str, list]
+  keys: Iterable[rows.Key], lists: dict[str, list]
 ) -> tuple[list[str], list[str]]:
-  """Dtypes and precisions of the matrix product: those of the points.
+  """Returns dtypes and precisions of the matrix products: those of the points.
 
-  Without any points: those that the lists name.
+  Without any points: those of the lists.
   """
   pairs = [(k.dtype, k.matmul_precision) for k in keys] or list(
     itertools.product(lists["dtypes"], lists["matmul_precisions"])
@@ -211,8 +213,8 @@ def _list_products(
   return [d for d, _ in pairs], [p for _, p in pairs]
 
 
-def _list_combinations(config, lists, machine) -> Iterator[rows.PointKey]:
-  """All of them, a batch after the other; peers next to ours."""
+def _list_combinations(config, lists, machine) -> Iterator[rows.Key]:
+  """Yields all combinations; those of baselines follow ours."""
   seen = set()
   for model in lists["models"]:
     section = config.per_model.get(model, {})
@@ -223,14 +225,14 @@ def _list_combinations(config, lists, machine) -> Iterator[rows.PointKey]:
       task, dtype, matmul, conv, strategy, devices, data, size, batch = values
       half = dtype == "bfloat16"
       for framework in lists["frameworks"]:
-        key = rows.PointKey(
+        key = rows.Key(
           task=task,
           framework=framework,
           model=model,
           batch=batch,
           image_size=size,
           dtype=dtype,
-          # Its products have one precision.
+          # bfloat16 products have one precision.
           matmul_precision="default" if half else matmul,
           conv_precision=(
             "default" if half else matmul if conv == SAME else conv
@@ -244,7 +246,7 @@ def _list_combinations(config, lists, machine) -> Iterator[rows.PointKey]:
           yield key
 
 
-def _has_counterpart(key: rows.PointKey, recipe) -> bool:
+def _has_counterpart(key: rows.Key, recipe) -> bool:
   return (
     key.model in torch_peer.MODELS
     and not recipe.model_settings.get(key.model)
@@ -253,39 +255,32 @@ def _has_counterpart(key: rows.PointKey, recipe) -> bool:
   )
 
 
-def _check_point(
-  key: rows.PointKey, recipe, machine: Machine, checked: set
-) -> None:
+def _check_point(key: rows.Key, recipe, machine: Machine, checked: set) -> None:
   if key.framework != OURS:
     return
   if key.devices > machine.num_devices:
-    raise errors.InputError(
-      f"devices: expected 0 (all) to {machine.num_devices}, which there are,"
-      f" got {key.devices}"
-    )
+    expected = f"0 (all) to {machine.num_devices}"
+    raise errors.InputError("devices", expected, key.devices)
   if key.batch % key.devices:
-    raise errors.InputError(
-      f"batch_sizes: expected multiples of the {key.devices} devices, got"
-      f" {key.batch}"
-    )
+    expected = f"multiples of the {key.devices} devices"
+    raise errors.InputError("batch_sizes", expected, key.batch)
   if key.matmul_precision != key.conv_precision:
     raise errors.InputError(
-      f"conv_precisions: expected {SAME!r} or {key.matmul_precision!r} beside"
-      f" matmul_precisions={key.matmul_precision}, got {key.conv_precision!r};"
-      " JAX has one setting for both"
+      "conv_precisions",
+      f"{SAME!r}, as JAX has one setting for both precisions",
+      f"{key.conv_precision!r} for matmul {key.matmul_precision!r}",
     )
   if key.data == "tfds" and not recipe.tfds.name:
-    raise errors.InputError(
-      "data=tfds: expected recipe.tfds.name and recipe.tfds.data_dir to say"
-      " which prepared set is read, got no name"
-    )
+    expected = "a prepared data set for data=tfds"
+    fix = "set recipe.tfds.data_dir too"
+    raise errors.InputError("recipe.tfds.name", expected, "none", fix)
   if (key.model, key.image_size) not in checked:
     checked.add((key.model, key.image_size))
     _check_fits(key, recipe)
 
 
-def _check_fits(key: rows.PointKey, recipe) -> None:
-  """Builds a model for its image size, as this process can: on a CPU."""
+def _check_fits(key: rows.Key, recipe) -> None:
+  """Builds the model for its image size, on the CPU of this process."""
   with config_utils.prefix_errors("recipe.model_settings."):
     settings = config_utils.arguments(recipe.model_settings.get(key.model, {}))
   try:
@@ -297,7 +292,7 @@ def _check_fits(key: rows.PointKey, recipe) -> None:
       **settings,
     )
   except errors.InputError as error:
-    raise errors.InputError(f"{key.text()}: {error}") from error
+    raise error.prefixed(f"{key.text()}: ") from error
 
 
 def _check_recipe(recipe, lists) -> None:
@@ -308,8 +303,8 @@ def _check_recipe(recipe, lists) -> None:
     _check_name(f"recipe.model_settings.{model}", model, models.BUILDERS)
   if not lists["models"]:
     return
-  # The sections that a run has, too, by the code that reads them.
-  key = rows.PointKey(
+  # Sections that a training run has too are checked by the code of a run.
+  key = rows.Key(
     task="train",
     model="cnn",
     batch=2,
@@ -332,27 +327,24 @@ def _check_recipe(recipe, lists) -> None:
     compute_lib.build(built, layout, info, (32, 32, 3), 1)
 
 
-def _list_runs(section, machine: Machine) -> list[rows.PointKey]:
+def _list_runs(section, machine: Machine) -> list[rows.Key]:
   if not section.config:
     return []
   path = pathlib.Path(section.config.partition(":")[0])
   if not path.is_file():
-    raise errors.InputError(f"time_to_accuracy.config: no such file: {path}")
+    raise errors.InputError("time_to_accuracy.config", "a config file", path)
   if not 0 < section.target <= 1:
-    raise errors.InputError(
-      "time_to_accuracy.target: expected an accuracy in (0, 1], got"
-      f" {section.target}"
-    )
+    expected = "an accuracy in (0, 1]"
+    raise errors.InputError("time_to_accuracy.target", expected, section.target)
   if "/" not in section.metric:
-    raise errors.InputError(
-      "time_to_accuracy.metric: expected SET/METRIC, such as"
-      f" test/top1_accuracy, got {section.metric!r}"
-    )
+    expected = "SET/METRIC, e.g. test/top1_accuracy"
+    given = repr(section.metric)
+    raise errors.InputError("time_to_accuracy.metric", expected, given)
   for name in ("runs", "run_s"):
     _check_least(f"time_to_accuracy.{name}", section[name], 1)
   name = f"{section.config.rpartition('/')[2]} {section.metric}"
   return [
-    rows.PointKey(
+    rows.Key(
       task=rows.TIME_TO_ACCURACY,
       name=name,
       target=section.target,
@@ -361,10 +353,8 @@ def _list_runs(section, machine: Machine) -> list[rows.PointKey]:
   ]
 
 
-def _group_by_framework(
-  keys: Sequence[rows.PointKey],
-) -> list[list[rows.PointKey]]:
-  groups: dict[rows.PointKey, list[rows.PointKey]] = {}
+def _group_by_framework(keys: Sequence[rows.Key]) -> list[list[rows.Key]]:
+  groups: dict[rows.Key, list[rows.Key]] = {}
   for key in keys:
     place = dataclasses.replace(key, framework=OURS)
     groups.setdefault(place, []).append(key)
@@ -382,7 +372,7 @@ def _read_list(name: str, values: Any) -> list:
 
 
 def _read_names(name: str, values: Any, known: Iterable[str]) -> list[str]:
-  """The names of a list, each once; a text may hold several."""
+  """Returns the names of a list without repeats; a text may hold several."""
   if isinstance(values, str) or not isinstance(values, Iterable):
     values = (values,)
   names = [part.strip() for v in values for part in str(v).split(",")]
@@ -393,14 +383,10 @@ def _read_names(name: str, values: Any, known: Iterable[str]) -> list[str]:
 
 def _check_name(key: str, name: str, known: Iterable[str]) -> None:
   if name not in known:
-    raise errors.InputError(
-      f"{key}: unknown {name!r}; known: {', '.join(known)}"
-    )
+    raise errors.InputError(key, f"one of {', '.join(known)}", repr(name))
 
 
 def _check_least(key: str, value: Any, least: float) -> None:
   number = isinstance(value, int | float) and not isinstance(value, bool)
   if not number or value < least:
-    raise errors.InputError(
-      f"{key}: expected a number of at least {least}, got {value!r}"
-    )
+    raise errors.InputError(key, f"a number of at least {least}", repr(value))

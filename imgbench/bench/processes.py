@@ -1,7 +1,7 @@
-"""Processes that answer requests.
+"""Starts worker processes and sends them requests.
 
-By default each request gets a fresh process, and nothing leaks to the next.
-`Launcher.converse` starts one that answers several and keeps what it compiled.
+By default each request gets a fresh process, so nothing leaks to the next.
+`Launcher.converse` starts one that answers several and keeps compiled programs.
 """
 
 from collections.abc import Mapping
@@ -20,12 +20,13 @@ import time
 from typing import Any
 
 import imgbench
+from imgbench import errors
 from imgbench.bench import exchange
 
 WORKER = "imgbench.bench.worker"
 TORCH_BASELINE = "imgbench.bench.torch_peer"
-# All that a peer's process imports of imgbench: beside an installed package
-# lie others, which are not for its Python.
+# All files of imgbench that a baseline imports: the packages installed next to
+# imgbench are for another Python.
 BASELINE_FILES = (
   "imgbench/__init__.py",
   *(
@@ -33,6 +34,7 @@ BASELINE_FILES = (
     for name in ("__init__", "exchange", "measure", "memory", "torch_peer")
   ),
 )
+DESCRIBE_S = 300.0  # JAX starts slowly on large machines.
 _TAIL_BYTES = 4096
 
 
@@ -44,8 +46,8 @@ class Launcher:
     module: the program, which answers by `exchange`.
     python: its interpreter.
     root: the folder that holds the package imgbench.
-    variables: of the process's environment, beside those of this one.
-    files: below `root`, if the process is to find these alone.
+    variables: environment variables added to those of this process.
+    files: the only files below `root` that the process finds; empty: all.
   """
 
   module: str = WORKER
@@ -57,10 +59,10 @@ class Launcher:
   def __call__(
     self, request: Mapping[str, Any], timeout_s: float
   ) -> dict[str, Any]:
-    """Returns the result of a request, a failure among them, see `exchange`.
+    """Returns the result of a request, which may be a failure, see `exchange`.
 
     Raises:
-      KeyboardInterrupt: this process was interrupted; that one is ended.
+      KeyboardInterrupt: this process was interrupted; the other is killed.
     """
     with tempfile.TemporaryDirectory(prefix="imgbench-") as name:
       folder = pathlib.Path(name)
@@ -81,18 +83,18 @@ class Launcher:
       )
 
   def converse(self) -> "Conversation":
-    """Starts a process whose program ends in `exchange.converse`."""
+    """Starts a process whose program calls `exchange.converse`."""
     return Conversation(self)
 
   def _start(
     self, folder: pathlib.Path, *arguments: str, **streams
   ) -> subprocess.Popen:
-    """Starts the program; `folder` is for copies of `files`."""
+    """Starts the program; `folder` gets the copies of `files`."""
     paths = [str(self._prepare_root(folder)), os.environ.get("PYTHONPATH", "")]
     variables = {
       **os.environ,
       "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-      # Else the current folder comes before all others.
+      # Else the current folder comes first on the path.
       "PYTHONSAFEPATH": "1",
       **self.variables,
     }
@@ -100,13 +102,13 @@ class Launcher:
       [self.python, "-m", self.module, *arguments],
       stdin=subprocess.PIPE,
       env=variables,
-      # Threads and children of libraries end with it.
+      # So that children of libraries are killed with it.
       start_new_session=True,
       **streams,
     )
 
   def _prepare_root(self, folder: pathlib.Path) -> pathlib.Path:
-    """Where the process finds imgbench; copies of `files` in `folder`."""
+    """Returns the folder with imgbench, `folder` if `files` are copied."""
     if not self.files:
       return self.root
     for name in self.files:
@@ -119,7 +121,7 @@ class Launcher:
 class Conversation:
   """A process that answers one request after another.
 
-  A context: at its end the process is killed.
+  A context manager, which kills the process at its end.
 
   Args:
     launcher: starts it.
@@ -142,10 +144,9 @@ class Conversation:
     self.close()
 
   def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-    """Returns the result of a request, a failure among them, see `exchange`.
+    """Returns the result of a request, which may be a failure, see `exchange`.
 
-    A process that takes longer than `timeout_s`, or that has died, is ended;
-    later requests fail too.
+    A process that takes longer than `timeout_s` is killed; later requests fail.
     """
     try:
       self._program.stdin.write(json.dumps(request).encode() + b"\n")
@@ -164,7 +165,7 @@ class Conversation:
     )
 
   def _read_line(self, timeout_s: float) -> bytes | None:
-    """A line, torn where the process ended; None: there was no time."""
+    """Returns a line, incomplete if the process ended; None at the timeout."""
     line, output = b"", self._program.stdout
     deadline = time.monotonic() + timeout_s
     with selectors.DefaultSelector() as selector:
@@ -189,7 +190,7 @@ class Conversation:
 def _finish(
   program: subprocess.Popen, request: bytes, timeout_s: float
 ) -> int | None:
-  """The exit code of the process; None: it ran out of time."""
+  """Returns the exit code of the process; None at the timeout."""
   try:
     program.communicate(request, timeout=timeout_s)
     return program.returncode
@@ -206,20 +207,20 @@ def _kill(program: subprocess.Popen) -> None:
 
 
 def _report_timeout(seconds: float) -> dict[str, Any]:
-  message = f"ended: it took more than the {seconds:g} s that it has"
+  message = f"killed after its time limit of {seconds:g} s"
   return {"status": exchange.TIMEOUT, "message": message}
 
 
 def _report_failure(code: int, tail: str, killed: int) -> dict[str, Any]:
-  """What a process without a result says by its end."""
+  """Returns the result of a process that ended without one."""
   last = exchange.shorten(tail[-600:])
   if code == -signal.SIGKILL and killed:
-    message = "killed by the system, which was out of memory"
+    message = "killed by the system, which ran out of memory"
     return {"status": exchange.OUT_OF_MEMORY, "message": message}
   if code < 0:
     ended = f"ended by {signal.Signals(-code).name}"
   else:
-    ended = f"ended with code {code} and without a result"
+    ended = f"ended with code {code} without a result"
   memory = exchange.says_out_of_memory(tail)
   status = exchange.OUT_OF_MEMORY if memory else exchange.CRASHED
   return {"status": status, "message": f"{ended}: {last}" if last else ended}
@@ -232,7 +233,7 @@ def _read_tail(path: pathlib.Path) -> str:
 
 
 def _count_memory_kills() -> int:
-  """Processes that the system ended for want of memory so far."""
+  """Returns how many processes the system has killed for lack of memory."""
   try:
     lines = pathlib.Path("/proc/vmstat").read_text().splitlines()
   except OSError:
@@ -241,12 +242,28 @@ def _count_memory_kills() -> int:
   return sum(map(int, counts))
 
 
+def describe_machine(launcher: Launcher) -> dict[str, Any]:
+  """Returns the environment, collected by a worker process.
+
+  This process must not use the accelerator, which the others measure.
+
+  Raises:
+    RunError: the worker does not start.
+  """
+  result = launcher({"kind": "environment"}, DESCRIBE_S)
+  if result["status"] != exchange.OK:
+    raise errors.RunError(
+      f"JAX does not start in {launcher.root}: {result['message']}"
+    )
+  return result["environment"]
+
+
 def create_baseline_launcher(python: Sequence[str] | str = "") -> Launcher:
-  """Starts PyTorch peers.
+  """Returns a launcher of PyTorch baselines.
 
   Args:
-    python: interpreter of the environment that has them; empty: that of
-      IMGBENCH_PEERS_PYTHON, else this one.
+    python: interpreter of their environment; empty: IMGBENCH_PEERS_PYTHON, else
+      this one.
   """
   return Launcher(
     TORCH_BASELINE, find_baseline_python(python), files=BASELINE_FILES
@@ -254,6 +271,6 @@ def create_baseline_launcher(python: Sequence[str] | str = "") -> Launcher:
 
 
 def find_baseline_python(python: Sequence[str] | str = "") -> str:
-  """Returns `python`, else that of IMGBENCH_PEERS_PYTHON, else this one."""
+  """Returns `python`, else IMGBENCH_PEERS_PYTHON, else this interpreter."""
   found = python or os.environ.get("IMGBENCH_PEERS_PYTHON") or sys.executable
   return str(found)

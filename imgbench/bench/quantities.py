@@ -1,6 +1,6 @@
-"""Quantities that benchmarks of our own parts measure, as rows.
+"""Quantities measured by the component benchmarks, as rows.
 
-Each has a row of its benchmark's task: the median over rounds of one process,
+Each is a row of its benchmark's task: the median over rounds of one process,
 the least and the largest, and all values in `raw`.
 """
 
@@ -23,10 +23,10 @@ from imgbench.bench.pages import row_tables
 
 
 class Samples(NamedTuple):
-  """Values of one quantity, one for each round.
+  """Values of one quantity, one per round.
 
   Attributes:
-    unit: one that `rows` knows.
+    unit: one of those in `rows`.
     values: in the order measured.
   """
 
@@ -36,24 +36,19 @@ class Samples(NamedTuple):
 
 def ratio(unit: str, above: Sequence[float], below: Sequence[float]) -> Samples:
   """Returns the ratios of values measured side by side, pair by pair."""
-  if len(above) != len(below):
-    raise ValueError(
-      f"expected as many values above as below, got {len(above)} and"
-      f" {len(below)}"
-    )
   return Samples(unit, [a / b for a, b in zip(above, below, strict=True)])
 
 
 def interleave(
   tools: Mapping[str, Callable[[], Any]], rounds: int, what: str
 ) -> dict[str, list[Any]]:
-  """Returns what each tool returned in each round that counts.
+  """Returns the results of each tool in all counted rounds.
 
   Args:
-    tools: called once in each round, in another order each time, so that none
-      always follows the same one.
-    rounds: number of rounds that count, after one that warms up.
-    what: is measured, for the log.
+    tools: called once per round, in rotating order, so that none always follows
+      the same one.
+    rounds: number of counted rounds, after one for warm-up.
+    what: name of the measurement in the log.
   """
   results = {name: [] for name in tools}
   for number in range(rounds + 1):
@@ -70,7 +65,7 @@ def interleave(
 def define_flags(
   flag_values: flags.FlagValues, **integers: tuple[int, int, str]
 ) -> None:
-  """Defines --out, and flags by name: default, least value, help."""
+  """Defines --out and integer flags: name=(default, least value, help)."""
   for name, (default, least, text) in integers.items():
     flags.DEFINE_integer(name, default, text, least, flag_values=flag_values)
   flags.DEFINE_string(
@@ -79,25 +74,24 @@ def define_flags(
 
 
 def check_out(out: str, task: str) -> None:
-  """Raises InputError if --out is no place for the rows of a task."""
+  """Raises InputError if --out is a file or has rows of another task."""
   if not out:
     return
   path = pathlib.Path(out)
   tasks = {row.key.task for row in rows.read(path / rows.ROWS)}
   if path.is_file() or tasks - {task}:
-    raise errors.InputError(
-      f"--out={out}: expected a folder for rows of task {task}, got"
-      f" {'a file' if path.is_file() else 'one of ' + ', '.join(tasks)}"
-    )
+    found = f"rows of task {', '.join(tasks)}" if tasks else "a file"
+    expected = f"a folder for rows of task {task}"
+    raise errors.InputError("--out", expected, f"{out}, {found}")
 
 
 def as_rows(
   task: str, found: Mapping[str, Samples], digest: str = ""
 ) -> list[rows.Row]:
-  """Returns a row for each quantity."""
+  """Returns one row per quantity."""
   return [
     summaries.build_row(
-      rows.PointKey(task, name=name),
+      rows.Key(task, name=name),
       [rows.Process(value=value) for value in samples.values],
       summaries.Facts(rate_unit=samples.unit),
       environment=digest,
@@ -109,7 +103,7 @@ def as_rows(
 def publish(
   task: str, found: Mapping[str, Samples], facts: Mapping[str, Any], out: str
 ) -> None:
-  """Prints rows and, unless `out` is empty, writes them there."""
+  """Prints rows, and writes them unless `out` is empty."""
   print("\n".join(row_tables.build_quantities(as_rows(task, found)).lines()))
   if out:
     write(pathlib.Path(out), task, found, facts, environment.collect())
@@ -122,7 +116,7 @@ def write(
   facts: Mapping[str, Any],
   machine: Mapping[str, Any],
 ) -> None:
-  """Writes rows, what they are of, and the environment into a folder."""
+  """Writes rows, facts (as config) and environment into a folder."""
   folder.mkdir(parents=True, exist_ok=True)
   writers.write_json(folder / rows.ENVIRONMENT, dict(machine))
   writers.write_json(folder / rows.CONFIG, dict(facts))

@@ -8,7 +8,7 @@ from imgbench.bench import rows
 from imgbench.bench import summaries
 from imgbench.tables import formats
 
-# What identifies the machine and software of a run, as environments have it.
+# Keys of an environment that identify machine and software.
 _FACTS = (
   ("machine", ("host", "processor", "cores")),
   ("device", ("platform", "device_kind", "num_devices", "driver")),
@@ -18,9 +18,9 @@ _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
 def format_speed(row: rows.Row) -> str:
-  """The main number of a row: "123 images/s", "1.23 TFLOP/s", "34.5 s".
+  """Returns the main number, e.g. "123 images/s", "1.23 TFLOP/s", "34.5 s".
 
-  Of a row that did not succeed it is the status.
+  For a row that failed it returns the status.
   """
   for value, unit in (
     (row.images_per_s, "images/s"),
@@ -33,11 +33,11 @@ def format_speed(row: rows.Row) -> str:
 
 
 def format_compared(row: rows.Row, quantity: str = summaries.THROUGHPUT) -> str:
-  """What ratios are of: the geometric mean over processes, not the median.
+  """Returns the geometric mean over processes, which ratios compare.
 
-  E.g. "123 images/s"; "1.23 s" to a target; "4.56 ms" a step for latency.
+  E.g. "123 images/s"; "1.23 s" to a target; "4.56 ms" per step for latency.
   """
-  found = summaries.compute_speeds(row, quantity)
+  found = summaries.list_speeds(row, quantity)
   if not found or None in found:
     return format_speed(row)
   mean, unit = statistics.geometric_mean(found), "images/s"
@@ -57,7 +57,7 @@ def format_compared(row: rows.Row, quantity: str = summaries.THROUGHPUT) -> str:
 def list_differences(
   before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> list:
-  """Lines on how the environments of two runs differ: "device: a | b"."""
+  """Returns differences of two environments as lines: "device: a | b"."""
   lines = []
   for title, names in _FACTS:
     for name in names:

@@ -1,11 +1,11 @@
-"""Rows of the benchmarks: their columns, how they are read, written, checked.
+"""Rows of the benchmarks: their columns; reading, writing and checking them.
 
 A row is one point of the benchmark, measured in fresh processes, or one
-quantity of a benchmark of our own parts, measured in rounds: a JSON object on a
-line of `rows.jsonl`, flat but for the quantiles, the shares of peaks and `raw`,
-which holds what each process or round measured. `rows.csv` is written from it.
+quantity of a component benchmark, measured in rounds. It is a JSON object on a
+line of `rows.jsonl`, flat except for the quantiles, the MFU per peak and `raw`,
+the measurements of each process or round. `rows.csv` is written from it.
 
-A column is declared in MEASURED or COLUMNS and nowhere else.
+Columns are declared in MEASURED and COLUMNS only.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from typing import Any
 from typing import NamedTuple
 
 from imgbench import errors
+from imgbench import run_files
 from imgbench import typed
 from imgbench import writers
 
@@ -32,7 +33,7 @@ ENVIRONMENT, CONFIG = "environment.json", "config.json"
 IMAGE_TASKS = ("train", "infer", "eval")
 MICRO, TIME_TO_ACCURACY = "micro", "time_to_accuracy"
 TASKS = (*IMAGE_TASKS, TIME_TO_ACCURACY, MICRO)
-# Benchmarks of our own parts, whose rows are of quantities.
+# Component benchmarks, whose rows are quantities.
 QUANTITIES = ("step", "input", "metrics", "scaling", "papers")
 FRAMEWORKS = ("imgbench", "torch-eager", "torch-compile")
 OK = "ok"
@@ -42,7 +43,7 @@ STATUSES = (OK, "out_of_memory", "crashed", "refused", "timeout")
 MORE_IS_BETTER = ("images/s", "relative speed")
 LESS_IS_BETTER = ("ms", "s", "bytes", "levels", "relative cost")
 
-# Tables of the page that show columns by themselves.
+# Tables of the page that show all columns declared for them.
 EVERY_ROW, COMPILING = "every row", "compiling"
 
 
@@ -50,13 +51,13 @@ class RowColumn(NamedTuple):
   """A number of a row, of a process, or of both.
 
   Attributes:
-    name: of the field; its key in JSON and heading in CSV.
+    name: of the field, the JSON key and the CSV heading.
     kind: type of a value.
     unit: how pages show a value, see `formats.in_unit`.
-    over: makes the row's value of the processes' values of this name.
-    title: heading on pages. Of numbers by name a heading for each name, or one
-      with {} for the name.
-    table: of the page that shows it; "" where none does by itself.
+    over: computes the row's value from those of its processes.
+    title: heading on pages. A mapping has one for each name of its values; {}
+      stands for the name.
+    table: of the page that shows it; "": none by default.
   """
 
   name: str
@@ -68,10 +69,10 @@ class RowColumn(NamedTuple):
 
 
 _MANY, _NAMED = Sequence[float], Mapping[str, float]
-_FIRST_STEP = RowColumn(  # compiling aside
+_FIRST_STEP = RowColumn(  # without compiling
   "first_step_s", float, "s", statistics.median, "First step", COMPILING
 )
-# What one fresh process measures, or one round of a quantity.
+# Measured by one fresh process, or in one round of a quantity.
 MEASURED = (
   RowColumn("latencies_ms", _MANY, "ms"),  # steps waited for one by one
   RowColumn(
@@ -83,16 +84,16 @@ MEASURED = (
   RowColumn(  # of the fullest device
     "peak_memory_bytes", int, "bytes", max, "Memory", EVERY_ROW
   ),
-  # The same text in the process of another folder that ran right before or
-  # after this one; None where the folders were measured apart.
+  # Shared with the process of another folder that ran right before or after
+  # this one; None if the folders were measured separately.
   RowColumn("pair", str),
   RowColumn("seed", int),  # of a training run
-  RowColumn("seconds", float, "s"),  # of the run, whether it reached the target
-  RowColumn("seconds_to_target", float, "s"),  # None: it did not
+  RowColumn("seconds", float, "s"),  # of the run, target reached or not
+  RowColumn("seconds_to_target", float, "s"),  # None: not reached
   RowColumn("final_accuracy", float),  # on the evaluation set
   RowColumn("value", float),  # of a quantity
 )
-# What a row has; None where it was not measured.
+# Columns of a row; None: not measured.
 COLUMNS = (
   # Medians over processes.
   RowColumn("compile_cold_s", float, "s", title="Cold", table=COMPILING),
@@ -105,20 +106,20 @@ COLUMNS = (
     title={"median": "Step, ms", "p90": "p90", "p99": "p99"},
     table=EVERY_ROW,
   ),
-  # The median over the processes' medians, its interval, and it by device.
+  # Median of the processes' medians, its interval, and the rate per device.
   RowColumn("images_per_s", float, "images/s"),
   RowColumn("images_per_s_low", float, "images/s"),
   RowColumn("images_per_s_high", float, "images/s"),
   RowColumn("images_per_s_per_device", float, "images/s"),
   RowColumn("interval_method", str),  # of all bounds of the row
   RowColumn("interval_coverage", float),
-  # Of a microbenchmark, or the median, least and largest of a quantity.
+  # Of a microbenchmark; the median, least and largest of a quantity.
   RowColumn("rate", float),
   RowColumn("rate_low", float),
   RowColumn("rate_high", float),
   RowColumn("rate_unit", str),  # of these three
   RowColumn("work", float),  # of a call of a microbenchmark: FLOPs, bytes or 1
-  # The mean over runs, where all reached the target.
+  # Mean over runs, if all reached the target.
   RowColumn("seconds_to_target", float, "s"),
   RowColumn("seconds_to_target_low", float, "s"),
   RowColumn("seconds_to_target_high", float, "s"),
@@ -126,39 +127,39 @@ COLUMNS = (
   # Analytic; forward, or forward and backward for training.
   RowColumn("flops_per_image", float),
   RowColumn(
-    "flops_share_of_peak", _NAMED, "share", None, "of {} peak", EVERY_ROW
+    "flops_share_of_peak", _NAMED, "share", None, "MFU ({} peak)", EVERY_ROW
   ),
-  # Of a step on one device, as the compiler counts them.
+  # Of a step on one device, counted by the compiler.
   RowColumn("bytes_accessed", float, "bytes"),
   RowColumn(  # of the measured memory bandwidth
     "bandwidth_share", float, "share", None, "of bandwidth", EVERY_ROW
   ),
-  # Form in which the model's attention was computed, "plain" or "cudnn"; None
-  # where it has none, of peers and in older rows.
+  # Implementation of attention, "plain" or "cudnn"; None for models without
+  # it, for baselines and in older rows.
   RowColumn("attention", str),
   *(c for c in MEASURED if c.over and c is not _FIRST_STEP),
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class PointKey:
-  """What identifies a point; rows of two folders are matched by all of it.
+class Key:
+  """Identifies a point; rows of two folders are matched by all fields.
 
   Attributes:
     task: of TASKS or QUANTITIES.
     framework: of FRAMEWORKS.
     model: its name; None for microbenchmarks and quantities.
-    batch: images of a step over all devices.
+    batch: images per step, on all devices.
     image_size: side in pixels.
-    dtype: that of activations, e.g. "bfloat16"; of a microbenchmark's arrays.
+    dtype: of activations, e.g. "bfloat16", or of a microbenchmark's arrays.
     matmul_precision: as jax_default_matmul_precision, or "default".
     conv_precision: the same for convolutions.
     strategy: of `imgbench.parallel`.
-    devices: how many.
+    devices: number of devices.
     data: "device", "host" or "tfds".
     name: of a microbenchmark or quantity; of a config, for time to accuracy.
     size: of a microbenchmark, e.g. "4096x4096x4096" or "268435456 bytes".
-    target: accuracy to be reached, in [0, 1], for time to accuracy.
+    target: accuracy in [0, 1] for time to accuracy.
   """
 
   task: str
@@ -177,7 +178,7 @@ class PointKey:
   target: float | None = None
 
   def text(self) -> str:
-    """E.g. "train resnet50 b64 224px bfloat16"; plain values are left out."""
+    """Returns e.g. "train resnet50 b64 224px bfloat16", without defaults."""
     parts = [self.task, self.model, self.name, self.size]
     parts += [f"b{self.batch}" if self.batch else None]
     parts += [f"{self.image_size}px" if self.image_size else None, self.dtype]
@@ -209,20 +210,20 @@ Process = dataclasses.make_dataclass(
 
 
 class _Row:
-  """One point or quantity: its key, COLUMNS, and what is around them.
+  """One point or quantity: its key, its status and the COLUMNS.
 
   Attributes:
     key: which point.
     status: of STATUSES; all but "ok" have a message.
-    message: what went wrong, or what a reader must know.
-    batch_asked: where `fit_batch` made the batch smaller: what it was before.
-    processes: how many processes, or rounds, the numbers are of.
+    message: what went wrong, or a note for readers.
+    batch_asked: original batch, if `fit_batch` made it smaller.
+    processes: number of processes or rounds.
     environment: digest of `environment.json`, see `environment_digest`.
-    raw: a `Process` for each, in the order run.
+    raw: a `Process` for each of them, in the order measured.
   """
 
   def as_json(self) -> dict[str, Any]:
-    """The object of one line: key fields first, `raw` last."""
+    """Returns the object of one line: key fields first, `raw` last."""
     fields = dataclasses.asdict(self)
     raw = [_drop_empty(process) for process in fields.pop("raw")]
     return {**fields.pop("key"), **fields, "raw": raw}
@@ -231,7 +232,7 @@ class _Row:
 Row = dataclasses.make_dataclass(
   "Row",
   [
-    ("key", PointKey),
+    ("key", Key),
     ("status", str, OK),
     ("message", str, ""),
     ("batch_asked", int | None, None),
@@ -247,7 +248,7 @@ Row = dataclasses.make_dataclass(
 
 
 class RowFolder(NamedTuple):
-  """What a benchmark left: its rows, config and environment."""
+  """Results of a benchmark: its rows, config and environment."""
 
   path: pathlib.Path
   rows: list[Row]
@@ -258,29 +259,29 @@ class RowFolder(NamedTuple):
 def from_json(record: Mapping[str, Any]) -> Row:
   """Returns the checked row of one line.
 
-  Fields that a row of an older version lacks take their defaults.
+  Fields that are missing in rows of older versions get their defaults.
 
   Raises:
-    InputError: unknown fields, wrong types, values that cannot be.
+    InputError: unknown fields, wrong types or impossible values.
   """
   record = dict(record)
   raw = record.pop("raw", [])
   if not isinstance(raw, list):
     raise errors.InputError("raw", "a list", typed.show(raw))
-  names = [field.name for field in dataclasses.fields(PointKey)]
+  names = [field.name for field in dataclasses.fields(Key)]
   key = {name: record.pop(name) for name in names if name in record}
   processes = tuple(
     typed.build_dataclass(Process, values, f"raw[{i}].")
     for i, values in enumerate(raw)
   )
-  key = typed.build_dataclass(PointKey, key)
+  key = typed.build_dataclass(Key, key)
   row = typed.build_dataclass(Row, record | {"key": key, "raw": processes})
   check(row)
   return row
 
 
 def check(row: Row) -> None:
-  """Raises InputError where a row contradicts itself or lacks what it needs."""
+  """Raises InputError if a row is inconsistent or incomplete."""
   key = row.key
   is_quantity, units = key.task in QUANTITIES, (row.rate_unit,)
   if is_quantity:
@@ -300,9 +301,10 @@ def check(row: Row) -> None:
     needs = ("name",) + ("target",) * (key.task == TIME_TO_ACCURACY)
   for name in needs:
     if getattr(key, name) is None:
-      raise errors.InputError(f"{name}: a row of task {key.task} needs it")
+      expected = f"a value in rows of task {key.task}"
+      raise errors.InputError(name, expected, "none")
   if row.status != OK and not row.message:
-    raise errors.InputError(f"message: status {row.status} needs one")
+    raise errors.InputError("message", f"text for status {row.status}", "none")
   if row.status == OK:
     _check_measured(row)
   least = -math.inf if is_quantity else 0
@@ -311,24 +313,21 @@ def check(row: Row) -> None:
     if low is not None and not (
       value is not None and high is not None and least < low <= value <= high
     ):
-      raise errors.InputError(
-        f"{name}: expected {least:g} < low <= value <= high, got {low}, {value}"
-        f", {high}"
-      )
+      expected = f"{least:g} < low <= value <= high"
+      raise errors.InputError(name, expected, f"{low}, {value}, {high}")
 
 
 def append(folder: pathlib.Path, row: Row) -> None:
-  """Adds a checked row to the folder's rows.jsonl, see `append_line`."""
+  """Appends a checked row to the folder's rows.jsonl, see `append_line`."""
   record = row.as_json()
-  # What is written can be read.
   from_json(json.loads(json.dumps(record, allow_nan=False)))
   append_line(folder / ROWS, record)
 
 
 def append_line(path: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Adds a line of JSON to a file, safe on disk on return.
+  """Appends a line of JSON to a file, safe on disk on return.
 
-  What a killed process left of a last line is cut off first.
+  Cuts off an incomplete last line of a killed process first.
   """
   with path.open("a+b") as file:
     file.seek(0)
@@ -349,30 +348,31 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def read(path: pathlib.Path) -> list[Row]:
-  """Returns the rows of a rows.jsonl in their order; none without the file.
+  """Returns the rows of a rows.jsonl in order; none if the file is missing.
 
-  A point that did not succeed may be measured again: its last row counts. A
-  torn last line is left out.
+  A point that failed may be measured again: its last row counts. An incomplete
+  last line is ignored.
 
   Raises:
     InputError: a line that is no row, or a point that succeeded twice.
   """
   if not path.is_file():
     return []
-  found: dict[PointKey, Row] = {}
-  # What a killed process left has no end of line.
+  found: dict[Key, Row] = {}
+  # The line of a killed process has no end.
   *lines, _ = path.read_bytes().split(b"\n")
   for number, line in enumerate(lines, 1):
+    place = f"{path}, line {number}"
     try:
       row = from_json(json.loads(line))
+    except errors.InputError as error:
+      raise error.prefixed(f"{place}: ") from error
     except (ValueError, TypeError) as error:
-      raise errors.InputError(f"{path}, line {number}: {error}") from error
+      raise errors.InputError(place, "an object of JSON", error) from error
     before = found.pop(row.key, None)
     if before is not None and before.status == OK:
-      raise errors.InputError(
-        f"{path}, line {number}: a second row of {row.key.text()}; each point"
-        " has one"
-      )
+      given = f"a second of {row.key.text()}"
+      raise errors.InputError(place, "one successful row per point", given)
     found[row.key] = row
   return list(found.values())
 
@@ -381,29 +381,21 @@ def read_folder(path: pathlib.Path) -> RowFolder:
   """Returns the rows of a benchmark's folder with config and environment.
 
   Raises:
-    InputError: no such folder, no rows in it, broken files.
+    InputError: no such folder, no rows in it, or broken files.
   """
   path = pathlib.Path(path)
+  expected = f"a folder with {ROWS}"
   if path.is_file():
-    raise errors.InputError(
-      f"{path}: expected a folder with {ROWS}, got a file; one that an older"
-      " benchmark wrote is converted by experiments.benchmarks.convert"
-    )
+    fix = "convert files of old benchmarks by experiments.benchmarks.convert"
+    raise errors.InputError(path, expected, "a file", fix)
   if not (path / ROWS).is_file():
-    raise errors.InputError(
-      f"{path}: no {ROWS} here; expected a folder that python -m imgbench.bench"
-      " --out= has written"
-    )
+    fix = f"measure by python -m imgbench.bench --out={path}"
+    raise errors.InputError(path, expected, "none", fix)
   found = read(path / ROWS)
   if not found:
-    raise errors.InputError(f"{path / ROWS}: holds no whole row")
-  documents = []
-  for name in (ENVIRONMENT, CONFIG):
-    try:
-      text = (path / name).read_text() if (path / name).is_file() else "{}"
-      documents.append(json.loads(text))
-    except ValueError as error:
-      raise errors.InputError(f"{path / name}: {error}") from error
+    raise errors.InputError(path / ROWS, "at least one whole row", "none")
+  names = (ENVIRONMENT, CONFIG)
+  documents = [run_files.read_json(path / name) or {} for name in names]
   return RowFolder(path, found, *documents)
 
 
@@ -416,10 +408,10 @@ def environment_digest(folder: pathlib.Path) -> str:
 def write_csv(folder: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
   """Writes rows.csv: the columns of a row, nested ones as `outer.inner`.
 
-  `raw` stays in rows.jsonl; the CSV has the median step of each process, in
-  milliseconds, one after another in one cell.
+  `raw` is in rows.jsonl only; one cell of the CSV has the median step of each
+  process, in milliseconds.
   """
-  # Processes that measure an older checkout have this module, not that one.
+  # Workers in an older checkout have this module, but not that one.
   from imgbench.tables import table
 
   path = folder / CSV
@@ -431,18 +423,16 @@ def write_csv(folder: pathlib.Path, rows: Iterable[Row]) -> pathlib.Path:
 
 def _check_measured(row: Row) -> None:
   if not row.raw or row.processes != len(row.raw):
-    raise errors.InputError(
-      f"processes: expected that of raw, {len(row.raw)}, and at least 1, got"
-      f" {row.processes}"
-    )
+    expected = f"at least 1, and {len(row.raw)} as in raw"
+    raise errors.InputError("processes", expected, row.processes)
   needed = dict.fromkeys(QUANTITIES, "value") | {TIME_TO_ACCURACY: "seed"}
   name = needed.get(row.key.task, "throughput_s")
   for process in row.raw:
     times = [*process.throughput_s, *process.latencies_ms]
     if not all(time > 0 for time in times):
-      raise errors.InputError("raw: expected times above 0")
+      raise errors.InputError("raw", "times above 0", min(times))
     if getattr(process, name) in (None, (), []):
-      raise errors.InputError(f"raw: a process has no {name}")
+      raise errors.InputError("raw", f"{name} of each process", "none")
 
 
 def _drop_empty(values: Mapping[str, Any]) -> dict[str, Any]:

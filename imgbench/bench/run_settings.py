@@ -1,4 +1,4 @@
-"""How points are measured, and how many processes a row is of."""
+"""Settings of a benchmark: how points are measured, processes per row."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from imgbench.bench import medians
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """Section `sampling` of the config: how many processes a row is of."""
+  """Section `sampling` of the config: how many processes a row has."""
 
   processes: int
   most_processes: int
@@ -26,11 +26,11 @@ class Sampling:
   def has_enough(
     self, values: Sequence[Sequence[float]], spent_s: float
   ) -> bool:
-    """Whether no more processes are needed.
+    """Returns whether the rows need no more processes.
 
     Args:
-      values: of each row that is measured together, one number per process.
-      spent_s: on them so far.
+      values: one number per process, for each row that is measured together.
+      spent_s: seconds spent on them so far.
     """
     count = min(map(len, values), default=0)
     if count < self.processes:
@@ -49,10 +49,10 @@ class Settings:
     recipe, timing: sections of the config, plain values.
     sampling: see `Sampling`.
     platform: "cpu", "gpu" or "tpu".
-    device_kind: as JAX names it.
+    device_kind: JAX's name.
     compile_cache: whether the processes of a point share compiled programs.
     fit_batch: whether a batch that does not fit is halved.
-    profile: whether each point of ours leaves a trace and its program.
+    profile: whether to keep a trace and the program of each of our points.
     runs: section `time_to_accuracy`.
   """
 
@@ -67,13 +67,13 @@ class Settings:
   runs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @classmethod
-  def from_config(
+  def build(
     cls,
     config: ml_collections.ConfigDict,
     environment: Mapping[str, Any],
     profile: bool = False,
   ) -> "Settings":
-    """Returns those of a config, on the machine of an environment.json."""
+    """Returns the settings of a config on the machine of environment.json."""
     plain = config_utils.to_dict(config)
     return cls(
       recipe=plain["recipe"],

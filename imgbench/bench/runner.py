@@ -1,4 +1,4 @@
-"""Measures points in fresh processes, and writes a row as each is done."""
+"""Measures points in fresh processes and writes each row when it is done."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -26,28 +26,28 @@ from imgbench.bench import run_settings
 from imgbench.bench import summaries
 
 TRACES = "traces"
-# Statuses that another try, or an installation, may mend.
+# Failures that may not occur again.
 RETRIED = ("refused", "crashed", "timeout")
 
 Launch = Callable[[Mapping[str, Any], float], dict[str, Any]]
-# Called with the row of a point that is done.
+# Called with each finished row.
 OnRow = Callable[[rows.Row], None]
 
 
 @dataclasses.dataclass
 class Measuring:
-  """A point on its way to a row.
+  """A point that is being measured.
 
   Attributes:
     key: which point.
-    batch_asked: before it was halved; None: it was not.
-    processes: those that measured it so far.
-    last: the result of the last one.
-    spent_s: seconds of all of them.
-    folder: of compiled programs, "" for none.
+    batch_asked: the batch before it was halved; None: it was not.
+    processes: measurements so far.
+    last: result of the last process.
+    spent_s: seconds of all processes.
+    folder: of compiled programs; "": none.
   """
 
-  key: rows.PointKey
+  key: rows.Key
   batch_asked: int | None = None
   processes: list[rows.Process] = dataclasses.field(default_factory=list)
   last: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -58,22 +58,22 @@ class Measuring:
   def failed(self) -> bool:
     return bool(self.last) and self.last["status"] != rows.OK
 
-  def medians(self) -> list[float]:
-    """Seconds per step of each process."""
+  def compute_medians(self) -> list[float]:
+    """Returns the median seconds per step of each process."""
     return [statistics.median(p.throughput_s) for p in self.processes]
 
 
 class Runner:
-  """Measures what a folder lacks.
+  """Measures the points that a folder lacks.
 
   Args:
-    folder: of the rows; environment.json is there.
-    points: what is to be measured.
-    settings: how.
+    folder: of the rows, with environment.json.
+    points: what to measure.
+    settings: how to measure.
     launchers: framework -> starts a process and returns its result.
     retry: statuses of rows that are measured again.
-    on_row: called with each row behind its writing.
-    clock: seconds.
+    on_row: called with each row after it is written.
+    clock: returns seconds.
   """
 
   def __init__(
@@ -100,11 +100,11 @@ class Runner:
 
   @property
   def found(self) -> list[rows.Row]:
-    """All of the folder so far."""
+    """All rows of the folder so far."""
     return list(self._rows.values())
 
-  def is_done(self, key: rows.PointKey) -> bool:
-    """Whether the folder has a row of a point that stands."""
+  def is_done(self, key: rows.Key) -> bool:
+    """Returns whether a point needs no further measuring."""
     row = self._rows.get(key)
     if row is None or row.status in self._retry:
       return False
@@ -121,14 +121,14 @@ class Runner:
 
   # Microbenchmarks.
 
-  def _run_micro(self, keys: Sequence[rows.PointKey]) -> None:
-    """All of them in one process each time; one that fails is left out."""
+  def _run_micro(self, keys: Sequence[rows.Key]) -> None:
+    """Measures all in one process each time, without those that failed."""
     sampling = self._settings.sampling
     going = [Measuring(key) for key in keys]
     spent_s = 0.0
     with self._keep_if_stopped(lambda: going):
       while going and not sampling.has_enough(
-        [m.medians() for m in going], spent_s
+        [m.compute_medians() for m in going], spent_s
       ):
         request = {
           "kind": "micro",
@@ -148,7 +148,7 @@ class Runner:
   def _keep_if_stopped(
     self, going: Callable[[], Sequence[Measuring]]
   ) -> Iterator[None]:
-    """Writes rows of points that a stop leaves with enough processes."""
+    """At Ctrl-C, writes rows of points with enough processes."""
     try:
       yield
     except KeyboardInterrupt:
@@ -161,17 +161,17 @@ class Runner:
 
   # Steps.
 
-  def _run_group(self, keys: Sequence[rows.PointKey]) -> None:
-    """Processes of the points in turn, so that drift strikes all alike."""
+  def _run_group(self, keys: Sequence[rows.Key]) -> None:
+    """Measures the points in turn, so that drift affects all alike."""
     with contextlib.ExitStack() as stack:
-      # A batch that did not fit before is not tried again.
+      # A batch that did not fit is not tried again.
       going = [self._find_smaller(key) or Measuring(key) for key in keys]
       going = [self._prepare(one, stack) for one in going]
       stack.enter_context(self._keep_if_stopped(lambda: going))
       while going:
         for one in going:
           self._measure_once(one)
-        ended = [m for m in going if self._ended(m)]
+        ended = [m for m in going if self._is_done(m)]
         going = [m for m in going if m not in ended]
         for one in ended:
           smaller = self._finish(one)
@@ -204,12 +204,14 @@ class Runner:
       "profile": profile,
     }
 
-  def _ended(self, one: Measuring) -> bool:
+  def _is_done(self, one: Measuring) -> bool:
     sampling = self._settings.sampling
-    return one.failed or sampling.has_enough([one.medians()], one.spent_s)
+    return one.failed or sampling.has_enough(
+      [one.compute_medians()], one.spent_s
+    )
 
   def _finish(self, one: Measuring) -> Measuring | None:
-    """Writes the row. Returns a point of half the batch, to be tried next."""
+    """Writes the row; returns a point of half the batch to try next."""
     if self._write_if_failed(one):
       smaller = self._find_smaller(one.key)
       if smaller is not None:
@@ -218,14 +220,14 @@ class Runner:
     self._write_measured(one, one.last["message"])
     return None
 
-  def _find_smaller(self, key: rows.PointKey) -> Measuring | None:
-    """Half the batch of a point that did not fit, or half of that.
+  def _find_smaller(self, key: rows.Key) -> Measuring | None:
+    """Returns a point that did not fit with its batch halved until it is new.
 
-    None where the point's row says something else, where batches are not fitted
-    or where the smaller point has a row, or will get one, of its own.
+    None if it did not run out of memory, if batches are not fitted, or if the
+    smaller point has or will get its own row.
     """
     smaller = key
-    while self._settings.fit_batch and self._overflowed(smaller):
+    while self._settings.fit_batch and self._has_overflowed(smaller):
       batch = smaller.batch // 2
       smaller = dataclasses.replace(smaller, batch=batch)
       if batch < 1 or batch % key.devices or smaller in self._wanted:
@@ -234,13 +236,13 @@ class Runner:
         return Measuring(smaller, batch_asked=key.batch)
     return None
 
-  def _overflowed(self, key: rows.PointKey) -> bool:
+  def _has_overflowed(self, key: rows.Key) -> bool:
     row = self._rows.get(key)
     memory = row is not None and row.status == exchange.OUT_OF_MEMORY
     return memory and key.task in rows.IMAGE_TASKS
 
   def _profile(self, one: Measuring) -> None:
-    """A trace of a point of ours, if it is wanted; its row stands without."""
+    """Traces a point of ours, if wanted; a failure is only logged."""
     if not self._settings.profile or one.key.framework != points_lib.OURS:
       return
     folder = self._folder / TRACES / one.key.text().replace(" ", "_")
@@ -249,10 +251,10 @@ class Runner:
     if result["status"] != rows.OK:
       logging.warning("no trace of %s: %s", one.key.text(), result["message"])
 
-  # Whole runs.
+  # Training runs.
 
-  def _run_seeds(self, key: rows.PointKey) -> None:
-    """Trains a config with seed after seed."""
+  def _run_seeds(self, key: rows.Key) -> None:
+    """Trains a config with one seed after the other."""
     one = Measuring(key)
     section = self._settings.runs
     for number in range(section["runs"]):
@@ -266,12 +268,12 @@ class Runner:
     message = f"seeds that did not reach it: {short}" if short else ""
     self._write_measured(one, message)
 
-  # All of them.
+  # Shared by all tasks.
 
   def _launch(
     self, framework: str, request: dict[str, Any], most_s: float | None = None
   ) -> tuple[dict[str, Any], float]:
-    """Returns what a fresh process says, and the seconds that it took."""
+    """Returns the result of a fresh process, and how many seconds it took."""
     sampling = self._settings.sampling
     request = request | {"memory_bytes": sampling.memory_bytes}
     started = self._clock()
@@ -334,7 +336,7 @@ class Runner:
 
 
 def _find_cache_root() -> pathlib.Path | None:
-  """Of compiled programs, the benchmark's own; None: there is no home folder.
+  """Returns the benchmark's cache of compiled programs; None without a home.
 
   Programs for a CPU run on processors of its kind only.
   """
@@ -348,17 +350,15 @@ def _find_cache_root() -> pathlib.Path | None:
 
 
 def _find_begin_cache() -> str:
-  """Of programs that make variables and batches, which are kept for good."""
+  """Returns the permanent cache of programs that make variables and batches."""
   place = _find_cache_root()
   return str(place / "begin") if place else ""
 
 
 @contextlib.contextmanager
 def _make_cache_folder() -> Iterator[str]:
-  """A new folder of compiled programs, for the processes of a point."""
-  folder = tempfile.mkdtemp(
-    dir=_find_cache_root()
-  )  # Else where temporary files lie.
+  """Yields a new folder of compiled programs for the processes of a point."""
+  folder = tempfile.mkdtemp(dir=_find_cache_root())
   try:
     yield folder
   finally:

@@ -1,30 +1,29 @@
-"""How a training step scales over the devices at hand.
+"""Measures how a training step scales over the local devices.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 \
 python -m imgbench.bench.scaling --config=configs/scenes.py \
     [--devices=1,2,4,8] [--strategies=jit,fsdp,pmap] [--per_device_batch=32] \
     [--rounds=7] [--steps=10] [--out=DIR]
 
-The training step of the config on one batch that is on the devices already
-(no input path): data parallel under jit, with the state cut over all devices
-(fsdp), and under pmap.
-- weak: each device has --per_device_batch images, however many devices there
-  are; efficiency is the time of one device over the time of all.
+Runs the training step of the config on one batch that is on the devices already
+(no input path): data parallel under jit, with the state sharded over all
+devices (fsdp), and under pmap.
+- weak: --per_device_batch images on each device; efficiency is the time of one
+  device over the time of all.
 - strong: one batch, that of the most devices; efficiency is the time of one
   device over the time of all and their number.
-Measured in turn, round by round, each round against one device in the same
-round. Beside the times stand what devices send by the compiled program and what
-they need to (imgbench.bench.hlo.need), and the program's memory.
+Cases take turns, round by round; each is compared with one device in the same
+round. The table also has the bytes that the compiled program sends and those
+it needs to send (imgbench.bench.hlo.need), and its memory.
 
-collectives_ms is the time of the same collectives one after the other with
-nothing beside them (imgbench.bench.hlo.replay): what they add to a step at
-most, where the compiler lets them run beside other work less.
+collectives_ms is the time of the same collectives alone, one after the other
+(imgbench.bench.hlo.replay), an upper bound of what they add to a step: the
+compiler may overlap them with other work.
 
-CPU devices share the cores of the machine: with more devices than cores each
-step is the same work on the same cores, and weak efficiency falls to cores /
-devices whatever the program does. There `share_of_one_device`, the time of one
-device over that of all for the same batch, tells what being spread costs: 1
-where it costs nothing.
+CPU devices share the cores of the machine: with more devices than cores weak
+efficiency is cores / devices at best. There `share_of_one_device`, the time of
+one device over that of all for the same batch, shows the cost of parallelism: 1
+means none.
 """
 
 from collections.abc import Callable
@@ -62,13 +61,13 @@ WEAK, STRONG = "weak", "strong"
 
 
 @dataclasses.dataclass(frozen=True)
-class ScalingCase:
-  """What is measured as one.
+class Case:
+  """One measured case.
 
   Attributes:
     mode: WEAK or STRONG.
     strategy: one of STRATEGIES.
-    devices: how many.
+    devices: number of devices.
     global_batch_size: B.
   """
 
@@ -83,7 +82,7 @@ class ScalingCase:
 
   @property
   def program(self) -> tuple[str, int, int]:
-    """Equal for cases that are one program; one device is under jit."""
+    """Equal for cases that share a program; one device uses jit."""
     strategy = self.strategy if self.devices > 1 else "jit"
     return strategy, self.devices, self.global_batch_size
 
@@ -92,37 +91,37 @@ REQUIRED = ("config",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --config (as of imgbench.main) and what is measured."""
+  """Defines --config (of imgbench.main) and what is measured."""
   cli.define_config_flag(flag_values)
   flags.DEFINE_list(
     "devices",
     [],
-    "How many; empty: 1, 2, 4, ... up to all.",
+    "Numbers of devices; empty: 1, 2, 4, ... up to all.",
     flag_values=flag_values,
   )
   flags.DEFINE_list(
     "strategies",
     list(STRATEGIES),
-    "Of jit, fsdp, pmap.",
+    "Some of jit, fsdp, pmap.",
     flag_values=flag_values,
   )
   quantities.define_flags(
     flag_values,
-    per_device_batch=(32, 1, "Images of a device."),
-    rounds=(7, 1, "Rounds that count."),
+    per_device_batch=(32, 1, "Images per device."),
+    rounds=(7, 1, "Counted rounds."),
     steps=(10, 1, "Steps per round."),
   )
 
 
 class Stepping:
-  """A compiled training step, again and again on one batch.
+  """A compiled training step that is repeated on one batch.
 
   Attributes:
     facts: of the program, for JSON.
-    collectives_alone: the same collectives by themselves, or None.
+    collectives_alone: the same collectives alone, or None.
   """
 
-  def __init__(self, config: ml_collections.ConfigDict, case: ScalingCase):
+  def __init__(self, config: ml_collections.ConfigDict, case: Case):
     steps = programs.build(_set_case(config, case), fed=True)
     strategy = steps.strategy
     fed = strategy.shard_batch(_draw_batch(steps))
@@ -140,8 +139,8 @@ class Stepping:
       "compile_s": compiling.seconds,
       "memory_bytes": compile_only.count_memory(self._step),
       "peak_memory_bytes": None,
-      "collectives": compile_only.group_collectives(found),
-      "needed": compile_only.group_collectives(needed),
+      "collectives": compile_only.group_alike(found),
+      "needed": compile_only.group_alike(needed),
       "sent_bytes": collectives.sum_sent(found),
       "needed_sent_bytes": collectives.sum_sent(needed),
     }
@@ -152,7 +151,7 @@ class Stepping:
 
 
 class Replay:
-  """Collectives of a program by themselves."""
+  """The collectives of a program alone."""
 
   def __init__(self, found, mesh: jax.sharding.Mesh):
     self._program, self._inputs = replay.build(found, mesh)
@@ -161,7 +160,7 @@ class Replay:
     return self._program(*self._inputs)
 
 
-def _set_case(config, case: ScalingCase) -> ml_collections.ConfigDict:
+def _set_case(config, case: Case) -> ml_collections.ConfigDict:
   changed = config.copy_and_resolve_references()
   with changed.unlocked():
     changed.global_batch_size = case.global_batch_size
@@ -175,7 +174,7 @@ def _set_case(config, case: ScalingCase) -> ml_collections.ConfigDict:
 
 
 def _draw_batch(steps: programs.Steps) -> dict[str, np.ndarray]:
-  """Images and labels drawn at random, the same for every case."""
+  """Returns random images and labels, the same for every case."""
   size = steps.settings.recipe.global_batch_size
   rng = np.random.default_rng(0)
   number = np.arange(size, dtype=np.int32)
@@ -189,36 +188,33 @@ def _draw_batch(steps: programs.Steps) -> dict[str, np.ndarray]:
 
 def list_cases(
   counts: Sequence[int], strategies: Sequence[str], per_device_batch: int
-) -> list[ScalingCase]:
-  """Returns what is measured, one device first.
+) -> list[Case]:
+  """Returns the cases, one device first.
 
   Args:
-    counts: of devices.
+    counts: numbers of devices.
     strategies: of STRATEGIES.
-    per_device_batch: images of a device in weak scaling; in strong scaling of
-      each of the most devices.
+    per_device_batch: images per device in weak scaling; in strong scaling, per
+      device of the largest count.
 
   Raises:
     InputError: unknown strategies.
   """
   unknown = set(strategies) - set(STRATEGIES)
   if unknown or not strategies:
-    raise errors.InputError(
-      f"--strategies: expected some of {', '.join(STRATEGIES)}, got"
-      f" {', '.join(sorted(unknown)) or 'none'}"
-    )
+    expected = f"some of {', '.join(STRATEGIES)}"
+    given = ", ".join(sorted(unknown)) or "none"
+    raise errors.InputError("--strategies", expected, given)
   counts = sorted({1, *counts})
   batch = {
     WEAK: lambda count: per_device_batch * count,
     STRONG: lambda count: per_device_batch * counts[-1],
   }
-  one = [ScalingCase(mode, "jit", 1, size(1)) for mode, size in batch.items()]
-  # What the batches of weak scaling take on one device: see the module.
-  one += [
-    ScalingCase(f"{WEAK} x{n}", "jit", 1, batch[WEAK](n)) for n in counts[1:-1]
-  ]
+  one = [Case(mode, "jit", 1, size(1)) for mode, size in batch.items()]
+  # Batches of weak scaling on one device, for `share_of_one_device`.
+  one += [Case(f"{WEAK} x{n}", "jit", 1, batch[WEAK](n)) for n in counts[1:-1]]
   return one + [
-    ScalingCase(mode, strategy, count, size(count))
+    Case(mode, strategy, count, size(count))
     for mode, size in batch.items()
     for strategy in strategies
     for count in counts[1:]
@@ -227,13 +223,13 @@ def list_cases(
 
 def measure(
   config: ml_collections.ConfigDict,
-  wanted: Sequence[ScalingCase],
+  wanted: Sequence[Case],
   rounds: int,
   steps: int,
 ) -> tuple[dict[str, quantities.Samples], dict[str, Any]]:
   """Returns the rows and facts of cases, both by name.
 
-  A program that several cases share is measured once.
+  A program shared by several cases is measured once.
   """
   stepping = {}
   for case in wanted:
@@ -259,14 +255,14 @@ def measure(
 
 
 def _note_peaks(stepping) -> None:
-  """Writes down the devices' peak, of all programs together, if they tell."""
+  """Stores the devices' peak memory of all programs, if it is known."""
   stats = jax.local_devices()[0].memory_stats() or {}
   for step in stepping.values():
     step.facts["peak_memory_bytes"] = stats.get("peak_bytes_in_use")
 
 
 def _build_rows(
-  case: ScalingCase, wanted, seconds, alone
+  case: Case, wanted, seconds, alone
 ) -> dict[str, quantities.Samples]:
   taken = seconds[case.program]
   size = case.global_batch_size
@@ -294,11 +290,11 @@ def _build_rows(
   return {f"{case.name}/{name}": values for name, values in rows.items()}
 
 
-def format_table(wanted: Sequence[ScalingCase], rows, facts) -> str:
-  """Returns a table to be read."""
+def format_table(wanted: Sequence[Case], rows, facts) -> str:
+  """Returns a table for a terminal."""
 
-  def median(name: str, digits: int) -> Callable[[ScalingCase], str]:
-    def cell(case: ScalingCase) -> str:
+  def median(name: str, digits: int) -> Callable[[Case], str]:
+    def cell(case: Case) -> str:
       found = rows.get(f"{case.name}/{name}")
       if not found:
         return "-"
@@ -306,7 +302,7 @@ def format_table(wanted: Sequence[ScalingCase], rows, facts) -> str:
 
     return cell
 
-  def moved(case: ScalingCase) -> str:
+  def moved(case: Case) -> str:
     known = facts[case.name]
     sent, need = (known[n] / 2**20 for n in ("sent_bytes", "needed_sent_bytes"))
     return f"{formats.decimal(sent, 2)} ({formats.decimal(need, 2)})"
@@ -327,15 +323,16 @@ def format_table(wanted: Sequence[ScalingCase], rows, facts) -> str:
 
 
 def choose_device_counts(given: Sequence[str]) -> list[int]:
-  """Returns how many devices are tried. Raises InputError."""
+  """Returns the numbers of devices to measure. Raises InputError."""
   there = len(jax.devices())
   if not given:
     return [2**n for n in range(there.bit_length()) if 2**n <= there]
   if any(not text.isdigit() or not 1 <= int(text) <= there for text in given):
-    raise errors.InputError(
-      f"--devices: expected numbers from 1 to {there}, got {','.join(given)};"
-      " XLA_FLAGS=--xla_force_host_platform_device_count=8 makes 8 of a CPU"
+    expected = f"numbers from 1 to {there}"
+    fix = (
+      "for 8 on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count=8"
     )
+    raise errors.InputError("--devices", expected, ",".join(given), fix)
   return [int(text) for text in given]
 
 

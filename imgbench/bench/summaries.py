@@ -1,4 +1,4 @@
-"""The numbers of a row from what its processes measured."""
+"""Computes the numbers of a row from the measurements of its processes."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ QUANTITIES = (THROUGHPUT, LATENCY)
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-  """What is known of a point besides its times; None where it is not.
+  """Facts of a point besides its times; None if unknown.
 
   Attributes:
     params: number of trained parameters.
@@ -26,9 +26,9 @@ class Facts:
     peak_flops: name of a peak -> FLOP/s of one device ("datasheet",
       "measured").
     bandwidth: measured bytes per second of one device's memory.
-    attention: form in which the model's attention was computed.
+    attention: implementation of the model's attention.
     work: of one call of a microbenchmark: FLOPs, bytes or 1.
-    rate_unit: "FLOP/s", "bytes/s" or "calls/s"; of a quantity its unit.
+    rate_unit: "FLOP/s", "bytes/s" or "calls/s"; the unit of a quantity.
   """
 
   params: int | None = None
@@ -42,18 +42,18 @@ class Facts:
 
 
 def build_row(
-  key: rows.PointKey,
+  key: rows.Key,
   processes: Sequence[rows.Process],
   facts: Facts = Facts(),
   **about,
 ) -> rows.Row:
-  """Returns the checked row of a point that was measured.
+  """Returns the checked row of a measured point.
 
   Args:
     key: which point.
-    processes: of each fresh process; at least 1, better MIN_PROCESSES of
-      `medians`, below which bounds are None.
-    facts: what is known besides.
+    processes: one per fresh process; with fewer than `medians.MIN_PROCESSES`
+      bounds are None.
+    facts: of the point.
     **about: further fields of the row: message, batch_asked, environment.
 
   Raises:
@@ -81,39 +81,39 @@ def build_row(
   return made
 
 
-def compute_speeds(
-  of: rows.Row, quantity: str = THROUGHPUT
+def list_speeds(
+  row: rows.Row, quantity: str = THROUGHPUT
 ) -> list[float | None]:
-  """Returns one number per process, higher is better: what is compared.
+  """Returns the speed of each process, which comparisons use; more is better.
 
-  Images per second, or for a microbenchmark its rate, from the median round
-  (throughput) or the median step (latency) of the process; for time to
-  accuracy 1 / seconds. None where a process did not measure the quantity.
-  Of a row of one of our own parts it is the value of each round, or 1 / value
-  where less is better; None where that has no logarithm.
+  Images per second, or the rate of a microbenchmark, from the median round
+  (throughput) or the median step (latency) of the process; 1 / seconds for time
+  to accuracy. None if a process did not measure the quantity. For quantities it
+  is the value of each round, or 1 / value if less is better; None for values
+  that have no logarithm.
   """
-  if of.key.task in rows.QUANTITIES:
-    power = 1 if of.rate_unit in rows.MORE_IS_BETTER else -1
-    return [p.value**power if p.value > 0 else None for p in of.raw]
-  if of.key.task == rows.TIME_TO_ACCURACY:
-    seconds = [process.seconds_to_target for process in of.raw]
+  if row.key.task in rows.QUANTITIES:
+    power = 1 if row.rate_unit in rows.MORE_IS_BETTER else -1
+    return [p.value**power if p.value > 0 else None for p in row.raw]
+  if row.key.task == rows.TIME_TO_ACCURACY:
+    seconds = [process.seconds_to_target for process in row.raw]
   elif quantity == THROUGHPUT:
-    seconds = [_median(process.throughput_s) for process in of.raw]
+    seconds = [_median(process.throughput_s) for process in row.raw]
   else:
-    milliseconds = [_median(process.latencies_ms) for process in of.raw]
+    milliseconds = [_median(process.latencies_ms) for process in row.raw]
     seconds = [None if m is None else m / 1e3 for m in milliseconds]
-  return [None if s is None else count_work(of) / s for s in seconds]
+  return [None if s is None else count_work(row) / s for s in seconds]
 
 
-def count_work(of: rows.Row) -> float:
-  """Returns what a step does: images, or the work of a microbenchmark."""
-  return of.key.batch if of.key.task in rows.IMAGE_TASKS else of.work or 1
+def count_work(row: rows.Row) -> float:
+  """Returns the work of a step: images, or the work of a microbenchmark."""
+  return row.key.batch if row.key.task in rows.IMAGE_TASKS else row.work or 1
 
 
 def _reduce(
   column: rows.RowColumn, processes: Sequence[rows.Process]
 ) -> float | None:
-  """Returns the row's number of those that processes measured."""
+  """Returns the row's number from those of its processes."""
   values = [getattr(process, column.name) for process in processes]
   known = [value for value in values if value is not None]
   return column.over(known) if known else None
@@ -151,14 +151,15 @@ def _summarize_times(processes: Sequence[rows.Process]) -> dict:
 
 
 def _summarize_speeds(
-  key: rows.PointKey, processes: Sequence[rows.Process], facts: Facts
+  key: rows.Key, processes: Sequence[rows.Process], facts: Facts
 ) -> dict:
   seconds = [_median(process.throughput_s) for process in processes]
   if None in seconds or not seconds:
-    raise errors.InputError(f"{key.text()}: a process has no throughput_s")
+    expected = "throughput_s of each process"
+    raise errors.InputError(key.text(), expected, "none")
   if key.task == rows.MICRO:
     if facts.work is None or facts.rate_unit is None:
-      raise errors.InputError(f"{key.text()}: needs work and rate_unit")
+      raise errors.InputError(key.text(), "work and rate_unit", "none")
     about = {"work": facts.work, "rate_unit": facts.rate_unit}
     return about | _add_interval("rate", [facts.work / s for s in seconds])
   found = _add_interval("images_per_s", [key.batch / s for s in seconds])
@@ -192,13 +193,13 @@ def _add_interval(name: str, values: Sequence[float]) -> dict:
 
 
 def _summarize_runs(processes: Sequence[rows.Process]) -> dict:
-  """Mean over runs with its t interval; nothing where a run fell short."""
+  """Returns the mean over runs with its t interval; {} if a run fell short."""
   seconds = [process.seconds_to_target for process in processes]
   if not seconds or None in seconds:
     return {}
   found = {"seconds_to_target": statistics.fmean(seconds)}
   bounds = medians.mean_interval(seconds)
-  # Few runs that differ much: a bound at or below 0 says nothing.
+  # With few, very different runs the bound may be 0 or below.
   if bounds is not None and bounds.low > 0:
     found |= {
       "seconds_to_target_low": bounds.low,

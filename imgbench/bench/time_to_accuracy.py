@@ -1,7 +1,7 @@
-"""A whole run of a config until its evaluation set reaches a target.
+"""Trains a config until its evaluation set reaches a target.
 
-The training loop is the program's own; it is asked to stop, as by Ctrl-C, when
-the metric that was logged has reached the target. Seconds count training,
+This is the training loop of `imgbench.main`; it is asked to stop, as by Ctrl-C,
+when the logged metric has reached the target. Seconds cover training,
 evaluations and logging, not set-up, compiling or saving.
 """
 
@@ -29,12 +29,12 @@ COUNTED = ("train_s", "eval_s", "log_s")
 
 
 class TargetStop:
-  """Asks a run to stop when its log has a value of at least the target.
+  """Asks a run to stop when a logged value has reached the target.
 
   Args:
     path: metrics.jsonl of the run.
     metric: a key of its records, e.g. "test/top1_accuracy".
-    target: the value to be reached.
+    target: value to reach.
   """
 
   def __init__(self, path: pathlib.Path, metric: str, target: float):
@@ -42,7 +42,7 @@ class TargetStop:
     self._read = 0
 
   def requested(self) -> bool:
-    """Whether the target is reached; cheap where nothing was logged."""
+    """Returns whether the target is reached; cheap if nothing was logged."""
     size = self._path.stat().st_size if self._path.exists() else 0
     if size == self._read:
       return False
@@ -51,11 +51,11 @@ class TargetStop:
     return best is not None and best >= self._target
 
   def defer(self) -> None:
-    """A run that is stopped saves; nothing else is to be put off."""
+    """Does nothing: no stop has to be deferred."""
 
 
 def best_value(path: pathlib.Path, metric: str) -> float | None:
-  """Returns the highest logged value; None where there is none."""
+  """Returns the highest logged value; None without one."""
   records = writers.read_lines(path)
   values = [r[metric] for r in records if r.get(metric) is not None]
   return max(values, default=None)
@@ -64,21 +64,19 @@ def best_value(path: pathlib.Path, metric: str) -> float | None:
 def load_config(
   name: str, seed: int, overrides: Iterable[str] = ()
 ) -> ml_collections.ConfigDict:
-  """Returns the config of a file, options behind a colon, changed.
+  """Returns the config of a file with options after a colon, and overrides.
 
   Args:
     name: e.g. "configs/cifar10_fast.py:long".
     seed: of the run.
-    overrides: such as "data.data_dir=DIR".
+    overrides: e.g. "data.data_dir=DIR".
 
   Raises:
-    InputError: no such file, an override of no key or of another type.
+    InputError: no such file, or an override of an unknown key or wrong type.
   """
   path = pathlib.Path(name.partition(":")[0])
   if not path.is_file():
-    raise errors.InputError(
-      "time_to_accuracy.config", "the path of a config file", path
-    )
+    raise errors.InputError("time_to_accuracy.config", "a config file", path)
   with config_utils.prefix_errors("time_to_accuracy.overrides: "):
     config = cli.read_config(name, [*overrides, f"seed={seed}"])
   # Checkpoints during training and a report are not measured.
@@ -99,7 +97,7 @@ def train(request: Mapping[str, Any]) -> dict[str, Any]:
     "process", see `run`.
 
   Raises:
-    InputError: the config, or a metric that it does not measure.
+    InputError: a bad config, or a metric that it does not measure.
   """
   config = load_config(request["config"], request["seed"], request["overrides"])
   check_metric(config, request["metric"])
@@ -116,15 +114,13 @@ def train(request: Mapping[str, Any]) -> dict[str, Any]:
 def check_metric(config: ml_collections.ConfigDict, metric: str) -> None:
   """Raises InputError if a metric such as "test/top1_accuracy" has no set."""
   if metric.partition("/")[0] not in config.evaluation.sets:
-    raise errors.InputError(
-      "time_to_accuracy.metric: expected one of the sets"
-      f" {', '.join(sorted(config.evaluation.sets))} before the slash, got"
-      f" {metric!r}"
-    )
+    sets = ", ".join(sorted(config.evaluation.sets))
+    expected = f"SET/METRIC with a set of {sets}"
+    raise errors.InputError("time_to_accuracy.metric", expected, repr(metric))
 
 
 def compile_evaluations(prepared: setup.Prepared) -> None:
-  """Evaluates once, which compiles what the run's own evaluations call."""
+  """Evaluates once, which compiles the programs of later evaluations."""
   state = prepared.state
   variables = {"raw": state.variables, "ema": state.ema}
   evaluators_base.run(prepared.evaluators, variables)
@@ -141,14 +137,14 @@ def run(
 
   Args:
     config: of the run.
-    prepared: from it; its state is used up.
+    prepared: built from it; its state is consumed.
     watch: gets the run's sections.
     metric: a key of metrics.jsonl, e.g. "test/top1_accuracy".
-    target: the value to be reached.
+    target: value to reach.
 
   Returns:
-    Fields of `rows.Process`: "seed", "seconds", "seconds_to_target" (None where
-    it was not reached) and "final_accuracy", the metric when the run ended.
+    Fields of `rows.Process`: "seed", "seconds", "seconds_to_target" (None if
+    not reached) and "final_accuracy", the metric at the end of the run.
 
   Raises:
     InputError: a metric that the run does not log.
@@ -164,10 +160,8 @@ def run(
     if value is None:
       logged = writers.read_lines(folder / METRICS)
       known = sorted({k for r in logged for k in r if "/" in k})
-      raise errors.InputError(
-        f"time_to_accuracy.metric: expected one of {', '.join(known)}, got"
-        f" {metric!r}"
-      )
+      expected = f"one of {', '.join(known)}"
+      raise errors.InputError("time_to_accuracy.metric", expected, repr(metric))
   seconds = sum(map(watch.total, COUNTED))
   return {
     "seed": config.seed,

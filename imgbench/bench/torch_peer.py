@@ -1,21 +1,21 @@
-"""Steps of PyTorch models of timm and torchvision, for rows of peers.
+"""Steps of PyTorch models of timm and torchvision, for rows of baselines.
 
 python -m imgbench.bench.torch_peer RESULT.json < REQUEST.json
 
-It answers as `worker` does and measures by the same lines, but needs nothing
-of JAX: an environment with torch, torchvision and timm is enough. The CPU build
-of PyTorch takes the other two when they are installed without dependencies.
+It answers like `worker` and measures with the same code, but does not need JAX:
+torch, torchvision and timm are enough. The CPU build of PyTorch works with the
+other two if they are installed without dependencies.
 
-What is done alike: the same batch and image size, images normalised on the
-device, the same loss and optimizer, weights in float32 for training with
-bfloat16 by autocast, weights cast once for inference, matrix products and
-convolutions in the precision of the row. What each has of its own:
-convolutional networks run channels_last here, cuDNN chooses its algorithms by
-trying them, and `torch-compile` compiles the model and its loss.
+The same as in our steps: batch and image size, images normalised on the device,
+loss and optimizer, float32 weights and bfloat16 by autocast for training,
+weights cast once for inference, and the row's precision of matrix products and
+convolutions. Different: convolutional networks run channels_last, cuDNN tunes
+its algorithms, and `torch-compile` compiles the model and its loss.
 """
 
 import contextlib
 import importlib.metadata
+import os
 import pathlib
 import sys
 import time
@@ -26,8 +26,8 @@ from imgbench.bench import measure
 from imgbench.bench import memory
 
 EAGER, COMPILE = "torch-eager", "torch-compile"
-# Our names: library, its name, settings. timm's ViTs as ours are: no class
-# token, mean over patches. There is no Wide ResNet 28-10 in either.
+# Our name -> library, its name, settings. ViTs have no class token and average
+# over patches, as ours. Neither library has a Wide ResNet 28-10.
 _PLAIN_VIT = dict(class_token=False, global_pool="avg", fc_norm=False)
 MODELS = {
   **{f"resnet{n}": ("torchvision", f"resnet{n}", {}) for n in (18, 34, 50)},
@@ -40,9 +40,9 @@ MODELS = {
   "efficientnet_b0": ("timm", "efficientnet_b0", {}),
   "mlp_mixer_b16": ("timm", "mixer_b16_224", {}),
 }
-# Those whose layers have a size of their own for each image size.
+# Models whose layers depend on the image size.
 _SIZED = ("vit_", "mlp_mixer")
-# What "default" is in JAX: TF32 on GPUs, where they have it, else float32.
+# Meaning of "default" in JAX: TF32 on GPUs that have it, else float32.
 _DEFAULT = {"cuda": "tensorfloat32", "cpu": "float32"}
 _PRECISIONS = {
   "float32": "highest",
@@ -75,9 +75,9 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_step(request: dict[str, Any]) -> dict[str, Any]:
-  """Measures a point; arguments and result as `worker.measure_step` has them.
+  """Measures a point; arguments and result as in `worker.measure_step`.
 
-  "platform" of the request is the one that ours ran on: "cpu" or "gpu".
+  The request's "platform" is the one that ours ran on: "cpu" or "gpu".
   """
   key, recipe = request["key"], request["recipe"]
   torch = import_torch()
@@ -85,7 +85,8 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   _set_precision(torch, key, device)
   torch.manual_seed(recipe["seed"])
   if request["compile_cache"]:
-    _keep_compiled(pathlib.Path(request["compile_cache"]))
+    folder = pathlib.Path(request["compile_cache"]) / "inductor"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
   model, channels_last = _build_model(torch, key, recipe)
   model = model.to(device)
   step = _Step(torch, model, channels_last, key, recipe, device)
@@ -98,7 +99,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   cuda = device == "cuda"
   return {
     "process": {
-      **times.as_process(),
+      **times.to_process(),
       "compile_s": compile_s,
       "compile_cached": cached,
       "peak_memory_bytes": (
@@ -112,7 +113,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Step:
-  """Starts a step each time it is called, on one batch on the device."""
+  """Starts a step on one batch on the device each time it is called."""
 
   def __init__(self, torch, model, channels_last, key, recipe, device):
     self._torch, self._device = torch, device
@@ -161,13 +162,13 @@ class _Step:
     return done
 
   def wait(self, result) -> None:
-    """Returns when the step has ended; on a CPU it has."""
+    """Returns when the step has ended; on a CPU, at once."""
     if self._device == "cuda":
       result.synchronize()
 
 
 def _compile(torch, step: _Step) -> tuple[float, bool]:
-  """Seconds of the first call, in which PyTorch compiles, and if it did not."""
+  """Returns seconds of the first call, which compiles, and if it was cached."""
   from torch._dynamo import utils
 
   step.forward = torch.compile(step.forward)
@@ -184,7 +185,7 @@ def _compile(torch, step: _Step) -> tuple[float, bool]:
 
 
 def _build_model(torch, key, recipe) -> tuple[Any, bool]:
-  """The model, and whether it runs channels_last."""
+  """Returns the model and whether it runs channels_last."""
   name, size = key["model"], key["image_size"]
   library, theirs, settings = MODELS[name]
   if recipe["model_settings"].get(name):
@@ -216,10 +217,10 @@ def _create_optimizer(torch, parameters, recipe):
     defaults = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
     kind = torch.optim.AdamW
   else:
-    raise exchange.Refused(f"peers train with sgd or adamw, not with {name}")
+    raise exchange.Refused(f"optim.name: expected sgd or adamw, got {name}")
   unknown = set(section) - set(defaults)
   if unknown:
-    raise exchange.Refused(f"peers know no setting {min(unknown)} of {name}")
+    raise exchange.Refused(f"{name}: unknown setting optim.{min(unknown)}")
   settings = defaults | section
   if name == "adamw":
     settings["betas"] = settings.pop("b1"), settings.pop("b2")
@@ -248,28 +249,17 @@ def _set_precision(torch, key, device: str) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def _keep_compiled(folder: pathlib.Path) -> None:
-  import os
-
-  os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
-
-
 def define_operators(torch) -> None:
-  """Those that torchvision asks for; its build may be for another PyTorch."""
-  for name, signature in (
-    ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-    (
-      "qnms",
-      "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    ),
-  ):
+  """Defines operators of torchvision, in case it is for another PyTorch."""
+  signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+  for name in ("nms", "qnms"):
     if "torchvision" in sys.modules or hasattr(torch.ops.torchvision, name):
       continue
     torch.library.define(f"torchvision::{name}", signature)
 
 
 def import_torch():
-  """Returns the module torch. Raises Refused where there is none."""
+  """Returns the module torch. Raises Refused if it is not installed."""
   try:
     import torch
   except ImportError as error:

@@ -1,10 +1,10 @@
-"""One request in a process of its own; see `launch` and `exchange`.
+"""Answers one request in a fresh process; see `processes` and `exchange`.
 
 python -m imgbench.bench.worker RESULT.json < REQUEST.json
 
 Kinds: "environment", "step" (a point of imgbench's own models), "micro" (all
-microbenchmarks), "run" (one training run, for time to accuracy). Only a step
-or a run on a data set imports what reads data sets.
+microbenchmarks), "run" (one training run, for time to accuracy). Only steps and
+runs on a data set import readers of data sets.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ _TRACED_STEPS = 5
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:
-  """Returns {"environment": that of `environment.collect` and three more}."""
+  """Returns {"environment": that of `environment.collect` with more keys}."""
   del request
   return {
     "environment": {
@@ -51,20 +51,20 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   """Measures a point.
 
   Args:
-    request: "key" of `rows.PointKey`, "recipe" of the config, "plan" of
-      `measure.TimingPlan`, "compile_cache" and "begin_cache", folders of compiled
-      programs, of the step and of what comes before it, or "", "profile", a
-      folder or "".
+    request: "key", fields of `rows.Key`; "recipe" of the config; "plan",
+      fields of `measure.TimingPlan`; "compile_cache" and "begin_cache", folders
+      for compiled programs of the step and of its preparation, or "";
+      "profile", a folder or "".
 
   Returns:
     "process", fields of `rows.Process`; "params"; "bytes_accessed" or None;
     "attention", see `rows.Row`.
   """
-  key = rows.PointKey(**request["key"])
+  key = rows.Key(**request["key"])
   if key.matmul_precision != "default":
     jax.config.update("jax_default_matmul_precision", key.matmul_precision)
-  # Random numbers take longer to compile than many a step: those programs are
-  # no part of what is measured, and are kept for good.
+  # Random number generators may take longer to compile than a step: these
+  # programs are not measured and are cached permanently.
   _keep_compiled(request["begin_cache"])
   hits = []
   jax.monitoring.register_event_listener(
@@ -88,7 +88,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
     work.close()
   return {
     "process": {
-      **times.as_process(),
+      **times.to_process(),
       "compile_s": compiling.seconds,
       "compile_cached": cached,
       "peak_memory_bytes": peak,
@@ -101,7 +101,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
 
 def measure_micro(request: dict[str, Any]) -> dict[str, Any]:
   """Returns {"results": one for each of the request's "keys"}."""
-  wanted = [rows.PointKey(**key) for key in request["keys"]]
+  wanted = [rows.Key(**key) for key in request["keys"]]
   plan = measure.TimingPlan(**request["plan"])
   return {"results": micro.measure_all(wanted, plan, timing.clock)}
 
@@ -122,7 +122,7 @@ HANDLERS = {
 
 
 def _keep_compiled(folder: str) -> None:
-  """From now on compiled programs are kept in a folder; "": nowhere."""
+  """Sets the folder of the compilation cache; "": no cache."""
   compilation_cache.reset_cache()
   jax.config.update("jax_compilation_cache_dir", folder or None)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -130,15 +130,17 @@ def _keep_compiled(folder: str) -> None:
 
 
 def _read_peak_bytes() -> int:
-  """The most that a device has held, compiling included; on a CPU the process
-  since it was compiled."""
+  """Returns the peak memory of a device, compiling included.
+
+  On a CPU it is the peak of this process since compiling.
+  """
   stats = [d.memory_stats() or {} for d in jax.local_devices()]
   known = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
   return max(known) if known else memory.read_peak_bytes()
 
 
 def _profile(start: Callable, compiled: Any, folder: pathlib.Path) -> None:
-  """Leaves an XPlane trace of a few steps, and the optimised program."""
+  """Writes an XPlane trace of a few steps and the compiled program."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "hlo.txt").write_text(compiled.as_text())
   with jax.profiler.trace(str(folder)):
@@ -148,7 +150,7 @@ def _profile(start: Callable, compiled: Any, folder: pathlib.Path) -> None:
 
 
 def _read_driver() -> str:
-  """The driver's version, on one line; of a CPU there is none."""
+  """Returns the driver's version in one line."""
   client = jax.devices()[0].client
   if client.platform != "gpu":
     return exchange.shorten(client.platform_version)
@@ -163,7 +165,7 @@ def _read_driver() -> str:
 
 
 def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
-  """Returns the handler with bad input refused: it is no crash."""
+  """Returns the handler with InputError turned into Refused, not a crash."""
 
   @functools.wraps(handler)
   def handle(request):

@@ -135,7 +135,7 @@ def test_copies_fusions_and_loops_of_tpus():
 
 def test_a_loop_that_nobody_can_count_is_refused():
   text = TPU.replace("direction=LT", "direction=NE")
-  with pytest.raises(ValueError, match="counts to a constant"):
+  with pytest.raises(ValueError, match="counts to"):
     collectives.find(text)
 
 
@@ -145,7 +145,7 @@ def test_groups_of_one_are_none():
 
 
 def test_what_is_no_program_is_refused():
-  with pytest.raises(ValueError, match="expected the text of a program"):
+  with pytest.raises(ValueError, match="'hello'"):
     collectives.find("hello")
 
 

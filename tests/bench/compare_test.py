@@ -1,9 +1,10 @@
-"""Comparing runs: what is caught, what stays quiet, what is said."""
+"""Tests of comparisons of runs: verdicts, false alarms, the program."""
 
 import dataclasses
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from imgbench.bench import compare
 from imgbench.bench import comparison
 from imgbench.bench import medians
 from imgbench.bench import rows
+from tests import raising
 from tests.bench import row_samples
 from tests.train import processes
 
@@ -22,7 +24,7 @@ SLOWED = row_samples.key("vit_s16")
 
 
 def machine(seed, **options):
-  """Noise at which identical runs in two processes disagree as they do here.
+  """Returns a machine on which identical runs disagree as on real ones.
 
   Of 45 pairs of identical runs 20 had disjoint intervals, see the test.
   """
@@ -44,7 +46,7 @@ def run(*arguments):
   )
 
 
-def test_made_up_noise_is_that_of_real_processes():
+def test_synthetic_noise_is_that_of_real_processes():
   disjoint = []
   for seed in range(40):
     made = machine(seed)
@@ -58,7 +60,7 @@ def test_made_up_noise_is_that_of_real_processes():
 
 
 def test_unchanged_reruns_stay_quiet():
-  """10 of 10 and more, at the default tolerance of a CPU."""
+  """At the default tolerance of a CPU."""
   tolerance = comparison.choose_tolerance(["cpu", "cpu"])
   assert tolerance == 0.15
   base = image_rows(0)
@@ -81,7 +83,7 @@ def test_a_slowed_row_is_caught_and_no_other():
 
 
 def test_false_verdicts_are_rarer_than_5_in_100():
-  """Over all rows of a comparison, where there is no drift (Holm)."""
+  """Over all rows of a comparison, without drift (Holm)."""
   count = 0
   for seed in range(60):
     first, second = (image_rows(2 * seed + s, drift=0.0) for s in (0, 1))
@@ -90,7 +92,7 @@ def test_false_verdicts_are_rarer_than_5_in_100():
   assert count / 60 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
 
 
-def test_pairs_take_out_the_drift_of_a_machine():
+def test_pairs_cancel_the_drift_of_a_machine():
   """Both sides slow down threefold while they run, and one is 10% slower."""
   made, keys = machine(5, slow_share=0.0, drift=0.0), range(8)
   names = [f"session/{number}" for number in keys]
@@ -125,14 +127,14 @@ def test_pairs_take_out_the_drift_of_a_machine():
 
 
 def exact(key, step_s):
-  """A row whose processes hardly differ."""
+  """Returns a row whose processes hardly differ."""
   raw = [rows.Process(throughput_s=(step_s * (1 + i / 1e4),)) for i in range(5)]
   speed = key.batch / step_s
   return rows.Row(key, processes=5, images_per_s=speed, raw=tuple(raw))
 
 
 def test_intervals_follow_holm():
-  """The surest row is judged at 5% / M, the next at 5% / (M - 1)."""
+  """The clearest row is tested at 5% / M, the next at 5% / (M - 1)."""
   keys = [row_samples.key(batch=2**n) for n in range(4)]
   before = [exact(key, 1.0) for key in keys]
   times = (1.02, 2.0, 0.5, 1.0)
@@ -155,8 +157,8 @@ def test_a_row_that_broke_is_a_regression_whatever_its_speed():
   (broken,) = report.regressions
   assert broken.verdict == comparison.BROKEN
   assert broken.reason == "out_of_memory: 96 GiB"
-  (mended,) = comparison.compare([bad], [good], 0.15).comparisons
-  assert mended.verdict == comparison.FIXED and not mended.is_regression
+  (fixed,) = comparison.compare([bad], [good], 0.15).comparisons
+  assert fixed.verdict == comparison.FIXED and not fixed.is_regression
   (both,) = comparison.compare([bad], [bad], 0.15).comparisons
   assert both.verdict == comparison.NOT_COMPARED and not both.past
 
@@ -166,7 +168,7 @@ def test_one_process_is_not_compared():
   one = dataclasses.replace(exact(key, 1.0), raw=(exact(key, 1.0).raw[0],))
   (found,) = comparison.compare([exact(key, 1.0)], [one], 0.15).comparisons
   assert found.verdict == comparison.NOT_COMPARED
-  assert found.reason == "B: 1 process, at least 2 needed"
+  assert found.reason.startswith("B: 1 process")
 
 
 def test_runs_that_fell_short_are_not_compared():
@@ -174,7 +176,7 @@ def test_runs_that_fell_short_are_not_compared():
   whole = row_samples.time_to_accuracy(made)
   short = row_samples.time_to_accuracy(made, (True, False, True))
   (found,) = comparison.compare([whole], [short], 0.15).comparisons
-  assert found.reason == "B: 3 processes, 1 did not reach the target"
+  assert found.reason.startswith("B: 3 processes, 1 did not")
   assert found.is_regression  # All reached it before.
   (other,) = comparison.compare([short], [whole], 0.15).comparisons
   assert other.verdict == comparison.NOT_COMPARED
@@ -188,14 +190,16 @@ def test_rows_are_matched_by_all_of_the_key():
     [exact(first, 1.0)], [exact(first, 1.0), exact(second, 1.0)], 0.15
   )
   assert report.only_after == [second] and report.only_before == []
-  with pytest.raises(errors.InputError, match="nearest differ in dtype"):
+  with pytest.raises(errors.InputError, check=raising.about("B")) as caught:
     comparison.compare([exact(first, 1.0)], [exact(second, 1.0)], 0.15)
+  assert caught.value.fix.endswith(" dtype")
 
 
 def test_default_tolerance():
   assert comparison.choose_tolerance(["gpu", "tpu"]) == 0.05
   assert comparison.choose_tolerance(["gpu", "cpu"]) == 0.15
-  with pytest.raises(errors.InputError, match="tolerance: expected >= 0"):
+  check = raising.about("--tolerance", given=-0.1)
+  with pytest.raises(errors.InputError, check=check):
     comparison.compare([], [], -0.1)
 
 
@@ -211,17 +215,15 @@ def test_the_program_ends_with_1_at_a_regression(tmp_path):
   result = run(a, b, f"--json={tmp_path / 'verdicts.json'}")
   assert result.returncode == 1, result.stderr
   (line,) = [x for x in result.stdout.splitlines() if "REGRESSION" in x]
-  assert line.startswith(SLOWED.text()) and "slower by more than 15%" in line
-  assert "software: commit: 0123456789ab | fedcba987654" in result.stdout
-  assert "1 regression in 18 rows at a tolerance of 0.15" in result.stdout
-  assert "Only in B: micro matmul" in result.stdout
+  assert line.startswith(SLOWED.text()) and "15%" in line
+  assert "0123456789ab | fedcba987654" in result.stdout
   written = json.loads((tmp_path / "verdicts.json").read_text())
   assert written["regressions"] == 1 and len(written["comparisons"]) == 18
   assert len(written["only_b"]) > 10
 
   quiet = run(a, a)
   assert quiet.returncode == 0
-  assert "0 regressions in 18 rows" in quiet.stdout
+  assert "REGRESSION" not in quiet.stdout
   loose = run(a, b, "--tolerance=3")
   assert loose.returncode == 0
   latency = run(a, b, "--quantity=latency")
@@ -229,23 +231,23 @@ def test_the_program_ends_with_1_at_a_regression(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("arguments", "message"),
+  ("arguments", "words"),
   [
-    ((), "expected two folders"),
-    (("nowhere", "nowhere"), "no rows.jsonl here"),
+    ((), "arguments"),
+    (("nowhere", "nowhere"), "rows.jsonl"),
     (("a", "b", "--tolerence=1"), "tolerence"),
     (("a", "b", "--tolerance=-1"), "tolerance"),
   ],
 )
-def test_bad_input_ends_with_2_in_one_line(arguments, message):
+def test_bad_input_ends_with_2_in_one_line(arguments, words):
   result = run(*arguments)
   assert result.returncode == 2
   (line,) = result.stderr.strip().splitlines()
-  assert line.startswith("imgbench: error: ") and message in line
+  assert line.startswith("imgbench: error: ") and words in line
 
 
 def test_numbers_shown_are_those_that_the_ratio_is_of(tmp_path):
-  """Medians of skewed processes may stand the other way round."""
+  """Medians of skewed processes may be in the other order."""
   key, made = row_samples.key(batch=1), machine(0)
   rows_of = lambda *seconds: rows.Row(
     key,
@@ -260,23 +262,21 @@ def test_numbers_shown_are_those_that_the_ratio_is_of(tmp_path):
     *compare.compare_folders(folders, 0.1, "throughput")
   )
   (line,) = [x for x in text.splitlines() if x.startswith(key.text())]
-  assert "1.00 images/s  0.630 images/s  0.630" in line
+  assert re.findall(r"[\d.]+", line)[-5:-2] == ["1.00", "0.630", "0.630"]
 
 
-def test_rows_too_noisy_to_show_anything_are_said_to_be(tmp_path):
+def test_rows_too_noisy_for_the_tolerance_are_found(tmp_path):
   made = machine(0, process_noise=0.3)
   quiet = exact(row_samples.key(batch=8), 1.0)
   for name in ("a", "b"):
     noisy = made.image_row(SLOWED)
     row_samples.write(tmp_path / name, [noisy, quiet], made)
   folders = [tmp_path / "a", tmp_path / "b"]
-  text = compare.format_report(
-    *compare.compare_folders(folders, None, "throughput")
-  )
-  assert "In 1 of 2 rows the interval is wider than the tolerance" in text
+  report, _ = compare.compare_folders(folders, None, "throughput")
+  assert compare.find_noisy(report) == [report.comparisons[0]]
 
 
-def test_a_difference_within_the_tolerance_is_said_to_be(tmp_path):
+def test_a_difference_within_the_tolerance_is_no_regression(tmp_path):
   made = machine(0)
   before, after = exact(SLOWED, 1.0), exact(SLOWED, 1.05)
   for name, row in (("a", before), ("b", after)):
@@ -284,7 +284,8 @@ def test_a_difference_within_the_tolerance_is_said_to_be(tmp_path):
   found, folders = compare.compare_folders(
     [tmp_path / "a", tmp_path / "b"], None, "throughput"
   )
-  text = compare.format_report(found, folders)
-  assert "slower, within the tolerance" in text
-  assert "covers 95%" in text and "not paired" in text
-  assert "wider than the tolerance" not in text
+  (one,) = found.comparisons
+  assert one.verdict == comparison.SLOWER and not one.past and not one.paired
+  assert one.interval.coverage == pytest.approx(0.95)
+  assert not compare.find_noisy(found)
+  assert "95%" in compare.format_report(found, folders)

@@ -1,4 +1,4 @@
-"""Tests of steps compiled for an H200 that is not here.
+"""Tests of steps compiled for an H200 that is not attached.
 
 They need XLA's compiler for GPUs (`make compile-only-venv`; its interpreter in
 IMGBENCH_COMPILE_ONLY_PYTHON) and XLA's description of the GPU, a file named by
@@ -69,7 +69,7 @@ def run(python, config, *arguments, **variables):
 
 
 def compiled(tmp_path, config, *arguments, **variables):
-  """Rows of a config's steps."""
+  """Returns the rows of a config's steps."""
   out = tmp_path / "rows.json"
   target = f"--target_config={target_config()}"
   result = run(
@@ -85,7 +85,7 @@ def compiled(tmp_path, config, *arguments, **variables):
 
 
 def counts(row):
-  """kind -> how many convolutions and products of bfloat16."""
+  """Returns kind -> number of bfloat16 convolutions and products."""
   found = {}
   for op in row["kernels"]["matrix_ops"]:
     if op["dtypes"] == "bf16xbf16->bf16":
@@ -139,7 +139,7 @@ def test_training_step_of_a_resnet(tmp_path, flags):
 
 @pytest.mark.slow
 def test_norms_of_a_resnet_are_folded_for_inference(tmp_path):
-  """In evaluations too, whose outcomes and counts come on top."""
+  """In evaluations too, which add outcomes and counts."""
   infer, evaluation = compiled(
     tmp_path,
     "imagenet_resnet50",
@@ -154,7 +154,7 @@ def test_norms_of_a_resnet_are_folded_for_inference(tmp_path):
 
 @pytest.mark.slow
 def test_bounds_of_a_vit(tmp_path):
-  """Of ViT-S/16's step as a run launches it: uint8 images, mixup, average."""
+  """Kernels and bytes of ViT-S/16's step: uint8 images, mixup, average."""
   (row,) = compiled(
     tmp_path,
     "imagenet_vit_s16",
@@ -210,18 +210,15 @@ def test_a_step_of_muon_is_a_few_kernels(tmp_path, flags):
 
 
 @pytest.mark.parametrize(
-  "text, message",
-  [
-    ("hello", "XLA cannot read it"),
-    ("", "expected a description of NVIDIA H200, got ''"),
-  ],
+  "text, words", [("hello", "GpuTargetConfigProto"), ("", "got ''")]
 )
-def test_a_target_that_is_none_is_refused(tmp_path, text, message):
+def test_files_that_describe_no_gpu_are_refused(tmp_path, text, words):
   path = tmp_path / "target.txtpb"
   path.write_text(text)
   result = run(python_with_compiler(), "tiny", f"--target_config={path}")
   assert result.returncode == errors.EXIT_USAGE
-  assert message in result.stderr.splitlines()[-1]
+  line = result.stderr.splitlines()[-1]
+  assert "--target_config" in line and words in line
 
 
 def test_cases_are_distinct_and_their_configs_complete():
@@ -235,7 +232,7 @@ def test_cases_are_distinct_and_their_configs_complete():
 
 
 def test_the_document_shows_the_rows_that_are_kept():
-  rows = compile_only_v5e.read_rows(ROWS)
+  rows = compile_only_v5e.read(ROWS)
   cases = compile_only_h200.list_cases()
   assert [(row["model"], row["program"]) for row in rows] == [
     (case.model, name) for case in cases for name in compile_only.PROGRAMS

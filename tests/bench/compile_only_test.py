@@ -1,4 +1,4 @@
-"""Tests of what is computed of a compiled program, and of what is refused."""
+"""Tests of rows of compiled programs, and of bad input."""
 
 import importlib.util
 import json
@@ -15,6 +15,7 @@ from imgbench.bench import compile_only
 from imgbench.bench.hlo import collectives
 from imgbench.bench.hlo import parser
 from imgbench.bench.hlo import programs
+from tests import raising
 from tests.train import processes
 
 
@@ -26,7 +27,7 @@ def tiny_steps(**settings):
 
 
 def test_rows_of_both_programs():
-  """For the devices here; what a TPU's are is tested where libtpu is."""
+  """For the local devices; TPUs are tested if libtpu is installed."""
   steps = tiny_steps()
   for program, batch, passes in (("train", 24, 3), ("eval", 32, 1)):
     row = compile_only.compile_row(steps, program, accelerators.V5E)
@@ -38,10 +39,10 @@ def test_rows_of_both_programs():
     assert memory["total"] == sum(memory.values()) - memory["total"] > 0
     assert row["sent_bytes"] >= row["needed_sent_bytes"] * 0.99 > 0
     text = compile_only.format_row(row, accelerators.V5E)
-    assert "all-reduce" in text and "at the chip's peaks" in text
+    assert "all-reduce" in text
 
 
-def test_inference_tells_no_device_anything():
+def test_inference_needs_no_collectives():
   row = compile_only.compile_row(tiny_steps(), "infer", accelerators.V5E)
   assert row["sent_bytes"] == row["needed_sent_bytes"] == 0
   assert row["flops_per_device"] > 0
@@ -59,7 +60,7 @@ def test_collectives_alike_are_one_row():
   one = lambda kind, size, source: collectives.Collective(
     kind, (parser.Array("f32", (size,)),), 8, 1, False, source
   )
-  rows = compile_only.group_collectives(
+  rows = compile_only.group_alike(
     [
       one("all-gather", 8, "jit(step)/block1/mlp"),
       one("all-gather", 16, "jit(step)/block12/mlp"),
@@ -74,7 +75,7 @@ def test_collectives_alike_are_one_row():
 def test_imagenet_needs_no_files():
   config = tiny.get_config()
   config.data.name = "imagenet2012"
-  with pytest.raises(errors.InputError, match="input.size"):
+  with pytest.raises(errors.InputError, check=raising.about("input.size")):
     programs.build(config)
   config.input.size = 32
   steps = programs.build(config)
@@ -83,20 +84,20 @@ def test_imagenet_needs_no_files():
 
 
 @pytest.mark.parametrize(
-  "arguments, message",
+  "arguments, words",
   [
-    (["--topology=v4:2x2"], "expected one of v5e, v6e"),
-    (["--topology=v5e:3x5"], "cannot compile for it"),
-    (["--topology=h200"], "--target_config: expected a file"),
-    (["--topology=h200:2x4", "--target_config=x"], "expected h200, one GPU"),
-    (["--topology=h200", "--target_config=nowhere"], "cannot be read"),
-    ([], "--topology is missing"),
+    (["--topology=v4:2x2"], "--topology: expected"),
+    (["--topology=v5e:3x5"], "got v5e:3x5"),
+    (["--topology=h200"], "--target_config: expected"),
+    (["--topology=h200:2x4", "--target_config=x"], "'h200:2x4'"),
+    (["--topology=h200", "--target_config=nowhere"], "'nowhere'"),
+    ([], "--topology"),
   ],
 )
-def test_bad_input_ends_in_one_line(arguments, message):
+def test_bad_input_ends_in_one_line(arguments, words):
   result = run(*arguments)
   assert result.returncode == errors.EXIT_USAGE
-  assert message in result.stderr.splitlines()[-1]
+  assert words in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.skipif(
@@ -105,7 +106,7 @@ def test_bad_input_ends_in_one_line(arguments, message):
 def test_a_missing_compiler_is_named():
   result = run("--topology=v5e:2x4")
   assert result.returncode == errors.EXIT_USAGE
-  assert "libtpu is not installed" in result.stderr.splitlines()[-1]
+  assert "no libtpu" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.skipif(

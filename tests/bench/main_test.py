@@ -1,4 +1,4 @@
-"""The program: folders, resuming, what is refused; with real processes."""
+"""Tests of the program: folders, resuming, bad input; real processes."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ from imgbench import errors
 from imgbench.bench import __main__ as program
 from imgbench.bench import processes
 from imgbench.bench import rows
+from tests import raising
 from tests.bench import model_work_test
 
 FLAGS = types.SimpleNamespace(dry_run=False, profile=False, retry_failed=False)
@@ -67,7 +68,7 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  "change, words",
+  "change, given",
   [
     ({"host": "there"}, "host: here -> there"),
     ({"device_kind": "better"}, "device_kind: chip -> better"),
@@ -76,19 +77,20 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, capsys):
     ({"peers": {"versions": {"torch": "3"}}}, "peers.versions.torch: 2 -> 3"),
   ],
 )
-def test_a_folder_of_another_machine_is_refused(tmp_path, change, words):
+def test_a_folder_of_another_machine_is_refused(tmp_path, change, given):
   known = {**ENVIRONMENT, "how": {"timing": {"rounds": 3}}}
   (tmp_path / rows.ENVIRONMENT).write_text(json.dumps(known))
   same = {"timing": {"rounds": 3}}
   program.check_folder(tmp_path, ENVIRONMENT | {"started_at": "now"}, same)
-  with pytest.raises(errors.InputError) as caught:
+  check = raising.about("--out", given=given)
+  with pytest.raises(errors.InputError, check=check):
     program.check_folder(tmp_path, ENVIRONMENT | change, same)
-  assert words in str(caught.value)
-  with pytest.raises(errors.InputError, match="config.timing.rounds: 3 -> 9"):
+  check = raising.about("--out", given="config.timing.rounds: 3 -> 9")
+  with pytest.raises(errors.InputError, check=check):
     program.check_folder(tmp_path, ENVIRONMENT, {"timing": {"rounds": 9}})
 
 
-def test_peers_may_be_installed_later(tmp_path):
+def test_baselines_may_be_installed_later(tmp_path):
   path = tmp_path / rows.ENVIRONMENT
   missing = ENVIRONMENT | {"peers": {"missing": "no torch"}}
   program._write_environment(path, missing | {"started_at": "then"})
@@ -110,11 +112,11 @@ def test_bad_input_ends_in_one_line_before_anything_starts(tmp_path):
   ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
   assert ended.returncode == errors.EXIT_USAGE
   (line,) = [x for x in ended.stderr.splitlines() if "error" in x]
-  assert "unknown 'resnet55'; known: cnn" in line
+  assert "models: expected" in line and "got 'resnet55'" in line
   assert not (tmp_path / "out").exists()
 
 
-def test_peers_that_are_missing_are_known_before():
+def test_missing_baselines_are_known_before():
   config = tiny()
   missing = lambda request, timeout_s: {
     "status": "refused",

@@ -1,4 +1,4 @@
-"""Bookkeeping of times, by a clock that is told what time it is."""
+"""Tests of the bookkeeping of times, with a fake clock."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from imgbench.bench import measure
 
 
 class Machine:
-  """A clock and a device: starting costs the host, waiting the rest.
+  """A fake clock and device: `start` takes host time, `wait` the rest.
 
   Args:
     start_s: seconds until `start` returns.
@@ -43,7 +43,7 @@ def test_latency_waits_for_each_step_and_throughput_does_not():
   assert times.first_step_s == pytest.approx(1.25)
   # 1.25 s each until 4 s are over.
   assert times.latencies_s == pytest.approx([1.25] * 4)
-  # Starts are hidden behind the steps before, but for the first one.
+  # Starts overlap with earlier steps, except for the first one.
   assert times.throughput_s == pytest.approx([(8 + 0.25) / 8] * 2)
 
 
@@ -110,4 +110,4 @@ def test_no_more_steps_than_allowed_are_in_flight():
   [(0.1, 1.0, 10), (0.3, 1.0, 4), (5.0, 1.0, 2), (0.0, 1e-9, 2)],
 )
 def test_steps_of_a_round(step_s, round_s, expected):
-  assert measure.steps_per_round(step_s, round_s) == expected
+  assert measure.count_steps_per_round(step_s, round_s) == expected

@@ -1,4 +1,4 @@
-"""Intervals over processes: by hand, and their coverage by simulation."""
+"""Tests of intervals over processes: by hand, and coverage by simulation."""
 
 import math
 
@@ -17,14 +17,14 @@ def normal(rng, n):
 
 
 def slowed(rng, n):
-  """Some processes are slowed down by something else."""
+  """Some processes are slowed down by other programs."""
   return rng.normal(0, 0.02, n) + (rng.random(n) < 0.15) * rng.exponential(
     0.3, n
   )
 
 
 def two_modes(rng, n):
-  """As where memory lies, or which clock a core runs at, differs."""
+  """Like different memory placements or clock rates of cores."""
   return rng.normal(0, 0.01, n) + 0.12 * (rng.random(n) < 0.3)
 
 
@@ -71,7 +71,7 @@ def test_interval_of_a_median_covers_what_it_says(noise, n):
 
 @pytest.mark.parametrize("width", [0.05, 0.1])
 def test_adding_processes_until_it_is_narrow_costs_little(width):
-  """As the harness does: 5 to 15 of them."""
+  """Like the harness: 5 to 15 of them."""
   rng = np.random.default_rng(2)
   held = 0
   for _ in range(TRIALS):
@@ -87,7 +87,7 @@ def test_adding_processes_until_it_is_narrow_costs_little(width):
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("n", [(5, 5), (5, 9)])
 def test_ratio_of_equal_rows_covers_1(noise, n):
-  """Never less often than it says; more often where noise is no normal."""
+  """At least as often as stated; more often if noise is not normal."""
   rng = np.random.default_rng(sum(n))
   missed = 0
   for _ in range(TRIALS):

@@ -1,4 +1,4 @@
-"""Steps of models as the benchmark runs them, on the test's 8 CPU devices."""
+"""Tests of the benchmark's model steps, on 8 CPU devices."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from imgbench.bench import model_work
 from imgbench.bench import rows
 
 SETTINGS = {"widths": [8], "stem_size": 3}
-KEY = rows.PointKey(
+KEY = rows.Key(
   task="train",
   model="cnn",
   batch=8,
@@ -71,13 +71,13 @@ def test_inference_and_evaluation(task, data, dtype):
     outcomes, _ = results[0]
     assert outcomes.finite.all()
     repeated = np.array_equal(outcomes.nll, results[1][0].nll)
-  # One batch lies on the device; from the host come different ones.
+  # One batch stays on the device; the host feeds different ones.
   assert repeated == (data == "device")
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "pmap"])
 def test_inference_on_several_devices(strategy):
-  """Norms are folded wherever the variables lie."""
+  """Norms are folded for every sharding of the variables."""
   key = dataclasses.replace(KEY, task="infer")
   (expected,) = run(key)[1][0]
   key = dataclasses.replace(key, strategy=strategy, devices=4)
@@ -93,5 +93,5 @@ def test_parameters_by_hand():
 
 
 def test_more_devices_than_there_are():
-  with pytest.raises(errors.InputError, match="parallel.devices"):
+  with pytest.raises(errors.InputError, match=r"parallel\.devices"):
     model_work.build(dataclasses.replace(KEY, devices=99), recipe())

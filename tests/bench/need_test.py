@@ -1,4 +1,4 @@
-"""Tests of what a step needs, by hand."""
+"""Tests of the collectives that a step needs, by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +44,8 @@ def test_data_parallel():
   ]
 
 
-def test_a_cut_state():
-  """What is too small to be cut is summed as before."""
+def test_a_sharded_state():
+  """Arrays that are too small to be sharded are summed as before."""
   found = need.list_training_collectives(state(), mesh(8), jnp.float32)
   assert rows(found) == [
     ("all-gather", "f32", 64 * 128, 8),
@@ -78,7 +78,7 @@ def test_an_evaluation():
   ]
 
 
-def test_one_device_needs_nobody():
+def test_one_device_needs_no_collectives():
   alone = jax.sharding.Mesh(
     np.array(jax.devices()[:1]).reshape(1, 1),
     (placement.DATA_AXIS, placement.FSDP_AXIS),

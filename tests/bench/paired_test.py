@@ -1,4 +1,4 @@
-"""Two checkouts side by side: what is taken of a commit, and in what order."""
+"""Tests of two checkouts measured side by side: files, order, pairs."""
 
 import json
 import pathlib
@@ -15,6 +15,7 @@ from imgbench.bench import paired
 from imgbench.bench import points as points_lib
 from imgbench.bench import rows
 from imgbench.bench import run_settings
+from tests import raising
 from tests.bench import row_samples
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -32,23 +33,25 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def small(tmp_path):
-  """A repository with a commit and a harness that came after it."""
+  """A repository with a commit and a newer harness."""
   root = tmp_path / "small"
   package = root / "imgbench"
   (package / "bench").mkdir(parents=True)
   (package / "models.py").write_text("old\n")
+  (package / "typed.py").write_text("old\n")
   (package / "bench" / "gone.py").write_text("old\n")
   git(tmp_path, "init", "--quiet", str(root))
   git(root, "add", ".")
   git(root, "commit", "--quiet", "--message=one")
   (package / "models.py").write_text("new\n")
+  (package / "typed.py").write_text("new\n")
   (package / "bench" / "gone.py").unlink()
   (package / "bench" / "worker.py").write_text("new\n")
   return root
 
 
 class Machine:
-  """Answers as processes do, and writes down who was asked when.
+  """Fake worker processes that record the order of requests.
 
   Args:
     step_s: side -> seconds per step of its processes, one after the other; the
@@ -120,6 +123,7 @@ def test_a_commit_is_checked_out_with_this_harness(small, tmp_path):
   }
   assert files == {
     "imgbench/models.py": "old\n",
+    "imgbench/typed.py": "new\n",
     "imgbench/bench/worker.py": "new\n",
   }
   listed = subprocess.run(
@@ -128,13 +132,15 @@ def test_a_commit_is_checked_out_with_this_harness(small, tmp_path):
     text=True,
     check=True,
   )
-  assert len(listed.stdout.splitlines()) == 1  # Nothing is left behind.
+  assert len(listed.stdout.splitlines()) == 1  # The archive leaves no traces.
 
 
 def test_unknown_commits_and_folders_without_git_are_refused(small, tmp_path):
-  with pytest.raises(errors.InputError, match="--paired=nix: git knows no"):
+  check = raising.about("--paired", given="'nix'")
+  with pytest.raises(errors.InputError, check=check):
     paired.check_out("nix", tmp_path, small)
-  with pytest.raises(errors.InputError, match="is no git repository"):
+  check = raising.about("--paired", given=tmp_path)
+  with pytest.raises(errors.InputError, check=check):
     paired.check_out("HEAD", tmp_path, tmp_path)
 
 
@@ -186,7 +192,8 @@ def tiny_config() -> ml_collections.ConfigDict:
 def test_rows_of_before_are_not_mixed_in(tmp_path):
   machine = row_samples.Machine()
   row_samples.write(tmp_path / "a", row_samples.micro(machine), machine)
-  with pytest.raises(errors.InputError, match="has rows already"):
+  check = raising.about("--out", given=tmp_path)
+  with pytest.raises(errors.InputError, check=check):
     paired.measure(tiny_config(), "HEAD", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Fresh processes and how they can end; real ones, of a made-up program."""
+"""Tests of fresh processes and how they end, with a test program."""
 
 import pathlib
 import sys
@@ -93,12 +93,12 @@ def test_a_process_that_takes_too_long_is_ended_with_its_children(launcher):
   assert time.monotonic() - started < 30
 
 
-def test_a_peer_finds_its_own_modules_of_imgbench_alone(monkeypatch):
-  """An environment without torch, and without anything of this one's."""
-  peer = processes.create_baseline_launcher(sys.executable)
-  assert peer.files
+def test_a_baseline_imports_its_own_files_of_imgbench_alone(monkeypatch):
+  """It runs in an environment without the packages of this one."""
+  launcher = processes.create_baseline_launcher(sys.executable)
+  assert launcher.files
   monkeypatch.setenv("PYTHONPATH", "")
-  result = peer({"kind": "environment"}, 60)
+  result = launcher({"kind": "environment"}, 60)
   # Refused where this environment has no torch, which says why.
   if result["status"] == exchange.REFUSED:
     assert "torch" in result["message"]
@@ -106,7 +106,7 @@ def test_a_peer_finds_its_own_modules_of_imgbench_alone(monkeypatch):
     assert result["environment"]["versions"]["torch"] != "absent"
 
 
-def test_the_peers_python_is_that_of_the_variable(monkeypatch):
+def test_the_python_of_baselines_is_that_of_the_variable(monkeypatch):
   monkeypatch.setenv("IMGBENCH_PEERS_PYTHON", "/somewhere/python")
   assert processes.create_baseline_launcher().python == "/somewhere/python"
   monkeypatch.delenv("IMGBENCH_PEERS_PYTHON")

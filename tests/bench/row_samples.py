@@ -1,4 +1,4 @@
-"""Folders of made-up benchmark rows: true structure, invented numbers."""
+"""Synthetic benchmark rows: real structure, invented numbers."""
 
 import itertools
 import json
@@ -9,8 +9,8 @@ import numpy as np
 from imgbench.bench import rows
 from imgbench.bench import summaries
 
-# Model -> (GFLOP of a forward pass at 224, share of peak it comes to, FLOPs
-# per byte moved, parameters in millions).
+# Model -> (GFLOP of a forward pass at 224, MFU, FLOPs per byte moved,
+# parameters in millions).
 MODELS = {
   "resnet50": (8.2, 0.25, 180, 25.6),
   "vit_s16": (9.2, 0.45, 200, 22.1),
@@ -23,17 +23,17 @@ DEVICES = {
 
 
 class Machine:
-  """Measures made-up points: its noise is as real machines have it.
+  """Makes synthetic measurements with the noise of real machines.
 
   Args:
     kind: of DEVICES.
     seed: of all noise.
     process_noise: relative standard deviation from process to process.
     step_noise: the same from step to step in one process.
-    slow_share: share of the processes that something else slows down, by 10%
-      and more.
+    slow_share: share of processes slowed down by other programs, by 10% and
+      more.
     drift: of the whole session, relative.
-    slowed: text of a key -> factor by which its steps are slower.
+    slowed: text of a key -> factor of its step time.
   """
 
   def __init__(
@@ -53,7 +53,7 @@ class Machine:
     self._slowed = slowed or {}
 
   def process(self, key, step_s, number, pair=None):
-    """What one fresh process measures of a step that takes `step_s`."""
+    """Returns the measurements of a process for a step of `step_s`."""
     rng, (between, within, slow_share) = self._rng, self._noise
     own = step_s * self._session * math.exp(between * rng.normal())
     own *= self._slowed.get(key.text(), 1.0)
@@ -79,7 +79,7 @@ class Machine:
     )
 
   def image_row(self, key, factor=1.0, **options):
-    """A row of a model, its time from FLOPs; small batches use less."""
+    """Returns a row of a model, with its time computed from FLOPs."""
     gflops, share, intensity, millions = MODELS[key.model]
     passes = 3 if key.task == "train" else 1
     flops = gflops * 1e9 * passes * (key.image_size / 224) ** 2
@@ -123,11 +123,11 @@ def key(model="resnet50", **values):
     "strategy": "jit",
     "data": "device",
   }
-  return rows.PointKey(model=model, **(defaults | values))
+  return rows.Key(model=model, **(defaults | values))
 
 
 def micro(machine):
-  """The microbenchmarks."""
+  """Yields rows of microbenchmarks."""
   peak, memory = (machine._device[n] for n in ("peak", "bandwidth"))
   names = (
     ("matmul", "4096x4096x4096", "bfloat16", 2 * 4096**3, 0.8 * peak, "FLOP"),
@@ -140,12 +140,12 @@ def micro(machine):
   )
   for name, size, dtype, work, rate, unit in names:
     facts = summaries.Facts(work=float(work), rate_unit=f"{unit}/s")
-    k = rows.PointKey(rows.MICRO, name=name, size=size, dtype=dtype)
+    k = rows.Key(rows.MICRO, name=name, size=size, dtype=dtype)
     yield machine.row(k, work / rate, facts)
 
 
 def image_rows(machine, models=tuple(MODELS), batches=(16, 64, 256)):
-  """Training and inference of some models at several batch sizes."""
+  """Yields training and inference rows for models and batch sizes."""
   for task, model, batch in itertools.product(
     ("train", "infer"), models, batches
   ):
@@ -153,8 +153,8 @@ def image_rows(machine, models=tuple(MODELS), batches=(16, 64, 256)):
 
 
 def time_to_accuracy(machine, reached=(True,) * 5):
-  """A row of training runs with different seeds."""
-  k = rows.PointKey(rows.TIME_TO_ACCURACY, name="cifar10_fast", target=0.78)
+  """Returns a row of training runs with different seeds."""
+  k = rows.Key(rows.TIME_TO_ACCURACY, name="cifar10_fast", target=0.78)
   runs = [
     rows.Process(
       seed=seed,
@@ -167,7 +167,7 @@ def time_to_accuracy(machine, reached=(True,) * 5):
 
 
 def all_rows(machine):
-  """One of everything that the benchmark measures."""
+  """Yields rows of every kind."""
   yield from micro(machine)
   yield from image_rows(machine)
   for devices in (1, 2, 4):
@@ -194,7 +194,7 @@ def all_rows(machine):
 
 
 def write(folder, made, machine):
-  """Writes rows, environment, config and CSV as the benchmark does."""
+  """Writes rows, environment, config and CSV like the benchmark."""
   folder.mkdir(parents=True, exist_ok=True)
   environment = json.dumps(machine.environment(), indent=2)
   (folder / rows.ENVIRONMENT).write_text(environment)

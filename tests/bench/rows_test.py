@@ -1,4 +1,4 @@
-"""Rows of the benchmark: written, read, refused."""
+"""Tests of rows of the benchmark: written, read, refused."""
 
 import csv
 import dataclasses
@@ -9,6 +9,7 @@ import pytest
 from imgbench import errors
 from imgbench.bench import rows
 from imgbench.bench import summaries
+from tests import raising
 from tests.bench import row_samples
 from tests.train import processes
 
@@ -24,11 +25,11 @@ def row(machine):
 
 
 def changed(row, **values):
-  """The JSON object of a row with other values."""
+  """Returns the JSON object of a row with other values."""
   return row.as_json() | values
 
 
-def test_every_kind_of_row_comes_back(tmp_path, machine):
+def test_every_kind_of_row_is_read_back(tmp_path, machine):
   made = list(row_samples.all_rows(machine))
   row_samples.write(tmp_path, made, machine)
   folder = rows.read_folder(tmp_path)
@@ -48,7 +49,7 @@ def test_a_line_is_flat_and_starts_with_the_key(row):
   assert "pair" not in record["raw"][0]  # What was not measured is left out.
 
 
-def test_a_torn_line_is_left_out_and_cut_off(tmp_path, machine, row):
+def test_an_incomplete_line_is_ignored_and_cut_off(tmp_path, machine, row):
   rows.append(tmp_path, row)
   path = tmp_path / rows.ROWS
   whole = path.read_bytes()
@@ -64,8 +65,12 @@ def test_a_point_that_failed_may_be_measured_again(tmp_path, row):
   rows.append(tmp_path, row)
   assert rows.read(tmp_path / rows.ROWS) == [row]
   rows.append(tmp_path, row)
-  with pytest.raises(errors.InputError, match="line 3: a second row of train"):
-    rows.read(tmp_path / rows.ROWS)
+  path = tmp_path / rows.ROWS
+  check = raising.about(
+    f"{path}, line 3", given=f"a second of {row.key.text()}"
+  )
+  with pytest.raises(errors.InputError, check=check):
+    rows.read(path)
 
 
 def test_rows_of_older_versions_are_read(row):
@@ -79,37 +84,42 @@ def test_rows_of_older_versions_are_read(row):
 
 
 @pytest.mark.parametrize(
-  ("values", "message"),
+  ("values", "setting", "given"),
   [
-    (
-      {"latenci_ms": None},
-      "latenci_ms: expected a known field, got None; did you mean latency_ms",
-    ),
-    ({"task": "training"}, "task: expected one of train, infer"),
-    ({"framework": "tf"}, "framework: expected one of imgbench, torch-eager"),
-    ({"status": "fine"}, "status: expected one of ok"),
-    ({"status": "crashed"}, "message: status crashed needs one"),
-    ({"batch": "64"}, "batch: expected int | None, got '64'"),
-    ({"batch": True}, "batch: expected int"),
-    ({"model": None}, "model: a row of task train needs it"),
-    ({"processes": 4}, "processes: expected that of raw, 5"),
-    ({"raw": []}, "processes: expected that of raw, 0"),
-    ({"raw": {}}, "raw: expected a list"),
-    ({"raw": [{"throughput_s": [0.0]}], "processes": 1}, "times above 0"),
-    ({"raw": [{}], "processes": 1}, "no throughput_s"),
-    ({"raw": [{"first_step_s": "1"}]}, r"raw\[0\]\.first_step_s: expected"),
-    ({"images_per_s_low": 1e9}, "images_per_s: expected 0 < low <= value"),
-    ({"images_per_s": float("nan")}, "images_per_s: expected float"),
-    ({"latency_ms": {"median": "3"}}, "latency_ms: expected Mapping"),
-    ({"task": "micro"}, "name: a row of task micro needs it"),
+    ({"latenci_ms": None}, "latenci_ms", "None"),
+    ({"task": "training"}, "task", "'training'"),
+    ({"framework": "tf"}, "framework", "'tf'"),
+    ({"status": "fine"}, "status", "'fine'"),
+    ({"status": "crashed"}, "message", "none"),
+    ({"batch": "64"}, "batch", "'64'"),
+    ({"batch": True}, "batch", "True"),
+    ({"model": None}, "model", "none"),
+    ({"processes": 4}, "processes", 4),
+    ({"raw": []}, "processes", 5),
+    ({"raw": {}}, "raw", "{}"),
+    ({"raw": [{"throughput_s": [0.0]}], "processes": 1}, "raw", 0.0),
+    ({"raw": [{}], "processes": 1}, "raw", "none"),
+    ({"raw": [{"first_step_s": "1"}]}, "raw[0].first_step_s", "'1'"),
+    ({"images_per_s_low": 1e9}, "images_per_s", None),
+    ({"images_per_s": float("nan")}, "images_per_s", "nan"),
+    ({"latency_ms": {"median": "3"}}, "latency_ms", "{'median': '3'}"),
+    ({"task": "micro"}, "name", "none"),
   ],
 )
-def test_bad_rows_are_refused(row, values, message):
-  with pytest.raises(errors.InputError, match=message):
+def test_bad_rows_are_refused(row, values, setting, given):
+  with pytest.raises(
+    errors.InputError, check=raising.about(setting, given=given)
+  ):
     rows.from_json(changed(row, **values))
 
 
-def test_what_cannot_be_read_is_not_written(tmp_path, row):
+def test_near_names_of_unknown_fields_are_listed(row):
+  with pytest.raises(errors.InputError) as caught:
+    rows.from_json(changed(row, latenci_ms=None))
+  assert "latency_ms" in caught.value.fix
+
+
+def test_bad_rows_are_not_written(tmp_path, row):
   bad = dataclasses.replace(row, images_per_s=float("inf"))
   with pytest.raises(ValueError):
     rows.append(tmp_path, bad)
@@ -117,7 +127,8 @@ def test_what_cannot_be_read_is_not_written(tmp_path, row):
 
 
 def test_a_key_without_its_task_is_refused():
-  with pytest.raises(errors.InputError, match="task: expected str, got none"):
+  check = raising.about("task", expected="str", given="none")
+  with pytest.raises(errors.InputError, check=check):
     rows.from_json({"model": "resnet50"})
 
 
@@ -126,15 +137,17 @@ def test_errors_name_file_and_line(tmp_path, row):
   path = tmp_path / rows.ROWS
   with path.open("a") as file:
     file.write("[1]\n")
-  with pytest.raises(errors.InputError, match=r"rows\.jsonl, line 2"):
+  with pytest.raises(errors.InputError, check=raising.about(f"{path}, line 2")):
     rows.read(path)
 
 
 def test_folders_without_rows_are_refused(tmp_path):
-  with pytest.raises(errors.InputError, match=r"no rows\.jsonl here"):
-    rows.read_folder(tmp_path / "nowhere")
-  (tmp_path / rows.ROWS).write_text("")
-  with pytest.raises(errors.InputError, match="holds no whole row"):
+  path = tmp_path / "nowhere"
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+    rows.read_folder(path)
+  path = tmp_path / rows.ROWS
+  path.write_text("")
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
     rows.read_folder(tmp_path)
 
 
@@ -163,7 +176,7 @@ def test_keys_read_well():
     "train resnet50 b64 224px bfloat16 conv=highest fsdp 2 devices data=tfds"
     " torch-eager"
   )
-  micro = rows.PointKey("micro", name="matmul", size="8x8x8", dtype="float32")
+  micro = rows.Key("micro", name="matmul", size="8x8x8", dtype="float32")
   assert micro.text() == "micro matmul 8x8x8 float32"
 
 
@@ -200,18 +213,19 @@ def test_numbers_of_a_row_by_hand():
   assert row.flops_share_of_peak == pytest.approx({"datasheet": 0.1})
   assert row.bandwidth_share == pytest.approx(4e9 * 2.5 / 2e10)
   assert row.batch_asked == 16 and row.params == 7
-  assert summaries.compute_speeds(row) == pytest.approx([40, 20, 16, 32, 10])
-  latency = summaries.compute_speeds(row, summaries.LATENCY)
+  assert summaries.list_speeds(row) == pytest.approx([40, 20, 16, 32, 10])
+  latency = summaries.list_speeds(row, summaries.LATENCY)
   assert latency == pytest.approx([800, 400, 800 / 3, 200, 160])
 
 
 def test_numbers_of_microbenchmarks_and_runs(machine):
   facts = summaries.Facts(work=6e9, rate_unit="FLOP/s")
-  key = rows.PointKey("micro", name="matmul", size="1000x1000x3000")
+  key = rows.Key("micro", name="matmul", size="1000x1000x3000")
   processes = [rows.Process(throughput_s=(t,)) for t in (1, 2, 3, 4, 6)]
   row = summaries.build_row(key, processes, facts)
   assert (row.rate, row.rate_low, row.rate_high) == (2e9, 1e9, 6e9)
-  with pytest.raises(errors.InputError, match="needs work and rate_unit"):
+  check = raising.about(key.text(), expected="work and rate_unit")
+  with pytest.raises(errors.InputError, check=check):
     summaries.build_row(key, processes)
   runs = row_samples.time_to_accuracy(machine)
   assert runs.seconds_to_target_low < runs.seconds_to_target
@@ -223,7 +237,7 @@ def test_numbers_of_microbenchmarks_and_runs(machine):
 def test_few_processes_make_a_row_without_bounds(machine):
   row = machine.image_row(row_samples.key(), processes=2)
   assert row.images_per_s > 0 and row.images_per_s_low is None
-  with pytest.raises(errors.InputError, match="no throughput_s"):
+  with pytest.raises(errors.InputError, check=raising.about(row.key.text())):
     summaries.build_row(row.key, [rows.Process()])
 
 

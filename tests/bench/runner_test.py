@@ -1,4 +1,4 @@
-"""What is measured when, and what becomes of it: with made-up processes."""
+"""Tests of the order of measurements and their rows, with fake processes."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import runner
 
-TRAIN = rows.PointKey(
+TRAIN = rows.Key(
   task="train",
   model="resnet18",
   batch=8,
@@ -25,14 +25,14 @@ TRAIN = rows.PointKey(
 )
 BASELINE = dataclasses.replace(TRAIN, framework="torch-eager")
 INFER = dataclasses.replace(TRAIN, task="infer")
-MATMUL = rows.PointKey(
+MATMUL = rows.Key(
   task="micro",
   name=micro.MATMUL,
   size="8x8x8",
   dtype="float32",
   matmul_precision="default",
 )
-COPY = rows.PointKey(task="micro", name=micro.MEMORY_COPY, size="64 bytes")
+COPY = rows.Key(task="micro", name=micro.MEMORY_COPY, size="64 bytes")
 SAMPLING = run_settings.Sampling(
   processes=3, most_processes=6, relative_width=0.5, row_s=100, process_s=9
 )
@@ -51,7 +51,7 @@ def failure(status: str) -> dict:
 
 
 class Processes:
-  """Stands for `processes.Launcher`: every process takes a second.
+  """Fake `processes.Launcher`: every process takes a second.
 
   Args:
     answer: request -> result of a step in seconds, or a whole result.
@@ -194,7 +194,7 @@ def test_a_microbenchmark_that_fails_leaves_the_others_alone(tmp_path):
 @pytest.mark.parametrize(
   "status", ["crashed", "out_of_memory", "timeout", "refused"]
 )
-def test_a_failure_is_a_row_and_the_sweep_goes_on(tmp_path, status):
+def test_a_failure_is_a_row_and_the_sweep_continues(tmp_path, status):
   processes = Processes(
     lambda r: failure(status) if r["key"]["task"] == "train" else 0.5
   )
@@ -229,7 +229,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(tmp_path):
   assert one.is_done(TRAIN)
 
 
-def test_halving_goes_on_where_it_was_stopped_and_ends_at_other_points(
+def test_halving_resumes_and_ends_at_other_points(
   tmp_path,
 ):
   tight = lambda r: failure("out_of_memory") if r["key"]["batch"] > 1 else 0.5
@@ -252,7 +252,7 @@ def test_a_batch_that_devices_do_not_divide_is_not_tried(tmp_path):
   assert [k["batch"] for k in processes.asked()] == [6, 3]
 
 
-def test_finished_rows_are_kept_and_an_interrupted_one_is_made_anew(tmp_path):
+def test_finished_rows_are_kept_and_an_interrupted_one_is_repeated(tmp_path):
   def answer(request):
     if request["key"]["task"] == "infer" and len(first.requests) > 8:
       raise KeyboardInterrupt
@@ -327,7 +327,7 @@ def test_a_trace_that_fails_costs_no_row(tmp_path):
 
 @pytest.mark.parametrize("least, kept", [(0, []), (1, [1, 2]), (2, [2])])
 def test_a_stop_keeps_points_with_enough_processes(tmp_path, least, kept):
-  """Ours has two processes by then, the peer one."""
+  """Ours has two processes by then, the baseline one."""
 
   def answer(request):
     if len(processes.requests) == 4:
@@ -359,7 +359,7 @@ def test_a_stop_keeps_microbenchmarks_too(tmp_path):
 
 
 def test_seeds_of_whole_runs_are_one_row(tmp_path):
-  key = rows.PointKey(task="time_to_accuracy", name="tiny", target=0.5)
+  key = rows.Key(task="time_to_accuracy", name="tiny", target=0.5)
   section = {
     **{"config": "tiny.py", "metric": "val/top1_accuracy", "target": 0.5},
     **{"runs": 3, "seed": 7, "run_s": 50.0, "overrides": []},

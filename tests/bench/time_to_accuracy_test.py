@@ -1,4 +1,4 @@
-"""Whole runs until a target, by the program's own loop."""
+"""Tests of whole runs until a target."""
 
 import contextlib
 
@@ -8,6 +8,7 @@ import pytest
 from imgbench import errors
 from imgbench import timing
 from imgbench.bench import time_to_accuracy
+from tests import raising
 
 REQUEST = {
   "config": "configs/tiny.py",
@@ -66,16 +67,20 @@ def test_the_target_stops_the_run_when_it_is_logged(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "change, words",
+  "change, setting, given",
   [
-    ({"config": "configs/nowhere.py"}, "no such file"),
-    ({"overrides": ["optim.weight=1"]}, "did you mean optim.weight_decay"),
-    ({"overrides": ["optim.weight_decay=much"]}, "a value like 0.05"),
-    ({"metric": "test/top1_accuracy"}, "expected one of the sets v2, val"),
-    ({"metric": "val/top2_accuracy"}, "val/top1_accuracy"),
+    ({"config": "configs/nowhere.py"}, "config", "configs/nowhere.py"),
+    ({"overrides": ["optim.weight=1"]}, "overrides", "'optim.weight=1'"),
+    (
+      {"overrides": ["optim.weight_decay=much"]},
+      "overrides: optim.weight_decay",
+      "'much'",
+    ),
+    ({"metric": "test/top1_accuracy"}, "metric", "'test/top1_accuracy'"),
+    ({"metric": "val/top2_accuracy"}, "metric", "'val/top2_accuracy'"),
   ],
 )
-def test_bad_input_is_refused(change, words):
-  with pytest.raises(errors.InputError) as caught:
+def test_bad_input_is_refused(change, setting, given):
+  check = raising.about(f"time_to_accuracy.{setting}", given=given)
+  with pytest.raises(errors.InputError, check=check):
     time_to_accuracy.train({**REQUEST, "target": 0.5, **change})
-  assert words in str(caught.value)

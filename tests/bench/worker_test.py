@@ -1,4 +1,4 @@
-"""Points in processes of their own, on what a bare accelerator image has."""
+"""Tests of points in fresh processes, with the packages of a bare image."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ PLAN = dict(
   round_s=0.0,
   rounds=2,
 )
-# What an image with jax, flax, optax and what these need does not have.
+# Missing in an image with jax, flax, optax and their dependencies.
 BLOCKED = (
   *("tensorflow", "tensorflow_datasets", "grain", "array_record"),
   *("cv2", "PIL", "simplejpeg", "cykooz", "matplotlib", "pandas"),
@@ -77,7 +77,7 @@ def test_a_synthetic_point_needs_no_reader_of_data_sets(tmp_path, task):
   assert process.peak_memory_bytes > 1e7
 
 
-def test_programs_are_found_again_by_the_next_process(tmp_path):
+def test_the_next_process_finds_cached_programs(tmp_path):
   asked = request(
     compile_cache=str(tmp_path / "step"),
     begin_cache=str(tmp_path / "begin"),
@@ -92,7 +92,7 @@ def test_programs_are_found_again_by_the_next_process(tmp_path):
   assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
-def test_the_form_of_attention_is_told_and_cudnn_is_refused():
+def test_attention_is_reported_and_cudnn_is_refused():
   key = dataclasses.replace(model_work_test.KEY, task="infer", model="vit_ti16")
   settings = {"depth": 1, "patch_size": 8}
   recipe = lambda **more: model_work_test.recipe(
@@ -104,13 +104,10 @@ def test_the_form_of_attention_is_told_and_cudnn_is_refused():
     request(key, recipe=recipe(attention="cudnn")), 300
   )
   assert found["status"] == "refused"
-  assert found["message"] == (
-    "attention: expected auto or plain, got 'cudnn': cuDNN needs an NVIDIA GPU,"
-    " the platform is cpu"
-  )
+  assert "attention" in found["message"] and "'cudnn'" in found["message"]
 
 
-def test_bad_input_and_too_little_memory_are_told(tmp_path):
+def test_bad_input_and_too_little_memory_are_reported(tmp_path):
   worker = processes.Launcher()
   key = dataclasses.replace(model_work_test.KEY, devices=99)
   refused = worker(request(key), 300)
@@ -157,14 +154,14 @@ def test_each_microbenchmark(name):
   assert all(seconds > 0 for seconds in result["throughput_s"])
 
 
-def test_what_goes_to_a_cpu_is_copied_and_not_lent(monkeypatch):
+def test_transfers_to_a_cpu_are_copied_and_not_aliased(monkeypatch):
   section = {"names": (micro.TO_DEVICE,), "matmul_size": 0, "copy_mib": 0}
   section["transfer_mib"] = 1
   (key,) = micro.list_keys(section, "cpu", 1, ["float32"], ["default"])
   room = np.empty(2**20 + 64, np.uint8)
   start = -room.ctypes.data % 64
   aligned = room[start : start + 2**20].view(np.float32)
-  monkeypatch.setattr(micro, "_host_array", lambda key: aligned)
+  monkeypatch.setattr(micro, "_make_host_array", lambda key: aligned)
   ready = micro.prepare(key)
   copies = [jax.block_until_ready(ready.start()) for _ in range(2)]
   places = {copy.unsafe_buffer_pointer() for copy in copies}

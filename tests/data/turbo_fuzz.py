@@ -62,7 +62,7 @@ def run(seed: int, count: int) -> dict[str, int]:
   found = {"good": 0, "bad": 0, "problems": 0}
   for number in range(count):
     if number == count // 2:
-      before = ours.resident_bytes()
+      before = ours.read_resident_bytes()
     data = damaged(sources[number % len(sources)], rng)
     try:
       decoder.crop_resize(data, out, lambda h, w: (h / 4, w / 3, h / 2, w / 2))
@@ -77,7 +77,7 @@ def run(seed: int, count: int) -> dict[str, int]:
     factor = 1 << int(rng.integers(4))
     problem = turbo.crop_resize(data, frame, factor, box, out, "bicubic")
     found["problems"] += bool(problem)
-  found["grown_bytes"] = ours.resident_bytes() - before
+  found["grown_bytes"] = ours.read_resident_bytes() - before
   return found
 
 

@@ -1,4 +1,4 @@
-"""The comparison with airbench94_muon: its script, its turns, our clock."""
+"""Tests of the comparison with airbench94_muon: script, turns, clock."""
 
 import json
 import os
@@ -18,9 +18,10 @@ from imgbench.bench import exchange
 from imgbench.bench import rows
 from imgbench.bench import time_to_accuracy
 from imgbench.train import loop
+from tests import raising
 from tests.experiments import scripts
 
-# In the outer form of the script. Eager and on a CPU it needs no PyTorch.
+# Has the structure of the script. Eager and on a CPU it needs no PyTorch.
 STAND_IN = """
 import sys
 with open(sys.argv[0]) as file:
@@ -90,7 +91,7 @@ def test_on_a_cpu_the_script_runs_small(script):
 
 
 PATTERNS = [change.old for change in airbench.list_patches("cpu", False, SMALL)]
-# These may be there more often.
+# These may occur more often.
 ASSUMED = ['CifarLoader("cifar10"', '.compile(mode="max-autotune")']
 
 
@@ -107,16 +108,16 @@ def test_another_version_of_the_script_is_refused(old, twice):
 
 
 def test_a_script_that_lacks_something_is_refused(script, tmp_path):
-  with pytest.raises(exchange.Refused, match="No such file"):
+  with pytest.raises(exchange.Refused, match="nowhere"):
     airbench.load(str(tmp_path / "nowhere.py"), [])
   text = STAND_IN.replace("def main(", "def train(")
   script.write_text(text)
-  with pytest.raises(exchange.Refused, match="has no main"):
+  with pytest.raises(exchange.Refused, match="main"):
     airbench.load(str(script), airbench.list_patches("cpu", False, {}))
 
 
 class Process:
-  """Answers as a process does; each run takes a second of the clock."""
+  """A fake process; each run takes a second of the clock."""
 
   def __init__(self, world, name, failing=None):
     self._world, self._name, self._failing = world, name, failing
@@ -151,7 +152,7 @@ class Process:
 
 
 class World:
-  """A folder, a clock, and what happened."""
+  """A folder, a clock, and a record of events."""
 
   def __init__(self, folder, target=0.8):
     self.folder, self.now, self.started, self.runs = folder, 0.0, [], []
@@ -196,8 +197,8 @@ def test_sides_take_turns(world):
   assert [p.pair for p in ours.raw] == [p.pair for p in theirs.raw]
   assert ours.seconds_to_target == pytest.approx(0.51)
   text = cifar.format_summary([ours, theirs])
-  assert "n=3, median 0.510 s" in text and "3 of 3 reached 0.8" in text
-  assert "median of 3 pairs' ratios 1.000" in text
+  assert "n=3" in text and "0.510 s" in text and "3 of 3" in text
+  assert "1.000" in text.splitlines()[-1]
 
 
 def test_seconds_are_kept_where_the_target_was_missed(tmp_path):
@@ -229,7 +230,9 @@ def test_no_run_starts_that_does_not_fit(world):
 
 def test_other_settings_are_refused(world):
   world.run(1)
-  with pytest.raises(errors.InputError, match="runs with other settings"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("--out", given=world.folder)
+  ):
     World(world.folder, target=0.9).turns()
 
 
@@ -268,7 +271,7 @@ def test_runs_share_programs_and_keep_compiling_off_the_clock(trainer):
 
 
 def test_a_run_is_that_of_its_seed(trainer, tmp_path):
-  """The program with the key as an argument trains as the one without."""
+  """The program with the key as an argument trains like the usual one."""
   config = make_config()
   config.seed = 5
   loop.train_and_evaluate(config, str(tmp_path))
@@ -287,7 +290,7 @@ def test_the_baseline_gets_the_pixels(trainer, tmp_path):
 def test_models_whose_keys_are_compiled_in_are_refused():
   config = make_config()
   config.augment.mixup = 0.2
-  with pytest.raises(errors.InputError, match="without mixup"):
+  with pytest.raises(errors.InputError, check=raising.about("config")):
     cifar_worker.Trainer(config)
 
 
@@ -296,21 +299,20 @@ def run(folder, *args):
 
 
 @pytest.mark.parametrize(
-  "argument, words",
+  "argument, setting",
   [
-    ("--target=0", "an accuracy in (0, 1]"),
-    ("--runs=0", "at least 1"),
-    ("--airbench=nowhere.py", "No such file"),
-    ("--metric=val/top1_accuracy", "expected one of the sets test"),
+    ("--target=0", "--target"),
+    ("--runs=0", "--runs"),
+    ("--airbench=nowhere.py", "--airbench"),
+    ("--metric=val/top1_accuracy", "time_to_accuracy.metric"),
   ],
 )
-def test_bad_input_is_told_in_one_line(argument, words):
+def test_bad_input_is_refused(argument, setting):
   values = flags.FlagValues()
   cifar.define_flags(values)
   values(["cifar", argument])
-  with pytest.raises(errors.InputError) as caught:
+  with pytest.raises(errors.InputError, check=raising.about(setting)):
     cifar.read_settings(values)
-  assert words in str(caught.value)
 
 
 def test_without_pytorch_the_program_gives_our_row(tmp_path, script):

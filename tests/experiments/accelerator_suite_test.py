@@ -1,4 +1,4 @@
-"""The commands of docs/accelerator.md as they stand there, in tiny sizes."""
+"""Tests of the commands in docs/accelerator.md, in tiny sizes."""
 
 from collections.abc import Callable
 import json
@@ -21,19 +21,19 @@ from tests.data import shared_files
 from tests.train import processes
 
 DOC = processes.ROOT / "docs" / "accelerator.md"
-# What comes before stage networks, and so is not run a second time.
+# Stages before networks, which do not run a second time.
 BEFORE = ("facts", "correctness", "metrics")
 
 
 def documented() -> list[list[str]]:
-  """Returns the commands of the page, split as a shell does it."""
+  """Returns the commands of the page, split as by a shell."""
   blocks = re.findall(r"^```\n(.*?)^```", DOC.read_text(), re.M | re.S)
   text = "".join(blocks).replace("\\\n", " ")
   return [shlex.split(line) for line in text.splitlines()]
 
 
 def path_if_any(find: Callable[[], pathlib.Path]) -> str:
-  """Returns where data are; "" where a test would skip for want of them."""
+  """Returns the path of data; "" if a test would skip without them."""
   try:
     return str(find())
   except pytest.skip.Exception:
@@ -41,7 +41,7 @@ def path_if_any(find: Callable[[], pathlib.Path]) -> str:
 
 
 def write_kit(folder: pathlib.Path) -> None:
-  """Writes a kit of one wheel with nothing in it."""
+  """Writes a kit with one empty wheel."""
   wheel = folder / "wheels" / "nothing_at_all-0-py3-none-any.whl"
   wheel.parent.mkdir(parents=True)
   about = "nothing_at_all-0.dist-info"

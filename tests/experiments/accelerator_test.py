@@ -1,4 +1,4 @@
-"""The accelerator suite: how stages end, what is packed, numbers by hand."""
+"""Tests of the accelerator suite: stages, archives, numbers by hand."""
 
 import dataclasses
 import json
@@ -24,6 +24,7 @@ from imgbench.bench import points
 from imgbench.bench import quantities
 from imgbench.bench import rows
 from imgbench.bench import summaries
+from tests import raising
 from tests.train import processes
 
 QUICK = ("this", "-h")  # a module of the standard library that ends at once
@@ -63,7 +64,7 @@ def test_stages_end_as_their_commands_do(runner):
   assert "no_such_module_of_ours" in ended["bad"]["message"]
   assert ended["absent"]["message"] == "no data"
   assert ended["slow"]["seconds"] >= 6
-  # Only what may still succeed is run again.
+  # Only stages that may still succeed run again.
   assert [runner.is_finished(s) for s in (good, bad, absent, slow)] == [
     *(True, False, True, False)
   ]
@@ -92,7 +93,7 @@ def test_stages_out_of_time_are_tried_again_before_the_last(runner):
 
 
 def test_children_of_a_killed_call_end_before_the_next_one(tmp_path):
-  """The lock is theirs too, and the kernel tells them that it is gone."""
+  """They hold the lock too, and the kernel signals them when it dies."""
   work = tmp_path / "work"
   code = f"""
 import pathlib
@@ -123,16 +124,18 @@ def test_another_suite_in_the_folder_is_refused(suite):
   suite.work.mkdir()
   program.check_settings(suite)
   program.check_settings(suite)
-  with pytest.raises(errors.InputError, match="tiny: expected 'False'"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("tiny", given="'True'")
+  ):
     program.check_settings(dataclasses.replace(suite, tiny=True))
 
 
 @pytest.mark.parametrize(
   "arguments, words",
   [
-    ((), "--out is missing"),
-    (("--out=OUT", "--stages=facts,fact"), "expected names of facts"),
-    (("--out=OUT", "--kit=nowhere"), "--kit: no such file or folder: nowhere"),
+    ((), "--out"),
+    (("--out=OUT", "--stages=facts,fact"), "got 'fact'"),
+    (("--out=OUT", "--kit=nowhere"), "got nowhere"),
     (("--out=OUT", "--budget_s=0"), "budget_s"),
   ],
 )
@@ -164,7 +167,7 @@ def test_a_cpu_is_no_accelerator(tmp_path):
     text=True,
   )
   assert result.returncode == 2, result.stderr
-  assert "expected an accelerator, got JAX on a CPU" in result.stderr
+  assert "platform: expected an accelerator" in result.stderr
   assert "correctness: runs" not in result.stdout
 
 
@@ -172,7 +175,7 @@ def test_a_cpu_is_no_accelerator(tmp_path):
 
 
 def step_row(framework, speeds, task="train", model="resnet50", **facts):
-  key = rows.PointKey(
+  key = rows.Key(
     task,
     framework,
     model,
@@ -233,7 +236,7 @@ def test_numbers_of_networks_by_hand(suite):
 
 def test_attention_by_cudnn_is_measured_on_gpus_alone(suite):
   write_bench(suite)
-  commands = stages._networks(suite, 60.0)
+  commands = stages._plan_networks(suite, 60.0)
   assert commands[-1][1] == "--config=configs/bench.py:accelerator,cudnn"
   config = bench.get_config("accelerator,cudnn")
   found = points.expand(config, points.Machine("gpu", 1)).all()
@@ -248,7 +251,7 @@ def test_attention_by_cudnn_is_measured_on_gpus_alone(suite):
   names = {one.name: one for one in measurements.collect(suite)}
   assert names["train vit_s16, attention by cuDNN"].value == 9000
   (suite.bench / rows.ENVIRONMENT).write_text('{"platform": "tpu"}')
-  assert len(stages._networks(suite, 60.0)) == len(commands) - 1
+  assert len(stages._plan_networks(suite, 60.0)) == len(commands) - 1
 
 
 def test_numbers_of_the_other_stages_by_hand(suite):
@@ -292,7 +295,7 @@ def test_numbers_of_the_other_stages_by_hand(suite):
     ("imgbench", "ours", (run(2.0, 0.95, "a"), run(4.0, 0.93, "b"))),
     ("torch-compile", "airbench", (run(3.0, 0.94, "b"),)),
   ):
-    key = rows.PointKey("time_to_accuracy", framework, name=name, target=0.94)
+    key = rows.Key("time_to_accuracy", framework, name=name, target=0.94)
     rows.append(suite.cifar, summaries.build_row(key, runs))
   found = {one.name: one for one in measurements.collect(suite)}
   value = lambda name: found[name].value
@@ -334,7 +337,7 @@ def test_the_folder_keeps_its_limits(suite, tmp_path):
   )
 
 
-def test_a_kit_comes_back_as_it_was_packed(tmp_path):
+def test_a_kit_is_unpacked_as_it_was_packed(tmp_path):
   data = tmp_path / "data" / "cifar10" / "3.0.2"
   data.mkdir(parents=True)
   (data / "records").write_bytes(b"abc")
@@ -366,16 +369,19 @@ def test_results_are_checked(suite, tmp_path):
   ended = [{"stage": "facts", "status": "ok", "message": "", "seconds": 1.0}]
   out = tmp_path / "results" / "made_up"
   output.write(suite, ended, out)
-  found = results.read_checked(out)
+  found = results.check(out)
   assert found["environment"]["device_kind"] == "Made-up 1"
-  with pytest.raises(errors.InputError, match="stage correctness: expected ok"):
-    results.read_checked(out, complete=True)
+  path = out / output.RESULTS
+  check = raising.about(f"{path}, stage correctness", given="missing: ")
+  with pytest.raises(errors.InputError, check=check):
+    results.check(out, complete=True)
   text = results.format_tables(results.read_all(tmp_path / "results"))
   assert text.startswith("1 × Made-up 1 (jax 0.11.2, commit abc).")
   assert "| train resnet50, images/s" in text
   (out / rows.ROWS).unlink()
-  with pytest.raises(errors.InputError, match="rows.jsonl"):
-    results.read_checked(out)
+  check = raising.about(str(out), given="none")
+  with pytest.raises(errors.InputError, check=check):
+    results.check(out)
 
 
 def test_the_readme_has_the_table_of_the_committed_results():

@@ -1,4 +1,4 @@
-"""The input benchmark on small files: rows are there, batches compared."""
+"""Tests of the input benchmark on small files: rows, batches."""
 
 import itertools
 import multiprocessing
@@ -18,6 +18,7 @@ from imgbench import timing
 from imgbench.bench import rows as rows_lib
 from imgbench.data import decode
 from imgbench.data import turbo
+from tests import raising
 from tests.data import tiny_tfds
 from tests.train import processes
 
@@ -48,7 +49,7 @@ ROWS_ONCE = (
 
 
 def photo(number: int) -> np.ndarray:
-  """A smooth picture of its own size, another one for each number."""
+  """Returns a smooth picture; size and content depend on the number."""
   rng = np.random.default_rng(number)
   height, width = rng.integers(40, 70, 2)
   y, x = np.arange(height)[:, None, None], np.arange(width)[:, None]
@@ -138,18 +139,23 @@ def test_an_unknown_decoder_ends_in_one_line(tmp_path):
 
 def test_more_images_than_there_are_are_refused(tmp_path):
   write(tmp_path)
-  with pytest.raises(errors.InputError, match="at most 20, .*tiny:train"):
+  with pytest.raises(
+    errors.InputError, check=raising.about("--images", given=21)
+  ):
     open_work(tmp_path, images=21)
 
 
 def test_an_image_that_is_no_jpeg_is_named(tmp_path):
   work = open_work(write(tmp_path, "PNG"))
-  with pytest.raises(errors.InputError, match="example 0 .*expected a JPEG"):
+  check = raising.about(work.split.where(0), given="another format")
+  with pytest.raises(errors.InputError, check=check):
     input_bench.check_jpegs(work)
 
 
-def ours(train=input_ours.train_stream, evaluate=input_ours.eval_stream):
-  return {"peer": baselines.InputBaseline((), train, evaluate, "")}
+def ours(
+  train=input_ours.stream_training, evaluate=input_ours.stream_evaluation
+):
+  return {"other": baselines.InputBaseline((), train, evaluate, "")}
 
 
 def changed(stream, image=lambda image: image, label=lambda label: label):
@@ -160,39 +166,33 @@ def changed(stream, image=lambda image: image, label=lambda label: label):
   return build
 
 
-TRAIN, EVAL = input_ours.train_stream, input_ours.eval_stream
+TRAIN, EVAL = input_ours.stream_training, input_ours.stream_evaluation
 
 
 @pytest.mark.parametrize(
-  "peer, message",
+  "baseline, words",
   [
-    (
-      ours(changed(TRAIN, lambda x: x[:, :-1])),
-      r"in training, got uint8 \(8, 27, 28, 3\)",
-    ),
-    (ours(changed(TRAIN, lambda x: x / 255)), "in training, got float64"),
-    (ours(changed(TRAIN, label=lambda x: x + 3)), "unknown labels"),
-    (
-      ours(TRAIN, changed(EVAL, lambda x: x[:, 1:])),
-      "in evaluation, got uint8",
-    ),
-    (ours(TRAIN, changed(EVAL, label=lambda x: x[::-1])), "other examples"),
-    (ours(TRAIN, changed(EVAL, lambda x: x[::-1])), "centre crops differ by"),
+    (ours(changed(TRAIN, lambda x: x[:, :-1])), r"\(8, 27, 28, 3\)"),
+    (ours(changed(TRAIN, lambda x: x / 255)), "float64"),
+    (ours(changed(TRAIN, label=lambda x: x + 3)), "labels"),
+    (ours(TRAIN, changed(EVAL, lambda x: x[:, 1:])), "evaluation"),
+    (ours(TRAIN, changed(EVAL, label=lambda x: x[::-1])), "examples"),
+    (ours(TRAIN, changed(EVAL, lambda x: x[::-1])), "crops"),
   ],
 )
-def test_a_peer_that_makes_other_batches_is_refused(tmp_path, peer, message):
-  with pytest.raises(errors.RunError, match=f"peer: .*{message}"):
-    input_bench.compare(open_work(write(tmp_path)), peer)
+def test_a_baseline_with_other_batches_is_refused(tmp_path, baseline, words):
+  with pytest.raises(errors.RunError, match=f"^other: .*{words}"):
+    input_bench.compare(open_work(write(tmp_path)), baseline)
 
 
 def test_our_own_batches_are_no_level_off(tmp_path):
   rows = input_bench.compare(open_work(write(tmp_path)), ours())
-  assert rows["eval_peer_levels_off"].values == [0.0]
+  assert rows["eval_other_levels_off"].values == [0.0]
 
 
 @pytest.mark.parametrize("name", sorted(baselines.BASELINES))
-def test_installed_peers_make_the_same_batches(tmp_path, name):
-  if baselines.available()[name] is None:
+def test_installed_baselines_make_the_same_batches(tmp_path, name):
+  if baselines.find_versions()[name] is None:
     pytest.skip(f"{name} is not installed")
   (tmp_path / "copy").mkdir()
   work = open_work(write(tmp_path / "data"), folder=str(tmp_path / "copy"))
@@ -202,20 +202,20 @@ def test_installed_peers_make_the_same_batches(tmp_path, name):
 
 
 def test_pytorchs_images_are_ours_in_evaluation(tmp_path):
-  """Needs Pillow alone; boxes and rounding are those of torchvision."""
+  """Needs Pillow only; boxes and rounding are those of torchvision."""
   (tmp_path / "copy").mkdir()
   work = open_work(write(tmp_path / "data"), folder=str(tmp_path / "copy"))
   baselines.copy(work)
   files = baselines._JpegFiles(work, train=False)
   assert len(files) == IMAGES
-  image, label = next(input_ours.eval_stream(work))
+  image, label = next(input_ours.stream_evaluation(work))
   for index in range(BATCH):
     theirs, their_label = files[index]
     assert their_label == label[index] == index % 3
     assert np.abs(theirs.astype(int) - image[index]).max() <= 3
 
 
-def test_batches_of_indices_go_on_for_ever(tmp_path):
+def test_batches_of_indices_never_end(tmp_path):
   work = open_work(write(tmp_path))
   take = lambda train, count: list(
     itertools.islice(baselines._Batches(work, train), count)
@@ -230,7 +230,7 @@ def test_batches_of_indices_go_on_for_ever(tmp_path):
 def test_each_is_warmed_and_timed_in_rotated_order(monkeypatch):
   now = {"clock": 0.0, "cpu": 0.0}
   monkeypatch.setattr(timing, "clock", lambda: now["clock"])
-  monkeypatch.setattr(rounds, "cpu_seconds", lambda: now["cpu"])
+  monkeypatch.setattr(rounds, "read_cpu_seconds", lambda: now["cpu"])
   monkeypatch.setattr(rounds, "settle", lambda: None)
   seen = []
 
@@ -256,7 +256,7 @@ def test_the_time_of_workers_counts():
   worker = context.Process(target=sum, args=(range(10**10),))
   worker.start()
   try:
-    others = lambda: rounds.cpu_seconds() - time.process_time()
+    others = lambda: rounds.read_cpu_seconds() - time.process_time()
     deadline = time.monotonic() + 20
     while others() < 0.1 and time.monotonic() < deadline:
       time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The benchmark of the paper scripts on a small clone, and that clone."""
+"""Tests of the benchmark of the paper scripts, and of its clone."""
 
 import numpy as np
 import pytest
@@ -40,9 +40,7 @@ def test_prints_and_writes_every_row(tmp_path):
 
 
 def test_a_script_that_fails_is_shown(tmp_path):
-  with pytest.raises(
-    errors.RunError, match=r"experiments.imagenet_v2 .*ended with 2: .*--repo="
-  ):
+  with pytest.raises(errors.RunError, match="--repo"):
     testbed.measure(tmp_path, ["imagenet_v2"], rounds=1, files=False)
 
 

@@ -1,4 +1,4 @@
-"""The step benchmark on a tiny config: all rows are there and sane."""
+"""Tests of the step benchmark on a tiny config."""
 
 import pytest
 

@@ -98,41 +98,41 @@ def imgbench(given):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", peers.BASELINES)
 def test_peer_computes_the_numbers(name):
-  if peers.available()[name] is None:
+  if peers.find_versions()[name] is None:
     pytest.skip(f"{name} is not installed")
   given = problem()
   compute = peers.BASELINES[name].build(given)
   expected = twin(given)
   # Twice: nothing may be left over from the first time.
   for _ in range(2):
-    assert peers.differences(compute(), expected) == []
+    assert peers.list_differences(compute(), expected) == []
 
 
 def test_imgbench_computes_the_numbers():
   given = problem()
-  assert peers.differences(imgbench(given), twin(given)) == []
+  assert peers.list_differences(imgbench(given), twin(given)) == []
 
 
 def test_differences_are_named():
   expected = {"count": np.array([1, 2]), "top1_accuracy": 0.5}
   same = {"count": [1, 2], "top1_accuracy": np.float32(0.5)}
-  assert peers.differences(same, expected) == []
+  assert peers.list_differences(same, expected) == []
   close = {"count": [1, 2], "top1_accuracy": 0.5 + 1e-7}
-  assert peers.differences(close, expected) == []
+  assert peers.list_differences(close, expected) == []
   for other, names in (
     ({"count": [1, 3], "top1_accuracy": 0.5}, ["count"]),
     ({"count": [1, 2], "top1_accuracy": 0.5 + 1e-5}, ["top1_accuracy"]),
     ({"count": [[1, 2]], "top1_accuracy": np.nan}, ["count", "top1_accuracy"]),
     ({"count": [1, 2]}, ["top1_accuracy"]),
   ):
-    assert peers.differences(other, expected) == names
+    assert peers.list_differences(other, expected) == names
   by_name = {"subset_accuracy": {"dog": 0.5, "object": 0.25}}
   other = {"subset_accuracy": {"object": 0.25, "dog": 0.5}}
-  assert peers.differences(other, by_name) == []
+  assert peers.list_differences(other, by_name) == []
 
 
 def test_absent_peers_are_named():
-  versions = peers.available()
+  versions = peers.find_versions()
   assert set(versions) == set(peers.BASELINES)
   assert versions["pytorch"] == versions["pytorch-blocks"]
   for version in versions.values():

@@ -27,7 +27,7 @@ KEY = dataclasses.replace(
 )
 
 
-def measure(key: rows.PointKey, **changes) -> dict:
+def measure(key: rows.Key, **changes) -> dict:
   request = worker_test.request(key, **changes)
   result = processes.create_baseline_launcher()(request, 600)
   if (

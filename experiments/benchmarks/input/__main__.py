@@ -1,29 +1,28 @@
-"""Benchmark of the input path: images per second, start, memory, waiting.
+"""Benchmarks the input path: images per second, start, memory, waiting.
 
 python -m imgbench.bench.input --data_dir=DIR \
     --out=experiments/results/input_cpu
 
-The first `images` examples of a prepared set, read from memory once they have
-been read from disk, in turn, round by round in one process, so that ratios
-hold on a machine whose speed drifts:
+Uses the first `images` examples of a prepared set, from the page cache after
+their first read. Tools take turns, round by round in one process, so that
+ratios are right on a machine whose speed drifts:
 - decode: one thread, no records: whole images, and random crops, by decoder;
 - train: Inception crops in random order to batches of uint8 [B, S, S, 3];
 - eval: centre crops, a pass at a time, the last batch padded;
-- waiting: of a consumer that takes each batch to the device and then leaves
-  the processor alone, as an accelerator does, for as long as the pipeline
-  takes to make a batch (1x), one and a half as long and twice as long.
-Peers are TensorFlow, Grain and PyTorch as far as they are installed; what they
-make is compared with ours before anything is timed. A tool makes batches ahead
-while another is timed: so before its turn it is waited for until the machine
-is quiet, and its buffers are emptied.
+- waiting: of a consumer that takes each batch to the device and then idles,
+  like the host of an accelerator, for 1, 1.5 or 2 times as long as the pipeline
+  takes to make a batch.
+Baselines are TensorFlow, Grain and PyTorch if installed; their batches are
+compared with ours before anything is timed. Tools prefetch while others are
+timed: so before each turn the benchmark waits until the machine is idle, and
+empties the tool's buffers.
 
-Then, in processes of their own: from the start of a process to its first
-batch, at the beginning and at a far position, and memory over ten epochs.
+Then, in fresh processes: time from the start of a process to its first batch,
+at the beginning and at a far position, and memory over ten epochs.
 
-cpu_ms is time on all cores per image, which other programs disturb least.
+cpu_ms is CPU time per image, which other programs disturb least.
 `train_imgbench_over_X` is the ratio of images per second, and
-`train_X_cpu_over_imgbench` that of time on the cores: both above 1 where ours
-is faster.
+`train_X_cpu_over_imgbench` that of CPU time: above 1 if ours is faster.
 """
 
 from collections.abc import Callable
@@ -66,14 +65,14 @@ _SETTINGS = (
   *("data_dir", "dataset", "split", "images"),
   *("batch", "size", "threads", "decoder"),
 )
-# A step of a long run, in the middle of an epoch of any set.
+# A step of a long run, in the middle of an epoch.
 FAR_STEP = 1_234_567
 EPOCHS = 10
 IMAGENET_EXAMPLES = 1_281_167
-_PACES = (1.0, 1.5, 2.0)  # of a consumer, in times of the pipeline's own
-_DECODED = 150  # images of one round of the decoders
-# Ours less theirs, mean of absolute values over a batch of centre crops. Boxes
-# of whole pixels and resizing without antialias make more of it than decoders.
+_PACES = (1.0, 1.5, 2.0)  # Consumer's time per batch over the pipeline's.
+_DECODED = 150  # Images per round of the decoders.
+# Mean absolute difference over a batch of centre crops. Integer boxes and
+# resizing without antialiasing cause more of it than decoders.
 _MOST_DIFFERENT = 12.0
 
 
@@ -84,28 +83,28 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the data, the sizes, how much is measured and where rows go."""
   strings = {
     "data_dir": ("", "Folder with prepared data sets."),
-    "dataset": ("imagenet2012", "Name of the set."),
-    "split": ("train", "In TFDS's language."),
-    "decoder": ("auto", "Of imgbench; see data.decode."),
+    "dataset": ("imagenet2012", "Name of the data set."),
+    "split": ("train", "A split of TFDS."),
+    "decoder": ("auto", "Decoder of imgbench; see data.decode."),
   }
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
   quantities.define_flags(
     flag_values,
-    images=(1000, 1, "Examples used: a round is once all of them."),
-    rounds=(7, 1, "Rounds that count."),
+    images=(1000, 1, "Examples used, all in each round."),
+    rounds=(7, 1, "Counted rounds."),
     batch=(128, 1, "B, batch size."),
     size=(224, 1, "S, side of the images of a batch."),
-    threads=(0, 0, "Of imgbench and Grain; 0: one per core."),
-    starts=(3, 0, "Processes started at either position; 0: none."),
+    threads=(0, 0, "Threads of imgbench and Grain; 0: one per core."),
+    starts=(3, 0, "Processes started at each position; 0: none."),
   )
   flags.DEFINE_bool(
-    "peers", True, "Measure those installed.", flag_values=flag_values
+    "peers", True, "Measure installed baselines.", flag_values=flag_values
   )
 
 
-def _whole_decoders() -> dict[str, Callable[[bytes], np.ndarray]]:
-  """Whole images as they are, by the libraries themselves."""
+def _build_whole_decoders() -> dict[str, Callable[[bytes], np.ndarray]]:
+  """Returns decoders of whole images, one per library."""
   import cv2
   from PIL import Image
   import simplejpeg
@@ -122,8 +121,8 @@ def _whole_decoders() -> dict[str, Callable[[bytes], np.ndarray]]:
   }
 
 
-def _crop_decoders(size: int) -> dict[str, Callable[[bytes], None]]:
-  """Random crops, antialiased, as the training pipeline makes them."""
+def _build_crop_decoders(size: int) -> dict[str, Callable[[bytes], None]]:
+  """Returns decoders of random antialiased crops, as in training."""
   crop = transforms.InceptionCrop(size)
   out = np.empty((size, size, 3), np.uint8)
 
@@ -137,12 +136,15 @@ def _crop_decoders(size: int) -> dict[str, Callable[[bytes], None]]:
 
 
 def measure_decoders(
-  work: ours.InputWork, rounds: int, baselines: Collection[str]
+  work: ours.Task, rounds: int, baselines: Collection[str]
 ) -> input_rounds.Rows:
-  """Rows of one thread that decodes: per second is per second and core."""
-  kinds = {"whole": _whole_decoders(), "crop": _crop_decoders(work.size)}
+  """Returns rows of decoding with one thread."""
+  kinds = {
+    "whole": _build_whole_decoders(),
+    "crop": _build_crop_decoders(work.size),
+  }
   if "tf.data" in baselines:
-    for kind, function in input_baselines.tf_decoders(work.size).items():
+    for kind, function in input_baselines.build_tf_decoders(work.size).items():
       kinds[kind]["tensorflow"] = function
   count = min(work.images, _DECODED)
   encoded = [work.split.read(index)[0] for index in range(count)]
@@ -165,19 +167,21 @@ def measure_decoders(
   return rows
 
 
-def check_jpegs(work: ours.InputWork) -> None:
-  """Reads the files once. Raises InputError: one that not all tools read."""
+def check_jpegs(work: ours.Task) -> None:
+  """Reads the images once. Raises InputError for one that is no JPEG."""
   for index in range(work.images):
     if not work.split.read(index)[0].startswith(b"\xff\xd8\xff"):
       raise errors.InputError(
-        f"{work.split.where(index)}: expected a JPEG, which is all that every"
-        " tool measured here can read; take another --split or fewer --images"
+        work.split.where(index),
+        "a JPEG, which all measured tools read",
+        "another format",
+        "take another --split or fewer --images",
       )
 
 
 def find_baselines() -> dict[str, input_baselines.InputBaseline]:
-  """Returns the baselines that are installed; says which are not."""
-  versions = input_baselines.available()
+  """Returns the installed baselines; logs those that are missing."""
+  versions = input_baselines.find_versions()
   for name, version in versions.items():
     if version is None:
       logging.warning("%s is not installed: left out", name)
@@ -189,18 +193,18 @@ def find_baselines() -> dict[str, input_baselines.InputBaseline]:
 
 
 def compare(
-  work: ours.InputWork, baselines: Mapping[str, input_baselines.InputBaseline]
+  work: ours.Task, baselines: Mapping[str, input_baselines.InputBaseline]
 ) -> input_rounds.Rows:
   """Returns by how many of 255 levels centre crops differ from ours.
 
   Raises:
-    RunError: a tool's batches are not what ours are.
+    RunError: the batches of a tool differ from ours.
   """
   labels = {work.split.read(index)[1] for index in range(work.images)}
   shape = (work.batch, work.size, work.size, 3)
   count = min(work.images, work.batch)
   work = dataclasses.replace(work, ordered=True)
-  expected, expected_label = _first(ours.eval_stream(work))
+  expected, expected_label = _take_first(ours.stream_evaluation(work))
   rows = {}
   for name, baseline in baselines.items():
 
@@ -208,12 +212,12 @@ def compare(
       if not good:
         raise errors.RunError(f"{name}: {text}")
 
-    image, label = _first(baseline.train(work))
+    image, label = _take_first(baseline.train(work))
     found = f"{image.dtype} {image.shape}"
     good = image.shape == shape and image.dtype == np.uint8
     require(good, f"expected uint8 {shape} in training, got {found}")
     require(labels.issuperset(label.tolist()), f"unknown labels in {label}")
-    image, label = _first(baseline.evaluate(work))
+    image, label = _take_first(baseline.evaluate(work))
     found = f"{image.dtype} {image.shape}"
     good = image.shape[1:] == shape[1:] and image.dtype == np.uint8
     require(good, f"expected uint8 {shape} in evaluation, got {found}")
@@ -225,26 +229,26 @@ def compare(
   return rows
 
 
-def _first(stream: ours.Stream) -> tuple[np.ndarray, np.ndarray]:
+def _take_first(stream: ours.Stream) -> tuple[np.ndarray, np.ndarray]:
   with contextlib.closing(stream):
     return next(stream)
 
 
 def measure_pipelines(
-  work: ours.InputWork,
+  work: ours.Task,
   rounds: int,
   baselines: Mapping[str, input_baselines.InputBaseline],
 ) -> input_rounds.Rows:
   """Rows of training and of evaluation: ours, and each baseline."""
   kinds = {
-    "train": {OURS: ours.train_stream}
+    "train": {OURS: ours.stream_training}
     | {name: baseline.train for name, baseline in baselines.items()},
-    "eval": {OURS: ours.eval_stream}
+    "eval": {OURS: ours.stream_evaluation}
     | {name: baseline.evaluate for name, baseline in baselines.items()},
   }
   rows = {}
   for kind, builders in kinds.items():
-    # Of the last batch of an evaluation pass only what is no padding counts.
+    # Padding of the last evaluation batch does not count.
     count = work.images if kind == "eval" else work.steps * work.batch
     with contextlib.ExitStack() as stack:
       tools = {}
@@ -266,9 +270,9 @@ def _take(stream: ours.Stream, count: int) -> None:
     next(stream)
 
 
-def measure_waiting(work: ours.InputWork, rounds: int) -> input_rounds.Rows:
-  """Rows of the time that a consumer spends waiting for batches."""
-  stream = ours.train_stream(work)
+def measure_waiting(work: ours.Task, rounds: int) -> input_rounds.Rows:
+  """Returns rows of the time that a consumer waits for batches."""
+  stream = ours.stream_training(work)
   waited = {pace: [] for pace in _PACES}
   shares = {pace: [] for pace in _PACES}
   with contextlib.closing(stream):
@@ -292,7 +296,7 @@ def measure_waiting(work: ours.InputWork, rounds: int) -> input_rounds.Rows:
 
 
 def _consume(stream: ours.Stream, steps: int, step_s: float) -> float:
-  """Takes batches to the device and rests; returns seconds of waiting."""
+  """Takes batches to the device and idles; returns seconds of waiting."""
   waiting_s = 0.0
   for _ in range(steps):
     with timing.timed() as wait:
@@ -304,14 +308,14 @@ def _consume(stream: ours.Stream, steps: int, step_s: float) -> float:
 
 
 def measure_starts(settings: Mapping[str, Any], starts: int):
-  """Rows of new processes: the first batch of a run, and after a restart."""
+  """Returns rows of new processes: first batch of a run, and when resumed."""
   rows = {}
   for number in range(starts + 1):
     for name, step in (("start", 0), ("resume", FAR_STEP)):
       with timing.timed() as whole:
         process, first_s = _start(settings, step, 0)
       process.communicate()
-      if number:  # The first may have to write bytecode.
+      if number:  # The first may write bytecode.
         rows.setdefault(f"{name}_process_s", []).append(whole.seconds)
         rows.setdefault(f"{name}_first_batch_s", []).append(first_s)
   for _ in range(starts):
@@ -323,21 +327,21 @@ def measure_starts(settings: Mapping[str, Any], starts: int):
 
 
 def measure_memory(settings: Mapping[str, Any]) -> input_rounds.Rows:
-  """Rows of memory at the end of each of ten epochs of a small set."""
+  """Returns rows of memory at the end of each of ten epochs of a small set."""
   small = {**settings, "images": -(-settings["images"] // 5)}
   process, _ = _start(small, 0, EPOCHS)
   values = json.loads(process.communicate()[0])["memory_bytes"]
   found = {
     "memory_bytes": values,
     "memory_range_bytes": [max(values) - min(values)],
-    # Threads and buffers are all there by the middle.
+    # All threads and buffers exist by the middle.
     "memory_growth_bytes": [values[-1] - values[EPOCHS // 2]],
   }
   return {name: quantities.Samples("bytes", v) for name, v in found.items()}
 
 
 def _start(settings: Mapping[str, Any], step: int, epochs: int):
-  """Returns a process that has made its first batch, and how long it took."""
+  """Starts a process; returns it and the seconds to its first batch."""
   process = subprocess.Popen(
     [
       *(sys.executable, "-m", "experiments.benchmarks.input.ours"),
@@ -357,7 +361,7 @@ def measure_all(
 ) -> input_rounds.Rows:
   """Returns all rows; `settings` are the arguments of `open_work`."""
   baselines = find_baselines() if with_baselines else {}
-  decode.build_decoder(settings["decoder"])  # or say so at once
+  decode.build_decoder(settings["decoder"])  # Fails early.
   work = ours.open_work(**settings)
   check_jpegs(work)
   rows = measure_decoders(work, rounds, baselines)
@@ -384,11 +388,11 @@ def main(argv: list[str]) -> None:
     quantities.check_out(values.out, "input")
     rows = measure_all(settings, values.rounds, values.starts, values.peers)
   facts = {
-    # A folder's name says nothing, and not to everyone.
+    # Without the path of this machine.
     **{name: v for name, v in settings.items() if name != "data_dir"},
     "decoder_version": decode.build_decoder(values.decoder).version,
     "cores": len(os.sched_getaffinity(0)),
-    "peers": input_baselines.available(),
+    "peers": input_baselines.find_versions(),
     "peers_do": {
       n: baseline.text for n, baseline in input_baselines.BASELINES.items()
     },

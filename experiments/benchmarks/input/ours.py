@@ -1,7 +1,7 @@
-"""Our input path as the benchmark runs it, and its start in a new process.
+"""Our input path for the benchmark, and its start in a new process.
 
-It imports no more than an input path needs, so that what a process spends
-before its first batch is seen.
+It imports only what an input path needs, so that the time to the first batch is
+realistic.
 """
 
 from collections.abc import Iterator
@@ -27,19 +27,19 @@ Stream = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
-class InputWork:
-  """What every tool is given.
+class Task:
+  """Input of every tool.
 
   Attributes:
     split: source of the examples.
-    images: only so many of them, the first, are used.
+    images: number of examples to use, from the first.
     batch: B, batch size.
     size: S, side of the images of a batch.
-    threads: of our pipeline; 0: as many as there are cores.
+    threads: of our pipeline; 0: one per core.
     decoder: of our pipeline, see `decode.build_decoder`.
-    folder: of copies in the form that a peer needs; see `input_peers.copy`.
-    ordered: evaluation batches come in the order of the examples, for tools
-      that are faster where they may come in another.
+    folder: of copies in the formats of baselines, see `peers.copy`.
+    ordered: whether evaluation batches keep the order of the examples, which
+      slows down some tools.
   """
 
   split: source.EncodedSource
@@ -53,25 +53,23 @@ class InputWork:
 
   @property
   def steps(self) -> int:
-    """Batches of one pass over the images."""
+    """Batches per pass over the images."""
     return -(-self.images // self.batch)
 
 
 def open_work(
   data_dir: str, dataset: str, split: str, images: int, **settings: Any
-) -> InputWork:
-  """Returns work on a prepared set. Raises InputError: there is none."""
+) -> Task:
+  """Opens a prepared data set. Raises InputError."""
   opened = encoded.TfdsEncodedSource(dataset, split, data_dir)
   if images > len(opened):
-    raise errors.InputError(
-      f"images: expected at most {len(opened)}, which {opened.info.key} has,"
-      f" got {images}"
-    )
-  return InputWork(opened, images, **settings)
+    expected = f"at most {len(opened)} as in {opened.info.key}"
+    raise errors.InputError("--images", expected, images)
+  return Task(opened, images, **settings)
 
 
-def train_pipeline(work: InputWork) -> pipeline.Pipeline:
-  """Returns what a run trains on: Inception crops, antialiased bilinear."""
+def build_train_pipeline(work: Task) -> pipeline.Pipeline:
+  """Returns the training pipeline: Inception crops, antialiased bilinear."""
   return pipeline.Pipeline(
     work.split,
     transforms.InceptionCrop(work.size),
@@ -82,18 +80,18 @@ def train_pipeline(work: InputWork) -> pipeline.Pipeline:
   )
 
 
-def train_feed(work: InputWork) -> feeds.StreamedFeed:
-  """Returns the same pipeline, any step of which can be asked for."""
+def build_train_feed(work: Task) -> feeds.StreamedFeed:
+  """Returns the training pipeline as a feed that can start at any step."""
   return feeds.StreamedFeed(
     order.ExampleOrder(work.images, seed=0),
     work.batch,
-    train_pipeline(work),
+    build_train_pipeline(work),
     (work.size, work.size, 3),
   )
 
 
-def train_stream(work: InputWork) -> Stream:
-  """Yields batches without end."""
+def stream_training(work: Task) -> Stream:
+  """Yields endless training batches."""
   examples = order.ExampleOrder(work.images, seed=0)
 
   def orders():
@@ -103,12 +101,12 @@ def train_stream(work: InputWork) -> Stream:
       yield part["index"], part["epoch"]
       position += work.batch
 
-  for batch in train_pipeline(work).batches(orders()):
+  for batch in build_train_pipeline(work).batches(orders()):
     yield batch.image, batch.label
 
 
-def eval_stream(work: InputWork) -> Stream:
-  """Yields passes without end; the last batch of each is padded."""
+def stream_evaluation(work: Task) -> Stream:
+  """Yields endless evaluation passes; the last batch of each is padded."""
   decoded = pipeline.Pipeline(
     work.split,
     transforms.CentreCrop(work.size),
@@ -126,8 +124,8 @@ def eval_stream(work: InputWork) -> Stream:
     yield batch.image, batch.label
 
 
-def resident_bytes() -> int:
-  """Memory of this process that is in RAM now."""
+def read_resident_bytes() -> int:
+  """Returns the resident memory of this process."""
   with open("/proc/self/statm") as file:
     return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -135,19 +133,19 @@ def resident_bytes() -> int:
 def _run(settings: dict[str, Any], step: int, epochs: int) -> dict[str, Any]:
   started = time.perf_counter()
   work = open_work(**settings)
-  feed = train_feed(work)
+  feed = build_train_feed(work)
   feed.at(step, 1)
   result = {"first_batch_s": time.perf_counter() - started}
-  print(json.dumps(result), flush=True)  # the one who waits takes the time
+  print(json.dumps(result), flush=True)  # The parent process waits for it.
   memory = []
   for epoch in range(epochs):
     for number in range(work.steps):
       feed.at(step + 1 + epoch * work.steps + number, 1)
-    memory.append(resident_bytes())
+    memory.append(read_resident_bytes())
   feed.close()
   return {"memory_bytes": memory}
 
 
 if __name__ == "__main__":
-  # Arguments of open_work as JSON, the first step, epochs to go on for.
+  # Arguments of open_work as JSON, the first step, epochs to continue.
   print(json.dumps(_run(json.loads(sys.argv[1]), *map(int, sys.argv[2:]))))

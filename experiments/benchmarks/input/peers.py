@@ -1,10 +1,10 @@
-"""What other libraries take to make the same batches, as a yardstick.
+"""Baselines: input pipelines of other libraries that make the same batches.
 
-Each peer is given the same examples and gives batches of uint8 [B, S, S, 3],
-without end: for training of Inception crops in random order, for evaluation of
-centre crops. It is written the way a user who knows the library would for
-speed. Flips and normalisation belong to the compiled step and are left out
-everywhere. They read JPEG files alone.
+Each baseline gets the same examples and yields endless batches of uint8
+[B, S, S, 3]: Inception crops in random order for training, centre crops for
+evaluation. It is written for speed, as an experienced user of the library
+would. Flips and normalisation are part of the compiled step and left out
+everywhere. Baselines only read JPEG files.
 
 None of the libraries is a dependency of imgbench.
 """
@@ -25,8 +25,8 @@ from experiments.benchmarks.input import ours
 from imgbench.data import transforms
 
 _SHARDS = 8
-# Batches made ahead, as by our pipeline and a worker of PyTorch's. Left to
-# tf.data it becomes more, which would be emptied while the clock runs.
+# Batches prefetched, as by our pipeline and a worker of PyTorch. tf.data would
+# choose more, and consume them while it is timed.
 _PREFETCH = 2
 _AREA, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 # Side of the centre crop / short side of the image, as in CentreCrop.
@@ -35,27 +35,27 @@ _CROP_FRACTION = 0.875
 
 @dataclasses.dataclass(frozen=True)
 class InputBaseline:
-  """A way to make batches with a library.
+  """An input pipeline of another library.
 
   Attributes:
-    modules: that have to be there.
-    train, evaluate: work -> iterator of (image uint8 [B, S, S, 3], integer
-      label [B]) without end; the last batch of an evaluation pass is short
-      or padded.
-    text: what it does.
+    modules: required ones.
+    train, evaluate: work -> endless iterator of (image uint8 [B, S, S, 3],
+      integer label [B]); the last batch of an evaluation pass is short or
+      padded.
+    text: description.
   """
 
   modules: tuple[str, ...]
-  train: Callable[[ours.InputWork], ours.Stream]
-  evaluate: Callable[[ours.InputWork], ours.Stream]
+  train: Callable[[ours.Task], ours.Stream]
+  evaluate: Callable[[ours.Task], ours.Stream]
   text: str
 
 
-def copy(work: ours.InputWork) -> None:
+def copy(work: ours.Task) -> None:
   """Writes the images to `work.folder` as JPEG files and as TFRecords.
 
-  TFRecords, of tf.train.Examples with `image` and `label`, are written where
-  TensorFlow is there to write them.
+  TFRecords of tf.train.Examples with `image` and `label` are only written if
+  TensorFlow is installed.
   """
   folder = pathlib.Path(work.folder)
   for index in range(work.images):
@@ -77,14 +77,16 @@ def copy(work: ours.InputWork) -> None:
         writer.write(example.SerializeToString())
 
 
-def tf_data_train(work: ours.InputWork, antialias: bool = False) -> ours.Stream:
-  """tf.data: fused decode and crop, bilinear, everything autotuned."""
-  tf = _tensorflow()
+def stream_tf_data_training(
+  work: ours.Task, antialias: bool = False
+) -> ours.Stream:
+  """Yields tf.data's batches: fused decode and crop, bilinear, autotuned."""
+  tf = _import_tensorflow()
   auto = tf.data.AUTOTUNE
 
   def decode(record):
-    data, label = _parsed(tf, record)
-    return _tf_random_crop(tf, data, work.size, antialias), label
+    data, label = _parse(tf, record)
+    return _crop_with_tf(tf, data, work.size, antialias), label
 
   files = tf.data.Dataset.list_files(f"{work.folder}/*.tfrecord", shuffle=True)
   records = files.interleave(
@@ -103,15 +105,15 @@ def tf_data_train(work: ours.InputWork, antialias: bool = False) -> ours.Stream:
   yield from batches.as_numpy_iterator()
 
 
-def tf_data_evaluate(
-  work: ours.InputWork, antialias: bool = False
+def stream_tf_data_evaluation(
+  work: ours.Task, antialias: bool = False
 ) -> ours.Stream:
-  """tf.data: fused decode and centre crop, bicubic, everything autotuned."""
-  tf = _tensorflow()
+  """Yields tf.data's batches: fused decode and centre crop, bicubic."""
+  tf = _import_tensorflow()
   auto, size = tf.data.AUTOTUNE, work.size
 
   def decode(record):
-    data, label = _parsed(tf, record)
+    data, label = _parse(tf, record)
     shape = tf.image.extract_jpeg_shape(data)[:2]
     side = tf.cast(tf.reduce_min(shape), tf.float32) * _CROP_FRACTION
     side = tf.cast(tf.round(side), tf.int32)
@@ -133,15 +135,15 @@ def tf_data_evaluate(
   yield from batches.as_numpy_iterator()
 
 
-def _tensorflow():
+def _import_tensorflow():
   import tensorflow as tf
 
-  # JAX's, if there are any.
+  # They are for JAX.
   tf.config.set_visible_devices([], "GPU")
   return tf
 
 
-def _parsed(tf, record):
+def _parse(tf, record):
   features = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([], tf.int64),
@@ -150,7 +152,7 @@ def _parsed(tf, record):
   return example["image"], example["label"]
 
 
-def _tf_random_crop(tf, data, size: int, antialias: bool):
+def _crop_with_tf(tf, data, size: int, antialias: bool):
   begin, extent, _ = tf.image.sample_distorted_bounding_box(
     tf.image.extract_jpeg_shape(data),
     tf.zeros([1, 0, 4]),
@@ -166,11 +168,11 @@ def _tf_random_crop(tf, data, size: int, antialias: bool):
   return tf.cast(image, tf.uint8)
 
 
-def tf_decoders(size: int) -> dict[str, Callable[[bytes], np.ndarray]]:
-  """Returns "whole", and "crop" without antialias, of one encoded image."""
-  tf = _tensorflow()
+def build_tf_decoders(size: int) -> dict[str, Callable[[bytes], np.ndarray]]:
+  """Returns decoders of one image: "whole", and "crop" without antialias."""
+  tf = _import_tensorflow()
   crop = tf.function(
-    lambda data: _tf_random_crop(tf, data, size, False),
+    lambda data: _crop_with_tf(tf, data, size, False),
     input_signature=[tf.TensorSpec([], tf.string)],
   )
   return {
@@ -182,7 +184,7 @@ def tf_decoders(size: int) -> dict[str, Callable[[bytes], np.ndarray]]:
 class _Encoded:
   """The images as a random-access source of Grain, the last one repeated."""
 
-  def __init__(self, work: ours.InputWork, length: int):
+  def __init__(self, work: ours.Task, length: int):
     self._work, self._length = work, length
 
   def __len__(self) -> int:
@@ -192,10 +194,10 @@ class _Encoded:
     return self._work.split.read(min(index, self._work.images - 1))
 
 
-def _grain(work: ours.InputWork, dataset) -> ours.Stream:
+def _stream_grain(work: ours.Task, dataset) -> ours.Stream:
   import grain
 
-  # Its default of 16 threads is no faster, more than there are cores neither.
+  # Its default of 16 threads, or more threads than cores, are no faster.
   threads = work.threads or len(os.sched_getaffinity(0))
   options = grain.ReadOptions(
     num_threads=threads, prefetch_buffer_size=_PREFETCH * work.batch
@@ -203,8 +205,8 @@ def _grain(work: ours.InputWork, dataset) -> ours.Stream:
   yield from iter(dataset.to_iter_dataset(options).batch(work.batch))
 
 
-def grain_train(work: ours.InputWork) -> ours.Stream:
-  """Grain's threads: simplejpeg, then OpenCV's bilinear resize of the crop."""
+def stream_grain_training(work: ours.Task) -> ours.Stream:
+  """Yields Grain's batches: simplejpeg, then OpenCV's bilinear resize."""
   import cv2
   import grain
   import simplejpeg
@@ -220,11 +222,11 @@ def grain_train(work: ours.InputWork) -> ours.Stream:
     return cv2.resize(image, (work.size, work.size)), label
 
   dataset = grain.MapDataset.source(_Encoded(work, work.images)).seed(0)
-  yield from _grain(work, dataset.shuffle().repeat().random_map(decode))
+  yield from _stream_grain(work, dataset.shuffle().repeat().random_map(decode))
 
 
-def grain_evaluate(work: ours.InputWork) -> ours.Stream:
-  """Grain's threads: simplejpeg, then OpenCV's area resize of the centre."""
+def stream_grain_evaluation(work: ours.Task) -> ours.Stream:
+  """Yields Grain's batches: simplejpeg, then OpenCV's area resize."""
   import cv2
   import grain
   import simplejpeg
@@ -240,12 +242,12 @@ def grain_evaluate(work: ours.InputWork) -> ours.Stream:
     size = work.size, work.size
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), label
 
-  # Padded: batches are made of a stream that knows no passes.
+  # Padded, because batches continue across passes.
   dataset = grain.MapDataset.source(_Encoded(work, work.steps * work.batch))
-  yield from _grain(work, dataset.map(decode).repeat())
+  yield from _stream_grain(work, dataset.map(decode).repeat())
 
 
-def _whole_size(height: int, width: int, size: int) -> tuple[int, int]:
+def _compute_whole_size(height: int, width: int, size: int) -> tuple[int, int]:
   """Returns (width, height) of a resized image whose centre is cropped."""
   short = math.floor(size / _CROP_FRACTION)
   scale = short / min(height, width)
@@ -253,9 +255,9 @@ def _whole_size(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 class _JpegFiles:
-  """A map-style dataset of PyTorch as torchvision's users have it."""
+  """A map-style dataset of PyTorch, as is usual with torchvision."""
 
-  def __init__(self, work: ours.InputWork, train: bool):
+  def __init__(self, work: ours.Task, train: bool):
     self._paths = sorted(map(str, pathlib.Path(work.folder).glob("*.jpg")))
     self._size = work.size
     self._crop = transforms.InceptionCrop(work.size, _AREA, _RATIO)
@@ -263,7 +265,7 @@ class _JpegFiles:
 
   @functools.cached_property
   def _rng(self) -> np.random.Generator:
-    return np.random.default_rng()  # one of its own in each worker
+    return np.random.default_rng()  # Different in each worker.
 
   def __len__(self) -> int:
     return len(self._paths)
@@ -282,7 +284,7 @@ class _JpegFiles:
       )
       image = image.crop((left, top, left + columns, top + rows))
       return np.array(image.resize(size, Image.Resampling.BILINEAR)), label
-    whole = _whole_size(image.height, image.width, self._size)
+    whole = _compute_whole_size(image.height, image.width, self._size)
     image = image.resize(whole, Image.Resampling.BICUBIC)
     left, top = (round((side - self._size) / 2) for side in whole)
     box = (left, top, left + self._size, top + self._size)
@@ -290,9 +292,9 @@ class _JpegFiles:
 
 
 class _Batches:
-  """Indices of batches without end, for a DataLoader's `batch_sampler`."""
+  """Endless indices of batches, for a DataLoader's `batch_sampler`."""
 
-  def __init__(self, work: ours.InputWork, train: bool):
+  def __init__(self, work: ours.Task, train: bool):
     self._images, self._batch = work.images, work.batch
     self._train = train
 
@@ -309,15 +311,15 @@ class _Batches:
         left = left[self._batch :]
 
 
-def _torch(work: ours.InputWork, train: bool) -> ours.Stream:
-  """PyTorch's DataLoader, a worker for each core: JPEG files by Pillow."""
+def _stream_torch(work: ours.Task, train: bool) -> ours.Stream:
+  """Yields PyTorch's batches: a worker per core, JPEG files by Pillow."""
   from torch.utils import data
 
   loader = data.DataLoader(
     _JpegFiles(work, train),
     batch_sampler=_Batches(work, train),
     num_workers=len(os.sched_getaffinity(0)),
-    multiprocessing_context="forkserver",  # threads must not be forked
+    multiprocessing_context="forkserver",  # Threads must not be forked.
   )
   for image, label in loader:
     yield image.numpy(), label.numpy()
@@ -327,37 +329,37 @@ _ANTIALIASED = {"antialias": True}
 BASELINES: Mapping[str, InputBaseline] = {
   "tf.data": InputBaseline(
     ("tensorflow",),
-    tf_data_train,
-    tf_data_evaluate,
+    stream_tf_data_training,
+    stream_tf_data_evaluation,
     "decode_and_crop_jpeg, resize without antialias, AUTOTUNE",
   ),
   "tf.data-antialias": InputBaseline(
     ("tensorflow",),
-    functools.partial(tf_data_train, **_ANTIALIASED),
-    functools.partial(tf_data_evaluate, **_ANTIALIASED),
+    functools.partial(stream_tf_data_training, **_ANTIALIASED),
+    functools.partial(stream_tf_data_evaluation, **_ANTIALIASED),
     "the same with antialias, as imgbench, PyTorch and Pillow do it",
   ),
   "grain": InputBaseline(
     ("grain", "simplejpeg", "cv2"),
-    grain_train,
-    grain_evaluate,
+    stream_grain_training,
+    stream_grain_evaluation,
     "threads, simplejpeg, OpenCV: linear in training, area in evaluation",
   ),
   "pytorch": InputBaseline(
     ("torch",),
-    functools.partial(_torch, train=True),
-    functools.partial(_torch, train=False),
+    functools.partial(_stream_torch, train=True),
+    functools.partial(_stream_torch, train=False),
     "DataLoader, a process per core, Pillow: bilinear, bicubic",
   ),
 }
 
 
-def available() -> dict[str, str | None]:
-  """Returns packages and versions of each peer in BASELINES, or None."""
+def find_versions() -> dict[str, str | None]:
+  """Returns packages and versions of each baseline, or None."""
   found = metadata.packages_distributions()
   versions = {}
-  for name, peer in BASELINES.items():
-    packages = [found.get(module, [None])[0] for module in peer.modules]
+  for name, baseline in BASELINES.items():
+    packages = [found.get(module, [None])[0] for module in baseline.modules]
     versions[name] = (
       None
       if None in packages

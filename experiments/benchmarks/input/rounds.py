@@ -1,4 +1,4 @@
-"""Rounds of tools that make images, in turn; each waits for the others."""
+"""Times tools that make images in turn, each while the others are idle."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -15,40 +15,39 @@ from imgbench.bench import quantities
 Rows = dict[str, quantities.Samples]
 
 
-def cpu_seconds() -> float:
-  """Time on all cores of this process and of its workers."""
+def read_cpu_seconds() -> float:
+  """Returns CPU seconds of this process and its workers."""
   total = time.process_time()
   tick = os.sysconf("SC_CLK_TCK")
   for worker in multiprocessing.active_children():
     try:
       text = pathlib.Path(f"/proc/{worker.pid}/stat").read_text()
-    except OSError:  # it has just ended
+    except OSError:  # It has just ended.
       continue
-    # Behind the name, which may hold anything: state is field 3, utime 14.
+    # After the name, which may contain anything: state is field 3, utime 14.
     fields = text.rpartition(")")[2].split()
     total += (int(fields[11]) + int(fields[12])) / tick
   return total
 
 
 def settle(most_s: float = 5.0) -> None:
-  """Waits until nothing is made ahead in this process and its workers."""
+  """Waits until this process and its workers are idle."""
   step = 0.05
   for _ in range(int(most_s / step)):
-    before = cpu_seconds()
+    before = read_cpu_seconds()
     time.sleep(step)
-    if cpu_seconds() - before < step / 5:
+    if read_cpu_seconds() - before < step / 5:
       return
 
 
 @dataclasses.dataclass(frozen=True)
 class Tool:
-  """Something timed.
+  """A timed tool.
 
   Attributes:
-    call: what is timed.
-    warm: what is called before: what ran before that left its own memory in
-      the caches, and has let buffers fill up.
-    images: that a call makes.
+    call: the timed function.
+    warm: called before, to warm caches and to empty buffers that filled up.
+    images: made per call.
   """
 
   call: Callable[[], Any]
@@ -56,18 +55,18 @@ class Tool:
   images: int
 
   def measure(self) -> tuple[float, float]:
-    """Returns images per second, and seconds on all cores per image."""
+    """Returns images per second, and CPU seconds per image."""
     settle()
     self.warm()
-    before = cpu_seconds()
+    before = read_cpu_seconds()
     with timing.timed() as whole:
       self.call()
-    busy = cpu_seconds() - before
+    busy = read_cpu_seconds() - before
     return self.images / whole.seconds, busy / self.images
 
 
 def measure(prefix: str, tools: Mapping[str, Tool], rounds: int) -> Rows:
-  """Returns rows of all, interleaved, and of the first one over the others."""
+  """Returns rows of all tools, interleaved, and ratios of the first one."""
   calls = {name: tool.measure for name, tool in tools.items()}
   measured = quantities.interleave(calls, rounds, prefix)
   speed = {name: [s for s, _ in pairs] for name, pairs in measured.items()}

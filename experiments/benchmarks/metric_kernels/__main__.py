@@ -1,20 +1,21 @@
-"""Benchmark of the metric kernels beside the floor and other tools.
+"""Benchmarks the metric kernels against a floor and other libraries.
 
 python -m imgbench.bench.metrics --out=experiments/results/metrics_cpu
 
-Top-1, top-5, multi-label hits, counts by class, subsets and the confusion
-matrix of float32 logits [N, K] that are on the device, in turn, round by round
-in one process, so that ratios hold on a machine whose speed drifts:
-- floor: one maximum of each row by XLA, which reads the logits once;
-- whole: all of it in one call;
-- streamed: the same in batches, the last one padded, by `metrics.stream`;
-  one_by_one without handing several of them to the device together;
-- peers: PyTorch, torcheval, torchmetrics and scikit-learn as far as they are
-  installed (requirements/baselines.txt), on the same numbers. All results are
-  compared before anything is timed.
+Computes top-1, top-5, multi-label hits, counts by class, subsets and the
+confusion matrix of float32 logits [N, K] on the device. Tools take turns, round
+by round in one process, so that ratios are right on a machine whose speed
+drifts:
+- floor: one maximum per row by XLA, which reads the logits once;
+- whole: all in one call;
+- streamed: in batches, the last one padded, by `metrics.stream`; one_by_one
+  without sending several batches to the device at once;
+- baselines: PyTorch, torcheval, torchmetrics and scikit-learn if installed
+  (requirements/peers.txt), on the same numbers. All results are compared before
+  anything is timed.
 Then a ResNet's evaluation step with and without the counts, and the counts
-alone on logits of that batch, whose share of the step is the surer number
-where the machine is noisy.
+alone on logits of that batch, whose share of the step is more precise on a
+noisy machine.
 """
 
 from collections.abc import Callable
@@ -54,13 +55,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flag_values,
     examples=(50_000, 1, "Rows of logits, N."),
     classes=(1000, 1, "Classes, K."),
-    rounds=(9, 1, "Rounds that count."),
+    rounds=(9, 1, "Counted rounds."),
     batch=(256, 1, "Batch size of the streamed pass."),
     step_batch=(16, 0, "Batch size of the evaluation step; 0: not measured."),
     step_rounds=(9, 1, "Rounds of the evaluation step."),
   )
   flags.DEFINE_string(
-    "model", "resnet50", "Of the evaluation step.", flag_values=flag_values
+    "model",
+    "resnet50",
+    "Model of the evaluation step.",
+    flag_values=flag_values,
   )
   flags.DEFINE_enum(
     "step_dtype",
@@ -70,26 +74,24 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flag_values=flag_values,
   )
   flags.DEFINE_bool(
-    "peers", True, "Measure those installed.", flag_values=flag_values
+    "peers", True, "Measure installed baselines.", flag_values=flag_values
   )
 
 
 def draw(examples: int, classes: int, seed: int = 0) -> baselines.Problem:
-  """Returns random scores without ties, about half of them right on top.
+  """Returns random scores without ties, with about 50% top-1 accuracy.
 
   Raises:
     InputError: fewer examples than classes.
   """
   if examples < classes:
-    raise errors.InputError(
-      f"examples: expected at least as many as classes, {classes}, got"
-      f" {examples}"
-    )
+    expected = f"at least {classes}, the number of classes"
+    raise errors.InputError("--examples", expected, examples)
   rng = np.random.default_rng(seed)
   labels = rng.permutation(np.arange(examples) % classes).astype(np.int32)
   logits = rng.standard_normal((examples, classes), np.float32)
   logits[np.arange(examples), labels] += 3.2
-  # A label set as in imagenet2012_multilabel: few reviewed, most not.
+  # Reviews as in imagenet2012_multilabel: of few classes per image.
   codes = np.zeros((examples, classes), np.int8)
   rows = np.repeat(np.arange(examples), 8)
   columns = rng.integers(0, classes, rows.size)
@@ -108,7 +110,7 @@ def draw(examples: int, classes: int, seed: int = 0) -> baselines.Problem:
 
 
 def count(state, logits, labels, codes, left_out, mask):
-  """Counts of a batch and its top-1 predictions, compiled as one program."""
+  """Returns counts of a batch and its top-1 predictions."""
   outcomes = outcomes_lib.outcomes(logits, labels, codes)
   counts = counts_lib.update(state, outcomes, labels, mask, left_out=left_out)
   return counts, outcomes.top1
@@ -117,17 +119,15 @@ def count(state, logits, labels, codes, left_out, mask):
 compiled_count = jax.jit(count, donate_argnums=0)
 
 
-def build_whole(
-  problem: baselines.Problem,
-) -> Callable[[], baselines.Result]:
-  """All examples in one call."""
-  arrays = _on_device(problem)
+def build_whole(problem: baselines.Problem) -> Callable[[], baselines.Result]:
+  """Returns a function that counts all examples in one call."""
+  arrays = _put_on_device(problem)
   mask = jax.device_put(np.ones(len(problem.labels), bool))
 
   def run():
     state = counts_lib.empty(problem.num_classes)
     counts, top1 = compiled_count(state, *arrays, mask)
-    return _result(problem, *jax.device_get((counts, top1)))
+    return _compute_result(problem, *jax.device_get((counts, top1)))
 
   return run
 
@@ -135,7 +135,7 @@ def build_whole(
 def build_streamed(
   problem: baselines.Problem, batch: int, group: int = stream.GROUP
 ) -> Callable[[], baselines.Result]:
-  """In batches, the last one padded with examples that do not count."""
+  """Returns a function that counts in batches, the last one padded."""
   n = len(problem.labels)
   batches = []
   for start in range(0, n, batch):
@@ -150,26 +150,26 @@ def build_streamed(
       counting.add(
         logits, labels, mask=mask, label_codes=codes, left_out=left_out
       )
-    return _result(problem, *counting.result())
+    return _compute_result(problem, *counting.result())
 
   return run
 
 
 def build_floor(problem: baselines.Problem) -> Callable[[], Any]:
-  """One maximum of each row by XLA."""
+  """Returns a function that takes one maximum per row by XLA."""
   logits = jax.device_put(problem.logits)
   maximum = jax.jit(lambda x: jnp.max(x, axis=1))
   return lambda: jax.block_until_ready(maximum(logits))
 
 
-def _on_device(problem: baselines.Problem) -> list[jax.Array]:
+def _put_on_device(problem: baselines.Problem) -> list[jax.Array]:
   return jax.device_put(
     [problem.logits, problem.labels, problem.codes, problem.left_out]
   )
 
 
-def _result(problem, counts, top1) -> baselines.Result:
-  """Result that every tool must reach, computed on the host from counts."""
+def _compute_result(problem, counts, top1) -> baselines.Result:
+  """Returns the expected result of every tool, from counts on the host."""
   hits, n = counts.top_hits(1), counts.count
   return {
     "top1_accuracy": hits.sum() / n.sum(),
@@ -191,7 +191,7 @@ def _result(problem, counts, top1) -> baselines.Result:
 def measure_tools(
   tools: Mapping[str, Callable[[], Any]], rounds: int
 ) -> dict[str, quantities.Samples]:
-  """Returns milliseconds of all, interleaved, and their ratios to the floor."""
+  """Returns rows of all tools, interleaved: milliseconds, ratios to floor."""
   calls = {n: functools.partial(_warm_seconds, f) for n, f in tools.items()}
   seconds = quantities.interleave(calls, rounds, "metrics")
   rows = {
@@ -214,8 +214,8 @@ def measure_tools(
 def _warm_seconds(run: Callable[[], Any]) -> float:
   """Returns seconds of a call, after others that warm its memory.
 
-  Behind a tool that takes seconds the system may have taken pages for unused,
-  and the first calls of the next one are several times slower.
+  While another tool runs for seconds the system may reclaim pages, which slows
+  down the first calls several times.
   """
   started = timing.clock()
   run()
@@ -227,10 +227,10 @@ def _warm_seconds(run: Callable[[], Any]) -> float:
 def measure_eval_step(
   name: str, batch: int, rounds: int, dtype: str = "float32"
 ) -> dict[str, quantities.Samples]:
-  """Rows of a model's forward pass, alone and with metrics in the step.
+  """Returns rows of a model's forward pass, alone and with metrics.
 
-  `counts` is what the benchmark above counts; `outcomes` is all that the
-  evaluators keep of an example, the first five probabilities included.
+  `counts` has the counts of this benchmark; `outcomes` has all that evaluators
+  keep of an example, including the first five probabilities.
   """
   classes, shape = 1000, (224, 224, 3)
   model = models.build_model(
@@ -239,7 +239,7 @@ def measure_eval_step(
   variables = jax.jit(model.init)(jax.random.key(0))
   images = jax.random.normal(jax.random.key(1), (batch, *shape), dtype)
   problem = draw(max(batch, classes), classes)
-  arrays = [x[:batch] for x in _on_device(problem)]
+  arrays = [x[:batch] for x in _put_on_device(problem)]
   logits, labels, codes, left_out = arrays
   mask = jnp.ones(batch, bool)
 
@@ -254,7 +254,7 @@ def measure_eval_step(
 
   forward = lambda v, x: model.apply(v, x, False)[0]
   empty = counts_lib.empty(classes)
-  # Variables are arguments: as constants they would be part of each program.
+  # Variables are arguments: constants would be part of each program.
   steps = {
     "forward": jax.jit(forward),
     "forward_with_counts": jax.jit(
@@ -268,7 +268,7 @@ def measure_eval_step(
     "counts_alone": jax.jit(lambda x: counts_of(x, empty)),
     "outcomes_alone": jax.jit(lambda x: outcomes_of(x, empty)),
   }
-  # Of several steps in a row on an accelerator the dispatch is hidden.
+  # On an accelerator several steps in a row hide the dispatch.
   step_times = 1 if jax.default_backend() == "cpu" else 10
 
   def time(call, arguments, times):
@@ -296,7 +296,7 @@ def measure_eval_step(
 def build_tools(
   problem: baselines.Problem, batch: int, with_baselines: bool
 ) -> dict[str, Callable[[], Any]]:
-  """Returns what is timed, by name; all but the floor agree on the result."""
+  """Returns the timed functions; all but the floor have the same result."""
   tools = {
     FLOOR: build_floor(problem),
     "whole": build_whole(problem),
@@ -304,16 +304,18 @@ def build_tools(
     "streamed_one_by_one": build_streamed(problem, batch, group=1),
   }
   if with_baselines:
-    for name, version in baselines.available().items():
+    for name, version in baselines.find_versions().items():
       if version is None:
         logging.warning("%s is not installed: left out", name)
       else:
         tools[name] = baselines.BASELINES[name].build(problem)
   expected = tools["whole"]()
   for name, run in tools.items():
-    different = [] if name == FLOOR else baselines.differences(run(), expected)
+    different = (
+      [] if name == FLOOR else baselines.list_differences(run(), expected)
+    )
     if different:
-      raise errors.RunError(f"{name} comes to another {', '.join(different)}")
+      raise errors.RunError(f"{name} differs in {', '.join(different)}")
   return tools
 
 
@@ -337,13 +339,9 @@ def main(argv: list[str]) -> None:
     problem = draw(values.examples, values.classes)
     tools = build_tools(problem, values.batch, values.peers)
     rows = measure_tools(tools, values.rounds) | rows
-  facts = {
-    name: values[name].value
-    for name in (
-      *("examples", "classes", "batch", "step_batch", "step_dtype", "model"),
-    )
-  }
-  facts["peers"] = baselines.available()
+  names = ("examples", "classes", "batch", "step_batch", "step_dtype", "model")
+  facts = {name: values[name].value for name in names}
+  facts["peers"] = baselines.find_versions()
   quantities.publish("metrics", rows, facts, values.out)
 
 

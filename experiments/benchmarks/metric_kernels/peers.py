@@ -1,14 +1,14 @@
-"""What other libraries take for the numbers of one pass, as a yardstick.
+"""Baselines: metrics of one evaluation pass by other libraries.
 
-Each peer is given the same problem and computes the same: top-1 and top-5
-accuracy, accuracy by class and by subset, lenient multi-label hits and the
-confusion matrix. It is written the way a user who knows the library would for
-speed: inputs in its own form and on the host are made before, predictions
-once where its functions take them, arguments are not validated twice.
+Each baseline gets the same problem and computes the same numbers: top-1 and
+top-5 accuracy, accuracy by class and by subset, lenient multi-label hits and
+the confusion matrix. It is written for speed, as an experienced user of the
+library would: inputs are converted before, predictions are computed once if its
+functions take them, arguments are not validated twice.
 
-None of the libraries is a dependency of imgbench; versions that were tried are
-in requirements/baselines.txt. They are compared on scores without ties, NaN and
-infinities: elsewhere they differ, see tests/peers/differences_test.py.
+None of the libraries is a dependency of imgbench; tested versions are in
+requirements/peers.txt. They are compared on scores without ties, NaN and
+infinities, for which they differ, see tests/peers/differences_test.py.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from imgbench.labels import annotations
 Result = dict[str, Any]
 Compute = Callable[[], Result]
 
-# Rows compared at once: the block and its comparisons stay in the cache.
+# Rows compared at once, so that the block stays in the cache.
 _BLOCK = 500
 
 
@@ -54,16 +54,16 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class MetricBaseline:
-  """A way to compute the numbers with a library.
+  """Metrics of another library.
 
   Attributes:
-    package: its name on the package index.
+    package: name on the package index.
     build: problem -> function without arguments that returns the numbers:
       `top1_accuracy` and `top5_accuracy`, floats; `class_accuracy`, float [K];
       `count`, `reviewed_count` and `lenient_hits`, integer [K] by original
       class; `subset_accuracy`, name -> float; `confusion`, integer [K, K],
       rows true labels. Rates may be float32.
-    text: what it calls.
+    text: functions it calls.
   """
 
   package: str
@@ -71,8 +71,8 @@ class MetricBaseline:
   text: str
 
 
-def pytorch(problem: Problem) -> Compute:
-  """One `torch.topk` of five, a gather of codes, and bincounts."""
+def build_pytorch(problem: Problem) -> Compute:
+  """Builds one `torch.topk` of five, a gather of codes, and bincounts."""
   import torch
 
   inputs = _TorchInputs(problem)
@@ -81,22 +81,22 @@ def pytorch(problem: Problem) -> Compute:
   def compute() -> Result:
     top5 = torch.topk(inputs.logits, 5, dim=1).indices
     in_top5 = (top5 == inputs.labels[:, None]).any(dim=1)
-    return _torch_counts(inputs, top5[:, 0], in_top5)
+    return _count_torch(inputs, top5[:, 0], in_top5)
 
   return compute
 
 
-def pytorch_blocks(problem: Problem) -> Compute:
-  """`torch.argmax`, and the rank of the label by comparisons in blocks.
+def build_pytorch_blocks(problem: Problem) -> Compute:
+  """Builds `torch.argmax`, and the rank of the label by blockwise comparisons.
 
-  Faster than `torch.topk`, at the price of longer code: whole-array
-  comparisons would be slower, as they write N K flags to memory.
+  It is faster than `torch.topk` but longer. Comparing the whole array would be
+  slower, because it writes N K flags to memory.
   """
   import torch
 
   inputs = _TorchInputs(problem)
   size, num_classes = inputs.logits.shape
-  # The sum of floats is faster than that of flags.
+  # Floats are summed faster than flags.
   ahead = torch.empty(_BLOCK, num_classes)
   rank = torch.empty(size)
 
@@ -108,17 +108,17 @@ def pytorch_blocks(problem: Problem) -> Compute:
       block = ahead[: rows.stop - rows.start]
       torch.gt(inputs.logits[rows], own[rows], out=block)
       torch.sum(block, 1, out=rank[rows])
-    return _torch_counts(inputs, inputs.logits.argmax(dim=1), rank < 5)
+    return _count_torch(inputs, inputs.logits.argmax(dim=1), rank < 5)
 
   return compute
 
 
-def torcheval(problem: Problem) -> Compute:
-  """torcheval's functions, each given the logits as its documentation does.
+def build_torcheval(problem: Problem) -> Compute:
+  """Builds torcheval's functions on the logits, as in its documentation.
 
   `multiclass_accuracy` with k=1, with k=5 and with average=None, and
-  `multiclass_confusion_matrix`. It has nothing for sets of reviewed labels:
-  those are PyTorch.
+  `multiclass_confusion_matrix`. Reviewed labels, which it does not support, are
+  counted by PyTorch.
   """
   import torch
 
@@ -127,13 +127,13 @@ def torcheval(problem: Problem) -> Compute:
   @torch.inference_mode()
   def compute() -> Result:
     predicted = inputs.logits.argmax(dim=1)
-    return _torcheval_result(inputs, inputs.logits, predicted)
+    return _compute_torcheval(inputs, inputs.logits, predicted)
 
   return compute
 
 
-def torcheval_argmax(problem: Problem) -> Compute:
-  """The same, but predictions are made once and given where they will do."""
+def build_torcheval_argmax(problem: Problem) -> Compute:
+  """Builds the same with predictions computed once, if they are accepted."""
   import torch
 
   inputs = _TorchInputs(problem)
@@ -141,17 +141,17 @@ def torcheval_argmax(problem: Problem) -> Compute:
   @torch.inference_mode()
   def compute() -> Result:
     predicted = inputs.logits.argmax(dim=1)
-    return _torcheval_result(inputs, predicted, predicted)
+    return _compute_torcheval(inputs, predicted, predicted)
 
   return compute
 
 
-def torchmetrics(problem: Problem) -> Compute:
-  """torchmetrics' functions; predictions are made once, nothing is validated.
+def build_torchmetrics(problem: Problem) -> Compute:
+  """Builds torchmetrics' functions on predictions, without validation.
 
   `multiclass_accuracy` with average="micro" and top_k=1 and 5, and with
   average="none", and `multiclass_confusion_matrix`. Only top_k=5 takes the
-  logits. It has nothing for sets of reviewed labels: those are PyTorch.
+  logits. Reviewed labels, which it does not support, are counted by PyTorch.
   """
   import torch
   from torchmetrics.functional import classification
@@ -176,19 +176,19 @@ def torchmetrics(problem: Problem) -> Compute:
       "class_accuracy": accuracy(
         predicted, labels, average="none", **options
       ).numpy(),
-      **_from_matrix(inputs, matrix.numpy()),
-      **_torch_reviews(inputs, predicted),
+      **_read_matrix(inputs, matrix.numpy()),
+      **_count_reviews(inputs, predicted),
     }
 
   return compute
 
 
-def scikit_learn(problem: Problem) -> Compute:
-  """scikit-learn's functions; predictions are made once, by NumPy's argmax.
+def build_scikit_learn(problem: Problem) -> Compute:
+  """Builds scikit-learn's functions on predictions of NumPy's argmax.
 
   `accuracy_score`, `top_k_accuracy_score` with k=5, `recall_score` with
-  average=None, and `confusion_matrix`. It has nothing for sets of reviewed
-  labels: those are NumPy.
+  average=None, and `confusion_matrix`. Reviewed labels, which it does not
+  support, are counted by NumPy.
   """
   from sklearn import metrics
 
@@ -211,45 +211,48 @@ def scikit_learn(problem: Problem) -> Compute:
       ),
       "reviewed_count": np.bincount(labels[good], minlength=num_classes),
       "lenient_hits": np.bincount(labels[lenient], minlength=num_classes),
-      **_from_matrix(problem, matrix),
+      **_read_matrix(problem, matrix),
     }
 
   return compute
 
 
+_ONE_ARGMAX = "its functions of one argmax; logits for k=5"
 BASELINES: Mapping[str, MetricBaseline] = {
-  "pytorch": MetricBaseline("torch", pytorch, "one topk(5) and bincounts"),
+  "pytorch": MetricBaseline(
+    "torch", build_pytorch, "one topk(5) and bincounts"
+  ),
   "pytorch-blocks": MetricBaseline(
-    "torch", pytorch_blocks, "argmax, comparisons by blocks and bincounts"
+    "torch", build_pytorch_blocks, "argmax, comparisons by blocks and bincounts"
   ),
   "torcheval": MetricBaseline(
-    "torcheval", torcheval, "its functions of the logits"
+    "torcheval", build_torcheval, "its functions of the logits"
   ),
   "torcheval-argmax": MetricBaseline(
-    "torcheval", torcheval_argmax, "its functions of one argmax; logits for k=5"
+    "torcheval", build_torcheval_argmax, _ONE_ARGMAX
   ),
   "torchmetrics": MetricBaseline(
-    "torchmetrics", torchmetrics, "its functions of one argmax; logits for k=5"
+    "torchmetrics", build_torchmetrics, _ONE_ARGMAX
   ),
   "scikit-learn": MetricBaseline(
-    "scikit-learn", scikit_learn, "its functions of one argmax; logits for k=5"
+    "scikit-learn", build_scikit_learn, _ONE_ARGMAX
   ),
 }
 
 
-def available() -> dict[str, str | None]:
-  """Returns the installed version of each peer in BASELINES, or None."""
-  return {name: _version(peer.package) for name, peer in BASELINES.items()}
+def find_versions() -> dict[str, str | None]:
+  """Returns the installed version of each baseline, or None."""
+  return {name: _find_version(b.package) for name, b in BASELINES.items()}
 
 
-def differences(result: Result, expected: Result) -> list[str]:
-  """Returns what differs between two results, by name; empty if nothing does.
+def list_differences(result: Result, expected: Result) -> list[str]:
+  """Returns the names of results that differ.
 
-  Integers are equal or not; rates may be float32 and are equal to within 1e-6.
+  Integers are compared exactly, rates, which may be float32, within 1e-6.
   """
   found = sorted(set(result) ^ set(expected))
   for name in sorted(set(result) & set(expected)):
-    a, b = _rates_as_array(result[name]), _rates_as_array(expected[name])
+    a, b = _to_array(result[name]), _to_array(expected[name])
     rates = np.issubdtype(b.dtype, np.floating)
     tolerance = 1e-6 if rates else 0
     same = a.shape == b.shape and np.allclose(
@@ -259,13 +262,13 @@ def differences(result: Result, expected: Result) -> list[str]:
   return found
 
 
-def _rates_as_array(value) -> np.ndarray:
+def _to_array(value) -> np.ndarray:
   if isinstance(value, Mapping):
     value = [value[name] for name in sorted(value)]
   return np.asarray(value)
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
   try:
     return metadata.version(package)
   except metadata.PackageNotFoundError:
@@ -273,12 +276,12 @@ def _version(package: str) -> str | None:
 
 
 class _TorchInputs:
-  """The problem as tensors; the memory is NumPy's, nothing is copied."""
+  """The problem as tensors that share the memory of NumPy."""
 
   def __init__(self, problem: Problem):
     import torch
 
-    # XLA takes all cores, so may PyTorch.
+    # XLA uses all cores, so may PyTorch.
     torch.set_num_threads(os.cpu_count() or 1)
     self.logits = torch.from_numpy(problem.logits)
     self.labels = torch.from_numpy(problem.labels.astype(np.int64))
@@ -288,41 +291,43 @@ class _TorchInputs:
     self.num_classes = problem.num_classes
 
 
-def _torch_counts(inputs: _TorchInputs, predicted, in_top5) -> Result:
-  """All numbers from predictions and top-5 hits."""
+def _count_torch(inputs: _TorchInputs, predicted, in_top5) -> Result:
+  """Returns all numbers from predictions and top-5 hits."""
   import torch
 
   num_classes = inputs.num_classes
   cells = inputs.labels * num_classes + predicted
   matrix = torch.bincount(cells, minlength=num_classes**2)
   matrix = matrix.reshape(num_classes, num_classes).numpy()
-  rest = _from_matrix(inputs, matrix)
+  rest = _read_matrix(inputs, matrix)
   hits = np.diagonal(matrix)
   return {
     "top1_accuracy": hits.sum() / len(predicted),
     "top5_accuracy": int(in_top5.sum()) / len(predicted),
     "class_accuracy": hits / rest["count"],
     **rest,
-    **_torch_reviews(inputs, predicted),
+    **_count_reviews(inputs, predicted),
   }
 
 
-def _torch_reviews(inputs: _TorchInputs, predicted) -> Result:
+def _count_reviews(inputs: _TorchInputs, predicted) -> Result:
   import torch
 
   codes = inputs.codes.gather(1, predicted[:, None])[:, 0]
   lenient = inputs.good & (codes >= annotations.UNCLEAR)
-  by_class = lambda rows: torch.bincount(
-    inputs.labels[rows], minlength=inputs.num_classes
-  ).numpy()
+
+  def count_by_class(rows) -> np.ndarray:
+    labels = inputs.labels[rows]
+    return torch.bincount(labels, minlength=inputs.num_classes).numpy()
+
   return {
-    "reviewed_count": by_class(inputs.good),
-    "lenient_hits": by_class(lenient),
+    "reviewed_count": count_by_class(inputs.good),
+    "lenient_hits": count_by_class(lenient),
   }
 
 
-def _torcheval_result(inputs: _TorchInputs, given, predicted) -> Result:
-  """All numbers; `given` are the logits or the predictions."""
+def _compute_torcheval(inputs: _TorchInputs, given, predicted) -> Result:
+  """Returns all numbers; `given` are the logits or the predictions."""
   from torcheval.metrics import functional
 
   labels, num_classes = inputs.labels, inputs.num_classes
@@ -333,13 +338,13 @@ def _torcheval_result(inputs: _TorchInputs, given, predicted) -> Result:
     "top1_accuracy": float(accuracy(given, labels)),
     "top5_accuracy": float(accuracy(inputs.logits, labels, k=5)),
     "class_accuracy": by_class.numpy(),
-    **_from_matrix(inputs, matrix.numpy()),
-    **_torch_reviews(inputs, predicted),
+    **_read_matrix(inputs, matrix.numpy()),
+    **_count_reviews(inputs, predicted),
   }
 
 
-def _from_matrix(problem: Problem | _TorchInputs, matrix: np.ndarray) -> Result:
-  """What is cheap once there is a confusion matrix, the same for all."""
+def _read_matrix(problem: Problem | _TorchInputs, matrix: np.ndarray) -> Result:
+  """Returns numbers that all baselines take from the confusion matrix."""
   count, hits = matrix.sum(axis=1), np.diagonal(matrix)
   subsets = problem.subsets.items()
   return {

@@ -1,13 +1,12 @@
-"""Benchmark of the paper scripts on collections of the full size.
+"""Benchmarks the paper scripts on collections of the full size.
 
 python -m imgbench.bench.testbed --out=experiments/results/testbed_cpu
 
-Writes a clone of made-up predictions (67 models for 5 data sets: 6.7 million
-rows) with made-up labels to a temporary folder and runs the scripts on it, in
-turn, as processes of their own, each from the start of Python to its last
-file. Rows: seconds, processor seconds (which other work on the machine moves
-less) and peak memory of each script, and the seconds of its first run, which
-compiles what later ones read from a cache.
+Writes a synthetic clone (67 models for 5 data sets: 6.7 million predictions)
+with synthetic labels to a temporary folder and runs the scripts on it in turn,
+in fresh processes, from the start of Python to the last file. Rows: seconds,
+CPU seconds (which other programs disturb less) and peak memory of each script,
+and the seconds of its first run, which fills the cache for later ones.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from imgbench import startup
 from imgbench import timing
 from imgbench.bench import quantities
 
-# Script -> flags beside --repo and --out.
+# Script -> flags besides --repo and --out.
 SCRIPTS = {
   "imagenet_v2": {},
   "real_labels": {"real": "real.json"},
@@ -46,16 +45,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   quantities.define_flags(
     flag_values,
     models=(67, 1, "Models in the clone."),
-    per_class=(50, 1, "Images of a class in the validation set."),
-    rounds=(5, 1, "Runs of each script that count."),
+    per_class=(50, 1, "Images per class in the validation set."),
+    rounds=(5, 1, "Counted runs of each script."),
   )
   flags.DEFINE_multi_enum(
-    "script", list(SCRIPTS), list(SCRIPTS), "Those run.", flag_values
+    "script", list(SCRIPTS), list(SCRIPTS), "Scripts to run.", flag_values
   )
   flags.DEFINE_bool(
     "files",
     True,
-    "Scripts write all their files; else they only print their tables.",
+    "Write all files of the scripts; else they only print their tables.",
     flag_values=flag_values,
   )
 
@@ -63,21 +62,23 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def measure(
   folder: pathlib.Path, scripts: Sequence[str], rounds: int, files: bool
 ) -> dict[str, quantities.Samples]:
-  """Returns the rows of some scripts on the clone in a folder.
+  """Returns the rows of scripts on the clone in a folder.
 
   Args:
-    folder: as `clone.write` leaves it.
+    folder: written by `clone.write`.
     scripts: keys of SCRIPTS.
-    rounds: runs of each that count, behind a first one.
-    files: whether they write files and figures, not only print.
+    rounds: counted runs of each, after a first one.
+    files: whether they write files and figures too.
 
   Raises:
     RunError: a script failed.
   """
   rows: dict[str, quantities.Samples] = {}
-  add = lambda name, unit, value: rows.setdefault(
-    name, quantities.Samples(unit, [])
-  ).values.append(value)
+
+  def add(name: str, unit: str, value: float) -> None:
+    empty = quantities.Samples(unit, [])
+    rows.setdefault(name, empty).values.append(value)
+
   for number in range(rounds + 1):
     for script in scripts:
       cost = _run(script, folder, files)
@@ -88,7 +89,7 @@ def measure(
       else:
         add(f"{script}_first_s", "s", cost.seconds)
       logging.info(
-        "round %d of %d: %s took %.1f s, of processors %.1f s, and %.0f MB",
+        "round %d of %d: %s took %.1f s, %.1f CPU seconds and %.0f MB",
         *(number, rounds, script, cost.seconds, cost.cpu_seconds),
         cost.peak_memory_bytes / 1e6,
       )
@@ -112,7 +113,7 @@ def _run(script: str, folder: pathlib.Path, files: bool) -> _Cost:
     *(sys.executable, "-m", f"experiments.{script}"),
     *(f"--{name}={value}" for name, value in arguments.items()),
   ]
-  # A cache of its own, so that the first run is a first one.
+  # An empty cache for the first run.
   variables = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
   with (folder / "log.txt").open("w+") as log:
     started = timing.clock()
@@ -139,7 +140,7 @@ def main(argv: list[str]) -> None:
   del argv
   values = flags.FLAGS
   cli.show_log()
-  # The devices are for the scripts that are measured.
+  # Devices are for the measured scripts.
   startup.log_start(environment=environment.software())
   with cli.one_line_errors(), tempfile.TemporaryDirectory() as name:
     quantities.check_out(values.out, "papers")

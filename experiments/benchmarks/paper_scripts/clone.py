@@ -1,6 +1,6 @@
-"""Folders laid out as the public collections, with made-up contents.
+"""Writes synthetic folders in the layout of the public collections.
 
-For the benchmark of the paper scripts, and for tests, which must run without
+They are for the benchmark of the paper scripts and for tests, which run without
 the real files.
 """
 
@@ -17,7 +17,7 @@ from imgbench.papers.readers import datasets
 
 NUM_CLASSES = 1000
 
-# Images of a class in each set, as in the public ones.
+# Images per class in the public sets.
 IMAGES_PER_CLASS = {
   datasets.VALIDATION: 50,
   datasets.VALIDATION_20K: 20,
@@ -25,8 +25,8 @@ IMAGES_PER_CLASS = {
   datasets.THRESHOLD: 10,
   datasets.TOP_IMAGES: 10,
 }
-# How much harder a set is than validation, in standard deviations of the
-# difficulty of images.
+# Difficulty relative to validation, in standard deviations of the difficulty of
+# images.
 _HARDER = {datasets.MATCHED_FREQUENCY: 0.45, datasets.THRESHOLD: 0.15}
 _RIVALS = 8
 
@@ -36,15 +36,15 @@ def write(
 ) -> None:
   """Writes a clone of graded models that mostly fail on the same images.
 
-  Beside data/ stand real.json and annotations.json, of the structure of
-  human_accuracy_v3.0.0.json.
+  Next to data/ it writes real.json and annotations.json, which has the
+  structure of human_accuracy_v3.0.0.json.
 
   Args:
-    folder: made if needed.
-    models: how many.
-    per_class: images of a class in the validation set; the other sets are in
-      proportion, with 1 at least.
-    seed: of all that is drawn.
+    folder: created if missing.
+    models: number of models.
+    per_class: images per class in the validation set; other sets in proportion,
+      with at least 1.
+    seed: of all random numbers.
   """
   rng = np.random.default_rng(seed)
   write_class_info(folder)
@@ -76,7 +76,7 @@ def write(
 
 
 def sizes(per_class: int) -> dict[str, int]:
-  """Returns how many images `write` gives each set."""
+  """Returns the number of images that `write` gives each set."""
   return {
     name: NUM_CLASSES * max(1, count * per_class // 50)
     for name, count in IMAGES_PER_CLASS.items()
@@ -84,7 +84,7 @@ def sizes(per_class: int) -> dict[str, int]:
 
 
 def image_ids(dataset: str, count: int) -> list[str]:
-  """Returns ids such as the public sets have."""
+  """Returns ids like those of the public sets."""
   if dataset in (datasets.VALIDATION, datasets.VALIDATION_20K):
     return [f"ILSVRC2012_val_{i + 1:08}.JPEG" for i in range(count)]
   return [
@@ -128,22 +128,22 @@ def write_predictions(
 
 
 def _ranking(labels, rivals, margin, rng) -> np.ndarray:
-  """Returns int64 [N, 5]: the label the further up the larger the margin.
+  """Returns int64 [N, 5], with the label ranked higher for larger margins.
 
   Args:
     labels: int [N].
-    rivals: int [N, 8], other classes, different ones for an image.
-    margin: float [N], strength of the model less difficulty of the image.
+    rivals: int [N, 8], distinct other classes per image.
+    margin: float [N], strength of the model minus difficulty of the image.
     rng: generator.
   """
   noisy = margin + 0.5 * rng.standard_normal(len(labels))
-  # First above 0, then a place lower for every 0.35 below.
+  # First above 0, then one place lower for every 0.35.
   place = np.clip(np.ceil(-noisy / 0.35), 0, 5).astype(int)
   order = np.argsort(rng.random(rivals.shape) + np.arange(_RIVALS) / 4, axis=1)
   others = np.take_along_axis(rivals, order, axis=1)
   columns = np.arange(5)[None, :]
-  behind = columns > place[:, None]
-  ranking = np.where(behind, others[:, columns[0] - 1], others[:, :5])
+  after = columns > place[:, None]
+  ranking = np.where(after, others[:, columns[0] - 1], others[:, :5])
   ranking = np.where(columns == place[:, None], labels[:, None], ranking)
   return ranking.astype(np.int64)
 

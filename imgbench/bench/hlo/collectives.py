@@ -1,9 +1,9 @@
-"""What the devices of a compiled program tell each other, read from its text.
+"""Finds the collectives of a compiled program in its text.
 
-XLA writes one collective in many ways: alone or as a pair of start and done, in
-a tuple with others, wrapped in an asynchronous computation, and on TPUs as
-copies in several fusions (start, parts that run beside other work, done), and a
-reduce-scatter as a fusion of all-reduce and slice. Each is found once here.
+XLA writes a collective in many forms: alone or as a pair of start and done, in
+a tuple with others, wrapped in an asynchronous computation, on TPUs as copies
+in several fusions (start, parts that overlap other work, done), and a
+reduce-scatter as a fusion of all-reduce and slice. Each is found once.
 """
 
 from collections.abc import Iterable
@@ -28,9 +28,9 @@ KINDS = (
   PERMUTE,
   BROADCAST,
 )
-# Axes and their sizes, maybe an order of the devices, the axes of a group.
+# Axes with sizes, optionally the order of the devices, axes of a group.
 _MESH = r"mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? *\{([^}]*)\}"
-# Where a device hands over this share (n - 1) / n of the bytes, times this.
+# A device sends (n - 1) / n of the bytes this many times; None: all, once.
 _RING_PASSES = {ALL_REDUCE: 2, PERMUTE: None, BROADCAST: None}
 
 
@@ -40,11 +40,11 @@ class Collective:
 
   Attributes:
     kind: one of KINDS.
-    arrays: whole: what is reduced, or what was gathered; of a permutation and
-      an all-to-all what a device gets.
-    group_size: devices that take part in a group.
-    times: in one call of the program.
-    asynchronous: whether other work may go on meanwhile.
+    arrays: the whole arrays that are reduced or were gathered; for permutations
+      and all-to-all those that a device receives.
+    group_size: devices per group.
+    times: per call of the program.
+    asynchronous: whether other work may overlap.
     source: op_name of the program, e.g. "jit(step)/transpose(...)".
   """
 
@@ -57,20 +57,20 @@ class Collective:
 
   @property
   def elements(self) -> int:
-    """Numbers, in one call of the program."""
+    """Elements of `arrays` per call of the program."""
     return self.times * sum(array.elements for array in self.arrays)
 
   @property
   def num_bytes(self) -> int:
-    """Of `arrays`, in one call of the program."""
+    """Bytes of `arrays` per call of the program."""
     return self.times * sum(array.num_bytes for array in self.arrays)
 
   @property
   def sent_bytes(self) -> float:
-    """That each device has to send at least, in one call of the program.
+    """Least bytes that each device sends per call of the program.
 
     n devices reduce b bytes by sending 2 b (n - 1) / n each (Patarasuk and
-    Yuan 2009), and gather, scatter or exchange them with half of that.
+    Yuan 2009), and gather, scatter or exchange them by half of that.
     """
     passes = _RING_PASSES.get(self.kind, 1)
     if passes is None:
@@ -83,15 +83,15 @@ class Collective:
 
 
 def find(text: str) -> list[Collective]:
-  """Returns the collectives of a program's text, in its order.
+  """Returns the collectives of a program's text, in order.
 
-  Those among groups of one device, which move nothing, are left out.
+  Groups of one device, which move nothing, are left out.
 
   Raises:
-    ValueError: what is no program, or one that cannot be counted.
+    ValueError: no program, or a loop of unknown length with collectives.
   """
   program = parser.parse(text)
-  repeats = program.repeats()
+  repeats = program.count_repeats()
   pieces = {
     name
     for name, computation in program.computations.items()
@@ -101,14 +101,14 @@ def find(text: str) -> list[Collective]:
   found = {}
   for name, times in repeats.items():
     for instruction in program.computations.get(name, ()):
-      kind = _kind(instruction)
+      kind = _find_kind(instruction)
       if kind is None:
         continue
       key = instruction.name
-      channel = instruction.attribute(r"channel_id=(\d+)")
+      channel = instruction.search(r"channel_id=(\d+)")
       if name in pieces and channel is not None:
-        # Copies of one collective: its start, what runs beside it, its end.
-        # Elsewhere several may have the same channel.
+        # Copies of one collective: start, overlapping parts, done. Outside of
+        # these several collectives may have the same channel.
         key = f"{kind} of channel {channel}"
         if key in found:
           found[key] = dataclasses.replace(found[key], asynchronous=True)
@@ -119,7 +119,7 @@ def find(text: str) -> list[Collective]:
   return list(found.values())
 
 
-def _kind(instruction: parser.Instruction) -> str | None:
+def _find_kind(instruction: parser.Instruction) -> str | None:
   opcode = instruction.opcode.removesuffix("-start")
   if opcode not in KINDS:
     return None
@@ -131,10 +131,10 @@ def _kind(instruction: parser.Instruction) -> str | None:
 
 def _read_collective(instruction, kind, times, num_devices) -> Collective:
   parsed = instruction.type
-  # Of an asynchronous computation it is the caller that starts.
+  # An asynchronous computation is started by its caller.
   start = instruction.opcode.endswith("-start")
   if start and isinstance(parsed, list) and kind != ALL_REDUCE:
-    parsed = parsed[1]  # Operands, results, and what the device notes.
+    parsed = parsed[1]  # Of operands, results and device state.
   size = parse_group_size(instruction.rest, num_devices)
   found = tuple(parser.list_arrays(parsed))
   if kind == REDUCE_SCATTER and instruction.opcode != ALL_REDUCE:
@@ -147,15 +147,15 @@ def _read_collective(instruction, kind, times, num_devices) -> Collective:
     group_size=size,
     times=times,
     asynchronous=start or "async" in instruction.computation,
-    source=instruction.attribute(r'op_name="([^"]*)"') or "",
+    source=instruction.search(r'op_name="([^"]*)"') or "",
   )
 
 
 def parse_group_size(attributes: str, num_devices: int) -> int:
-  """Returns how many devices take part in each group of a collective.
+  """Returns the number of devices in each group of a collective.
 
   Args:
-    attributes: with replica_groups, written as {{0,1},{2,3}}, as [2,2]<=[4], as
+    attributes: with replica_groups as {{0,1},{2,3}}, as [2,2]<=[4], as
       mesh['data'=2,'fsdp'=2] {'fsdp'}, or as {} for all; or with
       source_target_pairs.
     num_devices: of the program.
@@ -169,12 +169,12 @@ def parse_group_size(attributes: str, num_devices: int) -> int:
     return int(match[1])
   if match := re.match(_MESH, groups):
     sizes = dict(re.findall(r"'([^']+)'=(\d+)", match[1]))
-    # An axis may be taken in part: 'fsdp':(2)4 is 4 of it.
+    # A part of an axis: 'fsdp':(2)4 is 4 of it.
     used = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", match[2])
     return math.prod(int(part or sizes[name]) for name, part in used)
   return num_devices
 
 
 def sum_sent(found: Iterable[Collective]) -> float:
-  """Bytes that each device sends at least in one call of the program."""
+  """Returns the least bytes that each device sends per call of the program."""
   return sum(one.sent_bytes for one in found)

@@ -1,10 +1,10 @@
-"""Counts the kernels of a program compiled for a GPU, and what they move.
+"""Counts kernels, bytes and FLOPs of a program compiled for a GPU.
 
 XLA launches one kernel per instruction of the program's schedule: a fusion, a
 library call (cuDNN, cuBLAS), a copy. Counting after compilation matters:
-StableHLO still holds every branch of `platform_dependent`. A loop counts as its
-body, as often as it is known to run, else once. Caches and launches are
-ignored, so times are not predictions.
+StableHLO still has every branch of `platform_dependent`. The body of a loop
+counts as often as it is known to run, else once. Caches and launch overheads
+are ignored, so times are not predictions.
 """
 
 import collections
@@ -22,17 +22,17 @@ from imgbench.tables import formats
 from imgbench.tables import table
 
 LARGE_BYTES = 1_000_000
-# Rates of the roofline: nine and eight tenths of an H200's datasheet (4.8 TB/s,
-# 989 TFLOP/s in bfloat16), assumed to be what large copies and products reach.
-# Products in other types are timed at the same rate, which flatters float32.
+# Rates of the roofline: 90% and 80% of an H200's datasheet (4.8 TB/s, 989
+# TFLOP/s in bfloat16), assumed for large copies and products. The same rate is
+# used for products in other types, which underestimates float32.
 BYTES_PER_S = 4.3e12
 FLOPS_PER_S = 790e12
-# Instructions that launch nothing.
+# Instructions that launch no kernel.
 _FREE = {
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
   *("after-all", "partition-id", "replica-id", "opt-barrier"),
 }
-# Instructions whose computations are launched one instruction at a time.
+# Instructions whose computations launch kernels of their own.
 _CONTROL = {"while", "conditional", "call", "async-start"}
 _SLICES = {"slice", "dynamic-slice", "gather"}
 _LAYOUT = {"copy", "transpose"}
@@ -49,7 +49,7 @@ class MatrixOp:
     operands: the first two.
     result: without the library's workspace.
     dim_labels: layout of a convolution; "" for a product.
-    flops: a multiply-add is two; padding counts as data.
+    flops: a multiply-add counts as two; padding counts as data.
   """
 
   kind: str
@@ -71,14 +71,14 @@ class MatrixOp:
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-  """One instruction of the schedule that launches something.
+  """An instruction of the schedule that launches a kernel.
 
   Attributes:
     name: of the instruction.
-    opcodes: inside a fusion, or its own; library calls by their target.
-    num_bytes: operands read and outputs written, of one launch.
+    opcodes: its own, or those inside a fusion; targets of library calls.
+    num_bytes: operands read and outputs written per launch.
     matrix_ops: its convolutions and products.
-    times: launches in one call of the program.
+    times: launches per call of the program.
   """
 
   name: str
@@ -93,17 +93,17 @@ class Kernel:
 
   @property
   def seconds(self) -> float:
-    """The larger of the times for bytes and FLOPs, of one launch."""
+    """Time of a launch: the larger of those for bytes and FLOPs."""
     return max(self.num_bytes / BYTES_PER_S, self.flops / FLOPS_PER_S)
 
   @property
   def changes_layout(self) -> bool:
-    """Whether it copies or transposes, alone or beside other work."""
+    """Whether it copies or transposes, alone or in a fusion."""
     return not _LAYOUT.isdisjoint(self.opcodes)
 
 
 def summarize(text: str) -> dict[str, Any]:
-  """Returns the counts of a compiled program's text, of one call, for JSON.
+  """Returns the counts per call of a compiled program's text, for JSON.
 
   Raises:
     ValueError: the text is no compiled program.
@@ -111,12 +111,14 @@ def summarize(text: str) -> dict[str, Any]:
   program = parser.parse(text)
   kernels = find(program)
   opcodes = collections.Counter()
-  for name, times in program.repeats().items():
+  for name, times in program.count_repeats().items():
     for one in program.computations.get(name, ()):
-      opcodes[_kind(one)] += times
-  matching = lambda pattern: sum(
-    times for name, times in opcodes.items() if re.search(pattern, name)
-  )
+      opcodes[_find_kind(one)] += times
+
+  def count_matching(pattern: str) -> int:
+    matching = (name for name in opcodes if re.search(pattern, name))
+    return sum(opcodes[name] for name in matching)
+
   layout = [one for one in kernels if one.changes_layout]
   wide = [
     (kernel.times, sum(array.num_bytes for array in op.large_float32))
@@ -136,9 +138,9 @@ def summarize(text: str) -> dict[str, Any]:
     "float32_matrix_ops": sum(times for times, _ in wide),
     "float32_operand_bytes": sum(times * size for times, size in wide),
     "scatters": opcodes["scatter"],
-    "sorts": matching("(?i)sort"),
+    "sorts": count_matching("(?i)sort"),
     "whiles": opcodes["while"],
-    "host_callbacks": matching("callback|infeed|outfeed"),
+    "host_callbacks": count_matching("callback|infeed|outfeed"),
   }
 
 
@@ -162,7 +164,7 @@ def group_matrix_ops(kernels: Iterable[Kernel]) -> list[dict[str, Any]]:
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
-  """Returns a summary to be read."""
+  """Returns a summary as text."""
   gb = lambda key: f"{summary[key] / 1e9:.2f} GB"
   others = ("scatters", "sorts", "whiles", "host_callbacks")
   lines = [
@@ -198,16 +200,16 @@ def _visit(program, name, times) -> Iterator[Kernel]:
     if one.opcode in _FREE or one.opcode.endswith("-done"):
       continue
     if one.opcode in _CONTROL:
-      rounds = program.rounds(one) if one.opcode == "while" else 1
+      rounds = program.count_rounds(one) if one.opcode == "while" else 1
       for called in one.called:
         yield from _visit(program, called, times * rounds)
     else:
-      yield _kernel(program, one, types, times)
+      yield _build_kernel(program, one, types, times)
 
 
-def _kernel(program, instruction, types, times) -> Kernel:
+def _build_kernel(program, instruction, types, times) -> Kernel:
   body = [instruction]
-  names = _operands(instruction)
+  names = _find_operands(instruction)
   if instruction.opcode == "fusion":
     (called,) = instruction.called
     body = program.computations[called]
@@ -218,66 +220,67 @@ def _kernel(program, instruction, types, times) -> Kernel:
     types = {one.name: one.type for one in body}
   else:
     read = [(types.get(name), name) for name in dict.fromkeys(names)]
-  num_bytes = sum(_read_bytes(kind, name, body) for kind, name in read)
-  num_bytes += _written_bytes(instruction, body, types)
-  ops = (_matrix_op(one, types) for one in body)
+  num_bytes = sum(_count_read(kind, name, body) for kind, name in read)
+  num_bytes += _count_written(instruction, body, types)
+  ops = (_build_matrix_op(one, types) for one in body)
   return Kernel(
     name=instruction.name,
-    opcodes=tuple(_kind(one) for one in body),
+    opcodes=tuple(_find_kind(one) for one in body),
     num_bytes=num_bytes,
     matrix_ops=tuple(op for op in ops if op),
     times=times,
   )
 
 
-def _operands(instruction: parser.Instruction) -> list[str]:
+def _find_operands(instruction: parser.Instruction) -> list[str]:
   return re.findall(r"%([\w.\-]+)", instruction.rest.partition(")")[0])
 
 
-def _kind(instruction: parser.Instruction) -> str:
-  target = instruction.attribute(r'custom_call_target="([^"]+)"')
+def _find_kind(instruction: parser.Instruction) -> str:
+  target = instruction.search(r'custom_call_target="([^"]+)"')
   return target or instruction.opcode
 
 
-def _size(kind: list | parser.Array | None) -> int:
+def _count_bytes(kind: list | parser.Array | None) -> int:
   return sum(array.num_bytes for array in parser.list_arrays(kind))
 
 
-def _read_bytes(kind, name: str, body) -> int:
-  """Bytes of an operand; where only slices of it are used, those of them."""
-  users = [one for one in body if name in _operands(one)]
+def _count_read(kind, name: str, body) -> int:
+  """Returns bytes of an operand, or of its slices if only these are used."""
+  users = [one for one in body if name in _find_operands(one)]
   parts = 0
   for user in users:
-    first, *others = _operands(user)
+    first, *others = _find_operands(user)
     if name in others or user.opcode not in {*_SLICES, "dynamic-update-slice"}:
-      return _size(kind)
-    # What is updated in place is not read.
-    parts += _size(user.type) if user.opcode in _SLICES else 0
-  return min(parts, _size(kind))
+      return _count_bytes(kind)
+    # An array that is updated in place is not read.
+    parts += _count_bytes(user.type) if user.opcode in _SLICES else 0
+  return min(parts, _count_bytes(kind))
 
 
-def _written_bytes(instruction, body, types) -> int:
+def _count_written(instruction, body, types) -> int:
   outputs = parser.list_arrays(instruction.type)
-  if _kind(instruction).startswith("__cu") and len(outputs) > 1:
+  if _find_kind(instruction).startswith("__cu") and len(outputs) > 1:
     outputs = outputs[:-1]  # Libraries return their workspace last.
   written = sum(array.num_bytes for array in outputs)
   for one in body:
     if one.opcode == "dynamic-update-slice" and one.type in outputs:
-      written += _size(types.get(_operands(one)[1])) - _size(one.type)
+      part = types.get(_find_operands(one)[1])
+      written += _count_bytes(part) - _count_bytes(one.type)
   return written
 
 
-def _matrix_op(instruction, types) -> MatrixOp | None:
-  kind = _kind(instruction)
+def _build_matrix_op(instruction, types) -> MatrixOp | None:
+  kind = _find_kind(instruction)
   if not kind.startswith((*_CONVOLUTIONS, *_PRODUCTS)):
     return None
-  operands = [types.get(name) for name in _operands(instruction)[:2]]
+  operands = [types.get(name) for name in _find_operands(instruction)[:2]]
   result = parser.list_arrays(instruction.type)[0]
-  labels = instruction.attribute(r"dim_labels=([\w>\-]+)") or ""
+  labels = instruction.search(r"dim_labels=([\w>\-]+)") or ""
   if labels:
-    flops = _convolution_flops(kind, operands, result, labels)
+    flops = _count_convolution_flops(kind, operands, result, labels)
   else:
-    dims = instruction.attribute(
+    dims = instruction.search(
       r'lhs_contracting_dim(?:ension)?s"?[=:][{\[]([\d,"]*)'
     )
     summed = [int(dim) for dim in re.findall(r"\d+", dims or "")]
@@ -286,11 +289,11 @@ def _matrix_op(instruction, types) -> MatrixOp | None:
   return MatrixOp(kind, tuple(operands), result, labels, flops)
 
 
-def _convolution_flops(kind, operands, result, labels) -> int:
-  """A multiply-add per output and weight of its channel.
+def _count_convolution_flops(kind, operands, result, labels) -> int:
+  """Returns FLOPs: a multiply-add per output and weight of its channel.
 
-  cuDNN's gradients keep the labels of the forward convolution: that of the
-  input takes (gradient, kernel), that of the kernel returns it.
+  cuDNN's gradients keep the labels of the forward convolution: the gradient of
+  the input takes (gradient, kernel), that of the kernel returns the kernel.
   """
   output, kernel = result, operands[1]
   if kind.endswith("BackwardInput"):

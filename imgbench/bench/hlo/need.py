@@ -1,7 +1,7 @@
-"""What the devices have to tell each other in a step, counted by hand.
+"""Lists the collectives that a step needs at least, derived by hand.
 
-The least that the mathematics asks for, in the same terms as what a compiled
-program really does (`collectives`), so that both can be laid side by side.
+They have the same form as those of a compiled program (`collectives`), so both
+can be compared.
 """
 
 from collections.abc import Mapping
@@ -29,30 +29,34 @@ def list_training_collectives(
 ) -> list[collectives.Collective]:
   """Returns the collectives that a training step needs under jit.
 
-  Data parallel: one all-reduce of the gradients. Where the state is cut: every
-  cut array is gathered once and its gradient reduce-scattered, then summed over
-  the axis "data". Gradients and parameters travel in the type that the layers
-  compute in (norms and heads, which are float32, take more, at most twice).
-  BatchNorm over the global batch sums its statistics in each layer's forward
-  pass, that over a device's part the running ones at the end: the same numbers.
-  What the backward pass sums are the gradients of its scale and bias.
+  Data parallel: one all-reduce of the gradients. With a sharded state every
+  sharded array is gathered once and its gradient reduce-scattered, then summed
+  over the axis "data". Gradients and parameters are sent in the model's dtype
+  (float32 norms and heads send up to twice as much). BatchNorm over the global
+  batch sums its statistics in each layer's forward pass, BatchNorm per device
+  sums the running ones at the end: the same bytes. The gradients of its scale
+  and bias are among the gradients.
 
   Args:
     state: shapes of the whole arrays.
     mesh: axes "data" and "fsdp".
-    dtype: that the model computes in.
-    mixed_shape: of the image that each device gets from its neighbour where
-      images are mixed, with its label; None where they are not.
+    dtype: of the model's computation.
+    mixed_shape: shape of the image that each device gets from its neighbour,
+      with its label, if images are mixed; None: they are not.
   """
   fsdp = mesh.shape.get(placement.FSDP_AXIS, 1)
   cut, whole = _split_sizes(state.params, fsdp)
   name = _DTYPES[jnp.dtype(dtype).name]
   need = _Need(mesh)
   need.add_gather(name, state.variables, "parameters")
-  need.add(collectives.REDUCE_SCATTER, name, cut, fsdp, "gradients, cut")
+  need.add(collectives.REDUCE_SCATTER, name, cut, fsdp, "sharded gradients")
   data = mesh.size // fsdp
   need.add(
-    collectives.ALL_REDUCE, name, cut // fsdp, data, "gradients, cut, by part"
+    collectives.ALL_REDUCE,
+    name,
+    cut // fsdp,
+    data,
+    "sharded gradients, by part",
   )
   need.add(collectives.ALL_REDUCE, name, whole, mesh.size, "gradients")
   statistics = sum(
@@ -61,7 +65,7 @@ def list_training_collectives(
   need.add(
     collectives.ALL_REDUCE, "f32", statistics, mesh.size, "BatchNorm statistics"
   )
-  # The norm of the gradients sums over the parts of each cut array.
+  # The gradient norm is summed over the shards of each array.
   scalars = _METRICS + (cut > 0)
   need.add(collectives.ALL_REDUCE, "f32", scalars, mesh.size, "metrics")
   if mixed_shape is not None:
@@ -78,7 +82,7 @@ def list_evaluation_collectives(
   mesh: jax.sharding.Mesh,
   dtype: Any,
 ) -> list[collectives.Collective]:
-  """Returns the collectives that a step of an evaluation needs under jit.
+  """Returns the collectives that an evaluation step needs under jit.
 
   Args:
     variables: of the model, shapes of the whole arrays.
@@ -94,7 +98,7 @@ def list_evaluation_collectives(
 
 
 class _Need:
-  """Collects what is not empty."""
+  """Collects collectives that are not empty."""
 
   def __init__(self, mesh: jax.sharding.Mesh):
     self._fsdp = mesh.shape.get(placement.FSDP_AXIS, 1)
@@ -119,7 +123,7 @@ class _Need:
 
 
 def _split_sizes(tree: Any, fsdp: int) -> tuple[int, int]:
-  """Numbers in the arrays that are cut, and in the others."""
+  """Returns the number of elements in sharded arrays and in the others."""
   sizes = [0, 0]
   for x in jax.tree.leaves(tree):
     spec = placement.state_spec(x.shape, fsdp)

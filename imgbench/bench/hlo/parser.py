@@ -1,4 +1,4 @@
-"""Reads the text of compiled XLA programs: shapes, computations, repeats."""
+"""Parses the text of compiled XLA programs: shapes, computations, loops."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -46,13 +46,13 @@ class Array:
 
 
 def parse_type(text: str) -> list | Array | None:
-  """Returns the type of an instruction: an Array, or a list of such of a tuple.
+  """Returns the type of an instruction: an Array, or a list for a tuple.
 
   Args:
-    text: e.g. "(f32[8,4]{1,0:T(8,128)}, bf16[2])"; layouts are left out.
+    text: e.g. "(f32[8,4]{1,0:T(8,128)}, bf16[2])"; layouts are ignored.
 
   Returns:
-    None for what holds no data.
+    None for types without data.
   """
   text = re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", text).strip()
   if text.startswith("("):
@@ -65,7 +65,7 @@ def parse_type(text: str) -> list | Array | None:
 
 
 def _split_parts(text: str) -> Iterator[str]:
-  """Splits at the commas that stand in no bracket."""
+  """Yields the parts between commas outside of brackets."""
   depth, start = 0, 0
   for position, char in enumerate(text):
     depth += (char in "([") - (char in ")]")
@@ -77,7 +77,7 @@ def _split_parts(text: str) -> Iterator[str]:
 
 
 def list_arrays(parsed: list | Array | None) -> list[Array]:
-  """The arrays of a parsed type, in order."""
+  """Returns the arrays of a parsed type, in order."""
   if isinstance(parsed, list):
     return [array for part in parsed for array in list_arrays(part)]
   return [] if parsed is None else [parsed]
@@ -89,10 +89,10 @@ class Instruction:
 
   Attributes:
     name: without "%".
-    type_text: of what it returns.
+    type_text: of its result.
     opcode: e.g. "all-reduce-start".
     rest: operands and attributes.
-    computation: that it stands in.
+    computation: that contains it.
   """
 
   name: str
@@ -105,14 +105,14 @@ class Instruction:
   def type(self) -> list | Array | None:
     return parse_type(self.type_text)
 
-  def attribute(self, pattern: str) -> str | None:
-    """The first group of a pattern in operands and attributes."""
+  def search(self, pattern: str) -> str | None:
+    """Returns the first group of a pattern in operands and attributes."""
     match = re.search(pattern, self.rest)
     return match[1] if match else None
 
   @functools.cached_property
   def called(self) -> list[str]:
-    """Computations that it calls; conditions of loops are left out."""
+    """Computations that it calls, without conditions of loops."""
     names = []
     for match in _CALLED.finditer(self.rest):
       names += re.findall(r"[\w.\-]+", match[1])
@@ -125,21 +125,21 @@ class Program:
 
   Attributes:
     computations: by name.
-    entry: name of the one that is run.
-    num_devices: that run it.
+    entry: name of the main computation.
+    num_devices: number of devices that run it.
   """
 
   computations: dict[str, list[Instruction]]
   entry: str
   num_devices: int
 
-  def repeats(self) -> dict[str, int]:
-    """How often each computation runs in one call; those that never do lack.
+  def count_repeats(self) -> dict[str, int]:
+    """Returns how often each computation runs per call, if it does.
 
     Every branch of a conditional counts.
 
     Raises:
-      ValueError: a loop whose number of rounds the text does not tell.
+      ValueError: a loop with an unknown number of rounds.
     """
     times = {}
 
@@ -149,33 +149,33 @@ class Program:
         for called in instruction.called:
           rounds = 1
           if instruction.opcode == "while":
-            rounds = self.rounds(instruction)
+            rounds = self.count_rounds(instruction)
           visit(called, count * rounds)
 
     visit(self.entry, 1)
     return times
 
-  def rounds(self, loop: Instruction) -> int:
-    """How often a loop's body runs; 1 if unknown. Raises as `repeats`."""
-    known = loop.attribute(r"known_trip_count\W+n\W+(\d+)")
+  def count_rounds(self, loop: Instruction) -> int:
+    """Returns how often a loop's body runs; 1 if unknown. Raises ValueError."""
+    known = loop.search(r"known_trip_count\W+n\W+(\d+)")
     if known:
       return int(known)
-    # Counted loops, such as lax.scan's, start at 0 and go on by 1.
-    condition = self.computations[loop.attribute(r"condition=%?([\w.\-]+)")]
+    # Counted loops, e.g. of lax.scan, start at 0 with steps of 1.
+    condition = self.computations[loop.search(r"condition=%?([\w.\-]+)")]
     limits = {
       i.name: int(i.rest.split(")")[0])
       for i in condition
       if i.opcode == "constant" and i.rest[:1].isdigit()
     }
     for instruction in condition:
-      compared = instruction.attribute(r", %?([\w.\-]+)\), direction=LT")
+      compared = instruction.search(r", %?([\w.\-]+)\), direction=LT")
       if compared in limits:
         return limits[compared]
     return self._assume_one_round(loop)
 
   def _assume_one_round(self, loop: Instruction) -> int:
-    """1 if that cannot matter, because nothing is communicated inside."""
-    seen, waiting = set(), [loop.attribute(r"body=%?([\w.\-]+)")]
+    """Returns 1 for a loop without collectives, where it does not matter."""
+    seen, waiting = set(), [loop.search(r"body=%?([\w.\-]+)")]
     while waiting:
       name = waiting.pop()
       seen.add(name)

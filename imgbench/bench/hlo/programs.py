@@ -1,4 +1,4 @@
-"""A config's own steps, lowered without its data: real shapes, no images."""
+"""Lowers the steps of a config without its data: real shapes, no images."""
 
 import dataclasses
 import functools
@@ -23,8 +23,8 @@ from imgbench.train import compute as compute_lib
 from imgbench.train import evaluation
 from imgbench.train import setup
 
-# name -> (training examples, shape of the images, classes) of sets that need
-# not lie here. Images of several sizes come in the size of section input.
+# name -> (training examples, image shape, classes) of data sets whose files are
+# not needed. Images of several sizes get the size of section input.
 _KNOWN = {
   "imagenet2012": (1_281_167, (None, None, 3), 1000),
   "cifar10": (50_000, (32, 32, 3), 10),
@@ -38,9 +38,9 @@ class Steps:
 
   Attributes:
     settings: of the run.
-    compute: what runs on the devices.
+    compute: computations of the config.
     info: of the training split.
-    image_shape: (H, W, C) of the model's images.
+    image_shape: (H, W, C) of the model's input.
   """
 
   settings: config_lib.Config
@@ -54,21 +54,21 @@ class Steps:
 
   @functools.cached_property
   def cost(self) -> flops.Cost:
-    """Parameters and multiply-adds of the model. Raises InputError."""
+    """Cost of the model. Raises InputError."""
     return flops.count_cost(self.compute.model, self.image_shape)
 
   @property
   def evaluation_batch_size(self) -> int:
-    """Images in a batch of an evaluation, of all devices."""
+    """Global batch size of evaluations."""
     return self.strategy.round_up(self.settings.evaluation.batch_size)
 
   @property
   def _evaluated(self) -> dict[str, Any]:
-    """Shapes of the variables that an evaluation computes with."""
+    """Shapes of the variables that an evaluation uses."""
     return self.compute.variable_shapes(self.compute.fold_for_evaluation)
 
   def lower_training(self) -> jax.stages.Lowered:
-    """The training step, as the loop compiles it for one step per call."""
+    """Lowers the training step as the loop does for one step per call."""
     size = self.settings.recipe.global_batch_size
     fed = {
       name: self._rows((size,), jnp.int32)
@@ -83,7 +83,7 @@ class Steps:
     return self.compute.lower(self.compute.state_shapes(), examples, fed)
 
   def lower_evaluation(self) -> jax.stages.Lowered:
-    """The step of an evaluation of one set of parameters."""
+    """Lowers the evaluation step for one set of parameters."""
     size = self.evaluation_batch_size
     section = self.settings.evaluation
     predict_fn = evaluation.build_predict_fn(
@@ -107,7 +107,7 @@ class Steps:
     )
 
   def lower_inference(self) -> jax.stages.Lowered:
-    """The folded model on normalised images, parameters in its own type."""
+    """Lowers the folded model on normalised images, in the model's dtype."""
     size, dtype = self.evaluation_batch_size, self.compute.model.dtype
     variables = self.compute.variable_shapes(self.compute.fold)
     cast = lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
@@ -121,7 +121,7 @@ class Steps:
     )
 
   def training_need(self) -> list[collectives.Collective]:
-    """See `need.list_training_collectives`."""
+    """Returns the collectives that the training step needs."""
     augment = self.settings.recipe.augment
     mixes = augment.mixup or augment.cutmix
     return need.list_training_collectives(
@@ -132,11 +132,11 @@ class Steps:
     )
 
   def evaluation_need(self) -> list[collectives.Collective]:
-    """See `need.list_evaluation_collectives`."""
+    """Returns the collectives that the evaluation step needs."""
     return self._forward_need(self.lower_evaluation().out_info[0])
 
   def inference_need(self) -> list[collectives.Collective]:
-    """That of an evaluation without its counts."""
+    """Returns the collectives that inference needs."""
     return self._forward_need(())
 
   def _forward_need(self, counts: Any) -> list[collectives.Collective]:
@@ -169,13 +169,13 @@ def build(
 
   Args:
     config: of a run.
-    devices: for its arrays, also of a topology that is not here, then under
-      jit; None: as section parallel says.
-    fed: whether each step gets its images, also of data sets that are on the
-      devices as a whole.
+    devices: to shard arrays over, under jit, also of a topology that is not
+      attached; None: those of section parallel.
+    fed: whether each step is given its images, even if the data set is kept on
+      the devices.
 
   Raises:
-    InputError: a setting that does not fit.
+    InputError: a bad config.
   """
   settings = config_lib.parse(config)
   section, batch_size = settings.parallel, settings.recipe.global_batch_size
@@ -185,7 +185,7 @@ def build(
     if section.strategy != "jit":
       raise errors.InputError(
         "parallel.strategy",
-        "jit for devices that are not here",
+        "jit for devices of a topology",
         repr(section.strategy),
       )
     if section.fsdp < 1 or len(devices) % section.fsdp:
@@ -214,7 +214,7 @@ def build(
 
 
 def describe_split(section: config_lib.Data) -> source.Info:
-  """Returns what is known of a training split without its files.
+  """Returns the info of a training split without reading its files.
 
   Synthetic and unknown data sets are opened. Raises InputError.
   """

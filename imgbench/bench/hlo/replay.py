@@ -1,4 +1,4 @@
-"""The collectives of a program by themselves, to be timed."""
+"""Builds a program of another's collectives alone, to time them."""
 
 from collections.abc import Sequence
 
@@ -22,28 +22,28 @@ def build(
 ) -> tuple[jax.stages.Compiled, list[jax.Array]]:
   """Returns a program that runs collectives one after the other.
 
-  Each starts when the one before it is done, and there is nothing that they
-  could run beside: what they take at most.
+  Each waits for the one before and overlaps with nothing: an upper bound of
+  their time.
 
   Args:
-    found: of a step that was compiled for the devices of the mesh.
-    mesh: of one or two axes.
+    found: collectives of a step compiled for the devices of the mesh.
+    mesh: with one or two axes.
 
   Returns:
-    The compiled program, and what to call it with.
+    The compiled program and its arguments.
 
   Raises:
-    ValueError: a kind or a group that cannot be made here.
+    ValueError: an unsupported kind or group.
   """
   wanted = [one for one in found for _ in range(one.times)]
-  inputs = [_input(one, mesh) for one in wanted]
-  axes = [_axes(one.group_size, mesh) for one in wanted]
+  inputs = [_make_input(one, mesh) for one in wanted]
+  axes = [_find_axes(one.group_size, mesh) for one in wanted]
 
   def run(*arrays):
     done = jnp.zeros((), jnp.float32)
     for one, axis, array in zip(wanted, axes, arrays, strict=True):
       array, done = jax.lax.optimization_barrier((array, done))
-      # All of it, and used: else XLA would leave the collective out.
+      # Uses the whole result; else XLA would remove the collective.
       result = jax.lax.optimization_barrier(_run(one, axis, array[0]))
       done += result.reshape(-1)[0].astype(jnp.float32)
     return done[None]
@@ -61,26 +61,28 @@ def build(
   return program.lower(*inputs).compile(), inputs
 
 
-def _input(one: collectives.Collective, mesh: jax.sharding.Mesh) -> jax.Array:
-  """Zeros, one row for each device."""
+def _make_input(
+  one: collectives.Collective, mesh: jax.sharding.Mesh
+) -> jax.Array:
+  """Returns zeros, one row per device."""
   size = one.elements // one.times
   if one.kind == collectives.ALL_GATHER:
     size //= one.group_size
   if one.kind in (collectives.REDUCE_SCATTER, collectives.ALL_TO_ALL):
     size = -(-size // one.group_size) * one.group_size
-  dtype = max((array.dtype for array in one.arrays), key=_width)
+  dtype = max((array.dtype for array in one.arrays), key=_count_bytes)
   sharding = jax.sharding.NamedSharding(mesh, P(mesh.axis_names))
   return jnp.zeros(
     (mesh.size, max(size, 1)), _DTYPES.get(dtype, jnp.int32), device=sharding
   )
 
 
-def _width(dtype: str) -> int:
+def _count_bytes(dtype: str) -> int:
   return parser.Array(dtype, (1,)).num_bytes
 
 
-def _axes(group_size: int, mesh: jax.sharding.Mesh) -> tuple[str, ...]:
-  """The axes along which there are so many devices."""
+def _find_axes(group_size: int, mesh: jax.sharding.Mesh) -> tuple[str, ...]:
+  """Returns the axes with this many devices."""
   choices = [(name,) for name in mesh.axis_names] + [tuple(mesh.axis_names)]
   for names in choices:
     size = 1
@@ -104,4 +106,4 @@ def _run(one: collectives.Collective, axis, array: jax.Array) -> jax.Array:
     size = one.group_size
     right = [(i, (i + 1) % size) for i in range(size)]
     return jax.lax.ppermute(array, axis, right)
-  raise ValueError(f"expected a collective that is known here, got {one.kind}")
+  raise ValueError(f"expected a supported collective, got {one.kind}")

@@ -14,7 +14,7 @@ from imgbench.tables import themes
 
 _COLUMNS = 3
 MARKERS = "os^Dv"
-# Ratios that an axis names.
+# Ticks of ratio axes.
 _COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 _FINE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5)
 _FINE += (3, 4, 5, 7, 10)
@@ -24,11 +24,11 @@ DASHES = ("-", "--", ":", "-.")
 def draw_throughput(
   theme: themes.Theme, found: Sequence[rows.Row]
 ) -> mpl_figure.Figure:
-  """Images per second by batch, a panel for each model and image size."""
+  """Draws images per second by batch, a panel per model and image size."""
   shown = select_by_batch(found)
   panels = select.group_rows(shown, lambda r: (r.key.model, r.key.image_size))
-  dtypes = list(dict.fromkeys(select.format_precision(r.key) for r in shown))
-  line = lambda r: (r.key.task, select.format_precision(r.key))
+  dtypes = list(dict.fromkeys(select.name_precision(r.key) for r in shown))
+  line = lambda r: (r.key.task, select.name_precision(r.key))
   lines = list(dict.fromkeys(map(line, shown)))
   columns = min(_COLUMNS, len(panels))
   height = 0.6 + 2.5 * math.ceil(len(panels) / columns)
@@ -70,8 +70,8 @@ def draw_throughput(
 
 
 def select_by_batch(found: Sequence[rows.Row]) -> list[rows.Row]:
-  """Rows of ours on the fewest devices, under the first strategy."""
-  first: dict[rows.PointKey, rows.Row] = {}
+  """Returns our rows on the fewest devices, under the first strategy."""
+  first: dict[rows.Key, rows.Row] = {}
   for row in select.keep_fewest_devices(found):
     if row.key.framework == "imgbench":
       first.setdefault(dataclasses.replace(row.key, strategy=None), row)
@@ -81,7 +81,7 @@ def select_by_batch(found: Sequence[rows.Row]) -> list[rows.Row]:
 def draw_scaling(
   theme: themes.Theme, groups: Sequence[tuple[str, Sequence[rows.Row]]]
 ) -> mpl_figure.Figure:
-  """Images per second and device by devices, over those at the fewest."""
+  """Draws images/s per device, relative to the fewest devices."""
   kinds = list(dict.fromkeys(kind for kind, _ in groups))
   figure = themes.figure(3.8)
   axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
@@ -91,7 +91,7 @@ def draw_scaling(
     for _, group in (pair for pair in groups if pair[0] == kind):
       color, marker = choose_style(theme, names.index(_name_series(group[0])))
       counts = [r.key.devices for r in group]
-      shares = [100 * share for share in select.compute_efficiencies(group)]
+      shares = [100 * share for share in select.list_efficiencies(group)]
       devices |= set(counts)
       label = themes.plain(f"{_name_series(group[0])} b{group[0].key.batch}")
       axis.plot(
@@ -105,7 +105,7 @@ def draw_scaling(
     axis.grid(True)
     axis.legend(fontsize=8.5, loc="lower left")
   axes[0].set_ylim(0, max(106, axes[0].get_ylim()[1]))
-  axes[0].set_ylabel("images/s of a device, % of the fewest's")
+  axes[0].set_ylabel("images/s per device, % of fewest devices")
   return figure
 
 
@@ -119,7 +119,7 @@ def _name_series(row: rows.Row) -> str:
 def draw_compiling(
   theme: themes.Theme, found: Sequence[rows.Row]
 ) -> mpl_figure.Figure:
-  """Cold and cached compile times as bars, the longest first."""
+  """Draws cold and cached compile times as bars, the longest first."""
   ordered = sorted(found, key=lambda r: r.compile_cold_s or 0)
   figure = themes.figure(1.0 + 0.32 * len(ordered))
   axis = figure.subplots()
@@ -158,10 +158,10 @@ def _name_compiled(row: rows.Row) -> str:
 def draw_baselines(
   theme: themes.Theme, ratios: Sequence[select.BaselineRatio]
 ) -> mpl_figure.Figure:
-  """Ours over theirs with intervals, a panel for each precision."""
+  """Draws ratios to baselines with intervals, a panel per precision."""
   frameworks = list(dict.fromkeys(r.theirs.key.framework for r in ratios))
   panels = select.group_rows(
-    ratios, lambda r: select.format_precision(r.ours.key)
+    ratios, lambda r: select.name_precision(r.ours.key)
   )
   names = list(dict.fromkeys(map(_name_point, ratios)))
   figure = themes.figure(1.4 + 0.34 * len(names))
@@ -188,7 +188,7 @@ def draw_baselines(
     axis.set_title(themes.plain(precision), fontsize=10)
     _set_ratio_axis(axis, len(panels))
     axis.grid(True, axis="x")
-    axis.set_xlabel("times as fast as the peer")
+    axis.set_xlabel("times as fast as the baseline")
   axes[0].set_yticks(range(len(names)), [themes.plain(n) for n in names])
   axes[0].tick_params(axis="y", labelcolor=theme.text)
   axes[0].set_ylim(len(names) - 0.4, -0.6)
@@ -203,7 +203,7 @@ def _name_point(found: select.BaselineRatio) -> str:
 
 
 def _set_ratio_axis(axis, panels: int) -> None:
-  """Logarithmic, with round ratios named as far as there is room."""
+  """Makes the axis logarithmic, with ticks at round ratios that have room."""
   axis.set_xscale("log")
   low, high = axis.get_xlim()
   low, high = min(low, 0.95), max(high, 1.05)
@@ -213,7 +213,7 @@ def _set_ratio_axis(axis, panels: int) -> None:
 
 
 def choose_style(theme: themes.Theme, place: int) -> tuple[str, str]:
-  """A colour and a marker: 25 series can be told apart."""
+  """Returns a color and a marker, different for 25 series."""
   number = len(theme.series)
   return (
     theme.series[place % number],
@@ -222,7 +222,7 @@ def choose_style(theme: themes.Theme, place: int) -> tuple[str, str]:
 
 
 def _compute_bars(points: Sequence[rows.Row]):
-  """Lengths of error bars; none where a row has no interval."""
+  """Returns the lengths of error bars; 0 for rows without an interval."""
   low = [
     r.images_per_s - (r.images_per_s_low or r.images_per_s) for r in points
   ]

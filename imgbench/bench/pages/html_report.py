@@ -1,9 +1,9 @@
-"""One HTML page and a markdown file of a benchmark's rows.
+"""Writes an HTML page and a Markdown file of a benchmark's rows.
 
 python -m imgbench.bench.report runs/bench
 
-Writes report.html (one file, no scripts, nothing loaded), its figures as PNGs
-and report.md (tables for a README) into the folder. Reads files only.
+Writes report.html (one file, no scripts, loads nothing), its figures as PNGs
+and report.md (tables for a README) into the folder. It only reads files.
 """
 
 from collections.abc import Mapping
@@ -30,19 +30,18 @@ from imgbench.tables import table
 
 PAGE, MARKDOWN = "report.html", "report.md"
 _SHARES = (
-  "Of peak: analytic FLOPs, not those that the compiler makes of them, over the"
-  " named peak."
+  "MFU: analytic FLOPs, not those of the compiled program, over the named peak."
 )
 
 
 def write(path: pathlib.Path) -> pathlib.Path:
-  """Writes the page and the markdown of a benchmark's folder.
+  """Writes the page and the Markdown of a benchmark's folder.
 
   Returns:
     The path of the page.
 
   Raises:
-    InputError: the folder holds no rows, or broken ones.
+    InputError: no rows, or broken ones.
   """
   folder = rows.read_folder(path)
   text = page.render("tables/templates/base.html.j2", **build_contents(folder))
@@ -52,7 +51,7 @@ def write(path: pathlib.Path) -> pathlib.Path:
 
 
 def build_contents(folder: rows.RowFolder) -> dict[str, Any]:
-  """Returns what the page shows; draws its figures into the folder."""
+  """Returns the page's contents; writes its figures to the folder."""
   return {
     "title": f"{_format_title(folder)} – imgbench",
     "kicker": "imgbench accelerator benchmark",
@@ -64,19 +63,19 @@ def build_contents(folder: rows.RowFolder) -> dict[str, Any]:
 
 
 def format_markdown(folder: rows.RowFolder) -> str:
-  """The main tables with what they were measured on."""
+  """Returns the main tables and the facts of the machine."""
   found = folder.rows
-  ratios = select.keep_largest_ratios(select.compute_baseline_ratios(found))
+  ratios = select.keep_largest(select.compute_ratios(found))
   facts = [f"{name}: {value}" for name, value in _list_facts(folder).items()]
   parts = [f"# {_format_title(folder)}", "; ".join(facts) + "."]
   for title, shown in (
     ("Models", tables.build_models(found)),
     ("Ceilings", tables.build_ceilings(found)),
     ("Quantities", tables.build_quantities(found)),
-    ("Ours over peers", tables.build_baselines(ratios)),
+    ("Ours over baselines", tables.build_baselines(ratios)),
     ("Scaling", tables.build_scaling(select.group_by_devices(found))),
     ("Fed from the host", tables.build_inputs(found)),
-    ("Time to accuracy", tables.build_time_to_accuracy(found)),
+    ("Time to accuracy", tables.build_times(found)),
     ("Points that failed or did not fit", tables.build_failures(found)),
   ):
     if shown.rows:
@@ -88,7 +87,7 @@ def format_markdown(folder: rows.RowFolder) -> str:
 def format_coverage(found: Sequence[rows.Row]) -> str:
   """Returns the intervals' coverage: "93.75%", or "at least" the lowest.
 
-  Least and largest values of quantities cover nothing that is known: "".
+  The range of quantities has no known coverage: "".
   """
   if all(r.key.task in rows.QUANTITIES for r in found):
     return ""
@@ -113,12 +112,8 @@ def _list_facts(folder: rows.RowFolder) -> dict[str, str]:
   environment = folder.environment
   versions = environment.get("versions", {})
   ok = [r for r in folder.rows if r.status == rows.OK]
-  counts = sorted({r.processes for r in ok})
-  processes = (
-    " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
-    if (counts)
-    else "0"
-  )
+  counts = [r.processes for r in ok] or [0]
+  bounds = dict.fromkeys([min(counts), max(counts)])
   facts = {
     "Host": environment.get("host"),
     "Processor": environment.get("processor"),
@@ -130,7 +125,7 @@ def _list_facts(folder: rows.RowFolder) -> dict[str, str]:
     "Commit": environment.get("commit"),
     "Started": formats.moment(environment.get("started_at") or ""),
     "Rows": f"{len(ok)} of {len(folder.rows)} measured",
-    "Processes for each": processes,
+    "Processes per row": " to ".join(map(str, bounds)),
   }
   return {
     name: str(value)
@@ -146,61 +141,58 @@ def _format_driver(environment: Mapping) -> str:
 
 def _describe_method(found: Sequence[rows.Row]) -> str:
   if all(r.key.task in rows.QUANTITIES for r in found):
-    return "Each row is of rounds in one process: median, least and largest."
+    return "Each row has rounds of one process: median, least and largest."
   return (
-    "Each row is of several fresh processes; its number is the median of the"
-    " processes' medians, and the interval lies between two of them (order"
-    f" statistics, {format_coverage(found)} coverage). Throughput waits once after"
-    " many steps, latency for each."
+    "Each row has several fresh processes; its number is the median of their"
+    " medians, and its interval is between two of these (order statistics,"
+    f" {format_coverage(found)} coverage). Throughput waits once after many"
+    " steps, latency for each."
   )
 
 
 def _build_sections(folder: rows.RowFolder) -> list[page.Section]:
-  """The sections in their order, also empty ones."""
+  """Returns the sections in order, including empty ones."""
   found, environment = folder.rows, folder.environment
   command = environment.get("command") or ""
   setup = page.provenance(command, folder.config, environment)
-  times, failed = (
-    tables.build_time_to_accuracy(found),
-    tables.build_failures(found),
-  )
+  times, failed = (tables.build_times(found), tables.build_failures(found))
   return [
     page.Section(anchor, title, blocks)
     for anchor, title, blocks in (
-      ("models", "Models", _models(found)),
-      ("throughput", "Throughput by batch", _throughput(folder)),
-      ("roofline", "Roofline", _roofline(folder)),
+      ("models", "Models", _build_models(found)),
+      ("throughput", "Throughput by batch", _build_throughput(folder)),
+      ("roofline", "Roofline", _build_roofline(folder)),
       ("ceilings", "Ceilings", _show_table(tables.build_ceilings(found))),
       ("quantities", "Quantities", _show_table(tables.build_quantities(found))),
-      ("peers", "Ours over peers", _baselines(folder)),
-      ("scaling", "Scaling", _scaling(folder)),
-      ("input", "Fed from the host", _input(found)),
-      ("compiling", "Compile times", _compiling(folder)),
+      ("peers", "Ours over baselines", _build_baselines(folder)),
+      ("scaling", "Scaling", _build_scaling(folder)),
+      ("input", "Fed from the host", _build_input(found)),
+      ("compiling", "Compile times", _build_compiling(folder)),
       ("accuracy", "Time to accuracy", _show_table(times)),
       ("failures", "Points that failed or did not fit", _show_table(failed)),
-      ("rows", "All rows", _rows(found)),
+      ("rows", "All rows", _build_rows(found)),
       ("setup", "Config and environment", setup),
     )
   ]
 
 
 def _show_table(found: table.Table, *notes: str) -> list[page.Block]:
-  """A table with what is noted below it; empty without rows."""
+  """Returns a table with notes; empty without rows."""
   if not found.rows:
     return []
   return [found, *(page.Paragraph(note, muted=True) for note in notes)]
 
 
-def _models(found: Sequence[rows.Row]) -> list[page.Block]:
+def _build_models(found: Sequence[rows.Row]) -> list[page.Block]:
   return _show_table(
     tables.build_models(found),
     f"The fastest batch of each task with data on the device. {_SHARES} Times a"
-    " peer: images per second of ours over the peer's at the largest batch that"
-    " both ran.",
+    " baseline: images per second of ours over the baseline's at the largest"
+    " batch that both ran.",
   )
 
 
-def _throughput(folder: rows.RowFolder) -> list[page.Block]:
+def _build_throughput(folder: rows.RowFolder) -> list[page.Block]:
   shown = figures.select_by_batch(folder.rows)
   count = max((row.key.devices for row in shown), default=0)
   devices = "One device" if count == 1 else f"{count} devices"
@@ -210,42 +202,41 @@ def _throughput(folder: rows.RowFolder) -> list[page.Block]:
     shown,
     alt="Images per second by batch, a panel for each model",
     caption=f"{devices}, data on the device. Bars are intervals over processes,"
-    " where they are larger than the points. A line that is flat to the right"
-    " has filled the device.",
+    " if larger than the points. A line that is flat on the right has saturated"
+    " the device.",
   )
 
 
-def _roofline(folder: rows.RowFolder) -> list[page.Block]:
+def _build_roofline(folder: rows.RowFolder) -> list[page.Block]:
   return pictures.draw(
     folder.path / "roofline.png",
     roofline.draw_roofline,
     roofline.select_rows(folder.rows),
     alt="FLOP/s against FLOPs per byte, under the device's ceilings",
     caption="The fastest batch of each model. Filled: training, hollow:"
-    " inference. Up: analytic FLOPs per second. To the right: FLOPs per byte"
-    " moved, as the compiler counts bytes. Under the slope a step waits for"
-    " memory, under the flat lines for arithmetic; the distance to them is what"
-    " is left to gain.",
+    " inference. FLOPs are analytic, bytes counted by the compiler. Under the"
+    " slope a step is bound by memory, under the flat lines by compute; the"
+    " distance to them is the headroom.",
   )
 
 
-def _baselines(folder: rows.RowFolder) -> list[page.Block]:
-  ratios = select.compute_baseline_ratios(folder.rows)
+def _build_baselines(folder: rows.RowFolder) -> list[page.Block]:
+  ratios = select.compute_ratios(folder.rows)
   if not ratios:
     return []
   figure = pictures.draw(
     folder.path / "peers.png",
     figures.draw_baselines,
-    select.keep_largest_ratios(ratios),
-    alt="Speed of ours over that of peers at each point",
+    select.keep_largest(ratios),
+    alt="Speed of ours over that of baselines at each point",
     caption="The largest batch that both ran. Measured in the same run with"
     " the same batch, image size, dtype and precisions. Ratios are of geometric"
-    " means over processes; each interval covers 95% by itself.",
+    " means over processes; each single interval covers 95%.",
   )
   return [*figure, page.Folded("As a table", tables.build_baselines(ratios))]
 
 
-def _scaling(folder: rows.RowFolder) -> list[page.Block]:
+def _build_scaling(folder: rows.RowFolder) -> list[page.Block]:
   groups = select.group_by_devices(folder.rows)
   if not groups:
     return []
@@ -254,21 +245,21 @@ def _scaling(folder: rows.RowFolder) -> list[page.Block]:
     figures.draw_scaling,
     groups,
     alt="Images per second and device by number of devices",
-    caption="100% is what would be twice as fast on twice as many devices.",
+    caption="100%: twice as fast on twice as many devices.",
   )
   return [*figure, tables.build_scaling(groups)]
 
 
-def _input(found: Sequence[rows.Row]) -> list[page.Block]:
+def _build_input(found: Sequence[rows.Row]) -> list[page.Block]:
   return _show_table(
     tables.build_inputs(found),
-    "Share: of the speed with data on the device. Well below 1 the input bounds"
-    " the step, not the device.",
+    "Share: of the speed with data on the device. Well below 1 the input limits"
+    " the step.",
   )
 
 
-def _compiling(folder: rows.RowFolder) -> list[page.Block]:
-  compiled = select.select_compiled(folder.rows)
+def _build_compiling(folder: rows.RowFolder) -> list[page.Block]:
+  compiled = select.keep_compiled(folder.rows)
   shown = select.keep_first_precision(compiled)
   if not shown:
     return []
@@ -278,13 +269,13 @@ def _compiling(folder: rows.RowFolder) -> list[page.Block]:
     shown,
     alt="Compile times, cold and from the persistent cache",
     caption="Lowering and compiling one step at the largest batch of each"
-    " model and in the first of its precisions, with an empty cache and with"
-    " what was compiled before. The table has all precisions, and peers.",
+    " model in its first precision, with an empty and with a filled cache. The"
+    " table has all precisions, and baselines.",
   )
   return [*figure, page.Folded("As a table", tables.build_compiling(compiled))]
 
 
-def _rows(found: Sequence[rows.Row]) -> list[page.Block]:
+def _build_rows(found: Sequence[rows.Row]) -> list[page.Block]:
   every = tables.build_all_rows(found)
   if not every.rows:
     return []
@@ -294,7 +285,7 @@ def _rows(found: Sequence[rows.Row]) -> list[page.Block]:
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines no flags; the folder is positional."""
+  """Defines no flags; the folder is an argument."""
   del flag_values
 
 
@@ -302,12 +293,11 @@ parse_flags = compare.parse_flags
 
 
 def main(argv: list[str]) -> int:
-  """Writes the page and prints where it is."""
+  """Writes the page and prints its path."""
   with cli.one_line_errors():
     if len(argv) != 2:
-      raise errors.InputError(
-        f"expected one folder, got {len(argv) - 1}; see --help"
-      )
+      given = len(argv) - 1
+      raise errors.InputError("arguments", "one folder", given, "see --help")
     print(write(pathlib.Path(argv[1])))
   return errors.EXIT_DONE
 

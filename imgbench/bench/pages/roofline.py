@@ -1,4 +1,4 @@
-"""The roofline: speeds of models under what the device can do at most."""
+"""Draws the roofline: speeds of models under the ceilings of the device."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -23,9 +23,9 @@ class Roof:
 
 
 def select_rows(found: Sequence[rows.Row]) -> list[rows.Row]:
-  """Rows of ours that know FLOPs, bytes, and their shares: the fastest batch.
+  """Returns our rows with FLOPs, bytes, MFU and bandwidth: the fastest batch.
 
-  Evaluation is left out where there is inference, beside which it lies.
+  Evaluation is left out if there is inference, which is close to it.
   """
   known = [
     r
@@ -42,9 +42,9 @@ def select_rows(found: Sequence[rows.Row]) -> list[rows.Row]:
 
 
 def compute_roof(found: Sequence[rows.Row]) -> Roof:
-  """The ceilings that the shares of some rows of one precision are shares of.
+  """Returns the ceilings that belong to the shares of rows of one precision.
 
-  Devices of a kind may differ by a share's rounding; the last row counts.
+  Rows may differ by rounding; the last one counts.
   """
   peaks = {}
   for row in found:
@@ -57,8 +57,8 @@ def compute_roof(found: Sequence[rows.Row]) -> Roof:
 def draw_roofline(
   theme: themes.Theme, found: Sequence[rows.Row]
 ) -> mpl_figure.Figure:
-  """FLOP/s against FLOPs per byte, a panel for each precision."""
-  panels = select.group_rows(found, lambda r: select.format_precision(r.key))
+  """Draws FLOP/s against FLOPs per byte, a panel per precision."""
+  panels = select.group_rows(found, lambda r: select.name_precision(r.key))
   models = list(dict.fromkeys(r.key.model for r in found))
   ceilings = {name: compute_roof(group) for name, group in panels.items()}
   limits = _compute_limits(found, ceilings.values())
@@ -87,7 +87,7 @@ def draw_roofline(
     _draw_roofs(axis, theme, ceilings[name], limits)
     axis.set_title(themes.plain(name), fontsize=10)
   for axis in axes[:, 0]:
-    axis.set_ylabel("FLOP/s of a device")
+    axis.set_ylabel("FLOP/s per device")
   for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
     axis.set_xlabel("FLOPs per byte moved")
     axis.tick_params(labelbottom=True)
@@ -102,7 +102,7 @@ def draw_roofline(
 def _create_handles(
   theme: themes.Theme, models: Sequence[str]
 ) -> list[lines.Line2D]:
-  """Of the legend: a filled mark for each model."""
+  """Returns the legend's handles: a filled marker per model."""
   handles = []
   for place, model in enumerate(models):
     color, marker = figures.choose_style(theme, place)
@@ -116,7 +116,7 @@ def _create_handles(
 
 
 def _compute_limits(found: Sequence[rows.Row], ceilings) -> tuple[float, ...]:
-  """Left, right, bottom and top of what is drawn."""
+  """Returns left, right, bottom and top of the axes."""
   ceilings = list(ceilings)
   speeds = [_flops_per_s(r) for r in found]
   intensities = [_flops_per_s(r) / _bytes_per_s(r) for r in found]
@@ -141,7 +141,7 @@ def _set_scales(axis, limits: tuple[float, ...]) -> None:
 
 
 def _draw_roofs(axis, theme, ceilings: Roof, limits: tuple[float, ...]) -> None:
-  """The slope of the memory and a flat line for each peak, with names."""
+  """Draws the slope of the memory and a labeled line for each peak."""
   left, right = limits[:2]
   top = max(ceilings.peaks.values())
   slope = ([left, top / ceilings.bandwidth], [left * ceilings.bandwidth, top])
@@ -168,7 +168,7 @@ def _draw_roofs(axis, theme, ceilings: Roof, limits: tuple[float, ...]) -> None:
     axis.annotate(
       f"{name}: {formats.si(peak, 'FLOP/s')}",
       (right, peak),
-      # The highest above its line, the others below: they may be near.
+      # The highest has its label above, the others below: they may be close.
       xytext=(-2, 4 if peak == top else -4),
       ha="right",
       va="bottom" if peak == top else "top",

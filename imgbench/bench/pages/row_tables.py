@@ -1,4 +1,4 @@
-"""Tables of benchmark rows, for the page and as Markdown."""
+"""Builds the tables of benchmark rows, for pages and Markdown."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from imgbench.tables import formats
 from imgbench.tables import table
 
 _TASKS = {"train": "training", "infer": "inference", "eval": "evaluation"}
-# Units that a heading names.
+# Units given in headings.
 _NAMED_ABOVE = ("ms", "images/s")
 _POINT = table.Column(lambda row: _format_point(row.key), "Point")
 _FRAMEWORK = table.Column(lambda row: row.key.framework, "Framework")
@@ -25,13 +25,13 @@ _IMAGES_PER_S = table.number("images_per_s", "Images/s", formats.rounded)
 
 
 def build_models(found: Sequence[rows.Row]) -> table.Table:
-  """The fastest batch of each model, task, size, dtype and device count."""
-  ratios = select.compute_baseline_ratios(found)
+  """Builds the table of models: the fastest batch for each task and dtype."""
+  ratios = select.compute_ratios(found)
   frameworks = list(dict.fromkeys(r.theirs.key.framework for r in ratios))
   what = lambda key: dataclasses.replace(key, strategy=None, batch=None)
 
   def times(framework: str) -> table.Column:
-    """The ratio to a peer at the largest batch that both ran."""
+    """Builds the column of ratios at the largest batch that both ran."""
 
     def text(row: rows.Row) -> str:
       same = [
@@ -49,7 +49,7 @@ def build_models(found: Sequence[rows.Row]) -> table.Table:
     table.Column(lambda row: row.key.model, "Model"),
     table.Column(lambda row: _TASKS[row.key.task], "Task"),
     table.number(lambda row: row.key.image_size, "Pixels"),
-    table.Column(lambda row: select.format_precision(row.key), "Dtype"),
+    table.Column(lambda row: select.name_precision(row.key), "Dtype"),
     _DEVICES,
     table.number(lambda row: row.key.batch, "Batch"),
     _IMAGES_PER_S,
@@ -61,7 +61,7 @@ def build_models(found: Sequence[rows.Row]) -> table.Table:
 
 
 def build_ceilings(found: Sequence[rows.Row]) -> table.Table:
-  """The microbenchmarks."""
+  """Builds the table of microbenchmarks."""
   columns = [
     table.Column(lambda row: (row.key.name or "").replace("_", " "), "What"),
     table.Column(lambda row: row.key.size or formats.DASH, "Size"),
@@ -75,7 +75,7 @@ def build_ceilings(found: Sequence[rows.Row]) -> table.Table:
 
 
 def build_quantities(found: Sequence[rows.Row]) -> table.Table:
-  """Quantities of the benchmarks of our own parts."""
+  """Builds the table of quantities of the component benchmarks."""
   columns = [
     table.Column(lambda row: row.key.name, "quantity"),
     table.number("rate", "median", formats.significant),
@@ -88,10 +88,10 @@ def build_quantities(found: Sequence[rows.Row]) -> table.Table:
 
 
 def build_baselines(ratios: Sequence[select.BaselineRatio]) -> table.Table:
-  """Ratios to peers, point by point; speeds as `row_text.format_compared`."""
+  """Builds the table of ratios to baselines, point by point."""
   columns = [
     table.Column(lambda r: _format_point(r.ours.key), "Point"),
-    table.Column(lambda r: r.theirs.key.framework, "Peer"),
+    table.Column(lambda r: r.theirs.key.framework, "Baseline"),
     table.number(lambda r: row_text.format_compared(r.ours), "Ours"),
     table.number(lambda r: row_text.format_compared(r.theirs), "Theirs"),
     table.number(lambda r: formats.ratio(r.ratio), "Ratio"),
@@ -104,9 +104,9 @@ def build_baselines(ratios: Sequence[select.BaselineRatio]) -> table.Table:
 
 
 def build_inputs(found: Sequence[rows.Row]) -> table.Table:
-  """What feeding from the host costs: rows that differ in `data` only."""
+  """Builds the table of input costs: rows that differ in `data` only."""
   groups = select.group_rows(
-    [r for r in select.select_measured(found) if r.key.framework == "imgbench"],
+    [r for r in select.keep_measured(found) if r.key.framework == "imgbench"],
     lambda r: dataclasses.replace(r.key, data=None),
   )
   lines = []
@@ -119,14 +119,14 @@ def build_inputs(found: Sequence[rows.Row]) -> table.Table:
     table.Column(0, "Point"),
     table.Column(1, "Data from"),
     table.number(2, "On the device, images/s", formats.rounded),
-    table.number(3, "From there", formats.rounded),
+    table.number(3, "From there, images/s", formats.rounded),
     table.number(4, "Share", formats.ratio),
   ]
   return table.Table("", columns, lines)
 
 
 def build_compiling(found: Sequence[rows.Row]) -> table.Table:
-  """Compile times and the first step of the largest batch of each model."""
+  """Builds the table of compile times and first steps."""
   columns = [_POINT, _FRAMEWORK, *_list_columns(found, rows.COMPILING)]
   return table.Table("", columns, found)
 
@@ -134,62 +134,66 @@ def build_compiling(found: Sequence[rows.Row]) -> table.Table:
 def build_scaling(
   groups: Iterable[tuple[str, Sequence[rows.Row]]],
 ) -> table.Table:
-  """Speed by number of devices."""
+  """Builds the table of speeds by number of devices."""
   lines = [
     (f"{_format_point(r.key)}{_format_strategy(r.key)}", kind, r.key.devices)
     + (r.images_per_s, r.images_per_s_per_device, efficiency)
     for kind, group in groups
     for r, efficiency in zip(
-      group, select.compute_efficiencies(group), strict=True
+      group, select.list_efficiencies(group), strict=True
     )
   ]
   columns = [
     table.Column(0, "Point"),
-    table.Column(1, "Kept"),
+    table.Column(1, "Constant"),
     table.number(2, "Devices"),
     table.number(3, "Images/s", formats.rounded),
     table.number(4, "per device", formats.rounded),
-    table.number(5, "of the fewest's", formats.share),
+    table.number(5, "Efficiency", formats.share),
   ]
   return table.Table("", columns, lines)
 
 
-def build_time_to_accuracy(found: Sequence[rows.Row]) -> table.Table:
-  """Mean, interval and all runs."""
-  one = lambda run: (
-    "not reached"
-    if run.seconds_to_target is None
-    else formats.seconds(run.seconds_to_target)
-  )
+def build_times(found: Sequence[rows.Row]) -> table.Table:
+  """Builds the table of times to accuracy: mean, interval and all runs."""
+
+  def list_runs(row: rows.Row) -> str:
+    seconds = (run.seconds_to_target for run in row.raw)
+    shown = (
+      "not reached" if s is None else formats.seconds(s) for s in seconds
+    )
+    return ", ".join(shown)
+
   columns = [
     table.Column(lambda row: row.key.name, "Config"),
     table.number(lambda row: formats.short_percent(row.key.target), "Target"),
     table.number("seconds_to_target", "Mean", _or_dash(formats.seconds)),
     _build_interval("seconds_to_target"),
-    table.Column(lambda row: ", ".join(map(one, row.raw)), "All runs"),
+    table.Column(list_runs, "All runs"),
   ]
   return table.Table("", columns, _select(found, (rows.TIME_TO_ACCURACY,)))
 
 
 def build_failures(found: Sequence[rows.Row]) -> table.Table:
-  """Points without numbers, and those whose batch had to be made smaller."""
-  status = lambda row: (
-    f"batch {row.batch_asked} did not fit"
-    if row.status == rows.OK
-    else row.status.replace("_", " ")
-  )
+  """Builds the table of failed points, and of reduced batches."""
+
+  def describe_status(row: rows.Row) -> str:
+    if row.status == rows.OK:
+      return f"batch {row.batch_asked} did not fit"
+    return row.status.replace("_", " ")
+
   columns = [
     _POINT,
     _FRAMEWORK,
-    table.Column(status, "Status"),
-    table.Column("message", "What was said"),
+    table.Column(describe_status, "Status"),
+    table.Column("message", "Message"),
   ]
   failed = [r for r in found if r.status != rows.OK or r.batch_asked]
   return table.Table("", columns, failed)
 
 
 def build_all_rows(found: Sequence[rows.Row]) -> table.Table:
-  """Every row that has images per second, with all that pages show of it."""
+  """Builds the table of all rows with images per second."""
   point = lambda row: f"{_format_point(row.key)}{_format_strategy(row.key)}"
   columns = [
     table.Column(point, "Point"),
@@ -200,16 +204,16 @@ def build_all_rows(found: Sequence[rows.Row]) -> table.Table:
     _PROCESSES,
     *_list_columns(found, rows.EVERY_ROW),
   ]
-  return table.Table("", columns, select.select_measured(found))
+  return table.Table("", columns, select.keep_measured(found))
 
 
 def format_interval(low, high, show: Callable[[float], str]) -> str:
-  """ "[low, high]"."""
+  """Returns "[low, high]"."""
   return f"[{show(low)}, {show(high)}]"
 
 
 def _list_columns(found: Sequence[rows.Row], name: str) -> list[table.Column]:
-  """Columns that a table shows because they are declared to be in it."""
+  """Returns the columns that are declared for a table."""
   shown = [column for column in rows.COLUMNS if column.table == name]
   return [
     made for column in shown for made in _build_columns(found, column.name)
@@ -219,7 +223,7 @@ def _list_columns(found: Sequence[rows.Row], name: str) -> list[table.Column]:
 def _build_columns(
   found: Iterable[rows.Row], name: str
 ) -> Iterator[table.Column]:
-  """A column of rows; of numbers by name one for each name."""
+  """Yields a column of rows, or one per name for mappings."""
   column = next(c for c in rows.COLUMNS if c.name == name)
   show = functools.partial(formats.in_unit, unit=column.unit)
   if column.unit in _NAMED_ABOVE:
@@ -245,7 +249,7 @@ def _select(found: Iterable[rows.Row], tasks: Sequence[str]) -> list[rows.Row]:
 
 
 def _is_plain(row: rows.Row) -> bool:
-  """Whether a row is ours, has run, and had its data on the device."""
+  """Returns whether a row is ours, succeeded, and had data on the device."""
   key = row.key
   return bool(
     key.framework == "imgbench"
@@ -254,19 +258,19 @@ def _is_plain(row: rows.Row) -> bool:
   )
 
 
-def _format_point(key: rows.PointKey) -> str:
+def _format_point(key: rows.Key) -> str:
   plain = dataclasses.replace(
     key, framework="imgbench", strategy=None, devices=1
   )
   return plain.text()
 
 
-def _format_strategy(key: rows.PointKey) -> str:
+def _format_strategy(key: rows.Key) -> str:
   return f" {key.strategy}" if key.strategy not in (None, "jit") else ""
 
 
 def _build_interval(name: str) -> table.Column:
-  """The interval of a number."""
+  """Builds the column of a number's interval."""
 
   def text(row: rows.Row) -> str:
     low, high = getattr(row, f"{name}_low"), getattr(row, f"{name}_high")

@@ -1,4 +1,4 @@
-"""Which benchmark rows a table or figure is of."""
+"""Selects the benchmark rows of tables and figures."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ WEAK, STRONG = "batch per device", "batch"
 
 
 class BaselineRatio(NamedTuple):
-  """How much faster ours is than a peer's at the same point."""
+  """Speed of ours over that of a baseline at the same point."""
 
   ours: rows.Row
   theirs: rows.Row
@@ -22,19 +22,19 @@ class BaselineRatio(NamedTuple):
   interval: medians.Interval
 
 
-def select_measured(found: Iterable[rows.Row]) -> list[rows.Row]:
-  """Those with images per second."""
+def keep_measured(found: Iterable[rows.Row]) -> list[rows.Row]:
+  """Returns the rows with images per second."""
   return [r for r in found if r.status == rows.OK and r.images_per_s]
 
 
-def compute_baseline_ratios(found: Sequence[rows.Row]) -> list[BaselineRatio]:
-  """Ours over theirs, wherever a peer ran the same point.
+def compute_ratios(found: Sequence[rows.Row]) -> list[BaselineRatio]:
+  """Returns the ratios of ours to baselines for all common points.
 
-  The strategy is left aside: peers have none. Intervals cover 95% each.
+  Strategies are ignored: baselines have none. Each interval covers 95%.
   """
   same = lambda key: dataclasses.replace(key, framework="", strategy=None)
-  ours = [r for r in select_measured(found) if r.key.framework == "imgbench"]
-  theirs = [r for r in select_measured(found) if r.key.framework != "imgbench"]
+  ours = [r for r in keep_measured(found) if r.key.framework == "imgbench"]
+  theirs = [r for r in keep_measured(found) if r.key.framework != "imgbench"]
   ratios = []
   for mine in ours:
     for other in theirs:
@@ -48,8 +48,8 @@ def compute_baseline_ratios(found: Sequence[rows.Row]) -> list[BaselineRatio]:
   return ratios
 
 
-def format_precision(key: rows.PointKey) -> str:
-  """A dtype with the precisions that are set: "float32, highest"."""
+def name_precision(key: rows.Key) -> str:
+  """Returns a dtype with non-default precisions, e.g. "float32, highest"."""
   matmul, conv = (
     None if value == "default" else value
     for value in (key.matmul_precision, key.conv_precision)
@@ -64,7 +64,7 @@ def format_precision(key: rows.PointKey) -> str:
 
 
 def group_rows(found: Iterable[rows.Row], by: Callable) -> dict:
-  """Rows by what `by` gives, both in the order they come."""
+  """Returns key -> rows, both in the original order, with keys from `by`."""
   groups = {}
   for row in found:
     groups.setdefault(by(row), []).append(row)
@@ -74,52 +74,54 @@ def group_rows(found: Iterable[rows.Row], by: Callable) -> dict:
 def group_by_devices(
   found: Iterable[rows.Row],
 ) -> list[tuple[str, list[rows.Row]]]:
-  """Rows of one point at several numbers of devices.
+  """Groups rows that differ in their number of devices.
 
   Returns:
-    Pairs of what is kept (WEAK: the batch per device, STRONG: the batch) and
-    rows by number of devices, at least two of different numbers.
+    Pairs of what is constant (WEAK: the batch per device, STRONG: the batch)
+    and rows sorted by number of devices, of at least two different numbers.
   """
   groups = []
   for kind in (WEAK, STRONG):
-    share = lambda key, kind=kind: key.devices if kind == WEAK else 1
-    by = lambda r, share=share: dataclasses.replace(
-      r.key, devices=1, batch=round(r.key.batch / share(r.key))
-    )
-    for group in group_rows(select_measured(found), by).values():
+
+    def drop_devices(row: rows.Row, kind: str = kind) -> rows.Key:
+      share = row.key.devices if kind == WEAK else 1
+      batch = round(row.key.batch / share)
+      return dataclasses.replace(row.key, devices=1, batch=batch)
+
+    for group in group_rows(keep_measured(found), drop_devices).values():
       if len({r.key.devices for r in group}) > 1:
         groups.append((kind, sorted(group, key=lambda r: r.key.devices)))
   return groups
 
 
-def compute_efficiencies(group: Sequence[rows.Row]) -> list[float]:
-  """Images per second and device over those at the fewest devices."""
+def list_efficiencies(group: Sequence[rows.Row]) -> list[float]:
+  """Returns images/s per device over those on the fewest devices."""
   fewest = group[0].images_per_s_per_device
   return [r.images_per_s_per_device / fewest for r in group]
 
 
 def keep_largest_batch(found: Iterable[rows.Row]) -> list[rows.Row]:
-  """Of rows that differ in their batch only the one of the largest."""
+  """Returns the largest batch of rows that differ in batch only."""
   groups = group_rows(found, lambda r: dataclasses.replace(r.key, batch=None))
   return [max(g, key=lambda r: r.key.batch) for g in groups.values()]
 
 
 def keep_fastest(found: Iterable[rows.Row]) -> list[rows.Row]:
-  """Of rows that differ in batch and strategy only the one of most images/s."""
+  """Returns the fastest of rows that differ in batch and strategy only."""
   plain = lambda key: dataclasses.replace(key, batch=None, strategy=None)
   groups = group_rows(found, lambda r: plain(r.key))
   return [max(g, key=lambda r: r.images_per_s) for g in groups.values()]
 
 
 def keep_fewest_devices(found: Iterable[rows.Row]) -> list[rows.Row]:
-  """Rows with data on the devices, on as few as there are rows of."""
-  plain = [r for r in select_measured(found) if r.key.data in (None, "device")]
+  """Returns rows with data on the devices, for the smallest device count."""
+  plain = [r for r in keep_measured(found) if r.key.data in (None, "device")]
   fewest = min((r.key.devices for r in plain), default=0)
   return [r for r in plain if r.key.devices == fewest]
 
 
-def keep_largest_ratios(found: Iterable[BaselineRatio]) -> list[BaselineRatio]:
-  """Of ratios that differ in their batch only the one of the largest."""
+def keep_largest(found: Iterable[BaselineRatio]) -> list[BaselineRatio]:
+  """Returns the ratio of the largest batch, of ratios that differ in batch."""
   best = {}
   for ratio in found:
     key = dataclasses.replace(ratio.theirs.key, batch=None)
@@ -129,8 +131,8 @@ def keep_largest_ratios(found: Iterable[BaselineRatio]) -> list[BaselineRatio]:
   return list(best.values())
 
 
-def select_compiled(found: Iterable[rows.Row]) -> list[rows.Row]:
-  """Rows with a compile time, on the fewest devices, of the largest batch."""
+def keep_compiled(found: Iterable[rows.Row]) -> list[rows.Row]:
+  """Returns rows with a compile time: fewest devices, largest batch."""
   return keep_largest_batch(
     r
     for r in keep_fewest_devices(found)
@@ -139,12 +141,12 @@ def select_compiled(found: Iterable[rows.Row]) -> list[rows.Row]:
 
 
 def keep_first_precision(found: Iterable[rows.Row]) -> list[rows.Row]:
-  """Of each model, task and size our rows in the precision that comes first."""
+  """Returns our rows in the first precision of each model, task and size."""
   groups = group_rows(
     (r for r in found if r.key.framework == "imgbench"),
     lambda r: (r.key.task, r.key.model, r.key.image_size, r.key.strategy),
   )
-  same = lambda group: format_precision(group[0].key)
+  same = lambda group: name_precision(group[0].key)
   return [
-    r for g in groups.values() for r in g if format_precision(r.key) == same(g)
+    r for g in groups.values() for r in g if name_precision(r.key) == same(g)
   ]
