@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     )
     group.close()
   if group.first:
-    print(terminal.terminal_table(results, config.evaluation.alpha))
+    print(terminal.format_table(results, config.evaluation.alpha))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def read_scores(
     raise errors.InputError("--dataset", expected, dataset, near)
   key = writers.file_key(dataset)
   path = workdir / run_files.PREDICTIONS / f"{key}.npz"
-  found = inputs.arrays(path, _ARRAYS)
+  found = inputs.read_arrays(path, _ARRAYS)
   if "probs" not in found:
     raise errors.InputError(
       path,
@@ -92,7 +92,7 @@ def read_scores(
       "evaluate with evaluation.sets.<name>.probabilities=True",
     )
   label, top5, probs = _check_arrays(path, found)
-  names = inputs.arrays(
+  names = inputs.read_arrays(
     workdir / run_files.CONFUSION, [f"{key}.class_names"]
   ).get(f"{key}.class_names", ())
   index = _find_class(class_text, tuple(map(str, names)), probs.shape[1])
@@ -220,7 +220,7 @@ def format_table(
   target: ClassScores, points: Points, alpha: float = 0.05
 ) -> str:
   """Returns a description of the class and a table with a row per point."""
-  interval = f"[{inputs.coverage(alpha)} interval]"
+  interval = f"[{inputs.format_coverage(alpha)} interval]"
   count = "{:,}".format
   columns = [
     table.Column(lambda row: row[0], "flagged if"),

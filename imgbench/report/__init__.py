@@ -14,22 +14,22 @@ def write_report(
 ) -> paths.Folder:
   """Writes `report.html` and its PNGs from the files of a run.
 
-  Reads files only and computes no metric. Files that an interrupted run has
-  not written yet are left out of the page, and the page says so.
+  It only reads files and computes no metric. The page omits files that an
+  interrupted run has not written, and says so.
 
   Args:
     workdir: folder of a run; may be gs://BUCKET/FOLDER.
     image_lookup: (dataset key such as "cifar10:test", int64 indices [M]) ->
-      uint8 [M, H, W, C], C 1 or 3: pictures of examples, in the order of the
-      predictions. Without it a `mistakes_*.png` of the same mistakes is kept.
+      uint8 [M, H, W, C], C 1 or 3: images of examples, indexed like the
+      predictions. Without it, a `mistakes_*.png` of the same mistakes is kept.
 
   Returns:
     Path of `report.html`.
 
   Raises:
-    InputError: no run in `workdir`, or a file of it that cannot be read.
+    InputError: no run in `workdir`, or an invalid file.
   """
-  # Figures need matplotlib, which costs half a second that few callers want.
+  # Figures import matplotlib, which takes half a second.
   from imgbench.report import page
 
   return page.write(paths.as_path(workdir), image_lookup)

@@ -1,4 +1,4 @@
-"""The section on mistakes: which classes are confused, and surest mistakes."""
+"""Builds the section on mistakes: confused classes, confident mistakes."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -19,50 +19,49 @@ from imgbench.tables import pictures
 from imgbench.tables import table
 
 ImageLookup = Callable[[str, np.ndarray], np.ndarray]
-MAX_MATRIX = 40  # classes up to which a confusion matrix can be read
+MAX_MATRIX = 40  # classes of a readable confusion matrix
 MAX_PAIRS = 25
 MAX_WORST = 15
 MAX_CLASSES = 60  # rows in the table of classes
 MAX_MISTAKES = 18
-# Says in a PNG of mistakes which ones it shows.
+# Metadata key of a PNG of mistakes: the digest of those it shows.
 _DIGEST = "imgbench-mistakes"
 _CAPTION = (
-  "Wrong top-1 predictions of highest confidence. A mistake is counted against"
-  " the original label: where an image shows several things, the prediction may"
-  " name another of them."
+  "Wrong top-1 predictions of highest confidence, judged by the original label:"
+  " if an image shows several objects, the prediction may name another of them."
 )
 
 
-def blocks(
+def build_blocks(
   folder: paths.Folder,
   dataset: inputs.DatasetFiles,
   lookup: ImageLookup | None,
 ) -> list[page.Block]:
-  """Returns what is known of a data set's mistakes; draws into the folder."""
-  of_set = f"_{writers.file_key(dataset.key)}.png"
+  """Returns the blocks on a data set's mistakes; draws into the folder."""
+  ending = f"_{writers.file_key(dataset.key)}.png"
   found = []
   if dataset.confusion is not None:
-    found += _confusion(folder / f"confusion{of_set}", dataset)
+    found += _build_confusion(folder / f"confusion{ending}", dataset)
   if any(row.recall is not None for row in dataset.classes):
-    found += _classes(folder / f"worst_classes{of_set}", dataset)
+    found += _build_classes(folder / f"worst_classes{ending}", dataset)
   if dataset.predictions is not None:
-    found += _surest(folder / f"mistakes{of_set}", dataset, lookup)
+    found += _build_mistakes(folder / f"mistakes{ending}", dataset, lookup)
   return found
 
 
-def _confusion(
+def _build_confusion(
   path: paths.Folder, dataset: inputs.DatasetFiles
 ) -> list[page.Block]:
-  pairs = selection.confused_pairs(dataset.confusion, MAX_PAIRS)
+  pairs = selection.find_confused_pairs(dataset.confusion, MAX_PAIRS)
   num_classes = len(dataset.confusion)
   if num_classes <= MAX_MATRIX:
-    title, draw, given = "Confusion matrix", figures.confusion_matrix, {}
+    title, draw, given = "Confusion matrix", figures.draw_confusion_matrix, {}
     caption = (
       "Images by true class (rows, the original label) and top-1 prediction"
       " (columns)."
     )
   elif pairs:
-    title, draw = "Most confused classes", figures_rows.confused_pairs
+    title, draw = "Most confused classes", figures_rows.draw_confused_pairs
     given = {"limit": MAX_PAIRS}
     caption = (
       f"The {len(pairs)} most frequent confusions among {num_classes:,}"
@@ -86,31 +85,31 @@ def _confusion(
   return found
 
 
-def _classes(
+def _build_classes(
   path: paths.Folder, dataset: inputs.DatasetFiles
 ) -> list[page.Block]:
-  worst = selection.worst_classes(dataset.classes, MAX_CLASSES)
+  worst = selection.select_worst_classes(dataset.classes, MAX_CLASSES)
   total = len(dataset.classes)
   title = f"All {total:,} classes"
   if total > len(worst):
     title = f"The {len(worst)} worst of {total:,} classes (all: per_class.csv)"
   figure = pictures.draw(
     path,
-    figures_rows.worst_classes,
+    figures_rows.draw_worst_classes,
     dataset,
     limit=MAX_WORST,
     alt=f"Classes of {dataset.key} with the lowest recall",
-    caption="Recall with its interval, the lowest first; on the right the"
-    " class that it is most often taken for, and how many times.",
+    caption="Recall with its interval, lowest first; on the right the most"
+    " frequent wrong prediction and its count.",
   )
-  as_table = page.Folded(title, class_table(dataset, worst))
+  as_table = page.Folded(title, build_class_table(dataset, worst))
   return [page.Heading("Worst classes"), *figure, as_table]
 
 
-def class_table(
+def build_class_table(
   dataset: inputs.DatasetFiles, rows: Sequence[inputs.ClassRow]
 ) -> table.Table:
-  """Recall, precision and F1 by class, and areas under curves if known."""
+  """Returns recall, precision, F1 and any areas under curves by class."""
 
   def interval(row):
     if row.recall_ci_low is None:
@@ -119,7 +118,7 @@ def class_table(
     return " – ".join(formats.percent(bound, 1) for bound in bounds)
 
   def taken_for(row):
-    taken = selection.taken_for(dataset.confusion, row.class_index)
+    taken = selection.find_top_confusion(dataset.confusion, row.class_index)
     return f"{dataset.name(taken[0])} ({taken[1]:,})" if taken else formats.DASH
 
   count = lambda row: formats.counted(row.correct, row.n)
@@ -127,7 +126,7 @@ def class_table(
     table.Column("class_name", "Class"),
     table.number(count, "Correct of n"),
     table.number("recall", "Recall", formats.share),
-    table.number(interval, "Its interval"),
+    table.number(interval, "Interval"),
     table.number("precision", "Precision", formats.share),
     table.number("f1", "F1", formats.share),
   ]
@@ -138,16 +137,16 @@ def class_table(
     ):
       heading = table.RichText(title, help=f"area under the {curve} curve")
       columns.append(table.number(key, heading, formats.decimal))
-  columns.append(table.Column(taken_for, "Most often taken for"))
+  columns.append(table.Column(taken_for, "Most often predicted as"))
   return table.Table("", columns, rows)
 
 
-def _surest(
+def _build_mistakes(
   path: paths.Folder,
   dataset: inputs.DatasetFiles,
   lookup: ImageLookup | None,
 ) -> list[page.Block]:
-  chosen = selection.mistakes(dataset.predictions, MAX_MISTAKES)
+  chosen = selection.select_mistakes(dataset.predictions, MAX_MISTAKES)
   if not chosen:
     return []
   columns = [
@@ -159,24 +158,24 @@ def _surest(
   as_table = table.Table("", columns, chosen)
   return [
     page.Heading("Most confident mistakes"),
-    *_pictures(path, dataset, chosen, lookup),
-    page.Folded("The same as a table", as_table),
+    *_draw_pictures(path, dataset, chosen, lookup),
+    page.Folded("As a table", as_table),
   ]
 
 
-def _pictures(
+def _draw_pictures(
   path: paths.Folder,
   dataset: inputs.DatasetFiles,
   chosen: Sequence[selection.Mistake],
   lookup: ImageLookup | None,
 ) -> list[page.Block]:
-  alt = f"Pictures of the most confident mistakes on {dataset.key}"
-  digest = selection.digest(chosen)
+  alt = f"Images of the most confident mistakes on {dataset.key}"
+  digest = selection.hash_mistakes(chosen)
   if lookup is None:
-    kept = _kept(path, digest)
+    kept = _read_kept(path, digest)
     if kept is not None:
       return [pictures.Figure(kept, None, alt, _CAPTION)]
-    words = f"{_CAPTION} The pictures were not at hand."
+    words = f"{_CAPTION} The images were not available."
     return [page.Paragraph(words, muted=True)]
   indices = np.array([mistake.index for mistake in chosen])
   images = lookup(dataset.key, indices)
@@ -187,7 +186,7 @@ def _pictures(
     )
   return pictures.draw(
     path,
-    figures.mistakes,
+    figures.draw_mistakes,
     dataset,
     chosen=chosen,
     pictures=images,
@@ -197,14 +196,14 @@ def _pictures(
   )
 
 
-def _kept(path: paths.Folder, digest: str) -> bytes | None:
-  """A PNG of an earlier report, if it shows just these mistakes."""
+def _read_kept(path: paths.Folder, digest: str) -> bytes | None:
+  """Returns the PNG of an earlier report if it shows these mistakes."""
   if not path.is_file():
     return None
   png = path.read_bytes()
   try:
     with Image.open(io.BytesIO(png)) as picture:
       same = picture.info.get(_DIGEST) == digest
-  except OSError:  # Not a PNG: there is no picture to keep.
+  except OSError:  # Not a PNG.
     return None
   return png if same else None

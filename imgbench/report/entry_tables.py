@@ -1,4 +1,4 @@
-"""Tables of the entries of results.json, with their intervals."""
+"""Builds tables of the entries of results.json, with their intervals."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from imgbench.tables import formats
 from imgbench.tables import table
 
 UNREVIEWED = (
-  "Never reviewed: top-1 predictions whose label no reviewer has judged for the"
-  " image. They count as wrong; the bounds are the value with all of them wrong"
-  " and with all of them right."
+  "Never reviewed: top-1 predictions whose label no annotator has judged for"
+  " the image. They count as wrong; the bounds are the value with all of them"
+  " wrong and with all of them right."
 )
-_GROUP, _LINE = 0, 1  # keys of a pivoted row, beside those of its columns
+_GROUP, _LINE = 0, 1  # keys of a pivoted row, besides those of its columns
 
 Rows = Sequence[entries.Row]
-Of = Callable[[entries.Row], table.Text]
+Getter = Callable[[entries.Row], table.Text]
 
 _no_group = lambda row: ""
 _dataset = lambda row: row.dataset
@@ -28,8 +28,8 @@ _label = lambda row: specs.describe(row.metric).label
 _count = lambda row: formats.counted(row.correct, row.n)
 
 
-def results(run: inputs.Run, rows: Rows) -> table.Table:
-  """Metrics with their definitions, of a few data sets side by side."""
+def build_results(run: inputs.Run, rows: Rows) -> table.Table:
+  """Builds a table of metrics with definitions; few data sets are columns."""
   labels = {
     name: _defined(run, [row for row in rows if row.metric == name])
     for name in _metrics(rows)
@@ -41,8 +41,8 @@ def results(run: inputs.Run, rows: Rows) -> table.Table:
   return table.Table("", columns, _sorted(rows), label)
 
 
-def subsets(run: inputs.Run, rows: Rows) -> table.Table:
-  """Metrics of subsets; many data sets have a line each."""
+def build_subsets(run: inputs.Run, rows: Rows) -> table.Table:
+  """Builds a table of metrics of subsets; many data sets are rows."""
   if selection.fit_across(rows):
     heading = table.RichText("Metric", below=("Subset",))
     return _side_by_side(run, rows, heading, _subset, _label)
@@ -51,37 +51,39 @@ def subsets(run: inputs.Run, rows: Rows) -> table.Table:
   return _pivot(_sorted(rows), _names(run), columns, _subset, cell, _label)
 
 
-def kinds(run: inputs.Run, rows: Rows, names: Sequence[str]) -> table.Table:
-  """A column for each of some subsets, with values and intervals alone."""
+def build_kinds(
+  run: inputs.Run, rows: Rows, names: Sequence[str]
+) -> table.Table:
+  """Builds a table of values and intervals with subsets as columns."""
   cell = lambda row: _value(row, formats.interval(row), reviews=False)
   columns = {name: name for name in names}
   return _pivot(_sorted(rows), _names(run), columns, _subset, cell, _label)
 
 
-def by_metric(run: inputs.Run, rows: Rows) -> table.Table:
-  """A column for each metric, a line for each data set."""
+def build_by_metric(run: inputs.Run, rows: Rows) -> table.Table:
+  """Builds a table with metrics as columns and data sets as rows."""
   columns = {name: specs.describe(name).label for name in _metrics(rows)}
   cell = lambda row: _value(row, formats.interval(row))
   return _pivot(rows, _names(run), columns, lambda row: row.metric, cell)
 
 
-def drops(run: inputs.Run, rows: Rows) -> table.Table:
-  """Base accuracy, accuracy here and drop, of rows that have a `shift`."""
+def build_drops(run: inputs.Run, rows: Rows) -> table.Table:
+  """Builds a table of base accuracy, accuracy and drop of rows with `shift`."""
   base = lambda row: _beside(row.shift.base, formats.value(row.shift.base))
   here = lambda row: _beside(row, formats.shifted(row))
   interval = lambda row: _bounds(row.shift.drop) or formats.DASH
   columns = [
     _names(run),
     table.number(base, "Base accuracy"),
-    table.number(here, "Accuracy here"),
+    table.number(here, "Accuracy"),
     table.number(_lost, "Drop"),
     table.number(interval, f"{run.coverage} interval"),
   ]
   return table.Table("", columns, _sorted(rows), _label)
 
 
-def drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
-  """Drops in each subset, with the accuracies before and after."""
+def build_drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
+  """Builds a table of drops with both accuracies; subsets are columns."""
 
   def cell(row):
     if row.shift.drop.value is None:
@@ -93,8 +95,8 @@ def drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
   return _pivot(_sorted(rows), _names(run), columns, _subset, cell, _label)
 
 
-def unreviewed(row: entries.Row) -> tuple[table.Text, ...]:
-  """Share of predictions without review and the bounds; empty without any."""
+def describe_unreviewed(row: entries.Row) -> tuple[table.Text, ...]:
+  """Returns the share of unreviewed predictions with bounds, if any."""
   words = formats.unreviewed(row)
   return (table.RichText(words, help=UNREVIEWED),) if words else ()
 
@@ -103,17 +105,17 @@ def _side_by_side(
   run: inputs.Run,
   rows: Rows,
   heading: table.Text,
-  line: Of,
-  group: Of = _no_group,
+  line: Getter,
+  group: Getter = _no_group,
 ) -> table.Table:
-  """A column for each data set, or three for the only one."""
+  """Builds a column for each data set, or three for a single one."""
   names = list(dict.fromkeys(map(_dataset, rows)))
   first = table.Column(line, heading)
   if len(names) == 1:
-    columns = [first, *_numbers(run, run.titled(names[0]))]
+    columns = [first, *_numbers(run, run.build_heading(names[0]))]
     return table.Table("", columns, _sorted(rows), group)
   below = (f"{run.coverage} interval · correct of n",)
-  heads = {name: run.titled(name, below=below) for name in names}
+  heads = {name: run.build_heading(name, below=below) for name in names}
   parts = lambda row: filter(None, (formats.interval(row), _count(row)))
   cell = lambda row: _value(row, " · ".join(parts(row)))
   return _pivot(_sorted(rows), first, heads, _dataset, cell, group)
@@ -123,19 +125,19 @@ def _pivot(
   rows: Rows,
   first: table.Column,
   columns: Mapping[str, table.Text],
-  column: Of,
-  cell: Of,
-  group: Of = _no_group,
+  column: Getter,
+  cell: Getter,
+  group: Getter = _no_group,
 ) -> table.Table:
-  """A line for what rows have in common, with a column for what differs.
+  """Pivots rows: those with the same group and name are one line.
 
   Args:
-    rows: a line comes where its first row does.
-    first: of a row, the name of its line.
-    columns: what `column` may return -> heading, in order.
-    column: the column that a row is in.
-    cell: draws a row.
-    group: the lines that stand together.
+    rows: the lines are in the order of their first rows.
+    first: the name of a row's line.
+    columns: value of `column` -> heading, in order.
+    column: the column of a row.
+    cell: formats a row.
+    group: the group of a row's line.
   """
   lines = {}
   for row in rows:
@@ -151,17 +153,17 @@ def _pivot(
 
 
 def _metrics(rows: Rows) -> list[str]:
-  return selection.first_metrics(rows, len(rows))
+  return selection.sort_metrics(rows, len(rows))
 
 
 def _sorted(rows: Rows) -> list[entries.Row]:
-  """By metric; those of one keep their order."""
+  """Returns the rows sorted by metric, which is stable."""
   order = _metrics(rows)
   return sorted(rows, key=lambda row: order.index(row.metric))
 
 
 def _names(run: inputs.Run) -> table.Column:
-  return table.Column(lambda row: run.titled(row.dataset), "Data set")
+  return table.Column(lambda row: run.build_heading(row.dataset), "Data set")
 
 
 def _numbers(run: inputs.Run, heading: table.Text) -> list[table.Column]:
@@ -176,14 +178,14 @@ def _numbers(run: inputs.Run, heading: table.Text) -> list[table.Column]:
 def _value(
   row: entries.Row, *below: str, reviews: bool = True
 ) -> table.RichText:
-  """A value with what is not empty below it."""
-  lines = *filter(None, below), *(unreviewed(row) if reviews else ())
+  """Returns a value with the nonempty lines below it."""
+  lines = *filter(None, below), *(describe_unreviewed(row) if reviews else ())
   help = f"{_count(row)}: {row.definition}"
   return table.RichText(formats.value(row), help=help, below=lines)
 
 
 def _beside(row: entries.Row, value: str) -> table.RichText:
-  """A value with its interval on the same line."""
+  """Returns a value with its interval on the same line."""
   interval = formats.interval(row)
   help = f"{_count(row)}: {row.definition}"
   beside = f"({interval})" if interval else ""
@@ -202,7 +204,7 @@ def _bounds(row: entries.Row) -> str:
 
 
 def _defined(run: inputs.Run, rows: Rows) -> table.RichText:
-  """A metric's label with its definitions and how its intervals are made."""
+  """Returns a metric's label with its definitions and interval methods."""
   sets = {}
   for row in rows:
     if row.definition:

@@ -1,4 +1,4 @@
-"""The figures of a report, drawn with Matplotlib's objects only (no pyplot)."""
+"""Draws curves, confusion matrices and mistakes, without pyplot."""
 
 from collections.abc import Sequence
 
@@ -11,21 +11,23 @@ from imgbench.report import selection
 from imgbench.tables import formats
 from imgbench.tables import themes
 
-_COLUMNS = 6  # of the mistakes
-_FEW = 30  # points of a curve up to which each is marked
+_COLUMNS = 6  # of mistakes
+_FEW = 30  # points of a curve whose points are marked
 
 
-def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
-  """Loss, accuracy, learning rate, speed and MFU against the step."""
+def draw_curves(
+  theme: themes.Theme, records: Sequence[dict]
+) -> mpl_figure.Figure:
+  """Draws loss, accuracy, learning rate, speed and MFU against the step."""
   panels = [
-    ("Loss", _keys(records, "loss", "nll"), ""),
-    ("Top-1 accuracy", _keys(records, "top1_accuracy"), "%"),
-    ("Learning rate", _learning_rates(records), ""),
-    ("Images per second", _keys(records, "images_per_s"), ""),
-    ("MFU", _keys(records, "mfu"), "%"),
+    ("Loss", _find_keys(records, "loss", "nll"), ""),
+    ("Top-1 accuracy", _find_keys(records, "top1_accuracy"), "%"),
+    ("Learning rate", _find_learning_rates(records), ""),
+    ("Images per second", _find_keys(records, "images_per_s"), ""),
+    ("MFU", _find_keys(records, "mfu"), "%"),
   ]
   panels = [
-    (title, selection.worth_a_curve(records, keys, len(theme.series)), unit)
+    (title, selection.select_curves(records, keys, len(theme.series)), unit)
     for title, keys, unit in panels
     if keys
   ]
@@ -43,8 +45,10 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
     axes.grid(True)
     axes.tick_params(labelbottom=True)
     axes.set_xlabel("step")
-    for key, color in zip(keys, _colors(theme, keys, splits), strict=True):
-      _curve(axes, color, records, key, 100 if unit else 1)
+    for key, color in zip(
+      keys, _choose_colors(theme, keys, splits), strict=True
+    ):
+      _draw_curve(axes, color, records, key, 100 if unit else 1)
     ticks = formats.PERCENT_TICKS if unit else formats.VALUE_TICKS
     axes.yaxis.set_major_formatter(ticks)
     axes.xaxis.set_major_formatter(formats.COUNT_TICKS)
@@ -55,11 +59,13 @@ def curves(theme: themes.Theme, records: Sequence[dict]) -> mpl_figure.Figure:
   return figure
 
 
-def _keys(records, *endings) -> list[str]:
-  return [k for end in endings for k in selection.logged_keys(records, end)]
+def _find_keys(records, *endings) -> list[str]:
+  return [
+    k for end in endings for k in selection.find_logged_keys(records, end)
+  ]
 
 
-def _learning_rates(records) -> list[str]:
+def _find_learning_rates(records) -> list[str]:
   names = {
     key
     for record in records
@@ -69,18 +75,18 @@ def _learning_rates(records) -> list[str]:
   return sorted(names)
 
 
-def _colors(theme, keys, splits) -> list[str]:
-  """A split has one colour in all panels; curves of a panel have their own."""
+def _choose_colors(theme, keys, splits) -> list[str]:
+  """Returns a color per split; one per curve if a panel repeats splits."""
   places = [splits.index(key.partition("/")[0]) for key in keys]
   if len(set(places)) < len(keys):
     places = range(len(keys))
   return [theme.series[place % len(theme.series)] for place in places]
 
 
-def _curve(axes, color, records, key, scale) -> None:
-  steps, values = selection.series(records, key)
+def _draw_curve(axes, color, records, key, scale) -> None:
+  steps, values = selection.read_series(records, key)
   split, _, name = key.partition("/")
-  # What a panel's title does not say yet.
+  # Only what the panel's title does not say.
   label = f"{split} {name.upper() if name == 'nll' else name}"
   if scale != 1:
     label = split
@@ -95,17 +101,17 @@ def _curve(axes, color, records, key, scale) -> None:
   )
 
 
-def confusion_matrix(
+def draw_confusion_matrix(
   theme: themes.Theme, dataset: inputs.DatasetFiles
 ) -> mpl_figure.Figure:
-  """Counts by true (rows) and predicted class, shaded by share of the row."""
+  """Draws counts by true (rows) and predicted class, shaded by row share."""
   counts = dataset.confusion
   num_classes = len(counts)
   shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   side = float(np.clip(3.2 + 0.29 * num_classes, 6.2, 11.0))
   figure = themes.figure(side, side + 0.9)
   axes = figure.subplots()
-  # The square root brings out the few mistakes beside a strong diagonal.
+  # The square root makes few mistakes visible next to a strong diagonal.
   norm = colors.PowerNorm(0.5, vmin=0, vmax=1)
   colormap = theme.colormap()
   picture = axes.imshow(shares, cmap=colormap, norm=norm, aspect="equal")
@@ -144,26 +150,26 @@ def _write_counts(axes, counts, cell_colors) -> None:
       va="center",
       fontsize=size,
       color=themes.ink_on(cell_colors[row, column]),
-      in_layout=False,  # They lie inside the axes: measuring them takes time.
+      in_layout=False,  # Inside the axes: measuring them takes time.
     )
 
 
-def mistakes(
+def draw_mistakes(
   theme: themes.Theme,
   dataset: inputs.DatasetFiles,
   chosen: Sequence[selection.Mistake],
   pictures: np.ndarray,
 ) -> mpl_figure.Figure:
-  """Pictures of the chosen mistakes with true and predicted label.
+  """Draws the images of mistakes with true and predicted label.
 
   Args:
-    theme: colours.
-    dataset: gives the names of classes.
+    theme: colors.
+    dataset: has the names of classes.
     chosen: M mistakes.
     pictures: uint8 [M, H, W, C], C 1 or 3.
   """
   lines = -(-len(chosen) // _COLUMNS)
-  # Places are given, not fitted: a long name must not shrink the pictures.
+  # Positions are fixed: a long name must not shrink the images.
   cell, gap, below = themes.WIDTH / _COLUMNS, 0.12, 0.68
   height = lines * (cell + below)
   figure = mpl_figure.Figure(figsize=(themes.WIDTH, height))
@@ -174,23 +180,23 @@ def mistakes(
     box = (column * cell + gap / 2, top - side - gap / 2, side, side)
     size = (themes.WIDTH, height, themes.WIDTH, height)
     axes = figure.add_axes([b / s for b, s in zip(box, size, strict=True)])
-    _mistake(axes, theme, dataset, mistake, picture)
+    _draw_mistake(axes, theme, dataset, mistake, picture)
   return figure
 
 
-def _mistake(axes, theme, dataset, mistake, picture) -> None:
+def _draw_mistake(axes, theme, dataset, mistake, picture) -> None:
   axes.set_axis_off()
   axes.set_anchor("S")
   if picture.shape[-1] == 1:
     picture = np.repeat(picture, 3, axis=-1)
-  # Small pictures keep their pixels: a blur would hide what the model saw.
+  # Small images keep their pixels: blur would hide what the model saw.
   small = max(picture.shape[:2]) < 100
   axes.imshow(picture, interpolation="nearest" if small else "auto")
   guess = formats.short(dataset.name(mistake.predicted), 18)
   true = formats.short(dataset.name(mistake.label), 14)
   lines = (
     (guess, theme.series[1], "bold"),
-    (f"{formats.share(mistake.confidence)} sure", theme.muted, "normal"),
+    (f"{formats.share(mistake.confidence)} confident", theme.muted, "normal"),
     (f"label: {true}", theme.text, "normal"),
   )
   for i, (line, color, weight) in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Figures about probabilities: reliability, precision against recall."""
+"""Draws reliability diagrams and precision-recall curves."""
 
 from collections.abc import Sequence
 
@@ -11,24 +11,24 @@ from imgbench.tables import formats
 from imgbench.tables import themes
 
 _COLUMNS = 4  # of classes
-_FEW = 30  # points of a curve up to which each is marked
+_FEW = 30  # points of a curve whose points are marked
 
 
-def reliability(
+def draw_reliability(
   theme: themes.Theme,
   bins: probabilities.Reliability,
   shown: Sequence[int],
 ) -> mpl_figure.Figure:
-  """Accuracy against confidence, and how many examples there are of each.
+  """Draws accuracy against confidence, and a histogram of confidence.
 
   Args:
-    theme: colours.
+    theme: colors.
     bins: of one data set.
-    shown: the bins whose accuracy is drawn; the counts are of all.
+    shown: the bins whose accuracy is drawn; the histogram has all.
   """
   figure = themes.figure(4.4)
   left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
-  _against_diagonal(left, theme, bins, shown)
+  _draw_diagonal(left, theme, bins, shown)
   edges = 100 * np.array(bins.edges)
   right.bar(
     edges[:-1],
@@ -50,14 +50,14 @@ def reliability(
   return figure
 
 
-def _against_diagonal(axes, theme, bins, shown) -> None:
+def _draw_diagonal(axes, theme, bins, shown) -> None:
   confidence = 100 * np.array([bins.confidence[i] for i in shown])
   accuracy = 100 * np.array([bins.accuracy[i] for i in shown])
   count = np.array([bins.count[i] for i in shown])
   axes.plot([0, 100], [0, 100], color=theme.muted, linewidth=1, dashes=(4, 3))
   for place, side, words in (
-    ((2, 98), dict(ha="left", va="top"), "not sure enough"),
-    ((98, 2), dict(ha="right", va="bottom"), "too sure"),
+    ((2, 98), dict(ha="left", va="top"), "underconfident"),
+    ((98, 2), dict(ha="right", va="bottom"), "overconfident"),
   ):
     axes.text(*place, words, **side, fontsize=8.5, color=theme.muted)
   axes.vlines(
@@ -78,16 +78,16 @@ def _against_diagonal(axes, theme, bins, shown) -> None:
     linewidth=1,
     zorder=3,
   )
-  axes.set_title("Right as often as sure?")
+  axes.set_title("Reliability")
   axes.set_xlabel("mean confidence")
-  axes.set_ylabel("share of right predictions")
-  _square(axes)
+  axes.set_ylabel("accuracy")
+  _format_square(axes)
 
 
-def precision_recall(
+def draw_precision_recall(
   theme: themes.Theme, curves: Sequence[probabilities.ClassCurve]
 ) -> mpl_figure.Figure:
-  """Precision against recall, a panel for each class."""
+  """Draws precision against recall, a panel for each class."""
   columns = min(_COLUMNS, len(curves))
   lines = -(-len(curves) // columns)
   width = themes.WIDTH * columns / _COLUMNS
@@ -99,8 +99,8 @@ def precision_recall(
   for place, (axes, curve) in enumerate(zip(grid.flat, curves, strict=False)):
     for other in curves:
       if other is not curve:
-        _steps(axes, other, color=theme.muted, linewidth=0.8, alpha=0.35)
-    _class(axes, theme, curve)
+        _draw_steps(axes, other, color=theme.muted, linewidth=0.8, alpha=0.35)
+    _draw_class(axes, theme, curve)
     axes.tick_params(
       labelleft=place % columns == 0,
       labelbottom=place + columns >= len(curves),
@@ -112,7 +112,7 @@ def precision_recall(
   return figure
 
 
-def _class(axes, theme, curve) -> None:
+def _draw_class(axes, theme, curve) -> None:
   name = themes.plain(formats.short(curve.class_name, 24))
   axes.set_title(name, fontsize=10, pad=20)
   axes.annotate(
@@ -126,7 +126,7 @@ def _class(axes, theme, curve) -> None:
     color=theme.muted,
   )
   few = len(curve.recall) <= _FEW
-  _steps(axes, curve, color=theme.series[0], zorder=3)
+  _draw_steps(axes, curve, color=theme.series[0], zorder=3)
   if few:
     axes.plot(
       100 * np.array(curve.recall),
@@ -136,20 +136,20 @@ def _class(axes, theme, curve) -> None:
       markersize=3,
       zorder=3,
     )
-  _square(axes)
+  _format_square(axes)
   axes.set_xticks([0, 50, 100])
   axes.set_yticks([0, 50, 100])
 
 
-def _steps(axes, curve, **style) -> None:
-  """The line whose area is the average precision: flat up to each point."""
+def _draw_steps(axes, curve, **style) -> None:
+  """Draws the step line whose area is the average precision."""
   recall = 100 * np.array([0.0, *curve.recall])
   precision = 100 * np.array([curve.precision[0], *curve.precision])
   axes.plot(recall, precision, drawstyle="steps-pre", **style)
 
 
-def _square(axes) -> None:
-  """Both axes from 0 to 100%."""
+def _format_square(axes) -> None:
+  """Sets both axes to 0 to 100%."""
   axes.grid(True)
   axes.set_xlim(-3, 103)
   axes.set_ylim(-3, 103)

@@ -1,4 +1,4 @@
-"""Figures with a named row for each value: counts, accuracies, drops."""
+"""Draws figures with a named row for each value: counts, accuracies, drops."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from imgbench.tables import formats
 from imgbench.tables import themes
 
 
-def confused_pairs(
+def draw_confused_pairs(
   theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
 ) -> mpl_figure.Figure:
-  """The most frequent confusions as bars, for many classes."""
-  pairs = selection.confused_pairs(dataset.confusion, limit)
+  """Draws the most frequent confusions as bars, for many classes."""
+  pairs = selection.find_confused_pairs(dataset.confusion, limit)
   totals = dataset.confusion.sum(axis=1)
   figure = themes.figure(1.0 + 0.27 * max(len(pairs), 1))
   axes = figure.subplots()
@@ -46,32 +46,32 @@ def confused_pairs(
   return figure
 
 
-def worst_classes(
+def draw_worst_classes(
   theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
 ) -> mpl_figure.Figure:
-  """Classes of lowest recall with their intervals."""
-  rows = selection.worst_classes(dataset.classes, limit)
+  """Draws the lowest recalls of classes with their intervals."""
+  rows = selection.select_worst_classes(dataset.classes, limit)
   figure = themes.figure(1.0 + 0.29 * max(len(rows), 1))
   axes = figure.subplots()
   for place, row in enumerate(rows):
-    _interval(
+    _draw_interval(
       axes,
       place,
       (row.recall, row.recall_ci_low, row.recall_ci_high),
       theme.series[0],
     )
-    taken = selection.taken_for(dataset.confusion, row.class_index)
+    taken = selection.find_top_confusion(dataset.confusion, row.class_index)
     note = f"{formats.share(row.recall)} of {row.n}"
     if taken:
       guess = formats.short(dataset.name(taken[0]), 22)
       note += f", {taken[1]} as {guess}"
-    _note(axes, place, themes.plain(note), theme.muted)
+    _draw_note(axes, place, themes.plain(note), theme.muted)
   _name_rows(axes, theme, [formats.short(row.class_name) for row in rows])
-  _percent_axis(axes, "recall and its interval")
+  _format_percent_axis(axes, "recall and its interval")
   return figure
 
 
-def subsets(
+def draw_subsets(
   theme: themes.Theme,
   rows: Sequence[entries.Row],
   limits: tuple[float, float],
@@ -79,15 +79,15 @@ def subsets(
   line: Callable[[entries.Row], str] = lambda row: row.subset,
   series: Callable[[entries.Row], str] = lambda row: row.metric,
 ) -> mpl_figure.Figure:
-  """Accuracies by subset of classes with their intervals.
+  """Draws accuracies by subset of classes with their intervals.
 
   Args:
-    theme: colours.
+    theme: colors.
     rows: accuracies.
-    limits: fractions that the axis holds, so that figures can be compared.
+    limits: fractions that the axis includes, so that figures can be compared.
     coverage: of the intervals.
-    line: what is written on the left of a row.
-    series: rows of the same one have a colour; metrics come in their order.
+    line: the name of an entry's row.
+    series: entries of equal series have one color.
   """
   order = dict.fromkeys(map(series, rows))
   marks = [
@@ -96,20 +96,20 @@ def subsets(
     )
     for row in rows
   ]
-  figure, axes = _marked(theme, marks, sorted(order, key=specs.rank))
+  figure, axes = _draw_marks(theme, marks, sorted(order, key=specs.rank))
   margin = 0.04 * (limits[1] - limits[0]) + 0.001
   axes.set_xlim(100 * (limits[0] - margin), 100 * (limits[1] + margin))
-  _percent_axis(axes, f"accuracy, {coverage} interval")
+  _format_percent_axis(axes, f"accuracy, {coverage} interval")
   return figure
 
 
-def drops(
+def draw_drops(
   theme: themes.Theme, rows: Sequence[entries.Row], coverage: str = "95%"
 ) -> mpl_figure.Figure:
-  """How far accuracies lie below those on a base set.
+  """Draws drops of accuracy from a base set.
 
   Args:
-    theme: colours.
+    theme: colors.
     rows: accuracies that have a `shift`.
     coverage: of the intervals.
   """
@@ -117,10 +117,10 @@ def drops(
     Mark(row.dataset, row.metric, row.shift.drop, formats.drop(row.shift.drop))
     for row in rows
   ]
-  metrics = selection.first_metrics(rows, len(rows))
-  figure, axes = _marked(theme, marks, metrics)
+  metrics = selection.sort_metrics(rows, len(rows))
+  figure, axes = _draw_marks(theme, marks, metrics)
   low, high = axes.get_xlim()
-  # Nothing lost is always on the axis: a drop is a distance from there.
+  # The axis includes 0.
   axes.set_xlim(min(low, -0.02 * high), max(high, -0.02 * low))
   axes.axvline(0, color=theme.muted, linewidth=1.2, zorder=1)
   axes.xaxis.set_major_formatter(formats.VALUE_TICKS)
@@ -130,7 +130,7 @@ def drops(
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-  """A point with its interval: its line, its colour, its words on the right."""
+  """A point with its interval: its line, series (color) and note."""
 
   line: str
   series: str
@@ -138,7 +138,7 @@ class Mark:
   note: str
 
 
-def _marked(theme, marks: Sequence[Mark], series: Sequence[str]):
+def _draw_marks(theme, marks: Sequence[Mark], series: Sequence[str]):
   """Returns (figure, axes) with a line for each name and a legend."""
   names = list(dict.fromkeys(mark.line for mark in marks))
   figure = themes.figure(1.1 + (0.25 * len(series) + 0.14) * len(names))
@@ -151,25 +151,27 @@ def _marked(theme, marks: Sequence[Mark], series: Sequence[str]):
     place = names.index(mark.line) + (order - (len(series) - 1) / 2) * height
     color = theme.series[order % len(theme.series)]
     bounds = (mark.entry.value, mark.entry.ci_low, mark.entry.ci_high)
-    _interval(axes, place, bounds, color)
-    _note(axes, place, mark.note, color)
+    _draw_interval(axes, place, bounds, color)
+    _draw_note(axes, place, mark.note, color)
   for order, name in enumerate(series):
     color = theme.series[order % len(theme.series)]
-    axes.plot([], [], "o", color=color, markersize=5.5, label=_words(name))
+    axes.plot(
+      [], [], "o", color=color, markersize=5.5, label=_describe_series(name)
+    )
   _name_rows(axes, theme, [formats.short(name, 44) for name in names])
   figure.legend(loc="outside upper left", ncols=len(series))
   return figure, axes
 
 
-def _words(series: str) -> str:
-  """A metric in words; a subset has its own name."""
+def _describe_series(series: str) -> str:
+  """Returns the label of an accuracy; the name of a subset."""
   return (
     specs.describe(series).label if specs.describe(series).accuracy else series
   )
 
 
-def _interval(axes, place, bounds, color) -> None:
-  """A point and its interval; `bounds` is (value, low, high) as fractions."""
+def _draw_interval(axes, place, bounds, color) -> None:
+  """Draws a point and its interval; `bounds` is (value, low, high)."""
   value, low, high = bounds
   if low is not None and high is not None:
     axes.plot(
@@ -182,8 +184,8 @@ def _interval(axes, place, bounds, color) -> None:
   axes.plot([100 * value], [place], "o", color=color, markersize=5.5)
 
 
-def _note(axes, place, words, color) -> None:
-  """Words on the right of a row."""
+def _draw_note(axes, place, words, color) -> None:
+  """Writes text to the right of a row."""
   axes.text(
     1.015,
     place,
@@ -203,7 +205,7 @@ def _name_rows(axes, theme, labels) -> None:
   axes.spines["left"].set_visible(False)
 
 
-def _percent_axis(axes, label) -> None:
+def _format_percent_axis(axes, label) -> None:
   low, high = axes.get_xlim()
   axes.set_xlim(max(low, -1.5), min(high, 101.5))
   axes.xaxis.set_major_formatter(formats.PERCENT_TICKS)

@@ -1,4 +1,4 @@
-"""Reads what a run has left in its workdir, and checks it."""
+"""Reads and checks the files in the workdir of a run."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -26,9 +26,10 @@ _CLASS_NUMBERS = (
   "f1",
 )
 _CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
-# Only where the probabilities of all classes were kept.
+# Only if the probabilities of all classes were kept.
 _CLASS_EXTRAS = ("average_precision", "roc_auc")
-SYNTHETIC = "synthetic data"  # the mark of what a program has drawn
+SYNTHETIC = "synthetic data"  # badge of synthetic data sets
+_REMOVE = "evaluate the run again or remove the file"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +69,15 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFiles:
-  """What the run has of one data set and split, as far as it is there.
+  """The files of one data set and split; what is missing is empty or None.
 
   Attributes:
     key: e.g. "cifar10:test".
-    class_names: K names, or empty.
+    class_names: K names.
     classes: rows of per_class.csv.
-    confusion: int64 [K, K], rows true labels, or None.
-    predictions: or None.
-    reliability: of calibration.json, or None.
+    confusion: int64 [K, K], rows are true labels.
+    predictions: of the file in predictions/.
+    reliability: of calibration.json.
     curves: of curves.json, the class of lowest average precision first.
   """
 
@@ -89,7 +90,7 @@ class DatasetFiles:
   curves: tuple[probabilities.ClassCurve, ...] = ()
 
   def name(self, index: int) -> str:
-    """Name of a class; its number where no name is known."""
+    """Returns the name of a class, or its number without names."""
     if 0 <= index < len(self.class_names):
       return self.class_names[index]
     return f"class {index}"
@@ -110,7 +111,7 @@ class Run:
 
   @property
   def training(self) -> tuple[str, ...]:
-    """Keys of the data sets that are of the training data."""
+    """Keys of the data sets with training data."""
     known = self.environment.get("training_data")
     if known is None:
       keys = [dataset.key for dataset in self.datasets]
@@ -119,9 +120,9 @@ class Run:
 
   @property
   def charted(self) -> tuple[DatasetFiles, ...]:
-    """The data sets that get figures: training data only if alone.
+    """The data sets that get figures: training data only without others.
 
-    Of data measured with several sets of parameters the first has them.
+    Of a data set measured with several sets of parameters, the first one.
     """
     others = [d for d in self.datasets if d.key not in self.training]
     families = {}
@@ -130,32 +131,32 @@ class Run:
     return tuple(families.values())
 
   def base_of(self, dataset: str) -> str:
-    """Key of the base set that `dataset` is compared with; "" if not known."""
+    """Returns the key of the base set of `dataset`; "" if unknown."""
     evaluation = self.config.get("evaluation") or {}
     alias = (evaluation.get("shift") or {}).get("base")
     entry = (evaluation.get("sets") or {}).get(alias) or {}
     name = entry.get("name") or self.config.get("data", {}).get("name") or ""
     _, plus, variant = dataset.partition(":")[0].partition("+")
-    # As in imgbench.data.tfds: a slash would part a metric's name.
+    # As in imgbench.data.tfds: a slash would split a metric's name.
     key = f"{name.replace('/', '-')}{plus}{variant}:{entry.get('split')}"
     return key if any(d.key == key for d in self.datasets) else ""
 
   @property
   def coverage(self) -> str:
-    """Of the intervals of the results, e.g. "95%"."""
+    """Coverage of the intervals of the results, e.g. "95%"."""
     section = self.config.get("evaluation")
     alpha = section.get("alpha") if isinstance(section, Mapping) else None
-    return coverage(0.05 if alpha is None else alpha)
+    return format_coverage(0.05 if alpha is None else alpha)
 
   @property
   def synthetic(self) -> tuple[str, ...]:
-    """Keys of the data sets that a program has drawn."""
+    """Keys of the synthetic data sets."""
     return tuple(map(str, self.environment.get("synthetic") or ()))
 
-  def titled(
+  def build_heading(
     self, dataset: str, before: str = "", below: tuple[str, ...] = ()
   ) -> table.RichText:
-    """Returns the name of a data set, marked if a program has drawn it."""
+    """Returns the key of a data set, with a badge if it is synthetic."""
     badge = SYNTHETIC if dataset in self.synthetic else ""
     return table.RichText(before + dataset, badge=badge, below=below)
 
@@ -164,18 +165,17 @@ def read(workdir: paths.Folder) -> Run:
   """Reads a run. Raises InputError for no run or a broken file."""
   known = ("config.json", "metrics.jsonl", "results.json")
   if not any((workdir / name).is_file() for name in known):
-    raise errors.InputError(
-      f"{workdir}: expected the folder of a run with {', '.join(known)}, found"
-      " none of them; give the --workdir of a run"
-    )
-  results = _json(workdir / "results.json", dict, None)
+    expected = f"the folder of a run with {', '.join(known)}"
+    fix = "give the --workdir of a run"
+    raise errors.InputError(workdir, expected, "none of them", fix)
+  results = _read_json(workdir / "results.json", dict, None)
   rows = None if results is None else entries.parse(results)
   classes = _read_classes(workdir / "per_class.csv")
   return Run(
     workdir=workdir,
-    config=_json(workdir / "config.json", dict, {}),
-    environment=_json(workdir / "environment.json", dict, {}),
-    status=_json(workdir / "status.json", dict, {}),
+    config=_read_json(workdir / "config.json", dict, {}),
+    environment=_read_json(workdir / "environment.json", dict, {}),
+    status=_read_json(workdir / "status.json", dict, {}),
     records=_read_records(workdir / "metrics.jsonl"),
     results=rows,
     warnings=_read_warnings(workdir / "warnings.json"),
@@ -183,35 +183,29 @@ def read(workdir: paths.Folder) -> Run:
   )
 
 
-def coverage(alpha: float) -> str:
-  """E.g. "95%" for 0.05."""
+def format_coverage(alpha: float) -> str:
+  """Returns e.g. "95%" for 0.05."""
   return formats.short_percent(1 - alpha)
 
 
-def _json(path: paths.Folder, kind: type, default):
+def _read_json(path: paths.Folder, kind: type, default):
   if not path.is_file():
     return default
   try:
     value = json.loads(path.read_text())
   except ValueError as error:
-    raise errors.InputError(
-      f"{path}: expected JSON, got {error}; evaluate the run again or remove"
-      " the file"
-    ) from error
+    raise errors.InputError(path, "JSON", error, _REMOVE) from error
   if not isinstance(value, kind):
-    raise errors.InputError(
-      f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}"
-    )
+    expected = f"a JSON {kind.__name__}"
+    raise errors.InputError(path, expected, type(value).__name__)
   return value
 
 
 def _read_warnings(path: paths.Folder) -> tuple[dict, ...]:
-  rows = _json(path, list, [])
+  rows = _read_json(path, list, [])
   if not all(isinstance(row, dict) and "message" in row for row in rows):
-    raise errors.InputError(
-      f'{path}: expected a list of objects with "message", got'
-      f" {json.dumps(rows)[:80]}"
-    )
+    expected = 'a list of objects with "message"'
+    raise errors.InputError(path, expected, json.dumps(rows)[:80])
   return tuple(
     sorted(rows, key=lambda r: entries.split_rank(str(r.get("dataset"))))
   )
@@ -221,14 +215,13 @@ def _read_records(path: paths.Folder) -> tuple[dict, ...]:
   records = writers.read_lines(path)
   for record in records:
     if not isinstance(record, dict) or "step" not in record:
-      raise errors.InputError(
-        f'{path}: expected objects with "step", got {str(record)[:80]}'
-      )
+      expected = 'objects with "step"'
+      raise errors.InputError(path, expected, str(record)[:80])
   return tuple(records)
 
 
 def _read_classes(path: paths.Folder) -> dict[str, list[ClassRow]]:
-  """Rows of per_class.csv by data set."""
+  """Returns the rows of per_class.csv by data set."""
   rows: dict[str, list[ClassRow]] = {}
   if not path.is_file():
     return rows
@@ -244,17 +237,16 @@ def _read_classes(path: paths.Folder) -> dict[str, list[ClassRow]]:
         )
       )
     except (KeyError, TypeError, ValueError) as error:
-      raise errors.InputError(
-        f"{path}: expected the columns dataset, class_name,"
-        f" {', '.join(_CLASS_COUNTS + _CLASS_NUMBERS)}, got {line!r:.120}"
-      ) from error
+      columns = ("dataset", "class_name", *_CLASS_COUNTS, *_CLASS_NUMBERS)
+      expected = f"the columns {', '.join(columns)}"
+      raise errors.InputError(path, expected, f"{line!r:.120}") from error
   return rows
 
 
-def arrays(
+def read_arrays(
   path: paths.Folder, names: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
-  """Returns the arrays of an .npz file that are there; all if no names.
+  """Returns the arrays of these names that an .npz file has; None: all.
 
   Raises:
     InputError: not such a file.
@@ -266,33 +258,29 @@ def arrays(
       wanted = file.files if names is None else names
       return {name: file[name] for name in wanted if name in file.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise errors.InputError(
-      f"{path}: expected a file of NumPy arrays, got {error}; evaluate the run"
-      " again or remove the file"
-    ) from error
+    raise errors.InputError(path, "NumPy arrays", error, _REMOVE) from error
 
 
 def _read_predictions(path: paths.Folder) -> Predictions | None:
   if not path.is_file():
     return None
-  # Not the probabilities of all classes, which may be large.
+  # The probabilities of all classes may be large.
   names = [field.name for field in dataclasses.fields(Predictions)]
-  found = arrays(path, names)
+  found = read_arrays(path, names)
   sizes = {array.shape[:1] for array in found.values()}
   if len(found) < len(names) or len(sizes) != 1:
-    raise errors.InputError(
-      f"{path}: expected the arrays {', '.join(names)} of one length, got"
-      f" {', '.join(f'{k} {v.shape}' for k, v in found.items()) or 'none'}"
-    )
+    expected = f"the arrays {', '.join(names)} of one length"
+    given = ", ".join(f"{k} {v.shape}" for k, v in found.items()) or "none"
+    raise errors.InputError(path, expected, given)
   return Predictions(**found)
 
 
 def _read_datasets(
   workdir: paths.Folder, rows, classes: Mapping[str, list[ClassRow]]
 ) -> tuple[DatasetFiles, ...]:
-  confusion = arrays(workdir / "confusion.npz")
-  calibration = _json(workdir / "calibration.json", dict, {})
-  curves = _json(workdir / "curves.json", dict, {})
+  confusion = read_arrays(workdir / "confusion.npz")
+  calibration = _read_json(workdir / "calibration.json", dict, {})
+  curves = _read_json(workdir / "curves.json", dict, {})
   keys = dict.fromkeys([row.dataset for row in rows])
   keys |= dict.fromkeys(sorted(classes, key=entries.split_rank))
   found = []
@@ -312,10 +300,10 @@ def _read_datasets(
         classes=of_set,
         confusion=matrix,
         predictions=_read_predictions(workdir / "predictions" / f"{name}.npz"),
-        reliability=probabilities.reliability(
+        reliability=probabilities.parse_reliability(
           f"{workdir / 'calibration.json'}: {key}", calibration.get(key)
         ),
-        curves=probabilities.class_curves(
+        curves=probabilities.parse_curves(
           f"{workdir / 'curves.json'}: {key}", curves.get(key, ())
         ),
       )
@@ -326,7 +314,5 @@ def _read_datasets(
 def _check_matrix(path, key, matrix, classes) -> None:
   square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
   if not square or any(row.class_index >= len(matrix) for row in classes):
-    raise errors.InputError(
-      f"{path}: {key}: expected counts [K, K] with the {len(classes)} classes"
-      f" of per_class.csv, got {list(matrix.shape)}"
-    )
+    expected = f"counts [K, K] of the {len(classes)} classes of per_class.csv"
+    raise errors.InputError(f"{path}: {key}", expected, list(matrix.shape))

@@ -1,4 +1,4 @@
-"""The top of the page: what ran, the main numbers, what to be careful of."""
+"""Builds the top of the page: the run, its main results and warnings."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -19,97 +19,99 @@ _CONFIG_FLAG = re.compile(r"--?config[= ]'?([^\s']+)")
 _STATES = {
   "diverged": "The loss became infinite or NaN and the run ended.",
   "failed": "The run ended with an error.",
-  "preempted": "The run was stopped and has saved its state.",
+  "preempted": "The run was stopped and saved its state.",
 }
 
 
 class Tile(NamedTuple):
-  """The main accuracies of a data set; `others` have a label before them."""
+  """The main accuracies of a data set; `others` are (label, value)."""
 
-  of: table.RichText
+  heading: table.RichText
   value: table.RichText
   interval: table.RichText
   others: Sequence[tuple[str, table.RichText]]
 
 
-def command(run: inputs.Run) -> str:
-  """The command of the run as one line, or empty."""
+def format_command(run: inputs.Run) -> str:
+  """Returns the command of the run as one line, or ""."""
   parts = run.environment.get("command") or ""
   return parts if isinstance(parts, str) else " ".join(map(str, parts))
 
 
-def config_name(run: inputs.Run) -> str:
-  """E.g. "cifar10_fast:long"; the folder's name if no config is known."""
-  found = _CONFIG_FLAG.search(command(run))
+def find_config_name(run: inputs.Run) -> str:
+  """Returns e.g. "cifar10_fast:long"; the folder's name without a config."""
+  found = _CONFIG_FLAG.search(format_command(run))
   if not found:
     return paths.make_absolute(run.workdir).name
   path, colon, options = found[1].partition(":")
   return path.rpartition("/")[2].removesuffix(".py") + colon + options
 
 
-def title(run: inputs.Run) -> str:
-  """E.g. "tiny: 93.12% on digits:test", of the first data set."""
+def format_title(run: inputs.Run) -> str:
+  """Returns e.g. "tiny: 93.12% on digits:test", of the first data set."""
   for dataset in run.datasets:
-    for row in selection.headline(run.results or (), dataset.key):
-      return f"{config_name(run)}: {formats.value(row)} on {row.dataset}"
-  return f"{config_name(run)} – imgbench"
+    for row in selection.select_headline(run.results or (), dataset.key):
+      return f"{find_config_name(run)}: {formats.value(row)} on {row.dataset}"
+  return f"{find_config_name(run)} – imgbench"
 
 
-def header(run: inputs.Run) -> dict[str, Any]:
-  """Returns what the top of the page shows; empty where nothing is known."""
+def build_header(run: inputs.Run) -> dict[str, Any]:
+  """Returns the variables of the top of the page."""
   badge = inputs.SYNTHETIC if run.synthetic else ""
   headlines = [
-    selection.headline(run.results, key)
-    for key in selection.leading(run.results or ())
+    selection.select_headline(run.results, key)
+    for key in selection.find_leading(run.results or ())
   ]
   return {
-    "title": title(run),
+    "title": format_title(run),
     "kicker": "imgbench run",
-    "heading": table.RichText(config_name(run), badge=badge),
-    "facts": _facts(run),
-    "tiles": [_tile(rows, run) for rows in headlines if rows],
-    "unfinished": _unfinished(run),
-    "synthetic": _synthetic(run),
-    "warnings": [_warning(warning) for warning in run.warnings],
+    "heading": table.RichText(find_config_name(run), badge=badge),
+    "facts": _collect_facts(run),
+    "tiles": [_build_tile(rows, run) for rows in headlines if rows],
+    "unfinished": _describe_state(run),
+    "synthetic": _describe_synthetic(run),
+    "warnings": [_describe_warning(warning) for warning in run.warnings],
   }
 
 
-def _facts(run: inputs.Run) -> dict[str, str]:
+def _collect_facts(run: inputs.Run) -> dict[str, str]:
   environment = run.environment
   keys = [dataset.key for dataset in run.datasets]
   facts = {
-    "Data": _section(run.config, "data") or ", ".join(keys),
-    "Model": _section(run.config, "model"),
-    "Optimizer": _section(run.config, "optim"),
-    "Trained for": _trained(run),
-    "Training time": _training_time(run),
-    "Devices": _devices(environment),
+    "Data": _find_name(run.config, "data") or ", ".join(keys),
+    "Model": _find_name(run.config, "model"),
+    "Optimizer": _find_name(run.config, "optim"),
+    "Trained for": _format_steps(run),
+    "Training time": _format_time(run),
+    "Devices": _format_devices(environment),
     "Commit": str(environment.get("commit") or ""),
     "Started": formats.moment(str(environment.get("started_at") or "")),
   }
   return {name: value for name, value in facts.items() if value}
 
 
-def _section(config: Mapping, name: str) -> str:
+def _find_name(config: Mapping, name: str) -> str:
   section = config.get(name)
   return str(section.get("name") or "") if isinstance(section, Mapping) else ""
 
 
-def _trained(run: inputs.Run) -> str:
-  step = selection.last(run.records, "step") or run.status.get("step")
+def _format_steps(run: inputs.Run) -> str:
+  step = selection.find_last(run.records, "step") or run.status.get("step")
   if not step:
     return ""
-  epoch = selection.last(run.records, "epoch")
+  epoch = selection.find_last(run.records, "epoch")
   return f"{step:,} steps" + (f", {epoch:g} epochs" if epoch else "")
 
 
-def _training_time(run: inputs.Run) -> str:
+def _format_time(run: inputs.Run) -> str:
   times = run.status.get("times") or {}
-  seconds = times.get("train_s") or selection.last(run.records, "time/train_s")
+  seconds = times.get("train_s") or selection.find_last(
+    run.records, "time/train_s"
+  )
   return formats.duration(seconds) if seconds else ""
 
 
-def _devices(environment: Mapping) -> str:
+def _format_devices(environment: Mapping) -> str:
   count = environment.get("num_devices")
   if not count:
     return ""
@@ -119,58 +121,58 @@ def _devices(environment: Mapping) -> str:
   return f"{count} × {kind}"
 
 
-def _tile(rows: Sequence[entries.Row], run: inputs.Run) -> Tile:
+def _build_tile(rows: Sequence[entries.Row], run: inputs.Run) -> Tile:
   main, *others = rows
   label = specs.describe(main.metric).label
   interval = formats.interval(main)
   if interval:
     interval = f"{run.coverage} interval {interval}, "
-  below = entry_tables.unreviewed(main)
+  below = entry_tables.describe_unreviewed(main)
   return Tile(
-    run.titled(main.dataset, f"{label} on "),
+    run.build_heading(main.dataset, f"{label} on "),
     table.RichText(formats.value(main), help=main.definition),
     table.RichText(f"{interval}n = {main.n:,}", below=below),
-    [(specs.describe(row.metric).label, _value(row)) for row in others],
+    [(specs.describe(row.metric).label, _format_value(row)) for row in others],
   )
 
 
-def _value(row: entries.Row) -> table.RichText:
+def _format_value(row: entries.Row) -> table.RichText:
   interval = formats.interval(row)
   return table.RichText(
     formats.value(row),
     help=row.definition,
     beside=f"({interval})" if interval else "",
-    below=entry_tables.unreviewed(row),
+    below=entry_tables.describe_unreviewed(row),
   )
 
 
-def _unfinished(run: inputs.Run) -> str:
+def _describe_state(run: inputs.Run) -> str:
   state = run.status.get("state")
   sentences = [_STATES[state]] if state in _STATES else []
   if run.results is None:
-    step = selection.last(run.records, "step")
+    step = selection.find_last(run.records, "step")
     until = f" until step {step:,}" if step else ""
     sentences.append(
-      f"There is no results.json: this page shows what was logged{until}."
+      f"There is no results.json: this page shows the log{until}."
     )
   if sentences:
     sentences.append(str(run.status.get("message") or ""))
   return " ".join(sentences).strip()
 
 
-def _synthetic(run: inputs.Run) -> str:
+def _describe_synthetic(run: inputs.Run) -> str:
   if not run.synthetic:
     return ""
-  # Once, with whatever parameters it was evaluated.
+  # Once for all parameters.
   families = dict.fromkeys(map(entries.family, run.synthetic))
   keys = [f"{name}:{split}" for name, split in families]
   return (
-    f"The images of {', '.join(keys)} are drawn by a program. The numbers say"
-    " how well the model learns these drawings, and nothing about photographs."
+    f"The images of {', '.join(keys)} are synthetic. The results say how well"
+    " the model learns them, and nothing about photographs."
   )
 
 
-def _warning(warning: Mapping[str, Any]) -> dict[str, str]:
+def _describe_warning(warning: Mapping[str, Any]) -> dict[str, str]:
   place, subset = warning.get("dataset", ""), warning.get("subset")
   if subset and subset != "all":
     place = f"{place}/{subset}"

@@ -1,4 +1,4 @@
-"""The HTML page of a run: one file without scripts or outside requests."""
+"""Writes the HTML page of a run: one file without scripts or requests."""
 
 from typing import Any
 
@@ -16,98 +16,110 @@ from imgbench.tables import formats
 from imgbench.tables import page
 from imgbench.tables import pictures
 
-MIN_BIN = 10  # images of a bin whose share of right ones is drawn
+MIN_BIN = 10  # images of a bin whose accuracy is drawn
 
 
 def write(
   workdir: paths.Folder, image_lookup: confusions.ImageLookup | None
 ) -> paths.Folder:
-  """See `imgbench.report.write_report`."""
-  shown = contents(inputs.read(workdir), image_lookup)
+  """Writes the page; see `imgbench.report.write_report`."""
+  shown = build_contents(inputs.read(workdir), image_lookup)
   text = page.render("report/templates/run.html.j2", **shown)
   path = workdir / "report.html"
   writers.write_atomically(path, text)
   return path
 
 
-def contents(
+def build_contents(
   run: inputs.Run, lookup: confusions.ImageLookup | None
 ) -> dict[str, Any]:
-  """Returns what the page shows; draws its figures into the workdir."""
+  """Returns the variables of the page; draws figures into the workdir."""
   sections = [
-    page.Section("beyond", recommendations.TITLE, recommendations.blocks(run)),
-    page.Section("results", "Results", accuracies.results(run)),
-    page.Section("subsets", "Subsets of classes", accuracies.subsets(run)),
-    page.Section("curves", "Training", _curves(run)),
+    page.Section(
+      "beyond", recommendations.TITLE, recommendations.build_blocks(run)
+    ),
+    page.Section("results", "Results", accuracies.build_results(run)),
+    page.Section(
+      "subsets", "Subsets of classes", accuracies.build_subsets(run)
+    ),
+    page.Section("curves", "Training", _draw_curves(run)),
   ]
   for dataset in run.charted:
     for name, title, blocks in (
-      ("errors", "Mistakes", confusions.blocks(run.workdir, dataset, lookup)),
-      ("probabilities", "Probabilities", _probabilities(run.workdir, dataset)),
+      (
+        "errors",
+        "Mistakes",
+        confusions.build_blocks(run.workdir, dataset, lookup),
+      ),
+      (
+        "probabilities",
+        "Probabilities",
+        _build_probabilities(run.workdir, dataset),
+      ),
     ):
       anchor = f"{name}-{writers.file_key(dataset.key)}"
-      title = run.titled(dataset.key, f"{title} on ")
+      title = run.build_heading(dataset.key, f"{title} on ")
       sections.append(page.Section(anchor, title, blocks))
-  setup = page.provenance(overview.command(run), run.config, run.environment)
+  setup = page.provenance(
+    overview.format_command(run), run.config, run.environment
+  )
   setup = setup or [page.Paragraph("Not written.")]
   sections.append(page.Section("setup", "Config and environment", setup))
-  header = overview.header(run)
+  header = overview.build_header(run)
   return {**header, "sections": sections, "coverage": run.coverage}
 
 
-def _curves(run: inputs.Run) -> list[page.Block]:
+def _draw_curves(run: inputs.Run) -> list[page.Block]:
   if not run.records:
     return []
   first, last = (run.records[i]["step"] for i in (0, -1))
   return pictures.draw(
     run.workdir / "curves.png",
-    figures.curves,
+    figures.draw_curves,
     run.records,
     alt="Loss, accuracy, learning rate and speed against the training step",
-    caption=f"As logged, from step {first:,} to {last:,}; nothing is smoothed."
-    " The training loss is what was minimised (with label smoothing, if any);"
-    " NLL is the plain negative log-likelihood.",
+    caption=f"As logged, from step {first:,} to {last:,}, not smoothed. The"
+    " training loss is the minimized one (with label smoothing, if any); NLL is"
+    " the negative log-likelihood.",
   )
 
 
-def _probabilities(
+def _build_probabilities(
   folder: paths.Folder, dataset: inputs.DatasetFiles
 ) -> list[page.Block]:
-  """Reliability and precision-recall, as far as the run has written them."""
+  """Returns the blocks on reliability and precision-recall, if any."""
   found = []
-  if selection.shown_bins(dataset.reliability, MIN_BIN):
-    found.append(page.Heading("Are the probabilities right?"))
-    found += _reliability(folder, dataset)
+  if selection.select_bins(dataset.reliability, MIN_BIN):
+    found.append(page.Heading("Calibration"))
+    found += _draw_reliability(folder, dataset)
   if dataset.curves:
-    found.append(page.Heading("The classes hardest to single out"))
-    found += _precision_recall(folder, dataset)
+    found.append(page.Heading("Classes of lowest average precision"))
+    found += _draw_precision_recall(folder, dataset)
   return found
 
 
-def _reliability(
+def _draw_reliability(
   folder: paths.Folder, dataset: inputs.DatasetFiles
 ) -> list[pictures.Figure]:
   bins = dataset.reliability
-  shown = selection.shown_bins(bins, MIN_BIN)
+  shown = selection.select_bins(bins, MIN_BIN)
   small = sum(count > 0 for count in bins.count) - len(shown)
   ece = formats.number("ece", bins.ece)
   caption = (
-    "Left: predictions of about the same confidence (the probability of the"
-    " predicted class), and how many of them are right. On the diagonal the"
-    " model is as often right as it says; below it, it is too sure of itself,"
-    " above it not sure enough. Larger points stand for more images, lines for"
-    " the distance from the diagonal; its mean over all images is the expected"
-    f" calibration error, {ece}. Right: how many predictions there are"
-    " of each confidence."
+    "Left: accuracy of predictions by confidence (the probability of the"
+    " predicted class). Below the diagonal the model is overconfident, above it"
+    " underconfident. Larger points are more images; lines show the distance"
+    " from the diagonal, whose mean over all images is the expected calibration"
+    f" error, {ece}. Right: number of predictions by confidence."
   )
   if small:
     caption += (
-      f" {small} bin{'s' if small > 1 else ''} of fewer than {MIN_BIN} images"
-      f" {'are' if small > 1 else 'is'} not drawn on the left."
+      f" The left omits {small} bin{'s' if small > 1 else ''} of fewer than"
+      f" {MIN_BIN} images."
     )
   return pictures.draw(
     folder / f"reliability_{writers.file_key(dataset.key)}.png",
-    figures_probabilities.reliability,
+    figures_probabilities.draw_reliability,
     bins,
     shown=shown,
     alt=f"Accuracy against confidence on {dataset.key}",
@@ -115,19 +127,16 @@ def _reliability(
   )
 
 
-def _precision_recall(
+def _draw_precision_recall(
   folder: paths.Folder, dataset: inputs.DatasetFiles
 ) -> list[pictures.Figure]:
   return pictures.draw(
     folder / f"precision_recall_{writers.file_key(dataset.key)}.png",
-    figures_probabilities.precision_recall,
+    figures_probabilities.draw_precision_recall,
     dataset.curves,
     alt=f"Precision against recall of classes of {dataset.key}",
-    caption="Whoever flags the images whose probability of a class is at least"
-    " a threshold finds a share of that class (recall, to the right), and a"
-    " share of what is flagged is of that class (precision, up). A lower"
-    " threshold moves to the right along the line; the best place is the upper"
-    f" right corner. These are the {len(dataset.curves)} classes of lowest"
-    " average precision (AP), the area under the line, each before the others"
-    " in grey; the AP of all is in per_class.csv.",
+    caption=f"The {len(dataset.curves)} classes of lowest average precision"
+    " (AP), the area under the curve; each panel shows the others in gray. An"
+    " image counts as the class if its probability is at least a threshold;"
+    " lower thresholds are to the right. per_class.csv has the AP of all.",
   )

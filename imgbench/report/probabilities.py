@@ -1,4 +1,4 @@
-"""What files of a run say of probabilities: calibration.json, curves.json."""
+"""Parses the entries of calibration.json and curves.json."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -11,7 +11,7 @@ Numbers = tuple[float | None, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-  """How often predictions of about the same confidence are right.
+  """Accuracy of predictions by confidence.
 
   Attributes:
     edges: M + 1 ends of the bins, ascending, in [0, 1].
@@ -40,12 +40,12 @@ class ClassCurve:
   precision: Numbers
 
 
-def reliability(place: str, entry) -> Reliability | None:
-  """Checks an entry of calibration.json.
+def parse_reliability(place: str, entry) -> Reliability | None:
+  """Parses an entry of calibration.json.
 
   Args:
     place: file and data set, for errors.
-    entry: as JSON gives it, None if the file has none.
+    entry: JSON value, None if the file has none.
 
   Raises:
     InputError: fields that are missing, of other types or lengths.
@@ -53,49 +53,48 @@ def reliability(place: str, entry) -> Reliability | None:
   if entry is None:
     return None
   names = ("count", "confidence", "accuracy")
-  lists = _lists(place, entry, ("edges", *names), optional=names[1:])
+  lists = _parse_lists(place, entry, ("edges", *names), optional=names[1:])
   sizes = {len(lists[name]) for name in names}
   if sizes != {len(lists["edges"]) - 1} or 0 in sizes:
-    raise errors.InputError(
-      f"{place}: expected M + 1 edges and M values in {', '.join(names)}, got"
-      f" {', '.join(f'{name} {len(x)}' for name, x in lists.items())}"
-    )
+    expected = f"one value of {', '.join(names)} for each bin"
+    given = ", ".join(f"{name} {len(x)}" for name, x in lists.items())
+    raise errors.InputError(f"{place}: edges", expected, given)
   filled = [i for i, count in enumerate(lists["count"]) if count]
-  if any(lists[name][i] is None for name in names[1:] for i in filled):
-    raise errors.InputError(
-      f"{place}: expected confidence and accuracy of each bin with examples,"
-      " got null"
-    )
-  return Reliability(**lists, ece=_number(place, entry, "ece"))
+  for name in names[1:]:
+    if any(lists[name][i] is None for i in filled):
+      expected = "a number for each bin with examples"
+      raise errors.InputError(f"{place}: {name}", expected, "null")
+  return Reliability(**lists, ece=_parse_number(place, entry, "ece"))
 
 
-def class_curves(place: str, entries) -> tuple[ClassCurve, ...]:
-  """Checks an entry of curves.json; arguments and errors as `reliability`."""
+def parse_curves(place: str, entries) -> tuple[ClassCurve, ...]:
+  """Parses an entry of curves.json, see `parse_reliability`."""
   if not isinstance(entries, list | tuple):
-    raise errors.InputError(f"{place}: expected a list, got {entries!r:.80}")
+    raise errors.InputError(place, "a list", f"{entries!r:.80}")
   found = []
   for entry in entries:
-    lists = _lists(place, entry, ("recall", "precision"))
+    lists = _parse_lists(place, entry, ("recall", "precision"))
     if len(lists["recall"]) != len(lists["precision"]) or not lists["recall"]:
       raise errors.InputError(
-        f"{place}: expected recall and precision of one length, got"
-        f" {len(lists['recall'])} and {len(lists['precision'])}"
+        f"{place}: recall",
+        f"one value for each of {len(lists['precision'])} of precision",
+        len(lists["recall"]),
       )
     found.append(
       ClassCurve(
-        class_index=int(_number(place, entry, "class_index")),
+        class_index=int(_parse_number(place, entry, "class_index")),
         class_name=str(entry.get("class_name", "")),
-        average_precision=_number(place, entry, "average_precision"),
-        positives=int(_number(place, entry, "positives")),
+        average_precision=_parse_number(place, entry, "average_precision"),
+        positives=int(_parse_number(place, entry, "positives")),
         **lists,
       )
     )
   return tuple(found)
 
 
-def _lists(place: str, entry, names, optional=()) -> dict[str, tuple]:
+def _parse_lists(place: str, entry, names, optional=()) -> dict[str, tuple]:
   if not isinstance(entry, Mapping):
-    raise errors.InputError(f"{place}: expected an object, got {entry!r:.80}")
+    raise errors.InputError(place, "an object", f"{entry!r:.80}")
   found = {}
   for name in names:
     values = entry.get(name)
@@ -103,20 +102,17 @@ def _lists(place: str, entry, names, optional=()) -> dict[str, tuple]:
       _is_number(value) or (value is None and name in optional)
       for value in values
     ):
-      raise errors.InputError(
-        f"{place}: expected a list of finite numbers in {name!r}, got"
-        f" {values!r:.80}"
-      )
+      expected = "a list of finite numbers"
+      raise errors.InputError(f"{place}: {name}", expected, f"{values!r:.80}")
     found[name] = tuple(values)
   return found
 
 
-def _number(place: str, entry: Mapping, name: str) -> float:
+def _parse_number(place: str, entry: Mapping, name: str) -> float:
   value = entry.get(name)
   if not _is_number(value):
-    raise errors.InputError(
-      f"{place}: expected a finite number in {name!r}, got {value!r:.80}"
-    )
+    expected = "a finite number"
+    raise errors.InputError(f"{place}: {name}", expected, f"{value!r:.80}")
   return value
 
 

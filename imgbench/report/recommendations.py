@@ -1,8 +1,8 @@
-"""What the literature asks to be reported beside top-1 accuracy, on one page.
+"""Builds the section on results that the literature asks for besides top-1.
 
 Shankar et al., "Evaluating Machine Accuracy on ImageNet" (2020), recommend
-multi-label accuracy, dogs, other organisms and objects apart, and accuracy
-under distribution shift. A run shows what it has of them.
+multi-label accuracy, separate results for dogs, other organisms and objects,
+and accuracy under distribution shift. The section shows those that a run has.
 """
 
 from imgbench.metrics import specs
@@ -14,33 +14,40 @@ from imgbench.tables import page
 from imgbench.tables import pictures
 
 TITLE = "Beyond top-1 accuracy"
+LABEL_SETS = "Accuracy on several labels"
+KINDS = "Objects, organisms and dogs"
+SHIFT = "Distribution shift"
 
 _LABEL_SETS = (
-  "An image often shows more than its one label says. Top-1 and top-5 accuracy"
-  " ask for the original label; {names} whether the prediction is one of the"
-  " labels that people have found right for the image."
+  "An image often shows more than its label says. Top-1 and top-5 accuracy use"
+  " the original label; {names} all labels that annotators found correct."
 )
 _KINDS = (
-  "One number for all classes hides which of them are hard. Here the images are"
-  " parted by their original label; the model still chooses among all classes."
+  "Images are grouped by their original label; the model still predicts among"
+  " all classes."
 )
 _SHIFT = (
-  "The same classes in images that were collected in another way. The drop is"
-  " the accuracy on the base set minus the accuracy here, in percentage points;"
-  " its interval counts in that both sets are samples. Where a set has only"
-  " some of the classes, the base set is taken over its images of those alone,"
-  " and is predicted among those alone if the set is; below is told what else"
-  " differs."
+  "The same classes in images from other sources. The drop is the accuracy on"
+  " the base set minus the accuracy on this set, in percentage points; its"
+  " interval treats both sets as samples. If a set has some of the classes, the"
+  " base set is restricted to images of these classes, and its predictions too"
+  " if those of the set are. The definitions below list other differences."
 )
 
 
-def blocks(run: inputs.Run) -> list[page.Block]:
-  """Returns the section, empty if the run has nothing of it."""
-  rows = selection.without_training(run)
-  return [*_label_sets(run, rows), *_kinds(run, rows), *_shift(run, rows)]
+def build_blocks(run: inputs.Run) -> list[page.Block]:
+  """Returns the section, empty if the run has none of these results."""
+  rows = selection.drop_training(run)
+  return [
+    *_build_label_sets(run, rows),
+    *_build_kinds(run, rows),
+    *_build_shift(run, rows),
+  ]
 
 
-def _label_sets(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
+def _build_label_sets(
+  run: inputs.Run, rows: entry_tables.Rows
+) -> list[page.Block]:
   whole = [
     row
     for row in rows
@@ -49,7 +56,7 @@ def _label_sets(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   reviewed = {r.dataset for r in whole if specs.describe(r.metric).label_set}
   if not reviewed:
     return []
-  # Of other sets those that are compared with a base set stand below.
+  # Other sets that are compared with a base set are below.
   shown = [r for r in whole if r.dataset in reviewed or not r.shift]
   names = [
     words
@@ -59,20 +66,20 @@ def _label_sets(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
     )
     if any(row.metric.startswith(start) for row in shown)
   ]
-  words = " and ".join(names) + (" asks" if len(names) == 1 else " ask")
+  words = " and ".join(names) + (" uses" if len(names) == 1 else " use")
   return [
-    page.Heading("When other labels are right too"),
+    page.Heading(LABEL_SETS),
     page.Paragraph(_LABEL_SETS.format(names=words)),
-    entry_tables.by_metric(run, shown),
+    entry_tables.build_by_metric(run, shown),
   ]
 
 
-def _kinds(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
-  subsets = selection.kinds(rows)
+def _build_kinds(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
+  subsets = selection.find_kinds(rows)
   if not subsets:
     return []
   subsets = ["all", *subsets]
-  leading = selection.leading(rows)
+  leading = selection.find_leading(rows)
   shown = [
     row
     for row in rows
@@ -81,13 +88,13 @@ def _kinds(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
     and row.dataset in leading
   ]
   return [
-    page.Heading("Objects, organisms and dogs"),
+    page.Heading(KINDS),
     page.Paragraph(_KINDS),
-    entry_tables.kinds(run, shown, subsets),
+    entry_tables.build_kinds(run, shown, subsets),
   ]
 
 
-def _shift(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
+def _build_shift(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   compared = [row for row in rows if row.shift]
   whole = [row for row in compared if row.subset == "all"]
   main = [row for row in whole if row.metric in selection.FOR_SUBSETS]
@@ -95,45 +102,49 @@ def _shift(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
     return []
   figure = pictures.draw(
     run.workdir / "drops.png",
-    figures_rows.drops,
+    figures_rows.draw_drops,
     [row for row in main if row.shift.drop.value is not None],
     coverage=run.coverage,
     alt="Drop of accuracy from the base set to each shifted set",
-    caption="What is lost on each set, with its interval. At 0 nothing is lost;"
-    " on the left of it the model does better than on the base set.",
+    caption="Drop on each set, with its interval. Left of 0 the accuracy is"
+    " higher than on the base set.",
   )
   found = [
-    page.Heading("On images of another origin"),
+    page.Heading(SHIFT),
     page.Paragraph(_SHIFT),
-    *_base_set(run, main),
-    entry_tables.drops(run, main),
+    *_build_base_set(run, main),
+    entry_tables.build_drops(run, main),
     *figure,
   ]
   rest = [row for row in whole if row.metric not in selection.FOR_SUBSETS]
   if rest:
-    others = entry_tables.drops(run, rest)
+    others = entry_tables.build_drops(run, rest)
     found.append(page.Folded("Drops of other accuracies", others))
   of_subsets = [row for row in compared if row.subset != "all"]
   if of_subsets:
-    of_subsets = entry_tables.drops_by_subset(run, of_subsets)
+    of_subsets = entry_tables.build_drops_by_subset(run, of_subsets)
     found.append(page.Folded("Drops by subset of classes", of_subsets))
-  definitions = page.Values(_definitions(run, whole))
-  return [*found, page.Folded("What each drop is", definitions)]
+  definitions = page.Values(_collect_definitions(run, whole))
+  return [*found, page.Folded("Definitions of the drops", definitions)]
 
 
-def _base_set(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
+def _build_base_set(
+  run: inputs.Run, rows: entry_tables.Rows
+) -> list[page.Block]:
   names = dict.fromkeys(run.base_of(row.dataset) for row in rows)
   first, *others = [name for name in names if name] or [""]
   if not first:
     return []
   words = f"The base set is {first}"
   if others:
-    words += f", and where other parameters were used {', '.join(others)}"
+    words += f"; for other parameters it is {', '.join(others)}"
   return [page.Paragraph(f"{words}.")]
 
 
-def _definitions(run: inputs.Run, rows: entry_tables.Rows) -> dict[str, str]:
-  """In full words, and how the intervals are made."""
+def _collect_definitions(
+  run: inputs.Run, rows: entry_tables.Rows
+) -> dict[str, str]:
+  """Returns row -> definition of its drop, with the interval's method."""
   found = {}
   for row in rows:
     drop = row.shift.drop

@@ -1,4 +1,4 @@
-"""What of a run is worth showing: choosing and sorting, never computing."""
+"""Selects and sorts what a page shows; computes no metric."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -11,7 +11,7 @@ from imgbench.report import inputs
 from imgbench.report import probabilities
 from imgbench.tables import entries
 
-# Accuracies that people ask for first, of whole sets and of subsets.
+# Main accuracies of whole sets and of subsets.
 FOR_A_GLANCE = (
   "top1_accuracy",
   "top5_accuracy",
@@ -20,9 +20,9 @@ FOR_A_GLANCE = (
   "real_accuracy",
 )
 FOR_SUBSETS = ("top1_accuracy", "multilabel_accuracy.tfds", "real_accuracy")
-# The subsets that are recommended to be shown apart.
+# Subsets that Shankar et al. recommend to report separately.
 _KINDS = ("object", "organism", "dog")
-MAX_ACROSS = 3  # data sets that can be read side by side
+MAX_ACROSS = 3  # data sets side by side
 _MAX_TILES = 4
 
 
@@ -37,28 +37,28 @@ class Mistake:
   confidence: float
 
 
-def confused_pairs(
+def find_confused_pairs(
   confusion: np.ndarray, limit: int
 ) -> list[tuple[int, int, int]]:
-  """The most frequent (true, predicted, count) off the diagonal.
+  """Returns the most frequent (true, predicted, count) off the diagonal.
 
   Args:
-    confusion: int64 [K, K], rows true labels.
-    limit: at most so many; pairs with count 0 are left out.
+    confusion: int64 [K, K], rows are true labels.
+    limit: of the number of pairs; those with count 0 are omitted.
   """
   counts = confusion.copy()
   np.fill_diagonal(counts, 0)
-  # Stable, so that equal counts come in the order of the classes.
+  # Stable: equal counts are in the order of the classes.
   order = np.argsort(-counts, axis=None, kind="stable")[:limit]
   num_classes = len(counts)
   pairs = [divmod(int(i), num_classes) for i in order]
   return [(t, p, int(counts[t, p])) for t, p in pairs if counts[t, p] > 0]
 
 
-def taken_for(
+def find_top_confusion(
   confusion: np.ndarray | None, label: int
 ) -> tuple[int, int] | None:
-  """The wrong class that `label` is most often taken for, and how often."""
+  """Returns the most frequent wrong prediction of a class and its count."""
   if confusion is None:
     return None
   row = confusion[label].copy()
@@ -67,16 +67,18 @@ def taken_for(
   return (predicted, int(row[predicted])) if row[predicted] > 0 else None
 
 
-def worst_classes(
+def select_worst_classes(
   classes: Sequence[inputs.ClassRow], limit: int
 ) -> list[inputs.ClassRow]:
-  """Classes of lowest recall, the worst first; undefined ones are left out."""
+  """Returns the classes of lowest recall, worst first, without undefined."""
   known = [row for row in classes if row.recall is not None]
   return sorted(known, key=lambda r: (r.recall, -r.n, r.class_index))[:limit]
 
 
-def mistakes(predictions: inputs.Predictions, limit: int) -> list[Mistake]:
-  """Wrong top-1 predictions of highest confidence, the most confident first."""
+def select_mistakes(
+  predictions: inputs.Predictions, limit: int
+) -> list[Mistake]:
+  """Returns the most confident wrong top-1 predictions, sorted."""
   predicted = predictions.top5[:, 0]
   confidence = predictions.top5_prob[:, 0]
   wrong = (predicted >= 0) & (predicted != predictions.label)
@@ -94,13 +96,15 @@ def mistakes(predictions: inputs.Predictions, limit: int) -> list[Mistake]:
   ]
 
 
-def digest(chosen: Sequence[Mistake]) -> str:
-  """Names a choice of mistakes, to know a picture of it again."""
+def hash_mistakes(chosen: Sequence[Mistake]) -> str:
+  """Returns a digest of mistakes, to recognize an image of them."""
   return hashlib.sha256(repr(list(chosen)).encode()).hexdigest()[:16]
 
 
-def series(records: Sequence[dict], key: str) -> tuple[list[int], list[float]]:
-  """Steps and values of a logged metric; missing and null ones left out."""
+def read_series(
+  records: Sequence[dict], key: str
+) -> tuple[list[int], list[float]]:
+  """Returns steps and values of a logged metric, without null."""
   points = [
     (record["step"], record[key])
     for record in records
@@ -109,8 +113,8 @@ def series(records: Sequence[dict], key: str) -> tuple[list[int], list[float]]:
   return [step for step, _ in points], [value for _, value in points]
 
 
-def logged_keys(records: Sequence[dict], ending: str) -> list[str]:
-  """Keys `<split>/<ending>` that were ever logged, train first."""
+def find_logged_keys(records: Sequence[dict], ending: str) -> list[str]:
+  """Returns the logged keys `<split>/<ending>`, train first."""
   keys = dict.fromkeys(
     key
     for record in records
@@ -120,25 +124,25 @@ def logged_keys(records: Sequence[dict], ending: str) -> list[str]:
   return sorted(keys, key=lambda key: not key.startswith("train/"))
 
 
-def worth_a_curve(
+def select_curves(
   records: Sequence[dict], keys: Sequence[str], limit: int
 ) -> list[str]:
-  """At most `limit` of the keys; not those logged once, if others are not.
+  """Returns at most `limit` keys, those logged more than once if any are.
 
-  A run may be evaluated on many sets, on most of them when it ends.
+  A run may evaluate many sets only at its end.
   """
-  often = [key for key in keys if len(series(records, key)[0]) > 1]
+  often = [key for key in keys if len(read_series(records, key)[0]) > 1]
   return (often or list(keys))[:limit]
 
 
-def last(records: Sequence[dict], key: str):
-  """The last value logged under `key`, or None."""
+def find_last(records: Sequence[dict], key: str):
+  """Returns the last value logged under `key`, or None."""
   values = [r[key] for r in records if r.get(key) is not None]
   return values[-1] if values else None
 
 
-def main_rows(results: Sequence[entries.Row]) -> list[entries.Row]:
-  """What is said of whole sets at once; the other rows can be folded."""
+def select_main(results: Sequence[entries.Row]) -> list[entries.Row]:
+  """Returns the main rows of whole sets; pages fold the others."""
   return [
     row
     for row in results
@@ -147,10 +151,10 @@ def main_rows(results: Sequence[entries.Row]) -> list[entries.Row]:
   ]
 
 
-def subset_rows(
+def select_subsets(
   results: Sequence[entries.Row], dataset: str
 ) -> list[entries.Row]:
-  """Accuracies of a data set, if it has subsets beside "all"."""
+  """Returns the accuracies of a data set if it has subsets besides "all"."""
   rows = [
     row
     for row in results
@@ -159,27 +163,27 @@ def subset_rows(
   return rows if any(row.subset != "all" for row in rows) else []
 
 
-def without_training(run: inputs.Run) -> list[entries.Row]:
-  """The results, without those on training data."""
+def drop_training(run: inputs.Run) -> list[entries.Row]:
+  """Returns the results without those on training data."""
   training = run.training
   return [row for row in run.results or () if row.dataset not in training]
 
 
 def fit_across(rows: Sequence[entries.Row]) -> bool:
-  """Whether their data sets can be read side by side."""
+  """Whether the data sets of these rows fit side by side."""
   return len({row.dataset for row in rows}) <= MAX_ACROSS
 
 
-def kinds(rows: Sequence[entries.Row]) -> list[str]:
-  """Objects, organisms and dogs, as far as they are there."""
+def find_kinds(rows: Sequence[entries.Row]) -> list[str]:
+  """Returns which of the subsets object, organism and dog there are."""
   there = {row.subset for row in rows}
   return [name for name in _KINDS if name in there]
 
 
-def leading(rows: Sequence[entries.Row]) -> list[str]:
-  """Data sets that are named first: all, if they are few.
+def find_leading(rows: Sequence[entries.Row]) -> list[str]:
+  """Returns the data sets to show first: all, if they are few.
 
-  Of many, those that are compared with a base set have a place of their own.
+  Of many, those without a base set; the others have their own section.
   """
   datasets = list(dict.fromkeys(row.dataset for row in rows))
   if len(datasets) <= _MAX_TILES:
@@ -188,14 +192,14 @@ def leading(rows: Sequence[entries.Row]) -> list[str]:
   return [name for name in datasets if name not in compared]
 
 
-def first_metrics(rows: Sequence[entries.Row], limit: int) -> list[str]:
-  """The metrics of `rows`, in the order of a table, at most `limit`."""
+def sort_metrics(rows: Sequence[entries.Row], limit: int) -> list[str]:
+  """Returns the first `limit` metrics of the rows in the order of tables."""
   names = dict.fromkeys(row.metric for row in rows)
   return sorted(names, key=specs.rank)[:limit]
 
 
-def limits(rows: Sequence[entries.Row]) -> tuple[float, float]:
-  """The lowest and the highest fraction among values and intervals."""
+def find_limits(rows: Sequence[entries.Row]) -> tuple[float, float]:
+  """Returns the lowest and the highest of all values and interval bounds."""
   numbers = [
     number
     for row in rows
@@ -205,8 +209,10 @@ def limits(rows: Sequence[entries.Row]) -> tuple[float, float]:
   return (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
 
 
-def headline(results: Sequence[entries.Row], dataset: str) -> list[entries.Row]:
-  """The main accuracies of the whole set, top-1 first."""
+def select_headline(
+  results: Sequence[entries.Row], dataset: str
+) -> list[entries.Row]:
+  """Returns the main accuracies of a whole set, top-1 first."""
   rows = [
     row
     for row in results
@@ -217,10 +223,10 @@ def headline(results: Sequence[entries.Row], dataset: str) -> list[entries.Row]:
   return sorted(rows, key=lambda row: specs.rank(row.metric))
 
 
-def shown_bins(
+def select_bins(
   reliability: probabilities.Reliability | None, least: int
 ) -> list[int]:
-  """Bins with at least so many examples: of fewer, the share is chance."""
+  """Returns the bins with at least `least` examples."""
   if reliability is None:
     return []
   return [i for i, n in enumerate(reliability.count) if n >= least]

@@ -60,7 +60,7 @@ def below(shown: table.Table) -> list[list[tuple[str, ...]]]:
 
 def test_one_data_set_has_three_columns():
   found = rows("a:test/all/top1_accuracy", f"a:test/all/{TFDS}")
-  shown = entry_tables.results(run("a:test"), found)
+  shown = entry_tables.build_results(run("a:test"), found)
   assert shown.header == ["Metric", "a:test", "95% interval", "Correct of n"]
   assert shown.columns[1].heading.badge == inputs.SYNTHETIC
   assert shown.cells == [
@@ -75,7 +75,7 @@ def test_one_data_set_has_three_columns():
 
 def test_few_data_sets_are_side_by_side():
   names = [f"{name}:test/all/top1_accuracy" for name in "ab"]
-  shown = entry_tables.results(run(), rows("b:test/all/nll", *names))
+  shown = entry_tables.build_results(run(), rows("b:test/all/nll", *names))
   assert shown.header == ["Metric", "b:test", "a:test"]
   assert shown.columns[1].heading.below == ("95% interval · correct of n",)
   assert shown.cells == [
@@ -93,7 +93,7 @@ def test_few_data_sets_are_side_by_side():
 
 def test_many_data_sets_are_one_below_the_other():
   found = rows(*(f"{name}:test/all/top1_accuracy" for name in "abcd"))
-  shown = entry_tables.results(run(), found)
+  shown = entry_tables.build_results(run(), found)
   assert shown.header == ["Data set", "Value", "95% interval", "Correct of n"]
   ((heading, lines),) = shown.groups
   assert str(heading) == "top-1 accuracy" and len(heading.below) == 5
@@ -110,7 +110,7 @@ def test_subsets(names):
     for subset in subsets
     for metric in (TFDS, "top1_accuracy")
   ]
-  shown = entry_tables.subsets(run(), rows(*keys[:-2]))
+  shown = entry_tables.build_subsets(run(), rows(*keys[:-2]))
   metrics = ["top-1 accuracy", "multi-label accuracy (tfds)"]
   assert [str(heading) for heading, _ in shown.groups] == metrics
   first, last = shown.cells[0], shown.cells[-1]
@@ -130,7 +130,7 @@ def test_subsets(names):
 
 def test_kinds_have_values_and_intervals_alone():
   keys = [f"a:test/{subset}/{TFDS}" for subset in ("all", "dog", "object")]
-  shown = entry_tables.kinds(run(), rows(*keys), ["all", "object", "dog"])
+  shown = entry_tables.build_kinds(run(), rows(*keys), ["all", "object", "dog"])
   assert shown.header == ["Data set", "all", "object", "dog"]
   assert below(shown) == [[(), (INTERVAL,), (INTERVAL,), (INTERVAL,)]]
 
@@ -139,7 +139,7 @@ def test_metrics_side_by_side():
   found = rows(
     f"a:test/all/{TFDS}", *("ab"[i] + ":test/all/top1_accuracy" for i in (0, 1))
   )
-  shown = entry_tables.by_metric(run(), found)
+  shown = entry_tables.build_by_metric(run(), found)
   assert shown.header == [
     *("Data set", "top-1 accuracy", "multi-label accuracy (tfds)"),
   ]
@@ -148,9 +148,9 @@ def test_metrics_side_by_side():
 
 
 def test_drops():
-  shown = entry_tables.drops(run(), shifted("a:test/all/top1_accuracy"))
+  shown = entry_tables.build_drops(run(), shifted("a:test/all/top1_accuracy"))
   assert shown.header == [
-    *("Data set", "Base accuracy", "Accuracy here", "Drop", "95% interval"),
+    *("Data set", "Base accuracy", "Accuracy", "Drop", "95% interval"),
   ]
   assert shown.cells == [
     ["a:test", "60.00%", TOP1, "10.0 points", "[5.0, 15.0]"]
@@ -160,7 +160,7 @@ def test_drops():
 
 def test_drops_by_subset():
   keys = [f"a:test/{subset}/top1_accuracy" for subset in ("dog", "cat")]
-  shown = entry_tables.drops_by_subset(run(), shifted(*keys))
+  shown = entry_tables.build_drops_by_subset(run(), shifted(*keys))
   assert shown.header == ["Data set", "dog", "cat"]
   assert shown.cells == [["a:test", "10.0 points", "10.0 points"]]
   assert below(shown)[0][1] == ("[5.0, 15.0]", "60.00% → 50.00%")

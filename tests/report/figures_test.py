@@ -6,7 +6,7 @@ from tests.report import samples
 
 
 def titles(records) -> list[str]:
-  figure = figures.curves(themes.LIGHT, records)
+  figure = figures.draw_curves(themes.LIGHT, records)
   return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 

@@ -17,16 +17,16 @@ def class_row(index, n, recall):
 
 
 def test_pairs_are_sorted_and_leave_the_diagonal_out():
-  pairs = selection.confused_pairs(MATRIX, 9)
+  pairs = selection.find_confused_pairs(MATRIX, 9)
   assert pairs == [(1, 2, 3), (0, 1, 2), (1, 0, 2)]
-  assert selection.confused_pairs(MATRIX, 1) == [(1, 2, 3)]
+  assert selection.find_confused_pairs(MATRIX, 1) == [(1, 2, 3)]
   assert MATRIX[0, 0] == 5  # the counts themselves are left as they are
 
 
 def test_taken_for():
-  assert selection.taken_for(MATRIX, 1) == (2, 3)
-  assert selection.taken_for(MATRIX, 2) is None
-  assert selection.taken_for(None, 0) is None
+  assert selection.find_top_confusion(MATRIX, 1) == (2, 3)
+  assert selection.find_top_confusion(MATRIX, 2) is None
+  assert selection.find_top_confusion(None, 0) is None
 
 
 def test_worst_classes_leave_out_undefined_and_prefer_many_examples():
@@ -36,7 +36,7 @@ def test_worst_classes_leave_out_undefined_and_prefer_many_examples():
     class_row(2, 9, 0.5),
     class_row(3, 5, 0.1),
   ]
-  worst = selection.worst_classes(rows, 2)
+  worst = selection.select_worst_classes(rows, 2)
   assert [row.class_index for row in worst] == [3, 2]
 
 
@@ -48,11 +48,11 @@ def test_mistakes_are_wrong_finite_and_sorted():
     top5=np.repeat(top1[:, None], 5, axis=1).astype(np.int32),
     top5_prob=np.array([[0.99], [0.5], [np.nan], [0.9], [np.nan], [0.9]]),
   )
-  found = selection.mistakes(predictions, 5)
+  found = selection.select_mistakes(predictions, 5)
   assert [mistake.image_id for mistake in found] == ["d", "f", "b"]
   assert (found[0].label, found[0].predicted) == (2, 0)
   assert found[0].confidence == 0.9
-  assert selection.digest(found) != selection.digest(found[:2])
+  assert selection.hash_mistakes(found) != selection.hash_mistakes(found[:2])
 
 
 def test_series_and_keys_skip_null():
@@ -61,18 +61,21 @@ def test_series_and_keys_skip_null():
     {"step": 2, "train/loss": None, "val/loss": 1.5},
     {"step": 3, "train/loss": 1.0},
   ]
-  assert selection.series(records, "train/loss") == ([1, 3], [2.0, 1.0])
-  assert selection.logged_keys(records, "loss") == ["train/loss", "val/loss"]
-  assert selection.logged_keys(records, "nll") == []
-  assert selection.last(records, "val/loss") == 1.5
-  assert selection.last(records, "absent") is None
+  assert selection.read_series(records, "train/loss") == ([1, 3], [2.0, 1.0])
+  assert selection.find_logged_keys(records, "loss") == [
+    "train/loss",
+    "val/loss",
+  ]
+  assert selection.find_logged_keys(records, "nll") == []
+  assert selection.find_last(records, "val/loss") == 1.5
+  assert selection.find_last(records, "absent") is None
 
 
 def test_curves_are_of_what_was_logged_often():
   records = [{"step": 1, "a": 1.0, "b": 1.0}, {"step": 2, "a": 2.0, "c": 1.0}]
-  assert selection.worth_a_curve(records, ["c", "b", "a"], 3) == ["a"]
-  assert selection.worth_a_curve(records[:1], ["a", "b"], 3) == ["a", "b"]
-  assert selection.worth_a_curve(records, ["a", "a", "a"], 2) == ["a", "a"]
+  assert selection.select_curves(records, ["c", "b", "a"], 3) == ["a"]
+  assert selection.select_curves(records[:1], ["a", "b"], 3) == ["a", "b"]
+  assert selection.select_curves(records, ["a", "a", "a"], 2) == ["a", "a"]
 
 
 def result(metric, subset="all", dataset="toy:test", shift=None):
@@ -87,15 +90,20 @@ def test_of_many_sets_those_without_a_base_set_lead():
     result("top1_accuracy", dataset=f"{name}:test", shift=shift if on else None)
     for name, on in (("a", 0), ("b", 1), ("c", 0), ("d", 1), ("e", 1))
   ]
-  assert selection.leading(rows) == ["a:test", "c:test"]
-  assert selection.leading(rows[:4]) == ["a:test", "b:test", "c:test", "d:test"]
+  assert selection.find_leading(rows) == ["a:test", "c:test"]
+  assert selection.find_leading(rows[:4]) == [
+    "a:test",
+    "b:test",
+    "c:test",
+    "d:test",
+  ]
   assert selection.fit_across(rows[:3]) and not selection.fit_across(rows[:4])
 
 
 def test_kinds_come_in_one_order():
   rows = [result("nll", subset) for subset in ("all", "dog", "frog", "object")]
-  assert selection.kinds(rows) == ["object", "dog"]
-  assert selection.kinds(rows[:1]) == []
+  assert selection.find_kinds(rows) == ["object", "dog"]
+  assert selection.find_kinds(rows[:1]) == []
 
 
 def test_main_rows_headline_and_charted_rows():
@@ -110,17 +118,19 @@ def test_main_rows_headline_and_charted_rows():
   )
   rows = [result(m, subset) for subset in ("all", "dog") for m in metrics]
   names = lambda chosen: [row.metric for row in chosen]
-  assert names(selection.headline(rows, "toy:test")) == [
+  assert names(selection.select_headline(rows, "toy:test")) == [
     "top1_accuracy",
     "top5_accuracy",
     "multilabel_accuracy.tfds",
   ]
-  main = selection.main_rows(rows)
+  main = selection.select_main(rows)
   assert {row.subset for row in main} == {"all"}
   assert set(metrics) - set(names(main)) == {"brier", "balanced_accuracy"}
-  charted = selection.subset_rows(rows, "toy:test")
-  assert set(names(charted)) == set(names(selection.headline(rows, "toy:test")))
-  assert selection.first_metrics(main, 9)[:4] == [
+  charted = selection.select_subsets(rows, "toy:test")
+  assert set(names(charted)) == set(
+    names(selection.select_headline(rows, "toy:test"))
+  )
+  assert selection.sort_metrics(main, 9)[:4] == [
     "top1_accuracy",
     "top5_accuracy",
     "multilabel_accuracy.tfds",
@@ -136,6 +146,6 @@ def test_bins_of_few_examples_are_not_shown():
     accuracy=(None, 0.5, 0.6),
     ece=0.1,
   )
-  assert selection.shown_bins(bins, 10) == [2]
-  assert selection.shown_bins(bins, 11) == []
-  assert selection.shown_bins(None, 1) == []
+  assert selection.select_bins(bins, 10) == [2]
+  assert selection.select_bins(bins, 11) == []
+  assert selection.select_bins(None, 1) == []

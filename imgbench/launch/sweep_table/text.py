@@ -73,7 +73,7 @@ def build_runs_table(runs: Sequence[gather.SweptRun]) -> table.Table:
 
 
 def _caption(runs, keys) -> str:
-  coverages = sorted({inputs.coverage(run.alpha) for run in runs})
+  coverages = sorted({inputs.format_coverage(run.alpha) for run in runs})
   text_ = f"Runs with {' and '.join(coverages)} intervals"
   fixed = {
     key: format_value(run.value(key))
