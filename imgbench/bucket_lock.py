@@ -108,7 +108,7 @@ class _Lock:
     try:
       # epath cannot write only if there is none.
       text = self._text()
-      buckets = paths.bucket_filesystem()
+      buckets = paths.get_bucket_filesystem()
       buckets.pipe_file(os.fspath(self._path), text, mode="create")
     except FileExistsError:
       return False

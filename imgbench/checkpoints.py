@@ -40,7 +40,7 @@ def _mix(x: jax.Array) -> jax.Array:
   return x ^ (x >> 16)
 
 
-def _bits(x: jax.Array) -> jax.Array:
+def _to_bits(x: jax.Array) -> jax.Array:
   """Returns the bits of each element as uint32, shape of x or [..., 2]."""
   if x.dtype == jnp.bool_:
     return x.astype(jnp.uint32)
@@ -48,13 +48,13 @@ def _bits(x: jax.Array) -> jax.Array:
   return jax.lax.bitcast_convert_type(x, width).astype(jnp.uint32)
 
 
-def leaf_digest(x: jax.Array) -> jax.Array:
+def digest_leaf(x: jax.Array) -> jax.Array:
   """Returns a uint32 digest of an array's bits and their positions.
 
   The sum modulo 2^32 of a hash of each element's bits and global index: equal
   on any number of devices, and different if one element differs.
   """
-  bits = _bits(x)
+  bits = _to_bits(x)
   index = jnp.zeros(bits.shape, jnp.uint32)
   stride = 1
   for axis in reversed(range(bits.ndim)):
@@ -66,7 +66,7 @@ def leaf_digest(x: jax.Array) -> jax.Array:
 
 
 def _digest_leaves(state):
-  return jnp.stack([leaf_digest(leaf) for leaf in jax.tree.leaves(state)])
+  return jnp.stack([digest_leaf(leaf) for leaf in jax.tree.leaves(state)])
 
 
 def _copy_and_digest(state):
@@ -83,7 +83,7 @@ def _compiled_digest(replicated: jax.sharding.Sharding | None) -> Callable:
   return jax.jit(_digest_leaves, out_shardings=replicated)
 
 
-def _replicated(state) -> jax.sharding.Sharding | None:
+def _find_replicated(state) -> jax.sharding.Sharding | None:
   """Returns the sharding on a state's mesh that all processes can fetch."""
   sharding = jax.tree.leaves(state)[0].sharding
   if not isinstance(sharding, jax.sharding.NamedSharding):
@@ -93,7 +93,7 @@ def _replicated(state) -> jax.sharding.Sharding | None:
 
 def _snapshot(state):
   """Returns a copy of the state, and uint32 [leaves], the digest of each."""
-  return _compiled_copy(_replicated(state))(state)
+  return _compiled_copy(_find_replicated(state))(state)
 
 
 def _seal(meta: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _unseal(sealed: dict[str, Any]) -> dict[str, Any]:
   return json.loads(text)
 
 
-def _leaves(state: Any) -> dict[str, str]:
+def _describe_leaves(state: Any) -> dict[str, str]:
   """Returns path -> "dtype [shape]" of each leaf."""
   return {
     jax.tree_util.keystr(path): f"{leaf.dtype} {list(leaf.shape)}"
@@ -116,8 +116,10 @@ def _leaves(state: Any) -> dict[str, str]:
   }
 
 
-def _by_name(state: Any, digests: jax.Array) -> dict[str, int]:
-  return dict(zip(_leaves(state), np.asarray(digests).tolist(), strict=True))
+def _name_digests(state: Any, digests: jax.Array) -> dict[str, int]:
+  return dict(
+    zip(_describe_leaves(state), np.asarray(digests).tolist(), strict=True)
+  )
 
 
 def _check_leaves(folder, saved: dict[str, str], wanted: dict[str, str]):
@@ -205,8 +207,8 @@ class Checkpoints:
     sealed = _seal(
       {
         **meta,
-        "leaves": _leaves(state),
-        "digests": _by_name(state, digests),
+        "leaves": _describe_leaves(state),
+        "digests": _name_digests(state, digests),
       }
     )
     with _clear_write_errors(self._folder):
@@ -291,10 +293,10 @@ class Checkpoints:
     If one process cannot read a step, none uses it: digests are sums over all
     devices and need all processes.
     """
-    state = meta = None
+    state, reason = None, ""
+    meta: dict[str, Any] = {}
     try:
       state, meta = self._read_step(step, like)
-      reason = ""
     except (errors.InputError, MemoryError, PermissionError):
       raise
     except Exception as error:  # Orbax raises many kinds for a damaged step.
@@ -306,8 +308,8 @@ class Checkpoints:
       reason = lines[0][:200]
     reason = next(filter(None, self._group.exchange(reason)), "")
     if not reason:
-      digests = _compiled_digest(_replicated(state))(state)
-      expected, found = meta.pop("digests"), _by_name(state, digests)
+      digests = _compiled_digest(_find_replicated(state))(state)
+      expected, found = meta.pop("digests"), _name_digests(state, digests)
       wrong = [name for name in found if found[name] != expected[name]]
       if wrong:
         reason = f"{', '.join(wrong[:3])} differ from their digests"
@@ -319,7 +321,9 @@ class Checkpoints:
     )
     meta = _unseal(read(meta=ocp.args.JsonRestore()).meta)
     # Orbax casts dtypes silently, so compare them first.
-    _check_leaves(self._folder / str(step), meta.pop("leaves"), _leaves(like))
+    _check_leaves(
+      self._folder / str(step), meta.pop("leaves"), _describe_leaves(like)
+    )
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     return read(state=ocp.args.StandardRestore(abstract)).state, meta
 

@@ -283,7 +283,7 @@ def keep_compiled(folder: str) -> None:
   """Lets JAX keep compiled programs in a folder ("default", "": none)."""
   if folder == "default":
     # Programs for a CPU run on processors of its kind only.
-    kind = hashlib.sha256(environment.processor_features().encode())
+    kind = hashlib.sha256(environment.find_processor_features().encode())
     try:
       folder = cache.user_cache_dir("xla", kind.hexdigest()[:12])
     except (OSError, RuntimeError) as error:  # No home folder, say.

@@ -40,15 +40,15 @@ PACKAGES = (
 
 
 def collect() -> dict[str, Any]:
-  """Returns `software()` with devices, processor and system."""
+  """Returns `collect_software()` with devices, processor and system."""
   devices = jax.devices()
   return {
-    **software(),
+    **collect_software(),
     "platform": devices[0].platform,
     "device_kind": devices[0].device_kind,
     "num_devices": len(devices),
     "num_processes": jax.process_count(),
-    "processor": processor(),
+    "processor": find_processor(),
     "cores": len(os.sched_getaffinity(0)),
     "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     "system": f"{platform.system()} {platform.machine()}",
@@ -56,22 +56,22 @@ def collect() -> dict[str, Any]:
   }
 
 
-def software() -> dict[str, Any]:
+def collect_software() -> dict[str, Any]:
   """Returns versions, commit, command and time, without starting devices."""
   return {
     "imgbench": imgbench.__version__,
-    "commit": commit(),
-    "command": f"{_program()} {shlex.join(sys.argv[1:])}".strip(),
+    "commit": find_commit(),
+    "command": f"{_find_program()} {shlex.join(sys.argv[1:])}".strip(),
     "started_at": datetime.datetime.now(datetime.UTC).isoformat(
       timespec="seconds"
     ),
     "python": platform.python_version(),
-    "versions": {name: _version(name) for name in PACKAGES},
+    "versions": {name: _find_version(name) for name in PACKAGES},
   }
 
 
 @functools.cache
-def commit() -> str:
+def find_commit() -> str:
   """Returns the commit of the running code, with a "+" if files were changed.
 
   Git is asked once: the code was loaded at the start. Without a repository it
@@ -94,17 +94,19 @@ def commit() -> str:
   return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def processor() -> str:
+def find_processor() -> str:
   """Returns the processor's name as the system reports it."""
-  return _cpuinfo("model name") or platform.processor() or "unknown"
+  return _read_cpuinfo("model name") or platform.processor() or "unknown"
 
 
-def processor_features() -> str:
+def find_processor_features() -> str:
   """Returns name and instruction sets, on which compiled code depends."""
-  return f"{processor()} {_cpuinfo('flags') or _cpuinfo('Features')}"
+  return (
+    f"{find_processor()} {_read_cpuinfo('flags') or _read_cpuinfo('Features')}"
+  )
 
 
-def _cpuinfo(key: str) -> str:
+def _read_cpuinfo(key: str) -> str:
   try:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   except OSError:
@@ -113,7 +115,7 @@ def _cpuinfo(key: str) -> str:
   return next(values, "").strip()
 
 
-def _program() -> str:
+def _find_program() -> str:
   main = sys.modules["__main__"]
   spec = getattr(main, "__spec__", None)
   if spec is not None and spec.name:
@@ -122,7 +124,7 @@ def _program() -> str:
   return pathlib.Path(sys.argv[0]).name
 
 
-def _version(package: str) -> str:
+def _find_version(package: str) -> str:
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:

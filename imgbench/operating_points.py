@@ -81,7 +81,7 @@ def read_scores(
     near = registry.near_names(dataset, known)
     expected = "a split that this run evaluated"
     raise errors.InputError("--dataset", expected, dataset, near)
-  key = writers.file_key(dataset)
+  key = writers.make_file_key(dataset)
   path = workdir / run_files.PREDICTIONS / f"{key}.npz"
   found = inputs.read_arrays(path, _ARRAYS)
   if "probs" not in found:

@@ -82,7 +82,7 @@ def move_folder(source: Folder, target: Folder) -> None:
   """
   target.parent.mkdir(parents=True, exist_ok=True)
   if is_bucket(source):
-    buckets = bucket_filesystem()
+    buckets = get_bucket_filesystem()
     buckets.copy(os.fspath(source), os.fspath(target), recursive=True)
     buckets.rm(os.fspath(source), recursive=True)
   else:
@@ -93,7 +93,7 @@ class BucketError(errors.RunError, OSError):
   """A request to a bucket failed, after its client's retries."""
 
 
-class Growing:
+class AppendFolder:
   """A folder for files that are appended to, also for a run in a bucket.
 
   Args:
@@ -129,7 +129,7 @@ class Growing:
       self._temporary.cleanup()
 
 
-def bucket_filesystem():
+def get_bucket_filesystem():
   """Returns fsspec's file system of all buckets, for what epath lacks."""
   import fsspec
 

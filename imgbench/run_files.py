@@ -165,7 +165,7 @@ def write_status(workdir: paths.Folder, state: str, **facts) -> None:
   writers.write_json(workdir / STATUS, {"state": state, **facts})
 
 
-def finished_results(
+def read_finished_results(
   workdir: paths.Folder, config_hash: str
 ) -> dict[str, Any] | None:
   """Returns the results if the run of this config is done, else None."""

@@ -33,11 +33,11 @@ def log_start(
   Args:
     config: of the program, if it has one.
     config_file: that the config was read from.
-    environment: from `environment.collect` or `environment.software`; None:
+    environment: from `environment.collect` or `collect_software`; None:
       collected now, which starts the devices.
     compiled_for: platform of the config's model, if not that of the
       environment.
-    gpus: see `missing_gpu_warning`.
+    gpus: see `describe_missing_gpu`.
 
   Raises:
     InputError: unknown model.dtype.
@@ -45,7 +45,7 @@ def log_start(
   if environment is None:
     environment = environment_lib.collect()
   logging.info("%s", describe(environment, config, config_file, compiled_for))
-  warning = missing_gpu_warning(environment.get("platform"), gpus)
+  warning = describe_missing_gpu(environment.get("platform"), gpus)
   if warning:
     logging.warning("%s", warning)
 
@@ -72,7 +72,7 @@ def describe(
     parts += [f"devices {devices}", f"platform {platform}"]
   parts += [f"{name} {environment['versions'][name]}" for name in _VERSIONS]
   parts.append(f"Python {environment['python']}")
-  dtype = _dtype(config, compiled_for or platform)
+  dtype = _find_dtype(config, compiled_for or platform)
   if dtype:
     parts.append(f"dtype {dtype}")
   parts.append(f"commit {environment['commit']}")
@@ -82,7 +82,7 @@ def describe(
   return ", ".join(parts)
 
 
-def _dtype(config, platform: str | None) -> str | None:
+def _find_dtype(config, platform: str | None) -> str | None:
   """Returns the name of the dtype that the config's model computes in."""
   name = (config or {}).get("model", {}).get("dtype")
   if name is None or platform is None:
@@ -93,7 +93,7 @@ def _dtype(config, platform: str | None) -> str | None:
   return compute.model_dtype(name, platform).name
 
 
-def missing_gpu_warning(
+def describe_missing_gpu(
   platform: str | None,
   gpus: pathlib.Path = GPUS,
   variables: Mapping[str, str] = os.environ,

@@ -12,7 +12,7 @@ from imgbench import paths
 from imgbench import registry
 
 
-def file_key(key: str) -> str:
+def make_file_key(key: str) -> str:
   """A split's key in file names: "cifar10:test" becomes "cifar10-test"."""
   name = key.replace(":", "-", 1)
   return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
@@ -54,7 +54,7 @@ def write_json(path: paths.Folder, value) -> None:
   write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-WRITERS = registry.Registry("metric writer")
+WRITERS: registry.Registry = registry.Registry("metric writer")
 
 
 class MetricWriter:
@@ -74,7 +74,7 @@ class MetricWriter:
     self, workdir: paths.Folder, step: int, tensorboard: bool = True
   ):
     names = ("jsonl", "tensorboard") if tensorboard else ("jsonl",)
-    self._place, self._writers = paths.Growing(workdir), []
+    self._place, self._writers = paths.AppendFolder(workdir), []
     with contextlib.ExitStack() as stack:
       stack.callback(self._place.close)
       for name in names:

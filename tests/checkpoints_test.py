@@ -161,12 +161,12 @@ def test_keeps_the_newest_and_the_best(tmp_path):
 
 def test_digest_sees_bits_and_places_and_no_device_count():
   x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 24)), jnp.float32)
-  plain = int(checkpoints.leaf_digest(x))
-  assert plain != int(checkpoints.leaf_digest(x.T.reshape(16, 24)))
+  plain = int(checkpoints.digest_leaf(x))
+  assert plain != int(checkpoints.digest_leaf(x.T.reshape(16, 24)))
   swapped = x.at[0, 0].set(x[0, 1]).at[0, 1].set(x[0, 0])
-  assert plain != int(checkpoints.leaf_digest(swapped))
-  assert int(checkpoints.leaf_digest(jnp.zeros(3))) != int(
-    checkpoints.leaf_digest(-jnp.zeros(3))
+  assert plain != int(checkpoints.digest_leaf(swapped))
+  assert int(checkpoints.digest_leaf(jnp.zeros(3))) != int(
+    checkpoints.digest_leaf(-jnp.zeros(3))
   )
   for count in (2, 8):
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:count]), ("data",))
@@ -174,7 +174,7 @@ def test_digest_sees_bits_and_places_and_no_device_count():
       mesh, jax.sharding.PartitionSpec("data")
     )
     sharded = jax.device_put(x, sharding)
-    assert int(jax.jit(checkpoints.leaf_digest)(sharded)) == plain
+    assert int(jax.jit(checkpoints.digest_leaf)(sharded)) == plain
 
 
 def test_damage_after_a_temporary_folder_of_a_killed_save(tmp_path):

@@ -14,12 +14,12 @@ from tests import written
 
 def test_only_a_finished_run_of_this_config_has_results(tmp_path):
   (tmp_path / "results.json").write_text('{"a": 1}')
-  assert run_files.finished_results(tmp_path, "abc") is None
+  assert run_files.read_finished_results(tmp_path, "abc") is None
   run_files.write_status(tmp_path, run_files.RUNNING, config_hash="abc")
-  assert run_files.finished_results(tmp_path, "abc") is None
+  assert run_files.read_finished_results(tmp_path, "abc") is None
   run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
-  assert run_files.finished_results(tmp_path, "abc") == {"a": 1}
-  assert run_files.finished_results(tmp_path, "other") is None
+  assert run_files.read_finished_results(tmp_path, "abc") == {"a": 1}
+  assert run_files.read_finished_results(tmp_path, "other") is None
 
 
 def test_a_file_that_is_not_json_is_named(tmp_path):

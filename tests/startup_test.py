@@ -33,7 +33,7 @@ def test_the_line_has_every_field():
     "devices 16 x NVIDIA H200 in 2 processes, platform gpu, jax"
     f" {version('jax')}, jaxlib {version('jaxlib')}, flax {version('flax')},"
     f" Python {platform.python_version()}, dtype bfloat16, commit"
-    f" {environment.commit()}, config configs/tiny.py"
+    f" {environment.find_commit()}, config configs/tiny.py"
     f" ({config_utils.config_hash(config)})"
   )
 
@@ -65,11 +65,13 @@ def test_auto_is_the_dtype_of_the_platform():
 
 
 def test_without_devices_the_line_has_versions_and_commit():
-  line = startup.describe(environment.software())
-  assert line.startswith("jax ") and f"commit {environment.commit()}" in line
+  line = startup.describe(environment.collect_software())
+  assert (
+    line.startswith("jax ") and f"commit {environment.find_commit()}" in line
+  )
   code = (
     "from imgbench import startup; from imgbench import environment\n"
-    "startup.log_start(environment=environment.software())\n"
+    "startup.log_start(environment=environment.collect_software())\n"
     "from jax._src import xla_bridge; assert not xla_bridge._backends"
   )
   subprocess.run(
@@ -80,7 +82,7 @@ def test_without_devices_the_line_has_versions_and_commit():
 def test_a_gpu_that_is_not_used(tmp_path):
   (tmp_path / "0000:01:00.0").mkdir()
   (tmp_path / "0000:02:00.0").mkdir()
-  warn = startup.missing_gpu_warning
+  warn = startup.describe_missing_gpu
   warning = warn("cpu", tmp_path, {})
   assert "2 NVIDIA GPU(s)" in warning
   assert "pip install -e '.[cuda13]'" in warning

@@ -78,8 +78,8 @@ def test_writers_are_closed_where_one_cannot_be_made(tmp_path, monkeypatch):
 
 
 def test_file_key():
-  assert writers.file_key("cifar10:test") == "cifar10-test"
-  assert writers.file_key("a-b:train[:90%]") == "a-b-train__90__"
+  assert writers.make_file_key("cifar10:test") == "cifar10-test"
+  assert writers.make_file_key("a-b:train[:90%]") == "a-b-train__90__"
 
 
 def test_threads_that_write_one_file_leave_a_whole_one(tmp_path):

@@ -322,7 +322,7 @@ def check_settings(suite: stages_lib.Suite) -> None:
   """Raises InputError if the work folder has results of other settings."""
   path = suite.work / "suite.json"
   new = {k: str(v) for k, v in dataclasses.asdict(suite).items()}
-  new["commit"] = environment.commit()
+  new["commit"] = environment.find_commit()
   old = run_files.read_json(path)
   changed = [k for k in new if old is not None and old.get(k) != new[k]]
   if changed:

@@ -340,7 +340,7 @@ def _find_cache_root() -> pathlib.Path | None:
 
   Programs for a CPU run on processors of its kind only.
   """
-  kind = hashlib.sha256(environment.processor_features().encode())
+  kind = hashlib.sha256(environment.find_processor_features().encode())
   try:
     place = cache.user_cache_dir("bench", kind.hexdigest()[:12])
     place.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from imgbench import registry
 from imgbench.evaluators import classification
 
-EVALUATORS = registry.Registry("evaluator")
+EVALUATORS: registry.Registry = registry.Registry("evaluator")
 EVALUATORS.register("classification", classification.ClassificationEvaluator)
 EVALUATORS.register("multilabel", classification.MultilabelEvaluator)
 EVALUATORS.register("real", classification.RealEvaluator)

@@ -141,7 +141,7 @@ def run(
   Raises:
     EvaluationStopped: as soon as `should_stop` is true.
   """
-  shared = {}
+  shared: dict[tuple[int, int], dict[str, Evaluator]] = {}
   for alias, evaluator in evaluators.items():
     place = id(evaluator.compiled_pass), id(evaluator.split)
     shared.setdefault(place, {})[alias] = evaluator
@@ -296,7 +296,7 @@ class _Measuring:
     self._masks = masks
     self._counts = counts
     self._fetch_rows = fetch_rows
-    self._kept = []
+    self._kept: list[Any] = []
 
   def add(self, batch, mask) -> None:
     """Measures a batch."""

@@ -42,7 +42,7 @@ def write_results(
   reliability, of_classes = {}, {}
   (workdir / run_files.PREDICTIONS).mkdir(exist_ok=True)
   for alias, evaluation in evaluations.items():
-    info, key = evaluation.info, writers.file_key(evaluation.info.key)
+    info, key = evaluation.info, writers.make_file_key(evaluation.info.key)
     for (subset, metric), value in evaluation.measurements.items():
       results[f"{info.key}/{subset}/{metric}"] = value.as_json()
     if evaluation.outcomes is None:
@@ -51,13 +51,13 @@ def write_results(
     top1 = evaluation.outcomes.top1
     matrices[key] = confusion.confusion_matrix(labels, top1, info.num_classes)
     matrices[f"{key}.class_names"] = np.array(info.class_names)
-    ranking = _ranking(evaluation, labels)
-    tables.append((info, _class_rows(evaluation, labels, ranking)))
-    bins = _reliability(evaluation.outcomes, labels)
+    ranking = _rank_classes(evaluation, labels)
+    tables.append((info, _build_class_rows(evaluation, labels, ranking)))
+    bins = _measure_reliability(evaluation.outcomes, labels)
     if bins is not None:
       reliability[info.key] = bins
     if ranking is not None:
-      of_classes[info.key] = _hardest_curves(evaluation, labels, ranking)
+      of_classes[info.key] = _select_curves(evaluation, labels, ranking)
     _write_predictions(
       workdir / run_files.PREDICTIONS / f"{key}.npz",
       examples[alias],
@@ -65,7 +65,7 @@ def write_results(
     )
   _write_npz(workdir / run_files.CONFUSION, **matrices)
   writers.write_atomically(
-    workdir / run_files.PER_CLASS, _per_class_csv(tables)
+    workdir / run_files.PER_CLASS, _format_per_class(tables)
   )
   writers.write_json(workdir / run_files.CALIBRATION, reliability)
   writers.write_json(workdir / run_files.CURVES, of_classes)
@@ -74,7 +74,7 @@ def write_results(
   return results
 
 
-def _ranking(
+def _rank_classes(
   evaluation: base.Evaluation, labels: np.ndarray
 ) -> curves.RankingByClass | None:
   """Returns the ranking of finite rows; None without probabilities."""
@@ -84,7 +84,7 @@ def _ranking(
   return curves.ranking_by_class(evaluation.probs, labels, finite)
 
 
-def _class_rows(evaluation, labels, ranking) -> list[dict[str, Any]]:
+def _build_class_rows(evaluation, labels, ranking) -> list[dict[str, Any]]:
   num_classes = evaluation.info.num_classes
   rows = confusion.per_class_rows(
     confusion.count_by_class(labels, evaluation.outcomes.top1, num_classes),
@@ -99,7 +99,7 @@ def _class_rows(evaluation, labels, ranking) -> list[dict[str, Any]]:
   return rows
 
 
-def _reliability(outcomes, labels) -> dict[str, Any] | None:
+def _measure_reliability(outcomes, labels) -> dict[str, Any] | None:
   """Returns an entry of calibration.json; None without probabilities."""
   confidence = np.asarray(outcomes.top5_prob)[:, 0]
   # Predictions that are only a ranking have no probabilities.
@@ -119,7 +119,7 @@ def _reliability(outcomes, labels) -> dict[str, Any] | None:
   }
 
 
-def _hardest_curves(evaluation, labels, ranking) -> list[dict[str, Any]]:
+def _select_curves(evaluation, labels, ranking) -> list[dict[str, Any]]:
   """Returns an entry of curves.json: classes of lowest average precision."""
   finite = np.asarray(evaluation.outcomes.finite)
   order = np.argsort(ranking.average_precision, kind="stable")
@@ -164,7 +164,7 @@ def _write_npz(path: paths.Folder, **arrays: np.ndarray) -> None:
   writers.write_atomically(path, buffer.getvalue())
 
 
-def _per_class_csv(tables) -> str:
+def _format_per_class(tables) -> str:
   return table.csv_text(
     [
       {

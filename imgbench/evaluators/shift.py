@@ -90,7 +90,7 @@ def check(section: Mapping[str, Any], aliases: Iterable[str]) -> Shift | None:
   return Shift(base, tuple(sets))
 
 
-def with_drops(
+def add_drops(
   evaluations: Mapping[str, base_lib.Evaluation],
   shift: Shift | None,
   *,
@@ -113,10 +113,10 @@ def with_drops(
   if shift is None or shift.base not in evaluations:
     return found
   asked = [a for a in (shift.base, *shift.sets) if a in evaluations]
-  places = {_place(e.info): alias for alias, e in evaluations.items()}
+  places = {_split_name(e.info): alias for alias, e in evaluations.items()}
   for variant in dict.fromkeys(variant for _, variant in places):
     twins = {
-      alias: places.get((_place(evaluations[alias].info)[0], variant))
+      alias: places.get((_split_name(evaluations[alias].info)[0], variant))
       for alias in asked
     }
     base = twins.pop(shift.base)
@@ -175,7 +175,7 @@ def measure(
   }
 
 
-def _place(info: source.Info) -> tuple[tuple[str, str], str]:
+def _split_name(info: source.Info) -> tuple[tuple[str, str], str]:
   """Returns ((data set, split), which parameters); "" for the raw ones."""
   name, _, variant = info.name.partition("+")
   return (name, info.split), variant
@@ -196,7 +196,7 @@ class _Comparison:
       protocol = f"{protocol}; {clause}" if protocol else clause
     self._measure = measurement.Measurer(shifted.alpha, protocol)
     self._occurs = shifted.counts.count > 0
-    self._masks = _masks(base, shifted, class_masks)
+    self._masks = _collect_masks(base, shifted, class_masks)
 
   def run(self) -> Measurements:
     accuracies = accuracies_lib.find_comparable(*self._counts)
@@ -342,7 +342,7 @@ class _Comparison:
     return self._measure.undefined(np.sum(n_a) + np.sum(n_b), text, why)
 
 
-def _masks(base, shifted, class_masks: Masks) -> dict[str, np.ndarray]:
+def _collect_masks(base, shifted, class_masks: Masks) -> dict[str, np.ndarray]:
   """Returns the masks of all subsets with known classes."""
   for name, mask in base.info.subsets.items():
     if not np.array_equal(shifted.info.subsets.get(name, mask), mask):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 from typing import Protocol
 
@@ -30,7 +31,7 @@ class Split(Protocol):
 
   def batches(
     self, batch_size: int
-  ) -> Iterator[tuple[device.DeviceExamples, jax.Array]]:
+  ) -> Generator[tuple[device.DeviceExamples, jax.Array], None, None]:
     """Yields (batch, mask bool [B]); the last batch is padded."""
 
   def images(self, indices: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ class ResidentSplit:
     self.examples = examples
     self._data = strategy.replicate(device.from_examples(examples))
     self._strategy = strategy
-    self._gathers = {}
+    self._gathers: dict[int, Callable] = {}
 
   def batches(self, batch_size: int):
     """See `Split`."""

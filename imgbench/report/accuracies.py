@@ -105,9 +105,8 @@ def _draw_by_metric(
 ) -> list[page.Block]:
   """Draws a figure for each metric: rows are data sets, colors subsets."""
   rows = [row for chart in charts.values() for row in chart]
-  names = dict.fromkeys(["all", *selection.find_kinds(rows)])
-  names |= dict.fromkeys(row.subset for row in rows)
-  names = list(names)[:MAX_SUBSETS]
+  subsets = ["all", *selection.find_kinds(rows), *(row.subset for row in rows)]
+  names = list(dict.fromkeys(subsets))[:MAX_SUBSETS]
   rows = [row for row in rows if row.subset in names]
   rows.sort(key=lambda row: names.index(row.subset))
   blocks = []
@@ -129,7 +128,7 @@ def _draw_by_metric(
 
 def _draw(run: inputs.Run, name: str, alt: str, rows, **given):
   return pictures.draw(
-    run.workdir / f"subsets_{writers.file_key(name)}.png",
+    run.workdir / f"subsets_{writers.make_file_key(name)}.png",
     figures_rows.draw_subsets,
     rows,
     alt=alt,

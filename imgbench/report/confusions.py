@@ -1,6 +1,5 @@
 """Builds the section on mistakes: confused classes, confident mistakes."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 import io
 
@@ -8,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from imgbench import paths
+from imgbench import report
 from imgbench import writers
 from imgbench.report import figures
 from imgbench.report import figures_rows
@@ -18,7 +18,6 @@ from imgbench.tables import page
 from imgbench.tables import pictures
 from imgbench.tables import table
 
-ImageLookup = Callable[[str, np.ndarray], np.ndarray]
 MAX_MATRIX = 40  # classes of a readable confusion matrix
 MAX_PAIRS = 25
 MAX_WORST = 15
@@ -32,13 +31,13 @@ _CAPTION = (
 )
 
 
-def build_blocks(
+def build(
   folder: paths.Folder,
   dataset: inputs.DatasetFiles,
-  lookup: ImageLookup | None,
+  lookup: report.ImageLookup | None,
 ) -> list[page.Block]:
   """Returns the blocks on a data set's mistakes; draws into the folder."""
-  ending = f"_{writers.file_key(dataset.key)}.png"
+  ending = f"_{writers.make_file_key(dataset.key)}.png"
   found = []
   if dataset.confusion is not None:
     found += _build_confusion(folder / f"confusion{ending}", dataset)
@@ -144,7 +143,7 @@ def build_class_table(
 def _build_mistakes(
   path: paths.Folder,
   dataset: inputs.DatasetFiles,
-  lookup: ImageLookup | None,
+  lookup: report.ImageLookup | None,
 ) -> list[page.Block]:
   chosen = selection.select_mistakes(dataset.predictions, MAX_MISTAKES)
   if not chosen:
@@ -167,7 +166,7 @@ def _draw_pictures(
   path: paths.Folder,
   dataset: inputs.DatasetFiles,
   chosen: Sequence[selection.Mistake],
-  lookup: ImageLookup | None,
+  lookup: report.ImageLookup | None,
 ) -> list[page.Block]:
   alt = f"Images of the most confident mistakes on {dataset.key}"
   digest = selection.hash_mistakes(chosen)

@@ -31,55 +31,57 @@ _count = lambda row: formats.counted(row.correct, row.n)
 def build_results(run: inputs.Run, rows: Rows) -> table.Table:
   """Builds a table of metrics with definitions; few data sets are columns."""
   labels = {
-    name: _defined(run, [row for row in rows if row.metric == name])
-    for name in _metrics(rows)
+    name: _define(run, [row for row in rows if row.metric == name])
+    for name in _list_metrics(rows)
   }
   label = lambda row: labels[row.metric]
   if selection.fit_across(rows):
-    return _side_by_side(run, rows, "Metric", label)
-  columns = [_names(run), *_numbers(run, "Value")]
-  return table.Table("", columns, _sorted(rows), label)
+    return _build_side_by_side(run, rows, "Metric", label)
+  columns = [_build_names(run), *_build_numbers(run, "Value")]
+  return table.Table("", columns, _sort(rows), label)
 
 
 def build_subsets(run: inputs.Run, rows: Rows) -> table.Table:
   """Builds a table of metrics of subsets; many data sets are rows."""
   if selection.fit_across(rows):
     heading = table.RichText("Metric", below=("Subset",))
-    return _side_by_side(run, rows, heading, _subset, _label)
-  cell = lambda row: _value(row, formats.interval(row), _count(row))
+    return _build_side_by_side(run, rows, heading, _subset, _label)
+  cell = lambda row: _format_value(row, formats.interval(row), _count(row))
   columns = {row.subset: row.subset for row in rows}
-  return _pivot(_sorted(rows), _names(run), columns, _subset, cell, _label)
+  return _pivot(_sort(rows), _build_names(run), columns, _subset, cell, _label)
 
 
 def build_kinds(
   run: inputs.Run, rows: Rows, names: Sequence[str]
 ) -> table.Table:
   """Builds a table of values and intervals with subsets as columns."""
-  cell = lambda row: _value(row, formats.interval(row), reviews=False)
+  cell = lambda row: _format_value(row, formats.interval(row), reviews=False)
   columns = {name: name for name in names}
-  return _pivot(_sorted(rows), _names(run), columns, _subset, cell, _label)
+  return _pivot(_sort(rows), _build_names(run), columns, _subset, cell, _label)
 
 
 def build_by_metric(run: inputs.Run, rows: Rows) -> table.Table:
   """Builds a table with metrics as columns and data sets as rows."""
-  columns = {name: specs.describe(name).label for name in _metrics(rows)}
-  cell = lambda row: _value(row, formats.interval(row))
-  return _pivot(rows, _names(run), columns, lambda row: row.metric, cell)
+  columns = {name: specs.describe(name).label for name in _list_metrics(rows)}
+  cell = lambda row: _format_value(row, formats.interval(row))
+  return _pivot(rows, _build_names(run), columns, lambda row: row.metric, cell)
 
 
 def build_drops(run: inputs.Run, rows: Rows) -> table.Table:
   """Builds a table of base accuracy, accuracy and drop of rows with `shift`."""
-  base = lambda row: _beside(row.shift.base, formats.value(row.shift.base))
-  here = lambda row: _beside(row, formats.shifted(row))
-  interval = lambda row: _bounds(row.shift.drop) or formats.DASH
+  base = lambda row: _format_beside(
+    row.shift.base, formats.value(row.shift.base)
+  )
+  here = lambda row: _format_beside(row, formats.shifted(row))
+  interval = lambda row: format_bounds(row.shift.drop) or formats.DASH
   columns = [
-    _names(run),
+    _build_names(run),
     table.number(base, "Base accuracy"),
     table.number(here, "Accuracy"),
-    table.number(_lost, "Drop"),
+    table.number(_format_drop, "Drop"),
     table.number(interval, f"{run.coverage} interval"),
   ]
-  return table.Table("", columns, _sorted(rows), _label)
+  return table.Table("", columns, _sort(rows), _label)
 
 
 def build_drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
@@ -87,12 +89,12 @@ def build_drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
 
   def cell(row):
     if row.shift.drop.value is None:
-      return _lost(row)
+      return _format_drop(row)
     change = f"{formats.value(row.shift.base)} → {formats.shifted(row)}"
-    return _lost(row, _bounds(row.shift.drop), change)
+    return _format_drop(row, format_bounds(row.shift.drop), change)
 
   columns = {row.subset: row.subset for row in rows}
-  return _pivot(_sorted(rows), _names(run), columns, _subset, cell, _label)
+  return _pivot(_sort(rows), _build_names(run), columns, _subset, cell, _label)
 
 
 def describe_unreviewed(row: entries.Row) -> tuple[table.Text, ...]:
@@ -101,7 +103,7 @@ def describe_unreviewed(row: entries.Row) -> tuple[table.Text, ...]:
   return (table.RichText(words, help=UNREVIEWED),) if words else ()
 
 
-def _side_by_side(
+def _build_side_by_side(
   run: inputs.Run,
   rows: Rows,
   heading: table.Text,
@@ -112,13 +114,13 @@ def _side_by_side(
   names = list(dict.fromkeys(map(_dataset, rows)))
   first = table.Column(line, heading)
   if len(names) == 1:
-    columns = [first, *_numbers(run, run.build_heading(names[0]))]
-    return table.Table("", columns, _sorted(rows), group)
+    columns = [first, *_build_numbers(run, run.build_heading(names[0]))]
+    return table.Table("", columns, _sort(rows), group)
   below = (f"{run.coverage} interval · correct of n",)
   heads = {name: run.build_heading(name, below=below) for name in names}
   parts = lambda row: filter(None, (formats.interval(row), _count(row)))
-  cell = lambda row: _value(row, " · ".join(parts(row)))
-  return _pivot(_sorted(rows), first, heads, _dataset, cell, group)
+  cell = lambda row: _format_value(row, " · ".join(parts(row)))
+  return _pivot(_sort(rows), first, heads, _dataset, cell, group)
 
 
 def _pivot(
@@ -139,43 +141,45 @@ def _pivot(
     cell: formats a row.
     group: the group of a row's line.
   """
-  lines = {}
+  lines: dict[tuple, dict] = {}
   for row in rows:
     names = group(row), first.cell(row)
     lines.setdefault(names, dict(enumerate(names)))[column(row)] = row
-  of = lambda name: (
-    lambda line: cell(line[name]) if name in line else formats.DASH
-  )
-  cells = [table.number(of(name), head) for name, head in columns.items()]
-  names = table.Column(_LINE, first.heading)
-  group = lambda line: line[_GROUP]
-  return table.Table("", [names, *cells], list(lines.values()), group)
+
+  def number(name):
+    get = lambda line: cell(line[name]) if name in line else formats.DASH
+    return table.number(get, columns[name])
+
+  line_column = table.Column(_LINE, first.heading)
+  all_columns = [line_column, *map(number, columns)]
+  of_line = lambda line: line[_GROUP]
+  return table.Table("", all_columns, list(lines.values()), of_line)
 
 
-def _metrics(rows: Rows) -> list[str]:
+def _list_metrics(rows: Rows) -> list[str]:
   return selection.sort_metrics(rows, len(rows))
 
 
-def _sorted(rows: Rows) -> list[entries.Row]:
+def _sort(rows: Rows) -> list[entries.Row]:
   """Returns the rows sorted by metric, which is stable."""
-  order = _metrics(rows)
+  order = _list_metrics(rows)
   return sorted(rows, key=lambda row: order.index(row.metric))
 
 
-def _names(run: inputs.Run) -> table.Column:
+def _build_names(run: inputs.Run) -> table.Column:
   return table.Column(lambda row: run.build_heading(row.dataset), "Data set")
 
 
-def _numbers(run: inputs.Run, heading: table.Text) -> list[table.Column]:
+def _build_numbers(run: inputs.Run, heading: table.Text) -> list[table.Column]:
   interval = lambda row: formats.interval(row) or formats.DASH
   return [
-    table.number(_value, heading),
+    table.number(_format_value, heading),
     table.number(interval, f"{run.coverage} interval"),
     table.number(_count, "Correct of n"),
   ]
 
 
-def _value(
+def _format_value(
   row: entries.Row, *below: str, reviews: bool = True
 ) -> table.RichText:
   """Returns a value with the nonempty lines below it."""
@@ -184,7 +188,7 @@ def _value(
   return table.RichText(formats.value(row), help=help, below=lines)
 
 
-def _beside(row: entries.Row, value: str) -> table.RichText:
+def _format_beside(row: entries.Row, value: str) -> table.RichText:
   """Returns a value with its interval on the same line."""
   interval = formats.interval(row)
   help = f"{_count(row)}: {row.definition}"
@@ -192,20 +196,21 @@ def _beside(row: entries.Row, value: str) -> table.RichText:
   return table.RichText(value, help=help, beside=beside)
 
 
-def _lost(row: entries.Row, *below: str) -> table.RichText:
+def _format_drop(row: entries.Row, *below: str) -> table.RichText:
   drop = row.shift.drop
   lines = tuple(filter(None, below))
   return table.RichText(formats.value(drop), help=drop.definition, below=lines)
 
 
-def _bounds(row: entries.Row) -> str:
+def format_bounds(row: entries.Row) -> str:
+  """Returns the interval in brackets, "" without one."""
   interval = formats.interval(row, ", ")
   return f"[{interval}]" if interval else ""
 
 
-def _defined(run: inputs.Run, rows: Rows) -> table.RichText:
+def _define(run: inputs.Run, rows: Rows) -> table.RichText:
   """Returns a metric's label with its definitions and interval methods."""
-  sets = {}
+  sets: dict[str, list[str]] = {}
   for row in rows:
     if row.definition:
       sets.setdefault(row.definition, []).append(row.dataset)

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+from typing import Any
 import zipfile
 
 import numpy as np
@@ -125,7 +126,7 @@ class Run:
     Of a data set measured with several sets of parameters, the first one.
     """
     others = [d for d in self.datasets if d.key not in self.training]
-    families = {}
+    families: dict[Any, DatasetFiles] = {}
     for dataset in others or self.datasets:
       families.setdefault(entries.family(dataset.key), dataset)
     return tuple(families.values())
@@ -285,18 +286,18 @@ def _read_datasets(
   keys |= dict.fromkeys(sorted(classes, key=entries.split_rank))
   found = []
   for key in keys:
-    name = writers.file_key(key)
+    name = writers.make_file_key(key)
     of_set = tuple(sorted(classes.get(key, ()), key=lambda r: r.class_index))
-    class_names = confusion.get(f"{name}.class_names")
-    if class_names is None:
-      class_names = [row.class_name for row in of_set]
+    names = [row.class_name for row in of_set]
     matrix = confusion.get(name)
     if matrix is not None:
       _check_matrix(workdir / "confusion.npz", key, matrix, of_set)
     found.append(
       DatasetFiles(
         key=key,
-        class_names=tuple(map(str, class_names)),
+        class_names=tuple(
+          map(str, confusion.get(f"{name}.class_names", names))
+        ),
         classes=of_set,
         confusion=matrix,
         predictions=_read_predictions(workdir / "predictions" / f"{name}.npz"),

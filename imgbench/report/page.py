@@ -3,6 +3,7 @@
 from typing import Any
 
 from imgbench import paths
+from imgbench import report
 from imgbench import writers
 from imgbench.report import accuracies
 from imgbench.report import confusions
@@ -20,7 +21,7 @@ MIN_BIN = 10  # images of a bin whose accuracy is drawn
 
 
 def write(
-  workdir: paths.Folder, image_lookup: confusions.ImageLookup | None
+  workdir: paths.Folder, image_lookup: report.ImageLookup | None
 ) -> paths.Folder:
   """Writes the page; see `imgbench.report.write_report`."""
   shown = build_contents(inputs.read(workdir), image_lookup)
@@ -31,38 +32,27 @@ def write(
 
 
 def build_contents(
-  run: inputs.Run, lookup: confusions.ImageLookup | None
+  run: inputs.Run, lookup: report.ImageLookup | None
 ) -> dict[str, Any]:
   """Returns the variables of the page; draws figures into the workdir."""
   sections = [
-    page.Section(
-      "beyond", recommendations.TITLE, recommendations.build_blocks(run)
-    ),
+    page.Section("beyond", recommendations.TITLE, recommendations.build(run)),
     page.Section("results", "Results", accuracies.build_results(run)),
-    page.Section(
-      "subsets", "Subsets of classes", accuracies.build_subsets(run)
-    ),
+    page.Section("subsets", "Class subsets", accuracies.build_subsets(run)),
     page.Section("curves", "Training", _draw_curves(run)),
   ]
   for dataset in run.charted:
+    mistakes = confusions.build(run.workdir, dataset, lookup)
+    probabilities = _build_probabilities(run.workdir, dataset)
     for name, title, blocks in (
-      (
-        "errors",
-        "Mistakes",
-        confusions.build_blocks(run.workdir, dataset, lookup),
-      ),
-      (
-        "probabilities",
-        "Probabilities",
-        _build_probabilities(run.workdir, dataset),
-      ),
+      ("errors", "Mistakes", mistakes),
+      ("probabilities", "Probabilities", probabilities),
     ):
-      anchor = f"{name}-{writers.file_key(dataset.key)}"
-      title = run.build_heading(dataset.key, f"{title} on ")
-      sections.append(page.Section(anchor, title, blocks))
-  setup = page.provenance(
-    overview.format_command(run), run.config, run.environment
-  )
+      anchor = f"{name}-{writers.make_file_key(dataset.key)}"
+      heading = run.build_heading(dataset.key, f"{title} on ")
+      sections.append(page.Section(anchor, heading, blocks))
+  command = overview.format_command(run)
+  setup = page.provenance(command, run.config, run.environment)
   setup = setup or [page.Paragraph("Not written.")]
   sections.append(page.Section("setup", "Config and environment", setup))
   header = overview.build_header(run)
@@ -118,7 +108,7 @@ def _draw_reliability(
       f" {MIN_BIN} images."
     )
   return pictures.draw(
-    folder / f"reliability_{writers.file_key(dataset.key)}.png",
+    folder / f"reliability_{writers.make_file_key(dataset.key)}.png",
     figures_probabilities.draw_reliability,
     bins,
     shown=shown,
@@ -131,7 +121,7 @@ def _draw_precision_recall(
   folder: paths.Folder, dataset: inputs.DatasetFiles
 ) -> list[pictures.Figure]:
   return pictures.draw(
-    folder / f"precision_recall_{writers.file_key(dataset.key)}.png",
+    folder / f"precision_recall_{writers.make_file_key(dataset.key)}.png",
     figures_probabilities.draw_precision_recall,
     dataset.curves,
     alt=f"Precision against recall of classes of {dataset.key}",

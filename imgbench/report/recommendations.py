@@ -35,19 +35,17 @@ _SHIFT = (
 )
 
 
-def build_blocks(run: inputs.Run) -> list[page.Block]:
+def build(run: inputs.Run) -> list[page.Block]:
   """Returns the section, empty if the run has none of these results."""
   rows = selection.drop_training(run)
   return [
-    *_build_label_sets(run, rows),
+    *_build_labels(run, rows),
     *_build_kinds(run, rows),
     *_build_shift(run, rows),
   ]
 
 
-def _build_label_sets(
-  run: inputs.Run, rows: entry_tables.Rows
-) -> list[page.Block]:
+def _build_labels(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   whole = [
     row
     for row in rows
@@ -112,7 +110,7 @@ def _build_shift(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   found = [
     page.Heading(SHIFT),
     page.Paragraph(_SHIFT),
-    *_build_base_set(run, main),
+    *_build_base(run, main),
     entry_tables.build_drops(run, main),
     *figure,
   ]
@@ -124,13 +122,11 @@ def _build_shift(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   if of_subsets:
     of_subsets = entry_tables.build_drops_by_subset(run, of_subsets)
     found.append(page.Folded("Drops by subset of classes", of_subsets))
-  definitions = page.Values(_collect_definitions(run, whole))
+  definitions = page.Values(_define(run, whole))
   return [*found, page.Folded("Definitions of the drops", definitions)]
 
 
-def _build_base_set(
-  run: inputs.Run, rows: entry_tables.Rows
-) -> list[page.Block]:
+def _build_base(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
   names = dict.fromkeys(run.base_of(row.dataset) for row in rows)
   first, *others = [name for name in names if name] or [""]
   if not first:
@@ -141,9 +137,7 @@ def _build_base_set(
   return [page.Paragraph(f"{words}.")]
 
 
-def _collect_definitions(
-  run: inputs.Run, rows: entry_tables.Rows
-) -> dict[str, str]:
+def _define(run: inputs.Run, rows: entry_tables.Rows) -> dict[str, str]:
   """Returns row -> definition of its drop, with the interval's method."""
   found = {}
   for row in rows:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from imgbench.metrics import specs
+from imgbench.report import entry_tables
 from imgbench.report import inputs
 from imgbench.report import selection
 from imgbench.tables import entries
@@ -78,7 +79,7 @@ def _build_whole(rows: Sequence[entries.Row], interval: str) -> table.Table:
   columns = [
     *_build_columns("dataset", "metric"),
     table.number(formats.value, "value"),
-    table.number(lambda row: _format_interval(row) or "-", interval),
+    table.number(lambda row: entry_tables.format_bounds(row) or "-", interval),
     table.number("n"),
     table.Column(unreviewed, " "),
   ]
@@ -87,11 +88,13 @@ def _build_whole(rows: Sequence[entries.Row], interval: str) -> table.Table:
 
 def _build_subsets(rows: Sequence[entries.Row]) -> table.Table:
   """Builds a table of subsets with metrics as columns."""
-  lines = {}
+  lines: dict[tuple[str, str], dict[str, str]] = {}
   for row in rows:
     names = {"dataset": row.dataset, "subset": row.subset}
     line = lines.setdefault((row.dataset, row.subset), names)
-    line[row.metric] = f"{formats.value(row)} {_format_interval(row)}".rstrip()
+    line[row.metric] = (
+      f"{formats.value(row)} {entry_tables.format_bounds(row)}".rstrip()
+    )
   metrics = [m for m in _OF_SUBSETS if any(row.metric == m for row in rows)]
   cell = lambda metric: lambda line: line.get(metric, "-")
   columns = [table.number(cell(metric), metric) for metric in metrics]
@@ -114,8 +117,3 @@ def _build_drops(rows: Sequence[entries.Row], interval: str) -> table.Table:
 
 def _build_columns(*keys: str) -> list[table.Column]:
   return [table.Column(key) for key in keys]
-
-
-def _format_interval(row: entries.Row) -> str:
-  interval = formats.interval(row, ", ")
-  return f"[{interval}]" if interval else ""

@@ -52,7 +52,7 @@ class Plan:
     self, evaluations: Mapping[str, base.Evaluation]
   ) -> dict[str, base.Evaluation]:
     """Returns the evaluations, the shifted ones with their drops."""
-    return shift.with_drops(
+    return shift.add_drops(
       evaluations,
       self.shift,
       class_masks=self.class_masks,

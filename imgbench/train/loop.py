@@ -275,7 +275,9 @@ def _read_finished(
   """
   plain = config_utils.to_dict(config)
   run_files.check_config(folder, plain, config_lib.find_defaults)
-  results = run_files.finished_results(folder, config_utils.hash_dict(plain))
+  results = run_files.read_finished_results(
+    folder, config_utils.hash_dict(plain)
+  )
   if results is not None:
     logging.info("%s is done already; its results:", folder)
   return results

@@ -100,7 +100,7 @@ def test_rows_are_printed(capsys):
 
 
 def test_commit_is_marked_when_the_code_was_changed():
-  commit = environment.commit()
+  commit = environment.find_commit()
   assert commit == "unknown" or len(commit.rstrip("+")) == 12
 
 

@@ -73,7 +73,7 @@ def evaluate(compared_masks, restrict=True, devices=1):
 def found(request):
   masks = [mask(0, 2), mask(4, 5)]
   evaluations = evaluate(masks, devices=request.param)
-  return shift.with_drops(evaluations, shift.Shift("base", ("few", "other")))
+  return shift.add_drops(evaluations, shift.Shift("base", ("few", "other")))
 
 
 def test_the_base_set_is_predicted_among_the_same_classes(found):
@@ -127,7 +127,7 @@ def test_averaged_parameters_have_their_own(found):
 
 def test_unrestricted_sets_are_compared_with_the_plain_base_set():
   evaluations = evaluate([mask(0, 2)], restrict=False)
-  found = shift.with_drops(evaluations, shift.Shift("base", ("few",)))
+  found = shift.add_drops(evaluations, shift.Shift("base", ("few",)))
   rows = found["few"].measurements
   assert rows["all", f"{TOP1}.base"].correct == 1
   assert rows["all", f"{TOP1}.drop"].value == pytest.approx(1 / 4 - 0)
@@ -148,7 +148,7 @@ def test_every_definition_says_that_images_are_synthetic():
       ("few", few),
     )
   }
-  found = shift.with_drops(
+  found = shift.add_drops(
     base.run(evaluators, {"raw": {"scale": 1.0}}),
     shift.Shift("base", ("few",)),
     protocol="mirrored",
@@ -167,4 +167,4 @@ def test_every_definition_says_that_images_are_synthetic():
 def test_counts_under_other_masks_are_refused():
   evaluations = evaluate([mask(0, 1)])
   with pytest.raises(ValueError, match="base:test"):
-    shift.with_drops(evaluations, shift.Shift("base", ("few",)))
+    shift.add_drops(evaluations, shift.Shift("base", ("few",)))

@@ -295,7 +295,7 @@ def test_drops_join_the_measurements_of_their_set():
     "v2": counted.evaluate(V2, counted.even(5, 10)),
     "other": counted.evaluate("toy_r:test", counted.even(2, 10)),
   }
-  found = shift.with_drops(evaluations, shift.Shift("val", ("v2",)))
+  found = shift.add_drops(evaluations, shift.Shift("val", ("v2",)))
   assert list(found) == list(evaluations)
   assert found["val"] is evaluations["val"]
   assert found["other"] is evaluations["other"]
@@ -312,7 +312,7 @@ def test_averaged_parameters_are_compared_with_their_like():
     "averaged": counted.evaluate("toy+ema:validation", counted.even(9, 10)),
     "v2 averaged": counted.evaluate("toy_v2+ema:test", counted.even(7, 10)),
   }
-  found = shift.with_drops(evaluations, shift.Shift("val", ("v2", "a")))
+  found = shift.add_drops(evaluations, shift.Shift("val", ("v2", "a")))
   value = lambda alias: found[alias].measurements["all", f"{TOP1}.drop"].value
   assert value("v2") == pytest.approx(0.3)
   assert value("a") == pytest.approx(0.7)
@@ -329,12 +329,12 @@ def test_nothing_is_added_where_nothing_can_be_compared():
     counted.evaluate(V2, counted.even(5, 10)),
   )
   for evaluations in ({"v2": v2}, {"val": val}, {}):
-    assert shift.with_drops(evaluations, wanted) == evaluations
+    assert shift.add_drops(evaluations, wanted) == evaluations
   # Averaged parameters were evaluated on one of the sets only.
   averaged = counted.evaluate("toy_v2+ema:test", counted.even(7, 10))
-  found = shift.with_drops({"val": val, "v2": v2, "e": averaged}, wanted)
+  found = shift.add_drops({"val": val, "v2": v2, "e": averaged}, wanted)
   assert found["e"] is averaged
-  assert shift.with_drops({"val": val, "v2": v2}, None)["v2"] is v2
+  assert shift.add_drops({"val": val, "v2": v2}, None)["v2"] is v2
 
 
 def section(**values):

@@ -190,7 +190,7 @@ def test_figures_of_probabilities_say_how_to_read_them(scenes):
   shown = Parser(scenes[1]).text
   entries = json.loads((scenes[0] / "calibration.json").read_text())
   for key, bins in entries.items():
-    assert f'id="probabilities-{writers.file_key(key)}"' in scenes[1]
+    assert f'id="probabilities-{writers.make_file_key(key)}"' in scenes[1]
     assert f"{bins['ece']:.4f}" in shown
   assert "overconfident" in shown and " 8 classes " in shown
 

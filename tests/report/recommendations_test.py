@@ -143,7 +143,7 @@ def test_drops_are_drawn_there_and_are_no_accuracies(family):
 
 def test_many_sets_are_read_one_below_the_other(family):
   workdir, page, rows = family
-  shown = words(page, "Results", "Subsets of classes")
+  shown = words(page, "Results", "Class subsets")
   assert "Value 95% interval" in shown
   for row in rows:
     if row.subset == "all" and row.metric == "top5_accuracy":
@@ -208,7 +208,7 @@ def test_what_shift_measures_is_what_the_page_shows(tmp_path, monkeypatch):
     labels = np.resize(list(classes), size)
     probs = rng.dirichlet(np.ones(6), size) + 0.4 * np.eye(6)[labels]
     sets[alias] = written.evaluation(key, "abcdef", probs / 1.4, labels, False)
-  found = shift.with_drops(
+  found = shift.add_drops(
     {alias: pair[0] for alias, pair in sets.items()},
     shift.Shift("val", ("v2", "a")),
   )

@@ -239,7 +239,7 @@ def write_arrays(workdir: pathlib.Path, samples) -> None:
   arrays = {}
   (workdir / "predictions").mkdir(exist_ok=True)
   for sample in samples:
-    key = writers.file_key(sample.key)
+    key = writers.make_file_key(sample.key)
     arrays[key] = sample.confusion
     arrays[f"{key}.class_names"] = np.array(sample.names)
     np.savez_compressed(

@@ -140,8 +140,8 @@ def main(argv: list[str]) -> None:
   del argv
   values = flags.FLAGS
   cli.show_log()
-  # Devices are for the measured scripts.
-  startup.log_start(environment=environment.software())
+  # The devices are for the scripts that are measured.
+  startup.log_start(environment=environment.collect_software())
   with cli.one_line_errors(), tempfile.TemporaryDirectory() as name:
     quantities.check_out(values.out, "papers")
     folder = pathlib.Path(name)
