@@ -59,12 +59,12 @@ def digests(workdir) -> dict[str, int]:
 def test_the_streams_of_processes_are_disjoint_and_complete(count):
   size, batch = 48, 8
   examples = order.ExampleOrder(size, 3)
-  whole = feeds.ResidentFeed(examples, batch).at(0, 2 * size // batch)
+  whole = feeds.ResidentFeed(examples, batch).batch_at(0, 2 * size // batch)
   shares = [processes.share(batch, i, count) for i in range(count)]
   parts = [feeds.ResidentFeed(examples, batch, own) for own in shares]
   rows = np.concatenate(
     [
-      part.at(0, 2 * size // batch)["index"].reshape(-1, batch // count)
+      part.batch_at(0, 2 * size // batch)["index"].reshape(-1, batch // count)
       for part in parts
     ],
     axis=1,
