@@ -8,12 +8,12 @@ import numpy as np
 
 from imgbench.scenes import pen as scenes_pen
 
-hsv = scenes_pen.hsv
+hsv, INK, WHITE = scenes_pen.hsv, scenes_pen.INK, scenes_pen.WHITE
 
-INK = hsv(0.0, 0.0, np.float32(0.1)).reshape(3, 1, 1, 1)
-WHITE = hsv(0.1, np.float32(0.04), np.float32(0.96)).reshape(3, 1, 1, 1)
-GLASS = hsv(0.55, np.float32(0.3), np.float32(0.85)).reshape(3, 1, 1, 1)
-WOOD = hsv(0.08, np.float32(0.55), np.float32(0.5)).reshape(3, 1, 1, 1)
+GLASS = scenes_pen.fixed_hsv(0.55, 0.3, 0.85)
+WOOD = scenes_pen.fixed_hsv(0.08, 0.55, 0.5)
+LAMP_LIGHT = scenes_pen.fixed_hsv(0.14, 0.35, 1.0)
+HEADLIGHT = scenes_pen.fixed_hsv(0.15, 0.5, 1.0)
 
 
 def _pick_paint(traits) -> np.ndarray:
@@ -56,11 +56,7 @@ def draw_lamp(pen, traits):
   pen.ellipse(0.0, 0.8, 0.4, 0.13, foot)
   pen.ellipse(0.0, 0.48, 0.12, 0.12, foot)
   lit = np.where(traits[6] < 0.5, np.float32(0.45), np.float32(0.0))
-  shade = (
-    shade
-    + (hsv(0.14, np.float32(0.35), np.float32(1.0)).reshape(3, 1, 1, 1) - shade)
-    * lit
-  )
+  shade = shade + (LAMP_LIGHT - shade) * lit
   pen.polygon([(-top, -0.9), (top, -0.9), (0.72, 0.12), (-0.72, 0.12)], shade)
   pen.box(0.0, 0.06, 0.68, 0.05, shade * 0.65, inside=True, edge=0.0)
 
@@ -93,14 +89,7 @@ def draw_car(pen, traits):
     edge=0.1,
   )
   pen.box(0.0, 0.16, 0.95, 0.24, body, rounding=0.14)
-  pen.ellipse(
-    0.86,
-    0.1,
-    0.08,
-    0.09,
-    hsv(0.15, 0.5, np.float32(1.0)).reshape(3, 1, 1, 1),
-    edge=0.0,
-  )
+  pen.ellipse(0.86, 0.1, 0.08, 0.09, HEADLIGHT, edge=0.0)
   for x in (-0.52, 0.52):
     pen.ellipse(x, 0.38, 0.24, 0.24, INK + 0.06, edge=0.0)
     pen.ellipse(x, 0.38, 0.11, 0.11, WHITE * 0.75, edge=0.2)

@@ -10,10 +10,7 @@ import numpy as np
 
 from imgbench.scenes import pen as scenes_pen
 
-hsv = scenes_pen.hsv
-
-INK = hsv(0.0, 0.0, np.float32(0.1)).reshape(3, 1, 1, 1)
-WHITE = hsv(0.1, np.float32(0.04), np.float32(0.96)).reshape(3, 1, 1, 1)
+hsv, INK, WHITE = scenes_pen.hsv, scenes_pen.INK, scenes_pen.WHITE
 
 # Traits that a mixed-breed dog may have from its other breed.
 DOG_TRAITS = ("ear", "tail", "pattern")

@@ -26,6 +26,16 @@ def hsv(hue, saturation, value) -> np.ndarray:
   return np.stack(np.broadcast_arrays(*channels)).astype(np.float32)
 
 
+def fixed_hsv(hue: float, saturation: float, value: float) -> np.ndarray:
+  """Returns a colour for all things, float32 [3, 1, 1, 1]."""
+  colour = hsv(hue, np.float32(saturation), np.float32(value))
+  return colour.reshape(3, 1, 1, 1)
+
+
+INK = fixed_hsv(0.0, 0.0, 0.1)
+WHITE = fixed_hsv(0.1, 0.04, 0.96)
+
+
 class Pen:
   """Draws n things of one kind into n square windows.
 
