@@ -54,20 +54,22 @@ def find_job(name: str, data_dir: pathlib.Path) -> build.BuildJob:
     raise errors.InputError(
       "--dataset",
       f"a name that TFDS {tensorflow_datasets.__version__} knows",
-      name,
+      repr(name),
       tfds_folder.one_line(near),
     ) from error
   except Exception as error:  # an unknown config or version, a broken folder
     raise errors.InputError(
       "--dataset",
       "a config and version that TFDS knows",
-      f"{name} ({tfds_folder.one_line(error, 300)})",
+      f"{name!r} ({tfds_folder.one_line(error, 300)})",
     ) from error
   plain = name.partition(":")[0]
   configs = list(builder.builder_configs)
   if configs and "/" not in plain:
     choice = " or ".join(f"{builder.name}/{config}" for config in configs[:8])
-    raise errors.InputError("--dataset", f"a config, such as {choice}", name)
+    raise errors.InputError(
+      "--dataset", f"a config, such as {choice}", repr(name)
+    )
   return build.BuildJob(plain, builder, data_dir)
 
 
@@ -98,7 +100,7 @@ def _check_tensorflow() -> None:
   if importlib.util.find_spec("tensorflow") is None:
     raise errors.InputError(
       "TensorFlow",
-      "an installation, which preparing a data set needs",
+      "an installed package, to prepare data sets",
       "none",
       'pip install "imgbench[prepare]"',
     )

@@ -161,7 +161,7 @@ def test_annotations_given_by_hand(tmp_path, manual):
 )
 def test_unknown_names(tmp_path, name, part):
   error = refused([name], tmp_path, "--dataset")
-  assert error.given.startswith(name) and part in str(error)
+  assert error.given.startswith(repr(name)) and part in str(error)
 
 
 def test_other_sets_of_files_fetched_by_hand(tmp_path):

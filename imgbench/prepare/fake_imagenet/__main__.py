@@ -258,7 +258,7 @@ def _build_plan(values) -> fake_imagenet_plan.PicturePlan:
   size = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", values.image_size)
   if not size:
     raise errors.InputError(
-      "--image_size", "WIDTHxHEIGHT such as 500x375", values.image_size
+      "--image_size", "WIDTHxHEIGHT such as 500x375", repr(values.image_size)
     )
   return fake_imagenet_plan.PicturePlan(
     image_size=tuple(map(int, size.groups())),
