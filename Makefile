@@ -48,7 +48,7 @@ KEEP ?=
 FREEZE := $(BIN)/python -m tests.freeze --base=$(BASE) \
   $(if $(KEEP),--keep=$(KEEP))
 
-.PHONY: help demo test test-slow test-all test-peers lint format venv \
+.PHONY: help demo test test-slow test-all test-peers lint types format venv \
   freeze freeze-fast \
   prepare-venv bench-peers compile-only-venv accelerator-kit \
   accelerator-kit-check constraints clean
@@ -62,7 +62,8 @@ help:
 	@echo "                  KEEP=DIR keeps the base's outputs for the next time"
 	@echo "make freeze-fast  only programs and tables, minutes"
 	@echo "make lint         ruff: lint and format check"
-	@echo "make format       ruff: mend both"
+	@echo "make types        mypy on the packages that pyproject.toml lists"
+	@echo "make format       ruff: fix both"
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
 	@echo "make bench-peers  an environment with PyTorch models ($(BENCH_PEERS))"
 	@echo "make compile-only-venv  XLA's compiler for GPUs ($(COMPILE_ONLY))"
@@ -86,7 +87,7 @@ $(STAMP): setup.py imgbench/data/turbo.c $(wildcard requirements/constraints-*.t
 	$(BIN)/python -m pip install --quiet \
 	  -c requirements/constraints-$$($(PYTHON) -c \
 	  'import sys; print("py%d%d" % sys.version_info[:2])').txt \
-	  -e '.[test$(if $(EXTRAS),$(COMMA)$(EXTRAS))]'
+	  -e '.[test,dev$(if $(EXTRAS),$(COMMA)$(EXTRAS))]'
 	@echo '$(EXTRAS)' > $@
 
 prepare-venv: $(PREPARE)/.installed
@@ -200,6 +201,9 @@ lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
+types: $(STAMP)
+	$(BIN)/python -m mypy
+
 format: $(STAMP)
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
@@ -211,4 +215,4 @@ constraints:
 clean:
 	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) $(COMPILE_ONLY) $(HOST) $(KIT) \
 	  build *.egg-info \
-	  .pytest_cache .ruff_cache imgbench/data/_turbo*
+	  .pytest_cache .ruff_cache .mypy_cache imgbench/data/_turbo*

@@ -26,6 +26,7 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["imgbench", "imgbench.*"]),
   package_data={
     "imgbench": [
+      "py.typed",
       "**/*.j2",
       "**/*.css",
       "launch/tpu_worker.sh",
@@ -98,6 +99,8 @@ setuptools.setup(
       "gcp-storage-emulator>=2026.7",
       *("hypothesis", "pytest>=8", "pytest-xdist", "ruff"),
     ],
+    # `make types`; `make venv` installs it beside "test".
+    "dev": ["mypy>=2.4"],
   },
   entry_points={"console_scripts": ["imgbench=imgbench.commands:main"]},
 )
