@@ -1,4 +1,4 @@
-"""What docs/papers.md says of commands, flags, files and columns is so."""
+"""docs/papers.md agrees with the scripts' flags, files and columns."""
 
 import importlib
 import pathlib
@@ -46,7 +46,7 @@ COLUMNS = {
 
 def commands() -> list[list[str]]:
   """All commands that run a module, as lists of words."""
-  blocks = re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
+  blocks = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
   lines = "".join(blocks).replace("\\\n", " ").splitlines()
   return [line.split() for line in lines if line.startswith("python -m ")]
 

@@ -26,8 +26,8 @@ BEFORE = ("facts", "correctness", "metrics")
 
 
 def documented() -> list[list[str]]:
-  """Returns the commands of the page, split as by a shell."""
-  blocks = re.findall(r"^```\n(.*?)^```", DOC.read_text(), re.M | re.S)
+  """Returns the commands of the page, split as a shell does it."""
+  blocks = re.findall(r"^```text\n(.*?)^```", DOC.read_text(), re.M | re.S)
   text = "".join(blocks).replace("\\\n", " ")
   return [shlex.split(line) for line in text.splitlines()]
 

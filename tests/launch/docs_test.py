@@ -15,7 +15,7 @@ DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "launch.md"
 
 def _commands(module):
   """Returns the arguments of all commands that start a module."""
-  blocks = re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.S)
+  blocks = re.findall(r"```(?:bash|text)\n(.*?)```", DOCS.read_text(), re.S)
   text = "\n".join(blocks).replace("\\\n", " ")
   found = re.findall(rf"python -m {re.escape(module)} (.*)", text)
   return [shlex.split(line) for line in found]
