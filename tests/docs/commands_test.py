@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -15,10 +16,11 @@ import pytest
 
 from tests.train import processes
 
+PORT = "localhost:9876"  # of docs/multihost.md, replaced by a free one
 ROOT = pathlib.Path(__file__).parents[2]
 COPIED = ("configs", "docs", "experiments")
 # Pages whose commands take at most 20 s together on 2 cores.
-FAST = ("bench.md", "performance.md")
+FAST = ("bench.md", "imagenet.md", "performance.md")
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 
 
@@ -44,6 +46,11 @@ def make_clone(folder: pathlib.Path) -> None:
   python.chmod(0o755)
 
 
+def free_address() -> str:
+  with socket.create_server(("localhost", 0)) as server:
+    return f"localhost:{server.getsockname()[1]}"
+
+
 @pytest.mark.parametrize(
   "page",
   [
@@ -63,7 +70,7 @@ def test_commands_run(page, tmp_path):
   environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
   for code in blocks(page):
     done = subprocess.run(
-      ["bash", "-euo", "pipefail", "-c", code],
+      ["bash", "-euo", "pipefail", "-c", code.replace(PORT, free_address())],
       cwd=tmp_path,
       env=environment,
       stdout=subprocess.PIPE,
