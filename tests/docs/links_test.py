@@ -8,7 +8,11 @@ import pytest
 import imgbench
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted(
+  page
+  for pattern in ("*.md", "docs/*.md", "experiments/*.md")
+  for page in ROOT.glob(pattern)
+)
 FENCES = {"bash", "bibtex", "python", "text"}
 
 
