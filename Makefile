@@ -48,13 +48,14 @@ KEEP ?=
 FREEZE := $(BIN)/python -m tests.freeze --base=$(BASE) \
   $(if $(KEEP),--keep=$(KEEP))
 
-.PHONY: help demo test test-slow test-all test-peers lint types format venv \
+.PHONY: help demo smoke test test-slow test-all test-peers lint types format venv \
   freeze freeze-fast \
   prepare-venv bench-peers compile-only-venv accelerator-kit \
   accelerator-kit-check constraints clean
 
 help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
+	@echo "make smoke        one fast test of each kind, under a minute"
 	@echo "make test         fast tests"
 	@echo "make test-all     fast and long tests"
 	@echo "make test-peers   comparisons with other libraries (installs them)"
@@ -165,6 +166,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(PYTEST)
+
+smoke: $(STAMP)
+	$(PYTEST) -m smoke --dist=loadfile --durations=5
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
