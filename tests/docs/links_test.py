@@ -6,6 +6,7 @@ import re
 import pytest
 
 import imgbench
+from imgbench import models
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted(
@@ -53,6 +54,15 @@ def test_every_page_of_docs_is_linked():
   text = "".join(page.read_text() for page in PAGES)
   for page in ROOT.glob("docs/*.md"):
     assert re.search(rf"\]\((docs/)?{page.name}[)#]", text), page.name
+
+
+def test_every_model_and_config_is_listed():
+  text = ROOT.joinpath("README.md").read_text()
+  for name in models.BUILDERS:
+    assert f"`{name}`" in text, name
+  files = {path.name for path in ROOT.glob("configs/*.py")}
+  for name in files - {"__init__.py", "common.py"}:
+    assert f"(configs/{name})" in text, name
 
 
 def test_the_citation_is_that_of_the_file():
