@@ -1,27 +1,27 @@
-# Every target makes its own environment first: nothing but Python 3.11 or
-# 3.12 (with venv) and make is needed. PYTHON=... chooses the interpreter,
-# VENV=... the folder.
+# Every target first creates its environment. Only Python 3.11 or 3.12 (with
+# venv) and make are needed. PYTHON=... selects the interpreter, VENV=... the
+# folder.
 
 VENV ?= .venv
 PYTHON ?= $(shell .ci/find-python 3.11 3.12)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Extras of setup.py to install, such as cuda13 or tpu,gcs. The stamp holds those
-# that are installed, so that a later `make test` keeps them.
+# Extras of setup.py to install, such as cuda13 or tpu,gcs. The stamp lists the
+# installed ones, so that a later `make test` keeps them.
 INSTALLED_EXTRAS := $(shell cat $(STAMP) 2>/dev/null)
 EXTRAS ?= $(INSTALLED_EXTRAS)
 COMMA := ,
 PEERS := $(VENV)/.peers-installed
 DEMO_DIR ?= runs/demo
-# Has TensorFlow, which only the preparing of data sets needs. Without it tests
-# on the prepared fake ImageNet skip.
+# TensorFlow, which only preparing data sets needs. Without it tests on the
+# prepared synthetic ImageNet skip.
 PREPARE := .venv-prepare
-# Has PyTorch with timm and torchvision, whose models the benchmark measures.
+# PyTorch with timm and torchvision, the benchmark's baselines.
 BENCH_PEERS := .venv-bench-peers
 PEER_MODELS := $(BENCH_PEERS)/.imgbench-installed
-# Has XLA's compiler for GPUs, without CUDA: programs are compiled for a GPU that
-# is not here. Tests of that also need IMGBENCH_TARGET_CONFIG, the device's
-# description (docs/gpu_programs.md).
+# XLA's compiler for GPUs, without CUDA: it compiles programs for a GPU that this
+# machine lacks. Its tests also need IMGBENCH_TARGET_CONFIG, the description of
+# the device (docs/gpu_programs.md).
 COMPILE_ONLY := .venv-compile-only
 COMPILE_ONLY_PYTHON ?= $(shell .ci/find-python 3.12)
 export IMGBENCH_COMPILE_ONLY_PYTHON := \
@@ -29,20 +29,20 @@ export IMGBENCH_COMPILE_ONLY_PYTHON := \
 export IMGBENCH_PREPARE_PYTHON := $(wildcard $(CURDIR)/$(PREPARE)/bin/python)
 PYTEST := $(BIN)/python -m pytest -n 2
 
-# What a host with an accelerator and without network lacks. KIT: its folder,
-# KIT_MB: its size at most, in MiB; CIFAR10: data_dir of the prepared CIFAR-10;
-# AIRBENCH: a clone of KellerJordan/cifar10-airbench.
+# Packages and data for a host with an accelerator and without network. KIT: the
+# folder; KIT_MB: its largest size in MiB; CIFAR10: data_dir of the prepared
+# CIFAR-10; AIRBENCH: a clone of KellerJordan/cifar10-airbench.
 KIT ?= kit
 KIT_MB ?= 45
 CIFAR10 ?=
 AIRBENCH ?=
 KIT_DATA := build/accelerator-kit
-# As the host's image, but for CPUs: the suite is rehearsed there.
+# The packages of such a host, for CPUs, to rehearse the suite.
 HOST := .venv-accelerator-host
 CHECK_DIR := runs/accelerator-check
 
-# The commit that a refactoring must equal, and a folder for its outputs; without
-# one they are made each time. tests/freeze/__init__.py says what is compared.
+# The commit whose behavior a refactoring must keep, and a folder that keeps its
+# outputs for the next time. tests/freeze/__init__.py says what is compared.
 BASE ?= 4d93de7
 KEEP ?=
 FREEZE := $(BIN)/python -m tests.freeze --base=$(BASE) \
@@ -68,11 +68,11 @@ help:
 	@echo "make prepare-venv an environment that can prepare data sets ($(PREPARE))"
 	@echo "make bench-peers  an environment with PyTorch models ($(BENCH_PEERS))"
 	@echo "make compile-only-venv  XLA's compiler for GPUs ($(COMPILE_ONLY))"
-	@echo "make accelerator-kit        what a host without network lacks ($(KIT))"
-	@echo "make accelerator-kit-check  rehearse the accelerator suite with it"
+	@echo "make accelerator-kit        files for a host without network ($(KIT))"
+	@echo "make accelerator-kit-check  rehearse the accelerator suite with them"
 	@echo "make venv         only the environment, in $(VENV);"
 	@echo "                  EXTRAS=cuda13 (or cuda12, tpu): for accelerators"
-	@echo "make constraints  pin what a fresh resolution gives"
+	@echo "make constraints  pin the versions of a fresh resolution"
 
 venv: $(STAMP)
 
@@ -131,7 +131,7 @@ accelerator-kit $(KIT)/kit.json: $(KIT_DATA)/data
 	  $(if $(CIFAR10),--cifar10=$(CIFAR10)) \
 	  $(if $(AIRBENCH),--airbench=$(AIRBENCH))
 
-# Pictures as large as ImageNet's, few and synthetic.
+# Few synthetic pictures, as large as ImageNet's.
 $(KIT_DATA)/data: $(PREPARE)/.installed
 	rm -rf $(KIT_DATA)
 	$(PREPARE)/bin/python -m imgbench.data.fake_imagenet \
@@ -173,9 +173,9 @@ smoke: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
-# Needs Python 3.11, for which there are CPU builds of all of them.
-# Networks are compared where torchvision is, which torchmetrics would import
-# and which lacks some of its operators beside a CPU build of PyTorch.
+# Needs Python 3.11, which has CPU builds of all of them. Networks are compared in
+# the environment with torchvision: torchmetrics would import it, and with a CPU
+# build of PyTorch it lacks some operators.
 test-peers: $(PEERS) $(PEER_MODELS)
 	$(BIN)/python -m pytest -m peers tests/peers
 	IMGBENCH_PEERS_PYTHON=$(BENCH_PEERS)/bin/python \
@@ -212,7 +212,7 @@ format: $(STAMP)
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-# Names and versions only: what pip chose for setup.py's ranges.
+# Names and versions only, as pip resolves setup.py's ranges.
 constraints:
 	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
 

@@ -7,7 +7,7 @@ import zlib
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
-# With what Orbax needs to look at a bucket: google-cloud-storage.
+# Includes google-cloud-storage, which Orbax needs to read buckets.
 GCS = ["gcsfs>=2026.9"]
 VERSION = re.search(
   r'__version__ = "([^"]+)"', (HERE / "imgbench/__init__.py").read_text()
@@ -30,14 +30,14 @@ setuptools.setup(
       "**/*.j2",
       "**/*.css",
       "launch/tpu_worker.sh",
-      "data/turbo.c",  # what is loaded is compared with it
+      "data/turbo.c",  # the loaded library is checked against it
       "labels/*.csv",
-      # WordNet's notice has to travel with what is made of it.
+      # WordNet's license has to accompany data derived from it.
       "labels/WORDNET_LICENSE",
     ]
   },
-  # A library without Python in it. Where there is no compiler or no header of
-  # libjpeg-turbo the installation goes on without.
+  # A plain C library. Without a compiler or the header of libjpeg-turbo the
+  # installation succeeds without it.
   ext_modules=[
     setuptools.Extension(
       "imgbench.data._turbo",
@@ -54,15 +54,15 @@ setuptools.setup(
     "absl-py>=2.1",
     "array_record>=0.5",
     "chex>=0.1.90",
-    # Antialiased resizing, five times as fast as Pillow, which does it where
-    # there is no wheel of this.
+    # Antialiased resizing, five times as fast as Pillow, which is the fallback
+    # on platforms without a wheel.
     'cykooz-resizer>=4.0; platform_machine != "aarch64"',
     "etils[epath]>=1.10",
     "flax>=0.12",
     # Checksums of TFRecord files. Without a wheel it may be slow pure Python;
-    # Python 3.12 has wheels from 1.6 on.
+    # for Python 3.12 there are wheels from 1.6.
     "google-crc32c>=1.6",
-    # tensorflow-datasets imports it and does not declare it.
+    # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.0",
     "jax>=0.10",
     # Pages of runs and benchmarks: escapes by default.
@@ -86,13 +86,13 @@ setuptools.setup(
     "tqdm>=4.66",
   ],
   extras_require={
-    # NVIDIA drivers from 525 on take CUDA 12, from 580 on CUDA 13.
+    # NVIDIA drivers from 525 support CUDA 12, from 580 CUDA 13.
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
-    # For a --workdir in a bucket, gs://BUCKET/FOLDER.
+    # --workdir in a bucket, gs://BUCKET/FOLDER.
     "gcs": GCS,
-    # To build data sets with TFDS; imgbench itself never imports TensorFlow.
+    # Preparing data sets with TFDS; imgbench itself never imports TensorFlow.
     "prepare": ["tensorflow>=2.18"],
     "test": [
       *GCS,

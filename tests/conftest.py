@@ -1,4 +1,4 @@
-"""Test-wide settings: 8 CPU devices, strict rank promotion."""
+"""Settings of all tests: 8 CPU devices, strict rank promotion."""
 
 import os
 
@@ -13,10 +13,10 @@ import jax
 from imgbench import cli
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Most of the tests' time would be compiling the same programs.
+# Otherwise most of the time would go into compiling the same programs.
 cli.keep_compiled("default")
-# No deadlines on a shared machine. CI answers whether this commit is good, by
-# the same examples each time; new ones are looked for elsewhere.
+# No deadlines on a shared machine. CI uses the same examples each time, so that
+# it judges the commit; local runs search for new ones.
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
