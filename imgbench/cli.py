@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging as python_logging
 import pathlib
+import re
 import sys
 from typing import NoReturn
 
@@ -90,13 +91,17 @@ def read_config(
     InputError: an unknown key, or a value of another type.
   """
   argv = ["", f"--config={config}", *(f"--config.{text}" for text in overrides)]
-  flag_values = flags.FlagValues()
-  define_config_flag(flag_values, argv)
   try:
-    flag_values(argv)
-    return flag_values.config
+    return _read_config(argv)
   except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as e:
     raise _to_input_error(e, argv) from e
+
+
+def _read_config(argv: list[str]) -> ml_collections.ConfigDict:
+  flag_values = flags.FlagValues()
+  define_config_flag(flag_values, argv)
+  flag_values(argv)
+  return flag_values.config
 
 
 def _find_overrides(argv: list[str]) -> dict[str, str]:
@@ -255,13 +260,19 @@ def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
   text = str(error.args[0]) if error.args else type(error).__name__
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   # The last line of an error inside a config file has its reason.
-  return errors.InputError(" ".join(dict.fromkeys([lines[0], lines[-1]])))
+  text = " ".join(dict.fromkeys([lines[0], lines[-1]]))
+  bad_value = re.fullmatch(r"flag (--[^=]+)=(.*?): (.*)", text)
+  if bad_value:
+    flag, value, reason = bad_value.groups()
+    return errors.InputError(flag, "a value that it takes", value, reason)
+  return errors.InputError("command line", "flags as --help lists them", text)
 
 
 def _list_config_keys(argv: list[str]) -> list[str]:
   """Returns the keys that a config takes; none if it cannot be read."""
   try:
-    config = config_utils.to_dict(read_config(_find_config(argv)))
+    config = _read_config(["", f"--config={_find_config(argv)}"])
+    config = config_utils.to_dict(config)
   except Exception:  # The first error is the one to show.
     return []
   from imgbench import config as config_lib

@@ -19,15 +19,14 @@ class InputError(ValueError):
   """
 
   def __init__(
-    self, setting: object, expected: str = "", given: object = "", fix: str = ""
+    self, setting: object, expected: str, given: object, fix: str = ""
   ):
     self.setting = str(setting)
     self.expected = expected
     self.given = given
     self.fix = fix
-    parts = [f"expected {expected}, got {given}", fix]
-    text = f"{setting}: {'; '.join(filter(None, parts))}"
-    super().__init__(text if expected else self.setting)
+    text = f"{setting}: expected {expected}, got {given}"
+    super().__init__(f"{text}; {fix}" if fix else text)
 
   def __reduce__(self):
     return type(self), (self.setting, self.expected, self.given, self.fix)
@@ -42,7 +41,7 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-  """A run that cannot go on, for a reason that the user can fix.
+  """A run that cannot continue, for a reason that the user can fix.
 
   Attributes:
     together: all processes of the run find it at the same place.
