@@ -11,9 +11,6 @@ import jax.numpy as jnp
 from imgbench import errors
 from imgbench import registry
 
-# Builders of a Loss from its settings.
-LOSSES = registry.Registry("loss")
-
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
@@ -33,6 +30,10 @@ class Loss:
     self, outputs: jax.Array, batch: Mapping[str, jax.Array]
   ) -> jax.Array:
     return self.function(outputs, batch)
+
+
+# Builders of a Loss from its settings.
+LOSSES: registry.Registry[Callable[..., Loss]] = registry.Registry("loss")
 
 
 def softmax_cross_entropy(

@@ -49,10 +49,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         builder refuses.
     """
     if name not in self._entries:
-      known = ", ".join(sorted(self))
-      raise errors.InputError(
-        "name", f"a {self._kind} of {known}", repr(name), near_names(name, self)
-      )
+      expected, near = f"a known {self._kind}", near_names(name, self)
+      raise errors.InputError("name", expected, repr(name), near)
     return call(f"{self._kind} {name!r}", self._entries[name], **settings)
 
   def __getitem__(self, name: str) -> Entry:
