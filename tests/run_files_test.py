@@ -69,7 +69,7 @@ def test_reliability_by_hand(written_run):
   bins = entries["toy:test"]
   assert bins["binning"] == "equal_width"
   assert bins["edges"] == [i / 15 for i in range(16)]
-  # 0.52 lies in (7/15, 8/15], 0.54 in the next one, 0.85 and 0.9 in
+  # 0.52 is in (7/15, 8/15], 0.54 in the next one, 0.85 and 0.9 in
   # (12/15, 13/15] and (13/15, 14/15].
   filled = {7: 1, 8: 1, 12: 1, 13: 3}
   assert bins["count"] == [filled.get(i, 0) for i in range(15)]

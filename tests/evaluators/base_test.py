@@ -93,7 +93,7 @@ class WatchedSplit(splits.ResidentSplit):
 
 
 def test_parameters_share_the_batches_of_a_split(examples):
-  """Raw and averaged ones get what each gets alone, bit for bit."""
+  """Raw and averaged parameters get the same results as alone, bit for bit."""
   strategy = parallel.create_strategy("jit", 1)
   compiled = base.CompiledPass(predict, strategy, 20, 24)
   split = WatchedSplit(SPLIT.info, examples, strategy)

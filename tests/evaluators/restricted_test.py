@@ -116,7 +116,7 @@ def test_each_set_has_its_own_classes(found):
   assert rows["ab", f"{TOP1}.drop"].value is None
 
 
-def test_averaged_parameters_have_their_own(found):
+def test_averaged_parameters_are_compared_separately(found):
   rows = found["few_ema"].measurements
   # Least of the two: right in the third image alone, then in the first.
   assert rows["all", f"{TOP1}.base"].correct == 1
@@ -164,7 +164,7 @@ def test_every_definition_says_that_images_are_synthetic():
     assert entry.definition.count("synthetic") == 1
 
 
-def test_counts_under_other_masks_are_refused():
+def test_counts_under_other_masks_are_rejected():
   evaluations = evaluate([mask(0, 1)])
   with pytest.raises(ValueError, match="base:test"):
     shift.add_drops(evaluations, shift.Shift("base", ("few",)))

@@ -74,7 +74,7 @@ def test_definitions_name_clauses_of_one_set():
   assert "1 of 6" in definition and definition.count("mirrored") == 1
   assert f"on toy_a:test alone: {only};" in definition
   assert only not in rows["all", f"{TOP1}.base"].definition
-  # Why the accuracy is undefined is no such clause.
+  # The reason of an undefined accuracy is no such clause.
   definition = rows["dog", f"{TOP1}.drop"].definition
   assert f"on toy_a:test alone: {only}; undefined: " in definition
   assert definition.count("undefined") == 1
@@ -157,7 +157,7 @@ def test_a_subset_without_examples_is_undefined_and_never_0():
       undefined = dogs.definition.partition("undefined: ")[2]
       assert undefined.endswith(f" in {lacking}")
       assert rows["object", f"{metric}.drop"].value is not None
-    # The starting point stands where the base set has dogs.
+    # The base accuracy is defined if the base set has dogs.
     start = rows["dog", f"{TOP1}.base"].value
     assert start == (None if of_base is no_dogs else 0.8)
 
@@ -216,7 +216,7 @@ def test_label_sets_are_compared_where_both_have_them():
   assert (tfds.value, tfds.ci_low, tfds.ci_high) == tuple(expected)
   assert tfds.ci_method == method
   assert rows["v2"]["all", f"{TFDS}.base"].value == 1.0
-  # What moves a number by reviewing is no accuracy to compare.
+  # Bounds are no accuracies to compare.
   assert not any("bound" in metric for _, metric in rows["v2"])
 
 
@@ -274,7 +274,7 @@ def test_subsets_of_the_config():
     shift.measure(pair[0], {"v2": pair[1]})
 
 
-def test_sets_that_do_not_fit_are_refused():
+def test_sets_that_do_not_fit_are_rejected():
   val, v2 = (
     counted.evaluate(VAL, counted.even(8, 10)),
     counted.evaluate(V2, counted.even(5, 10)),

@@ -65,7 +65,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-  """A run of three classes, quick to draw."""
+  """Returns a run of three classes, quick to draw."""
   monkeypatch.setattr(themes, "DPI", 40)
   drawn = [samples.Sample("toy:test", ("ant", "bee", "cow"), 60, 0.7, 5)]
   workdir = samples.write(tmp_path / "toy", drawn, "imgbench")
@@ -165,7 +165,7 @@ def test_real_data_is_not_called_synthetic(small):
   assert "synthetic" not in page.partition("<body>")[2].lower()
 
 
-def test_figures_lie_beside_the_page_in_a_sane_size(scenes):
+def test_figures_are_written_in_a_sane_size(scenes):
   sets = ("scenes-validation", "scenes-v2")
   kinds = ["confusion", "worst_classes", "subsets", "mistakes"]
   kinds += ["reliability", "precision_recall"]
@@ -178,9 +178,9 @@ def test_figures_lie_beside_the_page_in_a_sane_size(scenes):
       assert picture.convert("RGB").getcolors(10) is None  # more than 10
 
 
-def test_bounds_stand_beside_their_accuracy_only(scenes):
+def test_bounds_are_shown_with_their_accuracy_only(scenes):
   shown = Parser(scenes[1]).text
-  # In the tile, beside top-1, in results and subsets; explained once.
+  # In the tile, with top-1, in results and subsets; explained once.
   assert shown.count("1.23% never reviewed: ") == 2 * (1 + 1 + 1 + 4)
   assert shown.count(entry_tables.UNREVIEWED) == 1
   assert "bound" not in shown.replace(entry_tables.UNREVIEWED, "")

@@ -19,7 +19,7 @@ from tests import written
 from tests.report import imagenet_samples
 from tests.report import samples
 
-# Each costs a figure, and is not what these tests are about.
+# Files that cost a figure, which these tests do not need.
 FILES = ("metrics.jsonl", "per_class.csv", "confusion.npz")
 V2 = "imagenet_v2-matched-frequency"
 NAMES = (
@@ -57,7 +57,7 @@ def family(tmp_path_factory):
   return workdir, page, rows
 
 
-def test_it_stands_above_the_results(family):
+def test_it_is_above_the_results(family):
   page = family[1]
   marks = ('class="tiles"', 'id="beyond"', 'id="results"', 'id="subsets"')
   places = [page.index(mark) for mark in marks]
@@ -65,7 +65,7 @@ def test_it_stands_above_the_results(family):
   assert f'<a href="#beyond">{recommendations.TITLE}</a>' in page
 
 
-def test_label_sets_stand_beside_top_1_and_top_5(family):
+def test_label_sets_are_next_to_top_1_and_top_5(family):
   _, page, rows = family
   shown = words(page, LABELS, KINDS)
   labels = [
@@ -82,7 +82,7 @@ def test_label_sets_stand_beside_top_1_and_top_5(family):
       assert f"{formats.value(row)} {formats.interval(row)}" in shown
       assert formats.unreviewed(row) in shown
   assert shown.count("never reviewed") == 2
-  # Averaged parameters beside the raw ones; shifted sets stand below.
+  # Averaged parameters follow the raw ones; shifted sets are below.
   raw, averaged = (
     shown.index(f"imagenet2012{e}:validation") for e in ("", "+ema")
   )
@@ -104,7 +104,7 @@ def test_kinds_of_classes_are_apart(family):
   assert all(pair in shown for pair in expected)
 
 
-def test_drops_stand_with_both_accuracies(family):
+def test_drops_are_shown_with_both_accuracies(family):
   _, page, rows = family
   shown = words(page, SHIFT, "Results")
   before = shown.partition("Data set")[0]
@@ -130,7 +130,7 @@ def test_drops_stand_with_both_accuracies(family):
   assert "undefined" in shown and "undefined →" not in shown
 
 
-def test_drops_are_drawn_there_and_are_no_accuracies(family):
+def test_drops_are_only_in_their_section(family):
   workdir, page, _ = family
   assert (workdir / "drops.png").is_file()
   assert page.count('alt="Drop of') == 1

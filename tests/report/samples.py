@@ -74,7 +74,7 @@ class Sample:
     rng.shuffle(self.label)
     chance = np.clip(skill + rng.normal(0, 0.12, size), 0.02, 0.99)
     right = rng.random(n) < chance[self.label]
-    # Neighbours of the same subset are what a class is taken for.
+    # Classes are confused with their neighbors.
     near = (self.label + rng.choice([-1, 1, 2, 3], n)) % size
     top1 = np.where(right, self.label, near)
     others = (top1[:, None] + rng.integers(1, size, (n, 1))) % size
@@ -160,7 +160,7 @@ class Sample:
 
 
 def records(steps: int, splits, seed: int = 0) -> list[dict]:
-  """What a run logs: train values often, evaluations seldom."""
+  """Returns the log of a run: train values often, evaluations rarely."""
   rng = np.random.default_rng(seed)
   lines = []
   for step in range(steps // 100, steps + 1, steps // 100):
@@ -297,7 +297,7 @@ def _results(workdir: pathlib.Path):
 
 
 def add_label_sets(results: dict, sample: Sample) -> None:
-  """Adds multi-label accuracies and what is unreviewed."""
+  """Adds multi-label accuracies and shares of unreviewed predictions."""
   for subset in sample.subsets:
     top1 = results[f"{sample.key}/{subset}/top1_accuracy"]
     entry = plain(

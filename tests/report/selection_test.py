@@ -1,4 +1,4 @@
-"""Choosing what to show, on hand-made cases."""
+"""Selection of what pages show, on hand-made cases."""
 
 import numpy as np
 

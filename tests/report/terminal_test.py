@@ -96,13 +96,13 @@ toy_v2:test  top1_accuracy  89.82%  78.12%  11.7 points [10.9, 12.5]
 (2 more in results.json)"""
 
 
-def test_drops_have_a_block_of_their_own():
+def test_drops_have_their_own_table():
   results = {"toy:test/all/top1_accuracy": RATE}
   results |= shifted("toy_v2:test") | shifted("toy_v2:test", "dog")
   assert terminal.format_table(results) == DROPS
 
 
-def test_of_many_sets_the_shifted_ones_are_in_the_block_alone():
+def test_of_many_sets_shifted_ones_are_only_in_that_table():
   results = {"toy:test/all/top1_accuracy": RATE}
   for name in "abcd":
     results |= shifted(f"{name}:test") | shifted(f"{name}:test", "dog")
