@@ -101,13 +101,13 @@ def run_all(lines: list[list[str]], folder: pathlib.Path) -> list[list]:
 
 
 def error_line(text: str, names: dict[str, str]) -> str:
-  """Returns the error that a program printed, without paths and versions.
+  """Returns the errors that a program printed, without paths and versions.
 
   Args:
     text: its standard error, with one error.
     names: path -> what replaces it.
   """
-  (line,) = re.findall(r"^(?:imgbench: error|FATAL).*$", text, re.MULTILINE)
+  line = " ".join(re.findall(r"^(?:imgbench: error|FATAL).*$", text, re.M))
   for path, name in names.items():
     line = line.replace(path, name)
   return re.sub(r"TFDS [\d.]+", "TFDS {version}", line)
