@@ -39,6 +39,7 @@ def restore(folder):
   return step
 
 
+@pytest.mark.smoke
 def test_the_newest_valid_checkpoint_is_restored(tmp_path):
   save_three(tmp_path)
   assert restore(tmp_path) == 3

@@ -147,6 +147,7 @@ def test_positional_arguments_reach_the_command():
   assert done.returncode == errors.EXIT_USAGE
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("args", [["trian"], ["paper", "v2"]])
 def test_unknown_commands_are_refused_in_one_line(args):
   done = imgbench_command(*args)

@@ -100,6 +100,7 @@ def test_every_part_is_in_one_layer():
   assert {own_part(path) for path in FILES} - {"__init__"} == set(listed)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("level", range(len(LAYERS)))
 def test_layers_import_only_lower_ones(level):
   below = set().union(*LAYERS[:level])

@@ -30,6 +30,7 @@ def twin(logits, label, smoothing):
   return np.array(result)
 
 
+@pytest.mark.smoke
 def test_hand_worked_values():
   logits = jnp.log(jnp.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]))
   label = jnp.array([1, 0, 1])

@@ -165,6 +165,7 @@ def assert_close(one, other, **tolerance):
   )
 
 
+@pytest.mark.smoke
 def test_sgd_by_hand():
   tx = optim.build_optimizer(
     "sgd", schedule=constant(0.1), momentum=0.5, nesterov=True

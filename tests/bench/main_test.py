@@ -58,6 +58,7 @@ def test_rows_are_made_kept_and_added_to(tmp_path, capsys):
   assert rows.read_folder(folder).config["tasks"] == ["infer", "train"]
 
 
+@pytest.mark.smoke
 def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, capsys):
   folder = tmp_path / "out"
   flags = types.SimpleNamespace(**{**vars(FLAGS), "dry_run": True})

@@ -20,6 +20,7 @@ NAMES = sorted(
 OPTIONS = {"bench": ["quick", "full"], "cifar10_fast": ["long", "wide"]}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_complete_and_locked(name):
   module = importlib.import_module(f"configs.{name}")

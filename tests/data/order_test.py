@@ -11,6 +11,7 @@ from imgbench.data import order
 from imgbench.parallel import processes as processes_lib
 
 
+@pytest.mark.smoke
 def test_every_epoch_holds_every_example_once():
   stream = order.ExampleOrder(10, seed=3)
   batches = [stream.take(start, 4) for start in range(0, 30, 4)]

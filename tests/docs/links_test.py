@@ -31,6 +31,7 @@ def anchors(path: pathlib.Path) -> set[str]:
   }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_links_lead_to_files_and_headings(page):
   for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

@@ -146,6 +146,7 @@ def test_variables_are_folded_once_per_pass(examples):
   )
 
 
+@pytest.mark.smoke
 def test_multilabel_needs_reviewed_labels():
   info = source.Info("toy", "test", 50, (16, 16, 3), tuple("ab"), "0")
   about = raising.about("type", given="toy:test")

@@ -29,6 +29,7 @@ def out(clone, tmp_path_factory):
   return folder
 
 
+@pytest.mark.smoke
 def test_table_by_hand(out):
   found = scripts.csv_rows(out)
   assert [row["model"] for row in found] == ["alpha"] * 3 + ["beta"] * 3 + [

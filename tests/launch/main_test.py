@@ -45,6 +45,7 @@ def refused(result, *words: str) -> None:
   assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
+@pytest.mark.smoke
 def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, config):
   folder = tmp_path / "sweep"
   extra = ("--dry_run", "--config.steps.total=3 steps")

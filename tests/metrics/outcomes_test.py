@@ -91,6 +91,7 @@ def test_nll_of_large_logits_keeps_its_digits():
   np.testing.assert_allclose(result.top5_prob[:, :2], 0.5, rtol=1e-6)
 
 
+@pytest.mark.smoke
 @hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(twins.batches())
 def test_agrees_with_the_slow_twin(batch):

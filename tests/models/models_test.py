@@ -116,6 +116,7 @@ def test_parameter_counts_of_later_models_are_those_published(
   assert base.num_params(variables) == expected
 
 
+@pytest.mark.smoke
 def test_parameter_counts_of_our_own_by_hand():
   # 24 stem filters (2x2x3, both signs) feed 24 -> 4 -> 4 -> 8 -> 8 channels;
   # every 3x3 layer has a bias in its norm; the head has no bias.

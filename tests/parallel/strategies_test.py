@@ -15,6 +15,7 @@ def test_one_device_is_a_mesh_of_one():
   assert strategy.num_devices == 1 and strategy.platform == "cpu"
 
 
+@pytest.mark.smoke
 def test_a_batch_is_spread_and_parameters_are_not():
   strategy = parallel.create_strategy("jit")
   assert strategy.num_devices == 8

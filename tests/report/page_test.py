@@ -314,6 +314,7 @@ def test_torn_last_line_and_null_losses_are_tolerated(small):
   assert "step 3 to 9" in shown
 
 
+@pytest.mark.smoke
 def test_a_failed_run_shows_its_error(small):
   status = {"state": "diverged", "message": "not finite at step 7"}
   (small[0] / "status.json").write_text(json.dumps(status))

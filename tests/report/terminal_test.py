@@ -55,6 +55,7 @@ scenes:validation  cat     78.12% [77.30, 78.92]                         -
 (6 more in results.json)"""  # noqa: E501  (the width is the point)
 
 
+@pytest.mark.smoke
 def test_golden():
   assert terminal.format_table(RESULTS) == GOLDEN
 

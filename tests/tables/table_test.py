@@ -13,6 +13,7 @@ GRID = table.from_cells(
 )
 
 
+@pytest.mark.smoke
 def test_text_is_aligned():
   assert GRID.text() == (
     "Accuracy in %, one_model\n\n"

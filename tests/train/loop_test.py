@@ -36,6 +36,7 @@ def finished(tmp_path_factory):
   return workdir, results
 
 
+@pytest.mark.smoke
 def test_leaves_the_files_of_a_run(finished):
   workdir, results = finished
   for name in (
@@ -66,6 +67,7 @@ def test_leaves_the_files_of_a_run(finished):
   }
 
 
+@pytest.mark.smoke
 def test_every_example_is_evaluated_once(finished):
   workdir, results = finished
   # 72 examples in batches of 32: the last batch is padded.
@@ -126,6 +128,7 @@ def test_keeps_the_newest_checkpoints(finished):
   assert kept == {12, 16} | {best}
 
 
+@pytest.mark.smoke
 def test_a_longer_run_goes_on_from_the_last_checkpoint(tmp_path):
   config = quick_config()
   # A constant rate: the first steps do not depend on how many there are.
@@ -217,6 +220,7 @@ def test_a_second_process_is_kept_out(finished):
     pass
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
   ("key", "value"),
   [
