@@ -480,14 +480,21 @@ def extend(
     name = overrides.get(f"{section}.name")
     if name is not None and section in config:
       _rename(config, section, name)
-  flat = config_utils.flatten(config_utils.to_dict(config))
-  missing = [key for key in overrides if key not in flat]
+  missing = [key for key in overrides if not _has_key(config, key)]
   known = find_known_keys(config) if missing else {}
   for key in missing:
     kind = _find_type(known[key]) if key in known else None
     if kind is not None:
       section, _, name = key.rpartition(".")
       _find_section(config, section)[name] = config_dict.placeholder(kind)
+
+
+def _has_key(config: ml_collections.ConfigDict, key: str) -> bool:
+  section, _, name = key.rpartition(".")
+  try:
+    return name in (_find_section(config, section) if section else config)
+  except (AttributeError, KeyError, TypeError):
+    return False
 
 
 def _rename(config: ml_collections.ConfigDict, section: str, name: str) -> None:
@@ -520,5 +527,7 @@ def _find_type(parameter: inspect.Parameter) -> type | None:
   origin = typing.get_origin(annotation)
   if origin in (tuple, collections.abc.Sequence):
     return tuple
+  if origin is collections.abc.Mapping:
+    return None
   kinds = typing.get_args(annotation) or (annotation,)
   return next((k for k in (bool, int, float, str) if k in kinds), None)

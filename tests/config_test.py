@@ -44,6 +44,7 @@ def test_sections_have_the_values_of_the_config():
     ("evaluation.sets.v2.restrict_classes=true", True),
     ("evaluation.sets.val.every=4 steps", "4 steps"),
     ("evaluation.shift.base=val", "val"),
+    ("evaluation.sets.v2.data_dir=there", "there"),
     ("evaluation.shift.sets=('v2',)", ("v2",)),
   ],
 )
@@ -55,6 +56,10 @@ def test_flags_set_keys_that_the_file_lacks(override, value):
   plain = config_utils.flatten(config_utils.to_dict(tiny.get_config()))
   assert flat.keys() - plain.keys() <= {key}
   assert config.is_locked
+
+
+def test_a_whole_section_can_be_given():
+  assert read("data.options={'seed': 3}").data.options.to_dict() == {"seed": 3}
 
 
 def test_another_optimizer_takes_its_own_settings():

@@ -49,6 +49,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "Paired times; default: in the whole form.",
     flag_values=flag_values,
   )
+  flags.DEFINE_bool(
+    "text", False, "List the text that differs.", flag_values=flag_values
+  )
   flags.DEFINE_integer(
     "pairs", 5, "Pairs of runs of each time.", 2, flag_values=flag_values
   )
@@ -119,10 +122,13 @@ def compare(base: trees.Tree, new: trees.Tree, chosen_items) -> int:
         seconds = [0.0, 0.0]
         found = comparing.Found(0, [f"failed: {error}"])
       total += len(found.differences)
+      shown = found.texts if flags.FLAGS.text else []
       print(
         f"{name:16} {found.count:>9,} values {len(found.differences):>6,}"
-        f" differences  {seconds[0]:.1f} s + {seconds[1]:.1f} s",
+        f" differences {len(found.texts):>6,} text  {seconds[0]:.1f} s +"
+        f" {seconds[1]:.1f} s",
         *found.lines(),
+        *(f"  text {line}" for line in shown),
         sep="\n",
         flush=True,
       )

@@ -30,6 +30,7 @@ _LEFT_OUT = re.compile(
   r"(^|/)(events\.out\.|\.lock$|launcher\.json$|log\.txt$)"
   r"|(^|/)checkpoints/(?!.*/meta/metadata$)"
 )
+_PROSE = (".html", ".out", ".txt", ".md", ".tex")
 _SHOWN = 8  # differences of an item
 _LONGEST = 200  # characters of a value that is shown
 
@@ -37,10 +38,17 @@ Rows = Iterator[tuple[str, Any]]
 
 
 class Found(NamedTuple):
-  """How many values were compared, and a line for each that differs."""
+  """How many values were compared, and a line for each that differs.
+
+  Attributes:
+    count: values compared.
+    differences: of anything but text.
+    texts: of text whose numbers are equal.
+  """
 
   count: int
   differences: list[str]
+  texts: list[str] = []
 
   def lines(self) -> list[str]:
     """Returns the first differences."""
@@ -106,7 +114,7 @@ def compare_folders(
     paths: text -> what stands for it, of paths in either.
   """
   one, other = _files(before), _files(after)
-  count, differences = 0, []
+  count, differences, texts = 0, [], []
   for name in one | other:
     if name not in one or name not in other:
       where = "base" if name in one else "new tree"
@@ -116,7 +124,8 @@ def compare_folders(
     found = compare_bytes(name, *data, paths)
     count += found.count
     differences += found.differences
-  return Found(count, differences)
+    texts += found.texts
+  return Found(count, differences, texts)
 
 
 def compare_bytes(
@@ -130,14 +139,30 @@ def compare_bytes(
     return Found(1, [])
   one, other = (dict(read(_named(data, paths))) for data in (before, after))
   show = lambda rows, key: str(rows.get(key, "absent")).strip()[:_LONGEST]
-  differences = [
-    f"{name}: {key}: {show(one, key)} -> {show(other, key)}"
-    for key in one | other
-    if key not in one or key not in other or one[key] != other[key]
-  ]
+  # Lines may break elsewhere: the numbers of the whole file count.
+  is_prose = suffix in _PROSE and _numbers(*one.values()) == _numbers(
+    *other.values()
+  )
+  differences, texts = [], []
+  for key in one | other:
+    if key not in one or key not in other or one[key] != other[key]:
+      line = f"{name}: {key}: {show(one, key)} -> {show(other, key)}"
+      is_text = is_prose or _is_text(one.get(key), other.get(key))
+      (texts if is_text else differences).append(line)
   if [k for k in one if k in other] != [k for k in other if k in one]:
     differences.append(f"{name}: keys in another order")
-  return Found(len(one), differences)
+  return Found(len(one), differences, texts)
+
+
+def _numbers(*values: Any) -> list[str]:
+  return re.findall(r"\d[\d.,]*", " ".join(map(str, values)))
+
+
+def _is_text(one: Any, other: Any) -> bool:
+  """Whether two values are text with the same numbers."""
+  both = (one, other)
+  words = all(isinstance(v, str) and re.search("[A-Za-z]", v) for v in both)
+  return words and _numbers(one) == _numbers(other)
 
 
 def _named(data: bytes, paths: Mapping[str, str]) -> bytes:
