@@ -102,7 +102,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     copy_mib=0,
     transfer_mib=0,
   )
-  # Another config file (options behind a colon) that is trained `runs` times,
+  # Another config file (options after a colon) that is trained `runs` times,
   # with seeds from `seed` on, until `metric` reaches `target`; "": none.
   config.time_to_accuracy = dict(
     config="",
@@ -130,7 +130,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 
 def _recipe() -> ml_collections.ConfigDict:
-  """What the steps do, ours and the peers' alike."""
+  """Returns the recipe of all steps, ours and the baselines'."""
   recipe = ml_collections.ConfigDict()
   recipe.seed = 0
   recipe.num_classes = 1000

@@ -2,7 +2,7 @@
 
 Command: python -m imgbench.main --config=configs/cifar10_fast.py \
   --config.data.data_dir=DIR --workdir=runs/cifar10_fast
-Options (behind a colon): `long` trains a wider network for longer; `wide` is
+Options (after a colon): `long` trains a wider network for longer; `wide` is
 for accelerators, see `use_wide`.
 Hardware and time: 2 CPU cores, 51 s of training (`long`: 326 s).
 Result: 78.9% top-1 on the 10,000 test images; `long` 85.5%. Measured on a JPEG
@@ -89,7 +89,7 @@ def use_wide(config: ml_collections.ConfigDict) -> None:
   )
   config.schedule = dict(name="piecewise_linear", peak=muon_rate)
   config.steps.update(total="8 epochs", per_dispatch=25)
-  # A log in the middle would only part the dispatches.
+  # Logging within an epoch would split dispatches.
   config.logging.every = "never"
   config.evaluation.every = "never"
   config.evaluation.batch_size = 2000
@@ -107,5 +107,5 @@ def get_hyper(hyper):
 
 
 def get_hyper_seeds(hyper):
-  """How much a result owes to chance: 10 runs."""
+  """Spread over seeds: 10 runs."""
   return hyper.sweep("seed", range(10))

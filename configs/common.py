@@ -1,6 +1,6 @@
-"""What the configs share: the sections with their defaults, typed options.
+"""Sections of all configs with their defaults, and typed options.
 
-Durations are texts with a unit: "500 steps", "2 epochs", "1e6 examples",
+Durations are text with a unit: "500 steps", "2 epochs", "1e6 examples",
 "10 percent" (of the run), "never". Batch sizes are global. Values in the
 sections steps, logging, evaluation, parallel and checkpoint may change when a
 run is resumed (but for parallel.batch_norm and parallel.microbatches), others
@@ -11,7 +11,7 @@ import ml_collections
 
 
 def base_config() -> ml_collections.ConfigDict:
-  """The sections that every config has; those it must fill are empty."""
+  """Returns the sections of every config; those to be filled are empty."""
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.global_batch_size = 256
@@ -29,13 +29,13 @@ def base_config() -> ml_collections.ConfigDict:
     cutmix=0.0,
     switch=0.5,
   )
-  # Only for data sets whose images have many sizes: size, area, ratio, method,
-  # randaugment_layers, ..., see imgbench.data.input_pipelines; likewise
+  # Only for data sets whose images have several sizes: size, area, ratio,
+  # method, randaugment_layers, ..., see imgbench.data.input_pipelines; likewise
   # evaluation.input: size, crop_fraction, method.
   config.input = ml_collections.ConfigDict()
   config.loss = dict(name="softmax", label_smoothing=0.0)
-  # decay: of the moving average of the variables, which is evaluated beside
-  # them; 0: none.
+  # decay: of the moving average of the variables, which is evaluated too; 0:
+  # none.
   config.ema = dict(decay=0.0)
   config.optim = dict(name="")
   config.schedule = dict(name="")
@@ -61,14 +61,14 @@ def base_config() -> ml_collections.ConfigDict:
     shift={},
     sets={},
   )
-  # init_from: workdir of another run, whose state a new run begins with.
+  # init_from: workdir of another run, whose state a new run starts with.
   config.checkpoint = dict(
     every="1 epochs", keep=2, best="", asynchronous=True, init_from=""
   )
-  # strategy: "jit" or "pmap". devices: the first so many, 0: all. fsdp, under
+  # strategy: "jit" or "pmap". devices: how many of them, 0: all. fsdp, under
   # jit: devices that share one copy of the state. batch_norm: statistics of the
-  # "global" batch or "per_device". microbatches: parts of a batch, gone through
-  # one after the other; BatchNorm normalises each alone, and its running
+  # "global" batch or "per_device". microbatches: parts of a batch, computed
+  # one after the other; BatchNorm normalizes each alone, and its running
   # statistics move with each. These two may not change when a run is resumed.
   config.parallel = dict(
     strategy="jit",
@@ -77,8 +77,8 @@ def base_config() -> ml_collections.ConfigDict:
     batch_norm="global",
     microbatches=1,
   )
-  # Equal runs end in equal bits on GPUs too, where it costs time; CPUs and TPUs
-  # do so without, see docs/multihost.md.
+  # Equal runs end bit-equal on GPUs too, which costs time; on CPUs and TPUs
+  # they always do, see docs/multihost.md.
   config.deterministic = False
   return config
 
@@ -110,16 +110,16 @@ def use_whitened_muon(config: ml_collections.ConfigDict) -> None:
   )
 
 
-# Of ImageNet's training images, on the scale of 0 to 1.
+# Of ImageNet's training images, on a scale of 0 to 1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def use_imagenet(config: ml_collections.ConfigDict, size: int = 224) -> None:
-  """Fills data, input and evaluation: ImageNet and all that is made of it.
+  """Fills data, input and evaluation: ImageNet and all sets derived from it.
 
-  The validation set is evaluated on the way, the others at the end. Those that
-  are not prepared can be left out by a config that deletes them.
+  The validation set is evaluated during training, the others at the end. A
+  config can delete those that are not prepared.
   """
   config.data.name = "imagenet2012"
   config.input = dict(size=size)
@@ -164,14 +164,14 @@ def use_imagenet(config: ml_collections.ConfigDict, size: int = 224) -> None:
 
 
 def parse_options(text: str | None, **defaults):
-  """Returns the options behind a config's colon as a ConfigDict.
+  """Returns the options after a config's colon as a ConfigDict.
 
   Args:
     text: e.g. "long,seed=3"; a name alone is true.
-    **defaults: every option that is known, with its type.
+    **defaults: known options with their defaults, whose types they have.
 
   Raises:
-    ValueError: an option that is not known, or of another type.
+    ValueError: an unknown option, or one of another type.
   """
   options = ml_collections.ConfigDict(defaults)
   for part in filter(None, (text or "").split(",")):

@@ -3,9 +3,9 @@
 Command: python -m imgbench.main \
   --config=configs/evaluate.py:from=runs/imagenet_resnet50 \
   --config.data.data_dir=DIR --workdir=runs/evaluated
-Nothing is trained, and nothing in the other workdir is changed.
+Nothing is trained; the other workdir is only read.
 Hardware and time: one pass over each set.
-Result: that of the checkpoint.
+Result: those of the checkpoint.
 """
 
 import json

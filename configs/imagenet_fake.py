@@ -7,8 +7,8 @@ python -m imgbench.data.fake_imagenet --out=MANUAL
 python -m imgbench.data.prepare --manual_dir=MANUAL --data_dir=DIR \
   --dataset=...  (docs/imagenet.md has the whole commands)
 Hardware and time: any CPU, a few minutes.
-Result: none to speak of. The images are SYNTHETIC; what counts is that every
-data set, evaluator and part of the report is the one of real ImageNet.
+Result: none worth citing. The images are SYNTHETIC; data sets, evaluators and
+report are those of the real ImageNet.
 """
 
 import ml_collections

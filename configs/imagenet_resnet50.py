@@ -2,7 +2,7 @@
 
 Command: python -m imgbench.main --config=configs/imagenet_resnet50.py \
   --config.data.data_dir=DIR --workdir=runs/imagenet_resnet50
-DIR holds imagenet2012 and what is made of it, see imgbench.data.prepare.
+DIR holds imagenet2012 and the sets derived from it, see imgbench.prepare.
 Hardware and time: an accelerator with 8 or more chips; not timed here.
 Result: not measured here over its full length. The recipe (Goyal et al. 2017,
 arXiv:1706.02677, with stride in the 3x3 convolution) is published with 76 to

@@ -2,7 +2,7 @@
 
 Command: python -m imgbench.main --config=configs/imagenet_vit_s16.py \
   --config.data.data_dir=DIR --workdir=runs/imagenet_vit_s16
-DIR holds imagenet2012 and what is made of it, see imgbench.data.prepare.
+DIR holds imagenet2012 and the sets derived from it, see imgbench.prepare.
 Hardware and time: an accelerator with 8 or more chips; not timed here.
 Result: not measured here over its full length. The recipe (Beyer et al. 2022,
 arXiv:2205.01580) is published with 76.5% top-1 after 90 epochs.

@@ -1,8 +1,8 @@
-"""A run of seconds on the embedded synthetic set, to try things with.
+"""A run of seconds on the embedded synthetic set, to try things out.
 
 Command: python -m imgbench.main --config=configs/tiny.py --workdir=runs/tiny
 Hardware and time: any CPU, about 10 s, most of it compiling.
-Result: none to speak of; 16 steps on 96 images of 16x16 pixels.
+Result: none worth citing; 16 steps on 96 images of 16x16 pixels.
 """
 
 import ml_collections
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 
 def get_hyper(hyper):
-  """Learning rates and seeds: 4 runs, to try sweeps with."""
+  """Learning rates and seeds: 4 runs, to try sweeps."""
   return hyper.product(
     [hyper.sweep("schedule.peak", [1e-2, 1e-3]), hyper.sweep("seed", range(2))]
   )

@@ -1,4 +1,4 @@
-"""What the programs share: config flags, one-line errors, log, caches."""
+"""Shared by programs: config flags, one-line errors, log, caches."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -127,30 +127,33 @@ def define_process_flags(flag_values: flags.FlagValues) -> None:
     "coordinator_address",
     None,
     "Of a program of several processes: host:port, with a free port of process"
-    " 0. SLURM, Cloud TPU and Kubernetes are recognised without it.",
+    " 0. SLURM, Cloud TPU and Kubernetes are recognized without it.",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
     "num_processes",
     None,
-    "How many processes there are; 1: look for no others.",
+    "Number of processes; 1: look for no others.",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
-    "process_id", None, "Which one this is, from 0.", flag_values=flag_values
+    "process_id",
+    None,
+    "Index of this process, from 0.",
+    flag_values=flag_values,
   )
   flags.DEFINE_float(
     "process_timeout_s",
     processes.SILENT_S,
-    "Seconds after which a process that is not heard of ends the others.",
+    "Seconds without a sign of life of a process after which the others end.",
     flag_values=flag_values,
   )
 
 
 def join_processes() -> processes.Group:
-  """The group that the flags name, or where the program is recognised to be.
+  """Returns the group of processes that the flags name or JAX recognizes.
 
-  Only the first process goes on to log what is no warning.
+  All processes but the first log warnings only.
   """
   try:
     group = processes.join(
@@ -177,10 +180,10 @@ def fail(text: str, code: int) -> NoReturn:
 def one_line_errors(
   show_traceback: bool = False, group: processes.Group = processes.ALONE
 ) -> Iterator[None]:
-  """Ends the program in one line where an error of the block has a message.
+  """Ends the program with one line where the block raises a known error.
 
   Args:
-    show_traceback: show the traceback of such errors too.
+    show_traceback: show the traceback, too.
     group: of the processes of the program; the others are told.
   """
   try:
@@ -202,7 +205,7 @@ def one_line_errors(
 
 
 def parse_flags(argv: list[str], required: tuple[str, ...] = ("config",)):
-  """Parses the command line into flags.FLAGS; returns what is no flag: [0].
+  """Parses the command line into flags.FLAGS; returns the other arguments.
 
   Bad input ends the program in one line and exit code 2.
 
@@ -282,7 +285,7 @@ def _list_config_keys(argv: list[str]) -> list[str]:
 
 
 def show_log() -> None:
-  """Shows the log from INFO on, as short lines on standard error."""
+  """Shows the log from INFO, as short lines on standard error."""
   logging.set_verbosity(logging.INFO)
   python_logging.getLogger("jax").setLevel(python_logging.WARNING)
   logging.get_absl_handler().setFormatter(
@@ -291,7 +294,7 @@ def show_log() -> None:
 
 
 def keep_compiled(folder: str) -> None:
-  """Lets JAX keep compiled programs in a folder ("default", "": none)."""
+  """Lets JAX cache compiled programs in a folder; "default", or "": none."""
   if folder == "default":
     # Programs for a CPU run on processors of its kind only.
     kind = hashlib.sha256(environment.find_processor_features().encode())

@@ -117,7 +117,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """What a training step computes, on whichever devices and data."""
+  """The computation of a training step, on any devices and data."""
 
   seed: int
   global_batch_size: int
@@ -175,7 +175,7 @@ class EvaluationSet:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """What to evaluate, when, and how.
+  """Evaluations of a run.
 
   Attributes:
     every: a duration, for sets without their own.

@@ -44,7 +44,7 @@ class RunError(RuntimeError):
   """A run that cannot continue, for a reason that the user can fix.
 
   Attributes:
-    together: all processes of the run find it at the same place.
+    together: all processes of the run raise it at the same place.
   """
 
   together = False
@@ -69,8 +69,8 @@ class Preempted(Exception):
   """The run was asked to stop (SIGTERM) and has saved its state.
 
   Args:
-    text: for people.
-    together: all processes of the run stop here, each with this error.
+    text: message.
+    together: all processes of the run stop here with this error.
   """
 
   def __init__(self, text: str, together: bool = False):

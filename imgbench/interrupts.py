@@ -11,13 +11,13 @@ from imgbench.parallel import processes
 
 
 class StopRequest:
-  """Context in which SIGTERM and SIGINT end a run in good order.
+  """Context in which SIGTERM and SIGINT stop a run after saving.
 
-  Until `defer` is called there is nothing new to save, and the first signal
-  raises Preempted where it falls. From then on it only sets a flag: the loop
-  looks at `requested` between dispatches. A second signal does what it does
-  without us. Outside of the main thread (a test, a notebook's worker) signals
-  cannot be caught: then the flag stays false.
+  Before `defer` is called there is nothing new to save, and the first signal
+  raises Preempted at once. After it a signal only sets a flag: the loop checks
+  `requested` between dispatches. A second signal has its default effect.
+  Outside of the main thread (a test, a notebook's worker) signals cannot be
+  caught: the flag stays false.
 
   Args:
     group: of the processes of the run. A signal to one of them stops all, and
@@ -32,11 +32,11 @@ class StopRequest:
     self._raised: errors.Preempted | None = None
 
   def requested(self) -> bool:
-    """Whether to stop here; all processes ask equally often."""
+    """Returns whether to stop; all processes ask equally often."""
     return self._group.agreed(self._requested)
 
   def defer(self) -> None:
-    """From now on there are steps to save before stopping."""
+    """Called once there are steps to save before stopping."""
     self._deferred = True
 
   def __enter__(self) -> "StopRequest":
@@ -64,8 +64,10 @@ class StopRequest:
     name = signal.Signals(number).name
     if not self._deferred:
       self._raised = errors.Preempted(
-        f"{name} before a step was taken: there is nothing to save; the same"
-        " command goes on"
+        f"{name} before the first step, so nothing was saved; the same command"
+        " starts again"
       )
       raise self._raised
-    logging.warning("%s: saving, then stopping; a second one ends it", name)
+    logging.warning(
+      "%s: saving, then stopping; a second one stops at once", name
+    )

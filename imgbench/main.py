@@ -2,8 +2,8 @@
 
 python -m imgbench.main --config=configs/scenes.py --workdir=runs/demo
 
-Stopped (Ctrl-C, SIGTERM, kill -9, power), the same command goes on from the
-last checkpoint; finished, it prints the results again. Config values are
+After a stop (Ctrl-C, SIGTERM, kill -9, power) the same command resumes from the
+last checkpoint; after the end it prints the results again. Config values are
 overridden with --config.section.key=value. Exit codes: 0 done, 1 failed, 2 bad
 input, 75 stopped after saving.
 """

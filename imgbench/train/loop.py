@@ -44,7 +44,7 @@ Evaluations = dict[str, evaluators_base.Evaluation]  # by alias
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-  """What train/mfu is computed from; a multiply-add is two FLOPs.
+  """Numbers for train/mfu; a multiply-add is two FLOPs.
 
   Attributes:
     per_image: FLOPs of a training step divided by its images.

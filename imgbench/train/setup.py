@@ -64,7 +64,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """What training steps need.
+  """Everything that training steps need.
 
   Attributes:
     info: of the training split.

@@ -14,12 +14,12 @@ Params = dict[str, Any]
 class Window:
   """Sums since the last logged step.
 
-  They are a part of the state, so that a run that is stopped between two
-  logged steps logs the same numbers after it is resumed.
+  They are part of the state, so that a run that was stopped between two logged
+  steps logs the same numbers when it resumes.
 
   Attributes:
-    loss_sum: float32, of the per-example losses' batch means.
-    grad_norm_sum: float32, of the global norms of the gradients.
+    loss_sum: float32, sum over steps of the mean loss of a batch.
+    grad_norm_sum: float32, sum of the global norms of the gradients.
     top1_hits: int32.
     examples: int32.
     steps: int32.
@@ -33,6 +33,7 @@ class Window:
 
   @classmethod
   def empty(cls) -> "Window":
+    """Returns sums over no steps."""
     zero_f = lambda: jnp.zeros((), jnp.float32)
     zero_i = lambda: jnp.zeros((), jnp.int32)
     return cls(zero_f(), zero_f(), zero_i(), zero_i(), zero_i())
@@ -40,11 +41,11 @@ class Window:
 
 @flax.struct.dataclass
 class TrainState:
-  """What a checkpoint holds of the model; replaced, never edited.
+  """The model's part of a checkpoint; replaced, never edited.
 
   Attributes:
     step: int32, steps done.
-    params: what is trained, float32.
+    params: trained parameters, float32.
     model_state: other collections of the model, e.g. "batch_stats".
     opt_state: of the optimizer.
     window: see `Window`.
@@ -70,7 +71,7 @@ class TrainState:
     tx: optax.GradientTransformation,
     with_ema: bool = False,
   ) -> "TrainState":
-    """A state at step 0 from a model's variables."""
+    """Returns a state at step 0 from a model's variables."""
     model_state = {k: v for k, v in variables.items() if k != "params"}
     return cls(
       step=jnp.zeros((), jnp.int32),
@@ -86,5 +87,5 @@ class TrainState:
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What the model's `apply` takes."""
+    """Returns the variables for the model's `apply`."""
     return {"params": self.params, **self.model_state}
