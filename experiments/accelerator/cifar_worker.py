@@ -56,7 +56,7 @@ class SeededCompute:
     programs: dict[int, Any],
   ):
     self.schedule, self.strategy = compute.schedule, compute.strategy
-    self.state_shapes = compute.state_shapes
+    self.state_shapes, self.loss = compute.state_shapes, compute.loss
     self._compute, self._key, self._programs = compute, step_key, programs
 
   def lower(self, state: Any, data: Any, fed: Any, steps: int = 1) -> Any:
