@@ -26,7 +26,6 @@ from imgbench import optim as optim_lib
 from imgbench import registry
 from imgbench import run_files
 from imgbench import typed
-from imgbench.data import input_pipelines
 from imgbench.data import preprocess
 from imgbench.evaluators import EVALUATORS
 from imgbench.evaluators import shift as shift_lib
@@ -428,6 +427,9 @@ def _to_json(value: Any) -> Any:
 def _find_signatures(
   config: Mapping[str, Any],
 ) -> Iterator[tuple[str, Any, Sequence[str]]]:
+  # Decoders are imported here: benchmarks run without them.
+  from imgbench.data import input_pipelines
+
   kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
   for section, kind in kinds.items():
     if section in config and dataclasses.is_dataclass(kind):
