@@ -70,12 +70,6 @@ def test_the_target_stops_the_run_when_it_is_logged(tmp_path):
   "change, setting, given",
   [
     ({"config": "configs/nowhere.py"}, "config", "configs/nowhere.py"),
-    ({"overrides": ["optim.weight=1"]}, "overrides", "'optim.weight=1'"),
-    (
-      {"overrides": ["optim.weight_decay=much"]},
-      "overrides: optim.weight_decay",
-      "'much'",
-    ),
     ({"metric": "test/top1_accuracy"}, "metric", "'test/top1_accuracy'"),
     ({"metric": "val/top2_accuracy"}, "metric", "'val/top2_accuracy'"),
   ],
@@ -84,3 +78,11 @@ def test_bad_input_is_refused(change, setting, given):
   check = raising.about(f"time_to_accuracy.{setting}", given=given)
   with pytest.raises(errors.InputError, check=check):
     time_to_accuracy.train({**REQUEST, "target": 0.5, **change})
+
+
+@pytest.mark.parametrize("override", ["optim.weight=1", "optim.weight_decay=a"])
+def test_bad_overrides_are_refused(override):
+  with pytest.raises(errors.InputError) as caught:
+    time_to_accuracy.load_config("configs/tiny.py", 0, [override])
+  assert caught.value.setting.startswith("time_to_accuracy.overrides: ")
+  assert override.partition("=")[0] in str(caught.value)
