@@ -7,6 +7,8 @@ import pytest
 
 import imgbench
 from imgbench import models
+from imgbench.parallel import members
+from imgbench.parallel import watch
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted(
@@ -49,6 +51,27 @@ def test_every_fence_has_a_language(page):
   assert len(fences) % 2 == 0
   assert set(fences[::2]) <= FENCES
   assert set(fences[1::2]) <= {""}
+
+
+# The changelog names modules by their former names.
+@pytest.mark.parametrize(
+  "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=str
+)
+def test_files_and_modules_exist(page):
+  text = page.read_text()
+  folders = "imgbench|configs|tests|experiments|requirements"
+  for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
+    assert ROOT.joinpath(path).exists(), path
+  for name in re.findall(
+    r"(?<![\w/])((?:imgbench|experiments)\.[a-z_0-9.]+)", text
+  ):
+    path = ROOT.joinpath(*name.rstrip(".").split("."))
+    assert path.is_dir() or path.with_suffix(".py").is_file(), name
+
+
+def test_the_line_of_a_lost_process_is_the_printed_one():
+  text = ROOT.joinpath("docs/multihost.md").read_text()
+  assert f"{members.GONE}; {watch.RERUN}\n" in text
 
 
 def test_every_page_of_docs_is_linked():
