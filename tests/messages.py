@@ -110,6 +110,7 @@ def error_line(text: str, names: dict[str, str]) -> str:
   line = " ".join(re.findall(r"^(?:imgbench: error|FATAL).*$", text, re.M))
   for path, name in names.items():
     line = line.replace(path, name)
+  line = re.sub(r"0x[0-9a-f]+", "{address}", line)
   return re.sub(r"TFDS [\d.]+", "TFDS {version}", line)
 
 
