@@ -1,17 +1,8 @@
-"""Models are compiled with few optimizations, in less than half the time.
+"""Models are compiled with few optimizations; runs as processes with all."""
 
-Tests of training compile them as programs do.
-"""
-
-from collections.abc import Iterator
-
-import jax
 import pytest
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
+def few_optimizations(compile_quickly) -> None:
+  """Applies `compile_quickly` to every test of models."""
