@@ -60,4 +60,9 @@ def test_errors_are_those_of_the_file(tmp_path):
     recorded |= printed
     GOLDEN.write_text("\n".join(f"{t}\n{recorded[t]}\n" for t in titles))
   assert list(recorded) == titles
-  assert printed == {name: recorded[name] for name in printed}
+  changed = [
+    f"{name}\n- {recorded[name]}\n+ {line}"
+    for name, line in printed.items()
+    if line != recorded[name]
+  ]
+  assert not changed, "\n\n".join(["messages.txt differs", *changed])
