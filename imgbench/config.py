@@ -91,10 +91,8 @@ class Ema:
   decay: float
 
   def __post_init__(self):
-    if not 0 <= self.decay < 1:
-      raise errors.InputError(
-        "decay", "a number in [0, 1), 0 for none", self.decay
-      )
+    expected = "a number in [0, 1), 0 for none"
+    errors.check(0 <= self.decay < 1, "decay", expected, self.decay)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +134,10 @@ class Steps:
   per_dispatch: int
 
   def __post_init__(self):
-    if self.per_dispatch < 0:
-      raise errors.InputError(
-        "per_dispatch", "at least 0, which chooses", self.per_dispatch
-      )
+    expected = "at least 0, which chooses"
+    errors.check(
+      self.per_dispatch >= 0, "per_dispatch", expected, self.per_dispatch
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +199,8 @@ class Evaluation:
   sets: Mapping[str, EvaluationSet]
 
   def __post_init__(self):
-    if not 0 < self.alpha < 1:
-      raise errors.InputError("alpha", "a number in (0, 1)", self.alpha)
+    expected = "a number in (0, 1)"
+    errors.check(0 < self.alpha < 1, "alpha", expected, self.alpha)
     for alias in self.sets:
       if alias in ("train", "time") or "/" in alias:
         raise errors.InputError(
@@ -230,8 +228,7 @@ class Checkpoint:
   init_from: str
 
   def __post_init__(self):
-    if self.keep < 1:
-      raise errors.InputError("keep", "at least 1", self.keep)
+    errors.check(self.keep >= 1, "keep", "at least 1", self.keep)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,12 @@ class InputError(ValueError):
     return type(self)(setting, self.expected, self.given, self.fix)
 
 
+def check(holds: bool, setting: str, expected: str, given: object) -> None:
+  """Raises InputError unless a condition holds."""
+  if not holds:
+    raise InputError(setting, expected, given)
+
+
 class RunError(RuntimeError):
   """A run that cannot continue, for a reason that the user can fix.
 

@@ -56,8 +56,8 @@ def build_schedule(
   Raises:
     InputError: unknown name or setting, or a value out of range.
   """
-  _check(peak > 0, "peak", "more than 0", peak)
-  _check(total_steps >= 1, "total_steps", "at least 1", total_steps)
+  errors.check(peak > 0, "peak", "more than 0", peak)
+  errors.check(total_steps >= 1, "total_steps", "at least 1", total_steps)
   function = SCHEDULES.build(
     name, peak=peak, total_steps=total_steps, **settings
   )
@@ -82,7 +82,7 @@ def warmup_cosine(
   Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts.
   """
   _check_warmup(warmup_steps, total_steps)
-  _check(0 <= end <= peak, "end", f"0 to {peak}", end)
+  errors.check(0 <= end <= peak, "end", f"0 to {peak}", end)
 
   def schedule(count):
     count = jnp.asarray(count, jnp.float32)
@@ -117,7 +117,7 @@ def piecewise_linear(
   """
   if not len(points):
     _check_warmup(warmup_steps, total_steps)
-    _check(0 <= end <= peak, "end", f"0 to {peak}", end)
+    errors.check(0 <= end <= peak, "end", f"0 to {peak}", end)
     return _interpolated([(0, 0.0), (warmup_steps, peak), (total_steps, end)])
   if warmup_steps or end:
     setting = "warmup_steps" if warmup_steps else "end"
@@ -126,7 +126,7 @@ def piecewise_linear(
   at = [point[0] for point in points]
   in_range = all(0 <= x <= 1 for point in points for x in point)
   rising = all(a < b for a, b in zip(at, at[1:], strict=False))
-  _check(in_range and rising, "points", "rising shares in [0, 1]", points)
+  errors.check(in_range and rising, "points", "rising shares in [0, 1]", points)
   return _interpolated([(a * total_steps, b * peak) for a, b in points])
 
 
@@ -145,7 +145,7 @@ def build_optimizer(
   Raises:
     InputError: unknown name or setting, or a value out of range.
   """
-  _check(clip_norm >= 0, "clip_norm", "at least 0", clip_norm)
+  errors.check(clip_norm >= 0, "clip_norm", "at least 0", clip_norm)
   tx = OPTIMIZERS.build(name, schedule=schedule, **settings)
   if not clip_norm:
     return tx
@@ -166,7 +166,7 @@ def sgd(
   the momentum (L2 regularization).
   """
   _check_share(momentum, "momentum")
-  _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
+  errors.check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
   return optax.chain(
     optax.add_decayed_weights(weight_decay, mask=decay_mask),
     optax.trace(decay=momentum, nesterov=nesterov),
@@ -201,8 +201,8 @@ def adamw(
   """
   _check_share(b1, "b1")
   _check_share(b2, "b2")
-  _check(eps > 0, "eps", "more than 0", eps)
-  _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
+  errors.check(eps > 0, "eps", "more than 0", eps)
+  errors.check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
   if independent_decay:
     weight_decay = weight_decay / schedule.peak
   return optax.adamw(
@@ -251,11 +251,11 @@ def muon(
     networks", 2024.
   """
   _check_share(momentum, "momentum")
-  _check(ns_steps >= 1, "ns_steps", "at least 1", ns_steps)
-  _check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
-  _check(other_ratio >= 0, "other_ratio", "at least 0", other_ratio)
+  errors.check(ns_steps >= 1, "ns_steps", "at least 1", ns_steps)
+  errors.check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
+  errors.check(other_ratio >= 0, "other_ratio", "at least 0", other_ratio)
   names = f"one of {', '.join(NS_DTYPES)}"
-  _check(ns_dtype in NS_DTYPES, "ns_dtype", names, repr(ns_dtype))
+  errors.check(ns_dtype in NS_DTYPES, "ns_dtype", names, repr(ns_dtype))
 
   def partition(rate):
     hidden = [
@@ -485,17 +485,12 @@ def _interpolated(points: Sequence[tuple[float, float]]) -> optax.Schedule:
   return schedule
 
 
-def _check(holds: bool, key: str, expected: str, value: Any) -> None:
-  if not holds:
-    raise errors.InputError(key, expected, value)
-
-
 def _check_share(value: float, key: str) -> None:
-  _check(0 <= value < 1, key, "a number in [0, 1)", value)
+  errors.check(0 <= value < 1, key, "a number in [0, 1)", value)
 
 
 def _check_warmup(warmup_steps: int, total_steps: int) -> None:
-  _check(
+  errors.check(
     0 <= warmup_steps <= total_steps,
     "warmup_steps",
     f"0 to {total_steps} (all steps)",

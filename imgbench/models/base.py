@@ -172,28 +172,22 @@ def num_params(variables: Variables) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-def check(holds: bool, setting: str, expected: str, given: Any) -> None:
-  """Raises InputError unless a condition holds."""
-  if not holds:
-    raise errors.InputError(setting, expected, given)
-
-
 def check_image_size(image_shape: tuple[int, int, int], smallest: int) -> None:
   """Raises InputError if images are too small for the model's strides."""
   height, width, _ = image_shape
   least = f"at least {smallest}x{smallest} pixels"
   fits = min(height, width) >= smallest
-  check(fits, "image_shape", least, f"{height}x{width}")
+  errors.check(fits, "image_shape", least, f"{height}x{width}")
 
 
 def check_positive(**settings: int | Sequence[int]) -> None:
   """Raises InputError for a number below 1, alone or in a sequence."""
   for name, value in settings.items():
     numbers = value if isinstance(value, Sequence) else [value]
-    check(min(numbers, default=0) >= 1, name, "at least 1", value)
+    errors.check(min(numbers, default=0) >= 1, name, "at least 1", value)
 
 
 def check_shares(**settings: float) -> None:
   """Raises InputError for a setting that is not in [0, 1)."""
   for name, value in settings.items():
-    check(0 <= value < 1, name, "a number in [0, 1)", value)
+    errors.check(0 <= value < 1, name, "a number in [0, 1)", value)

@@ -13,6 +13,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from imgbench import errors
 from imgbench.models import base
 from imgbench.models import depthwise
 from imgbench.models import layers
@@ -82,13 +83,13 @@ class ConvNext(base.Classifier):
     stages = len(self.widths)
     base.check_positive(widths=self.widths, stage_sizes=self.stage_sizes)
     fits, expected = len(self.stage_sizes) == stages, f"{stages}, as widths"
-    base.check(fits, "stage_sizes", expected, self.stage_sizes)
+    errors.check(fits, "stage_sizes", expected, self.stage_sizes)
     base.check_shares(drop_path=self.drop_path)
     stride = STEM_PATCH * 2 ** (stages - 1)
     height, width, _ = image_shape
     fits = not height % stride and not width % stride
     expected = f"sides that are multiples of {stride}"
-    base.check(fits, "image_shape", expected, f"{height}x{width}")
+    errors.check(fits, "image_shape", expected, f"{height}x{width}")
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:

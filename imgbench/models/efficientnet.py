@@ -14,6 +14,7 @@ from typing import NamedTuple
 from flax import linen as nn
 import jax
 
+from imgbench import errors
 from imgbench.models import base
 from imgbench.models import depthwise
 from imgbench.models import folding
@@ -126,10 +127,10 @@ class EfficientNet(base.Classifier):
     stages = [Stage(*stage) for stage in self.stages]
     fits = bool(stages) and all(min(s) >= 1 and s.size % 2 for s in stages)
     expected = "numbers of at least 1, with odd kernel sizes"
-    base.check(fits, "stages", expected, [tuple(stage) for stage in stages])
+    errors.check(fits, "stages", expected, [tuple(stage) for stage in stages])
     for key in ("width_factor", "depth_factor"):
       factor = getattr(self, key)
-      base.check(factor > 0, key, "more than 0", factor)
+      errors.check(factor > 0, key, "more than 0", factor)
     base.check_shares(dropout=self.dropout, drop_path=self.drop_path)
 
   @nn.nowrap

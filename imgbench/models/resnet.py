@@ -11,6 +11,7 @@ import functools
 from flax import linen as nn
 import jax
 
+from imgbench import errors
 from imgbench.models import base
 from imgbench.models import folding
 from imgbench.models import layers
@@ -90,7 +91,7 @@ class ResNet(base.Classifier):
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """See `base.Classifier`."""
     names = f"one of {', '.join(STEMS)}"
-    base.check(self.stem in STEMS, "stem", names, repr(self.stem))
+    errors.check(self.stem in STEMS, "stem", names, repr(self.stem))
     base.check_positive(width=self.width)
 
   @nn.nowrap

@@ -8,7 +8,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgbench.models import base
+from imgbench import errors
 from imgbench.models import layers
 
 LAYER_NORM_EPS = 1e-6
@@ -131,4 +131,4 @@ def check_patches(image_shape: tuple[int, int, int], size: int) -> None:
   height, width, _ = image_shape
   fits = size >= 1 and not height % size and not width % size
   expected = f"a divisor of both sides of images of {height}x{width}"
-  base.check(fits, "patch_size", expected, size)
+  errors.check(fits, "patch_size", expected, size)

@@ -280,7 +280,7 @@ class VisionTransformer(base.Classifier):
       mlp_ratio=self.mlp_ratio,
     )
     divisor = f"a divisor of the width {width}"
-    base.check(not width % num_heads, "num_heads", divisor, num_heads)
+    errors.check(not width % num_heads, "num_heads", divisor, num_heads)
     for key, names in (
       ("posemb", POSITIONS),
       ("pooling", POOLINGS),
@@ -288,10 +288,10 @@ class VisionTransformer(base.Classifier):
     ):
       value = getattr(self, key)
       expected = f"one of {', '.join(names)}"
-      base.check(value in names, key, expected, repr(value))
+      errors.check(value in names, key, expected, repr(value))
     fits = self.posemb != "sincos2d" or not width % 4
     multiple = "a multiple of 4 for posemb 'sincos2d'"
-    base.check(fits, "width", multiple, width)
+    errors.check(fits, "width", multiple, width)
     base.check_shares(dropout=self.dropout, drop_path=self.drop_path)
 
   @nn.nowrap

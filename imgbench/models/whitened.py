@@ -13,6 +13,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from imgbench import errors
 from imgbench.models import base
 from imgbench.models import folding
 from imgbench.models import layers
@@ -59,7 +60,7 @@ class WhitenedConvNet(base.Classifier):
     size, channels, filters = self.stem_size, image_shape[-1], self.stem_filters
     most = size * size * channels
     expected = f"0 to {most} for patches of {size}x{size}x{channels}"
-    base.check(0 <= filters <= most, "stem_filters", expected, filters)
+    errors.check(0 <= filters <= most, "stem_filters", expected, filters)
     smallest = size - 1 + self.stem_stride * 2 ** len(self.widths)
     base.check_image_size(image_shape, smallest)
 

@@ -10,6 +10,7 @@ import functools
 from flax import linen as nn
 import jax
 
+from imgbench import errors
 from imgbench.models import base
 from imgbench.models import folding
 from imgbench.models import layers
@@ -61,7 +62,7 @@ class WideResNet(base.Classifier):
   def check(self, image_shape: tuple[int, int, int]) -> None:
     """See `base.Classifier`."""
     fits = self.depth >= 10 and self.depth % 6 == 4
-    base.check(fits, "depth", "6 n + 4 (10, 16, 22, 28 ...)", self.depth)
+    errors.check(fits, "depth", "6 n + 4 (10, 16, 22, 28 ...)", self.depth)
     base.check_positive(width=self.width)
     base.check_shares(dropout=self.dropout)
 
