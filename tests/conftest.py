@@ -7,8 +7,6 @@ os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 
-from collections.abc import Iterator
-
 import hypothesis
 import jax
 import pytest
@@ -25,10 +23,12 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-@pytest.fixture(scope="module")
-def compile_quickly() -> Iterator[None]:
-  """Compiles with few optimizations, in less than half the time."""
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+  """Compiles fast tests with few optimizations, in less than half the time.
+
+  Tests with the markers `slow` or `optimized` compile as programs do.
+  """
+  optimized = any(map(item.get_closest_marker, ("slow", "optimized")))
+  jax.config.update("jax_disable_most_optimizations", not optimized)
+  os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not optimized))

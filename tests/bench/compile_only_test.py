@@ -18,6 +18,8 @@ from imgbench.bench.hlo import programs
 from tests import raising
 from tests.train import processes
 
+pytestmark = pytest.mark.optimized
+
 
 def tiny_steps(**settings):
   config = tiny.get_config()

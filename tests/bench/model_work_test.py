@@ -75,6 +75,7 @@ def test_inference_and_evaluation(task, data, dtype):
   assert repeated == (data == "device")
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("strategy", ["fsdp", "pmap"])
 def test_inference_on_several_devices(strategy):
   """Norms are folded for every sharding of the variables."""

@@ -10,6 +10,8 @@ from imgbench.bench import quantities
 from imgbench.bench import scaling
 from tests import raising
 
+pytestmark = pytest.mark.optimized
+
 
 def test_cases():
   wanted = scaling.list_cases([1, 2, 4], ["jit", "fsdp"], 8)

@@ -155,7 +155,7 @@ def compare_bytes(
 
 
 def _numbers(*values: Any) -> list[str]:
-  return re.findall(r"\d[\d.,]*", " ".join(map(str, values)))
+  return re.findall(r"\d+(?:[.,]\d+)*", " ".join(map(str, values)))
 
 
 def _is_text(one: Any, other: Any) -> bool:

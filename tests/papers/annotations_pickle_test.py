@@ -79,7 +79,7 @@ def test_every_way_to_name_a_function_is_refused(tmp_path, text):
     collections.defaultdict(np.zeros),
     range(3),
     len,
-    errors.InputError("x"),
+    errors.RunError("x"),
     pickle.PickleBuffer,
   ],
   ids=lambda value: type(value).__name__,

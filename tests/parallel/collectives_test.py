@@ -17,6 +17,8 @@ from imgbench.bench.hlo import programs
 from imgbench.models import layers
 from imgbench.parallel import placement
 
+pytestmark = pytest.mark.optimized
+
 VIT = dict(
   name="vit_ti16",
   dtype="auto",

@@ -17,8 +17,6 @@ from imgbench.train import feeds
 from imgbench.train import setup
 from tests import raising
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 IMAGES, BATCH, STEPS = 48, 16, 4
 INFO = source.Info(
   name="made",

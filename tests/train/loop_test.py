@@ -18,8 +18,6 @@ from imgbench.train import setup
 from tests import raising
 from tests.train import processes
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 VALIDATION = "scenes:validation"
 
 

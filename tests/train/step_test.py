@@ -13,8 +13,6 @@ from imgbench import parallel
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 BATCH = 4
 
 
