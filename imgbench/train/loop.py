@@ -164,7 +164,9 @@ def train_and_evaluate(
     parts.append(checkpoints)
     state, watch = checkpoints.restore(state, position, watch)
     save = functools.partial(_save, checkpoints, journal, position, training)
-    save_and_stop = functools.partial(_save_and_stop, save, checkpoints, total)
+    save_and_stop = functools.partial(
+      _save_and_stop, save, checkpoints, position, total
+    )
     shares = evaluation.find_trained_shares(
       run.data.plan, run.evaluators, run.data.split, training.image_ids
     )
@@ -356,6 +358,7 @@ def _save(
 def _save_and_stop(
   save: Callable[[state_lib.TrainState, timing.Stopwatch], None],
   checkpoints: saving.Saving,
+  position: journal_lib.Position,
   total_steps: int,
   state: state_lib.TrainState,
   watch: timing.Stopwatch,
@@ -363,7 +366,7 @@ def _save_and_stop(
   save(state, watch)
   checkpoints.wait()
   raise errors.Preempted(
-    f"stopped at step {int(state.step)} of {total_steps}, saved in"
+    f"stopped at step {position.step} of {total_steps}, saved in"
     f" {checkpoints.folder}; the same command resumes",
     together=True,
   )
