@@ -63,7 +63,9 @@ class _ConfigParser(flags.ArgumentParser):
     if str(folder.parent) not in sys.path:
       sys.path.insert(0, str(folder.parent))
     config = self._parser.parse(argument)
-    overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
+    argv = sys.argv if self._argv is None else self._argv
+    argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+    overrides = _find_overrides(argv)
     known = config_utils.flatten(config_utils.to_dict(config))
     named = {key for key in overrides if key.endswith(".name")}
     if named or overrides.keys() - known.keys():
@@ -90,7 +92,10 @@ def read_config(
   Raises:
     InputError: an unknown key, or a value of another type.
   """
-  argv = ["", f"--config={config}", *(f"--config.{text}" for text in overrides)]
+  argv = ["", f"--config={config}"]
+  for text in overrides:
+    errors.check("=" in text, "override", "KEY=VALUE", repr(text))
+    argv.append(f"--config.{text}")
   try:
     return _read_config(argv)
   except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as e:
@@ -105,10 +110,11 @@ def _read_config(argv: list[str]) -> ml_collections.ConfigDict:
 
 
 def _find_overrides(argv: list[str]) -> dict[str, str]:
-  """Returns dotted key -> text of --config.key=text and --config.key text."""
+  """Returns dotted key -> text of --config.key=text, also after a space."""
   found = {}
   for arg, following in zip(argv, [*argv[1:], ""], strict=True):
     name, equals, value = arg.lstrip("-").partition("=")
+    name = name.removeprefix("no") if name.startswith("noconfig.") else name
     if arg.startswith("-") and name.startswith("config."):
       found[name.removeprefix("config.")] = value if equals else following
   return found
@@ -260,7 +266,7 @@ def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
       return errors.InputError(
         f"--config.{key}", "a known config key", value, near
       )
-  text = str(error.args[0]) if error.args else type(error).__name__
+  text = " ".join(map(str, error.args)) or type(error).__name__
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   # The last line of an error inside a config file has its reason.
   text = " ".join(dict.fromkeys([lines[0], lines[-1]]))
@@ -274,7 +280,9 @@ def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
 def _list_config_keys(argv: list[str]) -> list[str]:
   """Returns the keys that a config takes; none if it cannot be read."""
   try:
-    config = _read_config(["", f"--config={_find_config(argv)}"])
+    overrides = _find_overrides(argv).items()
+    names = [f"--config.{k}={v}" for k, v in overrides if k.endswith(".name")]
+    config = _read_config(["", f"--config={_find_config(argv)}", *names])
     config = config_utils.to_dict(config)
   except Exception:  # The first error is the one to show.
     return []

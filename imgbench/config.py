@@ -1,7 +1,7 @@
 """The config of a run: a ConfigDict becomes frozen sections, checked here.
 
-Every other function takes these sections or plain arguments. Defaults are in
-configs/common.py and in the signatures of what a section names.
+Programs parse a ConfigDict once; what they call takes sections or plain
+arguments. Defaults are in configs/common.py and in signatures of builders.
 """
 
 import collections.abc
@@ -37,7 +37,7 @@ GLOBAL, PER_DEVICE = "global", "per_device"  # statistics of BatchNorm
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class DataSection:
   """A data set; `options` are keywords of its source."""
 
   name: str
@@ -47,7 +47,7 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class ModelSection:
   """A model of `models.BUILDERS`; dtype: "float32", "bfloat16" or "auto"."""
 
   name: str
@@ -77,7 +77,7 @@ class Augment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class LossSection:
   """A loss of `losses.LOSSES`."""
 
   name: str = "softmax"
@@ -104,11 +104,11 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class ScheduleSection:
   """A schedule of `optim.SCHEDULES`; warmup is a duration."""
 
   name: str
-  warmup: str = ""
+  warmup: str = "never"
   settings: Settings = dataclasses.field(default_factory=dict)
 
 
@@ -118,16 +118,16 @@ class Recipe:
 
   seed: int
   global_batch_size: int
-  model: Model
+  model: ModelSection
   augment: Augment
-  loss: Loss
+  loss: LossSection
   ema: Ema
   optim: Optimizer
-  schedule: Schedule
+  schedule: ScheduleSection
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class StepsSection:
   """How long to train; per_dispatch: steps in one call, 0 chooses."""
 
   total: str
@@ -164,14 +164,12 @@ class EvaluationSet:
 
   def __post_init__(self):
     if self.type not in EVALUATORS:
-      near = registry.near_names(self.type, EVALUATORS)
-      raise errors.InputError(
-        "type", f"one of {', '.join(EVALUATORS)}", repr(self.type), near
-      )
+      known = f"one of {', '.join(EVALUATORS)}"
+      raise errors.InputError("type", known, repr(self.type))
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class EvaluationSection:
   """Evaluations of a run.
 
   Attributes:
@@ -201,6 +199,8 @@ class Evaluation:
   def __post_init__(self):
     expected = "a number in (0, 1)"
     errors.check(0 < self.alpha < 1, "alpha", expected, self.alpha)
+    size = self.batch_size
+    errors.check(size >= 1, "batch_size", "at least 1", size)
     for alias in self.sets:
       if alias in ("train", "time") or "/" in alias:
         raise errors.InputError(
@@ -261,11 +261,11 @@ class Config:
   """All of a run; `input` has the settings of `build_train_pipeline`."""
 
   recipe: Recipe
-  data: Data
+  data: DataSection
   input: Settings
-  steps: Steps
+  steps: StepsSection
   logging: Logging
-  evaluation: Evaluation
+  evaluation: EvaluationSection
   checkpoint: Checkpoint
   parallel: Parallel
   deterministic: bool = False
@@ -301,9 +301,8 @@ def parse(config: ml_collections.ConfigDict) -> Config:
       builders, before data are read.
   """
   values = ml_collections.ConfigDict(config).to_dict()
-  values.setdefault("deterministic", False)
   config_utils.check_sections(values, dict.fromkeys((*_RECIPE, *_REST)))
-  data = _build(Data, values["data"], "data.")
+  data = _build(DataSection, values["data"], "data.")
   kinds = {
     name: kind
     for name, kind in typing.get_type_hints(Config).items()
@@ -312,9 +311,9 @@ def parse(config: ml_collections.ConfigDict) -> Config:
   return Config(
     recipe=parse_recipe({name: values[name] for name in _RECIPE}),
     data=data,
-    input=_tuples(values["input"]),
+    input=_tuples(values["input"], "input."),
     evaluation=_parse_evaluation(values["evaluation"], data),
-    deterministic=values["deterministic"],
+    deterministic=_check_bool("deterministic", values["deterministic"]),
     **{name: _build(kinds[name], values[name], f"{name}.") for name in kinds},
   )
 
@@ -331,53 +330,59 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
   return typed.build_dataclass(Recipe, sections)
 
 
-def _parse_evaluation(values: Mapping[str, Any], data: Data) -> Evaluation:
+def _parse_evaluation(
+  values: Mapping[str, Any], data: DataSection
+) -> EvaluationSection:
+  prefix = "evaluation."
+  known = [field.name for field in dataclasses.fields(EvaluationSection)]
+  config_utils.check_keys(_tuples(values, prefix), known, prefix)
   inherited = {
     "name": data.name,
     "data_dir": data.data_dir,
     "options": data.options,
-    "every": values.get("every", ""),
+    "every": values["every"],
   }
-  prefix = "evaluation."
-  sets = {
-    alias: _build(EvaluationSet, inherited | entry, f"{prefix}sets.{alias}.")
-    for alias, entry in values.get("sets", {}).items()
-  }
-  with config_utils.prefix_errors(f"{prefix}warnings."):
-    warnings = registry.call(
-      "evaluation.warnings",
-      diagnostics.Thresholds,
-      **values.get("warnings", {}),
-    )
+  sets = {}
+  for alias, entry in _tuples(values["sets"], f"{prefix}sets.").items():
+    key = f"{prefix}sets.{alias}."
+    sets[alias] = _build(EvaluationSet, inherited | _tuples(entry, key), key)
   built = {
     "sets": sets,
-    "warnings": warnings,
-    "shift": shift_lib.check(values.get("shift", {}), sets),
+    "warnings": _build(
+      diagnostics.Thresholds, values["warnings"], f"{prefix}warnings."
+    ),
+    "shift": shift_lib.check(_tuples(values["shift"], f"{prefix}shift."), sets),
   }
-  return _build(Evaluation, {**values, **built}, prefix)
+  return _build(EvaluationSection, {**values, **built}, prefix)
 
 
 def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
   """Returns a section; keys that it has no field for are its settings."""
-  values = _tuples(values)
-  names = {field.name for field in dataclasses.fields(kind)}
-  if "settings" in names:
+  values = _tuples(values, prefix)
+  names = {field.name for field in dataclasses.fields(kind)} - {"settings"}
+  if "settings" in kind.__annotations__:
     settings = {k: v for k, v in values.items() if k not in names}
     values = {k: v for k, v in values.items() if k in names}
     values["settings"] = settings
   return typed.build_dataclass(kind, values, prefix)
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+def _check_bool(setting: str, value: Any) -> bool:
+  errors.check(isinstance(value, bool), setting, "True or False", repr(value))
+  return value
+
+
+def _tuples(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+  """Returns a section with tuples for lists. Raises InputError: no section."""
+  if not isinstance(values, Mapping):
+    raise errors.InputError(prefix.rstrip("."), "a section", repr(values))
   return {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in values.items()
   }
 
 
-# Keys that builders take, and config files need not have.
-
-# Section -> registry; arguments that do not come from the config.
+# Section -> registry; arguments of builders that do not come from the config.
 _NAMED: Mapping[str, tuple[registry.Registry, tuple[str, ...]]] = {
   "model": (
     models.BUILDERS,
@@ -387,6 +392,10 @@ _NAMED: Mapping[str, tuple[registry.Registry, tuple[str, ...]]] = {
   "schedule": (optim_lib.SCHEDULES, ("total_steps", "warmup_steps")),
   "loss": (losses.LOSSES, ()),
 }
+
+
+# Arguments of preprocess.sample that are no settings.
+_SAMPLED = ("images", "index", "epoch", "step_key", "whole_batch")
 
 
 def find_known_keys(
@@ -457,10 +466,6 @@ def _find_signatures(
 
 def _find_name(config: Mapping[str, Any], section: str) -> str:
   return str((config.get(section) or {}).get("name"))
-
-
-# Arguments of preprocess.sample that are no settings.
-_SAMPLED = ("images", "index", "epoch", "step_key", "whole_batch")
 
 
 def extend(

@@ -172,13 +172,16 @@ def check_sections(
     known: section -> its keys; None where they are checked elsewhere, or where
       it is no section but a value.
   """
-  _check_keys(config, known, "")
+  check_keys(config, known, "")
   for section, keys in known.items():
     if keys is not None:
-      _check_keys(config[section], keys, f"{section}.")
+      check_keys(config[section], keys, f"{section}.")
 
 
-def _check_keys(section, known: Iterable[str], prefix: str) -> None:
+def check_keys(
+  section: Mapping[str, Any], known: Iterable[str], prefix: str
+) -> None:
+  """Raises InputError unless a section has just the known keys."""
   for key in section:
     if key not in known:
       near = registry.near_names(key, known)

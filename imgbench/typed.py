@@ -42,7 +42,9 @@ def _check_values(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
       raise errors.InputError(name, _type_text(hints[name]), show(value))
     checked[name] = tuple(value) if isinstance(value, list) else value
   for field in dataclasses.fields(kind):
-    if field.name not in checked and field.default is dataclasses.MISSING:
+    defaults = (field.default, field.default_factory)
+    required = all(d is dataclasses.MISSING for d in defaults)
+    if field.name not in checked and required:
       raise errors.InputError(field.name, _type_text(hints[field.name]), "none")
   return checked
 

@@ -2,6 +2,7 @@
 
 import json
 
+from absl import flags
 import pytest
 
 from configs import tiny
@@ -20,11 +21,13 @@ def read(*overrides):
 
 def test_sections_have_the_values_of_the_config():
   settings = config_lib.parse(tiny.get_config())
-  assert settings.recipe.model == config_lib.Model(
+  assert settings.recipe.model == config_lib.ModelSection(
     name="cnn", dtype="float32", settings={"widths": (8,), "stem_size": 3}
   )
   assert settings.recipe.schedule.warmup == "2 steps"
-  assert settings.steps == config_lib.Steps(total="16 steps", per_dispatch=0)
+  assert settings.steps == config_lib.StepsSection(
+    total="16 steps", per_dispatch=0
+  )
   val = settings.evaluation.sets["val"]
   assert (val.name, val.every, val.type) == ("scenes", "8 steps", "multilabel")
   assert val.options == settings.data.options
@@ -74,6 +77,29 @@ def test_another_optimizer_takes_its_own_settings():
   assert config_lib.parse(config).recipe.optim.settings["momentum"] == 0.5
 
 
+def test_flags_without_a_value_and_from_files(tmp_path):
+  file = tmp_path / "flags"
+  file.write_text("--config.optim.clip_norm=2.0\n")
+  values = flags.FlagValues()
+  argv = ["", f"--config={TINY}", f"--flagfile={file}"]
+  argv += ["--noconfig.optim.independent_decay"]
+  cli.define_config_flag(values, argv)
+  values(argv)
+  assert values.config.optim.clip_norm == 2.0
+  assert values.config.optim.independent_decay is False
+
+
+def test_an_override_needs_a_value():
+  with pytest.raises(errors.InputError, check=raising.about("override")):
+    read("optim.b1")
+
+
+def test_the_wrong_value_is_named_beside_another_optimizer():
+  about = raising.about("--config.seed", given="x")
+  with pytest.raises(errors.InputError, check=about):
+    read("optim.name=sgd", "optim.momentum=0.9", "seed=x")
+
+
 def test_another_model_leaves_out_settings_that_it_does_not_take():
   config = read("model.name=resnet18")
   assert config.model.to_dict() == {"name": "resnet18", "dtype": "float32"}
@@ -100,6 +126,11 @@ def test_unknown_keys_get_near_names(override, near):
     ("parallel.devices", 1.5),
     ("ema.decay", "much"),
     ("evaluation.sets.val.probabilities", 1),
+    ("evaluation.sets.val", None),
+    ("evaluation.sets", None),
+    ("evaluation.batch_size", 0),
+    ("model", None),
+    ("deterministic", 1),
   ],
 )
 def test_values_of_another_type_are_refused(key, value):
@@ -112,6 +143,24 @@ def test_values_of_another_type_are_refused(key, value):
   with pytest.raises(errors.InputError, check=raising.about(key)) as raised:
     config_lib.parse(plain)
   assert str(value) in str(raised.value.given)
+
+
+@pytest.mark.parametrize(
+  "key", ["seed", "deterministic", "evaluation.sets", "steps.total"]
+)
+def test_missing_keys_are_refused(key):
+  plain = config_utils.to_dict(tiny.get_config())
+  section, _, name = key.rpartition(".")
+  del (plain[section] if section else plain)[name]
+  with pytest.raises(errors.InputError, check=raising.about(key)):
+    config_lib.parse(plain)
+
+
+def test_settings_is_no_key():
+  config = tiny.get_config()
+  config.augment.settings = dict(pad=1)
+  parsed = config_lib.parse(config).recipe.augment
+  assert "settings" in parsed.settings  # Which its function refuses.
 
 
 def test_absent_keys_count_as_their_defaults():

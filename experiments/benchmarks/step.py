@@ -30,6 +30,7 @@ from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import host_memory
+from imgbench import interrupts
 from imgbench import parallel
 from imgbench import run_files
 from imgbench import startup
@@ -133,7 +134,9 @@ class WholeRun:
     state = _copy(self._prepared.state)
     prepared = dataclasses.replace(self._prepared, state=state)
     with tempfile.TemporaryDirectory() as name:
-      loop.train_and_evaluate(self._config, name, prepared=prepared)
+      # Not entered, so that Ctrl-C ends the benchmark.
+      stop = interrupts.StopRequest()
+      loop.train_and_evaluate(self._config, name, prepared=prepared, stop=stop)
       path = pathlib.Path(name) / run_files.STATUS
       times = run_files.read_json(path)["times"]
     training_s = times["train_s"] + times["log_s"]

@@ -18,10 +18,10 @@ import jax
 import numpy as np
 
 from imgbench import config as config_lib
-from imgbench import config_utils
 from imgbench import data as data_lib
 from imgbench import errors
 from imgbench import parallel
+from imgbench import typed
 from imgbench.bench import rows
 from imgbench.data import device
 from imgbench.data import source
@@ -79,6 +79,16 @@ def create_strategy(key: rows.Key) -> parallel.Strategy:
   return parallel.create_strategy(key.strategy, key.devices)
 
 
+def build_layout(
+  strategy: parallel.Strategy, batch_size: int, section: Mapping[str, Any]
+) -> compute_lib.Layout:
+  """Returns how a step is distributed; section: `recipe.parallel`."""
+  parsed = typed.build_dataclass(config_lib.Parallel, section, "parallel.")
+  return compute_lib.build_layout(
+    strategy, batch_size, parsed.batch_norm, parsed.microbatches
+  )
+
+
 def build_recipe(key: rows.Key, recipe: Mapping[str, Any]) -> config_lib.Recipe:
   """Returns the sections of a run's config that `compute.build` reads."""
   settings = recipe["model_settings"].get(key.model, {})
@@ -108,7 +118,7 @@ class _Parts:
   def build(cls, key: rows.Key, recipe: Mapping[str, Any]) -> "_Parts":
     built = build_recipe(key, recipe)
     strategy = create_strategy(key)
-    layout = compute_lib.build_layout(strategy, key.batch, **recipe["parallel"])
+    layout = build_layout(strategy, key.batch, recipe["parallel"])
     split = _open_split(recipe) if key.data == "tfds" else None
     info = split.info if split else synthetic_info(recipe["num_classes"])
     shape = (key.image_size, key.image_size, 3)
@@ -320,9 +330,7 @@ def synthetic_info(num_classes: int) -> source.Info:
 
 def _open_split(recipe: Mapping[str, Any]) -> source.EncodedSource:
   """Returns the split of section `recipe.tfds`. Raises InputError."""
-  with config_utils.prefix_errors("recipe.tfds."):
-    section = dict(recipe["tfds"])
-    split = data_lib.build_source(**section.pop("options", {}), **section)
+  split = data_lib.open_split("recipe.tfds", "split", **recipe["tfds"])
   if not split.info.streamed:
     raise errors.InputError(
       "recipe.tfds",

@@ -16,7 +16,6 @@ from imgbench import config_utils
 from imgbench import errors
 from imgbench import models
 from imgbench import parallel
-from imgbench import registry
 from imgbench.bench import measure
 from imgbench.bench import micro
 from imgbench.bench import model_work
@@ -315,13 +314,8 @@ def _check_recipe(recipe, lists) -> None:
   plain = recipe.to_dict() | {"model_settings": {}}
   strategy = parallel.jit_strategy(jax.devices("cpu")[:1])
   with config_utils.prefix_errors("recipe."):
-    layout = registry.call(
-      "recipe.parallel",
-      compute_lib.build_layout,
-      strategy=strategy,
-      global_batch_size=key.batch,
-      **{**plain["parallel"], "microbatches": 1},
-    )
+    section = {**plain["parallel"], "microbatches": 1}
+    layout = model_work.build_layout(strategy, key.batch, section)
     info = model_work.synthetic_info(plain["num_classes"])
     built = model_work.build_recipe(key, plain)
     compute_lib.build(built, layout, info, (32, 32, 3), 1)

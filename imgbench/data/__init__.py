@@ -1,5 +1,10 @@
 """Data sets by name."""
 
+from collections.abc import Mapping
+import os
+from typing import Any
+
+from imgbench import errors
 from imgbench import registry
 from imgbench.data import scene_source
 from imgbench.data import source
@@ -9,6 +14,40 @@ SOURCES = registry.Registry("data set")
 
 
 SOURCES.register("scenes", scene_source.ScenesSource)
+
+
+def open_split(
+  section: str,
+  split_key: str,
+  *,
+  name: str,
+  split: str,
+  data_dir: str,
+  options: Mapping[str, Any],
+) -> source.AnySource:
+  """Returns `build_source`, with errors that name keys of a config section.
+
+  Args:
+    section: e.g. "data".
+    split_key: key of the split in it.
+    name: see `build_source`, as for the others.
+    split: e.g. "train[:90%]".
+    data_dir: folder with prepared data sets.
+    options: of the data set.
+
+  Raises:
+    InputError: see `build_source`.
+  """
+  try:
+    return build_source(name, split, data_dir, **options)
+  except errors.InputError as error:
+    if os.sep in error.setting:  # A file.
+      raise
+    if error.setting == "split":
+      error.setting = split_key
+    elif error.setting != "data_dir":
+      error = error.prefixed("options.")
+    raise error.prefixed(f"{section}.") from error
 
 
 def build_source(

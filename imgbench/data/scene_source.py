@@ -170,7 +170,7 @@ def _check_integer(name, value, low, high):
   integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
   if not integer or not low <= value <= high:
     raise errors.InputError(
-      f"data.{name}", f"an integer from {low} to {high}", repr(value)
+      name, f"an integer from {low} to {high}", repr(value)
     )
 
 
@@ -178,7 +178,7 @@ def _split_parts(split, sizes) -> list[tuple[str, int, int]]:
   """Returns the (split, start, stop) of each slice in the sum `split`."""
   if split in sizes:
     return [(split, 0, sizes[split])]
-  setting = "split of scenes"
+  setting = "split"
   known = f"one of {', '.join(sizes)}, or slices such as 'train[:90%]'"
   if "[" not in split and "+" not in split:
     raise errors.InputError(setting, known, repr(split))

@@ -95,14 +95,14 @@ class PreparedFolder:
       instructions = splits[split].file_instructions
     except (ValueError, KeyError, AssertionError, TypeError) as error:
       raise errors.InputError(
-        f"split of {self.name}",
+        "split",
         f"one of {', '.join(sorted(splits))}, or slices such as train[:90%]",
         f"{split!r} ({one_line(error, 120)})",
       ) from error
     if not instructions:
       sizes = ", ".join(f"{k} ({v.num_examples})" for k, v in splits.items())
       raise errors.InputError(
-        f"split of {self.name}", f"at least one example of {sizes}", repr(split)
+        "split", f"at least one example of {sizes}", repr(split)
       )
     return instructions
 
@@ -125,7 +125,7 @@ class PreparedFolder:
     ):
       if path == next_path and start < stop:
         raise errors.InputError(
-          f"split of {self.name}", "parts that do not overlap", repr(split)
+          "split", "parts that do not overlap", repr(split)
         )
 
 
@@ -163,7 +163,7 @@ def open_folder(name: str, data_dir: str, version: str = "") -> PreparedFolder:
     InputError: no such data set; says what is there and what to run.
   """
   command = prepare_command(name, data_dir)
-  setting, prepare = "data.data_dir", f"to prepare {name} there: {command}"
+  setting, prepare = "data_dir", f"to prepare {name} there: {command}"
   if not data_dir:
     raise errors.InputError(
       setting,

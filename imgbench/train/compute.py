@@ -250,13 +250,12 @@ def _build_optimizer(
   recipe: config_lib.Recipe, num_examples: int, total_steps: int
 ) -> tuple[optim.Schedule, optax.GradientTransformation]:
   settings = dict(recipe.schedule.settings)
-  if recipe.schedule.warmup:
-    calendar = config_utils.Durations(
-      num_examples, recipe.global_batch_size, total_steps
-    )
-    settings["warmup_steps"] = calendar.steps(
-      recipe.schedule.warmup, "schedule.warmup"
-    )
+  calendar = config_utils.Durations(
+    num_examples, recipe.global_batch_size, total_steps
+  )
+  warmup = calendar.steps(recipe.schedule.warmup, "schedule.warmup")
+  if warmup:
+    settings["warmup_steps"] = warmup
   with config_utils.prefix_errors("schedule."):
     schedule = optim.build_schedule(
       recipe.schedule.name, total_steps=total_steps, **settings
@@ -291,7 +290,7 @@ def model_dtype(name: str, platform: str) -> jnp.dtype:
 
 
 def _build_model(
-  section: config_lib.Model,
+  section: config_lib.ModelSection,
   info: source.Info,
   image_shape: tuple[int, int, int],
   layout: Layout,

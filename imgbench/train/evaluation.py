@@ -60,7 +60,9 @@ class Plan:
     )
 
 
-def plan(section: config_lib.Evaluation, train_info: source.Info) -> Plan:
+def plan(
+  section: config_lib.EvaluationSection, train_info: source.Info
+) -> Plan:
   """Returns the evaluations that a config asks for.
 
   Args:
@@ -78,10 +80,15 @@ def plan(section: config_lib.Evaluation, train_info: source.Info) -> Plan:
   sources: dict[str, source.AnySource] = {}
   for alias, entry in section.sets.items():
     key = f"evaluation.sets.{alias}"
+    split = data.open_split(
+      key,
+      "split",
+      name=entry.name,
+      split=entry.split,
+      data_dir=entry.data_dir,
+      options=entry.options,
+    )
     with config_utils.prefix_errors(f"{key}."):
-      split = data.build_source(
-        entry.name, entry.split, entry.data_dir, **entry.options
-      )
       evaluators.EVALUATORS[entry.type].check(split.info)
     _check_fits(key, split.info, train_info)
     for other, found in sources.items():
@@ -140,7 +147,7 @@ def build_predict_fn(
 
 def build(
   plan: Plan,
-  section: config_lib.Evaluation,
+  section: config_lib.EvaluationSection,
   compute: compute_lib.Compute,
   load: Callable[[source.Source], source.Examples],
   *,

@@ -17,7 +17,8 @@ class Feed(Protocol):
   """Host arrays of batches by step; any step can be asked for again.
 
   Attributes:
-    waited_s: seconds that `batch_at` waited for images so far.
+    waited_s: seconds that `batch_at` waited for images since it was last set
+      to 0.
   """
 
   waited_s: float

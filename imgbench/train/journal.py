@@ -41,6 +41,9 @@ class Journal:
     global_batch_size: B.
     tensorboard: whether metrics are written for TensorBoard, too.
     writes: whether this process writes.
+
+  Attributes:
+    progress: shown to the user; silent before `open`.
   """
 
   def __init__(

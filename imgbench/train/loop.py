@@ -63,7 +63,7 @@ class Flops:
 CountFlops = Callable[[setup.Training], Flops | None]
 
 
-class Stop(Protocol):
+class StopSignal(Protocol):
   """Says whether the run is asked to stop; see `interrupts.StopRequest`."""
 
   def requested(self) -> bool:
@@ -78,11 +78,11 @@ def train_and_evaluate(
   workdir: str,
   group: processes.Group = processes.ALONE,
   *,
-  profile: profiling.Steps | None = None,
+  profile: profiling.ProfiledSteps | None = None,
   count_flops: CountFlops = lambda training: None,
   prepared: setup.Prepared | None = None,
   watch: timing.Stopwatch | None = None,
-  stop: Stop | None = None,
+  stop: StopSignal | None = None,
 ) -> Results:
   """Trains and evaluates one model, or resumes where it was stopped.
 
@@ -209,6 +209,7 @@ def train_and_evaluate(
         with watch.section("log_s"):
           record = _measure_training(state, position, watch, training, flops)
       due = [a for a in run.evaluators if is_due(periods.evaluation[a])]
+      evaluations = {}  # Frees the earlier ones.
       try:
         evaluations = _evaluate(run.evaluators, due, state, watch, stop)
       except evaluators_base.EvaluationStopped:
@@ -226,6 +227,8 @@ def train_and_evaluate(
       )
       if is_best or is_due(periods.checkpoint):
         save(state, watch)
+      if position.step < total:
+        evaluations = {}
     profiler.update(position.step)
     journal.progress.close()
 
@@ -452,7 +455,7 @@ def _evaluate(
   aliases: Iterable[str],
   state: state_lib.TrainState,
   watch: timing.Stopwatch,
-  stop: Stop,
+  stop: StopSignal,
 ) -> Evaluations:
   """Returns evaluations by alias. Raises EvaluationStopped."""
   variables = {"raw": state.variables, "ema": state.ema or {}}

@@ -13,7 +13,7 @@ FOLDER = "profile"  # of a workdir
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class ProfiledSteps:
   """The steps after `first` are done, until `last` are done.
 
   Attributes:
@@ -36,7 +36,9 @@ class Steps:
         self,
       )
 
-  def round_to_dispatches(self, per_dispatch: int, total: int) -> "Steps":
+  def round_to_dispatches(
+    self, per_dispatch: int, total: int
+  ) -> "ProfiledSteps":
     """Returns the steps rounded outward to dispatches of the run.
 
     Dispatches start at multiples of their size, so no dispatch is split at
@@ -48,10 +50,10 @@ class Steps:
     """
     first = self.first // per_dispatch * per_dispatch
     last = -(-self.last // per_dispatch) * per_dispatch
-    return Steps(first, min(last, total))
+    return ProfiledSteps(first, min(last, total))
 
 
-def parse(text: str) -> Steps | None:
+def parse(text: str) -> ProfiledSteps | None:
   """Reads "FIRST:LAST", FIRST below LAST; None of "". Raises InputError."""
   if not text:
     return None
@@ -60,10 +62,10 @@ def parse(text: str) -> Steps | None:
     raise errors.InputError(
       "--profile_steps", "FIRST:LAST with FIRST < LAST, e.g. 10:15", repr(text)
     )
-  return Steps(int(match[1]), int(match[2]))
+  return ProfiledSteps(int(match[1]), int(match[2]))
 
 
-def check_folder(steps: Steps | None, workdir: paths.Folder) -> None:
+def check_folder(steps: ProfiledSteps | None, workdir: paths.Folder) -> None:
   """Raises InputError where a trace is wanted in a bucket."""
   if steps is not None and paths.is_bucket(workdir):
     raise errors.InputError(
@@ -82,7 +84,9 @@ class Profiler:
     writes: whether this process of the run writes it.
   """
 
-  def __init__(self, steps: Steps | None, workdir: paths.Folder, writes: bool):
+  def __init__(
+    self, steps: ProfiledSteps | None, workdir: paths.Folder, writes: bool
+  ):
     self._steps = steps
     self._folder = workdir / FOLDER
     self._writes = writes
@@ -112,7 +116,7 @@ class Profiler:
     if not self._writes or self._steps is None:
       return
     if self._started is not None and step >= self._steps.last:
-      traced = Steps(self._started, step)
+      traced = ProfiledSteps(self._started, step)
       self.close()
       logging.info("profiler trace of steps %s: %s", traced, self._folder)
     elif self._started is None and step in range(*self.stops):

@@ -28,6 +28,9 @@ class Saving:
     info: of the training split.
     total_steps: of the run.
     group: of its processes.
+
+  Attributes:
+    folder: of the run.
   """
 
   def __init__(
@@ -94,7 +97,7 @@ class Saving:
     if not workdir:
       return state, 0
     state, meta = checkpoints.restore_other(workdir, like, self._group)
-    self._check_step(meta["step"])
+    self._check_step(meta["step"], workdir)
     logging.info("starting from step %d of %s", meta["step"], workdir)
     return self._strategy.from_global(state), meta["step"]
 
@@ -108,13 +111,13 @@ class Saving:
         f"{self._info.key} with {self._info.fingerprint}",
         "give the old folder or another --workdir",
       )
-    self._check_step(meta["step"])
+    self._check_step(meta["step"], self.folder)
 
-  def _check_step(self, step: int) -> None:
+  def _check_step(self, step: int, folder: object) -> None:
     if step > self._total_steps:
       raise errors.InputError(
         "steps.total",
-        f"at least {step}, the step of {self.folder}",
+        f"at least {step}, the step of {folder}",
         self._total_steps,
       )
 

@@ -48,7 +48,7 @@ class Periods:
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Splits:
   """The splits of a run; only what is known before reading examples.
 
   Attributes:
@@ -102,14 +102,14 @@ class Prepared:
     evaluators: by alias, in the order of the config.
   """
 
-  data: Data
+  data: Splits
   training: Training
   state: state_lib.TrainState
   evaluators: Mapping[str, evaluators_base.Evaluator]
 
 
 def prepare(
-  settings: config_lib.Config, profile: profiling.Steps | None = None
+  settings: config_lib.Config, profile: profiling.ProfiledSteps | None = None
 ) -> Prepared:
   """Returns a run at step 0.
 
@@ -147,18 +147,25 @@ def open_devices(settings: config_lib.Config) -> compute_lib.Layout:
   )
 
 
-def open_data(settings: config_lib.Config) -> Data:
+def open_data(settings: config_lib.Config) -> Splits:
   """Returns the splits of a run; no examples are read. Raises InputError."""
   section = settings.data
-  split = data.build_source(
-    section.name, section.train_split, section.data_dir, **section.options
+  split = data.open_split(
+    "data",
+    "train_split",
+    name=section.name,
+    split=section.train_split,
+    data_dir=section.data_dir,
+    options=section.options,
   )
   periods = _count_periods(settings, split.info.num_examples)
-  return Data(split, evaluation.plan(settings.evaluation, split.info), periods)
+  return Splits(
+    split, evaluation.plan(settings.evaluation, split.info), periods
+  )
 
 
 def build_training(
-  settings: config_lib.Config, layout: compute_lib.Layout, run: Data
+  settings: config_lib.Config, layout: compute_lib.Layout, run: Splits
 ) -> Training:
   """Builds the model and reads the training split. Raises InputError."""
   info, recipe = run.split.info, settings.recipe

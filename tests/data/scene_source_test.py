@@ -294,7 +294,7 @@ def test_fingerprint_tells_data_apart_and_nothing_else():
   ],
 )
 def test_bad_split(split, part):
-  about = raising.about("split of scenes")
+  about = raising.about("split")
   with pytest.raises(errors.InputError, check=about) as caught:
     scene_source.ScenesSource(split, **SMALL)
   assert caught.value.given.startswith(repr(split))
@@ -316,7 +316,7 @@ def test_bad_split(split, part):
 )
 def test_bad_option(options):
   ((name, value),) = options.items()
-  about = raising.about(f"data.{name}", given=repr(value))
+  about = raising.about(name, given=repr(value))
   with pytest.raises(errors.InputError, check=about):
     scene_source.ScenesSource("train", **options)
 

@@ -43,33 +43,33 @@ def _command(data_dir):
 
 
 def test_no_data_dir():
-  error = _refused("", "data.data_dir", "none")
+  error = _refused("", "data_dir", "none")
   assert "--config.data.data_dir=DIR" in error.fix
   assert error.fix.endswith(_command("DIR"))
 
 
 def test_data_dir_in_a_bucket():
-  error = _refused("gs://bucket/data", "data.data_dir", "gs://bucket/data")
+  error = _refused("gs://bucket/data", "data_dir", "gs://bucket/data")
   assert "gcsfuse" in error.fix
 
 
 def test_folder_is_missing(data_dir):
   missing = data_dir / "nowhere"
-  error = _refused(missing, "data.data_dir", missing)
+  error = _refused(missing, "data_dir", missing)
   assert error.fix.endswith(_command(missing))
 
 
 def test_folder_is_a_file(data_dir):
   (data_dir / "file").touch()
-  _refused(data_dir / "file", "data.data_dir", data_dir / "file")
+  _refused(data_dir / "file", "data_dir", data_dir / "file")
 
 
 def test_data_set_is_missing(data_dir):
-  error = _refused(data_dir, "data.data_dir")
+  error = _refused(data_dir, "data_dir")
   assert error.given.endswith("nothing")
   assert error.fix.endswith(_command(data_dir))
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]}, name="other")
-  error = _refused(data_dir, "data.data_dir")
+  error = _refused(data_dir, "data_dir")
   assert "tiny" in error.expected and error.given.endswith(" other")
   assert error.fix.endswith(_command(data_dir))
 
@@ -77,20 +77,20 @@ def test_data_set_is_missing(data_dir):
 def test_long_listings_are_cut(data_dir):
   for i in range(20):
     (data_dir / f"n{i:02d}").touch()
-  error = _refused(data_dir, "data.data_dir")
+  error = _refused(data_dir, "data_dir")
   assert "n00, n01" in error.given and "n07 and 12 more" in error.given
   assert "n08" not in error.given
 
 
 def test_data_dir_with_a_space_is_quoted(data_dir):
   folder = data_dir / "my data"
-  assert f"--data_dir='{folder}'" in _refused(folder, "data.data_dir").fix
+  assert f"--data_dir='{folder}'" in _refused(folder, "data_dir").fix
 
 
 @pytest.mark.parametrize("level", ["tiny", "tiny/1.0.0"])
 def test_data_dir_is_one_level_too_deep(data_dir, level):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(1)]})
-  error = _refused(data_dir / level, "data.data_dir")
+  error = _refused(data_dir / level, "data_dir")
   assert "parent" in error.fix
 
 
@@ -159,20 +159,20 @@ def test_unknown_split(data_dir, split):
     data_dir,
     {"train": [tiny_tfds.examples(4)], "test": [tiny_tfds.examples(2)]},
   )
-  error = _refused(data_dir, "split of tiny", split=split)
+  error = _refused(data_dir, "split", split=split)
   assert error.given.startswith(repr(split)) and "test, train" in error.expected
 
 
 def test_empty_split(data_dir):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(4)]})
-  error = _refused(data_dir, "split of tiny", "'train[:0]'", split="train[:0]")
+  error = _refused(data_dir, "split", "'train[:0]'", split="train[:0]")
   assert "train (4)" in error.expected
 
 
 @pytest.mark.parametrize("split", ["train+train", "train[:3]+train[2:]"])
 def test_examples_twice(data_dir, split):
   tiny_tfds.write(data_dir, {"train": [tiny_tfds.examples(4)]})
-  _refused(data_dir, "split of tiny", repr(split), split=split)
+  _refused(data_dir, "split", repr(split), split=split)
 
 
 def _two_shards(data_dir, file_format):

@@ -51,11 +51,15 @@ def test_bad_steps_are_refused(text):
 def test_steps_are_rounded_outward_to_dispatches():
   assert profiling.parse("") is None
   steps = profiling.parse("10:15")
-  assert steps == profiling.Steps(10, 15)
+  assert steps == profiling.ProfiledSteps(10, 15)
   assert steps.round_to_dispatches(1, total=15) == steps
-  assert steps.round_to_dispatches(4, total=100) == profiling.Steps(8, 16)
+  assert steps.round_to_dispatches(4, total=100) == profiling.ProfiledSteps(
+    8, 16
+  )
   # The last steps of a run may be fewer than a dispatch has.
-  assert steps.round_to_dispatches(4, total=15) == profiling.Steps(8, 15)
+  assert steps.round_to_dispatches(4, total=15) == profiling.ProfiledSteps(
+    8, 15
+  )
   with pytest.raises(errors.InputError, match="14 steps"):
     steps.check_within(14)
 
@@ -64,14 +68,14 @@ def test_a_bucket_is_refused():
   folder = paths.as_path("gs://bucket/run")
   profiling.check_folder(None, folder)
   with pytest.raises(errors.InputError, match="--profile_steps"):
-    profiling.check_folder(profiling.Steps(1, 2), folder)
+    profiling.check_folder(profiling.ProfiledSteps(1, 2), folder)
 
 
 def test_the_trace_has_the_steps_and_numbers_stay(tmp_path, caplog):
   caplog.set_level(logging.INFO, logger="absl")
   config = quick_config(8)
   loop.train_and_evaluate(config, str(tmp_path / "without"))
-  profile = profiling.Steps(3, 5)
+  profile = profiling.ProfiledSteps(3, 5)
   loop.train_and_evaluate(config, str(tmp_path / "with"), profile=profile)
   # Whole dispatches: 2:6. Step 3 is logged, so 2 and 3 are dispatches of one.
   assert traced_steps(tmp_path / "with") == [2, 3, 4]
@@ -88,7 +92,7 @@ def test_the_trace_has_the_steps_and_numbers_stay(tmp_path, caplog):
 def test_a_run_that_has_passed_the_steps_says_so(tmp_path, caplog):
   loop.train_and_evaluate(quick_config(4), str(tmp_path))
   loop.train_and_evaluate(
-    quick_config(6), str(tmp_path), profile=profiling.Steps(1, 3)
+    quick_config(6), str(tmp_path), profile=profiling.ProfiledSteps(1, 3)
   )
   (line,) = [line for line in caplog.messages if "--profile_steps" in line]
   assert "no trace of steps 0:4 is written: the run resumes at step 4" in line

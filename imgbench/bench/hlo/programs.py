@@ -213,7 +213,7 @@ def build(
   return Steps(settings, compute, info, shape)
 
 
-def describe_split(section: config_lib.Data) -> source.Info:
+def describe_split(section: config_lib.DataSection) -> source.Info:
   """Returns the info of a training split without reading its files.
 
   Synthetic and unknown data sets are opened. Raises InputError.
