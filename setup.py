@@ -97,7 +97,7 @@ setuptools.setup(
     "test": [
       *GCS,
       "gcp-storage-emulator>=2026.7",
-      *("hypothesis", "pytest>=8", "pytest-xdist", "ruff"),
+      *("hypothesis", "pytest>=8.4", "pytest-xdist", "ruff"),
     ],
     # `make types`; `make venv` installs it beside "test".
     "dev": ["mypy>=2.4"],

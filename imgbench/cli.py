@@ -98,6 +98,8 @@ def read_config(
     argv.append(f"--config.{text}")
   try:
     return _read_config(argv)
+  except errors.InputError:
+    raise
   except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as e:
     raise _to_input_error(e, argv) from e
 
@@ -280,10 +282,13 @@ def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
 def _list_config_keys(argv: list[str]) -> list[str]:
   """Returns the keys that a config takes; none if it cannot be read."""
   try:
+    plain = ["", f"--config={_find_config(argv)}"]
+    config = config_utils.to_dict(_read_config(plain))
     overrides = _find_overrides(argv).items()
-    names = [f"--config.{k}={v}" for k, v in overrides if k.endswith(".name")]
-    config = _read_config(["", f"--config={_find_config(argv)}", *names])
-    config = config_utils.to_dict(config)
+    names = [(k, v) for k, v in overrides if k.endswith(".name")]
+    flat = config_utils.flatten(config)
+    plain += [f"--config.{k}={v}" for k, v in names if k in flat]
+    config = config_utils.to_dict(_read_config(plain))
   except Exception:  # The first error is the one to show.
     return []
   from imgbench import config as config_lib

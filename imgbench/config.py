@@ -180,7 +180,7 @@ class EvaluationSection:
     alpha: intervals cover 1 - alpha.
     class_masks: name -> file of classes, a subset in all results.
     warnings: thresholds.
-    input: settings of `input_pipelines.eval_pipeline`.
+    input: settings of `input_pipelines.build_eval_pipeline`.
     shift: the sets whose drop from a base set is measured, or None.
     sets: by alias.
   """

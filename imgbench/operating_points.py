@@ -332,7 +332,9 @@ def main(argv: list[str]) -> int:
       raise errors.InputError("flags", expected, names)
     (rule,) = given
     target = read_scores(
-      paths.as_path(values.workdir), values.dataset, values["class"].value
+      paths.as_path(values.workdir, "--workdir"),
+      values.dataset,
+      values["class"].value,
     )
     point = find_point(target, rule, values[rule].value, values.alpha)
     points = {

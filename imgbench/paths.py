@@ -39,8 +39,12 @@ _SIGNS = (
 )
 
 
-def as_path(path: str | os.PathLike) -> Folder:
+def as_path(path: str | os.PathLike, setting: str = "folder") -> Folder:
   """Returns the path of a folder, local or in a bucket.
+
+  Args:
+    path: the address.
+    setting: that gave it, named in errors.
 
   Raises:
     InputError: another kind of address, or a package is missing.
@@ -48,9 +52,9 @@ def as_path(path: str | os.PathLike) -> Folder:
   text = os.fspath(path)
   if "://" in text and not re.match(f"{BUCKET}[^/]+/[^/]", text):
     expected = f"a local folder or {BUCKET}BUCKET/FOLDER"
-    raise errors.InputError("folder", expected, text)
+    raise errors.InputError(setting, expected, text)
   if is_bucket(text):
-    _prepare_buckets()
+    _prepare_buckets(setting, text)
   return epath.Path(text)
 
 
@@ -161,7 +165,7 @@ def is_out_of_reach(folder: Folder, error: Exception) -> bool:
 
 
 @functools.cache
-def _prepare_buckets() -> None:
+def _prepare_buckets(setting: str, address: str) -> None:
   """Checks that the packages for buckets are there and configures them."""
   for name in _PACKAGES:
     try:
@@ -169,9 +173,9 @@ def _prepare_buckets() -> None:
     except ModuleNotFoundError:  # The parent package is missing.
       found = None
     if found is None:
-      expected = f"the package {name} for folders in {BUCKET}"
-      fix = "run pip install 'imgbench[gcs]'"
-      raise errors.InputError("folder", expected, "none", fix)
+      expected = "a local folder, or a bucket with its packages installed"
+      fix = f"{name} is missing: run pip install 'imgbench[gcs]'"
+      raise errors.InputError(setting, expected, address, fix)
   import fsspec
 
   # A cached listing misses what other processes write.

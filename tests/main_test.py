@@ -63,7 +63,7 @@ def test_the_workdir_is_needed():
 @pytest.mark.parametrize(
   ("arguments", "setting", "named"),
   [
-    (("--config.data.train_split=trian",), "", "'trian'"),
+    (("--config.data.train_split=trian",), "data.train_split:", "'trian'"),
     (("--config.data.name=cifar10",), "data.data_dir", "cifar10"),
     (("--config.global_batch_size=-4",), "global_batch_size:", "-4"),
     (("--config.model.name=cnm",), "model.name:", "'cnm'"),

@@ -235,7 +235,7 @@ def measure(values: flags.FlagValues) -> None:
     signal.signal(signal.SIGTERM, before)
   print(format_summary(measured.write_rows()))
   if ours.status == exchange.REFUSED:
-    raise errors.InputError("--config", "a run of it to start", ours.message)
+    raise errors.RunError(ours.message)
   if early:
     done = {s.name: len(measured.list_runs(s)) for s in (ours, baseline)}
     counts = ", ".join(f"{count} of {name}" for name, count in done.items())

@@ -32,6 +32,7 @@ from imgbench.bench import runner
 
 ROOT = pathlib.Path(imgbench.__file__).parents[1]
 _HARNESS = ("imgbench/bench", "imgbench/typed.py")
+_NEEDED = "imgbench/config.py"
 
 
 def check_out(commit: str, folder: pathlib.Path, root: pathlib.Path) -> str:
@@ -63,6 +64,9 @@ def check_out(commit: str, folder: pathlib.Path, root: pathlib.Path) -> str:
     raise errors.RunError(f"git archive {name}: {archive.stderr.decode()}")
   with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
     files.extractall(folder, filter="data")
+  if not (folder / _NEEDED).is_file():
+    expected = f"a commit with {_NEEDED}, which this harness needs"
+    raise errors.InputError("--paired", expected, repr(commit))
   if not (folder / "imgbench").is_dir():
     expected = "a commit with the package imgbench"
     raise errors.InputError("--paired", expected, repr(commit))

@@ -264,6 +264,8 @@ def from_json(record: Mapping[str, Any]) -> Row:
   Raises:
     InputError: unknown fields, wrong types or impossible values.
   """
+  if not isinstance(record, Mapping):
+    raise errors.InputError("", "an object of JSON", typed.show(record))
   record = dict(record)
   raw = record.pop("raw", [])
   if not isinstance(raw, list):

@@ -86,7 +86,10 @@ def build(
     InputError: an unknown key, a value of another type, a swept key in
       `overrides`, or two points with one name.
   """
-  folder, shared = paths.as_path(sweep_dir), dict(overrides or {})
+  folder, shared = (
+    paths.as_path(sweep_dir, "--sweep_dir"),
+    dict(overrides or {}),
+  )
   _, base = _parse(config, shared, "the overrides of all points")
   found = {}
   for number, point in enumerate(points, 1):

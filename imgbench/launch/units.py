@@ -164,7 +164,7 @@ def read(sweep_dir: str | os.PathLike) -> Sweep:
   Raises:
     InputError: there is none.
   """
-  sweep = _read(paths.as_path(sweep_dir))
+  sweep = _read(paths.as_path(sweep_dir, "--sweep_dir"))
   if sweep is None:
     expected = f"the folder of a sweep, with {SWEEP}"
     raise errors.InputError("--sweep_dir", expected, os.fspath(sweep_dir))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import math
+import numbers
 from typing import Any
 from typing import SupportsFloat
 from typing import SupportsInt
@@ -69,7 +70,7 @@ def from_json(entry: Mapping[str, Any]) -> Measurement:
 
 
 def _is_finite(number: Any) -> bool:
-  return isinstance(number, int | float) and math.isfinite(number)
+  return isinstance(number, numbers.Real) and math.isfinite(number)
 
 
 class Measurer:

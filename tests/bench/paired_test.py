@@ -39,6 +39,7 @@ def small(tmp_path):
   (package / "bench").mkdir(parents=True)
   (package / "models.py").write_text("old\n")
   (package / "typed.py").write_text("old\n")
+  (package / "config.py").write_text("old\n")
   (package / "bench" / "gone.py").write_text("old\n")
   git(tmp_path, "init", "--quiet", str(root))
   git(root, "add", ".")
@@ -122,6 +123,7 @@ def test_a_commit_is_checked_out_with_this_harness(small, tmp_path):
     for path in folder.rglob("*.py")
   }
   assert files == {
+    "imgbench/config.py": "old\n",
     "imgbench/models.py": "old\n",
     "imgbench/typed.py": "new\n",
     "imgbench/bench/worker.py": "new\n",
@@ -133,6 +135,14 @@ def test_a_commit_is_checked_out_with_this_harness(small, tmp_path):
     check=True,
   )
   assert len(listed.stdout.splitlines()) == 1  # The archive leaves no traces.
+
+
+def test_a_commit_that_the_harness_does_not_fit_is_refused(small, tmp_path):
+  git(small, "rm", "--quiet", "imgbench/config.py")
+  git(small, "commit", "--quiet", "--message=two")
+  check = raising.about("--paired", given="'HEAD'")
+  with pytest.raises(errors.InputError, check=check):
+    paired.check_out("HEAD", tmp_path / "out", small)
 
 
 def test_unknown_commits_and_folders_without_git_are_refused(small, tmp_path):

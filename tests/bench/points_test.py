@@ -162,6 +162,8 @@ def test_models_that_do_not_fit_their_images_are_refused():
   [
     ("recipe.num_classes", 1, 1),
     ("recipe.loss.name", "hinge", "'hinge'"),
+    ("recipe.optim.name", "sdg", "'sdg'"),
+    ("recipe.parallel.batch_norm", "local", "'local'"),
     ("timing.rounds", 0, 0),
     ("timing.latency_s", "long", "'long'"),
     ("sampling.processes", 0, 0),

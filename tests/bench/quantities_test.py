@@ -163,6 +163,7 @@ def test_comparison_of_folders(tmp_path):
   )
   (line,) = [x for x in text.splitlines() if x.startswith("step step_ms")]
   assert line.split()[2:7] == ["2.00", "ms", "2.00", "ms", "1.000"]
+  assert "REGRESSION" not in text
 
 
 def test_a_page_shows_quantities(tmp_path):

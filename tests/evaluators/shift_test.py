@@ -100,6 +100,8 @@ def test_only_classes_that_occur_are_compared():
   assert drop.value == pytest.approx(1 - 5 / 15) and drop.n == 35
   for entry in (drop, start):
     assert "the base set taken over the 2 of 6" in entry.definition
+    assert entry.definition.endswith("toy_a:test")
+  assert "toy:validation" in start.definition
   expected = drops.drop(20, 20, 5, 15)
   assert (drop.value, drop.ci_low, drop.ci_high) == pytest.approx(expected)
   dogs = rows["dog", f"{TOP1}.base"]

@@ -134,13 +134,13 @@ def _run(settings: dict[str, Any], step: int, epochs: int) -> dict[str, Any]:
   started = time.perf_counter()
   work = open_work(**settings)
   feed = build_train_feed(work)
-  feed.at(step, 1)
+  feed.batch_at(step, 1)
   result = {"first_batch_s": time.perf_counter() - started}
   print(json.dumps(result), flush=True)  # The parent process waits for it.
   memory = []
   for epoch in range(epochs):
     for number in range(work.steps):
-      feed.at(step + 1 + epoch * work.steps + number, 1)
+      feed.batch_at(step + 1 + epoch * work.steps + number, 1)
     memory.append(read_resident_bytes())
   feed.close()
   return {"memory_bytes": memory}

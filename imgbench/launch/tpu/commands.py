@@ -144,7 +144,7 @@ def find_runtime_version(accelerator_type: str) -> str:
   if not dash or not size.isdigit() or generation not in _RUNTIMES:
     near = registry.near_names(generation, _RUNTIMES)
     expected = "a known type, e.g. v5litepod-16"
-    fix = f"{near}; newer types need --runtime_version"
+    fix = f"newer types need --runtime_version; {near}"
     raise errors.InputError(
       "--accelerator_type", expected, accelerator_type, fix
     )
