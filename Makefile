@@ -41,15 +41,7 @@ KIT_DATA := build/accelerator-kit
 HOST := .venv-accelerator-host
 CHECK_DIR := runs/accelerator-check
 
-# The commit whose behavior a refactoring must keep, and a folder that keeps its
-# outputs for the next time. tests/freeze/__init__.py says what is compared.
-BASE ?= 4d93de7
-KEEP ?=
-FREEZE := $(BIN)/python -m tests.freeze --base=$(BASE) \
-  $(if $(KEEP),--keep=$(KEEP))
-
 .PHONY: help demo smoke test test-slow test-all test-peers lint types format venv \
-  freeze freeze-fast \
   prepare-venv bench-peers compile-only-venv accelerator-kit \
   accelerator-kit-check constraints clean
 
@@ -59,9 +51,6 @@ help:
 	@echo "make test         fast tests"
 	@echo "make test-all     fast and long tests"
 	@echo "make test-peers   comparisons with other libraries (installs them)"
-	@echo "make freeze       compare behavior with commit BASE=$(BASE), an hour;"
-	@echo "                  KEEP=DIR keeps the base's outputs for the next time"
-	@echo "make freeze-fast  only programs and tables, minutes"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make types        mypy on the packages that pyproject.toml lists"
 	@echo "make format       ruff: fix both"
@@ -194,12 +183,6 @@ $(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
 	@touch $@
 
 test-all: test test-slow
-
-freeze: $(STAMP) $(PREPARE)/.installed
-	IMGBENCH_PREPARE_PYTHON=$(CURDIR)/$(PREPARE)/bin/python $(FREEZE)
-
-freeze-fast: $(STAMP)
-	$(FREEZE) --fast
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
