@@ -149,18 +149,22 @@ def open_devices(settings: config_lib.Config) -> compute_lib.Layout:
 
 def open_data(settings: config_lib.Config) -> Splits:
   """Returns the splits of a run; no examples are read. Raises InputError."""
-  section = settings.data
-  split = data.open_split(
+  split = open_train_split(settings.data)
+  periods = _count_periods(settings, split.info.num_examples)
+  return Splits(
+    split, evaluation.plan(settings.evaluation, split.info), periods
+  )
+
+
+def open_train_split(section: config_lib.DataSection) -> source.AnySource:
+  """Returns the training split; no examples are read. Raises InputError."""
+  return data.open_split(
     "data",
     "train_split",
     name=section.name,
     split=section.train_split,
     data_dir=section.data_dir,
     options=section.options,
-  )
-  periods = _count_periods(settings, split.info.num_examples)
-  return Splits(
-    split, evaluation.plan(settings.evaluation, split.info), periods
   )
 
 

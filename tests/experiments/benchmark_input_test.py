@@ -128,7 +128,7 @@ def test_prints_and_writes_every_row(tmp_path):
 def test_a_folder_that_is_not_there_ends_in_one_line(tmp_path):
   result = run(tmp_path / "nothing")
   assert result.returncode == 2
-  assert "data.data_dir: " in result.stderr.splitlines()[-1]
+  assert "error: --data_dir: " in result.stderr.splitlines()[-1]
 
 
 def test_an_unknown_decoder_ends_in_one_line(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from imgbench import config_utils
 from imgbench import errors
 from imgbench.data import decode
 from imgbench.data import encoded
@@ -61,7 +62,8 @@ def open_work(
   data_dir: str, dataset: str, split: str, images: int, **settings: Any
 ) -> Task:
   """Opens a prepared data set. Raises InputError."""
-  opened = encoded.TfdsEncodedSource(dataset, split, data_dir)
+  with config_utils.prefix_errors("--"):
+    opened = encoded.TfdsEncodedSource(dataset, split, data_dir)
   if images > len(opened):
     expected = f"at most {len(opened)} as in {opened.info.key}"
     raise errors.InputError("--images", expected, images)

@@ -10,7 +10,6 @@ import ml_collections
 
 from imgbench import config as config_lib
 from imgbench import config_utils
-from imgbench import data
 from imgbench import errors
 from imgbench import parallel
 from imgbench.bench.hlo import collectives
@@ -219,9 +218,7 @@ def describe_split(section: config_lib.DataSection) -> source.Info:
   Synthetic and unknown data sets are opened. Raises InputError.
   """
   if section.name not in _KNOWN:
-    return data.build_source(
-      section.name, section.train_split, section.data_dir, **section.options
-    ).info
+    return setup.open_train_split(section).info
   count, shape, num_classes = _KNOWN[section.name]
   return source.Info(
     name=section.name,
