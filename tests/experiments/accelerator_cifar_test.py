@@ -315,6 +315,7 @@ def test_bad_input_is_refused(argument, setting):
     cifar.read_settings(values)
 
 
+@pytest.mark.slow  # Tests above run the same in this process.
 def test_without_pytorch_the_program_gives_our_row(tmp_path, script):
   out = tmp_path / "out"
   args = ("--config=configs/tiny.py", f"--metric={METRIC}", "--runs=2")

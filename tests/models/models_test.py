@@ -158,10 +158,11 @@ def test_shapes_and_types(name, dtype):
     "cnn",
     "whitened",
     "resnet18",
-    "wide_resnet28_10",
+    # Long, and of layers that models above or tests of layers have.
+    pytest.param("wide_resnet28_10", marks=pytest.mark.slow),
     "convnext_t",
-    "efficientnet_b0",
-    "mlp_mixer_b16",
+    pytest.param("efficientnet_b0", marks=pytest.mark.slow),
+    pytest.param("mlp_mixer_b16", marks=pytest.mark.slow),
   ],
 )
 def test_training_moves_statistics_and_reaches_every_parameter(name):

@@ -128,7 +128,13 @@ def test_training_is_that_of_one_device(settings):
   assert_same(train(config_of(**settings)), alone())
 
 
-@pytest.mark.parametrize("settings", [dict(fsdp=8), dict(strategy="pmap")])
+@pytest.mark.parametrize(
+  "settings",
+  [
+    dict(fsdp=8),
+    pytest.param(dict(strategy="pmap"), marks=pytest.mark.slow),
+  ],
+)
 def test_muon_in_batches_is_that_of_one_device(settings):
   """Matrices that are cut over devices are padded and stacked all the same."""
 

@@ -174,6 +174,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tmp_path):
   assert max(saved, default=0) < caught.value.step
 
 
+@pytest.mark.slow  # tests/parallel has steps of one and of eight devices.
 def test_eight_devices_agree_with_one(tmp_path):
   one = quick_config()
   one.steps.total = "4 steps"
