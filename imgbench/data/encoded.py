@@ -5,6 +5,7 @@ These are ImageNet and its relabelled and shifted versions.
 
 from collections.abc import Iterator
 from concurrent import futures
+import contextlib
 import hashlib
 import os
 
@@ -92,11 +93,10 @@ class TfdsEncodedSource:
   def where(self, index: int) -> str:
     """See `source.EncodedSource`."""
     piece, place = self._records.locate(index)
-    name = self._records.example(index)[2]
-    return (
-      f"{self.info.key}: example {index} ({name}; example {place} of"
-      f" {piece.path})"
-    )
+    found = f"example {place} of {piece.path}"
+    with contextlib.suppress(source.DamagedRecord):
+      found = f"{self._records.example(index)[2]}; {found}"
+    return f"{self.info.key}: example {index} ({found})"
 
   def shared_with(self, other: source.EncodedSource) -> float:
     """See `source.EncodedSource`."""

@@ -147,7 +147,6 @@ class Pipeline:
     bad = []
     for slot in range(start, stop):
       index, epoch = int(batch.index[slot]), int(batch.epoch[slot])
-      data, batch.label[slot] = self._split.read(index)
       rng = None
       if self._seed is not None:
         # An independent stream for each example and epoch.
@@ -155,19 +154,20 @@ class Pipeline:
           np.random.Philox(key=[self._seed, (epoch << 32) | index])
         )
       try:
+        data, batch.label[slot] = self._split.read(index)
         self._transform(self._decoder, data, batch.image[slot], rng)
-      except decode.DecodeError as error:
+      except (decode.DecodeError, source.DamagedRecord) as error:
         self._count_bad(index, error)
         bad.append(slot)
     return bad
 
-  def _count_bad(self, index: int, error: decode.DecodeError) -> None:
+  def _count_bad(self, index: int, error: Exception) -> None:
     self._bad.add(index)
     where, count = self._split.where(index), len(self._bad)
     if count > self._most_bad:
       raise errors.InputError(
         where,
-        "an image that can be decoded",
+        "a whole record with an image that can be decoded",
         error,
         "repair the file and prepare the set again; to replace such images in"
         f" training: input.on_bad_example=skip, input.most_bad={count} or more",

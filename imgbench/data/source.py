@@ -18,6 +18,10 @@ REAL = "real"
 Progress = Callable[[int, int], None]  # (examples done, total examples)
 
 
+class DamagedRecord(errors.InputError):
+  """A record of a file does not match its checksum."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Info:
   """Facts about a split that are known before it is read.

@@ -23,6 +23,7 @@ import numpy as np
 
 from imgbench import cache
 from imgbench import errors
+from imgbench.data import source
 
 _VERSION = 1
 _HEADER = 12  # length and its checksum
@@ -51,18 +52,16 @@ class Shard:
     return len(self.offsets) - 1
 
   def __getitem__(self, index: int) -> bytes:
-    """Returns the data of one record; its checksum is not verified."""
+    """Returns the data of one record. Raises DamagedRecord, see `read`."""
     if not 0 <= index < len(self):
       raise IndexError(f"{self.path}: no record {index} of {len(self)}")
-    begin = int(self.offsets[index])
-    span = self._read(begin, int(self.offsets[index + 1]))
-    return span[_HEADER:-_FOOTER]
+    return self.read(index, index + 1)[0]
 
   def read(self, start: int, stop: int) -> list[bytes]:
     """Returns the data of records [start, stop), checksums verified.
 
     Raises:
-      InputError: a record is damaged.
+      DamagedRecord: one does not match its checksum.
     """
     offsets = self.offsets[start : stop + 1].tolist()
     base = offsets[0]
@@ -74,7 +73,7 @@ class Shard:
     expected = np.frombuffer(b"".join(stored), "<u4")
     bad = np.flatnonzero(masked_crc32c(records) != expected)
     if bad.size:
-      raise errors.InputError(
+      raise source.DamagedRecord(
         f"{self.path}, record {start + bad[0]} at byte {offsets[bad[0]]}",
         "data that match their checksum",
         "damaged data",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from imgbench import errors
+from imgbench.data import source
 from imgbench.data import tfrecord_index
 from tests import raising
 from tests.data import shared_files
@@ -142,6 +143,18 @@ def test_damaged_data_are_seen_when_read_in_bulk(shard):
   about = raising.about(f"{shard}, record 2 at byte {at}")
   with pytest.raises(errors.InputError, check=about):
     reader.read(1, 4)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_fault_01_a_flipped_bit_of_a_single_record_is_seen(shard, bit):
+  data = bytearray(shard.read_bytes())
+  data[12 + 5] ^= 1 << bit
+  shard.write_bytes(data)
+  reader = tfrecord_index.Shard(shard)
+  about = raising.about(f"{shard}, record 0 at byte 0")
+  with pytest.raises(source.DamagedRecord, check=about):
+    reader[0]
+  assert reader[1] == RECORDS[1]
 
 
 def test_truncated_after_it_was_indexed(shard):

@@ -1,5 +1,6 @@
 """Tests of runs whose images are decoded on the way, on a tiny TFDS folder."""
 
+import logging
 import signal
 
 import numpy as np
@@ -12,6 +13,7 @@ from imgbench import writers
 from imgbench.data import encoded
 from imgbench.data import input_pipelines
 from imgbench.data import order
+from imgbench.data import tfrecord_index
 from imgbench.evaluators import base
 from imgbench.parallel import processes as processes_lib
 from imgbench.train import feeds
@@ -165,6 +167,40 @@ def test_bad_settings_are_named(data_dir, tmp_path, key, value):
   with pytest.raises(errors.InputError) as raised:
     loop.train_and_evaluate(config, str(tmp_path))
   assert raised.value.setting == key
+
+
+@pytest.fixture
+def flipped_dir(tmp_path):
+  """A set as TFRecords, with one bit of the label of example 3 flipped."""
+  folder = tmp_path / "flipped"
+  pipeline_test.write(folder, file_format="tfrecord")
+  (path,) = folder.rglob("*.tfrecord-00000-of-00002")
+  begin = int(tfrecord_index.Shard(path).offsets[3])
+  data = bytearray(path.read_bytes())
+  record = data[begin:]
+  # After the name: tag and length of the feature, of its list, of its numbers.
+  data[begin + record.index(b"label") + len(b"label") + 6] ^= 1
+  path.write_bytes(data)
+  return str(folder)
+
+
+def test_fault_01_a_flipped_bit_ends_the_run(flipped_dir, tmp_path):
+  config = make_config(flipped_dir)
+  config.evaluation.sets, config.checkpoint.best = {}, ""
+  with pytest.raises(errors.InputError) as raised:
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert "example 3 of" in raised.value.setting
+
+
+def test_fault_01_a_damaged_record_is_replaced_in_training_if_asked(
+  flipped_dir, tmp_path, caplog
+):
+  caplog.set_level(logging.WARNING, logger="absl")
+  config = make_config(flipped_dir)
+  config.input.on_bad_example = "skip"
+  config.evaluation.sets, config.checkpoint.best = {}, ""
+  loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert "1 of at most 100" in caplog.text
 
 
 def test_images_of_one_size_need_no_input_section(tmp_path):
