@@ -8,6 +8,8 @@ import os
 import threading
 import time
 
+from absl import logging
+
 from imgbench import paths
 from imgbench import registry
 
@@ -19,15 +21,24 @@ def make_file_key(key: str) -> str:
 
 
 def read_lines(path: paths.Folder) -> list[dict]:
-  """Returns the records of a JSON-lines file up to a line cut off."""
+  """Returns the records of a JSON-lines file.
+
+  A last line that is cut off is left out: its process was killed. Other lines
+  that hold no record are left out too, and logged.
+  """
   records: list[dict] = []
   if not path.exists():
     return records
-  for line in path.read_text().splitlines():
+  lines = path.read_bytes().split(b"\n")
+  for number, line in enumerate(lines, 1):
     try:
-      records.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
+      record = json.loads(line)
+    except ValueError:
+      record = None
+    if isinstance(record, dict):
+      records.append(record)
+    elif number < len(lines):
+      logging.warning("%s, line %d: a damaged record is left out", path, number)
   return records
 
 
@@ -117,7 +128,7 @@ class JsonLines:
 
   def __init__(self, *, workdir: paths.Folder, folder: paths.Folder, step: int):
     name = "metrics.jsonl"
-    kept = [r for r in read_lines(workdir / name) if r["step"] <= step]
+    kept = [r for r in read_lines(workdir / name) if r.get("step", 0) <= step]
     write_atomically(folder / name, "".join(map(_line, kept)))
     self._file = (folder / name).open("a")
 

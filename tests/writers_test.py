@@ -31,6 +31,18 @@ def test_a_torn_last_line_is_cut(tmp_path):
   assert steps(path) == [1]
 
 
+@pytest.mark.parametrize(
+  "damaged", [b'{"step": 2, "tra\x00n"', b"\xff\xfe", b"3", b""]
+)
+def test_fault_02_records_after_a_damaged_line_are_kept(tmp_path, damaged):
+  path = tmp_path / "metrics.jsonl"
+  lines = [b'{"step": 1}', damaged, b'{"step": 3}', b'{"step": 4}']
+  path.write_bytes(b"\n".join(lines) + b"\n")
+  assert [r["step"] for r in writers.read_lines(path)] == [1, 3, 4]
+  writers.MetricWriter(tmp_path, 3, tensorboard=False).close()
+  assert steps(path) == [1, 3]
+
+
 def test_not_finite_values_are_null(tmp_path):
   writer = writers.MetricWriter(tmp_path, 0, tensorboard=False)
   writer.write(1, {"a": float("nan"), "b": float("inf"), "c": 1})
