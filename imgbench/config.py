@@ -125,6 +125,11 @@ class Recipe:
   optim: Optimizer
   schedule: ScheduleSection
 
+  def __post_init__(self):
+    # Keys of JAX would be those of the seed modulo 2**32.
+    expected = "an integer from 0 to 4294967295"
+    errors.check(0 <= self.seed < 2**32, "seed", expected, self.seed)
+
 
 @dataclasses.dataclass(frozen=True)
 class StepsSection:

@@ -156,6 +156,21 @@ def test_missing_keys_are_refused(key):
     config_lib.parse(plain)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**63])
+def test_fault_04_seeds_that_share_keys_are_refused(seed):
+  config = tiny.get_config()
+  config.seed = seed
+  about = raising.about("seed", given=seed)
+  with pytest.raises(errors.InputError, check=about):
+    config_lib.parse(config)
+
+
+def test_fault_04_the_largest_seed_is_taken():
+  config = tiny.get_config()
+  config.seed = 2**32 - 1
+  assert config_lib.parse(config).recipe.seed == 2**32 - 1
+
+
 def test_settings_is_no_key():
   config = tiny.get_config()
   config.augment.settings = dict(pad=1)
