@@ -195,7 +195,7 @@ class Checkpoints:
     Args:
       step: steps done.
       state: pytree of arrays.
-      meta: JSON values that `restore` returns.
+      meta: JSON values that `restore` returns, `step` among them.
       best_step: kept in addition to the newest ones.
 
     Raises:
@@ -212,12 +212,18 @@ class Checkpoints:
       }
     )
     with _clear_write_errors(self._folder):
-      self._manager.save(
+      saved = self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(snapshot),
           meta=ocp.args.JsonSave(sealed),
         ),
+      )
+    if not saved:  # Orbax takes no step below its newest.
+      raise errors.RunError(
+        f"the checkpoint of step {step} was not saved: {self._folder} holds"
+        f" {self._list_steps()}. Move newer ones away and run the same command"
+        " again"
       )
 
   def _check_space(self, step: int, state: Any) -> None:
@@ -320,6 +326,8 @@ class Checkpoints:
       step, args=ocp.args.Composite(**items)
     )
     meta = _unseal(read(meta=ocp.args.JsonRestore()).meta)
+    if meta["step"] != step:  # A copy of another folder.
+      raise ValueError(f"it holds step {meta['step']}")
     # Orbax casts dtypes silently, so compare them first.
     _check_leaves(
       self._folder / str(step), meta.pop("leaves"), _describe_leaves(like)

@@ -72,6 +72,36 @@ def test_damage_falls_back_and_is_named(tmp_path, damage, caplog):
   assert restore(tmp_path) == 3
 
 
+def test_fault_03_a_copy_under_another_number_is_quarantined(tmp_path, caplog):
+  save_three(tmp_path)
+  folder = tmp_path / "checkpoints"
+  shutil.copytree(folder / "2", folder / "9")
+  assert restore(tmp_path) == 3
+  assert (tmp_path / "damaged_checkpoints" / "9").is_dir()
+  assert str(folder / "9") in caplog.text
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  store.save(4, make_state(4), {"step": 4})
+  store.close()
+  assert restore(tmp_path) == 4
+
+
+def test_fault_03_another_run_does_not_start_from_a_copy(tmp_path):
+  save_three(tmp_path)
+  folder = tmp_path / "checkpoints"
+  shutil.copytree(folder / "1", folder / "9")
+  _, meta = checkpoints.restore_other(str(tmp_path), make_state(0))
+  assert meta["step"] == 3
+  assert (folder / "9").is_dir()
+
+
+def test_fault_03_a_save_that_did_not_happen_is_an_error(tmp_path):
+  save_three(tmp_path)
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  with pytest.raises(errors.RunError, match="step 2"):
+    store.save(2, make_state(2), {"step": 2})
+  store.close()
+
+
 def _size(path: pathlib.Path) -> int:
   return path.stat().st_size if path.is_file() else -1
 
