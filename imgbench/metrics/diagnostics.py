@@ -87,7 +87,7 @@ def diagnose(
     *_majority(table, class_names, accuracy, thresholds.baseline_skill),
     *_low_rates("recall", table, class_names, accuracy, thresholds),
     *_low_rates("precision", table, class_names, accuracy, thresholds),
-    *_mean_gap(table, accuracy, thresholds.mean_gap),
+    *_mean_gap(table, class_names, accuracy, thresholds.mean_gap),
     *_train_gap(accuracy, train_accuracy, thresholds.train_gap),
     *_leakage(trained_share, thresholds.trained_share),
   ]
@@ -161,7 +161,17 @@ def _low_rates(rate, table, class_names, accuracy, thresholds):
     yield f"low_{rate}_classes", int(low.sum()), len(worst), message
 
 
-def _mean_gap(table, accuracy, most):
+def _mean_gap(table, class_names, accuracy, most):
+  # Accuracy is the mean of recall weighted by examples, and that of precision
+  # weighted by predictions.
+  surplus = table.predicted - table.n
+  over = int(np.argmax(surplus))
+  reasons = {
+    "recall": "results on rare and frequent classes differ",
+    "precision": "results on classes that are often and rarely predicted"
+    f" differ; {class_names[over]} is predicted {table.predicted[over]} times"
+    f" for {table.n[over]} examples",
+  }
   for rate, whole in (("recall", table.n), ("precision", table.predicted)):
     there = (table.n > 0) & (whole > 0)
     if not there.any():
@@ -171,7 +181,7 @@ def _mean_gap(table, accuracy, most):
     if abs(value - accuracy) > most and not low <= accuracy <= high:
       message = (
         f"accuracy is {_percent(accuracy)} but macro {rate} {_percent(value)}:"
-        " results on rare and frequent classes differ"
+        f" {reasons[rate]}"
       )
       yield f"macro_{rate}_gap", abs(value - accuracy), most, message
 

@@ -152,3 +152,17 @@ def test_names_of_another_length_are_refused():
     errors.InputError, check=raising.about("class_names", given=[1])
   ):
     diagnostics.diagnose("x:y", table([1, 1], [1, 1]), ["a"])
+
+
+def test_fault_07_one_over_predicted_class_of_a_balanced_set():
+  # Ten classes of 50; "ant" takes 40 examples of each other class, the rest is
+  # right: precision 50/410 of "ant", 1 of the others.
+  classes = ["ant", *"bcdefghij"]
+  found = diagnostics.diagnose(
+    "toy:test", table([50] * 10, [50] + [10] * 9, [410] + [10] * 9), classes
+  )
+  (gap,) = [w for w in found if w["name"] == "macro_precision_gap"]
+  assert (
+    tells(gap, "ant", "410", "50 examples") and "rare " not in gap["message"]
+  )
+  assert "macro_recall_gap" not in names(found)
