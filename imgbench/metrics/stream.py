@@ -43,6 +43,9 @@ def _add(keep: str, counts: counts_lib.Counts, batches):
   return counts, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
 
 
+_MOST_ROWS = 2**31 - 1
+
+
 class Stream:
   """Accumulates counts, and outcomes or top-1 classes, of batches.
 
@@ -81,6 +84,7 @@ class Stream:
     self._kept: list[tuple] = []
     self._checked: set[tuple] = set()  # shapes and types of batches
     self._given: list[str] | None = None  # of _OPTIONAL
+    self._rows = 0
 
   def add(
     self,
@@ -104,8 +108,8 @@ class Stream:
       in_imagenet_m: bool [B], or None.
 
     Raises:
-      InputError: wrong shape or type of an argument, labels outside. The batch
-        is then not added.
+      InputError: wrong shape or type of an argument, labels outside, more rows
+        than int32 counts. The batch is then not added.
     """
     if mask is None:
       mask = np.ones(np.shape(labels), bool)
@@ -132,7 +136,11 @@ class Stream:
       )
     if isinstance(label_codes, np.ndarray):
       checks.review_codes("label_codes", label_codes)
-    self._given = given
+    rows = self._rows + len(labels)
+    if rows > _MOST_ROWS:
+      expected = f"at most {_MOST_ROWS:,} rows, as counts are int32"
+      raise errors.InputError("stream", expected, f"{rows:,}")
+    self._rows, self._given = rows, given
     self._waiting.append(batch)
     if len(self._waiting) == self._group:
       self._flush([self._waiting])

@@ -151,3 +151,14 @@ def test_nothing_added_has_no_result():
     errors.InputError, check=raising.about("stream", given="none")
   ):
     stream.Stream(K).result()
+
+
+def test_fault_05_more_rows_than_counts_can_hold_are_refused(monkeypatch):
+  monkeypatch.setattr(stream, "_MOST_ROWS", 5)
+  counted = stream.Stream(3, ks=(1,))
+  counted.add(np.eye(3, dtype=np.float32), np.arange(3))
+  about = raising.about("stream", given=6)
+  with pytest.raises(errors.InputError, check=about):
+    counted.add(np.eye(3, dtype=np.float32), np.arange(3))
+  counts, _ = counted.result()
+  assert counts.count.sum() == 3
