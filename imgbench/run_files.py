@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 import uuid
+import zipfile
 
 from absl import logging
 
@@ -28,6 +29,7 @@ CONFUSION = "confusion.npz"
 CALIBRATION = "calibration.json"
 CURVES = "curves.json"
 PREDICTIONS = "predictions"
+_CHECKPOINTS = "checkpoints"  # `checkpoints.FOLDER`, whose import takes long
 # Suffix of the alias of an evaluator of averaged parameters.
 EMA = "_ema"
 
@@ -123,11 +125,13 @@ def check_config(
     config: of this start.
     find_defaults: see `config_utils.frozen_differences`.
 
+  A run without a checkpoint has trained nothing yet and may change its config.
+
   Raises:
     InputError: the workdir has a run of another config; shows the difference.
   """
   old = read_json(workdir / CONFIG)
-  if old is None:
+  if old is None or not paths.list_names(workdir / _CHECKPOINTS):
     return
   differences = config_utils.frozen_differences(old, config, find_defaults)
   if differences:
@@ -168,8 +172,29 @@ def write_status(workdir: paths.Folder, state: str, **facts) -> None:
 def read_finished_results(
   workdir: paths.Folder, config_hash: str
 ) -> dict[str, Any] | None:
-  """Returns the results if the run of this config is done, else None."""
-  status = read_json(workdir / STATUS) or {}
+  """Returns the results if the run of this config is done, else None.
+
+  None also where files are empty or damaged, which is logged: the run resumes
+  from its last checkpoint and writes them again.
+  """
+  status = _read_object(workdir / STATUS)
   if status.get("state") != DONE or status.get("config_hash") != config_hash:
     return None
-  return read_json(workdir / RESULTS)
+  results = _read_object(workdir / RESULTS)
+  for name in paths.list_names(workdir / PREDICTIONS):
+    with (workdir / PREDICTIONS / name).open("rb") as file:
+      if not zipfile.is_zipfile(file):
+        logging.warning("%s is damaged", workdir / PREDICTIONS / name)
+        return None
+  return results or None
+
+
+def _read_object(path: paths.Folder) -> dict[str, Any]:
+  """Returns a JSON object; empty, and logged, if the file holds none."""
+  try:
+    found = read_json(path)
+  except (errors.InputError, UnicodeDecodeError):
+    found = ""
+  if not isinstance(found, dict) and found is not None:
+    logging.warning("%s is damaged: expected a JSON object", path)
+  return found if isinstance(found, dict) else {}

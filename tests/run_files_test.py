@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from imgbench import checkpoints
 from imgbench import errors
 from imgbench import run_files
 from tests import raising
@@ -22,7 +23,37 @@ def test_only_a_finished_run_of_this_config_has_results(tmp_path):
   assert run_files.read_finished_results(tmp_path, "other") is None
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "\udcff"])
+@pytest.mark.parametrize("name", ["status.json", "results.json"])
+def test_fault_13_damaged_files_of_a_finished_run(tmp_path, name, content):
+  (tmp_path / "results.json").write_text('{"a": 1}')
+  run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
+  (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+  assert run_files.read_finished_results(tmp_path, "abc") is None
+
+
+def test_fault_13_a_damaged_file_of_predictions(tmp_path):
+  (tmp_path / "results.json").write_text('{"a": 1}')
+  run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
+  (tmp_path / "predictions").mkdir()
+  path = tmp_path / "predictions" / "toy-test.npz"
+  np.savez(path, top5=np.zeros(9))
+  assert run_files.read_finished_results(tmp_path, "abc") == {"a": 1}
+  path.write_bytes(path.read_bytes()[:-9])
+  assert run_files.read_finished_results(tmp_path, "abc") is None
+
+
+def test_fault_13_a_run_without_checkpoint_may_change_its_config(tmp_path):
+  (tmp_path / "config.json").write_text('{"seed": 0}')
+  compare = lambda: run_files.check_config(tmp_path, {"seed": 1}, lambda c: {})
+  compare()
+  (tmp_path / checkpoints.FOLDER / "4").mkdir(parents=True)
+  with pytest.raises(errors.InputError):
+    compare()
+
+
 def test_a_file_that_is_not_json_is_named(tmp_path):
+  (tmp_path / "checkpoints" / "4").mkdir(parents=True)
   (tmp_path / "config.json").write_text("{")
   check = raising.about(str(tmp_path / "config.json"), expected="JSON")
   with pytest.raises(errors.InputError, check=check):

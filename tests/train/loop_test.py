@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 
 import ml_collections
@@ -119,6 +120,15 @@ def test_a_finished_run_gives_its_results_again(finished):
   before = (workdir / "metrics.jsonl").stat().st_mtime_ns
   assert loop.train_and_evaluate(tiny.get_config(), str(workdir)) == results
   assert (workdir / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_fault_13_damaged_results_are_written_again(finished, tmp_path):
+  workdir, results = finished
+  folder = tmp_path / "run"
+  shutil.copytree(workdir, folder)
+  (folder / "results.json").write_text("")
+  assert loop.train_and_evaluate(tiny.get_config(), str(folder)) == results
+  assert processes.read_json(folder, "results.json") == results
 
 
 def test_keeps_the_newest_checkpoints(finished):
