@@ -225,8 +225,12 @@ def _open_version(
   try:
     builder = tensorflow_datasets.builder_from_directory(path)
   except Exception as error:  # TFDS raises many kinds
+    # A newer TFDS describes more than this one knows.
+    newer = "has no field named" in str(error)
+    fix = "upgrade it: pip install -U tensorflow-datasets" if newer else prepare
+    version = tensorflow_datasets.__version__
     raise errors.InputError(
-      path, "a folder that TFDS can read", one_line(error), prepare
+      path, f"a folder that TFDS {version} can read", one_line(error), fix
     ) from error
   info = path / "dataset_info.json"
   if builder.name != name.split("/")[0]:

@@ -10,6 +10,7 @@ from imgbench import errors
 from imgbench.data import tfds
 from imgbench.data import tfds_folder
 from tests import raising
+from tests.data import shared_files
 from tests.data import tiny_tfds
 
 FORMATS = ("tfrecord", "array_record")
@@ -361,3 +362,13 @@ def test_description_names_the_split_sizes(data_dir):
   (folder / "dataset_info.json").write_text(json.dumps(info))
   error = _refused(data_dir, folder / "tiny-train.tfrecord-00000-of-00001")
   assert error.expected.startswith("5 ") and error.given.startswith("4 ")
+
+
+def test_fault_18_a_folder_of_a_newer_tfds():
+  faults = shared_files.shared_path("data", "faults")
+  path = faults / "newer" / "1.0.0"
+  with pytest.raises(
+    errors.InputError, check=raising.about(str(path))
+  ) as found:
+    tfds_folder.open_folder("newer", str(faults))
+  assert "upgrade" in found.value.fix and "prepare" not in found.value.fix
