@@ -12,6 +12,7 @@ import tensorflow_datasets
 from tensorflow_datasets.proto import tf_example_pb2
 
 from imgbench import errors
+from imgbench.data import source
 from imgbench.data import tfds_folder
 from imgbench.data import tfrecord_index
 
@@ -158,7 +159,11 @@ class Records:
     count = len(self)
     sampled = np.linspace(0, count - 1, min(count, _FINGERPRINT_EXAMPLES))
     for index in sampled.astype(int).tolist():
-      image, label, name = self.example(index)
+      try:
+        image, label, name = self.example(index)
+      except source.DamagedRecord:  # Reading the data decides what follows.
+        identity.append("damaged")
+        continue
       identity.append([hashlib.sha256(image).hexdigest(), label, name])
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 

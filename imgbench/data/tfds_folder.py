@@ -227,7 +227,8 @@ def _open_version(
   except Exception as error:  # TFDS raises many kinds
     # A newer TFDS describes more than this one knows.
     newer = "has no field named" in str(error)
-    fix = "upgrade it: pip install -U tensorflow-datasets" if newer else prepare
+    upgrade = "pip install -U tensorflow-datasets if a newer one wrote it; "
+    fix = upgrade + prepare if newer else prepare
     version = tensorflow_datasets.__version__
     raise errors.InputError(
       path, f"a folder that TFDS {version} can read", one_line(error), fix

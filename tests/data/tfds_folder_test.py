@@ -371,4 +371,4 @@ def test_fault_18_a_folder_of_a_newer_tfds():
     errors.InputError, check=raising.about(str(path))
   ) as found:
     tfds_folder.open_folder("newer", str(faults))
-  assert "upgrade" in found.value.fix and "prepare" not in found.value.fix
+  assert found.value.fix.startswith("pip install -U tensorflow-datasets")
