@@ -162,6 +162,7 @@ class Checkpoints:
     self._workdir = paths.make_absolute(workdir)
     self._folder = self._workdir / FOLDER
     self._best_step: int | None = None
+    self._saved_step: int | None = None  # perhaps still being written
     self._read_only = read_only
     self._options = ocp.CheckpointManagerOptions(
       create=not read_only,
@@ -192,6 +193,8 @@ class Checkpoints:
   ) -> None:
     """Starts a save; raises the error of an earlier one that failed.
 
+    The step that was saved last is not saved again.
+
     Args:
       step: steps done.
       state: pytree of arrays.
@@ -202,6 +205,8 @@ class Checkpoints:
       RunError: the disk is full or cannot be written.
     """
     self._best_step = best_step
+    if step == self._saved_step:
+      return
     self._group.from_first(lambda: self._check_space(step, state))
     snapshot, digests = _snapshot(state)
     sealed = _seal(
@@ -225,6 +230,7 @@ class Checkpoints:
         f" {self._list_steps()}. Move newer ones away and run the same command"
         " again"
       )
+    self._saved_step = step
 
   def _check_space(self, step: int, state: Any) -> None:
     """Raises RunError on a full disk, for which Orbax logs 100s of lines."""
