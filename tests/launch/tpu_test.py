@@ -131,7 +131,7 @@ def test_gcloud_documents_every_flag(source):
   more = (PLACE.node_state("name"), PLACE.stop("name"))
   text = "\n".join([_script(), *map(shlex.join, more)])
   if source == "docs":
-    text = "\n".join(re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.S))
+    text = "\n".join(re.findall(r"```text\n(.*?)```", DOCS.read_text(), re.S))
   found = list(_gcloud_commands(text))
   assert len(found) >= 8
   for path, flags_ in found:
