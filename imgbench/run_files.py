@@ -177,7 +177,7 @@ def read_finished_results(
   None also where files are empty or damaged, which is logged: the run resumes
   from its last checkpoint and writes them again.
   """
-  status = _read_object(workdir / STATUS)
+  status = _read_object(workdir / STATUS) or {}
   if status.get("state") != DONE or status.get("config_hash") != config_hash:
     return None
   results = _read_object(workdir / RESULTS)
@@ -186,15 +186,15 @@ def read_finished_results(
       if not zipfile.is_zipfile(file):
         logging.warning("%s is damaged", workdir / PREDICTIONS / name)
         return None
-  return results or None
+  return results
 
 
-def _read_object(path: paths.Folder) -> dict[str, Any]:
-  """Returns a JSON object; empty, and logged, if the file holds none."""
+def _read_object(path: paths.Folder) -> dict[str, Any] | None:
+  """Returns a JSON object; None, and logged, if the file holds none."""
   try:
     found = read_json(path)
   except (errors.InputError, UnicodeDecodeError):
     found = ""
   if not isinstance(found, dict) and found is not None:
     logging.warning("%s is damaged: expected a JSON object", path)
-  return found if isinstance(found, dict) else {}
+  return found if isinstance(found, dict) else None

@@ -81,12 +81,13 @@ def test_bad_values(tmp_path, arguments, setting, named):
 
 
 def test_another_config_in_the_workdir(tmp_path):
-  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "checkpoints" / "4").mkdir(parents=True)
   (tmp_path / "run" / "config.json").write_text('{"seed": 7}')
   result = call(TINY, f"--workdir={tmp_path / 'run'}")
   assert result.returncode == errors.EXIT_USAGE
   assert "seed: 7 -> 0" in result.stderr
-  assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
+  left = {p.name for p in (tmp_path / "run").iterdir()}
+  assert left == {"checkpoints", "config.json"}
 
 
 def test_a_traceback_only_when_asked_for(tmp_path):
