@@ -133,7 +133,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class StepsSection:
-  """How long to train; per_dispatch: steps in one call, 0 chooses."""
+  """Length of training; per_dispatch: steps in one call, 0 chooses."""
 
   total: str
   per_dispatch: int
@@ -238,7 +238,7 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-  """How a step is distributed.
+  """Distribution of a step over devices.
 
   Attributes:
     strategy: "jit" or "pmap".
@@ -273,7 +273,7 @@ class Config:
   evaluation: EvaluationSection
   checkpoint: Checkpoint
   parallel: Parallel
-  deterministic: bool = False
+  deterministic: bool
 
   def __post_init__(self):
     sets = list(self.evaluation.sets)
@@ -438,7 +438,8 @@ def _to_json(value: Any) -> Any:
 def _find_signatures(
   config: Mapping[str, Any],
 ) -> Iterator[tuple[str, Any, Sequence[str]]]:
-  # Decoders are imported here: benchmarks run without them.
+  # Imported here: benchmarks run without decoders and TFDS.
+  from imgbench.data import encoded
   from imgbench.data import input_pipelines
 
   kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
@@ -449,9 +450,11 @@ def _find_signatures(
     builder = builders.get(_find_name(config, section))
     if builder is not None:
       yield f"{section}.", builder, hidden
-  source = data_lib.SOURCES.get(_find_name(config, "data"))
-  if source is not None:
-    yield "data.options.", source, ("split",)
+  if "data" in config:
+    source = data_lib.SOURCES.get(_find_name(config, "data"))
+    # Both sources of sets that TFDS prepares take the same options.
+    source = source or encoded.TfdsEncodedSource
+    yield "data.options.", source, ("name", "split", "data_dir")
   fixed = ("self", "split", "seed")
   for section, function, hidden in (
     ("optim", optim_lib.build_optimizer, ("name", "schedule")),
@@ -485,7 +488,7 @@ def extend(
     config: read from its file, not locked.
     overrides: dotted key -> text, of the command line.
   """
-  for section in _NAMED:
+  for section in (*_NAMED, "data"):
     name = overrides.get(f"{section}.name")
     if name is not None and section in config:
       _rename(config, section, name)
@@ -507,13 +510,16 @@ def _has_key(config: ml_collections.ConfigDict, key: str) -> bool:
 
 
 def _rename(config: ml_collections.ConfigDict, section: str, name: str) -> None:
-  if name == config[section].get("name") or name not in _NAMED[section][0]:
+  if name == config[section].get("name"):
+    return
+  if section in _NAMED and name not in _NAMED[section][0]:
     return  # The builder refuses an unknown name.
   config[section].name = name
-  known = find_known_keys(config)
-  dropped = [key for key in config[section] if f"{section}.{key}" not in known]
+  path = "data.options" if section == "data" else section
+  known, settings = find_known_keys(config), _find_section(config, path)
+  dropped = [key for key in settings if f"{path}.{key}" not in known]
   for key in dropped:
-    del config[section][key]
+    del settings[key]
   if dropped:
     logging.info(
       "config.%s.name=%s: settings of the file that it does not take are left"

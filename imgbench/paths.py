@@ -59,7 +59,7 @@ def as_path(path: str | os.PathLike, setting: str = "folder") -> Folder:
 
 
 def is_bucket(path: str | os.PathLike) -> bool:
-  """Whether a path is in a bucket."""
+  """Returns whether a path is in a bucket."""
   return os.fspath(path).startswith(BUCKET)
 
 
@@ -155,7 +155,7 @@ def describe_error(error: Exception) -> str:
 
 
 def is_out_of_reach(folder: Folder, error: Exception) -> bool:
-  """Whether an error is that of reaching a bucket, not of its content."""
+  """Returns whether an error is about reaching a bucket, not its content."""
   kinds = (ConnectionError, TimeoutError, PermissionError)
   return is_bucket(folder) and (
     isinstance(error, kinds)

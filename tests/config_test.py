@@ -61,6 +61,11 @@ def test_flags_set_keys_that_the_file_lacks(override, value):
   assert config.is_locked
 
 
+def test_options_of_a_prepared_set_can_be_given():
+  config = read("data.name=cifar10", "data.options.version=3.0.2")
+  assert config.data.options.version == "3.0.2"
+
+
 def test_a_whole_section_can_be_given():
   assert read("data.options={'seed': 3}").data.options.to_dict() == {"seed": 3}
 

@@ -56,7 +56,7 @@ class Side:
 
   @property
   def failed(self) -> bool:
-    """Whether it stopped for a reason other than the budget."""
+    """Returns whether it stopped for a reason other than the budget."""
     return self.status not in (exchange.OK, exchange.TIMEOUT)
 
   def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class TimingPlan:
-  """How much is measured in one process.
+  """Amount of timing in one process.
 
   Attributes:
     warmup_steps: uncounted steps after the first one.

@@ -43,7 +43,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How points are measured; the same for all rows of a folder.
+  """Settings of a measurement; the same for all rows of a folder.
 
   Attributes:
     recipe, timing: sections of the config, plain values.

@@ -56,7 +56,7 @@ class Info:
 
   @property
   def streamed(self) -> bool:
-    """Whether images are decoded during training or evaluation."""
+    """Returns whether images are decoded during training or evaluation."""
     return None in self.image_shape
 
   @property

@@ -62,7 +62,7 @@ class PreparedFolder:
 
   @property
   def synthetic(self) -> bool:
-    """Whether it was prepared from synthetic images."""
+    """Returns whether it was prepared from synthetic images."""
     return synthetic.is_marked(self.path)
 
   def pieces(self, split: str) -> list[Piece]:

@@ -218,7 +218,7 @@ class _Comparison:
     return rows
 
   def _is_uneven(self) -> bool:
-    """Whether classes of one of the sets have unequal numbers of examples."""
+    """Returns whether a set has unequal numbers of examples by class."""
     return any(
       len(np.unique(counts.count[self._occurs])) > 1 for counts in self._counts
     )

@@ -64,12 +64,12 @@ class Fit:
 
   @property
   def slope_bounds(self) -> tuple[float | None, float | None]:
-    """95% percentile interval of the bootstrap; None for few models."""
+    """Returns the 95% bootstrap interval of the slope; None for few models."""
     return _bounds(self.draws[:, 0])
 
   @property
   def intercept_bounds(self) -> tuple[float | None, float | None]:
-    """As `slope_bounds`."""
+    """Returns the 95% bootstrap interval of the intercept, or None."""
     return _bounds(self.draws[:, 1])
 
   def predict(self, x) -> np.ndarray:

@@ -98,7 +98,7 @@ class Output:
 
   @property
   def wanted(self) -> bool:
-    """Whether files are written; if not, skip costly ones."""
+    """Returns whether files are written; if not, costly ones are skipped."""
     return self._out is not None
 
   def text(self, name: str, text: str) -> None:

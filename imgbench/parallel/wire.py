@@ -27,7 +27,7 @@ class Channel:
 
   @property
   def waits(self) -> bool:
-    """Whether something is still to be sent."""
+    """Returns whether something is still to be sent."""
     return bool(self._unsent) and not self.lost
 
   def send(self, message: Message) -> None:

@@ -170,7 +170,7 @@ def drop_training(run: inputs.Run) -> list[entries.Row]:
 
 
 def fit_across(rows: Sequence[entries.Row]) -> bool:
-  """Whether the data sets of these rows fit side by side."""
+  """Returns whether the data sets of these rows fit side by side."""
   return len({row.dataset for row in rows}) <= MAX_ACROSS
 
 

@@ -31,7 +31,7 @@ _MIXING = ("mixup", "cutmix", "switch")
 
 
 class Layout(NamedTuple):
-  """How a step is distributed.
+  """Distribution of a step.
 
   Attributes:
     strategy: devices and shardings.

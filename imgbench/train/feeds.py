@@ -83,7 +83,7 @@ class StreamedFeed:
     image_shape: tuple[int, int, int],
     own: slice = slice(None),
   ):
-    """For arguments see `ResidentFeed`; `decoded` makes the images."""
+    """Takes arguments of `ResidentFeed`; `decoded` produces the images."""
     self._order = order
     self._batch = batch_size
     self._decoded = decoded

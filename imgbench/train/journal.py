@@ -1,4 +1,4 @@
-"""What a run writes while it trains: status, metrics, progress."""
+"""Status, metrics and progress of a run while it trains."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -15,7 +15,7 @@ from imgbench import writers
 
 @dataclasses.dataclass
 class Position:
-  """Where a run is, besides its state; saved in every checkpoint.
+  """Position of a run, besides its state; saved in every checkpoint.
 
   Attributes:
     step: steps done.

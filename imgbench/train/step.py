@@ -23,7 +23,7 @@ TrainStep = Callable[
 
 @dataclasses.dataclass(frozen=True)
 class StepLayout:
-  """How a step is distributed over devices and parts of its batch.
+  """Distribution of a step over devices and parts of its batch.
 
   Attributes:
     view: of the strategy that compiles the step.

@@ -36,7 +36,7 @@ def kill_when(seen, workdir, *overrides: str, platforms: str = "cpu") -> bool:
 
 
 def has_step(workdir: pathlib.Path, step: int):
-  """Whether metrics.jsonl tells of a step."""
+  """Returns whether metrics.jsonl tells of a step."""
 
   def seen() -> bool:
     try:
@@ -48,7 +48,7 @@ def has_step(workdir: pathlib.Path, step: int):
 
 
 def is_saving(workdir: pathlib.Path):
-  """Whether a checkpoint is half written."""
+  """Returns whether a checkpoint is half written."""
 
   def seen() -> bool:
     try:

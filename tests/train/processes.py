@@ -69,7 +69,7 @@ def run(
 
 
 def is_time(key: str) -> bool:
-  """Whether a metric depends on the clock, so that equal runs differ in it."""
+  """Returns whether a metric depends on the clock."""
   return key.startswith("time/") or key.endswith(
     ("_per_s", "/mfu", "/input_wait_share")
   )

@@ -98,7 +98,7 @@ class Kernel:
 
   @property
   def changes_layout(self) -> bool:
-    """Whether it copies or transposes, alone or in a fusion."""
+    """Returns whether it copies or transposes, alone or in a fusion."""
     return not _LAYOUT.isdisjoint(self.opcodes)
 
 

@@ -66,7 +66,7 @@ class Pool:
 
   @property
   def stopped(self) -> bool:
-    """Whether a signal came."""
+    """Returns whether a signal came."""
     return bool(self._signals)
 
   def run(self, todo: Sequence[units.Unit]) -> None:

@@ -53,7 +53,7 @@ class UnitQueue:
 
 
 class Stop:
-  """Whether a signal has come, within its `signals` context.
+  """Notes a signal that came within its `signals` context.
 
   The second signal ends the program at once and leaves slices as they are.
   """
@@ -108,7 +108,7 @@ class CommandResult:
 
   @property
   def is_unknown(self) -> bool:
-    """Whether Google Cloud has nothing of the requested name."""
+    """Returns whether Google Cloud has nothing of the requested name."""
     return bool(self.code) and "NOT_FOUND" in self.text + self.errors
 
 
