@@ -1,33 +1,10 @@
-"""Command lines that the programs refuse, and what each prints.
+"""Command lines that the programs refuse, and what each prints."""
 
-python -m tests.messages FOLDER < lines
-
-Runs command lines, a JSON list of lists, in processes that are forked after JAX
-and the libraries are imported, and prints [exit code, standard error] of each.
-"""
-
-import json
-import os
-import pathlib
 import re
-import runpy
-import subprocess
-import sys
-import warnings
 
 from tests.train import processes
 
 ROOT = processes.ROOT
-# Imported before the processes are forked. None of them starts a device.
-_LIBRARIES = (
-  "imgbench.bench.runner",
-  "imgbench.launch.sweep_table.text",
-  "imgbench.papers.program",
-  "imgbench.report.terminal",
-  "imgbench.startup",
-  "imgbench.train.loop",
-  "matplotlib.pyplot",
-)
 
 _TINY = "--config={tree}/configs/tiny.py"
 _MAIN = ("imgbench.main", "--workdir=run")
@@ -86,20 +63,6 @@ COMMANDS = (
 )
 
 
-def run_all(lines: list[list[str]], folder: pathlib.Path) -> list[list]:
-  """Returns [exit code, standard error] of each line, run in `folder`."""
-  done = subprocess.run(
-    [sys.executable, "-m", "tests.messages", str(folder)],
-    input=json.dumps(lines),
-    env=processes.environment(),
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  )
-  return json.loads(done.stdout)
-
-
 def error_line(text: str, names: dict[str, str]) -> str:
   """Returns the errors that a program printed, without paths and versions.
 
@@ -112,41 +75,3 @@ def error_line(text: str, names: dict[str, str]) -> str:
     line = line.replace(path, name)
   line = re.sub(r"0x[0-9a-f]+", "{address}", line)
   return re.sub(r"TFDS [\d.]+", "TFDS {version}", line)
-
-
-def _run(line: list[str], folder: pathlib.Path) -> list:
-  """Runs one command line in a process forked from this one."""
-  folder.mkdir()
-  path = folder / "stderr"
-  child = os.fork()
-  if child:
-    _, status = os.waitpid(child, 0)
-    return [os.waitstatus_to_exitcode(status), path.read_text()]
-  code = 1
-  try:
-    os.chdir(folder)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-      os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
-    module, *arguments = line
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    code = 0
-  except SystemExit as stop:
-    code = stop.code or 0
-  finally:
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def main() -> None:
-  """Runs the lines on standard input in folders of the one that is given."""
-  folder = pathlib.Path(sys.argv[1])
-  warnings.simplefilter("ignore")
-  for name in _LIBRARIES:
-    __import__(name)
-  lines = json.load(sys.stdin)
-  print(json.dumps([_run(x, folder / f"{i}") for i, x in enumerate(lines)]))
-
-
-if __name__ == "__main__":
-  main()

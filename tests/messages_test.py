@@ -9,6 +9,7 @@ import pathlib
 
 import pytest
 
+from tests import forked
 from tests import messages
 from tests.data import shared_files
 
@@ -45,9 +46,9 @@ def run_commands(folder: pathlib.Path) -> dict[str, str]:
   ]
   names = {tree: "{tree}", shared or SHARED: SHARED, str(folder): "{folder}"}
   return {
-    title(command): f"{code} {messages.error_line(text, names)}"
-    for command, (code, text) in zip(
-      commands, messages.run_all(lines, folder), strict=True
+    title(command): f"{done.code} {messages.error_line(done.stderr, names)}"
+    for command, done in zip(
+      commands, forked.run_all(lines, folder), strict=True
     )
   }
 
