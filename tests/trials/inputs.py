@@ -83,6 +83,8 @@ def draw_line(rng: random.Random, programs: list[list[str]]) -> list[str]:
     names = [f"config.{key}" for key in config_utils.flatten(config)]
   else:
     names = _list_flags(line)
+  if not names:
+    return [*line[:-1], rng.choice(VALUES)]
   return [*line, f"--{rng.choice(sorted(names))}={rng.choice(VALUES)}"]
 
 
