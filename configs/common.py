@@ -31,7 +31,8 @@ def base_config() -> ml_collections.ConfigDict:
   )
   # Only for data sets whose images have several sizes: size, area, ratio,
   # method, randaugment_layers, ..., see imgbench.data.input_pipelines; likewise
-  # evaluation.input: size, crop_fraction, method.
+  # evaluation.input: size, crop_fraction, method. All data sets: on_bad_example
+  # ("stop" or "skip") and most_bad, for damaged records and images.
   config.input = ml_collections.ConfigDict()
   config.loss = dict(name="softmax", label_smoothing=0.0)
   # decay: of the moving average of the variables, which is evaluated too; 0:
@@ -44,7 +45,8 @@ def base_config() -> ml_collections.ConfigDict:
   config.steps = dict(total="10 epochs", per_dispatch=0)
   config.logging = dict(every="50 steps", tensorboard=True, report=True)
   # sets: alias -> type, split and optionally name, data_dir, options, every,
-  # probabilities (kept for curves by class; None: where they are small).
+  # probabilities (kept for curves by class; None: where they are small),
+  # on_bad_example ("skip": damaged examples are in no result), most_bad.
   # class_masks: name -> file of classes, a subset of its own in all results.
   # shift: base, an alias of sets, and sets, those compared with it; where these
   # restrict_classes, the base set is predicted among the same classes.

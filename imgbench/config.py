@@ -27,6 +27,7 @@ from imgbench import registry
 from imgbench import run_files
 from imgbench import typed
 from imgbench.data import preprocess
+from imgbench.data import source as source_lib
 from imgbench.evaluators import EVALUATORS
 from imgbench.evaluators import shift as shift_lib
 from imgbench.metrics import diagnostics
@@ -156,7 +157,11 @@ class Logging:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSet:
-  """A split to evaluate; what is absent is as in sections data, evaluation."""
+  """A split to evaluate; what is absent is as in sections data, evaluation.
+
+  on_bad_example: "stop" or "skip", if an example cannot be read or decoded;
+  up to most_bad are left out of all results.
+  """
 
   split: str
   name: str
@@ -166,11 +171,14 @@ class EvaluationSet:
   type: str = "classification"
   probabilities: bool | None = None
   restrict_classes: bool = False
+  on_bad_example: str = "stop"
+  most_bad: int = 100
 
   def __post_init__(self):
     if self.type not in EVALUATORS:
       known = f"one of {', '.join(EVALUATORS)}"
       raise errors.InputError("type", known, repr(self.type))
+    source_lib.check_on_bad(self.on_bad_example, self.most_bad)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -455,7 +463,7 @@ def _find_signatures(
     # Both sources of sets that TFDS prepares take the same options.
     source = source or encoded.TfdsEncodedSource
     yield "data.options.", source, ("name", "split", "data_dir")
-  fixed = ("self", "split", "seed")
+  fixed = ("self", "split", "seed", "bad")
   for section, function, hidden in (
     ("optim", optim_lib.build_optimizer, ("name", "schedule")),
     ("schedule", optim_lib.build_schedule, ("name", "total_steps")),

@@ -28,7 +28,12 @@ CHANGEABLE = (
   "deterministic",
 )
 # The data are identified by their fingerprint, not by their folder.
-CHANGEABLE_KEYS = ("data.data_dir",)
+CHANGEABLE_KEYS = (
+  "data.data_dir",
+  # Earlier steps had no such example, or fewer.
+  "input.on_bad_example",
+  "input.most_bad",
+)
 # How a batch is normalized changes what is trained, on any devices.
 FIXED_KEYS = ("parallel.batch_norm", "parallel.microbatches")
 

@@ -111,16 +111,21 @@ class TfdsEncodedSource:
     )
     return shared / len(self)
 
-  def examples(self, progress: source.Progress | None = None):
+  def examples(
+    self,
+    progress: source.Progress | None = None,
+    bad: source.BadExamples | None = None,
+  ):
     """See `source.EncodedSource`.
 
-    Reads every record once; the result is stored in the user's cache folder.
+    Reads every record once. If all are whole, the result is stored in the
+    user's cache folder.
     """
     folder = self._cache_folder()
     arrays = cache.read_arrays(folder) if folder else None
     if arrays is None:
-      arrays = self._read_all(progress)
-      if folder:
+      arrays = self._read_all(progress, bad)
+      if folder and len(arrays["label"]) == len(self):
         cache.write_arrays(folder, arrays)
     if progress:
       progress(len(self), len(self))
@@ -140,58 +145,76 @@ class TfdsEncodedSource:
     except OSError:
       return None
 
-  def _read_all(self, progress) -> dict[str, np.ndarray]:
-    """Returns labels, ids and label sets as (row, class, code) triples."""
+  def _read_all(
+    self, progress, bad: source.BadExamples | None
+  ) -> dict[str, np.ndarray]:
+    """Returns labels, ids and label sets as (row, class, code) triples.
+
+    Without some examples there is an array more, their `place`.
+    """
     chunks = [
       range(start, min(start + _CHUNK, len(self)))
       for start in range(0, len(self), _CHUNK)
     ]
-    label, image_id, left_out, triples = [], [], [], []
+    place, label, image_id, left_out, triples = [], [], [], [], []
     with futures.ThreadPoolExecutor(min(os.cpu_count(), 8)) as pool:
-      for rows in pool.map(lambda c: list(self._read_labels(c)), chunks):
-        for row in rows:
-          label.append(row[0])
-          image_id.append(row[1])
-          left_out.append(row[2])
-          triples += row[3]
+      read = lambda chunk: list(self._read_labels(chunk, bad))
+      for chunk, rows in zip(chunks, pool.map(read, chunks), strict=True):
+        for index, name, image_label, is_left_out, codes in rows:
+          triples += [(len(place), *code) for code in codes]
+          place.append(index)
+          label.append(image_label)
+          image_id.append(name)
+          left_out.append(is_left_out)
         if progress:
-          progress(len(label), len(self))
-    return {
+          progress(chunk.stop, len(self))
+    some = {"place": np.array(place)} if len(place) < len(self) else {}
+    return some | {
       "label": np.array(label, np.int64).clip(-1, 2**31 - 1).astype(np.int32),
       "image_id": np.array(image_id),
       "left_out": np.array(left_out, bool),
       "triples": np.array(triples, np.int32).reshape(-1, 3),
     }
 
-  def _read_labels(self, indices) -> Iterator[tuple]:
-    """Yields (label, identifier, left out, [(row, class, code)])."""
+  def _read_labels(
+    self, indices, bad: source.BadExamples | None
+  ) -> Iterator[tuple]:
+    """Yields (index, identifier, label, left out, [(class, code)])."""
     for index in indices:
-      record = self._records[index]
+      try:
+        record = self._records[index]
+      except source.DamagedRecord as error:
+        if bad is None:
+          raise
+        bad.add(index, self.where(index), error)
+        continue
       _, label, name = self._records.parse(*self._records.locate(index), record)
       fields = records.parse_fields(record)
       values = lambda field, fields=fields: list(fields[field].int64_list.value)
       if self.info.label_set == source.REVIEWED:
-        triples = [
-          (index, c, code)
+        codes = [
+          (c, code)
           for field, code in annotations.FIELD_CODES.items()
           for c in values(field)
         ]
-        yield label, name, bool(values("is_problematic")[0]), triples
+        yield index, name, label, bool(values("is_problematic")[0]), codes
       elif self.info.label_set == source.REAL:
         accepted = set(values(_REAL))
-        triples = [(index, c, annotations.CORRECT) for c in accepted]
-        yield label, name, not accepted, triples
+        codes = [(c, annotations.CORRECT) for c in accepted]
+        yield index, name, label, not accepted, codes
       else:
-        yield label, name, False, []
+        yield index, name, label, False, []
 
   def _with_codes(self, arrays) -> source.Examples:
     label, image_id = arrays["label"], arrays["image_id"]
+    place = arrays.get("place")
     if self.info.label_set is None:
-      return source.Examples(None, label, image_id)
+      return source.Examples(None, label, image_id, place=place)
     return source.Examples(
       None,
       label,
       image_id,
+      place=place,
       label_codes=self._build_codes(arrays["triples"], image_id),
       left_out=arrays["left_out"],
       in_imagenet_m=self._find_imagenet_m(image_id),
@@ -213,7 +236,7 @@ class TfdsEncodedSource:
       if self.info.label_set == source.REAL
       else annotations.UNREVIEWED
     )
-    codes = np.full((len(self), num_classes), unlisted, np.int8)
+    codes = np.full((len(image_id), num_classes), unlisted, np.int8)
     # A label in several lists counts as the best of them.
     np.maximum.at(codes, (row, label), code.astype(np.int8))
     return codes

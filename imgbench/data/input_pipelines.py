@@ -1,13 +1,10 @@
 """Input pipelines of data sets whose images have several sizes."""
 
-from imgbench import errors
 from imgbench.data import decode
 from imgbench.data import pipeline
 from imgbench.data import randaugment
 from imgbench.data import source
 from imgbench.data import transforms
-
-ON_BAD = ("stop", "skip")
 
 
 def build_train_pipeline(
@@ -42,16 +39,13 @@ def build_train_pipeline(
     decoder: see `decode.build_decoder`.
     threads: that decode, 0: one per core.
     prefetch: batches that are decoded ahead.
-    on_bad_example: "stop" or "skip", where an image cannot be decoded.
-    most_bad: images that may be skipped.
+    on_bad_example: "stop" or "skip", if an example cannot be read or decoded.
+    most_bad: examples that may be skipped; the one before in the batch is
+      trained on instead.
 
   Raises:
     InputError: a setting out of range.
   """
-  if on_bad_example not in ON_BAD:
-    raise errors.InputError(
-      "on_bad_example", f"one of {', '.join(ON_BAD)}", repr(on_bad_example)
-    )
   crop = transforms.InceptionCrop(
     size, tuple(area), tuple(ratio), method=method
   )
@@ -69,7 +63,7 @@ def build_train_pipeline(
     seed=seed,
     threads=threads,
     prefetch=prefetch,
-    most_bad=most_bad if on_bad_example == "skip" else 0,
+    bad=source.BadExamples("input", on_bad_example, most_bad),
   )
 
 
@@ -82,12 +76,14 @@ def build_eval_pipeline(
   decoder: str = "auto",
   threads: int = 0,
   prefetch: int = 2,
+  bad: source.BadExamples | None = None,
 ) -> pipeline.Pipeline:
   """Returns the evaluation pipeline of a split, section evaluation.input.
 
   The short side is resized to size / crop_fraction, then the center is cut
-  out. An image that cannot be decoded is an error. For the other arguments
-  see `build_train_pipeline`.
+  out. Examples that cannot be read or decoded are marked in the batch and
+  counted by `bad`, or are errors without it. For the other arguments see
+  `build_train_pipeline`.
 
   Raises:
     InputError: a setting out of range.
@@ -100,4 +96,6 @@ def build_eval_pipeline(
     seed=None,
     threads=threads,
     prefetch=prefetch,
+    bad=bad,
+    replaces_bad=False,
   )

@@ -13,7 +13,6 @@ from concurrent import futures
 import dataclasses
 import os
 
-from absl import logging
 import numpy as np
 
 from imgbench import errors
@@ -38,12 +37,19 @@ class Batch:
     label: int32 [B].
     index: int32 [B], the numbers of the examples.
     epoch: int32 [B], the epoch of each.
+    bad: bool [B], whether it cannot be read or decoded. In training the example
+      before it in the batch takes its place, else its image is black.
   """
 
   image: np.ndarray
   label: np.ndarray
   index: np.ndarray
   epoch: np.ndarray
+  bad: np.ndarray
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Returns what a training step takes, by name."""
+    return {name: array for name, array in vars(self).items() if name != "bad"}
 
 
 class Pipeline:
@@ -57,8 +63,8 @@ class Pipeline:
     seed: of all randomness; None: the transform is not random.
     threads: number of decoding threads; 0: one per core.
     prefetch: batches in flight, at least 1.
-    most_bad: number of images that cannot be decoded, each replaced by the
-      example before it in its batch, before that is an error.
+    bad: counts examples that cannot be read or decoded; None: they are errors.
+    replaces_bad: whether another example of the batch takes their place.
 
   Raises:
     InputError: a setting out of range.
@@ -74,12 +80,12 @@ class Pipeline:
     seed: int | None,
     threads: int = 0,
     prefetch: int = 2,
-    most_bad: int = 0,
+    bad: source.BadExamples | None = None,
+    replaces_bad: bool = True,
   ):
     for name, value, least in (
       ("threads", threads, 0),
       ("prefetch", prefetch, 1),
-      ("most_bad", most_bad, 0),
     ):
       if value < least:
         raise errors.InputError(name, f"at least {least}", value)
@@ -90,8 +96,8 @@ class Pipeline:
     self._seed = seed
     self._threads = threads or len(os.sched_getaffinity(0))
     self._prefetch = prefetch
-    self._most_bad = most_bad
-    self._bad: set[int] = set()
+    self._bad = bad or source.BadExamples("")
+    self._replaces_bad = replaces_bad
 
   def batches(
     self, orders: Iterable[tuple[np.ndarray, np.ndarray]]
@@ -121,6 +127,7 @@ class Pipeline:
       label=np.empty(len(index), np.int32),
       index=index,
       epoch=epoch,
+      bad=np.zeros(len(index), bool),
     )
     tasks = [
       pool.submit(self._fill, batch, start, min(start + _CHUNK, len(index)))
@@ -129,22 +136,22 @@ class Pipeline:
     return batch, tasks
 
   def _finish(self, batch: Batch, tasks) -> Batch:
-    bad = [slot for task in tasks for slot in task.result()]
-    if bad:
-      good = np.setdiff1d(np.arange(len(batch.index)), bad)
+    for task in tasks:
+      task.result()
+    if self._replaces_bad and batch.bad.any():
+      good = np.flatnonzero(~batch.bad)
       if not good.size:
         raise errors.InputError(
           self._split.info.key, "an image in each batch that decodes", "none"
         )
-      for slot in bad:
+      for slot in np.flatnonzero(batch.bad):
         other = good[max(np.searchsorted(good, slot) - 1, 0)]
         batch.image[slot] = batch.image[other]
         batch.label[slot] = batch.label[other]
     return batch
 
-  def _fill(self, batch: Batch, start: int, stop: int) -> list[int]:
-    """Decodes some slots; returns those whose image is bad."""
-    bad = []
+  def _fill(self, batch: Batch, start: int, stop: int) -> None:
+    """Decodes some slots."""
     for slot in range(start, stop):
       index, epoch = int(batch.index[slot]), int(batch.epoch[slot])
       rng = None
@@ -157,24 +164,9 @@ class Pipeline:
         data, batch.label[slot] = self._split.read(index)
         self._transform(self._decoder, data, batch.image[slot], rng)
       except (decode.DecodeError, source.DamagedRecord) as error:
-        self._count_bad(index, error)
-        bad.append(slot)
-    return bad
-
-  def _count_bad(self, index: int, error: Exception) -> None:
-    self._bad.add(index)
-    where, count = self._split.where(index), len(self._bad)
-    if count > self._most_bad:
-      raise errors.InputError(
-        where,
-        "a whole record with an image that can be decoded",
-        error,
-        "repair the file and prepare the set again; to replace such images in"
-        f" training: input.on_bad_example=skip, input.most_bad={count} or more",
-      ) from error
-    logging.warning(
-      "%s: %s; replaced (%d of at most %d)", where, error, count, self._most_bad
-    )
+        self._bad.add(index, self._split.where(index), error)
+        batch.bad[slot] = True
+        batch.image[slot], batch.label[slot] = 0, 0
 
 
 def evaluation_orders(

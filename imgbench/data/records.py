@@ -43,7 +43,8 @@ class ArrayRecordShard:
     try:
       return self._reader().read(indices)
     except (RuntimeError, IndexError, ValueError) as error:
-      raise errors.InputError(
+      self._opened = None  # It may refuse whole records, too.
+      raise source.DamagedRecord(
         self.path,
         "a whole file",
         f"{self.path.stat().st_size} bytes ({tfds_folder.one_line(error)})",

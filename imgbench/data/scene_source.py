@@ -109,12 +109,18 @@ class ScenesSource:
       "file_name": _file_name(split, i).encode(),
     }
 
-  def load(self, progress: source.Progress | None = None) -> source.Examples:
+  def load(
+    self,
+    progress: source.Progress | None = None,
+    bad: source.BadExamples | None = None,
+  ) -> source.Examples:
     """Draws all examples; 16,000 of 48 pixels take a few seconds.
 
     Args:
       progress: called with (examples done, total examples).
+      bad: gets nothing, as no drawn example is damaged.
     """
+    del bad
     n, k = len(self), self.info.num_classes
     images = np.empty((n, *self.info.image_shape), np.uint8)
     label = np.empty(n, np.int32)

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import threading
 from typing import Any
 from typing import Protocol
 from typing import runtime_checkable
 
+from absl import logging
 import numpy as np
 
 from imgbench import errors
+
+ON_BAD = ("stop", "skip")
 
 # Kinds of label sets; see `metrics.summary`.
 REVIEWED = "reviewed"
@@ -20,6 +24,73 @@ Progress = Callable[[int, int], None]  # (examples done, total examples)
 
 class DamagedRecord(errors.InputError):
   """A record of a file does not match its checksum."""
+
+
+class BadExamples:
+  """Counts examples that cannot be read or decoded, up to a bound.
+
+  Threads may share one.
+
+  Attributes:
+    skips: whether such examples are skipped; otherwise the first is an error.
+
+  Args:
+    section: of the config that has the next two, named in errors; "": none.
+    on_bad_example: "stop" or "skip".
+    most_bad: examples that may be skipped.
+
+  Raises:
+    InputError: a setting out of range.
+  """
+
+  def __init__(
+    self, section: str, on_bad_example: str = "stop", most_bad: int = 100
+  ):
+    check_on_bad(on_bad_example, most_bad)
+    self.skips = on_bad_example == "skip"
+    self._section = section
+    self._most = most_bad if self.skips else 0
+    self._found: set[int] = set()
+    self._lock = threading.Lock()
+
+  def add(self, index: int, where: str, error: Exception) -> None:
+    """Counts an example once. Raises InputError if there are too many.
+
+    Args:
+      index: of the example.
+      where: which example this is, and in which file.
+      error: that it caused.
+    """
+    with self._lock:
+      if index in self._found:
+        return
+      count = len(self._found) + 1
+      if count <= self._most:
+        self._found.add(index)
+    if count > self._most:
+      fix = "repair the file and prepare the set again"
+      if self._section:
+        fix += (
+          f"; to skip such examples: {self._section}.on_bad_example=skip,"
+          f" {self._section}.most_bad={count} or more"
+        )
+      raise errors.InputError(
+        where,
+        "a whole record with an image that can be decoded",
+        error,
+        fix,
+      ) from error
+    logging.warning(
+      "%s: %s; skipped (%d of at most %d)", where, error, count, self._most
+    )
+
+
+def check_on_bad(on_bad_example: str, most_bad: int) -> None:
+  """Raises InputError unless both are settings of `BadExamples`."""
+  expected = f"one of {', '.join(ON_BAD)}"
+  known = on_bad_example in ON_BAD
+  errors.check(known, "on_bad_example", expected, repr(on_bad_example))
+  errors.check(most_bad >= 0, "most_bad", "at least 0", most_bad)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +148,7 @@ class Examples:
     left_out: bool [N], images that the label sets exclude: problematic ones,
       in ReaL those without labels; or None.
     in_imagenet_m: bool [N], images of ImageNet-M, or None.
+    place: int64 [N], place of each in the split; None: none was skipped.
   """
 
   image: np.ndarray | None
@@ -85,9 +157,28 @@ class Examples:
   label_codes: np.ndarray | None = None
   left_out: np.ndarray | None = None
   in_imagenet_m: np.ndarray | None = None
+  place: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.label)
+
+  def take(self, rows: np.ndarray) -> "Examples":
+    """Returns some examples, by integer [n] or bool [N]."""
+    fields = {
+      name: None if array is None else array[rows]
+      for name, array in vars(self).items()
+    }
+    return Examples(**fields)
+
+  def fill(self, count: int) -> "Examples":
+    """Returns all `count` examples of the split, for training.
+
+    A skipped one is replaced by the one before it, the first by the next.
+    """
+    if self.place is None:
+      return self
+    before = np.searchsorted(self.place, np.arange(count), side="right") - 1
+    return self.take(np.maximum(before, 0))
 
 
 @runtime_checkable
@@ -101,8 +192,15 @@ class Source(Protocol):
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Returns one example with the field names of its TFDS data set."""
 
-  def load(self, progress: Progress | None = None) -> Examples:
-    """Returns all examples, checked against `info`. Raises InputError."""
+  def load(
+    self, progress: Progress | None = None, bad: BadExamples | None = None
+  ) -> Examples:
+    """Returns all examples, checked against `info`. Raises InputError.
+
+    Args:
+      progress: called with (examples done, total examples).
+      bad: counts damaged ones, which are left out; None: they are errors.
+    """
 
 
 @runtime_checkable
@@ -122,8 +220,10 @@ class EncodedSource(Protocol):
   def where(self, index: int) -> str:
     """Returns which example this is, and in which file, for an error."""
 
-  def examples(self, progress: Progress | None = None) -> Examples:
-    """Returns all but the images, checked against `info`. Raises InputError."""
+  def examples(
+    self, progress: Progress | None = None, bad: BadExamples | None = None
+  ) -> Examples:
+    """Returns all but the images; see `Source.load`."""
 
   def shared_with(self, other: "EncodedSource") -> float:
     """Returns the share of the examples that are also in `other`."""
@@ -134,7 +234,9 @@ AnySource = Source | EncodedSource
 
 def check_examples(examples: Examples, info: Info) -> Examples:
   """Returns `examples`. Raises InputError if they do not fit `info`."""
-  expected = (info.num_examples, *info.image_shape)
+  size = info.num_examples if examples.place is None else len(examples)
+  errors.check(size > 0, info.key, "at least one example that is whole", size)
+  expected = (size, *info.image_shape)
   image = examples.image
   if not info.streamed and (image.shape != expected or image.dtype != np.uint8):
     raise errors.InputError(

@@ -116,7 +116,11 @@ class TfdsSource:
       raise self._records.bad_example(piece, place, error) from error
     return example
 
-  def load(self, progress: source.Progress | None = None) -> source.Examples:
+  def load(
+    self,
+    progress: source.Progress | None = None,
+    bad: source.BadExamples | None = None,
+  ) -> source.Examples:
     """Returns all examples. See `source.Source`.
 
     The arrays are read-only. With `cache`, decoded images are stored in
@@ -129,9 +133,9 @@ class TfdsSource:
       if progress:
         progress(len(self), len(self))
       return source.check_examples(source.Examples(**arrays), self.info)
-    arrays = self._decode_all(progress)
+    arrays = self._decode_all(progress, bad)
     examples = source.check_examples(source.Examples(**arrays), self.info)
-    if folder:
+    if folder and examples.place is None:
       try:
         cache.write_arrays(folder, arrays)
       except OSError as error:
@@ -149,8 +153,11 @@ class TfdsSource:
         yield done, piece, start, stop
         done += stop - start
 
-  def _decode_all(self, progress) -> dict[str, np.ndarray]:
+  def _decode_all(
+    self, progress, bad: source.BadExamples | None
+  ) -> dict[str, np.ndarray]:
     count = len(self)
+    whole = np.ones(count, bool)
     image = np.empty((count, *self.info.image_shape), np.uint8)
     label = np.empty(count, np.int64)
     image_id = [""] * count
@@ -172,22 +179,48 @@ class TfdsSource:
         raise self._records.bad_example(piece, place, error) from error
       return len(encoded)
 
+    def decode_whole(chunk):
+      """Decodes a chunk, or its examples one by one if some are bad."""
+      at, piece, start, stop = chunk
+      try:
+        return decode(chunk)
+      except errors.InputError as error:
+        cause = error.__cause__
+        damaged = isinstance(error, source.DamagedRecord)
+        if bad is None or not (
+          damaged or isinstance(cause, image_decode.BatchDecodeError)
+        ):
+          raise
+        if stop - start == 1:
+          where = f"{self.info.key}: example {at}"
+          where += f" (example {start} of {piece.path})"
+          bad.add(at, where, error if damaged else cause)
+          whole[at] = False
+      if stop - start > 1:
+        for i in range(stop - start):
+          decode_whole((at + i, piece, start + i, start + i + 1))
+      return stop - start
+
     height, width, _ = self.info.image_shape
     threads = 1
     if height * width >= _THREADS_FROM_PIXELS:
       threads = min(os.cpu_count(), 16)
     done = 0
-    for decoded in _map(decode, self._chunks(), threads):
+    for decoded in _map(decode_whole, self._chunks(), threads):
       done += decoded
       if progress:
         progress(done, count)
-    self._check_ids(image_id)
-    image.flags.writeable = False
-    return {
+    arrays = {
       "image": image,
       "label": _to_int32(label),
       "image_id": np.array(image_id),
     }
+    if not whole.all():
+      arrays = {name: array[whole] for name, array in arrays.items()}
+      arrays["place"] = np.flatnonzero(whole)
+    self._check_ids(arrays["image_id"].tolist())
+    arrays["image"].flags.writeable = False
+    return arrays
 
   def _check_ids(self, image_id: list[str]) -> None:
     if len(set(image_id)) != len(image_id):

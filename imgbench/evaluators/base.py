@@ -47,6 +47,8 @@ class Evaluation:
     alpha: intervals cover 1 - alpha.
     allowed: bool [K], the classes that could be predicted; None: all.
     restricted: pairs of another such mask and the counts under it.
+    rows: integer [N], the examples of the evaluator that were evaluated; None:
+      all.
   """
 
   info: source.Info
@@ -57,6 +59,11 @@ class Evaluation:
   alpha: float = 0.05
   allowed: np.ndarray | None = None
   restricted: Sequence[tuple[np.ndarray, counts_lib.Counts]] = ()
+  rows: np.ndarray | None = None
+
+  def select(self, examples: source.Examples) -> source.Examples:
+    """Returns those of the evaluator's examples that were evaluated."""
+    return examples if self.rows is None else examples.take(self.rows)
 
   def counts_under(self, allowed: np.ndarray) -> counts_lib.Counts:
     """Returns the counts of `restricted` under a mask bool [K].
@@ -104,6 +111,7 @@ class Result:
   outcomes: outcomes_lib.Outcomes
   probs: np.ndarray | None
   restricted: Sequence[tuple[np.ndarray, counts_lib.Counts]]
+  rows: np.ndarray | None
 
 
 class Evaluator(Protocol):
@@ -266,7 +274,7 @@ class CompiledPass:
           one.add(batch, mask)
     finally:
       batches.close()
-    return [one.result(len(split.examples)) for one in measuring]
+    return [one.result(split) for one in measuring]
 
   def _begin(self, request: Request) -> "_Measuring":
     masks = (request.allowed, *request.compared_masks)
@@ -303,23 +311,39 @@ class _Measuring:
     self._counts, *of_batch = self._eval_step(
       self._request.variables, batch, mask, self._masks, self._counts
     )
-    self._kept.append(of_batch)
+    self._kept.append((*of_batch, mask))
 
-  def result(self, num_examples: int) -> Result:
-    """Fetches the result. Raises RuntimeError if examples are missing."""
+  def result(self, split: splits.Split) -> Result:
+    """Fetches the result.
+
+    Raises:
+      RuntimeError: examples are missing.
+      InputError: no example of the split is whole.
+    """
     counts, *others = jax.device_get(self._counts)
     kept = self._fetch_rows(self._kept)
-    outcomes, probs = jax.tree.map(
-      lambda *parts: np.concatenate(parts)[:num_examples], *kept
+    outcomes, probs, mask = jax.tree.map(
+      lambda *parts: np.concatenate(parts), *kept
     )
+    rows, num_examples = np.flatnonzero(mask), len(split.examples)
+    wanted = len(rows) if split.skips_bad else num_examples
     seen = int(counts.count.sum())
-    if seen != num_examples:
+    if seen != wanted or len(rows) != wanted or len(mask) < num_examples:
       raise RuntimeError(
-        f"counted {seen} of {num_examples} examples; the label of"
+        f"counted {seen} of {wanted} examples; the label of"
         f" {counts.outside} is not a class"
       )
+    expected = "at least one example that is whole"
+    errors.check(seen > 0, split.info.key, expected, seen)
+    outcomes, probs = jax.tree.map(lambda x: x[rows], (outcomes, probs))
     compared = zip(self._request.compared_masks, others, strict=True)
-    return Result(counts, outcomes, probs, tuple(compared))
+    return Result(
+      counts,
+      outcomes,
+      probs,
+      tuple(compared),
+      rows if seen < num_examples else None,
+    )
 
 
 def _restrict(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:

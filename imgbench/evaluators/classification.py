@@ -110,14 +110,19 @@ class ClassificationEvaluator:
 
   def summarize(self, result: base.Result) -> base.Evaluation:
     """See `base.Evaluator`."""
+    examples = self.examples
+    if result.rows is not None:
+      examples = examples.take(result.rows)
+    skipped = self.info.num_examples - len(examples)
     measurements = summary.summarize(
       result.counts,
       result.outcomes,
-      self.examples.label,
+      examples.label,
       subsets=self._subsets,
       label_set=self.label_set,
-      left_out=self.examples.left_out,
+      left_out=examples.left_out,
       probs=result.probs,
+      skipped=skipped if self.split.skips_bad else None,
       alpha=self._alpha,
       protocol=self._protocol,
     )
@@ -130,6 +135,7 @@ class ClassificationEvaluator:
       self._alpha,
       allowed=self._allowed,
       restricted=result.restricted,
+      rows=result.rows,
     )
 
 

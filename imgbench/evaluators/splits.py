@@ -24,15 +24,20 @@ class Split(Protocol):
   Attributes:
     info: of the split.
     examples: without the images if they are streamed.
+    skips_bad: whether damaged examples are left out.
   """
 
   info: source.Info
   examples: source.Examples
+  skips_bad: bool
 
   def batches(
     self, batch_size: int
   ) -> Generator[tuple[device.DeviceExamples, jax.Array], None, None]:
-    """Yields (batch, mask bool [B]); the last batch is padded."""
+    """Yields (batch, mask bool [B]); the last batch is padded.
+
+    The mask is also false for examples that cannot be decoded.
+    """
 
   def images(self, indices: np.ndarray) -> np.ndarray:
     """Returns images as evaluated, uint8 [n, H, W, C], of examples [n]."""
@@ -46,9 +51,11 @@ class ResidentSplit:
     info: source.Info,
     examples: source.Examples,
     strategy: parallel.Strategy,
+    skips_bad: bool = False,
   ):
     self.info = info
     self.examples = examples
+    self.skips_bad = skips_bad
     self._data = strategy.replicate(device.from_examples(examples))
     self._strategy = strategy
     self._gathers: dict[int, Callable] = {}
@@ -80,9 +87,11 @@ class StreamedSplit:
     examples: source.Examples,
     strategy: parallel.Strategy,
     decoded: pipeline.Pipeline,
+    skips_bad: bool = False,
   ):
     self.info = info
     self.examples = examples
+    self.skips_bad = skips_bad
     self._strategy = strategy
     self._decoded = decoded
 
@@ -92,15 +101,18 @@ class StreamedSplit:
     from imgbench.data import pipeline
 
     count, own = len(self.examples), self._strategy.own_rows(batch_size)
-    orders = (
+    orders = [
       (index[own], epoch[own])
       for index, epoch in pipeline.evaluation_orders(count, batch_size)
+    ]
+    batches = self._decoded.batches(
+      (self._find_places(index), epoch) for index, epoch in orders
     )
-    batches = self._decoded.batches(orders)
     try:
       for number, batch in enumerate(batches):
         mask = np.arange(batch_size)[own] + number * batch_size < count
-        rows = lambda array, index=batch.index: (
+        mask &= ~batch.bad
+        rows = lambda array, index=orders[number][0]: (
           None if array is None else array[index]
         )
         yield self._strategy.shard_batch(
@@ -120,6 +132,11 @@ class StreamedSplit:
 
   def images(self, indices: np.ndarray) -> np.ndarray:
     """See `Split`."""
-    index = np.asarray(indices, np.int32)
+    index = self._find_places(np.asarray(indices, np.int32))
     (batch,) = self._decoded.batches([(index, np.zeros_like(index))])
     return batch.image
+
+  def _find_places(self, index: np.ndarray) -> np.ndarray:
+    """Returns the places in the split, int32 [n], of examples [n]."""
+    place = self.examples.place
+    return index if place is None else place[index].astype(np.int32)

@@ -29,6 +29,7 @@ class Thresholds:
       frequent ones.
     train_gap: most that accuracy may be below the training accuracy.
     non_finite: largest number of rows of scores that are not finite.
+    skipped: largest number of damaged examples that are in no result.
     trained_share: largest share of evaluated examples in the training data.
 
   Raises:
@@ -42,6 +43,7 @@ class Thresholds:
   mean_gap: float = 0.1
   train_gap: float = 0.1
   non_finite: int = 0
+  skipped: int = 0
   trained_share: float = 0.0
 
   def __post_init__(self):
@@ -57,6 +59,7 @@ def diagnose(
   class_names: Sequence[str],
   *,
   non_finite: int = 0,
+  skipped: int = 0,
   train_accuracy: float | None = None,
   trained_share: float = 0.0,
   thresholds: Thresholds | None = None,
@@ -68,6 +71,7 @@ def diagnose(
     table: of all examples and K classes.
     class_names: K names.
     non_finite: examples whose scores are not finite.
+    skipped: damaged examples that are not in the table.
     train_accuracy: top-1 accuracy in training, in [0, 1], if known.
     trained_share: share of the examples in the training data, in [0, 1].
     thresholds: None: the defaults.
@@ -84,6 +88,7 @@ def diagnose(
   accuracy = int(table.correct.sum()) / total
   found = [
     *_non_finite(non_finite, total, thresholds.non_finite),
+    *_skipped(skipped, total, thresholds.skipped),
     *_majority(table, class_names, accuracy, thresholds.baseline_skill),
     *_low_rates("recall", table, class_names, accuracy, thresholds),
     *_low_rates("precision", table, class_names, accuracy, thresholds),
@@ -115,6 +120,14 @@ def _non_finite(rows, total, most):
       f"{rows} of {total} examples have non-finite scores and count as wrong"
     )
     yield "non_finite", rows, most, message
+
+
+def _skipped(examples, total, most):
+  if examples > most:
+    message = (
+      f"{examples} of {total + examples} examples are damaged and in no result"
+    )
+    yield "skipped", examples, most, message
 
 
 def _majority(table, class_names, accuracy, least):

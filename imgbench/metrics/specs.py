@@ -181,6 +181,16 @@ METRICS.register(
     LOWER,
   ),
 )
+METRICS.register(
+  "skipped",
+  Metric(
+    "skipped",
+    "number of examples that are in no other result, as their record or image"
+    " is damaged",
+    COUNT,
+    LOWER,
+  ),
+)
 
 RATES = {
   "precision": "right predictions of a class over its predictions",

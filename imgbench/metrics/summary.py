@@ -38,6 +38,7 @@ def summarize(
   ranking_only: bool = False,
   with_imagenet_m: bool | None = None,
   probs: np.ndarray | None = None,
+  skipped: int | None = None,
   alpha: float = 0.05,
   protocol: str = "",
 ) -> dict[tuple[str, str], measurement.Measurement]:
@@ -54,6 +55,7 @@ def summarize(
     with_imagenet_m: whether to add accuracies on ImageNet-M, undefined without
       an image of it; None: if there is one.
     probs: float [N, K], probabilities of all classes, to add metrics of them.
+    skipped: damaged examples that are not among the N, to add their number.
     alpha: intervals cover 1 - alpha.
     protocol: how predictions were made, if not by one plain forward pass;
       appended to every definition.
@@ -85,6 +87,10 @@ def summarize(
       specs.METRICS["non_finite"].definition,
     )
     if subset == ALL:
+      if skipped is not None:
+        rows["skipped"] = measure.value(
+          len(labels) + skipped, skipped, specs.METRICS["skipped"].definition
+        )
       table = confusion.count_by_class(labels, outcomes.top1, num_classes)
       rows |= _per_class_means(measure, table)
       if probs is not None:

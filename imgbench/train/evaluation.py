@@ -149,7 +149,7 @@ def build(
   plan: Plan,
   section: config_lib.EvaluationSection,
   compute: compute_lib.Compute,
-  load: Callable[[source.Source], source.Examples],
+  load: Callable[[source.Source, source.BadExamples], source.Examples],
   *,
   averaged: bool,
 ) -> dict[str, base.Evaluator]:
@@ -159,7 +159,7 @@ def build(
     plan: of the evaluations.
     section: evaluation.
     compute: of the run.
-    load: reads a split whose images have one size.
+    load: reads a split whose images have one size; counts bad examples.
     averaged: whether parameters are averaged; then there is a second evaluator
       of each split, `<alias>_ema`.
   """
@@ -167,7 +167,17 @@ def build(
     compute.model.apply, compute.normalize, section.flip_average
   )
   loaded = {
-    alias: _open_split(found, section.input, compute.strategy, load)
+    alias: _open_split(
+      found,
+      section.input,
+      compute.strategy,
+      load,
+      source.BadExamples(
+        f"evaluation.sets.{alias}",
+        section.sets[alias].on_bad_example,
+        section.sets[alias].most_bad,
+      ),
+    )
     for alias, found in plan.sources.items()
   }
   compared_masks = _find_compared_masks(plan, loaded)
@@ -219,19 +229,25 @@ def _open_split(
   found: source.AnySource,
   settings: Mapping[str, Any],
   strategy: parallel.Strategy,
-  load: Callable[[source.Source], source.Examples],
+  load: Callable[[source.Source, source.BadExamples], source.Examples],
+  bad: source.BadExamples,
 ) -> splits.Split:
   if not isinstance(found, source.EncodedSource):
-    return splits.ResidentSplit(found.info, load(found), strategy)
+    examples = load(found, bad)
+    return splits.ResidentSplit(found.info, examples, strategy, bad.skips)
   with config_utils.prefix_errors("evaluation.input."):
     decoded = registry.call(
       "evaluation.input",
       input_pipelines.build_eval_pipeline,
       split=found,
+      bad=bad,
       **settings,
     )
   logging.info("reading labels of %s: %d", found.info.key, len(found))
-  return splits.StreamedSplit(found.info, found.examples(), strategy, decoded)
+  examples = found.examples(bad=bad)
+  return splits.StreamedSplit(
+    found.info, examples, strategy, decoded, bad.skips
+  )
 
 
 def find_trained_shares(

@@ -106,7 +106,7 @@ class StreamedFeed:
         self.close()
         self._batches = self._decoded.batches(self._orders(step))
       self._next = step + count
-      batches = [vars(next(self._batches)) for _ in range(count)]
+      batches = [next(self._batches).arrays() for _ in range(count)]
     self.waited_s += wait.seconds
     if count == 1:
       return batches[0]

@@ -76,14 +76,23 @@ def write_results(
     thresholds: of warnings.
     with_report: whether to write the report.
   """
-  examples = {alias: e.examples for alias, e in evaluators.items()}
+  examples = {
+    alias: found.select(evaluators[alias].examples)
+    for alias, found in evaluations.items()
+  }
   warnings = _find_warnings(
     folder, evaluations, examples, trained_shares, thresholds
   )
   results = result_files.write_results(folder, evaluations, examples, warnings)
   if with_report:
-    images = {e.info.key: e.images for e in evaluators.values()}
-    report.write_report(folder, lambda key, index: images[key](index))
+    aliases = {e.info.key: alias for alias, e in evaluations.items()}
+
+    def look_up(key, index):
+      alias = aliases[key]
+      rows = evaluations[alias].rows
+      return evaluators[alias].images(index if rows is None else rows[index])
+
+    report.write_report(folder, look_up)
   return results
 
 
@@ -114,6 +123,7 @@ def _find_warnings(
       ),
       evaluation.info.class_names,
       non_finite=int(evaluation.counts.non_finite.sum()),
+      skipped=evaluation.info.num_examples - len(examples[alias]),
       train_accuracy=None if alias in trained else train_accuracy,
       trained_share=0.0 if alias in trained else shares[alias],
       thresholds=thresholds,

@@ -30,6 +30,8 @@ from imgbench.train import state as state_lib
 # Models that are prepared with training images get this many.
 PREPARE_EXAMPLES = 5000
 STEPS_PER_DISPATCH = 16
+# Settings of section input that images of one size have, too.
+_BAD_KEYS = ("on_bad_example", "most_bad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,8 @@ def build_training(
   )
   resident, image_ids = None, None
   if not isinstance(run.split, source.EncodedSource):
-    examples = load(run.split)
+    bad = source.BadExamples("input", **settings.input)
+    examples = load(run.split, bad).fill(info.num_examples)
     resident = layout.strategy.replicate(device.from_examples(examples))
     image_ids = examples.image_id
   return Training(
@@ -225,13 +228,16 @@ def _build_feed(
   examples = order.ExampleOrder(info.num_examples, seed)
   batch = settings.recipe.global_batch_size
   if not isinstance(split, source.EncodedSource):
-    if settings.input:
+    others = settings.input.keys() - _BAD_KEYS
+    if others:
       raise errors.InputError(
         "input",
-        f"no settings for {info.key}, whose images have one size",
-        sorted(settings.input),
+        f"{' or '.join(_BAD_KEYS)} for {info.key}, whose images have one size",
+        sorted(others),
         "see section augment",
       )
+    with config_utils.prefix_errors("input."):
+      source.BadExamples("input", **settings.input)
     height, width, channels = info.image_shape
     assert height is not None and width is not None  # Not encoded.
     shape = (height, width, channels)
@@ -249,11 +255,11 @@ def _build_feed(
   return feeds.StreamedFeed(examples, batch, decoded, shape, own), shape
 
 
-def load(split: source.Source) -> source.Examples:
-  """Reads all examples of a split, and logs it."""
+def load(split: source.Source, bad: source.BadExamples) -> source.Examples:
+  """Reads all examples of a split but bad ones, and logs it."""
   info = split.info
   logging.info("reading %s: %d examples", info.key, info.num_examples)
-  return split.load()
+  return split.load(bad=bad)
 
 
 def _count_periods(settings: config_lib.Config, num_examples: int) -> Periods:

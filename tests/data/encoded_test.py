@@ -6,6 +6,7 @@ import pytest
 from imgbench import data
 from imgbench import errors
 from imgbench.data import encoded
+from imgbench.data import source
 from imgbench.data import tfds
 from tests import raising
 from tests.data import pipeline_test
@@ -166,3 +167,29 @@ def test_a_set_without_labels_is_refused(tmp_path):
   about = raising.about(f"{folder}/features.json", given="image (Image)")
   with pytest.raises(errors.InputError, check=about):
     encoded.TfdsEncodedSource("tiny", "train", str(tmp_path))
+
+
+def test_fault_01_label_sets_without_a_damaged_record(tmp_path):
+  write_reviewed(tmp_path)
+  (path,) = tmp_path.rglob("*validation*-of-00001")
+  data = bytearray(path.read_bytes())
+  data[data.index(b"1.png")] ^= 1
+  path.write_bytes(data)
+  split = encoded.TfdsEncodedSource("tiny", "validation", str(tmp_path))
+  with pytest.raises(source.DamagedRecord):
+    split.examples()
+  for most in (0, 1, 1):
+    bad = source.BadExamples("set", "skip", most)
+    if not most:
+      with pytest.raises(
+        errors.InputError, check=raising.about(split.where(1))
+      ):
+        split.examples(bad=bad)
+      continue
+    examples = split.examples(bad=bad)
+    assert examples.place.tolist() == [0, 2]
+    assert examples.label.tolist() == [0, 2]
+    assert examples.image_id.tolist() == ["0.png", "2.png"]
+    assert examples.label_codes.tolist() == [[3, 1, 3], [0, 0, 3]]
+    assert examples.left_out.tolist() == [False, True]
+    assert examples.in_imagenet_m.tolist() == [False, False]

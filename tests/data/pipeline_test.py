@@ -10,6 +10,7 @@ from imgbench.data import decode
 from imgbench.data import encoded
 from imgbench.data import order
 from imgbench.data import pipeline
+from imgbench.data import source
 from tests import raising
 from tests.data import tiny_tfds
 
@@ -124,16 +125,20 @@ def test_a_damaged_image_is_named(tmp_path):
 def test_damaged_images_are_replaced_up_to_a_bound(tmp_path):
   split = write(tmp_path, damaged=[3, 16, 17])
   orders = list(pipeline.evaluation_orders(40, 8))
-  batches = list(build(split, most_bad=3).batches(orders))
+  skip = lambda most: source.BadExamples("input", "skip", most)
+  batches = list(build(split, bad=skip(3)).batches(orders))
   # Each by the one before it in its batch, the first by the next good one.
   assert batches[0].image[3].max() == 2 and batches[0].label[3] == 2
   assert batches[2].image[0].max() == 18 and batches[2].label[1] == 0
   # Twice the same image is one bad image.
-  assert len(list(build(split, most_bad=3).batches(orders * 2))) == 10
+  assert len(list(build(split, bad=skip(3)).batches(orders * 2))) == 10
   with pytest.raises(errors.InputError) as caught:
-    list(build(split, most_bad=2).batches(orders))
+    list(build(split, bad=skip(2)).batches(orders))
   assert caught.value.setting in map(split.where, (3, 16, 17))
   assert "input.most_bad=3" in caught.value.fix
+  marked = build(split, bad=skip(3), replaces_bad=False).batches(orders)
+  bad = np.concatenate([batch.bad for batch in marked])
+  assert np.flatnonzero(bad).tolist() == [3, 16, 17]
 
 
 def test_closing_stops_the_threads(tmp_path):
@@ -153,7 +158,6 @@ def test_closing_stops_the_threads(tmp_path):
   [
     ("threads", -1, "at least 0"),
     ("prefetch", 0, "at least 1"),
-    ("most_bad", -1, "at least 0"),
   ],
 )
 def test_bad_settings_are_named(tmp_path, setting, value, expected):

@@ -51,3 +51,25 @@ def test_build_source_refuses_unknown_options():
   with pytest.raises(errors.InputError, match="colour"):
     data.build_source("scenes", "train", colour=True)
   assert data.build_source("scenes", "v2", v2_examples=24).info.synthetic
+
+
+def test_fault_01_a_skipped_example_is_replaced_for_training():
+  examples = source.Examples(
+    image=np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1),
+    label=np.array([1, 3, 4], np.int32),
+    image_id=np.array(["b", "d", "e"]),
+    place=np.array([1, 3, 4]),
+  )
+  filled = examples.fill(6)
+  assert filled.label.tolist() == [1, 1, 1, 3, 4, 4]
+  assert filled.image.ravel().tolist() == [0, 0, 0, 1, 2, 2]
+  assert filled.label_codes is None
+
+
+def test_fault_01_the_bound_holds_again_after_an_error():
+  bad = source.BadExamples("input", "skip", 1)
+  bad.add(7, "seven", ValueError())
+  bad.add(7, "seven", ValueError())
+  for _ in range(2):
+    with pytest.raises(errors.InputError, check=raising.about("eight")):
+      bad.add(8, "eight", ValueError())

@@ -5,6 +5,7 @@ import pathlib
 import pickle
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.parallel import jobs
 from tests.parallel import train_job
 from tests.parallel import training_test
 from tests.train import processes as runs
+from tests.train import streamed_test
 
 # Sums over devices are taken in another order, for sixteen steps of Adam.
 CLOSE = {"rel": 1e-3, "abs": 1e-4}
@@ -242,6 +244,42 @@ def test_a_checkpoint_is_evaluated_alike_by_any_number(tmp_path):
   for name, workdir in found.items():
     if not differing[name]:
       assert counted(workdir) == counted(found["1"])
+
+
+_SKIPPING = """
+from tests.train import streamed_test
+
+
+def get_config():
+  config = streamed_test.faulty_config(
+    {folder!r}, "tiny", split="train", on_bad_example="skip"
+  )
+  config.steps.total = "2 steps"
+  return config
+"""
+
+
+@pytest.mark.slow
+def test_fault_01_processes_skip_the_same_examples(tmp_path):
+  """A damaged record is known to all, an image to one that decodes it."""
+  folder = streamed_test.write_flipped(tmp_path, "tfrecord", damaged=[20])
+  config = tmp_path / "skipping.py"
+  config.write_text(_SKIPPING.format(folder=folder))
+  found = {}
+  for count, devices in ((1, 2), (2, 1)):
+    workdir = tmp_path / str(count)
+    command = [sys.executable, "-m", "imgbench.main", f"--config={config}"]
+    command += [f"--workdir={workdir}", "--config.parallel.devices=0"]
+    logs = tmp_path / f"{count}.logs"
+    job = jobs.Job(command, count, devices, logs)
+    assert job.wait() == [0] * count, job.logs()
+    found[count] = counted(workdir)
+    results = runs.read_json(workdir, "results.json")
+    assert results["tiny:train/all/skipped"]["value"] == 2
+    with np.load(workdir / "predictions/tiny-train.npz") as arrays:
+      assert len({*arrays["image_id"].tolist()} - {"3.png", "20.png"}) == 38
+      assert len(arrays["image_id"]) == 38
+  assert found[1] == found[2]
 
 
 def _differing(one: pathlib.Path, other: pathlib.Path) -> list[str]:

@@ -8,7 +8,9 @@ import pytest
 
 from configs import tiny
 from imgbench import config as config_lib
+from imgbench import config_utils
 from imgbench import errors
+from imgbench import report
 from imgbench import writers
 from imgbench.data import encoded
 from imgbench.data import input_pipelines
@@ -21,6 +23,8 @@ from imgbench.train import loop
 from imgbench.train import setup
 from tests import raising
 from tests.data import pipeline_test
+from tests.data import shared_files
+from tests.data import tiny_tfds
 from tests.train import processes
 
 
@@ -169,19 +173,26 @@ def test_bad_settings_are_named(data_dir, tmp_path, key, value):
   assert raised.value.setting == key
 
 
+def damage(path, begin):
+  """Flips a bit of the label of the record that begins at this byte."""
+  data = bytearray(path.read_bytes())
+  # After the name: tag and length of the feature, of its list, of its numbers.
+  data[data.index(b"label", int(begin)) + len(b"label") + 6] ^= 1
+  path.write_bytes(data)
+
+
+def write_flipped(tmp_path, file_format, damaged=()):
+  """Writes a set with one bit of the label of example 3 flipped."""
+  folder = tmp_path / "flipped"
+  pipeline_test.write(folder, file_format=file_format, damaged=damaged)
+  (path,) = folder.rglob(f"*.{file_format}-00000-of-00002")
+  damage(path, path.read_bytes().index(b"3.png"))
+  return str(folder)
+
+
 @pytest.fixture
 def flipped_dir(tmp_path):
-  """A set as TFRecords, with one bit of the label of example 3 flipped."""
-  folder = tmp_path / "flipped"
-  pipeline_test.write(folder, file_format="tfrecord")
-  (path,) = folder.rglob("*.tfrecord-00000-of-00002")
-  begin = int(tfrecord_index.Shard(path).offsets[3])
-  data = bytearray(path.read_bytes())
-  record = data[begin:]
-  # After the name: tag and length of the feature, of its list, of its numbers.
-  data[begin + record.index(b"label") + len(b"label") + 6] ^= 1
-  path.write_bytes(data)
-  return str(folder)
+  return write_flipped(tmp_path, "tfrecord")
 
 
 def test_fault_01_a_flipped_bit_ends_the_run(flipped_dir, tmp_path):
@@ -190,6 +201,7 @@ def test_fault_01_a_flipped_bit_ends_the_run(flipped_dir, tmp_path):
   with pytest.raises(errors.InputError) as raised:
     loop.train_and_evaluate(config, str(tmp_path / "run"))
   assert "example 3 of" in raised.value.setting
+  assert "input.on_bad_example=skip" in raised.value.fix
 
 
 def test_fault_01_a_damaged_record_is_replaced_in_training_if_asked(
@@ -201,6 +213,169 @@ def test_fault_01_a_damaged_record_is_replaced_in_training_if_asked(
   config.evaluation.sets, config.checkpoint.best = {}, ""
   loop.train_and_evaluate(config, str(tmp_path / "run"))
   assert "1 of at most 100" in caplog.text
+
+
+def faulty_config(data_dir, name, **entry):
+  """Returns a config that evaluates a split with one bad example."""
+  config = make_config(data_dir)
+  config.input.on_bad_example = "skip"
+  config.data.name = name
+  config.evaluation.sets.val.update(entry)
+  return config
+
+
+@pytest.mark.parametrize("name", ["gifset", "bmpset"])
+def test_fault_01_an_image_of_another_format_ends_the_evaluation(
+  tmp_path, name
+):
+  folder = str(shared_files.shared_path("data", "faults"))
+  config = faulty_config(folder, name, split="train")
+  prepared = setup.prepare(config_lib.parse(config))
+  with pytest.raises(errors.InputError) as raised:
+    list(prepared.evaluators["val"].split.batches(8))
+  prepared.training.feed.close()
+  # The setting that the error names is one that helps.
+  assert "evaluation.sets.val.on_bad_example=skip" in raised.value.fix
+  config.evaluation.sets.val.on_bad_example = "skip"
+  results = loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert results[f"{name}:train/all/skipped"]["value"] == 1
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_fault_01_a_damaged_record_ends_the_evaluation(tmp_path, file_format):
+  folder = write_flipped(tmp_path, file_format)
+  config = faulty_config(folder, "tiny", split="train")
+  with pytest.raises(errors.InputError) as raised:
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert "example 3 of" in raised.value.setting
+  assert "evaluation.sets.val.on_bad_example=skip" in raised.value.fix
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_fault_01_bad_examples_are_masked_out_of_the_evaluation(
+  tmp_path, file_format
+):
+  """Record 3 is damaged and image 20 cut off: neither is in any result."""
+  folder = write_flipped(tmp_path, file_format, damaged=[20])
+  config = faulty_config(
+    folder, "tiny", split="train", on_bad_example="skip", most_bad=2
+  )
+  config.steps.total = "2 steps"
+  # The same examples, of a set that is whole.
+  others = "train[:3]+train[4:20]+train[21:]"
+  pipeline_test.write(tmp_path / "whole", file_format=file_format)
+  config.evaluation.sets.whole = dict(
+    split=others, type="classification", data_dir=str(tmp_path / "whole")
+  )
+  results = loop.train_and_evaluate(config, str(tmp_path / "run"))
+  good = [i for i in range(40) if i not in (3, 20)]
+  for name in ("tiny", "tiny+ema"):
+    skipped = results.pop(f"{name}:train/all/skipped")
+    assert (skipped["value"], skipped["n"]) == (2, 40)
+    top1 = results[f"{name}:train/all/top1_accuracy"]
+    file = writers.make_file_key(f"{name}:train")
+    path = tmp_path / "run/predictions" / f"{file}.npz"
+    with np.load(path) as found:
+      arrays = dict(found)
+    assert arrays["image_id"].tolist() == [f"{i}.png" for i in good]
+    assert arrays["label"].tolist() == [i % 3 for i in good]
+    assert len(arrays["top5"]) == len(arrays["probs"]) == top1["n"] == 38
+    hits = arrays["top5"][:, 0] == arrays["label"]
+    assert top1["correct"] == hits.sum()
+  keys = [key for key in results if ":train/" in key]
+  assert len(keys) == len(results) / 2
+  for key in keys:
+    assert results[key] == results[key.replace("train", others)], key
+  warnings = processes.read_json(tmp_path / "run", "warnings.json")
+  assert [w["value"] for w in warnings if w["name"] == "skipped"] == [2, 2]
+  # Damaged records and images count together.
+  config.evaluation.sets.val.most_bad = 1
+  prepared = setup.prepare(config_lib.parse(config))
+  with pytest.raises(errors.InputError) as raised:
+    list(prepared.evaluators["val"].split.batches(40))
+  prepared.training.feed.close()
+  assert "evaluation.sets.val.most_bad=2" in raised.value.fix
+
+
+def test_fault_01_the_report_shows_the_images_of_the_predictions(
+  tmp_path, monkeypatch
+):
+  folder = write_flipped(tmp_path, "tfrecord")
+  config = faulty_config(folder, "tiny", split="train", on_bad_example="skip")
+  config.update(steps=dict(total="2 steps"), ema=dict(decay=0.0))
+  config.logging.report = True
+  shown = []
+  monkeypatch.setattr(
+    report,
+    "write_report",
+    lambda workdir, lookup: shown.append(lookup("tiny:train", np.arange(39))),
+  )
+  loop.train_and_evaluate(config, str(tmp_path / "run"))
+  # Each image is filled with its number.
+  numbers = shown[0][:, 4, 4, 0].tolist()
+  assert numbers == [i for i in range(40) if i != 3]
+
+
+def test_fault_01_bad_examples_of_a_resumed_run(flipped_dir, tmp_path):
+  """The setting that the error names may be changed when a run resumes."""
+  old, new = {"input.on_bad_example": "stop"}, {"input.on_bad_example": "skip"}
+  assert not config_utils.frozen_differences(old, new | {"input.most_bad": 3})
+
+
+@pytest.mark.parametrize(
+  ("key", "value"), [("on_bad_example", "go"), ("most_bad", -1)]
+)
+def test_fault_01_bad_settings_of_a_set_are_named(data_dir, key, value):
+  config = make_config(data_dir)
+  config.evaluation.sets.val[key] = value
+  with pytest.raises(
+    errors.InputError, check=raising.about(f"evaluation.sets.val.{key}")
+  ):
+    config_lib.parse(config)
+
+
+@pytest.fixture
+def resident_dir(tmp_path):
+  """A set of images of one size whose record 3 is damaged."""
+  records = tiny_tfds.examples(40)
+  folder = tiny_tfds.write(
+    tmp_path / "resident", {"train": [records[:15], records[15:]]}
+  )
+  (path,) = folder.glob("*.tfrecord-00000-of-00002")
+  damage(path, tfrecord_index.Shard(path).offsets[3])
+  return str(tmp_path / "resident")
+
+
+def resident_config(data_dir, **entry):
+  config = make_config(data_dir)
+  config.input = dict(on_bad_example="skip")
+  config.evaluation.input = {}
+  config.evaluation.sets.val.update(split="train", **entry)
+  config.augment.update(mixup=0.0, cutmix=0.0)
+  return config
+
+
+def test_fault_01_a_damaged_record_of_a_resident_set(resident_dir, tmp_path):
+  config = resident_config(resident_dir)
+  with pytest.raises(errors.InputError) as raised:
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert "evaluation.sets.val.on_bad_example=skip" in raised.value.fix
+  config.evaluation.sets.val.on_bad_example = "skip"
+  results = loop.train_and_evaluate(config, str(tmp_path / "run"))
+  for name in ("tiny", "tiny+ema"):
+    assert results[f"{name}:train/all/skipped"]["value"] == 1
+    assert results[f"{name}:train/all/top1_accuracy"]["n"] == 39
+    file = writers.make_file_key(f"{name}:train")
+    path = tmp_path / "run/predictions" / f"{file}.npz"
+    with np.load(path) as found:
+      assert found["image_id"].tolist() == [
+        f"train_{i:05d}" for i in range(40) if i != 3
+      ]
+  config.input = {}
+  with pytest.raises(errors.InputError) as raised:
+    loop.train_and_evaluate(config, str(tmp_path / "other"))
+  assert "example 3 of" in raised.value.setting
+  assert "input.on_bad_example=skip" in raised.value.fix
 
 
 def test_images_of_one_size_need_no_input_section(tmp_path):
