@@ -6,7 +6,6 @@ offsets, which are stored in a sidecar next to the file or, if that folder is
 read-only, in `<user cache>/tfrecord_index`.
 """
 
-from collections.abc import Sequence
 import functools
 import hashlib
 import json
@@ -55,7 +54,11 @@ class Shard:
     """Returns the data of one record. Raises DamagedRecord, see `read`."""
     if not 0 <= index < len(self):
       raise IndexError(f"{self.path}: no record {index} of {len(self)}")
-    return self.read(index, index + 1)[0]
+    begin, end = self.offsets[index : index + 2].tolist()
+    # Two reads cost less than a copy without length and checksum.
+    record = self._read(begin + _HEADER, end - _FOOTER)
+    self._check(index, record, self._read(end - _FOOTER, end))
+    return record
 
   def read(self, start: int, stop: int) -> list[bytes]:
     """Returns the data of records [start, stop), checksums verified.
@@ -66,20 +69,23 @@ class Shard:
     offsets = self.offsets[start : stop + 1].tolist()
     base = offsets[0]
     span = self._read(base, offsets[-1])
-    records, stored = [], []
+    records = []
     for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
-      records.append(span[begin - base + _HEADER : end - base - _FOOTER])
-      stored.append(span[end - base - _FOOTER : end - base])
-    expected = np.frombuffer(b"".join(stored), "<u4")
-    bad = np.flatnonzero(masked_crc32c(records) != expected)
-    if bad.size:
+      record = span[begin - base + _HEADER : end - base - _FOOTER]
+      stored = span[end - base - _FOOTER : end - base]
+      self._check(start + len(records), record, stored)
+      records.append(record)
+    return records
+
+  def _check(self, index: int, record: bytes, stored: bytes) -> None:
+    """Raises DamagedRecord unless a record matches its stored checksum."""
+    if masked_crc32c(record) != int.from_bytes(stored, "little"):
       raise source.DamagedRecord(
-        f"{self.path}, record {start + bad[0]} at byte {offsets[bad[0]]}",
+        f"{self.path}, record {index} at byte {self.offsets[index]}",
         "data that match their checksum",
         "damaged data",
         _COPY,
       )
-    return records
 
   def _read(self, begin: int, end: int) -> bytes:
     if self._fd is None:
@@ -145,26 +151,24 @@ def build_offsets(path: str | os.PathLike) -> np.ndarray:
 
 
 def _check_lengths(path, offsets, headers) -> None:
-  stored = np.frombuffer(b"".join([h[8:] for h in headers]), "<u4")
-  actual = masked_crc32c([header[:8] for header in headers])
-  bad = np.flatnonzero(stored != actual)
-  if bad.size:
-    raise errors.InputError(
-      f"{path}, record {bad[0]} at byte {offsets[bad[0]]}",
-      "a TFRecord length that matches its checksum",
-      int.from_bytes(headers[bad[0]][:8], "little"),
-      _COPY,
-    )
+  for index, header in enumerate(headers):
+    length, stored = header[:8], int.from_bytes(header[8:], "little")
+    if masked_crc32c(length) != stored:
+      raise errors.InputError(
+        f"{path}, record {index} at byte {offsets[index]}",
+        "a TFRecord length that matches its checksum",
+        int.from_bytes(length, "little"),
+        _COPY,
+      )
 
 
-def masked_crc32c(strings: Sequence[bytes]) -> np.ndarray:
-  """Returns checksums as stored in TFRecord files, uint32 [N].
+def masked_crc32c(data: bytes) -> int:
+  """Returns the checksum that a TFRecord file stores of these bytes.
 
   Source: TFRecord format, the CRC-32C rotated right by 15 bits plus a constant.
   """
-  crc = np.array([google_crc32c.value(s) for s in strings], np.uint32)
-  rotated = (crc >> np.uint32(15)) | (crc << np.uint32(17))
-  return rotated + np.uint32(_MASK_DELTA)
+  crc = google_crc32c.value(data)
+  return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def load_offsets(path: str | os.PathLike) -> np.ndarray:

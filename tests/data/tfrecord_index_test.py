@@ -31,17 +31,11 @@ def shard(tmp_path):
 def test_checksums_of_published_values():
   # The check value of the CRC catalogue; RFC 3720, appendix B.4.
   strings = [b"123456789", bytes(32), b"\xff" * 32, bytes(range(32))]
-  stored = tfrecord_index.masked_crc32c(strings)
-  assert stored.dtype == np.uint32
+  stored = [tfrecord_index.masked_crc32c(s) for s in strings]
   # The mask undone: minus a constant, rotated left by 15 bits.
-  rotated = [(int(crc) - 0xA282EAD8) % 2**32 for crc in stored]
+  rotated = [(crc - 0xA282EAD8) % 2**32 for crc in stored]
   crc = [(r << 15 | r >> 17) % 2**32 for r in rotated]
   assert crc == [0xE3069283, 0x8A9136AA, 0x62A8AB43, 0x46DD794E]
-
-
-def test_checksums_of_no_string():
-  stored = tfrecord_index.masked_crc32c([])
-  assert stored.shape == (0,) and stored.dtype == np.uint32
 
 
 @hypothesis.settings(deadline=None, max_examples=60)
@@ -51,8 +45,9 @@ def test_checksums_of_no_string():
 def test_checksums_equal_the_slow_twin(lengths, seed):
   rng = np.random.default_rng(seed)
   strings = [rng.bytes(length) for length in lengths]
-  stored = b"".join(tiny_tfds.masked(string) for string in strings)
-  assert tfrecord_index.masked_crc32c(strings).tobytes() == stored
+  for string in strings:
+    stored = int.from_bytes(tiny_tfds.masked(string), "little")
+    assert tfrecord_index.masked_crc32c(string) == stored
 
 
 def test_offsets_by_hand(shard):
