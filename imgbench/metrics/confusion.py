@@ -131,12 +131,13 @@ def from_matrix(matrix: np.ndarray, n: np.ndarray | None = None) -> PerClass:
     InputError: wrong shapes, or a class with fewer examples than the matrix
       has.
   """
-  matrix = np.asarray(matrix, np.int64)
-  checks.shape("matrix", matrix, ("K", "K"))
+  matrix = checks.integers("matrix", np.asarray(matrix), ("K", "K"))
   checks.shape("matrix", matrix, (len(matrix), len(matrix)))
+  matrix = matrix.astype(np.int64)
   in_matrix = matrix.sum(axis=1)
-  n = in_matrix if n is None else np.asarray(n, np.int64)
-  checks.shape("n", n, in_matrix.shape)
+  if n is None:
+    n = in_matrix
+  n = checks.integers("n", np.asarray(n), in_matrix.shape).astype(np.int64)
   checks.at_least("n", n, in_matrix, "the row sums of the matrix")
   return PerClass(n, matrix.sum(axis=0), np.diagonal(matrix).copy())
 
@@ -225,11 +226,8 @@ def _cells(labels, predicted, num_classes) -> np.ndarray:
 
 
 def _checked(labels, predicted, num_classes):
-  labels, predicted = np.asarray(labels), np.asarray(predicted)
-  checks.shape("labels", labels, ("N",))
-  checks.shape("predicted", predicted, labels.shape)
-  checks.kind("labels", labels, np.integer, "an integer type")
-  checks.kind("predicted", predicted, np.integer, "an integer type")
+  labels = checks.integers("labels", np.asarray(labels), ("N",))
+  predicted = checks.integers("predicted", np.asarray(predicted), labels.shape)
   checks.labels_in_range("labels", labels, num_classes)
   if predicted.size and (
     predicted.min() < -1 or predicted.max() >= num_classes

@@ -210,10 +210,15 @@ def update(
       of classes, of rankings shorter than a counted k, or without label sets
       while `left_out` is given.
   """
-  _check(outcomes, labels, mask, left_out, in_imagenet_m)
+  size = outcomes.label_rank.shape
+  labels = topk.read_labels(labels, size)
+  mask = checks.flags("mask", mask, size)
+  if left_out is not None:
+    left_out = checks.flags("left_out", left_out, size)
+  if in_imagenet_m is not None:
+    in_imagenet_m = checks.flags("in_imagenet_m", in_imagenet_m, size)
   _check_known(counts, outcomes, left_out, in_imagenet_m)
   num_classes = counts.num_classes
-  labels = jnp.asarray(labels).astype(jnp.int32)
   inside = topk.in_range(labels, num_classes)
   columns = _columns(counts, outcomes, left_out, in_imagenet_m)
   words = [
@@ -286,19 +291,3 @@ def _check_known(counts, outcomes, left_out, in_imagenet_m) -> None:
     expected = "None for outcomes without label_codes"
     fix = "give the codes to `outcomes`"
     raise errors.InputError("left_out", expected, "an array", fix)
-
-
-def _check(outcomes, labels, mask, left_out, in_imagenet_m) -> None:
-  size = outcomes.label_rank.shape
-  checks.shape("labels", labels, size)
-  checks.kind("labels", labels, jnp.integer, "an integer type")
-  checks.fits_int32("labels", labels)
-  flags = {
-    "mask": mask,
-    "left_out": left_out,
-    "in_imagenet_m": in_imagenet_m,
-  }
-  for name, flag in flags.items():
-    if name == "mask" or flag is not None:
-      checks.shape(name, flag, size)
-      checks.kind(name, flag, jnp.bool_, "bool")

@@ -176,11 +176,8 @@ def ranking_by_class(
 
 def checked(scores, positive, name: str = "scores", truth: str = "positive"):
   """Returns float64 [N] and bool [N]; InputError names the bad argument."""
-  scores, positive = np.asarray(scores), np.asarray(positive)
-  checks.shape(name, scores, ("N",))
-  checks.kind(name, scores, np.floating, "a float type")
-  checks.shape(truth, positive, scores.shape)
-  checks.kind(truth, positive, np.bool_, "bool")
+  scores = checks.floats(name, np.asarray(scores), ("N",))
+  positive = checks.flags(truth, np.asarray(positive), scores.shape)
   # Adding 0.0 turns -0.0 into 0.0.
   scores = scores.astype(np.float64) + 0.0
   bad = np.isnan(scores)
@@ -274,7 +271,12 @@ def operating_point(
     flagged: bool [N].
     positive: bool [N].
     alpha: 1 - the coverage of the intervals.
+
+  Raises:
+    InputError: wrong shapes or types, bad alpha.
   """
+  flagged = checks.flags("flagged", np.asarray(flagged), ("N",))
+  positive = checks.flags("positive", np.asarray(positive), flagged.shape)
   tp = int(np.sum(flagged & positive))
   fp = int(np.sum(flagged & ~positive))
   fn = int(np.sum(~flagged & positive))

@@ -76,6 +76,7 @@ def normal(values, alpha: float = 0.05) -> tuple[float, float]:
   """
   check_alpha(alpha)
   values = np.asarray(values, np.float64)
+  checks.shape("values", values, ("N",))
   if len(values) < 2:
     return float("nan"), float("nan")
   mean = values.mean()
@@ -152,9 +153,7 @@ def class_means(
       draws.
   """
   hits, count = checked_counts(hits, count, alpha, ("hits", "count"))
-  masks = np.asarray(masks)
-  checks.shape("masks", masks, ("S", len(count)))
-  checks.kind("masks", masks, np.bool_, "bool")
+  masks = checks.flags("masks", np.asarray(masks), ("S", len(count)))
   inside = [checked_classes(hits[m], count[m], alpha) for m in masks]
   drawn = [varies(*classes) for classes in inside]
   rng = np.random.default_rng(seed)

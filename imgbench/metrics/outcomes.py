@@ -76,8 +76,9 @@ def outcomes(
       invalid labels or codes.
   """
   values = topk.scores(logits)
+  labels = topk.read_labels(labels, values.shape[:1])
   ranks = topk.ranks(values, labels)
-  _check_codes(label_codes, values.shape)
+  label_codes = read_codes(label_codes, values.shape)
   top5, top5_scores = topk.top_k(values, TOP)
   # Relative to the top score: log(sum(exp)) would round off at large logits.
   top = jnp.where(ranks.finite, ranks.top_score, 0.0)[:, None]
@@ -130,21 +131,19 @@ def from_ranking(
   Raises:
     InputError: wrong shape or type of an argument, or `check_ranking`.
   """
-  checks.shape("ranking", ranking, ("B", "k"))
-  checks.kind("ranking", ranking, jnp.integer, "an integer type")
-  topk.check_labels(labels, ranking)
+  ranking = checks.integers("ranking", ranking, ("B", "k"))
+  labels = topk.read_labels(labels, ranking.shape[:1])
   size, width = ranking.shape
   if not size or not width:
     expected = "at least one row and one column"
     raise errors.InputError("ranking", expected, list(ranking.shape))
   if isinstance(ranking, np.ndarray):
     check_ranking(ranking, num_classes)
-  _check_codes(label_codes, (size, num_classes))
+  label_codes = read_codes(label_codes, (size, num_classes))
   ranking = jnp.asarray(ranking).astype(jnp.int32)
   ranking = jnp.where(
     topk.in_range(ranking, num_classes), ranking, NO_PREDICTION
   )
-  labels = jnp.asarray(labels).astype(jnp.int32)
   finite = ranking[:, 0] != NO_PREDICTION
   hit = (ranking == labels[:, None]) & (ranking != NO_PREDICTION)
   hit &= finite[:, None]
@@ -199,7 +198,6 @@ def check_ranking(ranking: np.ndarray, num_classes: int) -> None:
 
 def _scores_of_label(shifted, labels, log_total, finite):
   """Returns (nll, Brier score), float32 [B]."""
-  labels = jnp.asarray(labels).astype(jnp.int32)
   legal = finite & topk.in_range(labels, shifted.shape[1])
   nll = log_total - topk.label_scores(shifted, labels)
   classes = jnp.arange(shifted.shape[1], dtype=jnp.int32)[None, :]
@@ -210,12 +208,16 @@ def _scores_of_label(shifted, labels, log_total, finite):
   return jnp.where(legal, nll, jnp.nan), jnp.where(legal, brier, jnp.nan)
 
 
-def _check_codes(label_codes, shape) -> None:
-  if label_codes is not None:
-    checks.shape("label_codes", label_codes, shape)
-    checks.kind("label_codes", label_codes, jnp.int8, "int8")
-    if isinstance(label_codes, np.ndarray):
-      checks.review_codes("label_codes", label_codes)
+def read_codes(label_codes, shape):
+  """Returns codes int8 [B, K], or None for None. Raises InputError."""
+  if label_codes is None:
+    return None
+  label_codes = checks.integers("label_codes", label_codes, shape)
+  if isinstance(label_codes, np.ndarray):
+    checks.review_codes("label_codes", label_codes)
+    return label_codes.astype(np.int8)
+  checks.kind("label_codes", label_codes, jnp.int8, "int8")
+  return label_codes
 
 
 def _review_codes(predicted, label_codes) -> jax.Array:

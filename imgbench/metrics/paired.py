@@ -154,19 +154,15 @@ def joint_counts(
   Raises:
     InputError: wrong shape or type, a label out of range, no image left.
   """
-  hits_a, hits_b = np.asarray(hits_a), np.asarray(hits_b)
+  hits_a = checks.flags("hits_a", np.asarray(hits_a), ["N"])
+  hits_b = checks.flags("hits_b", np.asarray(hits_b), hits_a.shape)
   mask = np.ones(hits_a.shape, bool) if mask is None else np.asarray(mask)
-  checks.shape("hits_a", hits_a, ["N"])
-  for name, flags in (("hits_a", hits_a), ("hits_b", hits_b), ("mask", mask)):
-    checks.shape(name, flags, hits_a.shape)
-    checks.kind(name, flags, np.bool_, "bool")
+  mask = checks.flags("mask", mask, hits_a.shape)
   if not mask.any():
     raise errors.InputError("mask", "at least one image to compare on", "none")
   cell = 2 * ~hits_a + ~hits_b
   if labels is not None:
-    labels = np.asarray(labels)
-    checks.shape("labels", labels, hits_a.shape)
-    checks.kind("labels", labels, np.integer, "an integer type")
+    labels = checks.integers("labels", np.asarray(labels), hits_a.shape)
     labels = np.where(mask, labels, 0)
     checks.labels_in_range("labels", labels, num_classes)
     cell = 4 * labels.astype(np.int64) + cell
@@ -314,9 +310,7 @@ def class_mean_difference_counts(
     (1998), for the effective size.
   """
   intervals.check_alpha(alpha)
-  joint = np.asarray(joint)
-  checks.shape("joint", joint, ["K", 4])
-  checks.kind("joint", joint, np.integer, "an integer type")
+  joint = checks.integers("joint", np.asarray(joint), ["K", 4])
   _checked_cells(joint=joint)
   _check_no_class_empty("joint", joint)
   count = joint.sum(axis=1)

@@ -55,8 +55,8 @@ def reconstruction_errors(
     InputError: wrong shapes or types, or an invalid range.
   """
   low, high = _checked_range(value_range)
-  _check_images("images", images)
-  _check_images("reconstructions", reconstructions)
+  images = _read_images("images", images)
+  reconstructions = _read_images("reconstructions", reconstructions)
   checks.shape("reconstructions", reconstructions, np.shape(images))
   images = jnp.asarray(images).astype(jnp.float32)
   reconstructions = jnp.asarray(reconstructions).astype(jnp.float32)
@@ -67,8 +67,7 @@ def reconstruction_errors(
   mae = jnp.mean(jnp.abs(difference), axis=elements)
   in_range = jnp.all(inside(images) & inside(reconstructions), axis=elements)
   if mask is not None:
-    checks.shape("mask", mask, mse.shape)
-    checks.kind("mask", mask, np.bool_, "bool")
+    mask = checks.flags("mask", mask, mse.shape)
     mse, mae = jnp.where(mask, mse, jnp.nan), jnp.where(mask, mae, jnp.nan)
     in_range |= ~jnp.asarray(mask)
   psnr = 20 * math.log10(high - low) - 10 * jnp.log10(mse)
@@ -89,7 +88,9 @@ def checked_errors(
   check_value_range("images", images, value_range)
   check_value_range("reconstructions", reconstructions, value_range)
   result = _compiled(
-    images, reconstructions, value_range=_checked_range(value_range)
+    _read_images("images", images),
+    _read_images("reconstructions", reconstructions),
+    value_range=_checked_range(value_range),
   )
   return jax.device_get(result)
 
@@ -105,8 +106,7 @@ def check_value_range(
     value_range: (low, high), inclusive.
   """
   low, high = _checked_range(value_range)
-  array = np.asarray(array)
-  _check_images(name, array)
+  array = _read_images(name, np.asarray(array))
   # In the precision of the kernel.
   values = array.astype(np.float32)
   outside = ~((values >= np.float32(low)) & (values <= np.float32(high)))
@@ -226,13 +226,15 @@ def _checked_range(value_range) -> tuple[float, float]:
   return low, high
 
 
-def _check_images(name: str, array) -> None:
-  if np.ndim(array) < 2 or not math.prod(np.shape(array)[1:]):
-    shape = list(np.shape(array))
-    raise errors_lib.InputError(name, "images of shape [B, ...]", shape)
-  dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
-  if dtype != np.uint8:
-    checks.kind(name, array, np.floating, "a float type or uint8")
+def _read_images(name: str, array):
+  """Returns float or uint8 [B, ...] that JAX takes. Raises InputError."""
+  shape = np.shape(array)
+  if len(shape) < 2 or not math.prod(shape[1:]):
+    expected = "images of shape [B, ...]"
+    raise errors_lib.InputError(name, expected, list(shape))
+  if getattr(array, "dtype", None) == np.uint8:
+    return array
+  return checks.floats(name, array, shape)
 
 
 _compiled = jax.jit(reconstruction_errors, static_argnames="value_range")

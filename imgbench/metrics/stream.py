@@ -111,13 +111,17 @@ class Stream:
       InputError: wrong shape or type of an argument, labels outside, more rows
         than int32 counts. The batch is then not added.
     """
+    logits = checks.floats("logits", logits, ("B", self._counts.num_classes))
+    size = logits.shape[:1]
+    labels = checks.integers("labels", labels, size)
     if mask is None:
-      mask = np.ones(np.shape(labels), bool)
-    batch = tuple(
-      x if x is None or hasattr(x, "dtype") else np.asarray(x)
-      for x in (logits, labels, mask, label_codes, left_out, in_imagenet_m)
+      mask = np.ones(size, bool)
+    mask = checks.flags("mask", mask, size)
+    label_codes = outcomes_lib.read_codes(label_codes, logits.shape)
+    batch = (logits, labels, mask, label_codes) + tuple(
+      x if x is None else checks.flags(name, x, size)
+      for name, x in zip(_OPTIONAL[1:], (left_out, in_imagenet_m), strict=True)
     )
-    logits, labels, mask, label_codes = batch[:4]
     key = tuple(x if x is None else (x.shape, x.dtype) for x in batch)
     if key not in self._checked:
       self._check(batch)
@@ -134,8 +138,6 @@ class Stream:
       checks.labels_in_range(
         "labels", np.where(np.asarray(mask), labels, 0), logits.shape[1]
       )
-    if isinstance(label_codes, np.ndarray):
-      checks.review_codes("label_codes", label_codes)
     rows = self._rows + len(labels)
     if rows > _MOST_ROWS:
       expected = f"at most {_MOST_ROWS:,} rows, as counts are int32"
@@ -147,7 +149,6 @@ class Stream:
 
   def _check(self, batch) -> None:
     """Raises the kernels' InputErrors before the batch is added."""
-    checks.shape("logits", batch[0], ("B", self._counts.num_classes))
     jax.eval_shape(functools.partial(_add, self._keep), self._counts, [batch])
 
   def result(self):

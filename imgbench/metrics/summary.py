@@ -64,9 +64,12 @@ def summarize(
     InputError: wrong shapes, labels outside, counts of other examples, a
       subset called "all".
   """
-  labels = np.asarray(labels)
-  subsets = {name: np.asarray(mask) for name, mask in subsets.items()}
   num_classes = counts.num_classes
+  labels = checks.integers("labels", np.asarray(labels), ("N",))
+  subsets = {
+    name: checks.flags(f"subsets[{name!r}]", np.asarray(mask), (num_classes,))
+    for name, mask in subsets.items()
+  }
   if with_imagenet_m is None:
     with_imagenet_m = bool(counts.imagenet_m_count.any())
   _check(counts, outcomes, labels, subsets)
@@ -308,8 +311,6 @@ def _left_out(rates: np.ndarray, n: np.ndarray) -> str:
 
 def _check(counts, outcomes, labels, subsets) -> None:
   num_classes = counts.num_classes
-  checks.shape("labels", labels, ("N",))
-  checks.kind("labels", labels, np.integer, "an integer type")
   checks.labels_in_range("labels", labels, num_classes)
   checks.shape("outcomes.top1", outcomes.top1, labels.shape)
   if int(counts.outside):
@@ -322,11 +323,8 @@ def _check(counts, outcomes, labels, subsets) -> None:
     _check_total("outcomes.top1", table.correct, counts.top_hits(1))
   finite = np.sum(counts.count) - np.sum(counts.non_finite)
   _check_total("outcomes.finite", np.sum(outcomes.finite), finite)
-  for name, mask in subsets.items():
-    if name == ALL:
-      raise errors.InputError("subsets", f"names other than {ALL!r}", repr(ALL))
-    checks.shape(f"subsets[{name!r}]", mask, (num_classes,))
-    checks.kind(f"subsets[{name!r}]", mask, np.bool_, "bool")
+  if ALL in subsets:
+    raise errors.InputError("subsets", f"names other than {ALL!r}", repr(ALL))
 
 
 def _check_total(name: str, given, counted) -> None:
@@ -341,10 +339,8 @@ def _check_reviews(counts, labels, label_set, left_out) -> None:
     expected = f"one of {LABEL_SETS} or None"
     raise errors.InputError("label_set", expected, repr(label_set))
   if left_out is not None:
-    checks.shape("left_out", left_out, labels.shape)
-    reviewed = np.bincount(
-      labels[~np.asarray(left_out)], minlength=counts.num_classes
-    )
+    left_out = checks.flags("left_out", np.asarray(left_out), labels.shape)
+    reviewed = np.bincount(labels[~left_out], minlength=counts.num_classes)
     _check_total("left_out", reviewed, counts.reviewed_count)
   elif label_set:
     raise errors.InputError("left_out", f"bool [N] for {label_set!r}", "None")

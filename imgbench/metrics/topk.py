@@ -54,8 +54,7 @@ def ranks(logits: jax.Array, labels: jax.Array) -> Ranks:
     InputError: see `scores`; labels of another shape or type.
   """
   values = scores(logits)
-  check_labels(labels, values)
-  labels = jnp.asarray(labels).astype(jnp.int32)
+  labels = read_labels(labels, values.shape[:1])
   size, num_classes = values.shape
   own = label_scores(values, labels)
   groups = _num_groups(num_classes)
@@ -132,8 +131,7 @@ def scores(logits: jax.Array) -> jax.Array:
   Raises:
     InputError: another rank, no class, or not floating point.
   """
-  checks.shape("logits", logits, ("B", "K"))
-  checks.kind("logits", logits, jnp.floating, "a floating-point type")
+  logits = checks.floats("logits", logits, ("B", "K"))
   if 0 in logits.shape:
     expected = "at least one row and one class"
     raise errors.InputError("logits", expected, list(logits.shape))
@@ -218,12 +216,12 @@ def in_range(labels: jax.Array, num_classes: int) -> jax.Array:
   return (labels >= 0) & (labels < num_classes)
 
 
-def check_labels(labels: jax.Array, logits: jax.Array) -> None:
-  """Raises InputError unless labels are integers [B] for logits [B, K].
+def read_labels(labels: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Returns labels, integers [B], as int32. Raises InputError for others.
 
-  Labels become int32; overflow is only detected in NumPy arrays, because JAX
-  has already converted its own.
+  Overflow is only detected in NumPy arrays, because JAX has already converted
+  its own.
   """
-  checks.shape("labels", labels, logits.shape[:1])
-  checks.kind("labels", labels, jnp.integer, "an integer type")
+  labels = checks.integers("labels", labels, shape)
   checks.fits_int32("labels", labels)
+  return jnp.asarray(labels).astype(jnp.int32)

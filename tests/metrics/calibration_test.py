@@ -332,7 +332,7 @@ def changed(row, values):
     (PROBS[0], LABELS, "probs", [3]),
     (PROBS > 0, LABELS, "probs", "bool"),
     (PROBS, LABELS[:2], "labels", [2]),
-    (PROBS, LABELS * 1.0, "labels", "float64"),
+    (PROBS, LABELS + 0.5, "labels", "float64"),
     (PROBS, LABELS + 2, "labels[1]", 3),
     (changed(1, [0, np.nan, 0]), LABELS, "probs[1, 1]", "nan"),
     (changed(2, [0, 1, np.inf]), LABELS, "probs[2, 2]", "inf"),
@@ -364,7 +364,7 @@ def test_the_row_of_an_error_is_that_of_the_whole_array():
   [
     (lambda c, h: calibration.reliability(c[None], h), "confidence", [1, 2]),
     (lambda c, h: calibration.reliability(c, h[:1]), "hit", [1]),
-    (lambda c, h: calibration.reliability(c, h * 1), "hit", "int64"),
+    (lambda c, h: calibration.reliability(c, h * 2), "hit", "int64"),
     (lambda c, h: calibration.reliability(c * 2, h), "confidence[1]", 1.5),
     (
       lambda c, h: calibration.reliability(c * np.nan, h),
@@ -379,7 +379,7 @@ def test_the_row_of_an_error_is_that_of_the_whole_array():
     ),
     (lambda c, h: calibration.reliability(c, h, mask=h[:1]), "mask", [1]),
     (
-      lambda c, h: calibration.brier(PROBS, LABELS, np.ones(3)),
+      lambda c, h: calibration.brier(PROBS, LABELS, np.full(3, 0.5)),
       "mask",
       "float64",
     ),

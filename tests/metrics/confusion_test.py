@@ -226,7 +226,7 @@ def test_rows_hold_plain_numbers_and_an_interval():
       -2,
     ),
     (
-      lambda: confusion.confusion_matrix(np.array([0.0]), np.array([0]), 2),
+      lambda: confusion.confusion_matrix(np.array([0.5]), np.array([0]), 2),
       "labels",
       "float64",
     ),

@@ -330,11 +330,11 @@ def test_bfloat16_logits_do_not_stop_the_counters():
   "change, setting, given",
   [
     ({"labels": np.zeros(5, int)}, "labels", [5]),
-    ({"labels": np.zeros(4)}, "labels", "float64"),
+    ({"labels": np.full(4, 0.5)}, "labels", "float64"),
     ({"mask": np.ones(3, bool)}, "mask", [3]),
-    ({"mask": np.ones(4)}, "mask", "float64"),
+    ({"mask": np.full(4, 0.5)}, "mask", "float64"),
     ({"left_out": np.zeros(1, bool)}, "left_out", [1]),
-    ({"left_out": np.zeros(4, int)}, "left_out", "int64"),
+    ({"left_out": np.full(4, 2)}, "left_out", "int64"),
     ({"in_imagenet_m": np.zeros(5, bool)}, "in_imagenet_m", [5]),
   ],
 )

@@ -332,7 +332,7 @@ def test_a_point_without_rates():
     (lambda s, p: curves.roc_auc(s[None], p), "scores", [1, 6]),
     (lambda s, p: curves.roc_auc(s > 1, p), "scores", "bool"),
     (lambda s, p: curves.roc_auc(s, p[1:]), "positive", [5]),
-    (lambda s, p: curves.roc_curve(s, p * 1), "positive", "int64"),
+    (lambda s, p: curves.roc_curve(s, p * 2), "positive", "int64"),
     (
       lambda s, p: curves.average_precision(np.where(s == 0.6, np.nan, s), p),
       "scores[3]",

@@ -233,7 +233,7 @@ def test_normal_by_hand():
       [1, 2],
     ),
     (
-      lambda: intervals.class_means([1], [2], np.ones((1, 1))),
+      lambda: intervals.class_means([1], [2], np.full((1, 1), 0.5)),
       "masks",
       "float64",
     ),

@@ -379,7 +379,7 @@ ONES = np.ones((1, 4), int)
   [
     (lambda: paired.mcnemar(HITS, HITS[:2]), "hits_b", [2]),
     (lambda: paired.mcnemar(HITS[None], HITS), "hits_a", [1, 3]),
-    (lambda: paired.mcnemar(HITS.astype(int), HITS), "hits_a", "int64"),
+    (lambda: paired.mcnemar(HITS * 2, HITS), "hits_a", "int64"),
     (lambda: paired.mcnemar(HITS, HITS, HITS[:1]), "mask", [1]),
     (lambda: paired.mcnemar(HITS, HITS, HITS & False), "mask", "none"),
     (lambda: paired.mcnemar_counts(-1, 2), "only_a", -1.0),
@@ -395,7 +395,7 @@ ONES = np.ones((1, 4), int)
     (lambda: paired.paired_difference_counts(1, 2, np.nan, 3), "only_b", "nan"),
     (lambda: by_class([0, 3, 1], 3), "labels[1]", 3),
     (lambda: by_class([0, 0, 2], 4), "labels", "none of class 1"),
-    (lambda: by_class([0.0, 0.0, 1.0], 2), "labels", "float64"),
+    (lambda: by_class([0.0, 0.5, 1.0], 2), "labels", "float64"),
     (lambda: of_counts(ONES[:, :3]), "joint", [1, 3]),
     (lambda: of_counts(-ONES), "joint", -1.0),
     (lambda: of_counts(0 * ONES), "joint", "none of class 0"),

@@ -201,7 +201,7 @@ def test_bad_masks_are_named():
   with pytest.raises(
     errors.InputError, check=raising.about("mask", given="float64")
   ):
-    call(mask=np.ones(4))
+    call(mask=np.full(4, 0.5))
 
 
 def test_flagged_by_hand():
@@ -305,7 +305,7 @@ def test_sweep_is_every_threshold_on_its_own(data):
       [4],
     ),
     (
-      lambda e, a: reconstruction.detect_anomalies(e, a * 1, 0.1),
+      lambda e, a: reconstruction.detect_anomalies(e, a * 2, 0.1),
       "is_anomaly",
       "int64",
     ),

@@ -92,7 +92,7 @@ def test_more_may_be_added_behind_a_result():
     ({"labels": np.array([0, K, 1, 2])}, "labels[1]", 12),
     ({"labels": np.array([0, 1, -1, 2])}, "labels[2]", -1),
     ({"mask": np.ones(5, bool)}, "mask", [5]),
-    ({"mask": np.ones(4)}, "mask", "float32"),
+    ({"mask": np.full(4, 0.5)}, "mask", "float64"),
     ({"label_codes": np.zeros((4, 3), np.int8)}, "label_codes", [4, 3]),
     ({"left_out": np.zeros(9, bool)}, "left_out", [9]),
   ],

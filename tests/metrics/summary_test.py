@@ -367,7 +367,7 @@ def test_label_of_probability_zero_has_no_mean_nll():
   "options, setting, given",
   [
     ({"subsets": {"dog": np.ones(K + 1, bool)}}, "subsets['dog']", [9]),
-    ({"subsets": {"dog": np.ones(K)}}, "subsets['dog']", "float64"),
+    ({"subsets": {"dog": np.full(K, 0.5)}}, "subsets['dog']", "float64"),
     ({"subsets": {"all": np.ones(K, bool)}}, "subsets", "'all'"),
     ({"left_out": None, "label_set": "real"}, "left_out", "None"),
     ({"left_out": np.zeros(3, bool)}, "left_out", [3]),

@@ -219,7 +219,7 @@ def test_thousand_classes_against_a_stable_sort():
       [3],
     ),
     (
-      lambda: topk.ranks(np.zeros((2, 3), np.float32), np.zeros(2)),
+      lambda: topk.ranks(np.zeros((2, 3), np.float32), np.full(2, 0.5)),
       "labels",
       "float64",
     ),

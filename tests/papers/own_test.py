@@ -370,3 +370,45 @@ def test_worst_first_and_strange_files_are_noted(tmp_path):
   np.testing.assert_array_equal(
     found.predictions[V2][-1].ranking, ranking[:, :5]
   )
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize(
+  "dtype", ["i2", ">i2", "u2", "i4", ">i4", "u4", "i8", ">i8", "u8", ">u8"]
+)
+def test_fault_20_ids_of_every_type(tmp_path, dataset, ranking, dtype, suffix):
+  for form in (np.asfortranarray, lambda a: a[::-1].copy()[::-1]):
+    ids = form(ranking.astype(dtype))
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npy":
+      np.save(path, ids)
+    else:
+      labels = dataset.labels.astype(dtype)
+      np.savez(path, image_id=dataset.image_ids, top5=ids, label=labels)
+    np.testing.assert_array_equal(own_samples.read(path, dataset), ranking)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize(
+  "dtype", ["f2", ">f2", "f4", ">f4", "f8", ">f8", "longdouble"]
+)
+def test_fault_20_scores_of_every_type(tmp_path, dataset, dtype, suffix):
+  rng = np.random.default_rng(0)
+  scores = rng.permuted(np.tile(np.arange(1000), (N, 1)), axis=1)
+  wanted = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+  path = tmp_path / f"a.{suffix}"
+  scores = np.asfortranarray(scores.astype(dtype))
+  if suffix == "npy":
+    np.save(path, scores)
+  else:
+    np.savez(path, image_id=dataset.image_ids, scores=scores)
+  np.testing.assert_array_equal(own_samples.read(path, dataset), wanted)
+
+
+def test_fault_20_labels_as_a_column_are_refused(tmp_path, dataset, ranking):
+  path = tmp_path / "a.npz"
+  labels = dataset.labels[:, None]
+  np.savez(path, image_id=dataset.image_ids, top5=ranking, label=labels)
+  check = raising.about(f"{path}: label", given=f"int32 [{N}, 1]")
+  with pytest.raises(errors.InputError, check=check):
+    own_samples.read(path, dataset)

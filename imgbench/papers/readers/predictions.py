@@ -106,7 +106,8 @@ def check_ids(
   if not fits or not 1 <= ids.shape[1] <= num_classes:
     wanted = f"class ids as integers [N, k], k from 1 to {num_classes}"
     raise errors.InputError(path, wanted, f"{ids.dtype} {list(ids.shape)}")
-  least = outcomes.NO_PREDICTION if may_lack else 0
+  signed = ids.dtype.kind == "i"
+  least = outcomes.NO_PREDICTION if may_lack and signed else 0
   # The extremes first: far faster than a mask.
   if ids.min(initial=least) < least or ids.max(initial=least) >= num_classes:
     row, column = np.argwhere((ids < least) | (ids >= num_classes))[0]
