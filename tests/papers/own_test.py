@@ -372,6 +372,21 @@ def test_worst_first_and_strange_files_are_noted(tmp_path):
   )
 
 
+def test_fault_20_classes_numbered_as_texts_are_noted(tmp_path):
+  repo = clones.small(tmp_path)
+  _, ranking = put(tmp_path, clones.labels_of(400, 1), accuracy=0.9)
+  names = sorted(map(str, range(1000)))
+  places = np.array([names.index(str(c)) for c in range(1000)])
+  np.save(tmp_path / "folders.npy", places[ranking])
+  np.save(tmp_path / "good.npy", ranking)
+  flags = [f"{m}@{V2}={tmp_path}/{m}.npy" for m in ("folders", "good")]
+  flags[1] = flags[1].replace("good@", "fine@")
+  notes = [n for n in clone.read(repo, own=flags).notes if " on " in n]
+  (note,) = notes
+  hits = int((ranking[:, 0] == clones.labels_of(400, 1)).sum())
+  assert note.startswith(f"folders on {V2}: ") and f" for {hits} if " in note
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize(
   "dtype", ["i2", ">i2", "u2", "i4", ">i4", "u4", "i8", ">i8", "u8", ">u8"]

@@ -1,5 +1,7 @@
 """Tests of reading public prediction files, good and bad ones."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -153,3 +155,71 @@ def test_rows_that_lack_classes_are_not_turned(dataset):
   check = raising.about(str(found.path), given=-1)
   with pytest.raises(errors.InputError, check=check):
     predictions.reverse_columns(found)
+
+
+def number_as_text(ranking, inverse=False):
+  """Returns classes as ImageFolder numbers folders '0', '1', '10', ..."""
+  names = sorted(map(str, range(1000)))
+  places = np.array([names.index(str(c)) for c in range(1000)])
+  return (np.argsort(places) if inverse else places)[ranking]
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("accuracy", [0.08, 0.3, 0.8])
+def test_fault_20_classes_in_the_order_of_their_texts(
+  tmp_path, accuracy, inverse
+):
+  dataset = clones.dataset(tmp_path, count=5000)
+  good = make(
+    dataset, clones.ranking_of(dataset.labels.astype(np.int64), accuracy)
+  )
+  hits, _ = predictions.count_end_hits(good, dataset)
+  assert predictions.find_numbering(good, dataset) is None
+  turned = make(dataset, number_as_text(good.ranking, inverse))
+  renumber, right = predictions.find_numbering(turned, dataset)
+  assert right == hits
+  # What the note says to do makes them right.
+  expression = compile(renumber, "note", "eval")
+  fixed = {c: eval(expression, {"c": c}) for c in range(1000)}
+  assert [fixed[c] for c in turned.ranking[:9].ravel().tolist()] == (
+    good.ranking[:9].ravel().tolist()
+  )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_fault_20_other_predictions_are_not_renumbered(tmp_path, seed):
+  rng = np.random.default_rng(seed)
+  dataset = clones.dataset(tmp_path, count=5000, seed=seed)
+  labels = dataset.labels.astype(np.int64)
+  good = clones.ranking_of(labels, rng.random(), seed)
+  skewed = rng.zipf(1.3, len(labels)) % 1000  # A few classes for most images.
+  for ranking in (
+    good,
+    rng.permutation(good),
+    rng.integers(0, 1000, (len(labels), 1)),
+    skewed[:, None],
+    np.full((len(labels), 1), rng.integers(1000)),
+    rng.permutation(1000)[good],
+    (good + rng.integers(1, 1000)) % 1000,
+    np.full((len(labels), 1), -1),
+  ):
+    assert predictions.find_numbering(make(dataset, ranking), dataset) is None
+  # A class that is predicted for all, of a set that has few others.
+  rare = dataclasses.replace(
+    dataset, labels=np.where(labels < 900, 10, labels).astype(np.int32)
+  )
+  always = number_as_text(np.full((len(labels), 1), 10))
+  assert predictions.find_numbering(make(rare, always), rare) is None
+
+
+def test_fault_20_ten_classes_have_one_numbering(tmp_path):
+  dataset = clones.dataset(tmp_path, count=5000)
+  ten = dataclasses.replace(
+    dataset,
+    labels=dataset.labels % 10,
+    class_names=tuple("abcdefghij"),
+    subsets={},
+  )
+  for shift in range(10):
+    ranking = (ten.labels[:, None] + shift) % 10
+    assert predictions.find_numbering(make(ten, ranking), ten) is None

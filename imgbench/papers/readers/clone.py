@@ -304,7 +304,11 @@ def note_own(
   datasets: Mapping[str, records.Dataset],
   own_models: Names[str],
 ) -> list[str]:
-  """Returns lines on your models: missing or too few right predictions."""
+  """Returns lines on your models: missing or too few right predictions.
+
+  Rows in another order, worst first, or other numbers of classes are the usual
+  reasons.
+  """
   notes = []
   for p in found:
     if p.model not in own_models:
@@ -323,6 +327,14 @@ def note_own(
         f"{p.model} on {p.dataset}: the first class of its rows is right for"
         f" {hits} of {size} images, the last one for {last}; is the file stored"
         " worst first?"
+      )
+    elif numbering := predictions_lib.find_numbering(p, dataset):
+      renumber, right = numbering
+      notes.append(
+        f"{p.model} on {p.dataset}: right for {hits} of {size} images, but for"
+        f" {right} if classes are numbered in the order of the folders '0',"
+        " '1', '10', '100', ..., as by ImageFolder; write"
+        f" {renumber} for each class c"
       )
     elif hits * dataset.num_classes <= _GUESSING * size:
       notes.append(
