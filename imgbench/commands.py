@@ -20,12 +20,10 @@ import os
 import pathlib
 import sys
 
-from absl import app
-from absl import flags
-
 import imgbench
 from imgbench import errors
 from imgbench import registry
+from imgbench import streams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +176,13 @@ COMMANDS = {
 
 def start(name: str) -> None:
   """Runs a program on `sys.argv` and ends the process with its exit code."""
+  streams.protect()
+  from absl import app
+  from absl import flags
+  from absl import logging
+
+  # `python -m` may have imported it before, with the streams of that time.
+  logging.get_absl_handler().python_handler.stream = sys.stderr
   module = _module(COMMANDS[name].module)
   from imgbench import cli
 
@@ -226,6 +231,7 @@ def _find_experiments() -> None:
 
 def main() -> None:
   """Runs the console script `imgbench`: NAME and flags; default: train."""
+  streams.protect()
   words = sys.argv[1:3]
   if words[:1] in (["--help"], ["-h"], ["help"]):
     print(format_usage())

@@ -28,7 +28,7 @@ class Progress:
     self._batch = global_batch_size
     self._total = total
     self._bar = None
-    if bar and sys.stderr.isatty():
+    if bar and getattr(sys.stderr, "isatty", bool)():
       import tqdm
 
       self._bar = tqdm.tqdm(

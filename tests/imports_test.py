@@ -43,7 +43,7 @@ MODULES = sorted(
 # those of the lines above. `commands` names programs by strings.
 LAYERS = (
   {"errors", "timing", "host_memory", "environment", "cache", "progress"},
-  {"living", "peaks", "registry", "paths"},
+  {"streams", "living", "peaks", "registry", "paths"},
   {"labels", "losses", "typed"},
   {
     "config_utils",

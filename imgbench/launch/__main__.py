@@ -20,7 +20,6 @@ that stopped all runs.
 import functools
 import importlib
 import shlex
-import signal
 
 from absl import flags
 import jax
@@ -182,9 +181,6 @@ def main(argv: list[str]) -> int:
   cli.show_log()
   # Leave the accelerators to the runs.
   jax.config.update("jax_platforms", "cpu")
-  if action == "status" or (action == RUN and values.dry_run):
-    # End quietly if the reader (head) closes the pipe.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   with cli.one_line_errors():
     if action != RUN:
       sweep = units.read(values.sweep_dir)

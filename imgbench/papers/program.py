@@ -238,15 +238,5 @@ def run(reproduce: Callable[[flags.FlagValues, Output], None], argv) -> int:
     output = Output(pathlib.Path(values.out) if values.out else None)
     reproduce(values, output)
     output.close()
-  _print(printed.getvalue())
+  print(printed.getvalue(), end="")
   return errors.EXIT_DONE
-
-
-def _print(text: str) -> None:
-  """Prints a text; ignores a closed pipe, such as `| head`."""
-  try:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-  except BrokenPipeError:
-    # Python flushes again at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

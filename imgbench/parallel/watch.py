@@ -5,6 +5,7 @@ cannot be interrupted: so this thread prints the reason and ends the process.
 """
 
 from collections.abc import Callable
+import contextlib
 import os
 import selectors
 import socket
@@ -201,10 +202,11 @@ class Watch:
     )
     call.start()
     call.join(GRACE_S)
-    own_line = "\n" if sys.stderr.isatty() else ""  # after a progress bar
+    own_line = "\n" if os.isatty(2) else ""  # after a progress bar
     line = f"{own_line}imgbench: error: {verdict.text}; {RERUN}\n"
     # Another thread may hold Python's lock of the stream.
-    os.write(2, line.encode())
+    with contextlib.suppress(OSError):  # Closed, or full.
+      os.write(2, line.encode())
     leave(verdict.code)
 
 
@@ -213,8 +215,10 @@ RERUN = "rerun the same command to resume from the last checkpoint"
 
 def leave(code: int) -> NoReturn:
   """Ends the process at once; Python's own exit could wait forever."""
-  sys.stdout.flush()
-  os._exit(code)
+  try:
+    sys.stdout.flush()
+  finally:
+    os._exit(code)
 
 
 def _own_name() -> str:

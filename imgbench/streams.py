@@ -1,0 +1,81 @@
+"""Standard streams of a program that never fail: closed, full or replaced."""
+
+import io
+import os
+import sys
+from typing import Any
+
+
+def protect() -> None:
+  """Replaces the standard streams by ones to which all writes succeed.
+
+  What cannot be written (closed stream, full disk, `| head`, a terminal that is
+  gone) is dropped, so that a program ends with its own exit code. Files that
+  are opened later do not get the number of a closed stream, to which libraries
+  in C++ write.
+  """
+  for number in range(3):
+    try:
+      os.fstat(number)
+    except OSError:
+      _discard(number)
+  sys.stdout = _protected(sys.stdout, 1)
+  sys.stderr = _protected(sys.stderr, 2)
+
+
+def _discard(number: int) -> None:
+  """Connects a file descriptor to the null device."""
+  null = os.open(os.devnull, os.O_RDWR)
+  if null == number:
+    os.set_inheritable(number, True)
+  else:
+    os.dup2(null, number)
+    os.close(null)
+
+
+def _protected(stream: Any, number: int) -> Any:
+  """Returns a stream that writes as `stream` does but never fails."""
+  if stream is None:  # It was closed when Python started.
+    return open(number, "w", closefd=False)
+  if not isinstance(stream, io.TextIOWrapper):
+    whole = all(hasattr(stream, name) for name in ("flush", "isatty"))
+    return stream if whole else _Replaced(stream)
+  try:
+    if stream.fileno() != number:
+      return stream
+  except OSError:  # It has no file: a capture of the output.
+    return stream
+  file = _File(number, "w", closefd=False)
+  return io.TextIOWrapper(
+    file if stream.write_through else io.BufferedWriter(file),
+    encoding=stream.encoding,
+    errors=stream.errors,
+    line_buffering=stream.line_buffering,
+    write_through=stream.write_through,
+  )
+
+
+class _File(io.FileIO):
+  """File that becomes the null device when it refuses a write."""
+
+  def write(self, data) -> int | None:
+    try:
+      return super().write(data)
+    except OSError:
+      _discard(self.fileno())
+      return super().write(data)
+
+
+class _Replaced(io.TextIOBase):
+  """A stream that someone put in place, with the methods that it lacks.
+
+  Args:
+    stream: has `write`.
+  """
+
+  def __init__(self, stream: Any):
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    self._stream.write(text)
+    return len(text)
