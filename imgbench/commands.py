@@ -22,6 +22,7 @@ import sys
 
 import imgbench
 from imgbench import errors
+from imgbench import interrupts
 from imgbench import registry
 from imgbench import streams
 
@@ -177,6 +178,8 @@ COMMANDS = {
 def start(name: str) -> None:
   """Runs a program on `sys.argv` and ends the process with its exit code."""
   streams.protect()
+  if name == DEFAULT:
+    interrupts.begin()
   from absl import app
   from absl import flags
   from absl import logging

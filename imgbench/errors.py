@@ -72,7 +72,7 @@ class NonFiniteLossError(RunError):
 
 
 class Preempted(Exception):
-  """The run was asked to stop (SIGTERM) and has saved its state.
+  """The run was asked to stop (by a signal) and has saved its state.
 
   Args:
     text: message.

@@ -2,22 +2,23 @@
 
 python -m imgbench.main --config=configs/scenes.py --workdir=runs/demo
 
-After a stop (Ctrl-C, SIGTERM, kill -9, power) the same command resumes from the
-last checkpoint; after the end it prints the results again. Config values are
-overridden with --config.section.key=value. Exit codes: 0 done, 1 failed, 2 bad
-input, 75 stopped after saving.
+After a stop (Ctrl-C, SIGTERM, SIGHUP, kill -9, power) the same command resumes
+from the last checkpoint; after the end it prints the results again. Config
+values are overridden with --config.section.key=value. Exit codes: 0 done, 1
+failed, 2 bad input, 75 stopped after saving or before the first step.
 """
 
-from absl import flags
-
-from imgbench import cli
-from imgbench import commands
+from imgbench import commands  # Others later: signals are not caught yet.
 
 REQUIRED = ("config", "workdir")
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
+def define_flags(flag_values) -> None:
   """Defines the flags of `main`, --config among them."""
+  from absl import flags
+
+  from imgbench import cli
+
   cli.define_config_flag(flag_values)
   cli.define_process_flags(flag_values)
   flags.DEFINE_string(
@@ -52,7 +53,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(argv: list[str]) -> None:
   """Runs the config that the flags name."""
   del argv
+  from absl import flags
+
+  from imgbench import cli
   from imgbench import host_memory
+  from imgbench import interrupts
   from imgbench import startup
   from imgbench.report import terminal
   from imgbench.train import loop
@@ -62,10 +67,13 @@ def main(argv: list[str]) -> None:
   config, show_traceback = flags.FLAGS.config, flags.FLAGS.traceback
   host_memory.keep()
   cli.show_log()
-  with cli.one_line_errors(show_traceback):
+  with cli.one_line_errors(show_traceback), interrupts.StopRequest():
     profile = profiling.parse(flags.FLAGS.profile_steps)
     group = cli.join_processes()
-  with cli.one_line_errors(show_traceback, group):
+  with (
+    cli.one_line_errors(show_traceback, group),
+    interrupts.StopRequest(group.agreed) as stop,
+  ):
     startup.log_start(config, flags.FLAGS["config"].config_filename)
     cli.keep_compiled(flags.FLAGS.compilation_cache)
     results = loop.train_and_evaluate(
@@ -74,7 +82,9 @@ def main(argv: list[str]) -> None:
       group,
       profile=profile,
       count_flops=mfu.count_flops,
+      stop=stop,
     )
+    stop.finish()
     group.close()
   if group.first:
     print(terminal.format_table(results, config.evaluation.alpha))

@@ -97,7 +97,7 @@ def train_and_evaluate(
     prepared: for benchmarks: what `setup.prepare` returned; its state is used
       up. None: prepared here.
     watch: for benchmarks: gets the seconds of a new run's sections.
-    stop: asks the run to stop; None: SIGTERM and Ctrl-C do.
+    stop: asks the run to stop; None: SIGTERM, SIGHUP and Ctrl-C do.
 
   Returns:
     The contents of results.json. A finished run returns its results again.
@@ -105,7 +105,7 @@ def train_and_evaluate(
   Raises:
     InputError: bad config, data or workdir; nothing is overwritten.
     RunError: the loss is not finite, the disk is full, no checkpoint is whole.
-    Preempted: SIGTERM or Ctrl-C came, and the state is saved.
+    Preempted: a signal came, and the state is saved.
   """
   settings = config_lib.parse(config)
   _check_processes(settings, group)
@@ -119,7 +119,7 @@ def train_and_evaluate(
     return results
 
   with contextlib.ExitStack() as stack:
-    stop = stop or stack.enter_context(interrupts.StopRequest(group))
+    stop = stop or stack.enter_context(interrupts.StopRequest(group.agreed))
     watch = watch or timing.Stopwatch()
 
     # Devices, data, model and state.
@@ -241,7 +241,7 @@ def train_and_evaluate(
       except evaluators_base.EvaluationStopped:
         save_and_stop(state, watch)
 
-    # Results.
+    # Results, written in spite of a signal.
     checkpoints.wait()
     results = group.from_first(
       lambda: outputs.write_results(

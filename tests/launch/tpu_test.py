@@ -20,6 +20,7 @@ from imgbench import living
 from imgbench.launch import units
 from imgbench.launch.tpu import commands
 from imgbench.launch.tpu import executor
+from imgbench.launch.tpu import slices
 from tests import raising
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -291,3 +292,21 @@ def test_stop_without_a_run_is_no_error(vm):
   before = time.monotonic()
   assert _run(vm, "stop")[0] == 0
   assert time.monotonic() - before < 30
+
+
+def test_fault_09_the_end_of_a_terminal_stops_a_launcher_once(capsys):
+  """It may send SIGHUP twice, and a second signal would leave the slices."""
+  names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+  before = {number: signal.getsignal(number) for number in names}
+  try:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    stop = slices.Stop()
+    with stop.signals():
+      for _ in range(2):
+        signal.raise_signal(signal.SIGHUP)
+    assert stop.requested
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

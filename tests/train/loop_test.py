@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import signal
 
 import ml_collections
 import numpy as np
@@ -299,25 +298,6 @@ def test_a_stop_before_the_first_step_ends_in_good_order(tmp_path):
     loop.train_and_evaluate(config, str(tmp_path), stop=stop)
   assert processes.read_json(tmp_path, "status.json")["state"] == "preempted"
   assert loop.train_and_evaluate(config, str(tmp_path))
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_training_is_no_error(signal_number):
-  with (
-    pytest.raises(errors.Preempted),
-    interrupts.StopRequest(),
-  ):
-    signal.raise_signal(signal_number)
-
-
-def test_a_signal_in_training_only_sets_a_flag():
-  before = signal.getsignal(signal.SIGTERM)
-  with interrupts.StopRequest() as stop:
-    stop.defer()
-    assert not stop.requested()
-    signal.raise_signal(signal.SIGTERM)
-    assert stop.requested()
-  assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_stopped_in_an_evaluation_it_is_made_again_and_the_best_kept(tmp_path):

@@ -1,9 +1,7 @@
 """A pool of run processes, each in a slot of this machine."""
 
 import collections
-from collections.abc import Iterator
 from collections.abc import Sequence
-import contextlib
 import dataclasses
 import os
 import shlex
@@ -12,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 from typing import BinaryIO
 
 from imgbench import errors
+from imgbench import interrupts
 from imgbench import living
 from imgbench import paths
 from imgbench import timing
@@ -26,7 +26,6 @@ from imgbench.launch.local import slots as slots_lib
 SAVE_S = 120.0
 _POLL_S = 0.1
 _READ_BYTES = 65536  # of a log's end
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @dataclasses.dataclass
@@ -72,7 +71,7 @@ class Pool:
   def run(self, todo: Sequence[units.Unit]) -> None:
     """Runs the units; returns once all started runs have ended."""
     self._queue.extend(todo)
-    with self._catch_signals():
+    with interrupts.caught(self._note_signal):
       try:
         while self._queue or self._running:
           self._handle_signals()
@@ -83,17 +82,11 @@ class Pool:
       finally:
         self._end_all()
 
-  @contextlib.contextmanager
-  def _catch_signals(self) -> Iterator[None]:
-    handle = lambda number, _: self._signals.append(signal.Signals(number).name)
-    before = {
-      name: signal.signal(getattr(signal, name), handle) for name in _SIGNALS
-    }
-    try:
-      yield
-    finally:
-      for name, handler in before.items():
-        signal.signal(getattr(signal, name), handler)
+  def _note_signal(self, number: int, frame: Any) -> None:
+    del frame
+    # The end of a terminal may send SIGHUP twice.
+    if number != signal.SIGHUP or not self._signals:
+      self._signals.append(signal.Signals(number).name)
 
   def _handle_signals(self) -> None:
     """Handles new signals: the first stops the runs, the second kills them."""

@@ -19,6 +19,7 @@ import threading
 from absl import logging
 
 from imgbench import errors
+from imgbench import interrupts
 from imgbench import living
 from imgbench import run_files
 from imgbench import writers
@@ -30,7 +31,6 @@ _READY = "READY"
 _GONE = ("SUSPENDED", "SUSPENDING")
 _NODE_GONE = ("PREEMPTED", "TERMINATED")
 _TERMINATED = 128 + signal.SIGTERM  # exit code of a shell
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOP_S = 5.0
 _PATIENCE = 20  # queries of Google Cloud before giving up
 _LINES = 3  # of a failed command's output in an error
@@ -71,25 +71,20 @@ class Stop:
 
   @contextlib.contextmanager
   def signals(self) -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def handle(number, _):
+      if self.requested:
+        return  # SIGHUP again.
       print(
         f"{signal.Signals(number).name}: runs save, slices are deleted; a"
         " second signal leaves both as they are",
         flush=True,
       )
       self._requested.set()
-      for each in _SIGNALS:
-        signal.signal(each, signal.SIG_DFL)
+      interrupts.end_at_next()
 
-    for number in _SIGNALS:
-      signal.signal(number, handle)
-    try:
+    with interrupts.caught(handle):
       yield
-    finally:
-      for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @dataclasses.dataclass(frozen=True)
