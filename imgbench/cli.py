@@ -153,7 +153,8 @@ def define_process_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     "process_timeout_s",
     processes.SILENT_S,
-    "Seconds without a sign of life of a process after which the others end.",
+    "Seconds without a sign of life of a process after which the others end;"
+    " also how long they wait for the next one at the start.",
     flag_values=flag_values,
   )
 
@@ -163,16 +164,12 @@ def join_processes() -> processes.Group:
 
   All processes but the first log warnings only.
   """
-  try:
-    group = processes.join(
-      flags.FLAGS.coordinator_address,
-      flags.FLAGS.num_processes,
-      flags.FLAGS.process_id,
-      flags.FLAGS.process_timeout_s,
-    )
-  except errors.RunError as error:
-    print(f"imgbench: error: {error}", file=sys.stderr, flush=True)
-    processes.leave(errors.EXIT_FAILED)
+  group = processes.join(
+    flags.FLAGS.coordinator_address,
+    flags.FLAGS.num_processes,
+    flags.FLAGS.process_id,
+    flags.FLAGS.process_timeout_s,
+  )
   if not group.first:
     logging.set_verbosity(logging.WARNING)
   return group

@@ -57,6 +57,8 @@ class Member:
     self._exchanges = 0
     self._answers: dict[int, list[Any]] = {}
     self.place = 0  # calls that the main thread has reached
+    self.missing: list[int] = []  # processes that have not come yet
+    self.names: list[str] = []  # of all processes, once they have met
     self.verdict: Verdict | None = None
     self.over = False  # all processes are leaving
 
@@ -114,6 +116,10 @@ class Member:
     elif kind == "values":
       self._answers[message["n"]] = message["values"]
       self.over = message["leaving"]
+    elif kind == "beat":
+      self.missing = message["missing"]
+    elif kind == "names":
+      self.names = message["names"]
     elif kind == "over" and self.verdict is None:
       self.verdict = Verdict(message["index"], message["text"], message["code"])
     self.lock.notify_all()
@@ -123,7 +129,8 @@ class Hub:
   """Coordinator in process 0.
 
   Args:
-    names: of the processes, shown in messages.
+    address: where the processes meet, shown in messages.
+    count: of processes.
     silent_s: seconds after which a silent process counts as gone.
     send_all: sends a message to every member, that of process 0 too.
     now: seconds, see `heard`.
@@ -131,15 +138,18 @@ class Hub:
 
   def __init__(
     self,
-    names: list[str],
+    address: str,
+    count: int,
     silent_s: float,
     send_all: Callable[[wire.Message], None],
     now: float,
   ):
-    self._names = names
+    self._address = address
+    self._count = count
     self._silent_s = silent_s
     self._send_all = send_all
-    count = len(names)
+    self._names: dict[int, str] = {}
+    self._last_came = now
     self._heard = [now] * count
     self._places = [0] * count
     self._moved = [now] * count
@@ -148,6 +158,21 @@ class Hub:
     self._values: dict[int, dict[int, Any]] = {}
     self._ended = False
     self.over = False
+
+  @property
+  def missing(self) -> list[int]:
+    """Returns the processes that have not come yet."""
+    return [i for i in range(self._count) if i not in self._names]
+
+  def arrive(self, index: int, name: str, now: float) -> None:
+    """Lets a process in; `name` is shown in messages."""
+    self._names[index] = name
+    self._heard[index] = self._last_came = now
+    self._send_all({"kind": "beat", "missing": self.missing})
+    if not self.missing:
+      self._moved = [now] * self._count
+      names = [self._names[i] for i in range(self._count)]
+      self._send_all({"kind": "names", "names": names})
 
   def receive(self, index: int, message: wire.Message, now: float) -> None:
     """Handles a message of a member, received at `now` (seconds)."""
@@ -161,7 +186,7 @@ class Hub:
       self._send_all({"kind": "hold"})
     elif kind == "held":
       self._held[index] = message["call"]
-      if len(self._held) == len(self._names):
+      if len(self._held) == self._count:
         last = max(self._held.values())
         self._send_all({"kind": "stop_at", "call": last + 1})
     elif kind == "value":
@@ -175,19 +200,29 @@ class Hub:
     number, leaving = message["n"], message["leaving"]
     values = self._values.setdefault(number, {})
     values[index] = message["value"]
-    if len(values) == len(self._names):
+    if len(values) == self._count:
       del self._values[number]
       self.over = leaving
-      ordered = [values[i] for i in range(len(self._names))]
+      ordered = [values[i] for i in range(self._count)]
       self._send_all(
         {"kind": "values", "n": number, "values": ordered, "leaving": leaving}
       )
 
   def judge(self, now: float) -> None:
-    """Ends the job if a process is silent, or stuck behind the others."""
+    """Ends the job if a process does not come, is silent, or is stuck.
+
+    Stuck is one that is behind others, which wait for it.
+    """
+    if self.missing and now - self._last_came > self._silent_s:
+      text = describe_missing(self.missing, self._count, self._address)
+      self._end(
+        self.missing[0],
+        f"{text} for {self._silent_s:g} s (--process_timeout_s); {ALONE}",
+        errors.EXIT_FAILED,
+      )
     farthest = max(self._places)
-    for index, heard in enumerate(self._heard):
-      if now - heard > self._silent_s:
+    for index in self._names:
+      if now - self._heard[index] > self._silent_s:
         self.end(index, silence(self._silent_s))
       stuck_s = STUCK_TIMES * self._silent_s
       behind = self._places[index] < farthest
@@ -204,21 +239,34 @@ class Hub:
     self, index: int, reason: str, code: int = errors.EXIT_FAILED
   ) -> None:
     """Tells all members that the job ends, and which process caused it."""
+    text = blame(index, self._count, self._names[index], reason)
+    self._end(index, text, code)
+
+  def _end(self, index: int, text: str, code: int) -> None:
     if not self._ended and not self.over:
       self._ended = True
-      text = blame(index, self._names, reason)
       self._send_all(
         {"kind": "over", "index": index, "text": text, "code": code}
       )
 
 
 GONE = "exited without a message (killed, or out of memory)"
+RERUN = "rerun the same command to resume from the last checkpoint"
+ALONE = "start them, or run this one alone with --num_processes=1"
 
 
 def silence(seconds: float) -> str:
   return f"was silent for {seconds:g} s (stopped, or its host is gone)"
 
 
-def blame(index: int, names: list[str], reason: str) -> str:
-  """Returns one line about a process of a job."""
-  return f"process {index} of {len(names)} ({names[index]}) {reason}"
+def blame(index: int, count: int, name: str, reason: str) -> str:
+  """Returns one line about the process that ends a job."""
+  return f"process {index} of {count} ({name}) {reason}; {RERUN}"
+
+
+def describe_missing(missing: list[int], count: int, address: str) -> str:
+  """Returns one line about the processes that others wait for."""
+  shown = ", ".join(map(str, missing[:8])) + ", ..." * (len(missing) > 8)
+  noun = "process" if len(missing) == 1 else "processes"
+  where = f"the coordinator at {address}"
+  return f"{noun} {shown} of {count} did not come to {where}"

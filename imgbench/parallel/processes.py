@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import os
-import secrets
 import sys
 import traceback
 from typing import Any
@@ -20,7 +19,7 @@ SILENT_S = 60.0
 # JAX's own watchdog aborts with a stack trace; ours must react first.
 _JAX_SILENT_FACTOR = 3
 _SHUTDOWN_S = 60
-_KEY = "imgbench/watch"
+_LOCAL = "127.0.0.1"
 leave = watch_lib.leave
 
 
@@ -128,7 +127,7 @@ class Joined:
     )
     verdict = self._watch.fail(text, code, sure=stopped or known)
     if verdict is not None and not (stopped or known):
-      text, code = f"{verdict.text}; {watch_lib.RERUN}", verdict.code
+      text, code = verdict.text, verdict.code
     elif not (stopped or known):
       traceback.print_exception(error)
     prefix = "" if stopped else "error: "
@@ -144,8 +143,9 @@ def join(
 ) -> Group:
   """Starts `jax.distributed` if asked to, or if JAX detects a cluster.
 
-  JAX detects SLURM, Cloud TPU and Kubernetes. Call this before any device is
-  used.
+  JAX detects SLURM, Open MPI, Cloud TPU and Kubernetes. Call this before any
+  device is used. Its client would wait without a word and abort with a stack
+  trace if a process is missing, so the processes meet before, at the same port.
 
   Args:
     address: host:port, with a free port of process 0.
@@ -157,37 +157,48 @@ def join(
     ALONE for a single process.
 
   Raises:
-    InputError: some arguments are missing and cannot be detected.
-    RunError: the processes do not find each other.
+    InputError: some arguments are missing and cannot be detected, or the port
+      is not free.
+    RunError: process 0 does not answer.
   """
-  address, count, index, device_ids = _detect(address, count, index)
+  address, count, index, device_ids = _detect(address, count, index, silent_s)
   if count == 1 or (address, count, index) == (None, None, None):
     return ALONE
   _check(address, count, index, silent_s)
   _prepare_cpu()
+  _avoid_proxy()
   # It would catch SIGTERM; the process that gets the signal tells the others.
   jax.config.update("jax_enable_preemption_service", False)
+  _, port = wire.split_address(address)
+  watch = watch_lib.Watch(address, count, index, silent_s)
+  group = Joined(watch)
   try:
+    watch.meet()
     jax.distributed.initialize(
-      wire.Relay(address).address if index else address,
+      wire.Relay(address).address if index else f"{_LOCAL}:{port}",
       count,
       index,
       device_ids,
       cluster_detection_method="deactivate",
-      initialization_timeout=round(watch_lib.MEET_S),
       heartbeat_timeout_seconds=round(_JAX_SILENT_FACTOR * silent_s) + 60,
       shutdown_timeout_seconds=_SHUTDOWN_S,
     )
+  except errors.Preempted as stop:
+    if watch.connected:
+      group.fail(stop, errors.EXIT_PREEMPTED)
+    raise
   except RuntimeError as error:
+    if not watch.connected:
+      raise
     reason = str(error).strip().splitlines()[0][:300]
-    raise errors.RunError(
-      f"process {index} of {count} could not join the others at {address}:"
-      f" {reason}"
-    ) from error
-  return Joined(_begin_watch(address, count, index, silent_s))
+    text = f"process {index} of {count} could not join the others at {address}"
+    group.fail(errors.RunError(f"{text}: {reason}"), errors.EXIT_FAILED)
+  if index:  # The log of process 0 starts with the devices of all.
+    logging.info("process %d of %d has met the others", index, count)
+  return group
 
 
-def _detect(address, count, index):
+def _detect(address, count, index, timeout_s):
   """Returns the arguments, completed by JAX's cluster detection."""
   if count == 1 or None not in (address, count, index):
     return address, count, index, None
@@ -196,7 +207,7 @@ def _detect(address, count, index):
 
   try:
     return clusters.ClusterEnv.auto_detect_unset_distributed_params(
-      address, count, index, None, None, round(watch_lib.MEET_S)
+      address, count, index, None, None, round(timeout_s)
     )
   except Exception as error:  # Each kind of cluster raises its own.
     raise errors.InputError(
@@ -242,33 +253,21 @@ def _prepare_cpu() -> None:
   os.environ.setdefault("PJRT_NPROC", str(threads))
 
 
+def _avoid_proxy() -> None:
+  """Keeps JAX's client, which connects to this host only, from a web proxy."""
+  name = "no_grpc_proxy"
+  known = os.environ.get(name) or os.environ.get("no_proxy", "")
+  os.environ[name] = f"{known},{_LOCAL}".removeprefix(",")
+  # JAX would warn of the variable.
+  jax.config.update("jax_check_proxy_envs", False)
+
+
 def _forced_devices() -> int:
   """Returns the CPU device count in XLA_FLAGS; 0 if it is not set."""
   name = "--xla_force_host_platform_device_count="
   flags = os.environ.get("XLA_FLAGS", "").split()
   counts = [f.removeprefix(name) for f in flags if f.startswith(name)]
   return int(counts[-1]) if counts and counts[-1].isdigit() else 0
-
-
-def _begin_watch(address, count, index, silent_s) -> watch_lib.Watch:
-  """Connects the watches; JAX's key-value store hands out the port."""
-  # Private in JAX, but Orbax uses it, too.
-  from jax._src import distributed
-
-  store: Any = distributed.global_state.client
-  watch = watch_lib.Watch(index, silent_s)
-  if index == 0:
-    server, token = wire.listen(), secrets.token_hex(16)
-    store.key_value_set(_KEY, f"{server.getsockname()[1]} {token}")
-    with server:
-      watch.gather(server, count, token)
-  else:
-    found = store.blocking_key_value_get(_KEY, round(1000 * watch_lib.MEET_S))
-    port, token = found.split()
-    watch.meet(wire.split_address(address)[0], int(port), token)
-  if index:  # The log of process 0 starts with the devices of all.
-    logging.info("process %d of %d has met the others", index, count)
-  return watch
 
 
 def share(batch_size: int, process: int, processes: int) -> slice:

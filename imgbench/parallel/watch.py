@@ -11,8 +11,10 @@ import selectors
 import socket
 import sys
 import threading
-from typing import Any
+import time
 from typing import NoReturn
+
+from absl import logging
 
 from imgbench import errors
 from imgbench import timing
@@ -21,77 +23,109 @@ from imgbench.parallel import wire
 
 TICK_S = 0.2  # longest wait for messages before the clock is checked
 GRACE_S = 3.0  # how long a failing process waits for an answer
-MEET_S = 300.0  # how long processes wait for each other at the start
+NOTICE_S = 5.0  # after which it is logged who is missing at the start
 
 
 class Watch:
   """Link of this process to the others, from start to end of a job.
 
   Args:
+    address: host:port of process 0, where the processes meet.
+    count: of processes.
     index: of this process.
     silent_s: seconds after which a silent process counts as gone.
+
+  Attributes:
+    connected: whether other processes can hear of this one.
   """
 
-  def __init__(self, index: int, silent_s: float):
+  def __init__(self, address: str, count: int, index: int, silent_s: float):
     self.index = index
     self.member = members.Member(self._send, threading.Condition())
+    self.connected = False
     self._lock = self.member.lock
+    self._address = address
+    self._count = count
     self._silent_s = silent_s
     self._hub: members.Hub | None = None
+    self._server: socket.socket | None = None  # until all have met
+    self._strangers: list[wire.Channel] = []  # connected, not yet let in
     self._channels: dict[int, wire.Channel] = {}  # by process
-    self._names: list[str] = []
-    self._heard = timing.clock()
+    self._heard = self._began = timing.clock()
+    self._noticed = False
     self._failing = False
     self._on_end: Callable[[str, int], None] = lambda text, code: None
 
-  def gather(self, server: socket.socket, count: int, token: str) -> None:
-    """Waits in process 0 until all others connect, then watches them.
+  def meet(self) -> None:
+    """Returns when all processes have met; logs if that takes NOTICE_S.
+
+    Ends the process with one line if one does not come within `silent_s` after
+    the one before it, or is lost.
 
     Raises:
-      RunError: some did not connect in time.
+      InputError: process 0 cannot listen at the address.
+      RunError: process 0 does not answer.
     """
-    names = {0: _own_name()}
-    deadline = timing.clock() + MEET_S
-    while len(names) < count:
-      server.settimeout(max(deadline - timing.clock(), 0.001))
-      try:
-        connection, _ = server.accept()
-      except TimeoutError as error:
-        raise errors.RunError(
-          f"processes {sorted(set(range(count)) - set(names))} of {count} did"
-          f" not connect within {MEET_S:g} s"
-        ) from error
-      hello = _hello(connection, token)
-      if hello is not None:
-        names[hello["index"]] = hello["name"]
-        self._channels[hello["index"]] = wire.Channel(connection)
-    self._names = [names[i] for i in range(count)]
+    if self.index == 0:
+      self._open()
+    else:
+      self._channels[0] = wire.Channel(self._reach_first())
+      self.member.missing = [0]
+      self._channels[0].send(
+        {"index": self.index, "count": self._count, "name": _own_name()}
+      )
+      self._heard = timing.clock()
+    self.connected = True
+    threading.Thread(target=self._run, name="watch", daemon=True).start()
+    met = lambda: bool(self.member.names)
+    with self._lock:
+      while not self._lock.wait_for(met, TICK_S):
+        self._notice_missing(self.member.missing)
+
+  def _open(self) -> None:
+    """Lets process 0 listen for the others."""
+    _, port = wire.split_address(self._address)
+    try:
+      self._server = wire.listen(port)
+    except OSError as error:
+      raise errors.InputError(
+        "--coordinator_address",
+        "host:port with a free port of process 0",
+        self._address,
+        str(error),
+      ) from error
+    now = timing.clock()
     self._hub = members.Hub(
-      self._names, self._silent_s, self._send_all, timing.clock()
+      self._address, self._count, self._silent_s, self._send_all, now
     )
     with self._lock:
-      self._send_all({"kind": "names", "names": self._names})
-    self._start()
+      self._hub.arrive(0, _own_name(), now)
 
-  def meet(self, host: str, port: int, token: str) -> None:
-    """Connects another process to process 0. Raises RunError."""
-    try:
-      connection = socket.create_connection((host, port), timeout=MEET_S)
-      hello = {"token": token, "index": self.index, "name": _own_name()}
-      connection.sendall(wire.encode(hello))
-      first = wire.read_line(connection)
-    except OSError as error:
-      raise errors.RunError(
-        f"process 0 on {host} does not answer on port {port}: {error}; open"
-        " the ports between the hosts"
-      ) from error
-    self._names = first["names"]
-    self._channels[0] = wire.Channel(connection)
-    self._heard = timing.clock()
-    self._start()
+  def _reach_first(self) -> socket.socket:
+    """Returns a connection to process 0."""
+    host, port = wire.split_address(self._address)
+    while True:
+      try:
+        return socket.create_connection((host, port), timeout=GRACE_S)
+      except OSError as error:
+        if timing.clock() - self._began > self._silent_s:
+          text = members.describe_missing([0], self._count, self._address)
+          raise errors.RunError(
+            f"{text} for {self._silent_s:g} s (--process_timeout_s): {error};"
+            f" {members.ALONE}"
+          ) from error
+      self._notice_missing([0])
+      time.sleep(TICK_S)
 
-  def _start(self) -> None:
-    threading.Thread(target=self._run, name="watch", daemon=True).start()
+  def _notice_missing(self, missing: list[int]) -> None:
+    """Logs who is missing, once."""
+    if not self._noticed and timing.clock() - self._began > NOTICE_S:
+      self._noticed = True
+      text = members.describe_missing(missing, self._count, self._address)
+      logging.warning(
+        "process %d waits: %s for %g s; %s",
+        *(self.index, text, NOTICE_S, members.ALONE),
+      )
 
   # The methods that send run under the lock.
 
@@ -121,14 +155,16 @@ class Watch:
           next_beat = now + beat_s
           self.member.beat()
           if self._hub is not None:
-            self._send_all({"kind": "beat"})
+            self._send_all({"kind": "beat", "missing": self._hub.missing})
         self._judge(now)
         if self.member.verdict is not None and not self._failing:
           self._end(self.member.verdict)
 
   def _wait_for_messages(self) -> None:
     with selectors.DefaultSelector() as selector:
-      for channel in self._channels.values():
+      if self._server is not None:
+        selector.register(self._server, selectors.EVENT_READ)
+      for channel in (*self._channels.values(), *self._strangers):
         if not channel.lost:
           events = selectors.EVENT_READ
           if channel.waits:
@@ -136,7 +172,27 @@ class Watch:
           selector.register(channel.connection, events)
       selector.select(TICK_S)
 
+  def _let_in(self, server: socket.socket, hub: members.Hub) -> None:
+    """Lets processes in that connect to process 0."""
+    with contextlib.suppress(OSError):  # Nobody, or one that is gone again.
+      self._strangers.append(wire.Channel(server.accept()[0]))
+    for channel in list(self._strangers):
+      for hello in channel.receive()[:1]:
+        self._strangers.remove(channel)
+        index = hello.get("index")
+        if index in hub.missing and hello.get("count") == self._count:
+          self._channels[index] = channel
+          if hub.missing == [index]:
+            # The port is for JAX's coordinator from here on.
+            server.close()
+            self._server = None
+          hub.arrive(index, str(hello.get("name")), timing.clock())
+        else:
+          _refuse(channel, index, f"one of {hub.missing} of {self._count}")
+
   def _read(self) -> None:
+    if self._server is not None and self._hub is not None:
+      self._let_in(self._server, self._hub)
     for index, channel in self._channels.items():
       channel.flush()
       before = channel.lost
@@ -153,7 +209,8 @@ class Watch:
     if self._hub is not None:
       self._hub.lost(index)
     elif not self.member.over:
-      self._blame_first(members.GONE)
+      early = "ended before all had met, or another program has its port"
+      self._blame_first(members.GONE if self.member.names else early)
 
   def _judge(self, now: float) -> None:
     if self._hub is not None:
@@ -162,7 +219,8 @@ class Watch:
       self._blame_first(members.silence(self._silent_s))
 
   def _blame_first(self, reason: str) -> None:
-    text = members.blame(0, self._names, reason)
+    name = self.member.names[0] if self.member.names else self._address
+    text = members.blame(0, self._count, name, reason)
     over = {"kind": "over", "index": 0, "text": text}
     self.member.receive({**over, "code": errors.EXIT_FAILED})
 
@@ -203,14 +261,11 @@ class Watch:
     call.start()
     call.join(GRACE_S)
     own_line = "\n" if os.isatty(2) else ""  # after a progress bar
-    line = f"{own_line}imgbench: error: {verdict.text}; {RERUN}\n"
+    line = f"{own_line}imgbench: error: {verdict.text}\n"
     # Another thread may hold Python's lock of the stream.
     with contextlib.suppress(OSError):  # Closed, or full.
       os.write(2, line.encode())
     leave(verdict.code)
-
-
-RERUN = "rerun the same command to resume from the last checkpoint"
 
 
 def leave(code: int) -> NoReturn:
@@ -225,14 +280,9 @@ def _own_name() -> str:
   return f"{socket.gethostname()}, pid {os.getpid()}"
 
 
-def _hello(connection: socket.socket, token: str) -> dict[str, Any] | None:
-  """Returns the first message of a connection that knows the token, or None."""
-  connection.settimeout(GRACE_S)
-  try:
-    hello = wire.read_line(connection)
-  except (OSError, ValueError):
-    hello = {}
-  if isinstance(hello, dict) and hello.get("token") == token:
-    return hello
-  connection.close()
-  return None
+def _refuse(channel: wire.Channel, index: object, expected: str) -> None:
+  """Tells a process that it does not belong to this job."""
+  error = errors.InputError("--process_id, --num_processes", expected, index)
+  over = {"index": index, "text": str(error), "code": errors.EXIT_USAGE}
+  channel.send({"kind": "over", **over})
+  channel.connection.close()

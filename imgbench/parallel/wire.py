@@ -4,10 +4,15 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from typing import Any
+
+from imgbench import timing
 
 Message = dict[str, Any]
 _BLOCK = 2**16
+_REACH_S = 10.0
+_AGAIN_S = 0.05
 
 
 class Channel:
@@ -47,7 +52,10 @@ class Channel:
       self._unsent = self._unsent[sent:]
 
   def receive(self) -> list[Message]:
-    """Returns new messages; sets `lost` if the connection has ended."""
+    """Returns new messages; sets `lost` if the connection has ended.
+
+    So it does at anything else than a message: another program is there.
+    """
     while not self.lost:
       try:
         block = self.connection.recv(_BLOCK)
@@ -58,31 +66,33 @@ class Channel:
       self.lost = not block
       self._unread += block
     *lines, self._unread = self._unread.split(b"\n")
-    return [json.loads(line) for line in lines]
+    messages = []
+    for line in lines:
+      try:
+        message = json.loads(line)
+      except ValueError:
+        message = None
+      if not isinstance(message, dict):
+        self.lost = True
+        break
+      messages.append(message)
+    return messages
 
 
 def encode(message: Message) -> bytes:
   return json.dumps(message).encode() + b"\n"
 
 
-def read_line(connection: socket.socket) -> Message:
-  """Waits for one message and reads no byte more; OSError at the end."""
-  line = b""
-  while not line.endswith(b"\n"):
-    byte = connection.recv(1)
-    if not byte:
-      raise ConnectionError("the connection has ended")
-    line += byte
-  return json.loads(line)
-
-
-def listen() -> socket.socket:
-  """Returns a server on a free port of all addresses of this host."""
+def listen(port: int) -> socket.socket:
+  """Returns a server on all addresses of this host; it never blocks."""
   if socket.has_dualstack_ipv6():
-    return socket.create_server(
-      ("", 0), family=socket.AF_INET6, dualstack_ipv6=True
+    server = socket.create_server(
+      ("", port), family=socket.AF_INET6, dualstack_ipv6=True
     )
-  return socket.create_server(("", 0))
+  else:
+    server = socket.create_server(("", port))
+  server.setblocking(False)
+  return server
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -115,8 +125,8 @@ class Relay:
     while True:
       near, _ = self._server.accept()
       try:
-        far = socket.create_connection(self._target, timeout=10)
-      except OSError:  # Not listening yet; the client tries again.
+        far = self._reach()
+      except OSError:  # The client tries again.
         near.close()
         continue
       far.settimeout(None)
@@ -124,6 +134,17 @@ class Relay:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
       _in_background(self._pass_on, far, near)
       _in_background(self._pass_back, near, far)
+
+  def _reach(self) -> socket.socket:
+    """Returns a connection to the address, which may not listen yet."""
+    deadline = timing.clock() + _REACH_S
+    while True:
+      try:
+        return socket.create_connection(self._target, timeout=_REACH_S)
+      except OSError:
+        if timing.clock() > deadline:
+          raise
+        time.sleep(_AGAIN_S)
 
   def _pass_on(self, source: socket.socket, to: socket.socket) -> None:
     _copy(source, to)

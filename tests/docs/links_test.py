@@ -8,7 +8,6 @@ import pytest
 import imgbench
 from imgbench import models
 from imgbench.parallel import members
-from imgbench.parallel import watch
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted(
@@ -71,7 +70,7 @@ def test_files_and_modules_exist(page):
 
 def test_the_line_of_a_lost_process_is_the_printed_one():
   text = ROOT.joinpath("docs/multihost.md").read_text()
-  assert f"{members.GONE}; {watch.RERUN}\n" in text
+  assert f"{members.GONE}; {members.RERUN}\n" in text
 
 
 def test_every_page_of_docs_is_linked():

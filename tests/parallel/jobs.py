@@ -31,6 +31,7 @@ class Job:
     folder: for their logs.
     own: further arguments, by process.
     slurm: whether SLURM's variables replace the flags.
+    started: how many of the processes, the first ones, are; None: all.
   """
 
   def __init__(
@@ -41,9 +42,10 @@ class Job:
     folder: pathlib.Path,
     own: Mapping[int, Sequence[str]] = types.MappingProxyType({}),
     slurm: bool = False,
+    started: int | None = None,
   ):
     folder.mkdir(parents=True, exist_ok=True)
-    self._logs = [folder / f"{i}.log" for i in range(count)]
+    self._logs = [folder / f"{i}.log" for i in range(count)][:started]
     self.processes = []
     address = free_address()
     for index, log in enumerate(self._logs):

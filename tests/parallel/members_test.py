@@ -24,7 +24,9 @@ class Together:
       for index in range(len(NAMES))
     ]
     self.now = 0.0
-    self.hub = members.Hub(NAMES, silent_s, self._send_all, self.now)
+    self.hub = members.Hub("host:1", 3, silent_s, self._send_all, self.now)
+    for index, name in enumerate(NAMES):
+      self.hub.arrive(index, name, self.now)
 
   def _sender(self, index):
     return lambda message: self.hub.receive(index, message, self.now)
@@ -92,7 +94,7 @@ def test_a_lost_process_is_named_to_all_once():
   together = Together()
   together.hub.lost(1)
   together.hub.lost(2)
-  text = members.blame(1, NAMES, members.GONE)
+  text = members.blame(1, 3, "b", members.GONE)
   assert "(b)" in text
   assert together.verdicts == [members.Verdict(1, text)] * 3
 
