@@ -1,5 +1,7 @@
 """Errors that users can fix, and exit codes."""
 
+from imgbench import texts
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -26,7 +28,7 @@ class InputError(ValueError):
     self.given = given
     self.fix = fix
     text = f"{setting}: expected {expected}, got {given}"
-    super().__init__(f"{text}; {fix}" if fix else text)
+    super().__init__(texts.printable(f"{text}; {fix}" if fix else text))
 
   def __reduce__(self):
     return type(self), (self.setting, self.expected, self.given, self.fix)

@@ -42,6 +42,7 @@ MODULES = sorted(
 # Packages and top-level modules, the lowest first: each imports itself and
 # those of the lines above. `commands` names programs by strings.
 LAYERS = (
+  {"texts"},
   {"errors", "timing", "host_memory", "environment", "cache", "progress"},
   {"streams", "living", "peaks", "registry", "paths"},
   {"labels", "losses", "typed"},

@@ -2,7 +2,9 @@
 
 import collections
 import os
+import pathlib
 import pickle
+import random
 import resource
 
 import numpy as np
@@ -13,6 +15,8 @@ from imgbench.papers.readers import annotations_pickle
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import people
 from tests import raising
+from tests.data import shared_files
+from tests.papers import hostile_pickles
 from tests.papers import human_files
 
 PROTOCOLS = (2, 3, 4, 5)
@@ -133,23 +137,84 @@ def test_what_is_no_pickle_is_refused(tmp_path, data):
     annotations_pickle.load(path)
 
 
-@pytest.mark.parametrize(
-  "data",
-  [
-    b"\x80\x02Nr\xff\xff\xff\x03.",
-    b"\x80\x02Nr\x09\x00\x00\x00.",
-    b"Np99999999999999\n.",
-    b"Nq\x05.",
-  ],
-)
-def test_few_bytes_do_not_take_all_memory(tmp_path, data):
-  path = tmp_path / "x.pickle"
-  path.write_bytes(data)
+def _refused(path) -> str:
+  """Returns the one line about a refused file; this process stays small."""
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  with pytest.raises(errors.InputError, match=r"memo index"):
-    annotations_pickle.load(path)
+  check = raising.about(str(path), expected=PLAIN)
+  with pytest.raises(errors.InputError, check=check) as raised:
+    annotations_pickle.read(path)
   taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
   assert taken < 100_000  # KiB
+  line = str(raised.value)
+  assert len(line.splitlines()) == 1 and line.isprintable(), line
+  return line
+
+
+def test_fault_21_every_kind_of_hostile_pickle_is_refused(tmp_path):
+  victim = tmp_path / "victim"
+  hostile = hostile_pickles.kinds(str(victim))
+  assert len(hostile) + len(hostile_pickles.COSTLY) >= 59
+  path = tmp_path / "x.pickle"
+  for name, data in hostile.items():
+    path.write_bytes(data)
+    assert _refused(path), name
+    assert not victim.exists(), name
+
+
+def test_fault_21_a_file_that_never_ends_is_refused():
+  """130 bytes whose tuple takes 2**60 hashes."""
+  folder = shared_files.shared_path("data", "faults", "pickles")
+  assert "CPU time" in _refused(folder / "exp_hash_tuple.pickle")
+
+
+@pytest.mark.slow
+def test_fault_21_files_that_grow_without_bound_are_refused(tmp_path):
+  folder = shared_files.shared_path("data", "faults", "pickles")
+  for name in ("id_laughs", "labels_list_laughs"):
+    _refused(folder / f"{name}.pickle")
+  path = tmp_path / "x.pickle"
+  for data in hostile_pickles.COSTLY.values():
+    path.write_bytes(data)
+    _refused(path)
+
+
+@pytest.mark.slow
+def test_fault_21_random_damage_is_refused_or_read(tmp_path):
+  """Either the same kind of content or one line; nothing else."""
+  whole = pickle.dumps(human_files.content(), 2)
+  rng = random.Random(0)
+  path = tmp_path / "x.pickle"
+  refused = 0
+  for _ in range(50):
+    data = bytearray(whole)
+    for _ in range(rng.randint(1, 20)):
+      data[rng.randrange(len(data))] = rng.randrange(256)
+    path.write_bytes(data[: rng.randint(1, 2 * len(data))])
+    try:
+      annotations_pickle.read(path)
+    except errors.InputError as error:
+      refused += 1
+      assert len(str(error).splitlines()) == 1
+  assert refused
+
+
+def test_fault_21_what_is_no_file_is_refused(tmp_path):
+  path = tmp_path / "fifo"
+  os.mkfifo(path)
+  for given in (path, tmp_path, pathlib.Path("/dev/zero")):
+    check = raising.about(str(given), expected="a pickle")
+    with pytest.raises(errors.InputError, check=check):
+      annotations_pickle.load(given)
+
+
+def test_fault_21_the_child_ends_with_what_it_read(tmp_path):
+  """No process of the user is left, not even a zombie."""
+  path = human_files.write_pickle(tmp_path / "h.pickle")
+  annotations_pickle.load(path)
+  path.write_bytes(hostile_pickles.kinds("x")["deep lists"])
+  _refused(path)
+  with pytest.raises(ChildProcessError):
+    os.waitpid(-1, os.WNOHANG)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """human_accuracy.pickle: reviewed labels, and the answers of human labelers.
 
 The file of the repository modestyachts/evaluating_machine_accuracy_on_imagenet.
-Unpickling runs code that a file names, so the file is read with an unpickler
-that knows nothing but plain containers, strings and numbers. The structure is
-the one that the repository's human_accuracy.py, utils.py and notebooks use:
+Unpickling runs code that a file names, so a child process reads the file, with
+an unpickler that knows nothing but plain containers, strings and numbers. The
+structure is the one that the repository's human_accuracy.py, utils.py and
+notebooks use:
 
   labeled_images: ids of the images that the humans labeled
   annot_data: {person or model: {image id: {"label": WordNet id, "extra_info":
@@ -17,15 +18,16 @@ the one that the repository's human_accuracy.py, utils.py and notebooks use:
   initial_annots: as in human_accuracy_v3.0.0.json, of more images
 """
 
-import collections
 from collections.abc import Collection
 from collections.abc import Mapping
+import json
 import os
 import pathlib
-import pickle
-import pickletools
+import signal
+import subprocess
+import sys
+import threading
 from typing import Any
-from typing import BinaryIO
 
 import numpy as np
 
@@ -48,41 +50,10 @@ KEYS = (
 )
 VALIDATION_PREFIX = "ILSVRC2012_val_"
 
-# Sets have no opcode before protocol 4; ordered and default dictionaries never
-# have one (ImageNetV2's all_candidates is an ordered one). All of these are
-# built-in types, which a pickle cannot change.
-_CONTAINERS = {
-  "set": set,
-  "frozenset": frozenset,
-  "list": list,
-  "dict": dict,
-  "int": int,
-  "float": float,
-  "str": str,
-}
-_PLAIN = {
-  **{("builtins", name): kind for name, kind in _CONTAINERS.items()},
-  **{("__builtin__", name): kind for name, kind in _CONTAINERS.items()},
-  ("collections", "OrderedDict"): dict,
-  ("collections", "defaultdict"): collections.defaultdict,
-}
-# They name an index of the unpickler's memo, a table as long as its last index.
-_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 _COLLECTIONS = (list, tuple, set, frozenset, dict)
-# Raised by bytes that are no pickle of plain data.
-_BROKEN = (
-  pickle.UnpicklingError,
-  ArithmeticError,
-  AttributeError,
-  EOFError,
-  ImportError,
-  LookupError,
-  MemoryError,
-  OSError,
-  RecursionError,
-  TypeError,
-  ValueError,
-)
+_KINDS = {kind.__name__: kind for kind in _COLLECTIONS}
+_CHILD = pathlib.Path(__file__).with_name("unpickle_child.py")
+_MIB = 2**20
 # split_wnids -> our subset, to compare the classes of.
 _SPLITS = {
   ("object",): "object",
@@ -91,60 +62,84 @@ _SPLITS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-  """Builds plain data; `find_class` is the only way to anything else."""
-
-  def find_class(self, module_name: str, global_name: str) -> Any:
-    found = _PLAIN.get((module_name, global_name))
-    if found is None:
-      raise pickle.UnpicklingError(
-        f"{module_name}.{global_name}, which is no plain data (it was not run)"
-      )
-    return found
-
-  def persistent_load(self, pid: Any) -> Any:
-    raise pickle.UnpicklingError("persistent ids")
-
-
 def load(path: str | os.PathLike[str]) -> Any:
   """Returns the content of a pickle of plain data.
 
+  A child process reads it, see `unpickle_child`, within limits that grow with
+  the size of the file.
+
   Args:
-    path: a pickle of dictionaries (also ordered and default ones, default
-      factories being such types too), lists, tuples, sets, strings, bytes,
-      numbers, booleans and None.
+    path: a pickle of dictionaries (also ordered and default ones, which become
+      plain ones), lists, tuples, sets, strings, bytes, numbers, booleans and
+      None.
 
   Raises:
-    InputError: no such file, not a pickle, or one that names anything else: a
-      function, another class, a NumPy type. Nothing that it names is imported
-      or called.
+    InputError: no such file, not a pickle, one that takes too much memory or
+      time, or one that names anything else: a function, another class, a NumPy
+      type. Nothing that it names is imported or called.
   """
   path = pathlib.Path(path)
+  if path.exists() and not path.is_file():
+    raise errors.InputError(path, "a pickle", "no regular file")
   lfs.check(path, "a pickle")
   try:
-    with path.open("rb") as file:
-      _check_opcodes(file)
-      file.seek(0)
-      return _Unpickler(file).load()
-  except _BROKEN as error:
+    return _decode(json.loads(_read_in_child(path)))
+  except (OSError, RecursionError, ValueError) as error:
     reason = " ".join(str(error).split()) or type(error).__name__
     raise errors.InputError(
       path, "a pickle of plain containers, strings and numbers", reason
     ) from error
 
 
-def _check_opcodes(file: BinaryIO) -> None:
-  """Raises UnpicklingError for memo indices that no file of this size needs.
+def _read_in_child(path: pathlib.Path) -> bytes:
+  """Returns what `unpickle_child` prints for a file; ValueError: why not."""
+  size = path.stat().st_size
+  # A pickle of dictionaries takes about 13 times its size in memory, thrice its
+  # size as JSON, and 0.2 s of CPU time per MiB.
+  memory, most = 512 * _MIB + 64 * size, 4 * _MIB + 16 * size
+  cpu_s = 1 + 2 * size // _MIB
+  command = [sys.executable, "-I", "-S", _CHILD, memory, cpu_s, most]
+  with (
+    path.open("rb") as file,
+    subprocess.Popen(
+      list(map(str, command)),
+      stdin=file,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+    ) as child,
+  ):
+    # CPU time does not pass while the child waits for a file system.
+    watchdog = threading.Timer(30 + 10 * cpu_s, child.kill)
+    watchdog.start()
+    try:
+      text = child.stdout.read(most + 1)
+      if len(text) > most:
+        child.kill()
+      code = child.wait()
+    finally:
+      watchdog.cancel()
+  if code == -signal.SIGXCPU:
+    raise ValueError(f"one that takes more than {cpu_s} s of CPU time")
+  if code < 0:
+    raise ValueError(f"one whose reading ended by {signal.Signals(-code).name}")
+  if code:
+    raise ValueError(text.decode())
+  return text
 
-  A few bytes that name a huge index would take all memory. Extension codes are
-  refused as well: Python caches their objects and returns them unchecked.
-  """
-  size = os.fstat(file.fileno()).st_size
-  for opcode, index, _ in pickletools.genops(file):
-    if opcode.name.startswith("EXT"):
-      raise pickle.UnpicklingError("extension codes")
-    if opcode.name in _PUTS and index >= size:
-      raise pickle.UnpicklingError(f"memo index {index} in {size} bytes")
+
+def _decode(value: Any) -> Any:
+  """Returns what `unpickle_child.encode` encoded."""
+  if isinstance(value, dict):
+    return {key: _decode(each) for key, each in value.items()}
+  if not isinstance(value, list):
+    return value
+  kind, *items = value
+  if kind == "bytes":
+    return items[0].encode("latin-1")
+  items = list(map(_decode, items))
+  if kind == "dict":
+    return dict(zip(items[::2], items[1::2], strict=True))
+  return _KINDS[kind](items)
 
 
 def read(
