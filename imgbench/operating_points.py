@@ -72,54 +72,35 @@ def read_scores(
     InputError: unknown run, data set or class, no probabilities of all classes,
       or inconsistent files.
   """
-  results = run_files.read_json(workdir / run_files.RESULTS)
-  if results is None:
+  rows = inputs.read_results(workdir)
+  if rows is None:
     expected = f"the folder of a finished run, with {run_files.RESULTS}"
     raise errors.InputError("--workdir", expected, workdir)
-  known = dict.fromkeys(key.rsplit("/", 2)[0] for key in results)
-  if dataset not in known:
-    near = registry.near_names(dataset, known)
+  sizes: dict[str, int] = {}
+  for row in rows:
+    sizes[row.dataset] = max(row.n, sizes.get(row.dataset, 0))
+  if dataset not in sizes:
+    near = registry.near_names(dataset, sizes)
     expected = "a split that this run evaluated"
     raise errors.InputError("--dataset", expected, dataset, near)
-  key = writers.make_file_key(dataset)
-  path = workdir / run_files.PREDICTIONS / f"{key}.npz"
-  found = inputs.read_arrays(path, _ARRAYS)
-  if "probs" not in found:
-    raise errors.InputError(
-      path,
-      "the array probs, the probabilities of all classes",
-      "none",
-      "evaluate with evaluation.sets.<name>.probabilities=True",
-    )
-  label, top5, probs = _check_arrays(path, found)
-  names = inputs.read_arrays(
-    workdir / run_files.CONFUSION, [f"{key}.class_names"]
-  ).get(f"{key}.class_names", ())
-  index = _find_class(class_text, tuple(map(str, names)), probs.shape[1])
+  _, names = inputs.read_confusion(workdir, dataset)
+  found = inputs.read_predictions(
+    workdir, dataset, _ARRAYS, sizes[dataset], len(names)
+  )
+  if not found:
+    path = inputs.find_predictions(workdir, dataset)
+    raise errors.InputError(path, "predictions of this run", "no file")
+  label, top5, probs = (found[name] for name in _ARRAYS)
+  index = _find_class(class_text, names, probs.shape[1])
   scores = probs[:, index].astype(np.float64)
   return ClassScores(
     dataset=dataset,
     class_index=index,
-    class_name=str(names[index]) if len(names) else f"class {index}",
+    class_name=names[index] if names else f"class {index}",
     scores=np.where(np.isnan(scores), -np.inf, scores),
     positive=label == index,
     predicted=top5[:, 0] == index,
   )
-
-
-def _check_arrays(path, found):
-  shapes = {name: array.shape for name, array in found.items()}
-  size = found["probs"].shape[:1]
-  if (
-    set(found) != set(_ARRAYS)
-    or found["probs"].ndim != 2
-    or found["top5"].ndim != 2
-    or {shape[:1] for shape in shapes.values()} != {size}
-  ):
-    given = ", ".join(f"{name} {list(s)}" for name, s in shapes.items())
-    expected = "label [N], top5 [N, 5] and probs [N, K]"
-    raise errors.InputError(path, expected, given)
-  return tuple(found[name] for name in _ARRAYS)
 
 
 def _find_class(wanted: str, names: Sequence[str], num_classes: int) -> int:

@@ -45,7 +45,7 @@ LAYERS = (
   {"texts"},
   {"errors", "timing", "host_memory", "environment", "cache", "progress"},
   {"streams", "living", "peaks", "registry", "paths"},
-  {"labels", "losses", "typed"},
+  {"labels", "losses", "npz", "typed"},
   {
     "config_utils",
     "metrics",

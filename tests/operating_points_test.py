@@ -3,6 +3,7 @@
 import csv
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -146,18 +147,16 @@ def test_bad_files_are_refused(workdir, tmp_path):
   with pytest.raises(errors.InputError) as error:
     read(workdir, "pond:few")
   assert "probabilities=True" in error.value.fix
-  (tmp_path / run_files.RESULTS).write_text(f'{{"{KEY}/all/nll": 1}}')
+  shutil.copy(workdir / run_files.RESULTS, tmp_path)
   path = tmp_path / "predictions" / "pond-test.npz"
-  check = raising.about(str(path), given="none")
+  check = raising.about(str(path), given="no file")
   with pytest.raises(errors.InputError, check=check):
     read(tmp_path)
   path.parent.mkdir()
-  np.savez(path, probs=np.zeros((3, 2)), label=np.zeros(2))
-  with pytest.raises(
-    errors.InputError, check=raising.about(str(path))
-  ) as error:
+  np.savez(path, probs=np.zeros((3, 2)), label=np.zeros(2, int))
+  check = raising.about(f"{path}: probs", given="float64 [3, 2]")
+  with pytest.raises(errors.InputError, check=check):
     read(tmp_path)
-  assert "probs [3, 2]" in error.value.given
   path.write_text("no arrays")
   with pytest.raises(errors.InputError, match=path.name):
     read(tmp_path)

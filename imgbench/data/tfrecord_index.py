@@ -14,7 +14,6 @@ import os
 import pathlib
 import struct
 import tempfile
-import zipfile
 
 from absl import logging
 import google_crc32c
@@ -22,6 +21,7 @@ import numpy as np
 
 from imgbench import cache
 from imgbench import errors
+from imgbench import npz
 from imgbench.data import source
 
 _VERSION = 1
@@ -217,13 +217,18 @@ def _identify(path: pathlib.Path) -> str:
 
 
 def _read_sidecar(place: pathlib.Path, identity: str) -> np.ndarray | None:
-  try:
-    with np.load(place, allow_pickle=False) as arrays:
-      if str(arrays["identity"]) == identity:
-        return arrays["offsets"]  # the zip's own checksum was verified
-  except (FileNotFoundError, NotADirectoryError):
+  if not place.exists():
     return None
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+  expected = {
+    "identity": npz.Expected("U", ()),
+    "offsets": npz.Expected("iu", ("N",)),
+  }
+  most = json.loads(identity)["size"] // (_HEADER + _FOOTER) + 1
+  try:
+    found = npz.read(place, expected, {"N": most})
+    if str(found["identity"]) == identity:
+      return found["offsets"]  # the zip's own checksum was verified
+  except (errors.InputError, KeyError) as error:
     logging.warning("%s is damaged, rebuilding it: %s", place, error)
   return None
 

@@ -7,11 +7,11 @@ import dataclasses
 import io
 import json
 from typing import Any
-import zipfile
 
 import numpy as np
 
 from imgbench import errors
+from imgbench import npz
 from imgbench import paths
 from imgbench import writers
 from imgbench.report import probabilities
@@ -31,6 +31,10 @@ _CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
 _CLASS_EXTRAS = ("average_precision", "roc_auc")
 SYNTHETIC = "synthetic data"  # badge of synthetic data sets
 _REMOVE = "evaluate the run again or remove the file"
+_KEEP = "evaluate with evaluation.sets.<name>.probabilities=True"
+_MAX_CLASSES = 4096  # of a data set without lines in per_class.csv
+# Examples without a label are predicted, but do not count in results.
+_SPARE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +173,7 @@ def read(workdir: paths.Folder) -> Run:
     expected = f"the folder of a run with {', '.join(known)}"
     fix = "give the --workdir of a run"
     raise errors.InputError(workdir, expected, "none of them", fix)
-  results = _read_json(workdir / "results.json", dict, None)
-  rows = None if results is None else entries.parse(results)
+  rows = read_results(workdir)
   classes = _read_classes(workdir / "per_class.csv")
   return Run(
     workdir=workdir,
@@ -182,6 +185,12 @@ def read(workdir: paths.Folder) -> Run:
     warnings=_read_warnings(workdir / "warnings.json"),
     datasets=_read_datasets(workdir, rows or (), classes),
   )
+
+
+def read_results(workdir: paths.Folder) -> tuple[entries.Row, ...] | None:
+  """Returns the rows of results.json; None without it. Raises InputError."""
+  results = _read_json(workdir / "results.json", dict, None)
+  return None if results is None else entries.parse(results)
 
 
 def format_coverage(alpha: float) -> str:
@@ -244,63 +253,101 @@ def _read_classes(path: paths.Folder) -> dict[str, list[ClassRow]]:
   return rows
 
 
-def read_arrays(
-  path: paths.Folder, names: Sequence[str] | None = None
+def read_predictions(
+  workdir: paths.Folder,
+  key: str,
+  names: Sequence[str],
+  num_examples: int,
+  num_classes: int,
 ) -> dict[str, np.ndarray]:
-  """Returns the arrays of these names that an .npz file has; None: all.
+  """Returns the arrays that a file in predictions/ has; none without it.
+
+  Args:
+    workdir: of the run.
+    key: of the data set.
+    names: of the wanted arrays: image_id, label, top5, top5_prob, probs.
+    num_examples: of the data set.
+    num_classes: K; 0: unknown.
 
   Raises:
-    InputError: not such a file.
+    InputError: not such a file, an array that is missing, or one of another
+      type or size.
   """
+  path = find_predictions(workdir, key)
   if not path.is_file():
     return {}
-  try:
-    with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
-      wanted = file.files if names is None else names
-      return {name: file[name] for name in wanted if name in file.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise errors.InputError(path, "NumPy arrays", error, _REMOVE) from error
+  expected = {
+    "image_id": npz.Expected("US", ("N",)),
+    "label": npz.Expected("iu", ("N",)),
+    "top5": npz.Expected("iu", ("N", 5)),
+    "top5_prob": npz.Expected("f", ("N", 5)),
+    "probs": npz.Expected("f", ("N", "K")),
+  }
+  most = {"N": _SPARE * num_examples, "K": num_classes or _MAX_CLASSES}
+  found = npz.read(path, {n: expected[n] for n in names}, most, _REMOVE)
+  missing = [name for name in names if name not in found]
+  if missing:
+    wanted = f"the arrays {', '.join(names)}"
+    fix = _KEEP if "probs" in missing else _REMOVE
+    raise errors.InputError(path, wanted, f"no {', '.join(missing)}", fix)
+  return found
 
 
-def _read_predictions(path: paths.Folder) -> Predictions | None:
+def find_predictions(workdir: paths.Folder, key: str) -> paths.Folder:
+  """Returns the file with the predictions on a data set."""
+  return workdir / "predictions" / f"{writers.make_file_key(key)}.npz"
+
+
+def read_confusion(
+  workdir: paths.Folder, key: str, num_classes: int = 0
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+  """Returns confusion matrix and class names of a data set, or None and ().
+
+  Args:
+    workdir: of the run.
+    key: of the data set.
+    num_classes: K; 0: unknown.
+
+  Raises:
+    InputError: not such a file, or an array of another type or size.
+  """
+  path, name = workdir / "confusion.npz", writers.make_file_key(key)
   if not path.is_file():
-    return None
-  # The probabilities of all classes may be large.
-  names = [field.name for field in dataclasses.fields(Predictions)]
-  found = read_arrays(path, names)
-  sizes = {array.shape[:1] for array in found.values()}
-  if len(found) < len(names) or len(sizes) != 1:
-    expected = f"the arrays {', '.join(names)} of one length"
-    given = ", ".join(f"{k} {v.shape}" for k, v in found.items()) or "none"
-    raise errors.InputError(path, expected, given)
-  return Predictions(**found)
+    return None, ()
+  expected = {
+    name: npz.Expected("iu", ("K", "K")),
+    f"{name}.class_names": npz.Expected("U", ("K",)),
+  }
+  found = npz.read(path, expected, {"K": num_classes or _MAX_CLASSES}, _REMOVE)
+  names = found.get(f"{name}.class_names", ())
+  return found.get(name), tuple(map(str, names))
 
 
 def _read_datasets(
   workdir: paths.Folder, rows, classes: Mapping[str, list[ClassRow]]
 ) -> tuple[DatasetFiles, ...]:
-  confusion = read_arrays(workdir / "confusion.npz")
   calibration = _read_json(workdir / "calibration.json", dict, {})
   curves = _read_json(workdir / "curves.json", dict, {})
   keys = dict.fromkeys([row.dataset for row in rows])
   keys |= dict.fromkeys(sorted(classes, key=entries.split_rank))
   found = []
   for key in keys:
-    name = writers.make_file_key(key)
     of_set = tuple(sorted(classes.get(key, ()), key=lambda r: r.class_index))
-    names = [row.class_name for row in of_set]
-    matrix = confusion.get(name)
+    matrix, names = read_confusion(workdir, key, len(of_set))
     if matrix is not None:
       _check_matrix(workdir / "confusion.npz", key, matrix, of_set)
+    counted = [row.n for row in rows if row.dataset == key]
+    num_examples = max(counted, default=sum(row.n for row in of_set))
+    # Probabilities of all classes may be large.
+    fields = [field.name for field in dataclasses.fields(Predictions)]
+    arrays = read_predictions(workdir, key, fields, num_examples, 0)
     found.append(
       DatasetFiles(
         key=key,
-        class_names=tuple(
-          map(str, confusion.get(f"{name}.class_names", names))
-        ),
+        class_names=names or tuple(row.class_name for row in of_set),
         classes=of_set,
         confusion=matrix,
-        predictions=_read_predictions(workdir / "predictions" / f"{name}.npz"),
+        predictions=Predictions(**arrays) if arrays else None,
         reliability=probabilities.parse_reliability(
           f"{workdir / 'calibration.json'}: {key}", calibration.get(key)
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import json
-import math
+import sys
 
 from imgbench import errors
 
@@ -143,7 +143,7 @@ def _row(key: str, entry) -> Row:
     if number is None and field != "n":
       continue
     good = isinstance(number, int | float) and not isinstance(number, bool)
-    if not good or not math.isfinite(number):
+    if not good or not abs(number) <= sys.float_info.max:
       setting = f"results.json: {key}: {field}"
       raise errors.InputError(setting, "a finite number", repr(number))
   return Row(*axes, **{field: entry[field] for field in _FIELDS})

@@ -174,9 +174,9 @@ def test_npz_of_scores(tmp_path, dataset):
     ),
     (
       lambda a: a.update(image_id=a["image_id"].astype(object)),
-      "",
-      None,
-      None,
+      ": image_id",
+      "text [N]",
+      "object [20]",
     ),
     (
       lambda a: a.update(top5=a["top5"] / 1),

@@ -80,8 +80,8 @@ def test_other_broken_files_are_rejected_by_name(workdir, name):
 
 def test_arrays_that_do_not_fit_are_rejected(workdir):
   path = workdir / "predictions" / "toy-test.npz"
-  np.savez(path, label=np.zeros(3))
-  check = raising.about(str(path), given="label (3,)")
+  np.savez(path, label=np.zeros(3, int))
+  check = raising.about(str(path), given="no image_id, top5, top5_prob")
   with pytest.raises(errors.InputError, check=check):
     inputs.read(workdir)
   np.savez(workdir / "confusion.npz", **{"toy-test": np.zeros((2, 2), int)})

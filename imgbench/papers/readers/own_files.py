@@ -17,10 +17,14 @@ from typing import TextIO
 import numpy as np
 
 from imgbench import errors
+from imgbench import npz
 from imgbench import registry
 from imgbench.labels import classes
 from imgbench.labels import real
 from imgbench.papers import records
+
+# A file may cover all of ImageNet's validation set for a part of it.
+_MAX_IMAGES = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,22 +47,18 @@ class Keyed:
 
 
 def _read_npz(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      names = ("image_id", "top5", "scores", "label")
-      found = {name: file[name] for name in names if name in file}
-      known = ", ".join(file)
-  # Damaged archives raise many kinds of errors.
-  except Exception as error:
-    given = (
-      f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-    )
-    wanted = "an .npz file with arrays of numbers and texts"
-    raise errors.InputError(path, wanted, given) from error
-  if "image_id" not in found or ("top5" in found) == ("scores" in found):
+  names = npz.list_names(path)
+  if "image_id" not in names or ("top5" in names) == ("scores" in names):
     wanted = "the arrays image_id and either top5 or scores"
-    raise errors.InputError(path, wanted, known or "none")
-  _check_npz(path, found, dataset)
+    raise errors.InputError(path, wanted, ", ".join(names) or "none")
+  arrays = {
+    "image_id": npz.Expected("USiu", ("N",)),
+    "label": npz.Expected("iu", ("N",)),
+    "top5": npz.Expected("iu", ("N", "k")),
+    "scores": npz.Expected("f", ("N", dataset.num_classes)),
+  }
+  most = {"N": max(len(dataset), _MAX_IMAGES), "k": dataset.num_classes}
+  found = npz.read(path, arrays, most)
   return Keyed(
     image_ids=_texts(found["image_id"]),
     ids=found.get("top5"),
@@ -66,35 +66,6 @@ def _read_npz(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
     labels=found.get("label"),
     may_lack=True,
   )
-
-
-def _check_npz(
-  path: pathlib.Path,
-  found: Mapping[str, np.ndarray],
-  dataset: records.Dataset,
-) -> None:
-  """Checks that the arrays fit together."""
-
-  def fits(name: str, kinds: str, *shape: int | str) -> None:
-    array = found.get(name)
-    if array is None:
-      return
-    words = {"USiu": "text", "iu": "integer", "f": "floating-point"}
-    got = array.shape
-    same = len(got) == len(shape) and all(
-      isinstance(size, str) or size == n
-      for size, n in zip(shape, got, strict=True)
-    )
-    if not same or array.dtype.kind not in kinds:
-      wanted = f"{words[kinds]} [{', '.join(map(str, shape))}]"
-      given = f"{array.dtype} {list(got)}"
-      raise errors.InputError(f"{path}: {name}", wanted, given)
-
-  fits("image_id", "USiu", "N")
-  size = len(found["image_id"])
-  fits("label", "iu", size)
-  fits("top5", "iu", size, "k")
-  fits("scores", "f", size, dataset.num_classes)
 
 
 def _texts(values: np.ndarray) -> list[str]:
