@@ -14,6 +14,9 @@ def base_config() -> ml_collections.ConfigDict:
   """Returns the sections of every config; those to be filled are empty."""
   config = ml_collections.ConfigDict()
   config.seed = 0
+  # Of jax.random: impl "threefry2x32", "rbg" or "unsafe_rbg"; partitionable of
+  # threefry. JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE do not count.
+  config.prng = dict(impl="threefry2x32", partitionable=True)
   config.global_batch_size = 256
 
   # data.options go to the data set, e.g. the sizes of "scenes".

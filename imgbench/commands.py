@@ -188,7 +188,9 @@ def start(name: str) -> None:
   logging.get_absl_handler().python_handler.stream = sys.stderr
   module = _module(COMMANDS[name].module)
   from imgbench import cli
+  from imgbench.parallel import determinism
 
+  determinism.reset_prng()
   # absl's --help starts with this docstring.
   sys.modules["__main__"].__doc__ = module.__doc__
   before = set(flags.FLAGS)

@@ -32,6 +32,7 @@ from imgbench.evaluators import EVALUATORS
 from imgbench.evaluators import shift as shift_lib
 from imgbench.metrics import diagnostics
 from imgbench.metrics import specs
+from imgbench.parallel import determinism
 
 Settings = Mapping[str, Any]
 GLOBAL, PER_DEVICE = "global", "per_device"  # statistics of BatchNorm
@@ -125,6 +126,7 @@ class Recipe:
   ema: Ema
   optim: Optimizer
   schedule: ScheduleSection
+  prng: determinism.Prng = determinism.Prng()
 
   def __post_init__(self):
     # Keys of JAX would be those of the seed modulo 2**32.
@@ -300,6 +302,8 @@ class Config:
 
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _REST = tuple(field.name for field in dataclasses.fields(Config))[1:]
+# Absent in configs of older versions; all of its keys have defaults.
+_OPTIONAL = "prng"
 
 
 def parse(config: ml_collections.ConfigDict) -> Config:
@@ -313,7 +317,7 @@ def parse(config: ml_collections.ConfigDict) -> Config:
       range. Settings of models, optimizers and the like are checked by their
       builders, before data are read.
   """
-  values = ml_collections.ConfigDict(config).to_dict()
+  values = {_OPTIONAL: {}, **ml_collections.ConfigDict(config).to_dict()}
   config_utils.check_sections(values, dict.fromkeys((*_RECIPE, *_REST)))
   data = _build(DataSection, values["data"], "data.")
   kinds = {
@@ -452,7 +456,8 @@ def _find_signatures(
 
   kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
   for section, kind in kinds.items():
-    if section in config and dataclasses.is_dataclass(kind):
+    there = section in config or section == _OPTIONAL
+    if there and dataclasses.is_dataclass(kind):
       yield f"{section}.", kind, ("settings",)
   for section, (builders, hidden) in _NAMED.items():
     builder = builders.get(_find_name(config, section))
@@ -506,6 +511,8 @@ def extend(
     kind = _find_type(known[key]) if key in known else None
     if kind is not None:
       section, _, name = key.rpartition(".")
+      if section == _OPTIONAL and section not in config:
+        config[section] = {}
       _find_section(config, section)[name] = config_dict.placeholder(kind)
 
 

@@ -10,7 +10,10 @@ from imgbench import cli
 from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import typed
+from imgbench.parallel import determinism
 from tests import raising
+from tests.train import processes
 
 TINY = "configs/tiny.py"
 
@@ -196,3 +199,36 @@ def test_absent_keys_count_as_their_defaults():
   same["optim"]["b1"] = 0.8
   found = compare(old, same, config_lib.find_defaults)
   assert len(found) == 1 and found[0].startswith("optim.b1: 0.9")
+
+
+def test_fault_04_a_config_without_the_section_has_the_defaults():
+  config = tiny.get_config()
+  del config.prng
+  recipe = config_lib.parse(config).recipe
+  assert recipe == config_lib.parse(tiny.get_config()).recipe
+  assert recipe.prng == determinism.Prng("threefry2x32", True)
+  config_lib.extend(config, {"prng.impl": "rbg"})
+  config.prng.impl = "rbg"
+  assert config_lib.parse(config).recipe.prng == determinism.Prng("rbg", True)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"), [("prng.impl", "threefry"), ("prng.partitionable", 1)]
+)
+def test_fault_04_unknown_keys_are_refused(key, value):
+  config = tiny.get_config()
+  config.prng = {key.partition(".")[2]: value}
+  about = raising.about(key, given=typed.show(value))
+  with pytest.raises(errors.InputError, check=about):
+    config_lib.parse(config)
+
+
+def test_fault_04_the_defaults_are_those_of_jax():
+  program = (
+    "import jax; print(jax.config.jax_default_prng_impl,"
+    " jax.config.jax_threefry_partitionable)"
+  )
+  assert processes.run_python("-c", program).stdout.split() == [
+    determinism.Prng.impl,
+    str(determinism.Prng.partitionable),
+  ]

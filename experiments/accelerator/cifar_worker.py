@@ -57,12 +57,15 @@ class SeededCompute:
   ):
     self.schedule, self.strategy = compute.schedule, compute.strategy
     self.state_shapes, self.loss = compute.state_shapes, compute.loss
+    self.prng = compute.prng
     self._compute, self._key, self._programs = compute, step_key, programs
 
   def lower(self, state: Any, data: Any, fed: Any, steps: int = 1) -> Any:
     """Lowers like `Compute.lower`; the result only has `compile`."""
     if steps not in self._programs:
-      lowered = self._spread(state, steps).lower(state, (data, self._key), fed)
+      step = self._spread(state, steps)
+      with self._compute.prng.active():
+        lowered = step.lower(state, (data, self._key), fed)
       self._programs[steps] = lowered.compile()
     program = self._programs[steps]
     call = lambda state, data, fed: program(state, (data, self._key), fed)
@@ -74,7 +77,9 @@ class SeededCompute:
     def body(state, shared, fed):
       data, key = shared
       step = step_lib.build_device_step(
-        compute.train_step, compute.sample, jax.random.wrap_key_data(key)
+        compute.train_step,
+        compute.sample,
+        jax.random.wrap_key_data(key, impl=compute.prng.impl),
       )
       step = step if steps == 1 else step_lib.scan_steps(step)
       return step(state, data, fed)
@@ -172,11 +177,13 @@ class Trainer:
     training, strategy = self.training, self.training.strategy
     batch = training.global_batch_size
     examples = order.ExampleOrder(training.info.num_examples, seed)
-    init_key, step_key = jax.random.split(jax.random.key(seed))
+    with training.compute.prng.active():
+      init_key, step_key = jax.random.split(jax.random.key(seed))
+      state = jax.block_until_ready(self._begin(init_key))
     step_key = strategy.replicate(jax.random.key_data(step_key))
     return dataclasses.replace(
       self.prepared,
-      state=jax.block_until_ready(self._begin(init_key)),
+      state=state,
       training=dataclasses.replace(
         training,
         feed=feeds.ResidentFeed(examples, batch, strategy.own_rows(batch)),

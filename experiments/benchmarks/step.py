@@ -66,24 +66,22 @@ class FixedBatch:
     else:
       images, label = training.data.image, training.data.label[fed["index"]]
     strategy, compute = training.strategy, training.compute
-    key = jax.random.key(0)
     sample = lambda *args: strategy.as_batch(compute.sample(*args))
-    image = strategy.jit(sample, out=strategy.batch)(
-      images, fed["index"], fed["epoch"], key
-    )
+    with compute.prng.active():
+      image = strategy.jit(sample, out=strategy.batch)(
+        images, fed["index"], fed["epoch"], jax.random.key(0)
+      )
     self._batch = {"image": image, "label": strategy.shard_batch(label)}
     self._state = _copy(prepared.state)
-    self._step = (
-      strategy.spread(
-        compute.train_step,
-        (parallel.STATE, parallel.BATCH),
-        (parallel.STATE, parallel.REPLICATED),
-        state=self._state,
-        donate=(0,),
-      )
-      .lower(self._state, self._batch)
-      .compile()
+    step = strategy.spread(
+      compute.train_step,
+      (parallel.STATE, parallel.BATCH),
+      (parallel.STATE, parallel.REPLICATED),
+      state=self._state,
+      donate=(0,),
     )
+    with compute.prng.active():
+      self._step = step.lower(self._state, self._batch).compile()
 
   def __call__(self, unused: int) -> jax.Array:
     self._state, loss = self._step(self._state, self._batch)

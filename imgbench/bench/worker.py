@@ -29,6 +29,7 @@ from imgbench.bench import memory
 from imgbench.bench import micro
 from imgbench.bench import model_work
 from imgbench.bench import rows
+from imgbench.parallel import determinism
 
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
 _TRACED_STEPS = 5
@@ -180,6 +181,7 @@ def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
 def main(argv: list[str]) -> None:
   """Answers the request on standard input."""
   host_memory.keep()
+  determinism.reset_prng()
   handlers = {
     name: refuse_bad_input(handler) for name, handler in HANDLERS.items()
   }

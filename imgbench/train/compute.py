@@ -24,6 +24,7 @@ from imgbench.data import preprocess
 from imgbench.data import source
 from imgbench.models import base as models_base
 from imgbench.models import layers
+from imgbench.parallel import determinism
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
@@ -60,6 +61,7 @@ class Compute:
     device_step: see `step.build_device_step`.
     create_state: variables -> state at step 0; pure.
     init_key: of the model's variables.
+    prng: settings of random numbers; programs are lowered with them.
   """
 
   strategy: parallel.Strategy
@@ -72,6 +74,7 @@ class Compute:
   device_step: Callable
   create_state: Callable[[dict[str, Any]], state_lib.TrainState]
   init_key: jax.Array
+  prng: determinism.Prng
 
   def _init(self, key: jax.Array) -> state_lib.TrainState:
     return self.create_state(self.model.init(key))
@@ -113,7 +116,8 @@ class Compute:
 
   def init_state(self) -> state_lib.TrainState:
     """Returns a state at step 0, on the devices."""
-    return self._compiled(self._init)(self.init_key)
+    with self.prng.active():
+      return self._compiled(self._init)(self.init_key)
 
   def prepare(
     self, state: state_lib.TrainState, images: jax.Array
@@ -124,7 +128,8 @@ class Compute:
       images = self.normalize(images)
       return self.create_state(self.model.prepare(variables, images))
 
-    return self._compiled(init)(state.variables, images)
+    with self.prng.active():
+      return self._compiled(init)(state.variables, images)
 
   def lower(
     self, state: Any, data: Any, fed: Any, steps: int = 1
@@ -147,7 +152,8 @@ class Compute:
       state=state,
       donate=(0,),
     )
-    return step.lower(state, data, fed)
+    with self.prng.active():
+      return step.lower(state, data, fed)
 
   def _compiled(self, init: Callable) -> Callable:
     sharding = self.strategy.state_sharding(self.state_shapes())
@@ -218,7 +224,8 @@ def build(
   )
   with config_utils.prefix_errors("loss."):
     loss = losses.LOSSES.build(recipe.loss.name, **recipe.loss.settings)
-  init_key, step_key = jax.random.split(jax.random.key(recipe.seed))
+  with recipe.prng.active():
+    init_key, step_key = jax.random.split(jax.random.key(recipe.seed))
   train_step = step_lib.build_train_step(
     model,
     tx,
@@ -243,6 +250,7 @@ def build(
       state_lib.TrainState.create, tx=tx, with_ema=bool(recipe.ema.decay)
     ),
     init_key=init_key,
+    prng=recipe.prng,
   )
 
 

@@ -1,6 +1,7 @@
 """Files of a run at its end: results, warnings, report."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ def describe_run(
   return {
     **environment,
     "devices_used": training.strategy.num_devices,
+    "prng": dataclasses.asdict(training.compute.prng),
     "processes": jax.process_count(),
     "num_params": models_base.num_params(
       training.compute.state_shapes().variables

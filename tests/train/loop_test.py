@@ -1,20 +1,25 @@
 """Tests of whole runs in this process: their files, and resuming."""
 
+import contextlib
 import csv
 import json
 import shutil
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
 
 from configs import tiny
 from imgbench import config as config_lib
+from imgbench import config_utils
 from imgbench import errors
 from imgbench import interrupts
 from imgbench import run_files
+from imgbench.parallel import determinism
 from imgbench.train import loop
 from imgbench.train import setup
+from imgbench.train import stepper
 from tests import raising
 from tests.train import processes
 
@@ -218,6 +223,114 @@ def test_several_steps_per_dispatch_agree_with_one(tmp_path):
   ):
     assert a["step"] == b["step"]
     assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-4)
+
+
+@contextlib.contextmanager
+def given_options(**values):
+  """Sets options of JAX as the environment does: in all of the process."""
+  before = {name: jax.config.values[name] for name in values}
+  try:
+    for name, value in values.items():
+      jax.config.update(name, value)
+    yield
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+
+
+PRNGS = [dict(impl="rbg"), dict(impl="unsafe_rbg"), dict(partitionable=False)]
+
+
+def short_config(steps, **prng):
+  """The first steps do not depend on how many there are."""
+  config = quick_config()
+  config.schedule.name = "constant"
+  config.steps.total = f"{steps} steps"
+  config.evaluation.sets = {}
+  config.checkpoint.best = ""
+  config.logging.every = "1 steps"
+  config.prng.update(prng)
+  return config
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+  """Workdir and records of a short run; tests only read it."""
+  workdir = tmp_path_factory.mktemp("short")
+  loop.train_and_evaluate(short_config(2), str(workdir))
+  return workdir, processes.read_metrics(workdir)
+
+
+def train_first_step(**prng) -> float:
+  """Returns the loss of the first step of `short_config`."""
+  prepared = setup.prepare(config_lib.parse(short_config(2, **prng)))
+  losses = []
+  stepper.Stepper(prepared.training, prepared.state, [1]).advance(
+    prepared.state, 0, 1, on_steps=lambda count, loss: losses.append(loss)
+  )
+  return float(losses[0])
+
+
+@pytest.mark.parametrize(
+  "options",
+  [{"jax_default_prng_impl": "rbg"}, {"jax_threefry_partitionable": False}],
+)
+def test_fault_04_the_environment_does_not_change_numbers(short_run, options):
+  with given_options(**options):
+    assert train_first_step() == short_run[1][0]["train/loss"]
+
+
+@pytest.mark.parametrize("prng", PRNGS)
+def test_fault_04_the_config_sets_the_keys(short_run, prng):
+  loss = train_first_step(**prng)
+  assert np.isfinite(loss) and loss != short_run[1][0]["train/loss"]
+  assert jax.config.jax_default_prng_impl == determinism.Prng.impl
+
+
+@pytest.mark.slow  # tests/parallel resume with the usual keys.
+@pytest.mark.parametrize("prng", PRNGS)
+def test_fault_04_keys_of_the_config_are_recorded_and_kept(tmp_path, prng):
+  folder = tmp_path / "resumed"
+  loop.train_and_evaluate(short_config(2, **prng), str(folder))
+  records = processes.read_metrics(folder)
+  for name in ("config.json", "environment.json"):
+    recorded = processes.read_json(folder, name)["prng"]
+    assert recorded == {"impl": "threefry2x32", "partitionable": True} | prng
+  loop.train_and_evaluate(short_config(4, **prng), str(folder))
+  loop.train_and_evaluate(short_config(4, **prng), str(tmp_path / "whole"))
+  whole = processes.read_metrics(tmp_path / "whole")
+  assert processes.read_metrics(folder) == whole and whole[:2] == records
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_fault_04_a_run_resumes_with_its_own_keys_only(
+  short_run, tmp_path, recorded
+):
+  """One that recorded none has the defaults."""
+  folder = tmp_path / "run"
+  shutil.copytree(short_run[0], folder)
+  if not recorded:
+    written = processes.read_json(folder, "config.json")
+    del written["prng"]
+    (folder / "config.json").write_text(json.dumps(written))
+  about = raising.about(str(folder / "config.json"))
+  for prng in (dict(impl="rbg"), dict(partitionable=False)):
+    with pytest.raises(errors.InputError, check=about) as raised:
+      loop.train_and_evaluate(short_config(4, **prng), str(folder))
+    assert f"prng.{next(iter(prng))}:" in raised.value.given
+  run_files.check_config(
+    folder, config_utils.to_dict(short_config(4)), config_lib.find_defaults
+  )
+
+
+@pytest.mark.slow
+def test_fault_04_kinds_of_keys_with_several_steps_and_devices(tmp_path):
+  config = short_config(4, impl="rbg")
+  config.augment.update(mixup=0.2, cutmix=0.5)
+  config.steps.per_dispatch = 2
+  config.parallel.devices = 8
+  loop.train_and_evaluate(config, str(tmp_path))
+  assert len(processes.read_metrics(tmp_path)) == 4
 
 
 def test_a_second_process_is_kept_out(finished):
