@@ -29,7 +29,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(
       f"from={workdir}: expected the workdir of a run with {path}"
     )
-  trained = ml_collections.ConfigDict(json.loads(path.read_text()))
+  trained = ml_collections.ConfigDict(
+    json.loads(path.read_text(encoding="utf-8"))
+  )
   for name in trained:
     if name not in ("evaluation", "checkpoint", "logging"):
       config[name] = trained[name]

@@ -142,7 +142,11 @@ def add_rows(path: pathlib.Path) -> None:
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
   """Returns the rows of a file; [] if it is missing."""
-  return json.loads(path.read_text())["rows"] if path.exists() else []
+  return (
+    json.loads(path.read_text(encoding="utf-8"))["rows"]
+    if path.exists()
+    else []
+  )
 
 
 def is_row_of(row: Mapping[str, Any], case: V5eCase) -> bool:
@@ -205,11 +209,11 @@ def _to_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def write_table(path: pathlib.Path, text: str, begin: str = BEGIN) -> None:
   """Replaces the table between the marks of a document."""
-  before, _, rest = path.read_text().partition(begin)
+  before, _, rest = path.read_text(encoding="utf-8").partition(begin)
   _, end, after = rest.partition(END)
   if not end:
     raise ValueError(f"{path}: expected the marks {begin!r} and {END!r}")
-  path.write_text(f"{before}{begin}{text}{END}{after}")
+  path.write_text(f"{before}{begin}{text}{END}{after}", encoding="utf-8")
 
 
 def main(argv: list[str]) -> None:

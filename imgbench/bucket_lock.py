@@ -116,7 +116,7 @@ class _Lock:
 
   def _read(self) -> dict[str, Any] | None:
     try:
-      return json.loads(self._path.read_text())
+      return json.loads(self._path.read_text(encoding="utf-8"))
     except FileNotFoundError:
       return None
 

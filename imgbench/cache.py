@@ -62,7 +62,7 @@ def write_arrays(
     for name, array in arrays.items():
       np.save(temporary / f"{name}.npy", array, allow_pickle=False)
       manifest[name] = _describe(array)
-    (temporary / _MANIFEST).write_text(json.dumps(manifest))
+    (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     # A folder cannot be renamed over a non-empty one. A reader in between finds
     # none; a concurrent writer writes the same arrays.
     shutil.rmtree(folder, ignore_errors=True)
@@ -89,7 +89,7 @@ def read_arrays(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
   if not os.path.exists(path):
     return None
   try:
-    manifest = json.loads(path.read_text())
+    manifest = json.loads(path.read_text(encoding="utf-8"))
     return {
       name: _read_array(folder / f"{name}.npy", expected)
       for name, expected in manifest.items()

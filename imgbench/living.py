@@ -52,7 +52,11 @@ def is_alive(process: Mapping[str, Any]) -> bool:
 def _read_boot_id() -> str:
   """Returns an id of the current boot; "" if unknown."""
   try:
-    return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return (
+      pathlib.Path("/proc/sys/kernel/random/boot_id")
+      .read_text(encoding="utf-8")
+      .strip()
+    )
   except OSError:
     return ""
 
@@ -68,7 +72,7 @@ def _read_pid_namespace() -> str:
 def _read_start_time(pid: int) -> str:
   """Returns when a process began, in kernel ticks; "" if there is none."""
   try:
-    text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
   except OSError:
     return ""
   # The name, in parentheses, may contain anything. A zombie has ended.

@@ -12,6 +12,7 @@ import importlib.util
 import logging as python_logging
 import os
 import re
+import sys
 import tempfile
 from typing import TypeAlias
 
@@ -47,7 +48,8 @@ def as_path(path: str | os.PathLike, setting: str = "folder") -> Folder:
     setting: that gave it, named in errors.
 
   Raises:
-    InputError: another kind of address, or a package is missing.
+    InputError: another kind of address, a name that cannot be decoded, or a
+      package is missing.
   """
   text = os.fspath(path)
   if "://" in text and not re.match(f"{BUCKET}[^/]+/[^/]", text):
@@ -55,7 +57,28 @@ def as_path(path: str | os.PathLike, setting: str = "folder") -> Folder:
     raise errors.InputError(setting, expected, text)
   if is_bucket(text):
     _prepare_buckets(setting, text)
+  else:
+    check_name(text, setting)
   return epath.Path(text)
+
+
+def check_name(path: str | os.PathLike, setting: str) -> None:
+  """Raises InputError if the bytes of a local path are no text.
+
+  Libraries in C++, which write checkpoints and read records, refuse it.
+
+  Args:
+    path: may be relative.
+    setting: that gave it, named in errors.
+  """
+  try:
+    os.path.abspath(path).encode()
+  except UnicodeEncodeError as error:
+    encoding = sys.getfilesystemencoding()
+    expected = f"a path in the encoding of file names, {encoding}"
+    fix = "set PYTHONUTF8=1 if it is UTF-8, or rename it"
+    given = ascii(os.fspath(path))
+    raise errors.InputError(setting, expected, given, fix) from error
 
 
 def is_bucket(path: str | os.PathLike) -> bool:

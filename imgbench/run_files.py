@@ -46,7 +46,7 @@ PREEMPTED = "preempted"
 def read_json(path: paths.Folder) -> Any:
   """Returns the content of a JSON file, None if it does not exist."""
   try:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
   except (FileNotFoundError, NotADirectoryError):
     return None
   except json.JSONDecodeError as error:
@@ -66,7 +66,7 @@ def locked(workdir: paths.Folder):
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / ".lock").open("w")
+    file = (workdir / ".lock").open("w", encoding="utf-8")
   except OSError as error:
     given = f"{workdir}: {error.strerror}"
     raise errors.InputError("--workdir", "a writable folder", given) from error

@@ -10,9 +10,9 @@ def protect() -> None:
   """Replaces the standard streams by ones to which all writes succeed.
 
   What cannot be written (closed stream, full disk, `| head`, a terminal that is
-  gone) is dropped, so that a program ends with its own exit code. Files that
-  are opened later do not get the number of a closed stream, to which libraries
-  in C++ write.
+  gone) is dropped, so that a program ends with its own exit code. Characters
+  that the encoding of a stream lacks are escaped. Files that are opened later
+  do not get the number of a closed stream, to which libraries in C++ write.
   """
   for number in range(3):
     try:
@@ -36,7 +36,7 @@ def _discard(number: int) -> None:
 def _protected(stream: Any, number: int) -> Any:
   """Returns a stream that writes as `stream` does but never fails."""
   if stream is None:  # It was closed when Python started.
-    return open(number, "w", closefd=False)
+    return open(number, "w", encoding="utf-8", closefd=False)
   if not isinstance(stream, io.TextIOWrapper):
     whole = all(hasattr(stream, name) for name in ("flush", "isatty"))
     return stream if whole else _Replaced(stream)
@@ -49,7 +49,7 @@ def _protected(stream: Any, number: int) -> Any:
   return io.TextIOWrapper(
     file if stream.write_through else io.BufferedWriter(file),
     encoding=stream.encoding,
-    errors=stream.errors,
+    errors="backslashreplace",
     line_buffering=stream.line_buffering,
     write_through=stream.write_through,
   )

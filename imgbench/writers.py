@@ -43,8 +43,17 @@ def read_lines(path: paths.Folder) -> list[dict]:
 
 
 def write_atomically(path: paths.Folder, text: str | bytes) -> None:
-  """Replaces a file atomically: readers see the old one or the new one."""
-  data = text.encode() if isinstance(text, str) else text
+  """Replaces a file atomically: readers see the old one or the new one.
+
+  Args:
+    path: of the file.
+    text: written as UTF-8; what it cannot encode, such as names of files in
+      another encoding, is escaped.
+  """
+  if isinstance(text, str):
+    data = text.encode(errors="backslashreplace")
+  else:
+    data = text
   if paths.is_bucket(path):
     paths.write_object(path, data)
     return
@@ -130,7 +139,7 @@ class JsonLines:
     name = "metrics.jsonl"
     kept = [r for r in read_lines(workdir / name) if r.get("step", 0) <= step]
     write_atomically(folder / name, "".join(map(_line, kept)))
-    self._file = (folder / name).open("a")
+    self._file = (folder / name).open("a", encoding="utf-8")
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes one record."""

@@ -120,3 +120,39 @@ def test_runs_anywhere_and_prints_the_table(tmp_path):
   first = result.stderr.splitlines()[0]
   assert "devices 1 x cpu, platform cpu, jax " in first
   assert "dtype float32" in first and "configs/tiny.py (" in first
+
+
+def run_in(locale: dict[str, str], module: str, *arguments: str):
+  """Runs a program in a locale; its output is bytes."""
+  return subprocess.run(
+    [sys.executable, "-m", module, *arguments],
+    cwd=processes.ROOT,
+    env={**processes.environment(), **locale},
+    capture_output=True,
+    check=False,
+  )
+
+
+@pytest.mark.slow
+def test_fault_14_names_in_the_strict_c_locale(tmp_path):
+  locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+  workdir = tmp_path / "é"
+  result = run_in(locale, "imgbench.main", TINY, f"--workdir={workdir}")
+  assert result.returncode == errors.EXIT_USAGE
+  assert b"Traceback" not in result.stderr
+  line = result.stderr.splitlines()[-1]
+  assert line.startswith(b"imgbench: error: --workdir: ")
+  assert not workdir.exists()
+  result = run_in(locale, "imgbench.main", TINY, f"--workdir={tmp_path / 'a'}")
+  assert result.returncode == errors.EXIT_DONE
+  assert (tmp_path / "a" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_fault_14_names_that_the_output_cannot_show(tmp_path):
+  locale = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii"}
+  workdir = f"--workdir={tmp_path / 'é'}"
+  for arguments in (("imgbench.main", TINY), ("imgbench.report",)):
+    result = run_in(locale, *arguments, workdir)
+    assert result.returncode == errors.EXIT_DONE
+  assert result.stdout.decode("ascii").strip().endswith(r"\xe9/report.html")

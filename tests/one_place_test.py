@@ -1,4 +1,7 @@
-"""Numbers of tables are formatted in one module, metrics in one registry."""
+"""Numbers of tables are formatted in one module, metrics in one registry.
+
+Every text file has an encoding.
+"""
 
 import ast
 import pathlib
@@ -14,6 +17,7 @@ FILES = {
   for folder in ("imgbench", "experiments")
   for path in sorted(ROOT.joinpath(folder).rglob("*.py"))
 }
+CONFIGS = [f"configs/{p.name}" for p in sorted(ROOT.glob("configs/*.py"))]
 FORMATS, SPECS = "imgbench/tables/formats.py", "imgbench/metrics/specs.py"
 # What makes tables and pages, where a number is a cell.
 TABLES = (
@@ -59,3 +63,35 @@ def test_directions_of_metrics_are_in_the_registry():
   )
   places = {n for n, path in FILES.items() if pattern.search(path.read_text())}
   assert places == {SPECS}
+
+
+# Modules and methods whose `open` is of no text file.
+_BINARY = ("Image.", "archive.", "journal.", "os.open", "tarfile.")
+
+
+def find_texts(path: pathlib.Path) -> list[str]:
+  """Returns the calls of a file that read or write text without an encoding.
+
+  The encoding would be that of the user's locale.
+  """
+  found = []
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if not isinstance(node, ast.Call) or ast.unparse(node).startswith(_BINARY):
+      continue
+    keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+    name = ast.unparse(node.func).rpartition(".")[2]
+    modes = [keywords.get("mode"), *map(ast.unparse, node.args[:2])]
+    binary = any(re.fullmatch(r"'[rwax+]*b[rwax+]*'", str(m)) for m in modes)
+    opens = name in ("open", "fdopen", "NamedTemporaryFile") and not binary
+    method = isinstance(node.func, ast.Attribute)
+    reads = name in ("read_text", "write_text") and method
+    if (opens or reads or keywords.get("text") == "True") and (
+      "encoding" not in keywords
+    ):
+      found.append(f"line {node.lineno}: {ast.unparse(node)}")
+  return found
+
+
+@pytest.mark.parametrize("name", [*FILES, *CONFIGS])
+def test_fault_14_texts_have_an_encoding(name):
+  assert find_texts(ROOT / name) == []

@@ -107,3 +107,15 @@ def test_threads_that_write_one_file_leave_a_whole_one(tmp_path):
     list(pool.map(write, texts))
   assert path.read_text() in texts
   assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+  ("text", "written"),
+  [("é", "é"), ("\udcc3", "\\udcc3"), ("\ud800", "\\ud800")],
+)
+def test_fault_14_names_in_another_encoding_are_escaped(
+  tmp_path, text, written
+):
+  path = tmp_path / "table.csv"
+  writers.write_atomically(path, text)
+  assert path.read_bytes().decode() == written

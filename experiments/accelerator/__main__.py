@@ -145,7 +145,7 @@ def locked(work: pathlib.Path) -> Iterator[TextIO]:
     InputError: another call has held the lock for a minute.
   """
   work.mkdir(parents=True, exist_ok=True)
-  with (work / "lock").open("w") as file:
+  with (work / "lock").open("w", encoding="utf-8") as file:
     deadline = timing.clock() + _LOCK_S
     while True:
       try:
@@ -176,6 +176,7 @@ def describe_host() -> dict[str, Any]:
       capture_output=True,
       text=True,
       timeout=30,
+      encoding="utf-8",
     )
     lines = out.stdout.splitlines() if out.returncode == 0 else []
   except (OSError, subprocess.TimeoutExpired):
@@ -258,7 +259,7 @@ class StageRunner:
     """Runs all commands; returns status and the first failure."""
     end = self._clock() + seconds
     failure = ""
-    with (self._logs / f"{stage.name}.log").open("a") as log:
+    with (self._logs / f"{stage.name}.log").open("a", encoding="utf-8") as log:
       for command in stage.commands(self._suite, seconds):
         left_s = end - self._clock()
         if left_s < LEAST_S:
@@ -270,7 +271,12 @@ class StageRunner:
           return TIMEOUT, f"stopped after {seconds:.0f} s"
         if code:
           log.flush()
-          lines = pathlib.Path(log.name).read_text().strip().splitlines()
+          lines = (
+            pathlib.Path(log.name)
+            .read_text(encoding="utf-8")
+            .strip()
+            .splitlines()
+          )
           last = exchange.shorten(lines[-1] if lines else "")
           failure = failure or f"{command[0]} ended with code {code}: {last}"
     return (FAILED, failure) if failure else (OK, "")
@@ -402,7 +408,7 @@ def main(argv: list[str]) -> int:
   with cli.one_line_errors():
     records = run_suite(flags.FLAGS)
   out = pathlib.Path(flags.FLAGS.out)
-  results = json.loads((out / output.RESULTS).read_text())
+  results = json.loads((out / output.RESULTS).read_text(encoding="utf-8"))
   print(output.format_results(results))
   print(f"{timing.clock() - started:.0f} s; results in {out}")
   failed = any(record["status"] == FAILED for record in records)

@@ -114,7 +114,7 @@ def load(path: str, changes: list[Patch]) -> types.ModuleType:
     Refused: it cannot be read or patched, or a function is missing.
   """
   try:
-    text = pathlib.Path(path).read_text()
+    text = pathlib.Path(path).read_text(encoding="utf-8")
   except (OSError, UnicodeDecodeError) as error:
     raise exchange.Refused(f"the airbench script: {error}") from error
   module = types.ModuleType(NAME)

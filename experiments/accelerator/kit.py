@@ -35,12 +35,12 @@ def list_pins() -> list[str]:
   """Returns the kit's requirements, each with its tested version."""
   names = [
     line.strip()
-    for line in (REQUIREMENTS / "accelerator-kit.txt").read_text().splitlines()
+    for line in _read(REQUIREMENTS / "accelerator-kit.txt").splitlines()
     if line.strip() and not line.startswith("#")
   ]
   normal = lambda name: re.sub(r"[-_.]+", "-", name).lower()
   tested = {}
-  for line in (REQUIREMENTS / "constraints-py312.txt").read_text().split():
+  for line in _read(REQUIREMENTS / "constraints-py312.txt").split():
     name, _, version = line.partition("==")
     tested[normal(name)] = f"{name}=={version}"
   return [tested[normal(name)] for name in names]
@@ -105,7 +105,11 @@ def unpack(kit: str, folder: pathlib.Path) -> dict[str, str]:
 def read_commit(folder: pathlib.Path) -> str:
   """Returns the commit of an unpacked kit; "" if unknown."""
   path = folder / FACTS
-  return json.loads(path.read_text())["commit"] if path.exists() else ""
+  return json.loads(_read(path))["commit"] if path.exists() else ""
+
+
+def _read(path: pathlib.Path) -> str:
+  return path.read_text(encoding="utf-8")
 
 
 def sum_mb(folder: pathlib.Path) -> float:
@@ -117,7 +121,7 @@ def sum_mb(folder: pathlib.Path) -> float:
 def _git(*arguments: str) -> str:
   command = ["git", "-C", str(ROOT), *arguments]
   return subprocess.run(
-    command, capture_output=True, text=True, check=False
+    command, capture_output=True, text=True, check=False, encoding="utf-8"
   ).stdout.strip()
 
 
@@ -156,7 +160,7 @@ def main() -> None:
     "packages": list_pins(),
     "missing": missing,
   }
-  (out / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+  (out / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
   for path in sorted(out.iterdir()):
     size = sum_mb(path) if path.is_dir() else path.stat().st_size / 2**20
     print(f"{size:8.2f} MiB  {path.name}")

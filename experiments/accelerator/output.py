@@ -83,7 +83,9 @@ def write(
     if (suite.bench / name).exists():
       shutil.copy(suite.bench / name, out / name)
   sources = (suite.bench / rows.ROWS, suite.cifar / rows.ROWS)
-  texts = [path.read_text() for path in sources if path.exists()]
+  texts = [
+    path.read_text(encoding="utf-8") for path in sources if path.exists()
+  ]
   # A killed process may leave an incomplete line.
   whole = "".join(text[: text.rfind("\n") + 1] for text in texts)
   if whole:

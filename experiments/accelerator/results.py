@@ -62,7 +62,7 @@ def check(folder: pathlib.Path, complete: bool = False) -> dict[str, Any]:
   """
   path = folder / output.RESULTS
   try:
-    results = json.loads(path.read_text())
+    results = json.loads(path.read_text(encoding="utf-8"))
     found = {record["stage"]: record for record in results["stages"]}
     known = [measurements.SuiteNumber(**one) for one in results["measurements"]]
     device = results["environment"].get("device_kind")

@@ -92,7 +92,7 @@ class Turns:
     self._ours, self._sides, self._clock = ours, (ours, baseline), clock
     path = folder / rows.CONFIG
     wanted = json.loads(json.dumps(common))  # With lists for tuples.
-    if path.exists() and json.loads(path.read_text()) != wanted:
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != wanted:
       expected = "a folder for runs with these settings"
       fix = f"give another, or compare with {path}"
       raise errors.InputError("--out", expected, folder, fix)

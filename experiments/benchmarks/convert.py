@@ -80,7 +80,9 @@ def main(argv: list[str]) -> None:
   with cli.one_line_errors():
     quantities.check_out(values.out, values.task)
     try:
-      document = json.loads(pathlib.Path(values.file).read_text())
+      document = json.loads(
+        pathlib.Path(values.file).read_text(encoding="utf-8")
+      )
     except (OSError, ValueError) as error:
       raise errors.InputError("--file", "a file of JSON", error) from error
     convert(values.task, document, pathlib.Path(values.out))

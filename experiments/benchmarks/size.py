@@ -94,7 +94,7 @@ def count_by_folder(
 def _read_files() -> Iterable[tuple[str, str]]:
   for folder in FOLDERS:
     for path in sorted(ROOT.joinpath(folder).rglob("*.py")):
-      yield str(path.relative_to(ROOT)), path.read_text()
+      yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
 
 
 def _read_files_at(commit: str) -> Iterable[tuple[str, str]]:
@@ -106,7 +106,10 @@ def _read_files_at(commit: str) -> Iterable[tuple[str, str]]:
 
 def _git(*args: str) -> str:
   done = subprocess.run(
-    ["git", "-C", str(ROOT), *args], capture_output=True, text=True
+    ["git", "-C", str(ROOT), *args],
+    capture_output=True,
+    text=True,
+    encoding="utf-8",
   )
   if done.returncode:
     raise errors.InputError("--base", "a commit", done.stderr.strip())

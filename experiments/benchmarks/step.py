@@ -205,7 +205,11 @@ def _seconds_to_first_step(command: list[str]) -> float:
   started = timing.clock()
   log = []
   with subprocess.Popen(
-    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    command,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+    encoding="utf-8",
   ) as program:
     for line in program.stderr:
       log.append(line)

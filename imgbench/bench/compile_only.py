@@ -143,7 +143,7 @@ def _gpu_devices(topology, chip, target_config) -> list:
   if not target_config:
     raise errors.InputError(flag, expected, "none")
   try:
-    text = pathlib.Path(target_config).read_text()
+    text = pathlib.Path(target_config).read_text(encoding="utf-8")
   except (OSError, UnicodeDecodeError) as error:
     raise errors.InputError(flag, expected, error) from error
   jax.config.update("jax_platforms", "cpu")

@@ -57,7 +57,7 @@ def serve(handlers: Mapping[str, Handler], argv: list[str]) -> None:
   result = answer(handlers, request)
   path = pathlib.Path(argv[1])
   part = path.with_suffix(".part")
-  part.write_text(json.dumps(result))
+  part.write_text(json.dumps(result), encoding="utf-8")
   part.replace(path)  # Atomic.
 
 
@@ -70,7 +70,7 @@ def converse(handlers: Mapping[str, Handler]) -> None:
   Args:
     handlers: as for `serve`.
   """
-  with os.fdopen(os.dup(1), "w") as results:
+  with os.fdopen(os.dup(1), "w", encoding="utf-8") as results:
     os.dup2(2, 1)
     for line in sys.stdin:
       result = answer(handlers, json.loads(line))

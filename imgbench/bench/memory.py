@@ -13,7 +13,7 @@ def reset_peak() -> None:
   Compiling takes memory too, often more than the steps of a small model.
   """
   try:
-    _CLEAR.write_text("5")
+    _CLEAR.write_text("5", encoding="utf-8")
   except OSError:
     return
 
@@ -21,7 +21,7 @@ def reset_peak() -> None:
 def read_peak_bytes() -> int:
   """Returns the peak resident memory of this process."""
   try:
-    lines = _STATUS.read_text().splitlines()
+    lines = _STATUS.read_text(encoding="utf-8").splitlines()
   except OSError:
     lines = []
   for line in lines:

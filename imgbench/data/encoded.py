@@ -138,7 +138,8 @@ class TfdsEncodedSource:
     )
     for path in self._records.shards:
       stat = path.stat()
-      digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode())
+      text = f"{path} {stat.st_size} {stat.st_mtime_ns}"
+      digest.update(os.fsencode(text))
     name = f"{self.info.name}-{digest.hexdigest()[:24]}"
     try:
       return cache.user_cache_dir("annotations", name)

@@ -11,6 +11,7 @@ import re
 import shlex
 
 from imgbench import errors
+from imgbench import paths
 from imgbench.data import synthetic
 
 FILE_FORMATS = ("array_record", "tfrecord")
@@ -179,6 +180,7 @@ def open_folder(name: str, data_dir: str, version: str = "") -> PreparedFolder:
       "mount the bucket with gcsfuse and give its folder there",
     )
   root = pathlib.Path(os.path.expanduser(data_dir))
+  paths.check_name(root, setting)
   if not root.is_dir():
     raise errors.InputError(setting, "an existing folder", data_dir, prepare)
   if not (root / name).is_dir():

@@ -205,7 +205,7 @@ def _list_places(path: pathlib.Path) -> list[pathlib.Path]:
     folder = cache.user_cache_dir("tfrecord_index")
   except OSError:
     return places
-  digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+  digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
   return [*places, folder / f"{path.name}.{digest}.npz"]
 
 

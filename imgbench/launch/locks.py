@@ -34,7 +34,7 @@ def locked(sweep_dir: paths.Folder) -> Iterator[None]:
     return
   try:
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    file = open(sweep_dir / LOCK, "a")  # noqa: SIM115
+    file = open(sweep_dir / LOCK, "a", encoding="utf-8")  # noqa: SIM115
   except OSError as error:
     raise unwritable(sweep_dir, error) from error
   with file:

@@ -103,7 +103,7 @@ class Output:
 
   def text(self, name: str, text: str) -> None:
     """Adds a text file; `name` with its suffix."""
-    self._add(name, text.encode())
+    self._add(name, text.encode(errors="backslashreplace"))
 
   def csv(
     self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]

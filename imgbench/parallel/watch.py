@@ -264,7 +264,7 @@ class Watch:
     line = f"{own_line}imgbench: error: {verdict.text}\n"
     # Another thread may hold Python's lock of the stream.
     with contextlib.suppress(OSError):  # Closed, or full.
-      os.write(2, line.encode())
+      os.write(2, line.encode(errors="backslashreplace"))
     leave(verdict.code)
 
 

@@ -202,7 +202,7 @@ def _read_json(path: paths.Folder, kind: type, default):
   if not path.is_file():
     return default
   try:
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:
     raise errors.InputError(path, "JSON", error, _REMOVE) from error
   if not isinstance(value, kind):

@@ -349,6 +349,7 @@ def _start(settings: Mapping[str, Any], step: int, epochs: int):
     ],
     stdout=subprocess.PIPE,
     text=True,
+    encoding="utf-8",
   )
   line = process.stdout.readline()
   if not line:

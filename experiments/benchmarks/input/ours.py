@@ -128,7 +128,7 @@ def stream_evaluation(work: Task) -> Stream:
 
 def read_resident_bytes() -> int:
   """Returns the resident memory of this process."""
-  with open("/proc/self/statm") as file:
+  with open("/proc/self/statm", encoding="utf-8") as file:
     return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

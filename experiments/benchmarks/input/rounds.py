@@ -21,7 +21,9 @@ def read_cpu_seconds() -> float:
   tick = os.sysconf("SC_CLK_TCK")
   for worker in multiprocessing.active_children():
     try:
-      text = pathlib.Path(f"/proc/{worker.pid}/stat").read_text()
+      text = pathlib.Path(f"/proc/{worker.pid}/stat").read_text(
+        encoding="utf-8"
+      )
     except OSError:  # It has just ended.
       continue
     # After the name, which may contain anything: state is field 3, utime 14.

@@ -115,7 +115,7 @@ def _run(script: str, folder: pathlib.Path, files: bool) -> _Cost:
   ]
   # An empty cache for the first run.
   variables = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-  with (folder / "log.txt").open("w+") as log:
+  with (folder / "log.txt").open("w+", encoding="utf-8") as log:
     started = timing.clock()
     process = subprocess.Popen(
       command, stdout=log, stderr=subprocess.STDOUT, env=variables

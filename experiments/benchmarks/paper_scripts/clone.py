@@ -182,4 +182,4 @@ def _write_annotations(folder, ids, labels, rivals, rng) -> None:
 
 def _write_json(path: pathlib.Path, value) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(value))
+  path.write_text(json.dumps(value), encoding="utf-8")

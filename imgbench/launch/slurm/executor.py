@@ -245,7 +245,7 @@ def read_queue(text: str) -> dict[str, QueuedTask]:
 def read_notes(unit: units.Unit) -> list[Note]:
   """Returns the notes of the batch scripts on a run."""
   try:
-    text = (unit.workdir / script.NOTES).read_text()
+    text = (unit.workdir / script.NOTES).read_text(encoding="utf-8")
   except FileNotFoundError:
     return []
   rows = [line.split(" ", 3) for line in text.splitlines()]
@@ -344,7 +344,12 @@ def _ask(*command: str) -> str:
   """
   try:
     done = subprocess.run(
-      command, capture_output=True, text=True, check=False, timeout=_ASK_S
+      command,
+      capture_output=True,
+      text=True,
+      check=False,
+      timeout=_ASK_S,
+      encoding="utf-8",
     )
   except subprocess.TimeoutExpired as error:
     raise errors.RunError(

@@ -123,6 +123,7 @@ def run_command(command: commands.Argv, apart: bool = False) -> CommandResult:
     errors="replace",
     start_new_session=True,
     check=False,
+    encoding="utf-8",
   )
   return CommandResult(done.returncode, done.stdout, done.stderr or "")
 
@@ -344,7 +345,7 @@ def _add_to_log(unit: units.Unit, attempt: int, name: str, text: str) -> None:
   """Adds to the unit's log, rewriting it: buckets cannot append."""
   path = unit.workdir / units.LOG
   try:
-    before = path.read_text()
+    before = path.read_text(encoding="utf-8")
   except FileNotFoundError:
     before = ""
   headline = f"# {units.now()} try {attempt} on {name}\n"

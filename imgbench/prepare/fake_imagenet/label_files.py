@@ -39,7 +39,7 @@ def write_real(
   path: pathlib.Path, plan: fake_imagenet_plan.PicturePlan
 ) -> None:
   """Writes real.json: a list of class indices for each of 50,000 images."""
-  path.write_text(json.dumps(draw_accepted_labels(plan.seed)))
+  path.write_text(json.dumps(draw_accepted_labels(plan.seed)), encoding="utf-8")
 
 
 def write_annotations(
@@ -73,7 +73,7 @@ def write_annotations(
     "problematic_images": problematic,
     "imagenet_m": mistakes,
   }
-  path.write_text(json.dumps(content))
+  path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _draw_review(rng, label: int, correct: list[int]) -> dict[str, list[int]]:
@@ -97,4 +97,4 @@ def write_subset_list(
   names = [
     name for k in plan.labels for name, _ in plan.train_pictures(k)[:count]
   ]
-  path.write_text("\n".join(names) + "\n")
+  path.write_text("\n".join(names) + "\n", encoding="utf-8")

@@ -119,7 +119,9 @@ def validation_labels() -> tuple[int, ...]:
   path = tensorflow_datasets.core.tfds_path(
     "datasets/imagenet2012/validation_labels.txt"
   )
-  return tuple(classes.index_of(w) for w in path.read_text().split())
+  return tuple(
+    classes.index_of(w) for w in path.read_text(encoding="utf-8").split()
+  )
 
 
 def validation_name(number: int) -> str:
