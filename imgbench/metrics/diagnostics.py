@@ -99,6 +99,24 @@ def diagnose(
   return [_row(dataset, *warning) for warning in found]
 
 
+def describe_rate_jump(
+  dataset: str, step: int, before: float, after: float
+) -> dict[str, Any]:
+  """Returns the row of a run that was resumed with another schedule.
+
+  Args:
+    dataset: that it is trained on.
+    step: steps done then.
+    before: learning rate of the next step as it was; `threshold` of the row.
+    after: as it is now; `value` of the row.
+  """
+  message = (
+    f"after step {step} the learning rate went from {before:g} to {after:g}:"
+    " the run was resumed with another steps.total"
+  )
+  return _row(dataset, "learning_rate_jump", after, before, message)
+
+
 def _row(dataset, name, value, threshold, message) -> dict[str, Any]:
   return {
     "name": name,

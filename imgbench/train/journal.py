@@ -23,12 +23,16 @@ class Position:
     best: metric, value and step of the best evaluation so far, or empty.
     pending_event: whether logging and evaluation of this step are still to be
       done, because the run was stopped in its evaluation.
+    learning_rate: of the next step, when the position was saved; None: unknown.
+    warnings: rows of warnings.json about how the run was trained.
   """
 
   step: int = 0
   logged_train_s: float = 0.0
   best: dict[str, Any] = dataclasses.field(default_factory=dict)
   pending_event: bool = False
+  learning_rate: float | None = None
+  warnings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 class Journal:

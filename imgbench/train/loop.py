@@ -26,6 +26,7 @@ from imgbench import paths
 from imgbench import run_files
 from imgbench import timing
 from imgbench.evaluators import base as evaluators_base
+from imgbench.metrics import diagnostics
 from imgbench.metrics import specs
 from imgbench.parallel import determinism
 from imgbench.parallel import processes
@@ -163,6 +164,7 @@ def train_and_evaluate(
     )
     parts.append(checkpoints)
     state, watch = checkpoints.restore(state, position, watch)
+    _compare_rates(position, training, total, group)
     save = functools.partial(_save, checkpoints, journal, position, training)
     save_and_stop = functools.partial(
       _save_and_stop, save, checkpoints, position, total
@@ -249,6 +251,7 @@ def train_and_evaluate(
         run.data.plan.with_drops(evaluations),
         run.evaluators,
         shares,
+        position.warnings,
         settings.evaluation.warnings,
         settings.logging.report,
       )
@@ -343,6 +346,32 @@ def _report_end(
           logging.warning("while closing: %s", error)
 
 
+def _find_rate(
+  position: journal_lib.Position, training: setup.Training
+) -> float:
+  """Returns the learning rate of the next step."""
+  return float(training.compute.schedule(position.step))
+
+
+def _compare_rates(
+  position: journal_lib.Position,
+  training: setup.Training,
+  total: int,
+  group: processes.Group,
+) -> None:
+  """Warns if a resumed run has another schedule than when it was saved."""
+  before, after = position.learning_rate, _find_rate(position, training)
+  rounding = 1e-6 * training.compute.schedule.peak
+  if before is None or position.step >= total or abs(after - before) < rounding:
+    return
+  row = diagnostics.describe_rate_jump(
+    training.info.key, position.step, before, after
+  )
+  position.warnings.append(row)
+  if group.first:
+    logging.warning("%s", row["message"])
+
+
 def _save(
   checkpoints: saving.Saving,
   journal: journal_lib.Journal,
@@ -354,6 +383,7 @@ def _save(
   with watch.section("checkpoint_s"):
     journal.flush()
     examples_seen = position.step * training.global_batch_size
+    position.learning_rate = _find_rate(position, training)
     checkpoints.save(state, position, watch, examples_seen)
   journal.write_status(run_files.RUNNING, position)
 

@@ -1,6 +1,7 @@
 """Files of a run at its end: results, warnings, report."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -65,6 +66,7 @@ def write_results(
   evaluations: Mapping[str, base.Evaluation],
   evaluators: Evaluators,
   trained_shares: Mapping[str, float],
+  warnings: Sequence[dict[str, Any]],
   thresholds: diagnostics.Thresholds,
   with_report: bool,
 ) -> dict[str, dict[str, Any]]:
@@ -75,17 +77,20 @@ def write_results(
     evaluations: by alias, with drops.
     evaluators: by alias.
     trained_shares: by alias, fraction of a split that is trained on.
-    thresholds: of warnings.
+    warnings: those about how the run was trained.
+    thresholds: of the other warnings.
     with_report: whether to write the report.
   """
   examples = {
     alias: found.select(evaluators[alias].examples)
     for alias, found in evaluations.items()
   }
-  warnings = _find_warnings(
+  diagnosed = _find_warnings(
     folder, evaluations, examples, trained_shares, thresholds
   )
-  results = result_files.write_results(folder, evaluations, examples, warnings)
+  results = result_files.write_results(
+    folder, evaluations, examples, [*warnings, *diagnosed]
+  )
   if with_report:
     aliases = {e.info.key: alias for alias, e in evaluations.items()}
 
@@ -105,7 +110,7 @@ def _find_warnings(
   shares: Mapping[str, float],
   thresholds: diagnostics.Thresholds,
 ) -> list[dict[str, Any]]:
-  """Returns the rows of warnings.json: the diagnosis of every split."""
+  """Returns rows of warnings.json: the diagnosis of every split."""
   trained = [alias for alias, share in shares.items() if share == 1]
   if trained:
     found = evaluations[trained[0]].measurements.get(("all", "top1_accuracy"))

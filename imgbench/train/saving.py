@@ -84,7 +84,8 @@ class Saving:
       return state, watch
     state, meta = restored
     for field in dataclasses.fields(position):
-      setattr(position, field.name, meta[field.name])
+      if field.name in meta:  # Older versions saved fewer.
+        setattr(position, field.name, meta[field.name])
     if position.best.get("metric") != self._section.best:
       position.best = {}
     setup_s = watch.total("setup_s") + meta["times"].pop("setup_s", 0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from configs import tiny
+from imgbench import checkpoints
 from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
@@ -331,6 +332,60 @@ def test_fault_04_kinds_of_keys_with_several_steps_and_devices(tmp_path):
   config.parallel.devices = 8
   loop.train_and_evaluate(config, str(tmp_path))
   assert len(processes.read_metrics(tmp_path)) == 4
+
+
+def find_jumps(workdir):
+  rows = processes.read_json(workdir, "warnings.json")
+  return [row for row in rows if row["name"] == "learning_rate_jump"]
+
+
+def decaying_config(steps):
+  config = short_config(steps)
+  config.schedule = dict(name="warmup_cosine", peak=1e-2, warmup="1 steps")
+  config.checkpoint.every = "1 steps"
+  return config
+
+
+def test_fault_06_a_learning_rate_that_jumps_is_logged(tmp_path, caplog):
+  loop.train_and_evaluate(decaying_config(2), str(tmp_path))
+  assert not find_jumps(tmp_path) and not caplog.records
+  # The warning is kept by a run that is stopped after another step.
+  stop, answers = interrupts.StopRequest(), iter([False, False])
+  stop.requested = lambda: next(answers, True)
+  with pytest.raises(errors.Preempted, match="step 3"):
+    loop.train_and_evaluate(decaying_config(5), str(tmp_path), stop=stop)
+  (logged,) = [r for r in caplog.records if r.levelname == "WARNING"]
+  assert "after step 2" in logged.getMessage()
+  loop.train_and_evaluate(decaying_config(5), str(tmp_path))
+  (row,) = find_jumps(tmp_path)
+  # The first schedule ended there; the new one has 3 of 4 steps of cosine left.
+  assert row["threshold"] == 0
+  after = 1e-2 * (1 + np.cos(np.pi / 4)) / 2
+  assert row["value"] == pytest.approx(after, rel=1e-6)
+  assert row["dataset"] == "scenes:train"
+
+
+def test_fault_06_an_equal_schedule_is_no_jump(short_run, tmp_path):
+  folder = tmp_path / "run"
+  shutil.copytree(short_run[0], folder)
+  loop.train_and_evaluate(short_config(3), str(folder))
+  assert not find_jumps(folder)
+
+
+def test_fault_06_older_checkpoints_have_no_learning_rate(
+  tmp_path, monkeypatch
+):
+  save = checkpoints.Checkpoints.save
+
+  def save_older(self, step, state, meta, best):
+    del meta["learning_rate"], meta["warnings"]
+    save(self, step, state, meta, best)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoints.Checkpoints, "save", save_older)
+    loop.train_and_evaluate(decaying_config(1), str(tmp_path))
+  loop.train_and_evaluate(decaying_config(2), str(tmp_path))
+  assert not find_jumps(tmp_path)
 
 
 def test_a_second_process_is_kept_out(finished):
