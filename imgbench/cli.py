@@ -20,6 +20,7 @@ from imgbench import cache
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
+from imgbench import jax_options
 from imgbench import registry
 from imgbench.parallel import processes
 
@@ -192,7 +193,8 @@ def one_line_errors(
     group: of the processes of the program; the others are told.
   """
   try:
-    yield
+    with jax_options.platform_errors():
+      yield
   except (errors.InputError, errors.RunError) as error:
     if show_traceback:
       logging.exception("the program ended with an error")

@@ -5,6 +5,7 @@ it.
 """
 
 import datetime
+import enum
 import functools
 import importlib.metadata
 import os
@@ -38,6 +39,14 @@ PACKAGES = (
   "opencv-python-headless",
 )
 
+# Options of JAX that change numbers.
+_NUMERIC = (
+  "jax_default_matmul_precision",
+  "jax_disable_most_optimizations",
+  "jax_enable_x64",
+)
+_AT_IMPORT = dict(jax.config.values)
+
 
 def collect() -> dict[str, Any]:
   """Returns `collect_software()` with devices, processor and system."""
@@ -53,7 +62,25 @@ def collect() -> dict[str, Any]:
     "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     "system": f"{platform.system()} {platform.machine()}",
     "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "jax_options": find_jax_options(),
   }
+
+
+def find_jax_options() -> dict[str, bool | int | float | str | None]:
+  """Returns the options of JAX that are set, and all that change numbers.
+
+  An option is set by a variable of the environment, or after this module was
+  imported. JAX does not tell which values are defaults.
+  """
+  found = {}
+  for name, value in sorted(jax.config.values.items()):
+    is_set = name.upper() in os.environ or value != _AT_IMPORT.get(name)
+    # Folders of users are left out.
+    if (is_set or name in _NUMERIC) and not name.endswith("_dir"):
+      value = value.value if isinstance(value, enum.Enum) else value
+      plain = value is None or isinstance(value, bool | int | float | str)
+      found[name] = value if plain else str(value)
+  return found
 
 
 def collect_software() -> dict[str, Any]:
@@ -82,7 +109,10 @@ def find_commit() -> str:
   if not (folder / ".git").exists():
     return unknown
   git = lambda *args: subprocess.run(
-    ["git", "-C", str(folder), *args], capture_output=True, text=True
+    ["git", "-C", str(folder), *args],
+    capture_output=True,
+    text=True,
+    encoding="utf-8",
   )
   try:
     head = git("rev-parse", "--short=12", "HEAD")
@@ -108,10 +138,11 @@ def find_processor_features() -> str:
 
 def _read_cpuinfo(key: str) -> str:
   try:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
   except OSError:
     return ""
-  values = (line.partition(":")[2] for line in lines if line.startswith(key))
+  lines = (line for line in text.splitlines() if line.startswith(key))
+  values = (line.partition(":")[2] for line in lines)
   return next(values, "").strip()
 
 

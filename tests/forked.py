@@ -49,7 +49,10 @@ class Outcome:
 
 
 def run_all(
-  lines: list[list[str]], folder: pathlib.Path, limit_s: int = 0
+  lines: list[list[str]],
+  folder: pathlib.Path,
+  limit_s: int = 0,
+  platforms: str = "cpu",
 ) -> list[Outcome]:
   """Runs command lines one after the other.
 
@@ -57,11 +60,12 @@ def run_all(
     lines: module and arguments of each.
     folder: gets one folder per line, where it runs.
     limit_s: time limit of each; 0: none.
+    platforms: of JAX.
   """
   done = subprocess.run(
     [sys.executable, "-m", "tests.forked", str(folder), str(limit_s)],
     input=json.dumps(lines),
-    env=processes.environment(),
+    env=processes.environment(platforms),
     cwd=processes.ROOT,
     stdout=subprocess.PIPE,
     text=True,

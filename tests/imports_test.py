@@ -44,7 +44,7 @@ MODULES = sorted(
 LAYERS = (
   {"texts"},
   {"errors", "timing", "host_memory", "environment", "cache", "progress"},
-  {"streams", "living", "peaks", "registry", "paths"},
+  {"jax_options", "streams", "living", "peaks", "registry", "paths"},
   {"labels", "losses", "npz", "typed"},
   {
     "config_utils",

@@ -75,7 +75,7 @@ class Launcher:
         )
         code = _finish(program, json.dumps(request).encode(), timeout_s)
       if path.exists():
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
       if code is None:
         return _report_timeout(timeout_s)
       return _report_failure(
@@ -235,7 +235,9 @@ def _read_tail(path: pathlib.Path) -> str:
 def _count_memory_kills() -> int:
   """Returns how many processes the system has killed for lack of memory."""
   try:
-    lines = pathlib.Path("/proc/vmstat").read_text().splitlines()
+    lines = (
+      pathlib.Path("/proc/vmstat").read_text(encoding="utf-8").splitlines()
+    )
   except OSError:
     return 0
   counts = [line.split()[1] for line in lines if line.startswith("oom_kill ")]
@@ -248,9 +250,12 @@ def describe_machine(launcher: Launcher) -> dict[str, Any]:
   This process must not use the accelerator, which the others measure.
 
   Raises:
+    InputError: the environment names platforms that are not there.
     RunError: the worker does not start.
   """
   result = launcher({"kind": "environment"}, DESCRIBE_S)
+  if "input_error" in result:
+    raise errors.InputError(*result["input_error"])
   if result["status"] != exchange.OK:
     raise errors.RunError(
       f"JAX does not start in {launcher.root}: {result['message']}"

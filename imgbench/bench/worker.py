@@ -22,6 +22,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from imgbench import environment
 from imgbench import errors
 from imgbench import host_memory
+from imgbench import jax_options
 from imgbench import timing
 from imgbench.bench import exchange
 from imgbench.bench import measure
@@ -36,11 +37,21 @@ _TRACED_STEPS = 5
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:
-  """Returns {"environment": that of `environment.collect` with more keys}."""
+  """Returns {"environment": that of `environment.collect` with more keys}.
+
+  Without the devices that the environment asks for: {"input_error": the fields
+  of an InputError}.
+  """
   del request
+  try:
+    with jax_options.platform_errors():
+      facts = environment.collect()
+  except errors.InputError as error:
+    fields = [error.setting, error.expected, error.given, error.fix]
+    return {"input_error": fields}
   return {
     "environment": {
-      **environment.collect(),
+      **facts,
       "host": platform.node(),
       "driver": _read_driver(),
       "keeps_memory": host_memory.keep(),
@@ -143,7 +154,7 @@ def _read_peak_bytes() -> int:
 def _profile(start: Callable, compiled: Any, folder: pathlib.Path) -> None:
   """Writes an XPlane trace of a few steps and the compiled program."""
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / "hlo.txt").write_text(compiled.as_text())
+  (folder / "hlo.txt").write_text(compiled.as_text(), encoding="utf-8")
   with jax.profiler.trace(str(folder)):
     for _ in range(_TRACED_STEPS):
       result = start()
@@ -157,7 +168,9 @@ def _read_driver() -> str:
     return exchange.shorten(client.platform_version)
   command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv"]
   try:
-    out = subprocess.run(command, capture_output=True, text=True).stdout
+    out = subprocess.run(
+      command, capture_output=True, text=True, encoding="utf-8"
+    ).stdout
   except OSError:
     out = ""
   found = re.findall(r"^[0-9.]+$", out, re.MULTILINE)
@@ -171,7 +184,8 @@ def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
   @functools.wraps(handler)
   def handle(request):
     try:
-      return handler(request)
+      with jax_options.platform_errors():
+        return handler(request)
     except errors.InputError as error:
       raise exchange.Refused(str(error)) from error
 

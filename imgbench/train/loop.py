@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import math
 from typing import Any
 from typing import NoReturn
 from typing import Protocol
@@ -411,7 +412,8 @@ def _check_finite(
   bad_step, last_loss = jax.device_get((state.bad_step, state.last_finite_loss))
   if bad_step:
     journal.progress.close()
-    raise errors.NonFiniteLossError(int(bad_step), float(last_loss))
+    last = float(last_loss) if bad_step > 1 else math.nan
+    raise errors.NonFiniteLossError(int(bad_step), last)
 
 
 def _find_next_event(

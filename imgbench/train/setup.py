@@ -13,6 +13,7 @@ from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import data
 from imgbench import errors
+from imgbench import jax_options
 from imgbench import parallel
 from imgbench import registry
 from imgbench import run_files
@@ -140,6 +141,7 @@ def prepare(
 
 def open_devices(settings: config_lib.Config) -> compute_lib.Layout:
   """Returns devices and how steps are distributed. Raises InputError."""
+  jax_options.check()
   section = settings.parallel
   return compute_lib.build_layout(
     parallel.create_strategy(section.strategy, section.devices, section.fsdp),

@@ -51,7 +51,8 @@ class TrainState:
     window: see `Window`.
     bad_step: int32, the first step whose loss or gradients are not finite; 0
       if there is none.
-    last_finite_loss: float32, the loss of the step before that one.
+    last_finite_loss: float32, the loss of the step before that one; 0 at step 0
+      (NaN would end a run with JAX_DEBUG_NANS).
     ema: exponential moving average of `variables`, or None.
   """
 
@@ -80,7 +81,7 @@ class TrainState:
       opt_state=tx.init(variables["params"]),
       window=Window.empty(),
       bad_step=jnp.zeros((), jnp.int32),
-      last_finite_loss=jnp.full((), jnp.nan, jnp.float32),
+      last_finite_loss=jnp.zeros((), jnp.float32),
       # Copies: a buffer must not be donated twice.
       ema=jax.tree.map(jnp.array, variables) if with_ema else None,
     )

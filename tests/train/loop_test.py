@@ -334,6 +334,22 @@ def test_fault_04_kinds_of_keys_with_several_steps_and_devices(tmp_path):
   assert len(processes.read_metrics(tmp_path)) == 4
 
 
+def test_fault_14_a_healthy_run_passes_the_checks_of_jax(tmp_path):
+  config = short_config(2)
+  config.evaluation.sets = dict(v2=dict(split="v2"))
+  with given_options(jax_debug_nans=True, jax_debug_infs=True):
+    results = loop.train_and_evaluate(config, str(tmp_path))
+  assert results["scenes:v2/all/top1_accuracy"]["n"] == 48
+
+
+def test_fault_14_a_first_loss_that_is_not_finite(tmp_path):
+  config = short_config(2)
+  config.augment.std = (1e-38,) * 3
+  with pytest.raises(errors.NonFiniteLossError) as caught:
+    loop.train_and_evaluate(config, str(tmp_path))
+  assert caught.value.step == 1 and np.isnan(caught.value.last_finite_loss)
+
+
 def find_jumps(workdir):
   rows = processes.read_json(workdir, "warnings.json")
   return [row for row in rows if row["name"] == "learning_rate_jump"]
