@@ -7,13 +7,17 @@ is quarantined with a warning. Other shapes or dtypes are an error.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
 import contextlib
 import functools
 import hashlib
 import json
 import logging as python_logging
 import shutil
+import sys
 from typing import Any
+import warnings
 
 from absl import logging
 import jax
@@ -169,11 +173,14 @@ class Checkpoints:
       read_only=read_only,
       cleanup_tmp_directories=not read_only,
       enable_async_checkpointing=asynchronous,
+      # Created in threads, a folder that fails leaves others waiting for it
+      # for minutes, also at the end of the process.
+      async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
       preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
         [ocp.checkpoint_managers.LatestN(keep), self]
       ),
     )
-    python_logging.getLogger("absl").addFilter(_drop_orbax_log)
+    _silence_orbax()
     self._manager = self._open()
 
   def should_preserve(self, checkpoints, *, context) -> list[bool]:
@@ -207,7 +214,8 @@ class Checkpoints:
     self._best_step = best_step
     if step == self._saved_step:
       return
-    self._group.from_first(lambda: self._check_space(step, state))
+    with _clear_write_errors(self._folder):
+      self._group.from_first(lambda: self._check_space(step, state))
     snapshot, digests = _snapshot(state)
     sealed = _seal(
       {
@@ -236,6 +244,9 @@ class Checkpoints:
     """Raises RunError on a full disk, for which Orbax logs 100s of lines."""
     if paths.is_bucket(self._folder):
       return
+    if not self._folder.exists():
+      logging.warning("%s was deleted and is created again", self._folder)
+      self._folder.mkdir()
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN_BYTES
     free = shutil.disk_usage(self._folder).free
     if free < needed:
@@ -252,8 +263,8 @@ class Checkpoints:
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    self.wait()
-    self._manager.close()
+    with _clear_write_errors(self._folder):
+      self._manager.close()
 
   def steps(self) -> list[int]:
     """Returns the steps with a finished save, oldest first, damaged or not."""
@@ -278,24 +289,27 @@ class Checkpoints:
       RunError: there are checkpoints, but none is valid.
     """
     steps = self.steps()
-    damaged = []
+    damaged: dict[int, str] = {}
     for step in reversed(steps):
       state, meta, reason = self._try_step(step, like)
       if reason:
-        logging.warning(
-          "checkpoint %s is damaged (%s): trying the previous one",
-          self._folder / str(step),
-          reason,
-        )
-        damaged.append(step)
+        damaged[step] = reason
         continue
+      if damaged:
+        logging.warning(
+          "damaged checkpoints in %s: %s; using step %d%s",
+          self._folder,
+          _list_damage(damaged),
+          step,
+          "" if self._read_only else f", moving them to {DAMAGED_FOLDER}",
+        )
       check(meta)
       self._quarantine(damaged)
       return state, meta
     if steps:
       raise errors.RunError(
-        f"none of the checkpoints {steps} in {self._folder} is valid; move the"
-        " folder away to start from step 0"
+        f"none of the checkpoints {steps} in {self._folder} is valid:"
+        f" {_list_damage(damaged)}; move the folder away to start from step 0"
       )
     return None
 
@@ -314,10 +328,10 @@ class Checkpoints:
     except Exception as error:  # Orbax raises many kinds for a damaged step.
       if paths.is_out_of_reach(self._folder, error):
         raise errors.RunError(
-          f"{self._folder / str(step)} cannot be read: {str(error)[:200]}"
+          f"{self._folder / str(step)} cannot be read:"
+          f" {paths.describe_error(error)}"
         ) from error
-      lines = str(error).strip().splitlines() or [type(error).__name__]
-      reason = lines[0][:200]
+      reason = paths.describe_error(error)
     reason = next(filter(None, self._group.exchange(reason)), "")
     if not reason:
       digests = _compiled_digest(_find_replicated(state))(state)
@@ -341,7 +355,7 @@ class Checkpoints:
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     return read(state=ocp.args.StandardRestore(abstract)).state, meta
 
-  def _quarantine(self, steps: list[int]) -> None:
+  def _quarantine(self, steps: Collection[int]) -> None:
     """Moves damaged steps to DAMAGED_FOLDER."""
     if not steps or self._read_only:
       return
@@ -349,7 +363,7 @@ class Checkpoints:
     self._group.from_first(lambda: self._move_damaged(steps))
     self._manager = self._open()
 
-  def _move_damaged(self, steps: list[int]) -> None:
+  def _move_damaged(self, steps: Collection[int]) -> None:
     folder = self._workdir / DAMAGED_FOLDER
     for step in steps:
       target = folder / str(step)
@@ -388,23 +402,56 @@ def restore_other(
   return restored
 
 
+def _list_damage(reasons: Mapping[int, str], most: int = 3) -> str:
+  """Returns step and reason of the newest damaged checkpoints, as one line."""
+  listed = [f"{step} ({reason[:200]})" for step, reason in reasons.items()]
+  more = [f"{len(listed) - most} more"] if len(listed) > most else []
+  return ", ".join(listed[:most] + more)
+
+
 @contextlib.contextmanager
 def _clear_write_errors(folder: paths.Folder):
-  """Turns the errors of Orbax for a full disk into one clear line."""
+  """Turns the errors of Orbax, of many kinds, into one clear line."""
   try:
     yield
-  except Exception as error:  # ValueError, OSError or an error of Orbax.
+  except (errors.InputError, errors.RunError):
+    raise
+  except Exception as error:
     signs = ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "Disk quota")
     sign = next((sign for sign in signs if sign in str(error)), None)
-    if sign is None and not isinstance(error, OSError):
+    # TensorStore raises ValueError. Others may be about a process that ended.
+    if sign is None and not isinstance(error, (OSError, ValueError)):
       raise
     raise errors.RunError(
       f"could not write a checkpoint into {folder}:"
-      f" {sign or str(error).strip().splitlines()[0][:200]}. Earlier ones are"
+      f" {sign or paths.describe_error(error)}. Checkpoints that are there are"
       " valid: repair the disk and run the same command again"
     ) from error
 
 
+@functools.cache
+def _silence_orbax() -> None:
+  """Drops what Orbax prints of errors that it raises as well.
+
+  After its first error it abandons other reads and writes. They end later, in
+  threads: with a log line, a warning or an unraisable error each.
+  """
+  python_logging.getLogger("absl").addFilter(_drop_orbax_log)
+  # "exception was never retrieved": only Orbax and gcsfs use asyncio.
+  python_logging.getLogger("asyncio").addFilter(lambda r: logging.level_debug())
+  warnings.filterwarnings("ignore", "coroutine .* was never", RuntimeWarning)
+  # Bound here: the last ones come when modules are already empty.
+  report = sys.unraisablehook
+
+  def report_others(raised) -> None:
+    code = getattr(raised.object, "cr_code", None)
+    from_orbax = "orbax" in code.co_filename if code else False
+    if not (from_orbax or str(raised.exc_value) == "Event loop is closed"):
+      report(raised)
+
+  sys.unraisablehook = report_others
+
+
 def _drop_orbax_log(record: python_logging.LogRecord) -> bool:
-  """Drops the log lines of Orbax, which raises its errors as well."""
+  """Returns whether to print a log line: not those of Orbax."""
   return "orbax" not in record.pathname or logging.level_debug()

@@ -11,6 +11,7 @@ import pytest
 from imgbench import checkpoints
 from imgbench import errors
 from tests import raising
+from tests.train import processes
 
 
 def make_state(step):
@@ -63,7 +64,7 @@ def test_damage_falls_back_and_is_named(tmp_path, damage, caplog):
     else:
       data.write_bytes(data.read_bytes()[: _size(data) // 2])
   assert restore(tmp_path) == 2
-  assert str(newest) in caplog.text and "damaged" in caplog.text
+  assert f"{newest.parent}: 3 (" in caplog.text and "damaged" in caplog.text
   assert (tmp_path / "damaged_checkpoints" / "3").is_dir()
   # The step is free again.
   store = checkpoints.Checkpoints(tmp_path, keep=3)
@@ -78,7 +79,7 @@ def test_fault_03_a_copy_under_another_number_is_quarantined(tmp_path, caplog):
   shutil.copytree(folder / "2", folder / "9")
   assert restore(tmp_path) == 3
   assert (tmp_path / "damaged_checkpoints" / "9").is_dir()
-  assert str(folder / "9") in caplog.text
+  assert f"{folder}: 9 (" in caplog.text
   store = checkpoints.Checkpoints(tmp_path, keep=3)
   store.save(4, make_state(4), {"step": 4})
   store.close()
@@ -214,3 +215,63 @@ def test_damage_after_a_temporary_folder_of_a_killed_save(tmp_path):
   (left / "state").mkdir(parents=True)
   assert restore(tmp_path) == 3
   assert not left.exists()
+
+
+def test_fault_10_damaged_checkpoints_take_one_line(tmp_path, caplog):
+  """Also those that Orbax abandons after an error, in threads."""
+  save_three(tmp_path)
+  for step in (2, 3):
+    folder = tmp_path / "checkpoints" / str(step)
+    (folder / "state/array_metadatas/process_0").write_bytes(b"{")
+  assert restore(tmp_path) == 1
+  (record,) = caplog.records
+  assert record.levelname == "WARNING"
+  assert len(record.getMessage().splitlines()) == 1
+
+
+RESTORE = """
+import pathlib
+import sys
+from imgbench import checkpoints
+from imgbench import errors
+from tests import checkpoints_test as test
+many = {f"leaf{i}": test.make_state(0) for i in range(20)}
+try:
+  checkpoints.Checkpoints(pathlib.Path(sys.argv[1])).restore(many)
+except errors.RunError:
+  print("not valid")
+"""
+
+
+def test_fault_10_threads_print_nothing(tmp_path):
+  many = {f"leaf{i}": make_state(0) for i in range(20)}
+  store = checkpoints.Checkpoints(tmp_path)
+  store.save(1, many, {"step": 1})
+  store.close()
+  metadata = tmp_path / "checkpoints/1/state/array_metadatas/process_0"
+  metadata.write_bytes(b"{")
+  result = processes.run_python("-c", RESTORE, str(tmp_path))
+  assert result.returncode == 0, result.stderr
+  assert (result.stdout, result.stderr) == ("not valid\n", "")
+
+
+def test_fault_10_a_deleted_folder_is_created_again(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  store.save(1, make_state(1), {"step": 1})
+  store.wait()
+  shutil.rmtree(tmp_path / "checkpoints")
+  store.save(2, make_state(2), {"step": 2})
+  store.close()
+  assert store.steps() == [2]
+  assert restore(tmp_path) == 2
+
+
+def test_fault_10_a_write_that_fails_is_a_run_error(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  store.save(1, make_state(1), {"step": 1})
+  store.wait()
+  shutil.rmtree(tmp_path / "checkpoints")
+  (tmp_path / "checkpoints").write_text("")  # A file in its place.
+  with pytest.raises(errors.RunError):
+    store.save(2, make_state(2), {"step": 2})
+    store.wait()

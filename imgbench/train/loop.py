@@ -344,7 +344,7 @@ def _report_end(
         try:
           part.close()
         except Exception as error:  # It must not hide the first one.
-          logging.warning("while closing: %s", error)
+          logging.warning("while closing: %s", paths.describe_error(error))
 
 
 def _find_rate(
