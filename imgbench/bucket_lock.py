@@ -53,6 +53,11 @@ def hold(folder: paths.Folder) -> Iterator[None]:
     lock.release()
 
 
+def read_token(folder: paths.Folder) -> str:
+  """Returns the token of the owner of a folder."""
+  return json.loads((folder / NAME).read_text(encoding="utf-8"))["token"]
+
+
 class _Lock:
   """The lock object of one process.
 

@@ -1,6 +1,12 @@
-"""Array cache in the user's cache folder: atomic writes, checksums on read."""
+"""Caches in the user's folder, which are optional, and arrays in them.
 
+Arrays are written atomically, and their checksums are verified on read.
+"""
+
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -28,6 +34,38 @@ def user_cache_dir(*parts: str) -> pathlib.Path:
   if not os.path.isabs(base):
     raise OSError("there is no home folder for a cache")
   return pathlib.Path(base, "imgbench", *parts)
+
+
+@contextlib.contextmanager
+def optional(what: str, folder: pathlib.Path | None = None) -> Iterator[None]:
+  """Turns an OSError of the block into a warning: programs need no cache.
+
+  Args:
+    what: the content of the cache. One warning is logged for it and `folder`,
+      however many files fail.
+    folder: of the cache; None: that of the error.
+  """
+  try:
+    yield
+  except OSError as error:
+    place = str(folder or error.filename or "")
+    _warn_once(what, place, error.strerror or str(error))
+
+
+@functools.cache
+def _warn_once(what: str, folder: str, reason: str) -> None:
+  place = f" in {folder}" if folder else ""
+  logging.warning("%s are not cached%s: %s", what, place, reason)
+
+
+def check_writable(folder: pathlib.Path) -> None:
+  """Creates a folder if it is missing. Raises OSError if it takes no files."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:  # It names a file of its own.
+    raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def _describe(array: np.ndarray) -> dict[str, object]:
@@ -94,7 +132,7 @@ def read_arrays(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
       name: _read_array(folder / f"{name}.npy", expected)
       for name, expected in manifest.items()
     }
-  except (OSError, ValueError, EOFError) as error:
+  except (OSError, AttributeError, ValueError, EOFError) as error:
     logging.warning("cache %s is damaged, rebuilding it: %s", folder, error)
     return None
 

@@ -29,11 +29,12 @@ CONFUSION = "confusion.npz"
 CALIBRATION = "calibration.json"
 CURVES = "curves.json"
 PREDICTIONS = "predictions"
+_LOCK = bucket_lock.NAME
 _CHECKPOINTS = "checkpoints"  # `checkpoints.FOLDER`, whose import takes long
 # Suffix of the alias of an evaluator of averaged parameters.
 EMA = "_ema"
 
-# Seconds within which the other processes have to see a new file.
+# Seconds within which the other processes have to see a change of a file.
 SHARED_S = 30.0
 
 RUNNING = "running"
@@ -66,7 +67,7 @@ def locked(workdir: paths.Folder):
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / ".lock").open("w", encoding="utf-8")
+    file = (workdir / _LOCK).open("a", encoding="utf-8")
   except OSError as error:
     given = f"{workdir}: {error.strerror}"
     raise errors.InputError("--workdir", "a writable folder", given) from error
@@ -89,14 +90,12 @@ def check_shared(workdir: paths.Folder, group: processes.Group) -> None:
   """Raises InputError unless all processes see the folder of the first one."""
   if group is processes.ALONE:
     return
-  mark = workdir / group.from_first(lambda: _mark(workdir))
+  token = group.from_first(lambda: _mark(workdir))
   deadline = timing.clock() + SHARED_S
-  # A network file system may show new files late.
-  while not mark.exists() and timing.clock() < deadline:
+  # A network file system may show changes late.
+  while not _is_marked(workdir, token) and timing.clock() < deadline:
     time.sleep(0.1)
-  seen = group.exchange(mark.exists())
-  if group.first:
-    mark.unlink()
+  seen = group.exchange(_is_marked(workdir, token))
   if not all(seen):
     others = [i for i, s in enumerate(seen) if not s]
     raise errors.InputError(
@@ -107,10 +106,19 @@ def check_shared(workdir: paths.Folder, group: processes.Group) -> None:
 
 
 def _mark(workdir: paths.Folder) -> str:
-  """Writes a new file and returns its name."""
-  name = f".shared-{uuid.uuid4().hex}"
-  writers.write_atomically(workdir / name, "seen")
-  return name
+  """Returns a token that only the lock file of this start contains."""
+  if paths.is_bucket(workdir):
+    return bucket_lock.read_token(workdir)
+  token = uuid.uuid4().hex
+  (workdir / _LOCK).write_text(token, encoding="utf-8")
+  return token
+
+
+def _is_marked(workdir: paths.Folder, token: str) -> bool:
+  try:
+    return token in (workdir / _LOCK).read_text(encoding="utf-8")
+  except FileNotFoundError:
+    return False
 
 
 def check_config(

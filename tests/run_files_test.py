@@ -52,6 +52,53 @@ def test_fault_13_a_run_without_checkpoint_may_change_its_config(tmp_path):
     compare()
 
 
+class FirstOfTwo:
+  """Group whose second process sees a folder of its own; for `check_shared`.
+
+  Attributes:
+    listed: names in the folder during each exchange.
+  """
+
+  first = True
+
+  def __init__(self, folder, shared: bool):
+    self._folder = folder
+    self._shared = shared
+    self.listed = []
+
+  def from_first(self, make):
+    return make()
+
+  def exchange(self, value):
+    self.listed.append(sorted(path.name for path in self._folder.iterdir()))
+    return [value, self._shared]
+
+
+def test_fault_12_processes_leave_no_file_in_the_workdir(tmp_path):
+  group = FirstOfTwo(tmp_path, shared=True)
+  with run_files.locked(tmp_path):
+    run_files.check_shared(tmp_path, group)
+  assert group.listed == [[".lock"]]
+
+
+def test_fault_12_another_folder_is_recognized(tmp_path, monkeypatch):
+  group = FirstOfTwo(tmp_path, shared=False)
+  with (
+    run_files.locked(tmp_path),
+    pytest.raises(errors.InputError, check=raising.about("--workdir")),
+  ):
+    run_files.check_shared(tmp_path, group)
+  assert not run_files._is_marked(tmp_path / "other", "token")
+
+
+def test_a_second_start_does_not_change_the_lock_file(tmp_path):
+  with run_files.locked(tmp_path):
+    (tmp_path / ".lock").write_text("token")
+    with pytest.raises(errors.InputError):
+      run_files.locked(tmp_path).__enter__()
+    assert (tmp_path / ".lock").read_text() == "token"
+
+
 def test_a_file_that_is_not_json_is_named(tmp_path):
   (tmp_path / "checkpoints" / "4").mkdir(parents=True)
   (tmp_path / "config.json").write_text("{")

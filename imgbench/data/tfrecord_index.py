@@ -2,8 +2,8 @@
 
 A TFRecord file is a chain of records: length (uint64), its checksum (uint32),
 data, its checksum (uint32), all little-endian. Walking it once gives the
-offsets, which are stored in a sidecar next to the file or, if that folder is
-read-only, in `<user cache>/tfrecord_index`.
+offsets, which are stored in `<user cache>/tfrecord_index`. `store_beside`, for
+`imgbench prepare --index`, stores them next to the file for all machines.
 """
 
 import functools
@@ -172,41 +172,41 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def load_offsets(path: str | os.PathLike) -> np.ndarray:
-  """Returns `build_offsets`, from the sidecar if there is a valid one.
+  """Returns `build_offsets`, from a sidecar if there is a valid one.
 
-  Otherwise it writes the sidecar: next to the file, or in the user's cache
-  folder if that is read-only. If both fail, it logs a warning.
+  Otherwise it writes one into the user's cache folder; if that fails, it logs a
+  warning.
   """
   path = pathlib.Path(path)
-  places = _list_places(path)
   identity = _identify(path)
-  for place in places:
+  cached = _find_cached(path)
+  for place in filter(None, (_name_beside(path), cached)):
     offsets = _read_sidecar(place, identity)
     if offsets is not None:
       return offsets
   offsets = build_offsets(path)
-  for place in places:
-    try:
-      _write_sidecar(place, identity, offsets)
-      return offsets
-    except OSError as error:
-      logging.info("no index of %s in %s: %s", path.name, place.parent, error)
-  logging.warning("cannot store the index of %s; built at every start", path)
+  if cached is not None:
+    with cache.optional("indices of TFRecords", cached.parent):
+      _write_sidecar(cached, identity, offsets)
   return offsets
 
 
-def _list_places(path: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the files that may hold the index, in order of preference."""
-  places = []
-  # Root can write into read-only folders, too.
-  if path.parent.stat().st_mode & 0o222:
-    places.append(path.with_name(path.name + ".index.npz"))
-  try:
+def store_beside(path: pathlib.Path) -> None:
+  """Writes the sidecar next to a file, for users with other caches."""
+  _write_sidecar(_name_beside(path), _identify(path), load_offsets(path))
+
+
+def _name_beside(path: pathlib.Path) -> pathlib.Path:
+  return path.with_name(path.name + ".index.npz")
+
+
+def _find_cached(path: pathlib.Path) -> pathlib.Path | None:
+  """Returns the sidecar in the user's cache; None if there is no cache."""
+  with cache.optional("indices of TFRecords"):
     folder = cache.user_cache_dir("tfrecord_index")
-  except OSError:
-    return places
-  digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-  return [*places, folder / f"{path.name}.{digest}.npz"]
+    digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    return folder / f"{path.name}.{digest}.npz"
+  return None
 
 
 def _identify(path: pathlib.Path) -> str:
@@ -217,7 +217,7 @@ def _identify(path: pathlib.Path) -> str:
 
 
 def _read_sidecar(place: pathlib.Path, identity: str) -> np.ndarray | None:
-  if not place.exists():
+  if not os.path.exists(place):  # Nor in a folder that cannot be searched.
     return None
   expected = {
     "identity": npz.Expected("U", ()),

@@ -25,6 +25,7 @@ from imgbench import commands
 from imgbench import errors
 from imgbench import registry
 from imgbench.data import tfds_folder
+from imgbench.data import tfrecord_index
 from imgbench.prepare import build
 from imgbench.prepare import files
 
@@ -140,6 +141,7 @@ def prepare(
   manual_dir: str | os.PathLike[str] = "",
   annotations: str | os.PathLike[str] = "",
   skip_checksums: bool = False,
+  index: bool = False,
 ) -> Iterator[str]:
   """Prepares missing data sets; yields a line about each set.
 
@@ -151,6 +153,7 @@ def prepare(
     annotations: the reviews of imagenet2012_multilabel, if not in manual_dir.
     skip_checksums: accept files whose sizes, checksums or numbers of images
       differ from the published ones.
+    index: write the index of each TFRecord file next to it.
 
   Raises:
     InputError: a name, file or folder is not as expected; nothing was done.
@@ -178,11 +181,28 @@ def prepare(
       ) from error
     build.import_tensorflow()
   for job in jobs:
-    if present[job.name] is not None:
-      yield f"{_describe(job, present[job.name])}; already prepared"
-      continue
-    build.build(job, inputs)
-    yield _describe(job, count_prepared(job))
+    counts, suffix = present[job.name], "; already prepared"
+    if counts is None:
+      build.build(job, inputs)
+      counts, suffix = count_prepared(job), ""
+    if index:
+      _store_indices(job)
+    yield _describe(job, counts) + suffix
+
+
+def _store_indices(job: build.BuildJob) -> None:
+  """Writes the index of each TFRecord file; other formats contain theirs."""
+  folder = tfds_folder.open_folder(job.name, str(job.data_dir), job.version)
+  if folder.file_format != "tfrecord":
+    return
+  for split in folder.builder.info.splits:
+    for path in {piece.path for piece in folder.pieces(split)}:
+      try:
+        tfrecord_index.store_beside(path)
+      except OSError as error:
+        raise errors.InputError(
+          "--index", "a data set in a folder that can be written", error
+        ) from error
 
 
 def _expand(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -230,6 +250,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(name, "", text, flag_values=flag_values)
   for name, text in (
     ("skip_checksums", "Accept files that differ from the published ones."),
+    (
+      "index",
+      "Write the index of each TFRecord file next to it, for all machines that"
+      " read it; without it each user's cache gets one.",
+    ),
     ("traceback", "Show the Python traceback of an error."),
   ):
     flags.DEFINE_bool(name, False, text, flag_values=flag_values)
@@ -249,6 +274,7 @@ def main(argv: list[str]) -> None:
         values.manual_dir,
         values.annotations,
         values.skip_checksums,
+        values.index,
       ):
         print(line, flush=True)
     except KeyboardInterrupt:

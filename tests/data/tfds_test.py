@@ -214,7 +214,17 @@ def test_cached_examples_are_the_same(tmp_path, user_cache):
 def test_cache_can_be_switched_off(tmp_path, user_cache):
   _write(tmp_path)
   tfds.TfdsSource("tiny", "train", str(tmp_path), cache=False).load()
-  assert not user_cache.exists()
+  assert not (user_cache / "decoded").exists()
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", '{"image": 1}'])
+def test_fault_15_a_manifest_of_another_kind(tmp_path, user_cache, manifest):
+  _write(tmp_path)
+  source = tfds.TfdsSource("tiny", "train", str(tmp_path))
+  source.load()
+  (file,) = user_cache.glob("decoded/*/manifest.json")
+  file.write_text(manifest)
+  np.testing.assert_array_equal(source.load().image, tiny_tfds.images(12))
 
 
 def test_cache_that_cannot_be_written_is_only_logged(
@@ -224,9 +234,9 @@ def test_cache_that_cannot_be_written_is_only_logged(
   user_cache.parent.touch()  # a file where the folder should be
   source = tfds.TfdsSource("tiny", "train", str(tmp_path))
   np.testing.assert_array_equal(source.load().image, tiny_tfds.images(12))
-  (record,) = caplog.records
-  assert record.levelname == "WARNING"
-  assert str(user_cache) in record.getMessage()
+  assert {record.levelname for record in caplog.records} == {"WARNING"}
+  (text,) = [t for t in caplog.messages if "decoded" in t]
+  assert str(user_cache) in text
 
 
 def test_damaged_cache_is_rebuilt(tmp_path, user_cache, caplog):

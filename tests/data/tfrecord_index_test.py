@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import struct
 
 import hypothesis
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from imgbench import cache
 from imgbench import errors
 from imgbench.data import source
 from imgbench.data import tfrecord_index
@@ -162,16 +164,32 @@ def test_truncated_after_it_was_indexed(shard):
 
 
 def _sidecar(shard):
-  return shard.with_name(shard.name + ".index.npz")
+  """Returns the only sidecar in the user's cache."""
+  folder = cache.user_cache_dir("tfrecord_index")
+  (found,) = [path for path in folder.iterdir() if shard.name in path.name]
+  return found
 
 
-def test_sidecar_is_written_once_beside_the_file(shard, user_cache):
+def test_fault_12_sidecar_is_written_once_into_the_users_cache(shard):
+  before = shard.parent.stat().st_mtime_ns
   offsets = tfrecord_index.load_offsets(shard)
   written = _sidecar(shard).stat()
   np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), offsets)
   assert _sidecar(shard).stat().st_mtime_ns == written.st_mtime_ns
   assert _sidecar(shard).stat().st_ino == written.st_ino
-  assert len(list(shard.parent.iterdir())) == 2
+  assert list(shard.parent.iterdir()) == [shard]
+  assert shard.parent.stat().st_mtime_ns == before
+
+
+def test_a_sidecar_beside_the_file_is_written_where_asked(shard, user_cache):
+  tfrecord_index.store_beside(shard)
+  beside = shard.with_name(shard.name + ".index.npz")
+  assert set(shard.parent.iterdir()) == {shard, beside}
+  shutil.rmtree(user_cache)
+  with np.load(beside) as arrays:
+    changed = dict(arrays, offsets=arrays["offsets"] + 1)
+  np.savez(beside, **changed)
+  assert tfrecord_index.load_offsets(shard)[0] == 1
   assert not user_cache.exists()
 
 
@@ -183,22 +201,38 @@ def test_sidecar_is_what_is_read(shard):
   assert tfrecord_index.load_offsets(shard)[0] == 1
 
 
-def test_read_only_folder_uses_the_user_cache(shard, user_cache):
-  shard.parent.chmod(0o555)
-  offsets = tfrecord_index.load_offsets(shard)
-  assert [path.name for path in shard.parent.iterdir()] == [shard.name]
-  (sidecar,) = (user_cache / "tfrecord_index").iterdir()
-  inode = sidecar.stat().st_ino
-  np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), offsets)
-  assert sidecar.stat().st_ino == inode
-
-
-def test_nowhere_to_write_is_no_obstacle(shard, user_cache, caplog):
-  shard.parent.chmod(0o555)
+def test_fault_15_no_place_for_the_indices_is_one_warning(
+  shard, user_cache, caplog
+):
   user_cache.parent.touch()  # a file where the cache folder should be
+  for name in ("second", "third"):
+    copy = shard.with_name(name)
+    copy.write_bytes(shard.read_bytes())
+    assert len(tfrecord_index.load_offsets(copy)) == 6
   assert len(tfrecord_index.load_offsets(shard)) == 6
   (record,) = caplog.records
-  assert str(shard) in record.getMessage()
+  assert record.levelname == "WARNING"
+  assert str(user_cache) in record.getMessage()
+
+
+def test_fault_15_a_sidecar_that_is_a_folder(shard, caplog):
+  expected = tfrecord_index.load_offsets(shard)
+  place = _sidecar(shard)
+  place.unlink()
+  place.mkdir()
+  np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), expected)
+  assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_fault_15_a_flipped_bit_anywhere_in_a_sidecar(shard):
+  expected = tfrecord_index.load_offsets(shard)
+  place = _sidecar(shard)
+  whole = place.read_bytes()
+  for at in range(0, len(whole), 3):
+    damaged = bytearray(whole)
+    damaged[at] ^= 1 << at % 8
+    place.write_bytes(damaged)
+    np.testing.assert_array_equal(tfrecord_index.load_offsets(shard), expected)
 
 
 @pytest.mark.parametrize("change", ["content", "time"])

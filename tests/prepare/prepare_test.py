@@ -24,13 +24,16 @@ import tensorflow_datasets
 from imgbench import data
 from imgbench import errors
 from imgbench.data import synthetic
+from imgbench.data import tfds_folder
 from imgbench.labels import classes
 from imgbench.prepare import __main__ as prepare
+from imgbench.prepare import build
 from imgbench.prepare import files as prepare_files
 from imgbench.prepare.fake_imagenet import __main__ as fake_imagenet
 from imgbench.prepare.fake_imagenet import plan as fake_imagenet_plan
 from tests import raising
 from tests.data import fake_folder
+from tests.data import tiny_tfds
 from tests.train import processes
 
 WNIDS = classes.imagenet_classes().wnids
@@ -332,6 +335,20 @@ def test_tfds_converts_the_oddities_of_the_training_set_alone():
     ("JPEG", "L"),
     ("PNG", "RGB"),
   ]
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_fault_12_indices_are_written_where_asked(tmp_path, monkeypatch, index):
+  tiny_tfds.write(
+    tmp_path, {"train": [tiny_tfds.examples(4)]}, file_format="tfrecord"
+  )
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  folder = tfds_folder.open_folder("tiny", str(tmp_path))
+  job = build.BuildJob("tiny", folder.builder, tmp_path)
+  monkeypatch.setattr(prepare, "find_job", lambda name, root: job)
+  (line,) = prepare.prepare(["tiny"], tmp_path, index=index)
+  assert "train 4" in line
+  assert len(list((tmp_path / "tiny").rglob("*.index.npz"))) == index
 
 
 def test_what_is_there_is_not_prepared_again(monkeypatch):
