@@ -21,6 +21,7 @@ from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
 from imgbench import jax_options
+from imgbench import paths
 from imgbench import registry
 from imgbench.parallel import processes
 
@@ -307,14 +308,14 @@ def show_log() -> None:
 
 def keep_compiled(folder: str) -> None:
   """Lets JAX cache compiled programs in a folder; "default", or "": none."""
-  if folder == "default":
-    # Programs for a CPU run on processors of its kind only.
-    kind = hashlib.sha256(environment.find_processor_features().encode())
-    try:
-      folder = cache.user_cache_dir("xla", kind.hexdigest()[:12])
-    except (OSError, RuntimeError) as error:  # No home folder, say.
-      logging.warning("compiled programs are not kept: %s", error)
-      return
-  if folder:
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+  if not folder:
+    return
+  with cache.optional("compiled programs"):
+    if folder == "default":
+      # Programs for a CPU run on processors of its kind only.
+      kind = hashlib.sha256(environment.find_processor_features().encode())
+      folder = str(cache.user_cache_dir("xla", kind.hexdigest()[:12]))
+    if not paths.is_bucket(folder):
+      cache.check_writable(pathlib.Path(folder))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -336,17 +336,16 @@ class Runner:
 
 
 def _find_cache_root() -> pathlib.Path | None:
-  """Returns the benchmark's cache of compiled programs; None without a home.
+  """Returns the benchmark's cache of compiled programs; None without one.
 
   Programs for a CPU run on processors of its kind only.
   """
   kind = hashlib.sha256(environment.find_processor_features().encode())
-  try:
+  with cache.optional("compiled programs"):
     place = cache.user_cache_dir("bench", kind.hexdigest()[:12])
-    place.mkdir(parents=True, exist_ok=True)
-  except (OSError, RuntimeError):
-    return None
-  return place
+    cache.check_writable(place)
+    return place
+  return None
 
 
 def _find_begin_cache() -> str:

@@ -126,7 +126,8 @@ class TfdsEncodedSource:
     if arrays is None:
       arrays = self._read_all(progress, bad)
       if folder and len(arrays["label"]) == len(self):
-        cache.write_arrays(folder, arrays)
+        with cache.optional("annotations", folder.parent):
+          cache.write_arrays(folder, arrays)
     if progress:
       progress(len(self), len(self))
     return source.check_examples(self._with_codes(arrays), self.info)
@@ -141,10 +142,9 @@ class TfdsEncodedSource:
       text = f"{path} {stat.st_size} {stat.st_mtime_ns}"
       digest.update(os.fsencode(text))
     name = f"{self.info.name}-{digest.hexdigest()[:24]}"
-    try:
+    with cache.optional("annotations"):
       return cache.user_cache_dir("annotations", name)
-    except OSError:
-      return None
+    return None
 
   def _read_all(
     self, progress, bad: source.BadExamples | None

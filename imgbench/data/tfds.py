@@ -13,7 +13,6 @@ import os
 import pathlib
 from typing import Any
 
-from absl import logging
 import numpy as np
 import tensorflow_datasets
 
@@ -136,10 +135,8 @@ class TfdsSource:
     arrays = self._decode_all(progress, bad)
     examples = source.check_examples(source.Examples(**arrays), self.info)
     if folder and examples.place is None:
-      try:
+      with cache.optional("decoded images", folder.parent):
         cache.write_arrays(folder, arrays)
-      except OSError as error:
-        logging.warning("cannot cache decoded images in %s: %s", folder, error)
     return examples
 
   def _chunks(self) -> Iterator[tuple[int, tfds_folder.Piece, int, int]]:
@@ -248,11 +245,9 @@ class TfdsSource:
       digests,
     ]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
-    try:
+    with cache.optional("decoded images"):
       return cache.user_cache_dir("decoded", f"{self.info.name}-{key}")
-    except OSError as error:
-      logging.warning("cannot cache decoded images: %s", error)
-      return None
+    return None
 
 
 def _map(function, items, threads: int) -> Iterator:

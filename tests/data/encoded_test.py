@@ -86,6 +86,17 @@ def test_the_second_reading_comes_from_the_cache(tmp_path, monkeypatch):
     np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
 
 
+def test_fault_15_annotations_that_cannot_be_cached(
+  tmp_path, user_cache, caplog
+):
+  split = pipeline_test.write(tmp_path)
+  user_cache.parent.touch()  # A file in place of the folder.
+  assert len(split.examples().label) == 40
+  (record,) = caplog.records
+  assert record.levelname == "WARNING"
+  assert str(user_cache) in record.getMessage()
+
+
 def test_build_source_takes_the_kind_that_fits(tmp_path):
   pipeline_test.write(tmp_path)
   split = data.build_source("tiny", "train[:50%]", str(tmp_path))
