@@ -388,7 +388,7 @@ def restore_other(
     InputError: no checkpoint, or one of another model or optimizer.
     RunError: none of them is valid.
   """
-  folder = paths.as_path(workdir, "checkpoint.init_from")
+  folder = paths.reach(workdir, "checkpoint.init_from")
   restored = None
   if (folder / FOLDER).is_dir():
     other = Checkpoints(folder, read_only=True, group=group)

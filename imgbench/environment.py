@@ -1,7 +1,7 @@
 """Describes where a result comes from: versions, devices, commit, command.
 
-It imports nothing of the project but its version, so that any program can use
-it.
+It imports nothing of the project but its version and `cpus`, so that any
+program can use it.
 """
 
 import datetime
@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 import imgbench
+from imgbench import cpus
 
 PACKAGES = (
   "jax",
@@ -58,7 +59,7 @@ def collect() -> dict[str, Any]:
     "num_devices": len(devices),
     "num_processes": jax.process_count(),
     "processor": find_processor(),
-    "cores": len(os.sched_getaffinity(0)),
+    "cores": cpus.count_cpus(),
     "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     "system": f"{platform.system()} {platform.machine()}",
     "xla_flags": os.environ.get("XLA_FLAGS", ""),

@@ -313,7 +313,7 @@ def main(argv: list[str]) -> int:
       raise errors.InputError("flags", expected, names)
     (rule,) = given
     target = read_scores(
-      paths.as_path(values.workdir, "--workdir"),
+      paths.reach(values.workdir, "--workdir"),
       values.dataset,
       values["class"].value,
     )

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from typing import TypeAlias
 
 from etils import epath
@@ -26,6 +27,9 @@ os.environ.setdefault("EPATH_USE_TF", "0")
 
 Folder: TypeAlias = epath.Path
 BUCKET = "gs://"
+# Seconds within which a bucket has to answer a program's first request. Clients
+# of buckets try again for a minute.
+REACH_S = 10.0
 # For files, and for Orbax's requests to a bucket.
 _PACKAGES = ("gcsfs", "google.cloud.storage")
 
@@ -79,6 +83,39 @@ def check_name(path: str | os.PathLike, setting: str) -> None:
     fix = "set PYTHONUTF8=1 if it is UTF-8, or rename it"
     given = ascii(os.fspath(path))
     raise errors.InputError(setting, expected, given, fix) from error
+
+
+def reach(path: str | os.PathLike, setting: str = "folder") -> Folder:
+  """Returns `as_path` of a folder; a bucket has to answer a request for it.
+
+  Raises:
+    InputError: see `as_path`; or there is no answer within REACH_S.
+  """
+  folder = as_path(path, setting)
+  if is_bucket(folder):
+    answers: list[Exception | None] = []
+    # A thread, as no timeout covers finding credentials and trying again.
+    thread = threading.Thread(target=_ask, args=(folder, answers), daemon=True)
+    thread.start()
+    thread.join(REACH_S)
+    error = answers[0] if answers else TimeoutError(f"none in {REACH_S:.0f} s")
+    if error is not None and is_out_of_reach(folder, error):
+      raise errors.InputError(
+        setting,
+        f"an answer from the bucket of {folder}",
+        describe_error(error),
+        "check its name, the network and the credentials",
+      ) from error
+  return folder
+
+
+def _ask(folder: Folder, answers: list[Exception | None]) -> None:
+  """Appends the error of a request to a bucket, None without one."""
+  try:
+    get_bucket_filesystem().info(os.fspath(folder))
+    answers.append(None)
+  except Exception as error:  # From gcsfs, aiohttp, google.auth, requests.
+    answers.append(error)
 
 
 def is_bucket(path: str | os.PathLike) -> bool:

@@ -42,7 +42,7 @@ MODULES = sorted(
 # Packages and top-level modules, the lowest first: each imports itself and
 # those of the lines above. `commands` names programs by strings.
 LAYERS = (
-  {"texts"},
+  {"cpus", "texts"},
   {"errors", "timing", "host_memory", "environment", "cache", "progress"},
   {"jax_options", "streams", "living", "peaks", "registry", "paths"},
   {"labels", "losses", "npz", "typed"},

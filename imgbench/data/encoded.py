@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from imgbench import cache
+from imgbench import cpus
 from imgbench import errors
 from imgbench.data import records
 from imgbench.data import source
@@ -158,7 +159,7 @@ class TfdsEncodedSource:
       for start in range(0, len(self), _CHUNK)
     ]
     place, label, image_id, left_out, triples = [], [], [], [], []
-    with futures.ThreadPoolExecutor(min(os.cpu_count(), 8)) as pool:
+    with futures.ThreadPoolExecutor(min(cpus.count_cpus(), 8)) as pool:
       read = lambda chunk: list(self._read_labels(chunk, bad))
       for chunk, rows in zip(chunks, pool.map(read, chunks), strict=True):
         for index, name, image_label, is_left_out, codes in rows:

@@ -37,7 +37,7 @@ def build_train_pipeline(
     randaugment_layers: 0: none.
     randaugment_magnitude: see `randaugment.RandAugment`.
     decoder: see `decode.build_decoder`.
-    threads: that decode, 0: one per core.
+    threads: that decode, 0: one per usable CPU.
     prefetch: batches that are decoded ahead.
     on_bad_example: "stop" or "skip", if an example cannot be read or decoded.
     most_bad: examples that may be skipped; the one before in the batch is

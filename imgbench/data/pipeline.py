@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from concurrent import futures
 import dataclasses
-import os
 
 import numpy as np
 
+from imgbench import cpus
 from imgbench import errors
 from imgbench.data import decode
 from imgbench.data import source
@@ -61,7 +61,7 @@ class Pipeline:
     size: S, side of the images.
     decoder: see `decode.build_decoder`.
     seed: of all randomness; None: the transform is not random.
-    threads: number of decoding threads; 0: one per core.
+    threads: number of decoding threads; 0: one per usable CPU.
     prefetch: batches in flight, at least 1.
     bad: counts examples that cannot be read or decoded; None: they are errors.
     replaces_bad: whether another example of the batch takes their place.
@@ -94,7 +94,7 @@ class Pipeline:
     self._shape = (size, size, split.info.image_shape[-1])
     self._decoder = decoder
     self._seed = seed
-    self._threads = threads or len(os.sched_getaffinity(0))
+    self._threads = threads or cpus.count_cpus()
     self._prefetch = prefetch
     self._bad = bad or source.BadExamples("")
     self._replaces_bad = replaces_bad

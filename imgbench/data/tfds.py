@@ -9,7 +9,6 @@ from concurrent import futures
 import hashlib
 import json
 import operator
-import os
 import pathlib
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow_datasets
 
 from imgbench import cache
+from imgbench import cpus
 from imgbench import errors
 from imgbench.data import image_decode
 from imgbench.data import records
@@ -201,7 +201,7 @@ class TfdsSource:
     height, width, _ = self.info.image_shape
     threads = 1
     if height * width >= _THREADS_FROM_PIXELS:
-      threads = min(os.cpu_count(), 16)
+      threads = min(cpus.count_cpus(), 16)
     done = 0
     for decoded in _map(decode_whole, self._chunks(), threads):
       done += decoded

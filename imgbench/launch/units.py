@@ -186,7 +186,7 @@ def _to_json(sweep: Sweep) -> dict[str, Any]:
 
 
 def _read(sweep_dir: paths.Folder) -> Sweep | None:
-  path = sweep_dir / SWEEP
+  path = paths.reach(sweep_dir, "--sweep_dir") / SWEEP
   found = run_files.read_json(path)
   if found is None:
     return None

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 import functools
-import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imgbench import cpus
 from imgbench import errors
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import measurement
@@ -148,7 +148,7 @@ def map_in_threads(
   predictions: Sequence[records.RankedPredictions],
 ) -> list[Any]:
   """Returns the results in order; the first call compiles for all."""
-  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+  with futures.ThreadPoolExecutor(cpus.count_cpus()) as pool:
     first = list(map(function, predictions[:1]))
     return [*first, *pool.map(function, predictions[1:])]
 

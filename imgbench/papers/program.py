@@ -9,7 +9,6 @@ from concurrent import futures
 import contextlib
 import hashlib
 import io
-import os
 import pathlib
 import sys
 from typing import Any
@@ -18,6 +17,7 @@ from absl import flags
 from absl import logging
 
 from imgbench import cli
+from imgbench import cpus
 from imgbench import environment
 from imgbench import errors
 from imgbench import writers
@@ -204,7 +204,7 @@ def _name_out(out: pathlib.Path) -> Iterator[None]:
 
 
 def _digests(paths: dict[str, pathlib.Path]) -> dict[str, str]:
-  with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+  with futures.ThreadPoolExecutor(cpus.count_cpus()) as pool:
     return dict(
       sorted(zip(paths, pool.map(_sha256, paths.values()), strict=True))
     )

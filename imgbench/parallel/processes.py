@@ -11,6 +11,7 @@ from typing import Protocol
 from absl import logging
 import jax
 
+from imgbench import cpus
 from imgbench import errors
 from imgbench.parallel import watch as watch_lib
 from imgbench.parallel import wire
@@ -249,7 +250,7 @@ def _prepare_cpu() -> None:
   # JAX adds its settings as attributes when it is imported.
   configured = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
   local = max(configured, _forced_devices(), 1)
-  threads = max(os.cpu_count() or 1, 4 * local)
+  threads = max(cpus.count_cpus(), 4 * local)
   os.environ.setdefault("PJRT_NPROC", str(threads))
 
 

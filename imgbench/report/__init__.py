@@ -32,4 +32,4 @@ def write_report(
   # Figures import matplotlib, which takes half a second.
   from imgbench.report import page
 
-  return page.write(paths.as_path(workdir, "--workdir"), image_lookup)
+  return page.write(paths.reach(workdir, "--workdir"), image_lookup)

@@ -111,7 +111,7 @@ def train_and_evaluate(
   """
   settings = config_lib.parse(config)
   _check_processes(settings, group)
-  folder = paths.as_path(workdir, "--workdir")
+  folder = paths.reach(workdir, "--workdir")
   profiling.check_folder(profile, folder)
   read_results = functools.partial(_read_finished, folder, config)
   results = group.from_first(read_results)

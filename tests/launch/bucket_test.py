@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -204,6 +205,66 @@ def test_paths_of_one_type():
   assert str(local) == os.path.abspath("x")
 
 
+class Unreachable:
+  """File system whose requests raise, or block until the test ends."""
+
+  def __init__(self, error=None):
+    self._error = error
+    self.ended = threading.Event()
+
+  def info(self, path):
+    if self._error is not None:
+      raise self._error
+    self.ended.wait()
+
+
+@pytest.mark.parametrize(
+  "error", [None, ConnectionRefusedError("refused"), PermissionError("denied")]
+)
+def test_fault_16_an_unreachable_bucket_is_an_error(monkeypatch, error):
+  buckets_fs = Unreachable(error)
+  monkeypatch.setattr(paths, "REACH_S", 0.1)
+  monkeypatch.setattr(paths, "get_bucket_filesystem", lambda: buckets_fs)
+  given = str(error) if error else "none in 0 s"
+  check = raising.about("--workdir", given=given)
+  with pytest.raises(errors.InputError, check=check):
+    paths.reach(address("run"), "--workdir")
+  buckets_fs.ended.set()
+
+
+def test_fault_16_a_bucket_that_answers_is_reached(bucket):
+  assert str(paths.reach(address("none"), "--workdir")) == address("none")
+  assert paths.reach("gs://no-such-bucket/run") is not None
+
+
+def test_fault_16_local_folders_are_not_asked(monkeypatch):
+  monkeypatch.setattr(paths, "get_bucket_filesystem", None)
+  assert str(paths.reach("runs/x")) == "runs/x"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", [False, True])
+def test_fault_16_an_unreachable_bucket_is_one_line_in_15_s(silent):
+  with socket.create_server(("127.0.0.1", 0)) as server:
+    port = server.getsockname()[1]
+    if not silent:  # Connections are refused.
+      server.close()
+    variables = buckets.variables(f"http://127.0.0.1:{port}")
+    process = subprocess.Popen(
+      processes.command(address("run")),
+      env={**processes.environment(), **variables},
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    assert " devices " in process.stderr.readline()
+    start = time.monotonic()
+    _, log = process.communicate(timeout=sweeps.TIMEOUT_S)
+    assert time.monotonic() - start < 15
+  assert process.returncode == errors.EXIT_USAGE
+  (line,) = log.splitlines()
+  assert line.startswith("imgbench: error: --workdir: ")
+
+
 def test_a_missing_bucket(bucket):
   folder = "gs://no-such-bucket/run"
   with (
@@ -310,7 +371,7 @@ def test_a_damaged_checkpoint_is_quarantined(bucket):
   longer = "--config.steps.total=9 steps"
   result = processes.run(workdir, *jobs.QUICK, longer)
   assert result.returncode == errors.EXIT_DONE, result.stderr
-  assert "8 is damaged" in result.stderr
+  assert ": 8 (" in result.stderr and "damaged" in result.stderr
   assert "resuming at step 4" in result.stderr
   aside = bucket.names("damaged/damaged_checkpoints/8")
   assert "commit_success.txt" in aside

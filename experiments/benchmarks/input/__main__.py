@@ -33,7 +33,6 @@ import dataclasses
 import functools
 import io
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -50,6 +49,7 @@ from experiments.benchmarks.input import peers as input_baselines
 from experiments.benchmarks.input import rounds as input_rounds
 from imgbench import cli
 from imgbench import commands
+from imgbench import cpus
 from imgbench import errors
 from imgbench import startup
 from imgbench import timing
@@ -257,7 +257,7 @@ def measure_pipelines(
         take = functools.partial(_take, stream, work.steps)
         tools[name] = input_rounds.Tool(take, take, count)
       rows |= input_rounds.measure(kind, tools, rounds)
-  cores = len(os.sched_getaffinity(0))
+  cores = cpus.count_cpus()
   for name, spread in list(rows.items()):
     if name.endswith("_images_per_s"):
       per_core = [value / cores for value in spread.values]
@@ -392,7 +392,7 @@ def main(argv: list[str]) -> None:
     # Without the path of this machine.
     **{name: v for name, v in settings.items() if name != "data_dir"},
     "decoder_version": decode.build_decoder(values.decoder).version,
-    "cores": len(os.sched_getaffinity(0)),
+    "cores": cpus.count_cpus(),
     "peers": input_baselines.find_versions(),
     "peers_do": {
       n: baseline.text for n, baseline in input_baselines.BASELINES.items()

@@ -16,12 +16,12 @@ import functools
 from importlib import metadata
 import importlib.util
 import math
-import os
 import pathlib
 
 import numpy as np
 
 from experiments.benchmarks.input import ours
+from imgbench import cpus
 from imgbench.data import transforms
 
 _SHARDS = 8
@@ -198,7 +198,7 @@ def _stream_grain(work: ours.Task, dataset) -> ours.Stream:
   import grain
 
   # Its default of 16 threads, or more threads than cores, are no faster.
-  threads = work.threads or len(os.sched_getaffinity(0))
+  threads = work.threads or cpus.count_cpus()
   options = grain.ReadOptions(
     num_threads=threads, prefetch_buffer_size=_PREFETCH * work.batch
   )
@@ -318,7 +318,7 @@ def _stream_torch(work: ours.Task, train: bool) -> ours.Stream:
   loader = data.DataLoader(
     _JpegFiles(work, train),
     batch_sampler=_Batches(work, train),
-    num_workers=len(os.sched_getaffinity(0)),
+    num_workers=cpus.count_cpus(),
     multiprocessing_context="forkserver",  # Threads must not be forked.
   )
   for image, label in loader:

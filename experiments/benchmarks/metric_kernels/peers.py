@@ -15,11 +15,11 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 from importlib import metadata
-import os
 from typing import Any
 
 import numpy as np
 
+from imgbench import cpus
 from imgbench.labels import annotations
 
 Result = dict[str, Any]
@@ -282,7 +282,7 @@ class _TorchInputs:
     import torch
 
     # XLA uses all cores, so may PyTorch.
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cpus.count_cpus())
     self.logits = torch.from_numpy(problem.logits)
     self.labels = torch.from_numpy(problem.labels.astype(np.int64))
     self.codes = torch.from_numpy(problem.codes)

@@ -15,6 +15,7 @@ import pathlib
 
 import numpy as np
 
+from imgbench import cpus
 from imgbench import errors
 from imgbench import registry
 from imgbench.metrics import outcomes
@@ -98,7 +99,7 @@ def read(
     for model, path in public.get(name, {}).items()
   ]
   # More threads than processors would only keep more files in memory.
-  workers = min(len(os.sched_getaffinity(0)), 8)
+  workers = min(cpus.count_cpus(), 8)
   with futures.ThreadPoolExecutor(workers) as pool:
     found = list(pool.map(lambda job: _read_file(*job), jobs))
   found += [own_lib.read(spec, read_sets) for spec in specs]

@@ -22,6 +22,7 @@ from absl import flags
 
 from imgbench import cli
 from imgbench import commands
+from imgbench import cpus
 from imgbench import errors
 from imgbench.data import synthetic
 from imgbench.labels import classes
@@ -65,7 +66,7 @@ def _pack(files: Iterator[tuple[str, bytes]]) -> bytes:
 def _map(function, items) -> Iterator:
   """Maps in threads, in order, with few results in memory."""
   items = list(items)
-  threads = min(os.cpu_count() or 1, 16)
+  threads = min(cpus.count_cpus(), 16)
   with futures.ThreadPoolExecutor(threads) as pool:
     for start in range(0, len(items), 4 * threads):
       yield from pool.map(function, items[start : start + 4 * threads])
