@@ -123,7 +123,9 @@ class StopRequest:
 
   def __exit__(self, kind, error, traceback) -> None:
     _set_handlers(self._before)
-    sys.unraisablehook = self._show_unraisable
+    # Not if a later one, which calls this one, is to stay: of `checkpoints`.
+    if sys.unraisablehook == self._handle_unraisable:
+      sys.unraisablehook = self._show_unraisable
     if self._raised and error and not isinstance(error, errors.Preempted):
       # It fell into a library that makes an error of its own of any (JAX, as it
       # opens its devices).

@@ -216,3 +216,15 @@ def test_fault_09_signals_after_the_end_of_the_run(tmp_path):
     assert done.returncode == errors.EXIT_DONE, done.stderr
     assert "top1_accuracy" in done.stdout
   assert processes.read_json(tmp_path, "status.json")["state"] == "done"
+
+
+@pytest.mark.parametrize("later", [None, lambda raised: None])
+def test_fault_10_a_later_hook_of_unraisable_errors_stays(monkeypatch, later):
+  def first(raised):
+    pass
+
+  monkeypatch.setattr(sys, "unraisablehook", first)
+  with interrupts.StopRequest():
+    if later is not None:
+      sys.unraisablehook = later
+  assert sys.unraisablehook is (later or first)
