@@ -124,8 +124,8 @@ def compile_rows(
     rows = [
       row for one in list_cases() for row in rows if row["model"] == one.model
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writers.write_json(path, {**facts, "rows": rows})
+    text = writers.format_json({**facts, "rows": rows})
+    writers.write_output("--out", str(path), text)
 
 
 def compile_case(
@@ -182,9 +182,8 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   cli.show_log()
   out = pathlib.Path(values.out)
-  with cli.one_line_errors():
-    if values.compile:
-      compile_rows(out, values.target_config, values.models)
+  if values.compile:
+    compile_rows(out, values.target_config, values.models)
   if values.doc:
     text = format_table(compile_only_v5e.read(out))
     compile_only_v5e.write_table(pathlib.Path(values.doc), text, BEGIN)

@@ -136,8 +136,8 @@ def add_rows(path: pathlib.Path) -> None:
     if row["status"] == FITS:
       chip = accelerators.find_accelerator(case.topology)
       print(compile_only.format_row(row, chip), flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writers.write_json(path, {"rows": rows})
+    text = writers.format_json({"rows": rows})
+    writers.write_output("--out", str(path), text)
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -222,10 +222,9 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   cli.show_log()
   out = pathlib.Path(values.out)
-  with cli.one_line_errors():
-    if values.compile:
-      startup.log_start()
-      add_rows(out)
+  if values.compile:
+    startup.log_start()
+    add_rows(out)
   if values.doc:
     write_table(pathlib.Path(values.doc), format_table(read(out)))
 

@@ -17,13 +17,12 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from absl import app
 from absl import flags
 
 import imgbench
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
+from imgbench import writers
 from imgbench.tables import table
 
 ORGANISM = "n00004475"
@@ -201,12 +200,12 @@ def write_table(
       f"WordNet 3.0 and the ImageNet classes with the counts {EXPECTED_COUNTS}",
       found,
     )
-  try:
-    output.write_bytes(to_csv(rows))
-  except OSError as error:
-    raise errors.InputError("--output", "a writable file", error) from error
+  writers.write_output("--output", str(output), to_csv(rows))
   words = ", ".join(f"{name} {count}" for name, count in found.items())
   return f"{output}: {words}"
+
+
+REQUIRED = ("wordnet",)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -225,20 +224,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-# Bad flags end with code 1.
-parse_flags = app.parse_flags_with_usage
-
-
-def main(argv) -> int:
-  if len(argv) > 1:
-    raise app.UsageError(f"expected flags only, got {argv[1]!r}")
+def main(argv: list[str]) -> int:
+  """Writes the table."""
+  del argv
   args = flags.FLAGS
-  with cli.one_line_errors():
-    if not args.wordnet:
-      raise errors.InputError("--wordnet", "a folder with data.noun", "none")
-    wnids = pathlib.Path(args.wnids) if args.wnids else find_tfds_wnids()
-    wordnet, output = pathlib.Path(args.wordnet), pathlib.Path(args.output)
-    print(write_table(wordnet, wnids, output))
+  wnids = pathlib.Path(args.wnids) if args.wnids else find_tfds_wnids()
+  wordnet, output = pathlib.Path(args.wordnet), pathlib.Path(args.output)
+  print(write_table(wordnet, wnids, output))
   return errors.EXIT_DONE
 
 

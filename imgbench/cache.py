@@ -132,7 +132,13 @@ def read_arrays(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
       name: _read_array(folder / f"{name}.npy", expected)
       for name, expected in manifest.items()
     }
-  except (OSError, AttributeError, ValueError, EOFError) as error:
+  except (
+    OSError,
+    AttributeError,
+    ValueError,
+    EOFError,
+    RecursionError,
+  ) as error:
     logging.warning("cache %s is damaged, rebuilding it: %s", folder, error)
     return None
 

@@ -4,11 +4,15 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import hashlib
+import importlib.machinery
+import importlib.util
 import logging as python_logging
+import math
 import pathlib
 import re
 import sys
-from typing import NoReturn
+import traceback
+import types
 
 from absl import flags
 from absl import logging
@@ -23,7 +27,10 @@ from imgbench import errors
 from imgbench import jax_options
 from imgbench import paths
 from imgbench import registry
+from imgbench import writers
 from imgbench.parallel import processes
+
+TRACEBACK = "traceback.txt"  # of a workdir
 
 
 def define_config_flag(
@@ -39,20 +46,17 @@ def define_config_flag(
     sys_argv=argv,
     flag_values=flag_values,
   )
-  flag = flag_values["config"]
-  flag.parser = _ConfigParser(flag.parser, argv)
+  flag_values["config"].parser = _ConfigParser(argv)
 
 
 class _ConfigParser(flags.ArgumentParser):
   """Reads a config file, and adds keys that overrides set and builders take.
 
   Args:
-    parser: reads the file.
     argv: command line with overrides; None: that of the process.
   """
 
-  def __init__(self, parser: flags.ArgumentParser, argv: list[str] | None):
-    self._parser = parser
+  def __init__(self, argv: list[str] | None):
     self._argv = argv
 
   def parse(self, argument):
@@ -61,25 +65,78 @@ class _ConfigParser(flags.ArgumentParser):
     The folder above the file's is put on sys.path, so that a config imports
     its neighbors as `configs.*` in any working directory.
     """
-    folder = pathlib.Path(str(argument).partition(":")[0]).resolve().parent
+    folder = _find_folder(argument)
     if str(folder.parent) not in sys.path:
       sys.path.insert(0, str(folder.parent))
-    config = self._parser.parse(argument)
-    argv = sys.argv if self._argv is None else self._argv
-    argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
-    overrides = _find_overrides(argv)
-    known = config_utils.flatten(config_utils.to_dict(config))
+    config = _load_config(argument)
+    overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
+    with config_errors(argument):
+      known = config_utils.flatten(config_utils.to_dict(config))
     named = {key for key in overrides if key.endswith(".name")}
     if named or overrides.keys() - known.keys():
       from imgbench import config as config_lib
 
       config_lib.extend(config, overrides)
-    config.lock()
+    with config_errors(argument):
+      config.lock()
     return config
 
   def flag_type(self):
     """Returns the type that help texts show."""
-    return self._parser.flag_type()
+    return "config file"
+
+
+def _find_folder(argument: str) -> pathlib.Path:
+  """Returns the folder of a config file, options after a colon."""
+  return pathlib.Path(argument.partition(":")[0]).resolve().parent
+
+
+def _load_config(argument: str) -> ml_collections.ConfigDict:
+  """Returns what `get_config` of a file returns, options after a colon."""
+  name, *options = argument.split(":", 1)
+  module = load_config_module(name)
+  with config_errors(argument):
+    config = module.get_config(*options)
+  if not isinstance(config, ml_collections.ConfigDict):
+    given = f"{type(config).__name__} from {argument}"
+    raise errors.InputError("--config", "get_config() -> ConfigDict", given)
+  return config
+
+
+def load_config_module(name: str) -> types.ModuleType:
+  """Runs a config file and returns its module. Raises InputError."""
+  path = pathlib.Path(name)
+  try:
+    path.open("rb").close()
+  except (OSError, ValueError) as error:  # ValueError: a null byte.
+    given = f"{name!r}: {getattr(error, 'strerror', None) or error}"
+    known = [str(near) for near in path.parent.glob("*.py")]
+    fix = registry.near_names(name, known) if known else ""
+    raise errors.InputError("--config", "a config file", given, fix) from error
+  loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", name)
+  spec = importlib.util.spec_from_loader(loader.name, loader)
+  assert spec is not None  # There is a loader.
+  module = importlib.util.module_from_spec(spec)
+  with config_errors(name):
+    loader.exec_module(module)
+  return module
+
+
+@contextlib.contextmanager
+def config_errors(argument: str) -> Iterator[None]:
+  """Turns an error of a config file into one about --config.
+
+  Args:
+    argument: the file, and options after a colon.
+  """
+  try:
+    yield
+  except errors.InputError:
+    raise
+  except Exception as error:
+    expected = "a config file without an error"
+    reason = errors.describe(error, _find_folder(argument))
+    raise errors.InputError("--config", expected, argument, reason) from error
 
 
 def read_config(
@@ -98,12 +155,8 @@ def read_config(
   for text in overrides:
     errors.check("=" in text, "override", "KEY=VALUE", repr(text))
     argv.append(f"--config.{text}")
-  try:
+  with _flag_errors(argv):
     return _read_config(argv)
-  except errors.InputError:
-    raise
-  except (flags.Error, AttributeError, KeyError, ValueError, TypeError) as e:
-    raise _to_input_error(e, argv) from e
 
 
 def _read_config(argv: list[str]) -> ml_collections.ConfigDict:
@@ -124,11 +177,13 @@ def _find_overrides(argv: list[str]) -> dict[str, str]:
   return found
 
 
-def _leave(group: processes.Group, error: Exception, code: int) -> None:
+def _leave(
+  group: processes.Group, error: Exception, text: str, code: int
+) -> None:
   if getattr(error, "together", False):
     group.close()
   else:
-    group.fail(error, code)
+    group.fail(error, code, text)
 
 
 def define_process_flags(flag_values: flags.FlagValues) -> None:
@@ -177,85 +232,139 @@ def join_processes() -> processes.Group:
   return group
 
 
-def fail(text: str, code: int) -> NoReturn:
-  """Ends the program with one line on standard error."""
-  print(f"imgbench: error: {text}", file=sys.stderr)
-  sys.exit(code)
+def define_traceback_flag(flag_values: flags.FlagValues) -> None:
+  """Defines the flag of all programs that `one_line_errors` reads."""
+  flags.DEFINE_bool(
+    "traceback",
+    False,
+    "Show the Python traceback of an error.",
+    flag_values=flag_values,
+  )
 
 
 @contextlib.contextmanager
-def one_line_errors(
-  show_traceback: bool = False, group: processes.Group = processes.ALONE
-) -> Iterator[None]:
-  """Ends the program with one line where the block raises a known error.
+def one_line_errors(group: processes.Group = processes.ALONE) -> Iterator[None]:
+  """Ends the program with one line on standard error where the block raises.
+
+  The traceback is saved in the workdir of a run, if it exists. Exit codes are
+  those of `errors`.
 
   Args:
-    show_traceback: show the traceback, too.
     group: of the processes of the program; the others are told.
   """
   try:
     with jax_options.platform_errors():
       yield
-  except (errors.InputError, errors.RunError) as error:
-    if show_traceback:
-      logging.exception("the program ended with an error")
-    bad_input = isinstance(error, errors.InputError)
-    code = errors.EXIT_USAGE if bad_input else errors.EXIT_FAILED
-    _leave(group, error, code)
-    fail(str(error), code)
   except errors.Preempted as stop:
-    _leave(group, stop, errors.EXIT_PREEMPTED)
+    _leave(group, stop, str(stop), errors.EXIT_PREEMPTED)
     print(f"imgbench: {stop}", file=sys.stderr)
     sys.exit(errors.EXIT_PREEMPTED)
+  except Exception as error:
+    values = peek(sys.argv, "config", "workdir")
+    text = errors.describe(error, _find_folder(values.config))
+    saved = _save_traceback(error, values.workdir) if group.first else ""
+    if values.traceback:
+      traceback.print_exception(error)
+    elif not errors.is_known(error):
+      text += f"; {saved or '--traceback'} shows where"
+    bad_input = isinstance(error, errors.InputError)
+    code = errors.EXIT_USAGE if bad_input else errors.EXIT_FAILED
+    _leave(group, error, text, code)
+    print(f"imgbench: error: {text}", file=sys.stderr)
+    sys.exit(code)
   except BaseException as error:
     group.fail(error, errors.EXIT_FAILED)
     raise
 
 
-def parse_flags(argv: list[str], required: tuple[str, ...] = ("config",)):
-  """Parses the command line into flags.FLAGS; returns the other arguments.
+def peek(argv: list[str], *names: str) -> flags.FlagValues:
+  """Returns --traceback and some flags of text before all are defined.
 
-  Bad input ends the program in one line and exit code 2.
+  Args:
+    argv: as sys.argv, perhaps with wrong flags.
+    *names: of the flags; their default is "".
+  """
+  values = flags.FlagValues()
+  for name in names:
+    flags.DEFINE_string(name, "", "", flag_values=values)
+  define_traceback_flag(values)
+  with contextlib.suppress(flags.Error, ValueError):
+    values(argv, known_only=True)
+  values.mark_as_parsed()
+  return values
+
+
+def _save_traceback(error: Exception, workdir: str) -> str:
+  """Writes TRACEBACK into a workdir; returns its path, "" if it is not there.
+
+  A run that cannot write its folder, or reach it, ends with its first error.
+  """
+  perhaps_away = errors.is_known(error) or paths.is_out_of_reach(workdir, error)
+  if paths.is_bucket(workdir) and perhaps_away:
+    return ""  # Asking again would take a minute.
+  lines = traceback.format_exception(error)
+  try:
+    path = paths.as_path(workdir) / TRACEBACK
+    if not workdir or "workdir" not in flags.FLAGS or not path.parent.is_dir():
+      return ""
+    writers.write_atomically(path, "".join(lines))
+  except Exception:  # Each kind of bucket raises its own.
+    return ""
+  return str(path)
+
+
+def read_flag_files(argv: list[str]) -> list[str]:
+  """Returns a command line with the contents of its --flagfile arguments."""
+  read = flags.FLAGS.read_flags_from_files
+  try:
+    return [*argv[:1], *read(argv[1:], force_gnu=False)]
+  except (flags.Error, OSError, ValueError) as error:
+    given = str(error).removeprefix("ERROR:: ")  # By absl.
+    raise errors.InputError("--flagfile", "a file of flags", given) from error
+
+
+def parse_flags(
+  argv: list[str],
+  required: tuple[str, ...] = ("config",),
+  positional: bool = False,
+) -> list[str]:
+  """Parses the command line into flags.FLAGS; returns the other arguments.
 
   Args:
     argv: as sys.argv.
     required: flags that must have a value.
+    positional: whether there may be other arguments.
+
+  Raises:
+    InputError: a flag or value that the program does not take.
   """
-  config = _find_config(argv)
-  path = pathlib.Path(config.partition(":")[0])
-  if config and not path.is_file():
-    near = registry.near_names(str(path), map(str, path.parent.glob("*.py")))
-    fail(
-      str(errors.InputError("--config", "a config file", path, near)),
-      errors.EXIT_USAGE,
-    )
-  try:
+  with _flag_errors(argv):
     remaining = flags.FLAGS(argv)
-    if len(remaining) > 1:
-      raise errors.InputError(
-        "command line", "only flags", " ".join(remaining[1:])
-      )
-    for name in required:
-      if flags.FLAGS[name].value in (None, ""):
-        raise errors.InputError(f"--{name}", "a value", "none", "see --help")
-  except errors.InputError as error:
-    fail(str(error), errors.EXIT_USAGE)
-  except (flags.Error, AttributeError, KeyError) as error:
-    fail(str(_to_input_error(error, argv)), errors.EXIT_USAGE)
-  except (OSError, ImportError, SyntaxError, TypeError, ValueError) as error:
-    fail(f"--config={path}: {error}", errors.EXIT_USAGE)
+  if len(remaining) > 1 and not positional:
+    given = " ".join(remaining[1:])
+    raise errors.InputError("command line", "only flags", given)
+  for name, value in sorted(flags.FLAGS.flag_values_dict().items()):
+    if name in required and value in (None, ""):
+      raise errors.InputError(f"--{name}", "a value", "none", "see --help")
+    for number in value if isinstance(value, list) else [value]:
+      if isinstance(number, float) and not math.isfinite(number):
+        raise errors.InputError(f"--{name}", "a finite number", number)
   return remaining
 
 
-def _find_config(argv: list[str]) -> str:
-  """Returns the value of --config; "" if it is not given."""
-  for before, arg in zip(["", *argv], argv, strict=False):
-    name, equals, value = arg.partition("=")
-    if name in ("--config", "-config") and equals:
-      return value
-    if before in ("--config", "-config"):
-      return arg
-  return ""
+@contextlib.contextmanager
+def _flag_errors(argv: list[str]) -> Iterator[None]:
+  """Turns what reading a command line raises into InputError."""
+  try:
+    yield
+  except errors.InputError:
+    raise
+  except Exception as error:  # absl and ml_collections raise many kinds.
+    # absl replaces the ValueErrors of a flag's parser.
+    inner = error.__context__
+    if isinstance(inner, errors.InputError):
+      raise inner from inner.__cause__
+    raise _to_input_error(error, argv) from error
 
 
 def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
@@ -282,7 +391,7 @@ def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
 def _list_config_keys(argv: list[str]) -> list[str]:
   """Returns the keys that a config takes; none if it cannot be read."""
   try:
-    plain = ["", f"--config={_find_config(argv)}"]
+    plain = ["", f"--config={peek(argv, 'config').config}"]
     config = config_utils.to_dict(_read_config(plain))
     overrides = _find_overrides(argv).items()
     names = [(k, v) for k, v in overrides if k.endswith(".name")]

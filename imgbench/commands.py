@@ -176,7 +176,10 @@ COMMANDS = {
 
 
 def start(name: str) -> None:
-  """Runs a program on `sys.argv` and ends the process with its exit code."""
+  """Runs a program on `sys.argv` and ends the process with its exit code.
+
+  An error ends it in one line, see `cli.one_line_errors`.
+  """
   streams.protect()
   if name == DEFAULT:
     interrupts.begin()
@@ -186,25 +189,28 @@ def start(name: str) -> None:
 
   # `python -m` may have imported it before, with the streams of that time.
   logging.get_absl_handler().python_handler.stream = sys.stderr
-  module = _module(COMMANDS[name].module)
   from imgbench import cli
   from imgbench.parallel import determinism
 
-  determinism.reset_prng()
-  # absl's --help starts with this docstring.
-  sys.modules["__main__"].__doc__ = module.__doc__
-  before = set(flags.FLAGS)
-  if hasattr(module, "define_flags_for"):
-    module.define_flags_for(flags.FLAGS, sys.argv)
-  else:
-    module.define_flags(flags.FLAGS)
-  for flag in sorted(set(flags.FLAGS) - before):
-    # --help lists only key flags of this module; its flags may be of others.
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
-  parse = getattr(module, "parse_flags", None) or functools.partial(
-    cli.parse_flags, required=module.REQUIRED
-  )
-  app.run(module.main, flags_parser=parse)
+  with cli.one_line_errors():
+    module = _module(COMMANDS[name].module)
+    determinism.reset_prng()
+    sys.argv = cli.read_flag_files(sys.argv)
+    # absl's --help starts with this docstring.
+    sys.modules["__main__"].__doc__ = module.__doc__
+    before = set(flags.FLAGS)
+    if hasattr(module, "define_flags_for"):
+      module.define_flags_for(flags.FLAGS, sys.argv)
+    else:
+      module.define_flags(flags.FLAGS)
+    cli.define_traceback_flag(flags.FLAGS)
+    for flag in sorted(set(flags.FLAGS) - before):
+      # --help lists only key flags of this module; its flags may be of others.
+      flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
+    parse = getattr(module, "parse_flags", None) or functools.partial(
+      cli.parse_flags, required=module.REQUIRED
+    )
+    app.run(module.main, flags_parser=parse)
 
 
 def _module(name: str):
@@ -221,12 +227,12 @@ def _find_experiments() -> None:
   """Lets this process and its children import the checkout's experiments."""
   root = str(pathlib.Path(imgbench.__file__).parents[1])
   if not pathlib.Path(root, "experiments").is_dir():
-    print(
-      "imgbench: error: this command: expected a checkout of imgbench with"
-      f" experiments/, got {root}; install one with pip install -e",
-      file=sys.stderr,
+    raise errors.InputError(
+      "this command",
+      "a checkout of imgbench with experiments/",
+      root,
+      "install one with pip install -e",
     )
-    sys.exit(errors.EXIT_USAGE)
   if root not in sys.path:
     sys.path.append(root)
   known = os.environ.get("PYTHONPATH", "")

@@ -1,4 +1,7 @@
-"""Errors that users can fix, and exit codes."""
+"""Errors that users can fix, how errors are shown, and exit codes."""
+
+import pathlib
+import traceback
 
 from imgbench import texts
 
@@ -6,6 +9,8 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: saved; the same command continues
+
+_SHOWN = 500  # letters of an error of another kind
 
 
 class InputError(ValueError):
@@ -18,7 +23,10 @@ class InputError(ValueError):
     expected: what is accepted, e.g. "at least 1".
     given: what was given, as it is shown; pass repr(text) for quotes.
     fix: how to fix it; "": nothing to add.
+    together: see `RunError`.
   """
+
+  together = False
 
   def __init__(
     self, setting: object, expected: str, given: object, fix: str = ""
@@ -84,3 +92,28 @@ class Preempted(Exception):
   def __init__(self, text: str, together: bool = False):
     super().__init__(text)
     self.together = together
+
+
+def is_known(error: BaseException) -> bool:
+  """Returns whether the text of an error says all that a user needs."""
+  return isinstance(error, (InputError, RunError, Preempted))
+
+
+def describe(error: BaseException, folder: pathlib.Path | None = None) -> str:
+  """Returns an error as one line: its text, after its type if it is not known.
+
+  Args:
+    error: raised.
+    folder: of the user's config, whose file and line the error of another kind
+      gets.
+  """
+  text = " ".join(str(error).split())
+  if is_known(error):
+    return text
+  name = type(error).__name__
+  text = f"{name}: {text[:_SHOWN]}" if text else name
+  frames = traceback.extract_tb(error.__traceback__)
+  for frame in reversed(frames):
+    if pathlib.Path(frame.filename).resolve().parent == folder:
+      return f"{text} ({frame.filename}, line {frame.lineno})"
+  return text

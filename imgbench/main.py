@@ -42,12 +42,6 @@ def define_flags(flag_values) -> None:
     " docs/profiling.md.",
     flag_values=flag_values,
   )
-  flags.DEFINE_bool(
-    "traceback",
-    False,
-    "Show the Python traceback of an error that has a clear message.",
-    flag_values=flag_values,
-  )
 
 
 def main(argv: list[str]) -> None:
@@ -64,14 +58,14 @@ def main(argv: list[str]) -> None:
   from imgbench.train import mfu
   from imgbench.train import profiling
 
-  config, show_traceback = flags.FLAGS.config, flags.FLAGS.traceback
+  config = flags.FLAGS.config
   host_memory.keep()
   cli.show_log()
-  with cli.one_line_errors(show_traceback), interrupts.StopRequest():
+  with interrupts.StopRequest():
     profile = profiling.parse(flags.FLAGS.profile_steps)
     group = cli.join_processes()
   with (
-    cli.one_line_errors(show_traceback, group),
+    cli.one_line_errors(group),
     interrupts.StopRequest(group.agreed) as stop,
   ):
     startup.log_start(config, flags.FLAGS["config"].config_filename)

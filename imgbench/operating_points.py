@@ -13,13 +13,11 @@ from collections.abc import Sequence
 import dataclasses
 import decimal
 import functools
-import pathlib
 import textwrap
 
 from absl import flags
 import numpy as np
 
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench import paths
@@ -305,37 +303,28 @@ def main(argv: list[str]) -> int:
   """Prints the table and writes --csv."""
   del argv
   values = flags.FLAGS
-  with cli.one_line_errors():
-    given = [rule for rule in _RULES if values[rule].value is not None]
-    if len(given) != 1:
-      names = " and ".join(f"--{rule}" for rule in given) or "none"
-      expected = "one of --recall, --precision and --threshold"
-      raise errors.InputError("flags", expected, names)
-    (rule,) = given
-    target = read_scores(
-      paths.reach(values.workdir, "--workdir"),
-      values.dataset,
-      values["class"].value,
-    )
-    point = find_point(target, rule, values[rule].value, values.alpha)
-    points = {
-      f"probability >= {point.threshold}": point,
-      "most probable class": evaluate_argmax(target, values.alpha),
-    }
-    print(format_table(target, points, values.alpha))
-    print(f"\n{describe_caveats(target, rule, point.threshold)}")
-    if values.csv:
-      _write(values.csv, format_csv(target, points, rule, values.alpha))
+  given = [rule for rule in _RULES if values[rule].value is not None]
+  if len(given) != 1:
+    names = " and ".join(f"--{rule}" for rule in given) or "none"
+    expected = "one of --recall, --precision and --threshold"
+    raise errors.InputError("flags", expected, names)
+  (rule,) = given
+  target = read_scores(
+    paths.reach(values.workdir, "--workdir"),
+    values.dataset,
+    values["class"].value,
+  )
+  point = find_point(target, rule, values[rule].value, values.alpha)
+  points = {
+    f"probability >= {point.threshold}": point,
+    "most probable class": evaluate_argmax(target, values.alpha),
+  }
+  print(format_table(target, points, values.alpha))
+  print(f"\n{describe_caveats(target, rule, point.threshold)}")
+  if values.csv:
+    text = format_csv(target, points, rule, values.alpha)
+    writers.write_output("--csv", values.csv, text)
   return errors.EXIT_DONE
-
-
-def _write(path: str, content: str) -> None:
-  try:
-    writers.write_atomically(pathlib.Path(path), content)
-  except OSError as error:
-    expected = "a file that can be written"
-    given = f"{path} ({error.strerror})"
-    raise errors.InputError("--csv", expected, given) from error
 
 
 if __name__ == "__main__":

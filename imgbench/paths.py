@@ -67,9 +67,9 @@ def as_path(path: str | os.PathLike, setting: str = "folder") -> Folder:
 
 
 def check_name(path: str | os.PathLike, setting: str) -> None:
-  """Raises InputError if the bytes of a local path are no text.
+  """Raises InputError for a local path that no file can have, or no text.
 
-  Libraries in C++, which write checkpoints and read records, refuse it.
+  Libraries in C++, which write checkpoints and read records, take text only.
 
   Args:
     path: may be relative.
@@ -83,6 +83,33 @@ def check_name(path: str | os.PathLike, setting: str) -> None:
     fix = "set PYTHONUTF8=1 if it is UTF-8, or rename it"
     given = ascii(os.fspath(path))
     raise errors.InputError(setting, expected, given, fix) from error
+  try:
+    os.lstat(path)
+  except (FileNotFoundError, NotADirectoryError, PermissionError):
+    pass
+  except (OSError, ValueError) as error:  # ValueError: a null byte.
+    text = os.fspath(path)[:60]
+    given = f"{text!r}: {getattr(error, 'strerror', None) or error}"
+    raise errors.InputError(setting, "a name of a file", given) from error
+
+
+def check_writable(folder: Folder, setting: str) -> None:
+  """Raises InputError if a local folder can be neither written nor created.
+
+  Nothing is created: the caller may still refuse its user for another reason.
+
+  Args:
+    folder: need not exist.
+    setting: that gave it.
+  """
+  if is_bucket(folder):
+    return
+  place = folder
+  while not place.exists():
+    place = place.parent
+  writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+  given = f"{folder}: {place} is none"
+  errors.check(writable, setting, "a writable folder", given)
 
 
 def reach(path: str | os.PathLike, setting: str = "folder") -> Folder:
@@ -214,7 +241,7 @@ def describe_error(error: Exception) -> str:
   return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def is_out_of_reach(folder: Folder, error: Exception) -> bool:
+def is_out_of_reach(folder: str | os.PathLike, error: Exception) -> bool:
   """Returns whether an error is about reaching a bucket, not its content."""
   kinds = (ConnectionError, TimeoutError, PermissionError)
   return is_bucket(folder) and (

@@ -50,13 +50,17 @@ def read_json(path: paths.Folder) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except json.JSONDecodeError as error:
+  except (RecursionError, ValueError) as error:
     raise errors.InputError(path, "JSON", error, "move it away") from error
 
 
 @contextlib.contextmanager
-def locked(workdir: paths.Folder):
+def locked(workdir: paths.Folder, setting: str = "--workdir"):
   """Creates the workdir and keeps other processes out while the block runs.
+
+  Args:
+    workdir: a run's, or another folder that one process uses.
+    setting: that gave it.
 
   Raises:
     InputError: it cannot be written, or another process uses it.
@@ -70,7 +74,7 @@ def locked(workdir: paths.Folder):
     file = (workdir / _LOCK).open("a", encoding="utf-8")
   except OSError as error:
     given = f"{workdir}: {error.strerror}"
-    raise errors.InputError("--workdir", "a writable folder", given) from error
+    raise errors.InputError(setting, "a writable folder", given) from error
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,11 +102,13 @@ def check_shared(workdir: paths.Folder, group: processes.Group) -> None:
   seen = group.exchange(_is_marked(workdir, token))
   if not all(seen):
     others = [i for i, s in enumerate(seen) if not s]
-    raise errors.InputError(
+    error = errors.InputError(
       "--workdir",
       "a folder that all processes share",
       f"{workdir}, which is another one to processes {others} of {len(seen)}",
     )
+    error.together = True
+    raise error
 
 
 def _mark(workdir: paths.Folder) -> str:
@@ -139,6 +145,10 @@ def check_config(
     InputError: the workdir has a run of another config; shows the difference.
   """
   old = read_json(workdir / CONFIG)
+  if not isinstance(old, dict | None):
+    raise errors.InputError(
+      workdir / CONFIG, "a JSON object", type(old).__name__, "move it away"
+    )
   if old is None or not paths.list_names(workdir / _CHECKPOINTS):
     return
   differences = config_utils.frozen_differences(old, config, find_defaults)

@@ -10,6 +10,7 @@ import time
 
 from absl import logging
 
+from imgbench import errors
 from imgbench import paths
 from imgbench import registry
 
@@ -33,7 +34,7 @@ def read_lines(path: paths.Folder) -> list[dict]:
   for number, line in enumerate(lines, 1):
     try:
       record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
       record = None
     if isinstance(record, dict):
       records.append(record)
@@ -71,7 +72,28 @@ def write_atomically(path: paths.Folder, text: str | bytes) -> None:
 
 
 def write_json(path: paths.Folder, value) -> None:
-  write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+  write_atomically(path, format_json(value))
+
+
+def format_json(value) -> str:
+  """Returns the content of a JSON file."""
+  return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def write_output(flag: str, path: str, content: str | bytes) -> None:
+  """Writes the file that a flag names, and its folder.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  target = paths.as_path(path, flag)
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, content)
+  except OSError as error:
+    given = f"{path}: {error.strerror or error}"
+    expected = "a file that can be written"
+    raise errors.InputError(flag, expected, given) from error
 
 
 WRITERS: registry.Registry = registry.Registry("metric writer")

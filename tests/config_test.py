@@ -90,7 +90,7 @@ def test_flags_without_a_value_and_from_files(tmp_path):
   file.write_text("--config.optim.clip_norm=2.0\n")
   values = flags.FlagValues()
   argv = ["", f"--config={TINY}", f"--flagfile={file}"]
-  argv += ["--noconfig.optim.independent_decay"]
+  argv = cli.read_flag_files([*argv, "--noconfig.optim.independent_decay"])
   cli.define_config_flag(values, argv)
   values(argv)
   assert values.config.optim.clip_norm == 2.0

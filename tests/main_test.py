@@ -87,7 +87,7 @@ def test_another_config_in_the_workdir(tmp_path):
   assert result.returncode == errors.EXIT_USAGE
   assert "seed: 7 -> 0" in result.stderr
   left = {p.name for p in (tmp_path / "run").iterdir()}
-  assert left == {"checkpoints", "config.json"}
+  assert left == {"checkpoints", "config.json", "traceback.txt"}
 
 
 def test_a_traceback_only_when_asked_for(tmp_path):
@@ -156,3 +156,45 @@ def test_fault_14_names_that_the_output_cannot_show(tmp_path):
     result = run_in(locale, *arguments, workdir)
     assert result.returncode == errors.EXIT_DONE
   assert result.stdout.decode("ascii").strip().endswith(r"\xe9/report.html")
+
+
+FAILING = """
+import sys
+from imgbench import commands
+from imgbench.train import loop
+
+def fail(*args):
+  raise ZeroDivisionError("after\\na step")
+
+loop._measure_training = fail
+commands.start("train")
+"""
+
+
+@pytest.mark.slow
+def test_fault_17_an_error_after_the_first_step_is_one_line(tmp_path):
+  """It names the file with its traceback; the same command resumes."""
+  argv = processes.command(tmp_path, "--config.logging.every=6 steps")
+  done = processes.run_python("-c", FAILING, *argv[3:])
+  assert done.returncode == errors.EXIT_FAILED
+  assert "Traceback" not in done.stderr
+  line = done.stderr.splitlines()[-1]
+  assert line.startswith("imgbench: error: ZeroDivisionError: after a step")
+  path = tmp_path / "traceback.txt"
+  assert str(path) in line
+  assert path.read_text().startswith("Traceback")
+  assert processes.read_json(tmp_path, "status.json")["state"] == "failed"
+  assert (tmp_path / "checkpoints" / "4").is_dir()
+
+
+@pytest.mark.slow
+def test_fault_17_an_error_before_the_first_step_is_saved(tmp_path):
+  """Also without a message, and beside the files of the folder's owner."""
+  (tmp_path / "mine").touch()
+  (tmp_path / "bad.py").write_text("def get_config():\n  assert False\n")
+  result = call(f"--config={tmp_path / 'bad.py'}", f"--workdir={tmp_path}")
+  check_error(result, "--config:", "bad.py, line 2")
+  assert len(result.stderr.splitlines()) == 1
+  saved = (tmp_path / "traceback.txt").read_text()
+  assert "AssertionError" in saved and "InputError" in saved
+  assert (tmp_path / "mine").exists()

@@ -41,6 +41,9 @@ COMMANDS = (
   (*_MAIN, _TINY, "--config.parallel.devices=64"),
   (*_MAIN, _TINY, "--config.steps.total=16 weeks"),
   (*_MAIN, _TINY, "--profile_steps=5:3"),
+  (*_MAIN, _TINY, "--config.optim.weight_decay=inf"),
+  (*_MAIN, _TINY, "--flagfile=absent"),
+  (*_MAIN, "--config={tree}/configs/common.py"),
   ("imgbench.report",),
   ("imgbench.report", "--workdir=absent"),
   (*_POINTS, "--recall=0.9"),
@@ -74,4 +77,5 @@ def error_line(text: str, names: dict[str, str]) -> str:
   for path, name in names.items():
     line = line.replace(path, name)
   line = re.sub(r"0x[0-9a-f]+", "{address}", line)
+  line = re.sub(r", line \d+", ", line {number}", line)
   return re.sub(r"TFDS [\d.]+", "TFDS {version}", line)

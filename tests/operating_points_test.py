@@ -214,11 +214,13 @@ def test_the_program_prints_a_table_and_writes_it(workdir, tmp_path):
 
 
 def test_bad_flags_end_in_one_line(workdir, tmp_path):
+  file = tmp_path / "file"
+  file.touch()
   place = (f"--workdir={workdir}", f"--dataset={KEY}", "--class=frog")
   for args, message in (
     (place, "--precision"),
     ((*place, "--recall=1", "--threshold=0.5"), "--recall and --threshold"),
-    ((*place, "--recall=0.5", f"--csv={tmp_path}/no/x"), f"{tmp_path}/no/x"),
+    ((*place, "--recall=0.5", f"--csv={file}/x"), f"{file}/x"),
     (place[:2], "--class"),
   ):
     done = run(*args)

@@ -8,6 +8,7 @@ import pytest
 
 from imgbench import checkpoints
 from imgbench import errors
+from imgbench import paths
 from imgbench import run_files
 from tests import raising
 from tests import written
@@ -212,3 +213,20 @@ def test_at_most_so_many_curves(tmp_path):
   with (tmp_path / "per_class.csv").open(newline="") as file:
     every = [float(r["average_precision"]) for r in csv.DictReader(file)]
   assert areas == sorted(every)[:8]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "3"])
+def test_fault_17_a_config_that_is_no_object(tmp_path, text):
+  path = tmp_path / "config.json"
+  path.write_text(text)
+  about = raising.about(str(path))
+  with pytest.raises(errors.InputError, check=about):
+    run_files.check_config(tmp_path, {}, lambda config: {})
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
+def test_fault_17_names_that_no_file_can_have(name):
+  about = raising.about("--workdir")
+  with pytest.raises(errors.InputError, check=about) as caught:
+    paths.as_path(name, "--workdir")
+  assert len(str(caught.value)) < 200

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from imgbench import errors
 from imgbench import writers
+from tests import raising
 
 
 def steps(path):
@@ -119,3 +121,14 @@ def test_fault_14_names_in_another_encoding_are_escaped(
   path = tmp_path / "table.csv"
   writers.write_atomically(path, text)
   assert path.read_bytes().decode() == written
+
+
+def test_fault_17_a_file_that_a_flag_names(tmp_path):
+  path = tmp_path / "absent" / "rows.json"
+  writers.write_output("--json", str(path), "text")
+  assert path.read_text() == "text"
+  for name in (f"{path}/x", str(tmp_path), "x" * 300, "s3://bucket/x"):
+    about = raising.about("--json")
+    with pytest.raises(errors.InputError, check=about):
+      writers.write_output("--json", name, "text")
+  assert [p.name for p in tmp_path.iterdir()] == ["absent"]

@@ -33,10 +33,10 @@ import jax
 from experiments.accelerator import kit as kit_lib
 from experiments.accelerator import output
 from experiments.accelerator import stages as stages_lib
-from imgbench import cli
 from imgbench import commands
 from imgbench import environment
 from imgbench import errors
+from imgbench import paths
 from imgbench import run_files
 from imgbench import timing
 from imgbench import writers
@@ -347,6 +347,7 @@ def run_suite(values: flags.FlagValues) -> list[dict[str, Any]]:
     Preempted: SIGTERM or Ctrl-C; what was measured is written.
   """
   wanted = find_stages(values.stages)
+  paths.check_writable(paths.as_path(values.out, "--out"), "--out")
   suite = build_suite(values)
   # The commit of a copy without its repository, also for commands.
   if commit := kit_lib.read_commit(suite.work / "kit"):
@@ -405,8 +406,7 @@ def main(argv: list[str]) -> int:
   # The accelerators are for the processes that measure.
   jax.config.update("jax_platforms", "cpu")
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  with cli.one_line_errors():
-    records = run_suite(flags.FLAGS)
+  records = run_suite(flags.FLAGS)
   out = pathlib.Path(flags.FLAGS.out)
   results = json.loads((out / output.RESULTS).read_text(encoding="utf-8"))
   print(output.format_results(results))

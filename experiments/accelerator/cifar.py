@@ -24,7 +24,6 @@ from absl import flags
 from experiments.accelerator import airbench
 from experiments.accelerator import turns
 import imgbench
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench import timing
@@ -256,8 +255,7 @@ def _stop(number, frame) -> None:
 def main(argv: list[str]) -> None:
   """Runs the comparison."""
   del argv
-  with cli.one_line_errors():
-    measure(flags.FLAGS)
+  measure(flags.FLAGS)
 
 
 if __name__ == "__main__":

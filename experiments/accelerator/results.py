@@ -17,7 +17,6 @@ from experiments import compile_only_v5e
 from experiments.accelerator import measurements
 from experiments.accelerator import output
 from experiments.accelerator import stages
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench.bench import rows
@@ -28,6 +27,15 @@ NONE = "No accelerator has been measured yet.\n"
 
 
 REQUIRED = ()
+# What reading a damaged file raises.
+_DAMAGED = (
+  AttributeError,
+  LookupError,
+  OSError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -66,7 +74,7 @@ def check(folder: pathlib.Path, complete: bool = False) -> dict[str, Any]:
     found = {record["stage"]: record for record in results["stages"]}
     known = [measurements.SuiteNumber(**one) for one in results["measurements"]]
     device = results["environment"].get("device_kind")
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except _DAMAGED as error:
     expected = "a file of experiments.accelerator"
     raise errors.InputError(path, expected, repr(error)) from error
   if not device:
@@ -120,15 +128,14 @@ def main(argv: list[str]) -> None:
   """Checks results or writes the README's table."""
   del argv
   values = flags.FLAGS
-  with cli.one_line_errors():
-    if not values.check and not values.readme:
-      raise errors.InputError("flags", "--check or --readme", "neither")
-    if values.check:
-      results = check(pathlib.Path(values.check), values.complete)
-      print(output.format_results(results))
-    if values.readme:
-      path = pathlib.Path(values.readme)
-      compile_only_v5e.write_table(path, format_tables(read_all()), BEGIN)
+  if not values.check and not values.readme:
+    raise errors.InputError("flags", "--check or --readme", "neither")
+  if values.check:
+    results = check(pathlib.Path(values.check), values.complete)
+    print(output.format_results(results))
+  if values.readme:
+    path = pathlib.Path(values.readme)
+    compile_only_v5e.write_table(path, format_tables(read_all()), BEGIN)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from typing import Any
 
 from absl import flags
 
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench.bench import quantities
@@ -77,15 +76,12 @@ def main(argv: list[str]) -> None:
   """Converts a file."""
   del argv
   values = flags.FLAGS
-  with cli.one_line_errors():
-    quantities.check_out(values.out, values.task)
-    try:
-      document = json.loads(
-        pathlib.Path(values.file).read_text(encoding="utf-8")
-      )
-    except (OSError, ValueError) as error:
-      raise errors.InputError("--file", "a file of JSON", error) from error
-    convert(values.task, document, pathlib.Path(values.out))
+  quantities.check_out(values.out, values.task)
+  try:
+    document = json.loads(pathlib.Path(values.file).read_text(encoding="utf-8"))
+  except (OSError, RecursionError, ValueError) as error:
+    raise errors.InputError("--file", "a file of JSON", error) from error
+  convert(values.task, document, pathlib.Path(values.out))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import tokenize
 from absl import flags
 
 import imgbench
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench.tables import table
@@ -134,8 +133,7 @@ def main(argv: list[str]) -> int:
   """Prints the table."""
   del argv
   values = flags.FLAGS
-  with cli.one_line_errors():
-    base = count_by_folder(_read_files_at(values.base), values.depth)
+  base = count_by_folder(_read_files_at(values.base), values.depth)
   now = count_by_folder(_read_files(), values.depth)
   columns = {values.base: base, "now": now}
   body = [

@@ -247,14 +247,13 @@ def main(argv: list[str]) -> None:
     config.evaluation.shift = {}
     config.evaluation.class_masks = {}
     config.checkpoint.best = ""
-  with cli.one_line_errors():
-    quantities.check_out(values.out, "step")
-    startup.log_start(config, values["config"].config_filename)
-    with timing.timed() as built:
-      prepared = setup.prepare(config_lib.parse(config))
-    rows = measure_steps(prepared, config, values.rounds, values.steps)
-    if values.starts:
-      rows |= measure_starts(_config_arguments(sys.argv[1:]), values.starts)
+  quantities.check_out(values.out, "step")
+  startup.log_start(config, values["config"].config_filename)
+  with timing.timed() as built:
+    prepared = setup.prepare(config_lib.parse(config))
+  rows = measure_steps(prepared, config, values.rounds, values.steps)
+  if values.starts:
+    rows |= measure_starts(_config_arguments(sys.argv[1:]), values.starts)
   training = prepared.training
   facts = {
     "keeps_memory": kept,

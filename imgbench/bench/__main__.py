@@ -153,7 +153,7 @@ def run_benchmark(
   environment["peers"] = describe_baselines(config, theirs)
   environment["how"] = config_utils.to_dict(how)
   environment["config_hash"] = config_utils.config_hash(how)
-  with run_files.locked(folder):
+  with run_files.locked(folder, "--out"):
     check_folder(folder, environment, environment["how"])
     _write_environment(folder / rows.ENVIRONMENT, environment)
     writers.write_json(folder / rows.CONFIG, config_utils.to_dict(config))
@@ -231,13 +231,12 @@ def main(argv: list[str]) -> None:
   # The accelerators are for the processes that measure.
   jax.config.update("jax_platforms", "cpu")
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  with cli.one_line_errors():
-    found = run_benchmark(
-      values.config,
-      pathlib.Path(values.out),
-      values,
-      values["config"].config_filename,
-    )
+  found = run_benchmark(
+    values.config,
+    pathlib.Path(values.out),
+    values,
+    values["config"].config_filename,
+  )
   failed = [row for row in found if row.status != rows.OK]
   if found:
     print(

@@ -218,7 +218,7 @@ def _describe_noise(report: comparison.Report, tested: int) -> list[str]:
 def main(argv: list[str]) -> int:
   """Compares, prints, and returns the exit code."""
   values = flags.FLAGS
-  with cli.one_line_errors(), contextlib.ExitStack() as stack:
+  with contextlib.ExitStack() as stack:
     paths = argv[1:]
     if values.paired:
       paths = _measure(values, stack)
@@ -231,7 +231,8 @@ def main(argv: list[str]) -> int:
     report, folders = compare_folders(paths, values.tolerance, values.quantity)
     print(format_report(report, folders))
     if values.json:
-      writers.write_json(pathlib.Path(values.json), to_json(report))
+      text = writers.format_json(to_json(report))
+      writers.write_output("--json", values.json, text)
     if all(c.ratio is None for c in report.comparisons):
       raise errors.RunError("no row of A and B could be compared")
   return errors.EXIT_FAILED if report.regressions else errors.EXIT_DONE
@@ -249,13 +250,10 @@ def _measure(values, stack: contextlib.ExitStack) -> Sequence[pathlib.Path]:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Returns the program's name and the folders; exits with 2 on bad flags."""
+  """Returns the program's name and the folders. Raises InputError."""
   if any(arg.lstrip("-").partition("=")[0] == "paired" for arg in argv[1:]):
     return cli.parse_flags(argv, required=("paired", "config"))
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    cli.fail(str(error), errors.EXIT_USAGE)
+  return cli.parse_flags(argv, required=(), positional=True)
 
 
 if __name__ == "__main__":

@@ -327,33 +327,29 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   cli.show_log()
   config = values.config
-  with cli.one_line_errors():
-    chip = accelerators.find_accelerator(values.topology)
-    devices = topology_devices(values.topology, values.target_config)
-    startup.log_start(
-      config,
-      values["config"].config_filename,
-      compiled_for=devices[0].platform,
-    )
-    steps = programs.build(config, devices)
-    rows = []
-    for program in values.program:
-      logging.info("compiling %s for %s", program, values.topology)
-      rows.append(compile_row(steps, program, chip))
-      print(format_row(rows[-1], chip), flush=True)
+  chip = accelerators.find_accelerator(values.topology)
+  devices = topology_devices(values.topology, values.target_config)
+  startup.log_start(
+    config,
+    values["config"].config_filename,
+    compiled_for=devices[0].platform,
+  )
+  steps = programs.build(config, devices)
+  rows = []
+  for program in values.program:
+    logging.info("compiling %s for %s", program, values.topology)
+    rows.append(compile_row(steps, program, chip))
+    print(format_row(rows[-1], chip), flush=True)
   if values.out:
-    path = pathlib.Path(values.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writers.write_json(
-      path,
-      {
-        "topology": values.topology,
-        "config": values["config"].config_filename,
-        "config_hash": config_utils.config_hash(config),
-        "rows": rows,
-        "environment": environment.collect(),
-      },
-    )
+    found = {
+      "topology": values.topology,
+      "config": values["config"].config_filename,
+      "config_hash": config_utils.config_hash(config),
+      "rows": rows,
+      "environment": environment.collect(),
+    }
+    text = writers.format_json(found)
+    writers.write_output("--out", values.out, text)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from absl import logging
 
 from imgbench import environment
 from imgbench import errors
+from imgbench import paths
 from imgbench import writers
 from imgbench.bench import rows
 from imgbench.bench import summaries
@@ -74,13 +75,14 @@ def define_flags(
 
 
 def check_out(out: str, task: str) -> None:
-  """Raises InputError if --out is a file or has rows of another task."""
+  """Raises InputError if --out is no folder or has rows of another task."""
   if not out:
     return
+  paths.check_writable(paths.as_path(out, "--out"), "--out")
   path = pathlib.Path(out)
   tasks = {row.key.task for row in rows.read(path / rows.ROWS)}
-  if path.is_file() or tasks - {task}:
-    found = f"rows of task {', '.join(tasks)}" if tasks else "a file"
+  if tasks - {task}:
+    found = f"rows of task {', '.join(tasks)}"
     expected = f"a folder for rows of task {task}"
     raise errors.InputError("--out", expected, f"{out}, {found}")
 

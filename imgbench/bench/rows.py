@@ -369,7 +369,7 @@ def read(path: pathlib.Path) -> list[Row]:
       row = from_json(json.loads(line))
     except errors.InputError as error:
       raise error.prefixed(f"{place}: ") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
       raise errors.InputError(place, "an object of JSON", error) from error
     before = found.pop(row.key, None)
     if before is not None and before.status == OK:

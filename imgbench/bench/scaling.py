@@ -343,12 +343,11 @@ def main(argv: list[str]) -> None:
   kept = host_memory.keep()
   cli.show_log()
   config = values.config
-  with cli.one_line_errors():
-    quantities.check_out(values.out, "scaling")
-    startup.log_start(config, values["config"].config_filename)
-    counts = choose_device_counts(values.devices)
-    wanted = list_cases(counts, values.strategies, values.per_device_batch)
-    rows, facts = measure(config, wanted, values.rounds, values.steps)
+  quantities.check_out(values.out, "scaling")
+  startup.log_start(config, values["config"].config_filename)
+  counts = choose_device_counts(values.devices)
+  wanted = list_cases(counts, values.strategies, values.per_device_batch)
+  rows, facts = measure(config, wanted, values.rounds, values.steps)
   print(format_table(wanted, rows, facts))
   if values.out:
     about = {

@@ -28,6 +28,7 @@ from ml_collections import config_flags
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
+from imgbench import paths
 from imgbench import registry
 from imgbench.launch import locks
 from imgbench.launch import points
@@ -87,6 +88,7 @@ def read_sweep(values: flags.FlagValues) -> units.Sweep:
     executor=values.executor,
     overrides={key: _plain(value) for key, value in overrides.items()},
   )
+  paths.check_writable(sweep.sweep_dir, "--sweep_dir")
   return units.merge(sweep)
 
 
@@ -154,10 +156,7 @@ def _is_busy(unit: units.Unit) -> bool:
 def define_flags_for(flag_values: flags.FlagValues, argv: list[str]) -> None:
   """Defines the flags of the action and the executor of a command line."""
   action, argv = split_action(argv)
-  try:
-    define_flags(flag_values, action, _choose_executor(argv, action))
-  except (errors.InputError, flags.Error) as error:
-    cli.fail(str(error), errors.EXIT_USAGE)
+  define_flags(flag_values, action, _choose_executor(argv, action))
 
 
 def split_action(argv: list[str]) -> tuple[str, list[str]]:
@@ -181,31 +180,22 @@ def main(argv: list[str]) -> int:
   cli.show_log()
   # Leave the accelerators to the runs.
   jax.config.update("jax_platforms", "cpu")
-  with cli.one_line_errors():
-    if action != RUN:
-      sweep = units.read(values.sweep_dir)
-      module = load_executor(sweep.executor)
-      return getattr(module, action)(sweep, values)
-    sweep = read_sweep(values)
-    if values.dry_run:
-      show(sweep)
-      return errors.EXIT_DONE
-    return start(sweep, values)
-
-
-def _find_flag(argv: list[str], name: str) -> str | None:
-  """Returns the last value of a flag before flags are defined."""
-  values = flags.FlagValues()
-  flags.DEFINE_string(name, None, "", flag_values=values)
-  values(argv, known_only=True)
-  return values[name].value
+  if action != RUN:
+    sweep = units.read(values.sweep_dir)
+    module = load_executor(sweep.executor)
+    return getattr(module, action)(sweep, values)
+  sweep = read_sweep(values)
+  if values.dry_run:
+    show(sweep)
+    return errors.EXIT_DONE
+  return start(sweep, values)
 
 
 def _choose_executor(argv: list[str], action: str) -> str:
   """Returns the executor of the flags, or of the sweep's folder."""
   if action == RUN:
-    return _find_flag(argv, "executor") or "local"
-  sweep_dir = _find_flag(argv, "sweep_dir")
+    return cli.peek(argv, "executor").executor or "local"
+  sweep_dir = cli.peek(argv, "sweep_dir").sweep_dir
   return units.read(sweep_dir).executor if sweep_dir else "local"
 
 

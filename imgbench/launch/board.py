@@ -208,5 +208,5 @@ def _read_logged_step(unit: units.Unit) -> int:
       file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
       lines = file.read().splitlines()
     return int(json.loads(lines[-1])["step"])
-  except (OSError, IndexError, KeyError, ValueError):
+  except (OSError, LookupError, TypeError, RecursionError, ValueError):
     return 0  # Nothing is logged, or the line is incomplete.

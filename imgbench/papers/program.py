@@ -16,7 +16,6 @@ from typing import Any
 from absl import flags
 from absl import logging
 
-from imgbench import cli
 from imgbench import cpus
 from imgbench import environment
 from imgbench import errors
@@ -234,7 +233,7 @@ def run(reproduce: Callable[[flags.FlagValues, Output], None], argv) -> int:
     # Info logs of libraries are of no use to a reader of tables.
     logging.set_verbosity(logging.WARNING)
   printed = io.StringIO()
-  with cli.one_line_errors(), contextlib.redirect_stdout(printed):
+  with contextlib.redirect_stdout(printed):
     output = Output(pathlib.Path(values.out) if values.out else None)
     reproduce(values, output)
     output.close()

@@ -55,8 +55,14 @@ class Group(Protocol):
   def close(self) -> None:
     """Waits for all processes, then leaves the job."""
 
-  def fail(self, error: BaseException, code: int) -> None:
-    """Tells the others why this process ends."""
+  def fail(self, error: BaseException, code: int, text: str = "") -> None:
+    """Tells the others why this process ends.
+
+    Args:
+      error: that ends it.
+      code: exit code.
+      text: one line about it; "": from the error.
+    """
 
 
 class Alone:
@@ -79,7 +85,7 @@ class Alone:
   def close(self) -> None:
     """Does nothing."""
 
-  def fail(self, error: BaseException, code: int) -> None:
+  def fail(self, error: BaseException, code: int, text: str = "") -> None:
     """Does nothing."""
 
 
@@ -116,22 +122,18 @@ class Joined:
     self._member.exchange(None, leaving=True)
     jax.distributed.shutdown()
 
-  def fail(self, error: BaseException, code: int) -> NoReturn:
-    """Prints the error and ends the process.
+  def fail(self, error: BaseException, code: int, text: str = "") -> NoReturn:
+    """Prints the text and ends the process.
 
     Python's own exit would wait for collectives and for JAX's service.
     """
-    stopped = isinstance(error, errors.Preempted)
-    known = isinstance(error, (errors.InputError, errors.RunError))
-    text = (
-      str(error) if stopped or known else f"{type(error).__name__}: {error}"
-    )
-    verdict = self._watch.fail(text, code, sure=stopped or known)
-    if verdict is not None and not (stopped or known):
+    known, text = errors.is_known(error), text or errors.describe(error)
+    verdict = self._watch.fail(text, code, sure=known)
+    if verdict is not None and not known:
       text, code = verdict.text, verdict.code
-    elif not (stopped or known):
+    elif not known and not self.first:  # The first process saves its own.
       traceback.print_exception(error)
-    prefix = "" if stopped else "error: "
+    prefix = "" if isinstance(error, errors.Preempted) else "error: "
     print(f"imgbench: {prefix}{text}", file=sys.stderr, flush=True)
     leave(code)
 

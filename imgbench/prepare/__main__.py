@@ -255,7 +255,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       "Write the index of each TFRecord file next to it, for all machines that"
       " read it; without it each user's cache gets one.",
     ),
-    ("traceback", "Show the Python traceback of an error."),
   ):
     flags.DEFINE_bool(name, False, text, flag_values=flag_values)
 
@@ -266,21 +265,20 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   cli.show_log()
   logging.set_verbosity(logging.WARNING)  # progress bars show the rest
-  with cli.one_line_errors(values.traceback):
-    try:
-      for line in prepare(
-        [name.strip() for name in values.dataset.split(",")],
-        values.data_dir,
-        values.manual_dir,
-        values.annotations,
-        values.skip_checksums,
-        values.index,
-      ):
-        print(line, flush=True)
-    except KeyboardInterrupt:
-      raise errors.RunError(
-        "stopped; run the same command again to prepare the missing sets"
-      ) from None
+  try:
+    for line in prepare(
+      [name.strip() for name in values.dataset.split(",")],
+      values.data_dir,
+      values.manual_dir,
+      values.annotations,
+      values.skip_checksums,
+      values.index,
+    ):
+      print(line, flush=True)
+  except KeyboardInterrupt:
+    raise errors.RunError(
+      "stopped; run the same command again to prepare the missing sets"
+    ) from None
 
 
 if __name__ == "__main__":

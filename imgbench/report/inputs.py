@@ -203,7 +203,7 @@ def _read_json(path: paths.Folder, kind: type, default):
     return default
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
+  except (RecursionError, ValueError) as error:
     raise errors.InputError(path, "JSON", error, _REMOVE) from error
   if not isinstance(value, kind):
     expected = f"a JSON {kind.__name__}"

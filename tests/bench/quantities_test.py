@@ -132,7 +132,7 @@ def test_folders_of_other_rows_are_left_alone(tmp_path):
   with pytest.raises(errors.InputError, check=check):
     quantities.check_out(str(folder), "input")
   path = folder / rows.ROWS
-  check = raising.about("--out", given=f"{path}, a file")
+  check = raising.about("--out", given=f"{path}: {path} is none")
   with pytest.raises(errors.InputError, check=check):
     quantities.check_out(str(path), "step")
 

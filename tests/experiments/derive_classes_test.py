@@ -203,7 +203,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / "data.noun").write_text(text)
   ids = write_wnids(tmp_path / "ids.txt", wnids)
   with pytest.raises(errors.InputError, check=raising.about("--output")):
-    derive_classes.write_table(tmp_path, ids, tmp_path / "none" / "table.csv")
+    derive_classes.write_table(tmp_path, ids, ids / "table.csv")
 
 
 def test_the_list_of_ids_comes_without_importing_tfds():

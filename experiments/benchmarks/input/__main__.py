@@ -385,9 +385,8 @@ def main(argv: list[str]) -> None:
   cli.show_log()
   startup.log_start()
   settings = {name: values[name].value for name in _SETTINGS}
-  with cli.one_line_errors():
-    quantities.check_out(values.out, "input")
-    rows = measure_all(settings, values.rounds, values.starts, values.peers)
+  quantities.check_out(values.out, "input")
+  rows = measure_all(settings, values.rounds, values.starts, values.peers)
   facts = {
     # Without the path of this machine.
     **{name: v for name, v in settings.items() if name != "data_dir"},

@@ -326,19 +326,18 @@ def main(argv: list[str]) -> None:
   cli.show_log()
   cli.keep_compiled("default")
   startup.log_start()
-  with cli.one_line_errors():
-    quantities.check_out(values.out, "metrics")
-    rows = {}
-    if values.step_batch:
-      rows = measure_eval_step(
-        values.model,
-        values.step_batch,
-        values.step_rounds,
-        values.step_dtype,
-      )
-    problem = draw(values.examples, values.classes)
-    tools = build_tools(problem, values.batch, values.peers)
-    rows = measure_tools(tools, values.rounds) | rows
+  quantities.check_out(values.out, "metrics")
+  rows = {}
+  if values.step_batch:
+    rows = measure_eval_step(
+      values.model,
+      values.step_batch,
+      values.step_rounds,
+      values.step_dtype,
+    )
+  problem = draw(values.examples, values.classes)
+  tools = build_tools(problem, values.batch, values.peers)
+  rows = measure_tools(tools, values.rounds) | rows
   names = ("examples", "classes", "batch", "step_batch", "step_dtype", "model")
   facts = {name: values[name].value for name in names}
   facts["peers"] = baselines.find_versions()

@@ -142,7 +142,7 @@ def main(argv: list[str]) -> None:
   cli.show_log()
   # The devices are for the scripts that are measured.
   startup.log_start(environment=environment.collect_software())
-  with cli.one_line_errors(), tempfile.TemporaryDirectory() as name:
+  with tempfile.TemporaryDirectory() as name:
     quantities.check_out(values.out, "papers")
     folder = pathlib.Path(name)
     with timing.timed() as writing:

@@ -13,7 +13,6 @@ from typing import Any
 
 from absl import flags
 
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench import writers
@@ -294,11 +293,10 @@ parse_flags = compare.parse_flags
 
 def main(argv: list[str]) -> int:
   """Writes the page and prints its path."""
-  with cli.one_line_errors():
-    if len(argv) != 2:
-      given = len(argv) - 1
-      raise errors.InputError("arguments", "one folder", given, "see --help")
-    print(write(pathlib.Path(argv[1])))
+  if len(argv) != 2:
+    given = len(argv) - 1
+    raise errors.InputError("arguments", "one folder", given, "see --help")
+  print(write(pathlib.Path(argv[1])))
   return errors.EXIT_DONE
 
 

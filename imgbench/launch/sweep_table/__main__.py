@@ -19,7 +19,6 @@ import time
 
 from absl import flags
 
-from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench import paths
@@ -194,16 +193,15 @@ def main(argv: list[str]) -> int:
   values = flags.FLAGS
   # fontTools logs every glyph of a PDF.
   python_logging.getLogger("fontTools").setLevel(python_logging.WARNING)
-  with cli.one_line_errors():
-    try:
-      sweep, text = _show(values)
-      while values.watch and not all(run.done for run in sweep.runs):
-        time.sleep(values.every_s)
-        sweep, text = _show(values, text)
-    except KeyboardInterrupt:
-      if not values.watch:
-        raise
-      print()
+  try:
+    sweep, text = _show(values)
+    while values.watch and not all(run.done for run in sweep.runs):
+      time.sleep(values.every_s)
+      sweep, text = _show(values, text)
+  except KeyboardInterrupt:
+    if not values.watch:
+      raise
+    print()
   return errors.EXIT_DONE
 
 

@@ -20,7 +20,6 @@ import tarfile
 
 from absl import flags
 
-from imgbench import cli
 from imgbench import commands
 from imgbench import cpus
 from imgbench import errors
@@ -275,13 +274,12 @@ def main(argv: list[str]) -> None:
   """Writes the files and lists them."""
   del argv
   values = flags.FLAGS
-  with cli.one_line_errors():
-    try:
-      write(values.out, _build_plan(values), values.only_base)
-    except OSError as error:
-      raise errors.InputError(
-        "--out", "a folder that can be written", error
-      ) from error
+  try:
+    write(values.out, _build_plan(values), values.only_base)
+  except OSError as error:
+    raise errors.InputError(
+      "--out", "a folder that can be written", error
+    ) from error
   for path in sorted(pathlib.Path(values.out).iterdir()):
     print(f"{path.stat().st_size:>12,}  {path}")
 
