@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import inspect
+import math
 import typing
 from typing import Any
 
@@ -36,6 +37,11 @@ from imgbench.parallel import determinism
 
 Settings = Mapping[str, Any]
 GLOBAL, PER_DEVICE = "global", "per_device"  # statistics of BatchNorm
+
+
+def _check_count(setting: str, count: int, least: int) -> None:
+  expected = f"{least} to {config_utils.MOST}"
+  errors.check(least <= count <= config_utils.MOST, setting, expected, count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +138,7 @@ class Recipe:
     # Keys of JAX would be those of the seed modulo 2**32.
     expected = "an integer from 0 to 4294967295"
     errors.check(0 <= self.seed < 2**32, "seed", expected, self.seed)
+    _check_count("global_batch_size", self.global_batch_size, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +149,7 @@ class StepsSection:
   per_dispatch: int
 
   def __post_init__(self):
-    expected = "at least 0, which chooses"
-    errors.check(
-      self.per_dispatch >= 0, "per_dispatch", expected, self.per_dispatch
-    )
+    _check_count("per_dispatch", self.per_dispatch, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,8 +218,7 @@ class EvaluationSection:
   def __post_init__(self):
     expected = "a number in (0, 1)"
     errors.check(0 < self.alpha < 1, "alpha", expected, self.alpha)
-    size = self.batch_size
-    errors.check(size >= 1, "batch_size", "at least 1", size)
+    _check_count("batch_size", self.batch_size, 1)
     for alias in self.sets:
       if alias in ("train", "time") or "/" in alias:
         raise errors.InputError(
@@ -286,6 +289,15 @@ class Config:
   deterministic: bool
 
   def __post_init__(self):
+    # Numbers of examples and steps are not known yet.
+    check = config_utils.Durations(1, config_utils.MOST).steps
+    check(self.steps.total, "steps.total")
+    check = config_utils.Durations(1, config_utils.MOST, 1).steps
+    check(self.recipe.schedule.warmup, "schedule.warmup")
+    for name in ("logging", "evaluation", "checkpoint"):
+      check(getattr(self, name).every, f"{name}.every")
+    for alias, entry in self.evaluation.sets.items():
+      check(entry.every, f"evaluation.sets.{alias}.every")
     sets = list(self.evaluation.sets)
     if self.recipe.ema.decay:
       sets += [alias + run_files.EMA for alias in sets]
@@ -337,6 +349,9 @@ def parse(config: ml_collections.ConfigDict) -> Config:
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
   """Returns the recipe of plain sections. Raises InputError, see `parse`."""
+  for section, value in values.items():
+    if section in (*_NAMED, "augment"):
+      _check_settings(section, value)
   hints = typing.get_type_hints(Recipe)
   sections = {
     name: value
@@ -384,6 +399,23 @@ def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
   return typed.build_dataclass(kind, values, prefix)
 
 
+def _check_settings(section: str, values: Mapping[str, Any]) -> None:
+  """Raises InputError for a name or settings that no builder takes."""
+  prefix = f"{section}."
+  values = _tuples(values, prefix)
+  known = find_known_keys({section: values})
+  parameters = {key.removeprefix(prefix): p for key, p in known.items()}
+  name = _find_name({section: values}, section)
+  with config_utils.prefix_errors(prefix):
+    # An empty name is left open, until an override sets it.
+    if section in _NAMED and name:
+      what = _NAMED[section][0].describe(name)
+      registry.check_settings(what, parameters, values)
+    for setting, value in values.items():
+      if setting in parameters:
+        typed.check_plain(setting, value, parameters[setting].annotation)
+
+
 def _check_bool(setting: str, value: Any) -> bool:
   errors.check(isinstance(value, bool), setting, "True or False", repr(value))
   return value
@@ -393,10 +425,20 @@ def _tuples(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
   """Returns a section with tuples for lists. Raises InputError: no section."""
   if not isinstance(values, Mapping):
     raise errors.InputError(prefix.rstrip("."), "a section", repr(values))
+  for name, value in values.items():
+    _check_finite(f"{prefix}{name}", value)
   return {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in values.items()
   }
+
+
+def _check_finite(setting: str, value: Any) -> None:
+  """Raises InputError for NaN and infinity, alone or in a sequence."""
+  for item in value if isinstance(value, list | tuple) else ():
+    _check_finite(setting, item)
+  if isinstance(value, float):
+    errors.check(math.isfinite(value), setting, "a finite number", value)
 
 
 # Section -> registry; arguments of builders that do not come from the config.
@@ -450,10 +492,6 @@ def _to_json(value: Any) -> Any:
 def _find_signatures(
   config: Mapping[str, Any],
 ) -> Iterator[tuple[str, Any, Sequence[str]]]:
-  # Imported here: benchmarks run without decoders and TFDS.
-  from imgbench.data import encoded
-  from imgbench.data import input_pipelines
-
   kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
   for section, kind in kinds.items():
     there = section in config or section == _OPTIONAL
@@ -463,7 +501,10 @@ def _find_signatures(
     builder = builders.get(_find_name(config, section))
     if builder is not None:
       yield f"{section}.", builder, hidden
+  # Imported here: benchmarks run without decoders and TFDS.
   if "data" in config:
+    from imgbench.data import encoded
+
     source = data_lib.SOURCES.get(_find_name(config, "data"))
     # Both sources of sets that TFDS prepares take the same options.
     source = source or encoded.TfdsEncodedSource
@@ -473,11 +514,16 @@ def _find_signatures(
     ("optim", optim_lib.build_optimizer, ("name", "schedule")),
     ("schedule", optim_lib.build_schedule, ("name", "total_steps")),
     ("augment", preprocess.sample, _SAMPLED),
-    ("input", input_pipelines.build_train_pipeline, fixed),
   ):
     if section in config:
       yield f"{section}.", function, hidden
+  if "input" in config:
+    from imgbench.data import input_pipelines
+
+    yield "input.", input_pipelines.build_train_pipeline, fixed
   if "evaluation" in config:
+    from imgbench.data import input_pipelines
+
     yield "evaluation.input.", input_pipelines.build_eval_pipeline, fixed
     yield "evaluation.warnings.", diagnostics.Thresholds, ()
     yield "evaluation.shift.", shift_lib.Shift, ()
@@ -486,7 +532,9 @@ def _find_signatures(
 
 
 def _find_name(config: Mapping[str, Any], section: str) -> str:
-  return str((config.get(section) or {}).get("name"))
+  values = config.get(section)
+  # Sections of benchmarks may be lists.
+  return str(values.get("name") if hasattr(values, "get") else None)
 
 
 def extend(

@@ -17,6 +17,7 @@ from imgbench import errors
 from imgbench import registry
 
 NEVER = 0  # period of what is never due
+MOST = 2**31 - 1  # steps of a run and images of a batch are int32
 
 # Sections whose values may differ when a run is resumed.
 CHANGEABLE = (
@@ -65,7 +66,7 @@ class Durations:
       key: the config key, named in errors.
 
     Raises:
-      InputError: any other text.
+      InputError: any other text, or more steps than MOST.
     """
     if text == "never":
       return NEVER
@@ -87,6 +88,8 @@ class Durations:
     }
     number = float(match[1])
     steps = number * steps_per[match[2].rstrip("s")]()
+    if steps > MOST:
+      raise errors.InputError(key, f"at most {MOST} steps", repr(text))
     return max(1, round(steps)) if number > 0 else NEVER
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import difflib
 import inspect
+from typing import Any
 from typing import Generic
 from typing import TypeVar
 
@@ -48,10 +49,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
       InputError: unknown name, unknown or missing setting, or one that the
         builder refuses.
     """
+    return call(self.describe(name), self._entries[name], **settings)
+
+  def describe(self, name: str) -> str:
+    """Returns e.g. "model 'cnn'". Raises InputError: an unknown name."""
     if name not in self._entries:
       expected, near = f"a known {self._kind}", near_names(name, self)
       raise errors.InputError("name", expected, repr(name), near)
-    return call(f"{self._kind} {name!r}", self._entries[name], **settings)
+    return f"{self._kind} {name!r}"
 
   def __getitem__(self, name: str) -> Entry:
     return self._entries[name]
@@ -74,20 +79,34 @@ def call(what: str, function: Callable[..., Built], /, **settings) -> Built:
   Raises:
     InputError: unknown or missing setting, or what the function refuses.
   """
-  parameters = inspect.signature(function).parameters
+  check_settings(what, inspect.signature(function).parameters, settings)
+  return function(**settings)
+
+
+def check_settings(
+  what: str,
+  parameters: Mapping[str, inspect.Parameter],
+  settings: Mapping[str, Any],
+) -> None:
+  """Raises InputError unless settings are those of a signature.
+
+  Args:
+    what: the function as errors name it.
+    parameters: of its signature, by name.
+    settings: to be passed to it.
+  """
   kinds = {parameter.kind for parameter in parameters.values()}
   takes_any = inspect.Parameter.VAR_KEYWORD in kinds
-  for setting in settings:
+  for setting, value in settings.items():
     if setting not in parameters and not takes_any:
       near = near_names(setting, parameters)
-      given = repr(settings[setting])
+      given = repr(value)
       raise errors.InputError(setting, f"a setting of {what}", given, near)
   for setting, parameter in parameters.items():
     needed = parameter.default is inspect.Parameter.empty
     needed &= parameter.kind is not inspect.Parameter.VAR_KEYWORD
     if needed and setting not in settings:
       raise errors.InputError(setting, f"a value, which {what} needs", "none")
-  return function(**settings)
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

@@ -72,9 +72,29 @@ def _fits(value, hint) -> bool:
   return isinstance(value, hint)
 
 
+def check_plain(setting: str, value: Any, hint: Any) -> None:
+  """Raises InputError unless a value has an annotated type.
+
+  Args:
+    setting: of the value.
+    value: number, text, or a sequence or mapping of them.
+    hint: annotation; others than of such values are not checked.
+  """
+  if _is_plain(hint):
+    errors.check(_fits(value, hint), setting, _type_text(hint), show(value))
+
+
+def _is_plain(hint: Any) -> bool:
+  inner = typing.get_args(hint)
+  if inner and typing.get_origin(hint) is not tuple:
+    return all(map(_is_plain, inner))
+  return hint in (bool, int, float, str, type(None))
+
+
 def _type_text(hint) -> str:
-  text = getattr(hint, "__name__", None) or str(hint)
-  return str(hint).replace("collections.abc.", "") if "[" in text else text
+  if typing.get_args(hint):
+    return str(hint).replace("collections.abc.", "")
+  return getattr(hint, "__name__", None) or str(hint)
 
 
 def show(value) -> str:

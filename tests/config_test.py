@@ -232,3 +232,88 @@ def test_fault_04_the_defaults_are_those_of_jax():
     determinism.Prng.impl,
     str(determinism.Prng.partitionable),
   ]
+
+
+@pytest.mark.parametrize(
+  ("key", "text"),
+  [
+    ("optim.weight_decay", "inf"),
+    ("optim.weight_decay", "nan"),
+    ("schedule.peak", "-inf"),
+    ("augment.mean", "(0.5, 1e999, 0.5)"),
+    ("evaluation.alpha", "nan"),
+    ("ema.decay", "nan"),
+  ],
+)
+def test_fault_17_numbers_are_finite(key, text):
+  config = read(f"{key}={text}")
+  with pytest.raises(errors.InputError, check=raising.about(key)):
+    config_lib.parse(config)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("model.widths", "abc"),
+    ("model.widths", (8, "a")),
+    ("model.widths", 3),
+    ("model.stem_size", 2.5),
+    ("model.stem_size", True),
+    ("optim.weight_decay", "much"),
+    ("schedule.peak", None),
+    ("loss.label_smoothing", "0.1"),
+    ("augment.pad", 1.5),
+  ],
+)
+def test_fault_17_settings_have_the_types_of_their_builder(key, value):
+  config = tiny.get_config()
+  section, name = key.split(".")
+  with config.ignore_type():
+    config[section][name] = value
+  with pytest.raises(errors.InputError, check=raising.about(key)):
+    config_lib.parse(config)
+
+
+@pytest.mark.parametrize(
+  "key",
+  ["steps.total", "schedule.warmup", "evaluation.every", "logging.every"],
+)
+@pytest.mark.parametrize(
+  "text", ["1e18 steps", "1e99 epochs", f"{10**400} steps", "2 weeks"]
+)
+def test_fault_17_durations_fit(key, text):
+  with pytest.raises(errors.InputError, check=raising.about(key)):
+    config_lib.parse(read(f"{key}={text}"))
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("global_batch_size", 0),
+    ("global_batch_size", 2**31),
+    ("evaluation.batch_size", 0),
+    ("evaluation.batch_size", 2**31),
+    ("steps.per_dispatch", -1),
+    ("steps.per_dispatch", 2**31),
+    ("model.name", "cnm"),
+    ("optim.name", "adamm"),
+    ("schedule.name", "cosine"),
+    ("loss.name", "hinge"),
+  ],
+)
+def test_fault_19_what_needs_no_data_is_checked_first(key, value):
+  with pytest.raises(errors.InputError, check=raising.about(key)):
+    config_lib.parse(read(f"{key}={value}"))
+
+
+def test_fault_19_settings_of_builders_are_checked_first():
+  config = tiny.get_config()
+  config.optim.momentum = 0.9
+  about = raising.about("optim.momentum")
+  with pytest.raises(errors.InputError, check=about):
+    config_lib.parse(config)
+  config = tiny.get_config()
+  del config.schedule.peak
+  about = raising.about("schedule.peak", given="none")
+  with pytest.raises(errors.InputError, check=about):
+    config_lib.parse(config)

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 import hashlib
-import importlib.util
 import os
 import pathlib
 import re
 from typing import Any
 
+import ml_collections
+
 from imgbench import cli
+from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import paths
@@ -34,10 +36,7 @@ def load(config: str, sweep: str = "") -> list[hyper.Point]:
     InputError: there is no such function, it fails or returns no points.
   """
   path = pathlib.Path(config.partition(":")[0])
-  # The flag --config has run this file without an error, as another module.
-  spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = cli.load_config_module(str(path))
   known = [name for name in dir(module) if name.startswith(_FUNCTION)]
   name = f"{_FUNCTION}_{sweep}" if sweep else _FUNCTION
   if name not in known:
@@ -56,7 +55,7 @@ def load(config: str, sweep: str = "") -> list[hyper.Point]:
   except errors.InputError as error:
     raise error.prefixed(f"{where}: ") from error
   except Exception as error:
-    given = f"{type(error).__name__}: {error}"
+    given = errors.describe(error, path.resolve().parent)
     raise errors.InputError(where, expected, given) from error
   if not points or not all(isinstance(point, Mapping) for point in points):
     raise errors.InputError(where, expected, points[:1] or "none")
@@ -98,7 +97,7 @@ def build(
     if twice:
       key, expected = twice[0], "no override of a swept key"
       raise errors.InputError(f"--config.{key}", expected, shared[key])
-    values, _ = _parse(config, {**shared, **point}, what)
+    values, plain = _parse(config, {**shared, **point}, what)
     values = {key: values[key] for key in point}
     name = name_unit(values)
     # Some file systems ignore case.
@@ -106,6 +105,8 @@ def build(
       other = dict(found[name.lower()].overrides)
       given = f"{dict(point)} and {other}, both named {name}"
       raise errors.InputError(what, "a point with its own name", given)
+    with config_utils.prefix_errors(f"{what}: "):
+      config_lib.parse(ml_collections.ConfigDict(plain))
     found[name.lower()] = units.Unit(name, values, folder / name)
   return units.Sweep(
     sweep_dir=folder,

@@ -46,6 +46,26 @@ def test_points_are_those_of_the_config_file(tmp_path, sweep, expected):
 
 
 @pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("model.name", "cnm"),
+    ("optim.name", "adamm"),
+    ("seed", -1),
+    ("global_batch_size", 0),
+    ("steps.total", "2 weeks"),
+    ("optim.weight_decay", float("inf")),
+  ],
+)
+def test_fault_19_points_are_checked_as_their_runs_would_be(
+  tmp_path, key, value
+):
+  about = raising.about(f"point 1 of 1: {key}")
+  with pytest.raises(errors.InputError, check=about):
+    sweeps.make(tmp_path, [value], key)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
   "sweep, place, given",
   [
     ("broken", "", None),
@@ -127,7 +147,7 @@ def test_a_value_that_a_command_line_changes(tmp_path, key, value, kind):
   [
     ("schedule.peak", (1, 0.1, 1.0), "schedule.peak=1.0"),
     ("steps.total", ("8 steps", "8_steps"), "steps.total=8_steps"),
-    ("model.name", ("CNN", "cnn"), "model.name=cnn"),
+    ("data.data_dir", ("D", "d"), "data.data_dir=d"),
   ],
 )
 def test_two_points_of_one_name(tmp_path, key, values, name):
@@ -148,10 +168,11 @@ def test_a_key_is_swept_or_overridden(tmp_path):
 
 def test_whole_sections_are_values_too(tmp_path):
   models = [dict(name="cnn", widths=(8,)), dict(name="vit_ti16")]
+  models = [model | dict(dtype="auto") for model in models]
   sweep = sweeps.make(tmp_path, models, key="model")
   assert [unit.name for unit in sweep.units] == [
-    "model=name=cnn+widths=8",
-    "model=name=vit_ti16",
+    "model=dtype=auto+name=cnn+widths=8",
+    "model=dtype=auto+name=vit_ti16",
   ]
 
 
