@@ -30,6 +30,7 @@ from imgbench import paths
 from imgbench.parallel import processes
 
 FOLDER = "checkpoints"
+_OTHER = "checkpoint.init_from"  # its setting
 DAMAGED_FOLDER = "damaged_checkpoints"
 # Size of a checkpoint besides its arrays: metadata, half-filled blocks.
 MARGIN_BYTES = 2_000_000
@@ -271,9 +272,7 @@ class Checkpoints:
     return self._group.from_first(self._list_steps)
 
   def _list_steps(self) -> list[int]:
-    found = [name for name in paths.list_names(self._folder) if name.isdigit()]
-    finished = ocp.utils.is_checkpoint_finalized
-    return sorted(int(n) for n in found if finished(self._folder / n))
+    return list_steps(self._workdir)
 
   def restore(
     self, like: Any, check: Callable[[dict[str, Any]], None] = lambda meta: None
@@ -374,6 +373,28 @@ class Checkpoints:
       paths.move_folder(self._folder / str(step), target)
 
 
+def list_steps(workdir: paths.Folder) -> list[int]:
+  """Returns the steps of a run with a finished save, oldest first."""
+  folder = paths.make_absolute(workdir) / FOLDER
+  found = [name for name in paths.list_names(folder) if name.isdigit()]
+  finished = ocp.utils.is_checkpoint_finalized
+  return sorted(int(name) for name in found if finished(folder / name))
+
+
+def check_other(workdir: str) -> paths.Folder:
+  """Returns the folder of another run; InputError if it has no checkpoint."""
+  folder = paths.reach(workdir, _OTHER)
+  try:
+    steps = list_steps(folder)
+  except OSError as error:
+    given = f"{workdir}: {error.strerror}"
+    raise errors.InputError(_OTHER, "a folder to read", given) from error
+  if not steps:
+    expected = f"the workdir of a run with a checkpoint in {FOLDER}/"
+    raise errors.InputError(_OTHER, expected, workdir)
+  return folder
+
+
 def restore_other(
   workdir: str, like: Any, group: processes.Group = processes.ALONE
 ) -> tuple[Any, dict[str, Any]]:
@@ -385,20 +406,24 @@ def restore_other(
     group: of the processes that restore it.
 
   Raises:
-    InputError: no checkpoint, or one of another model or optimizer.
-    RunError: none of them is valid.
+    InputError: no valid checkpoint, or one of another model or optimizer.
   """
-  folder = paths.reach(workdir, "checkpoint.init_from")
-  restored = None
-  if (folder / FOLDER).is_dir():
-    other = Checkpoints(folder, read_only=True, group=group)
-    try:
-      restored = other.restore(like)
-    finally:
-      other.close()
-  if restored is None:
-    expected = f"the workdir of a run with a checkpoint in {FOLDER}/"
-    raise errors.InputError("checkpoint.init_from", expected, workdir)
+  other = Checkpoints(check_other(workdir), read_only=True, group=group)
+  try:
+    restored = other.restore(like)
+  except errors.RunError as error:
+    expected = "the workdir of a run with a valid checkpoint"
+    raise errors.InputError(_OTHER, expected, workdir) from error
+  except errors.InputError as error:
+    raise errors.InputError(
+      f"{_OTHER}: {error.setting}",
+      error.expected,
+      error.given,
+      "give a run of this model and optimizer",
+    ) from error
+  finally:
+    other.close()
+  assert restored is not None  # It has steps.
   return restored
 
 

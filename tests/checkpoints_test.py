@@ -95,6 +95,38 @@ def test_fault_03_another_run_does_not_start_from_a_copy(tmp_path):
   assert (folder / "9").is_dir()
 
 
+def test_fault_18_another_model_to_start_from(tmp_path):
+  """Another --workdir would not help."""
+  save_three(tmp_path)
+  like = make_state(0) | {"bias": jnp.zeros(3)}
+  with pytest.raises(errors.InputError) as caught:
+    checkpoints.restore_other(str(tmp_path), like)
+  assert caught.value.setting.startswith("checkpoint.init_from: ")
+  assert "--workdir" not in str(caught.value)
+  with pytest.raises(errors.InputError) as caught:
+    checkpoints.Checkpoints(tmp_path).restore(like)
+  assert "--workdir" in caught.value.fix
+
+
+def test_fault_18_no_valid_checkpoint_to_start_from(tmp_path):
+  save_three(tmp_path)
+  for step in "123":
+    (tmp_path / "checkpoints" / step / "meta" / "metadata").write_text("{}")
+  about = raising.about("checkpoint.init_from", given=tmp_path)
+  with pytest.raises(errors.InputError, check=about):
+    checkpoints.restore_other(str(tmp_path), make_state(0))
+  left = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+  assert left == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("name", ["absent", "file", "file/x", "", "x" * 300])
+def test_fault_19_nothing_to_start_from(tmp_path, name):
+  (tmp_path / "file").touch()
+  about = raising.about("checkpoint.init_from")
+  with pytest.raises(errors.InputError, check=about):
+    checkpoints.check_other(str(tmp_path / name))
+
+
 def test_fault_03_a_save_that_did_not_happen_is_an_error(tmp_path):
   save_three(tmp_path)
   store = checkpoints.Checkpoints(tmp_path, keep=3)
