@@ -46,6 +46,7 @@ COMMANDS = (
   (*_MAIN, _TINY, "--config.model.widths=abc"),
   (*_MAIN, _TINY, "--flagfile=absent"),
   (*_MAIN, "--config={tree}/configs/common.py"),
+  ("imgbench.main", _TINY, "--workdir=/dev/null/run"),
   ("imgbench.report",),
   ("imgbench.report", "--workdir=absent"),
   (*_POINTS, "--recall=0.9"),

@@ -119,6 +119,8 @@ def train_and_evaluate(
     if profile is not None and group.first:
       logging.warning("--profile_steps: no trace is written, the run is done")
     return results
+  paths.check_writable(folder, "--workdir")
+  saving.check_start(folder, settings.checkpoint)
 
   with contextlib.ExitStack() as stack:
     stop = stop or stack.enter_context(interrupts.StopRequest(group.agreed))

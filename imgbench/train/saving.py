@@ -18,6 +18,17 @@ from imgbench.train import journal
 from imgbench.train import state as state_lib
 
 
+def check_start(folder: paths.Folder, section: config_lib.Checkpoint) -> None:
+  """Raises InputError if a new run has nothing to start from.
+
+  Args:
+    folder: of the run.
+    section: checkpoint, of its config.
+  """
+  if section.init_from and not checkpoints.list_steps(folder):
+    checkpoints.check_other(section.init_from)
+
+
 class Saving:
   """The checkpoints of a run; all processes make the same calls.
 
