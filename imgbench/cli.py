@@ -27,6 +27,7 @@ from imgbench import errors
 from imgbench import jax_options
 from imgbench import paths
 from imgbench import registry
+from imgbench import texts
 from imgbench import writers
 from imgbench.parallel import processes
 
@@ -257,11 +258,11 @@ def one_line_errors(group: processes.Group = processes.ALONE) -> Iterator[None]:
       yield
   except errors.Preempted as stop:
     _leave(group, stop, str(stop), errors.EXIT_PREEMPTED)
-    print(f"imgbench: {stop}", file=sys.stderr)
+    print(f"imgbench: {texts.printable(str(stop))}", file=sys.stderr)
     sys.exit(errors.EXIT_PREEMPTED)
   except Exception as error:
     values = peek(sys.argv, "config", "workdir")
-    text = errors.describe(error, _find_folder(values.config))
+    text = texts.printable(errors.describe(error, _find_folder(values.config)))
     saved = _save_traceback(error, values.workdir) if group.first else ""
     if values.traceback:
       traceback.print_exception(error)
@@ -406,12 +407,19 @@ def _list_config_keys(argv: list[str]) -> list[str]:
   return list(dict.fromkeys(known))
 
 
+class _LogFormatter(python_logging.Formatter):
+  """Formats lines that a terminal shows as they are."""
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    return texts.printable_lines(super().format(record))
+
+
 def show_log() -> None:
   """Shows the log from INFO, as short lines on standard error."""
   logging.set_verbosity(logging.INFO)
   python_logging.getLogger("jax").setLevel(python_logging.WARNING)
   logging.get_absl_handler().setFormatter(
-    python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    _LogFormatter("%(asctime)s %(message)s", "%H:%M:%S")
   )
 
 

@@ -49,6 +49,15 @@ def is_alive(process: Mapping[str, Any]) -> bool:
   return is_since_boot(process) and began == process["began"] != ""
 
 
+def read_command(pid: int) -> list[str]:
+  """Returns program and arguments of a process; [] if there is none."""
+  try:
+    text = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+  except OSError:
+    return []
+  return [os.fsdecode(part) for part in text.split(b"\0")[:-1]]
+
+
 def _read_boot_id() -> str:
   """Returns an id of the current boot; "" if unknown."""
   try:

@@ -23,6 +23,7 @@ from imgbench import errors
 from imgbench import paths
 from imgbench import registry
 from imgbench import run_files
+from imgbench import texts
 from imgbench import writers
 from imgbench.metrics import curves
 from imgbench.report import inputs
@@ -215,9 +216,9 @@ def format_table(
     ),
   ]
   positives, total = int(target.positive.sum()), len(target.positive)
+  name = texts.printable(f"{target.dataset}: {target.class_name}")
   lines = [
-    f"{target.dataset}: {target.class_name} (class {target.class_index}),"
-    f" {positives:,} of {total:,} examples",
+    f"{name} (class {target.class_index}), {positives:,} of {total:,} examples",
     "",
     *table.Table("", columns, list(points.items())).lines(),
   ]

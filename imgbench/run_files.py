@@ -1,11 +1,13 @@
 """The files of a run: its lock, config, environment, status and results."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import fcntl
 import json
 import time
 from typing import Any
+from typing import Literal
 import uuid
 import zipfile
 
@@ -16,6 +18,7 @@ from imgbench import config_utils
 from imgbench import errors
 from imgbench import paths
 from imgbench import timing
+from imgbench import typed
 from imgbench import writers
 from imgbench.parallel import processes
 
@@ -42,6 +45,13 @@ DONE = "done"
 FAILED = "failed"
 DIVERGED = "diverged"
 PREEMPTED = "preempted"
+_STATUS_FIELDS = {
+  "state": Literal[RUNNING, DONE, FAILED, DIVERGED, PREEMPTED],
+  "step": int,
+  "total_steps": int,
+  "message": str,
+  "times": Mapping[str, float],
+}
 
 
 def read_json(path: paths.Folder) -> Any:
@@ -52,6 +62,31 @@ def read_json(path: paths.Folder) -> Any:
     return None
   except (RecursionError, ValueError) as error:
     raise errors.InputError(path, "JSON", error, "move it away") from error
+
+
+def read_object(
+  path: paths.Folder, hints: Mapping[str, Any], required: Sequence[str] = ()
+) -> dict[str, Any] | None:
+  """Returns a JSON object after `typed.check_fields`; None without a file.
+
+  Args:
+    path: of the file.
+    hints: field -> annotation.
+    required: fields that must be there.
+
+  Raises:
+    InputError: not such an object.
+  """
+  found = read_json(path)
+  if found is not None:
+    with config_utils.prefix_errors(f"{path}: "):
+      typed.check_fields(hints, found, required)
+  return found
+
+
+def read_status(workdir: paths.Folder) -> dict[str, Any]:
+  """Returns status.json, {} without it. Raises InputError."""
+  return read_object(workdir / STATUS, _STATUS_FIELDS) or {}
 
 
 @contextlib.contextmanager

@@ -16,3 +16,8 @@ def printable(text: str) -> str:
   spaces.
   """
   return _RAW.sub(" ", text)
+
+
+def printable_lines(text: str) -> str:
+  """Returns lines after `printable`."""
+  return "\n".join(map(printable, text.split("\n")))

@@ -2,11 +2,13 @@
 
 import collections.abc
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
-import math
+import sys
 import types
 import typing
 from typing import Any
+from typing import Literal
 
 from imgbench import errors
 from imgbench import registry
@@ -27,6 +29,29 @@ def build_dataclass(kind: type, values: Mapping[str, Any], prefix: str = ""):
     return kind(**_check_values(kind, values))
   except errors.InputError as error:
     raise error.prefixed(prefix) from error
+
+
+def check_fields(
+  hints: Mapping[str, Any], values: Any, required: Sequence[str] = ()
+) -> None:
+  """Checks the types of an object whose other fields are of no concern.
+
+  Args:
+    hints: field -> annotation.
+    values: as JSON holds them.
+    required: fields that must be there.
+
+  Raises:
+    InputError: no object, a missing field, a value of another type.
+  """
+  if not isinstance(values, Mapping):
+    raise errors.InputError("", "an object", show(values))
+  for name, hint in hints.items():
+    if name in values and not _fits(values[name], hint):
+      raise errors.InputError(name, _type_text(hint), show(values[name]))
+  for name in required:
+    if name not in values:
+      raise errors.InputError(name, _type_text(hints[name]), "none")
 
 
 def _check_values(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,6 +81,8 @@ def _fits(value, hint) -> bool:
     return any(_fits(value, choice) for choice in inner)
   if hint is Any:
     return True
+  if origin is Literal:
+    return value in inner
   if origin is collections.abc.Sequence:
     return isinstance(value, list | tuple) and all(
       _fits(item, inner[0]) for item in value
@@ -68,7 +95,7 @@ def _fits(value, hint) -> bool:
   if hint in (int, float):
     kinds = int if hint is int else int | float
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number and abs(value) <= sys.float_info.max
   return isinstance(value, hint)
 
 

@@ -25,6 +25,7 @@ WORKERS = {
   "imgbench.bench.torch_peer",
   "imgbench.bench.worker",
   "imgbench.launch.local.child",
+  "imgbench.papers.readers.unpickle_child",
 }
 
 

@@ -1,7 +1,9 @@
 import pickle
 
+from absl import logging
 import pytest
 
+from imgbench import cli
 from imgbench import errors
 from tests import raising
 
@@ -39,3 +41,31 @@ def test_about_checks_each_part():
   ):
     with pytest.raises(AssertionError):
       wrong(error)
+
+
+def test_fault_22_a_message_is_one_printable_line():
+  error = errors.InputError("a\x1b[2J", "x\ny", "\u202ez", "\x9b\r\ud800")
+  assert str(error).isprintable() and str(error).startswith("a [2J: ")
+  assert error.setting == "a\x1b[2J"
+
+
+def test_fault_22_programs_print_no_raw_escapes(capsys):
+  for raised in (errors.RunError, errors.Preempted):
+    with pytest.raises(SystemExit), cli.one_line_errors():
+      raise raised("a\x1b]0;x\x07\nb")
+    out, line = capsys.readouterr()
+    assert not out and line.endswith("a ]0;x  b\n") and line[:-1].isprintable()
+
+
+def test_fault_22_the_log_has_no_raw_escapes(capfd):
+  handler = logging.get_absl_handler()
+  before, level = handler.formatter, logging.get_verbosity()
+  try:
+    cli.show_log()
+    record = logging.ABSLLogger("x").makeRecord(
+      "x", 20, "f", 1, "%s", ("a\x1b[2J\nb",), None
+    )
+    assert handler.format(record).endswith(" a [2J\nb")
+  finally:
+    handler.setFormatter(before)
+    logging.set_verbosity(level)

@@ -32,6 +32,7 @@ import jax
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
+from imgbench import texts
 from imgbench import writers
 from imgbench.bench import comparison
 from imgbench.bench import row_text
@@ -229,7 +230,7 @@ def main(argv: list[str]) -> int:
       expected = "a commit beside --out or --config"
       raise errors.InputError("--paired", expected, "none")
     report, folders = compare_folders(paths, values.tolerance, values.quantity)
-    print(format_report(report, folders))
+    print(texts.printable_lines(format_report(report, folders)))
     if values.json:
       text = writers.format_json(to_json(report))
       writers.write_output("--json", values.json, text)

@@ -175,5 +175,6 @@ def _format_per_class(tables) -> str:
       }
       for info, rows in tables
       for index, row in enumerate(rows)
-    ]
+    ],
+    exact=True,
   )

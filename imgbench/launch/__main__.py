@@ -30,6 +30,7 @@ from imgbench import commands
 from imgbench import errors
 from imgbench import paths
 from imgbench import registry
+from imgbench import texts
 from imgbench.launch import locks
 from imgbench.launch import points
 from imgbench.launch import units
@@ -100,7 +101,7 @@ def show(sweep: units.Sweep) -> None:
   """Prints each unit with its state and command."""
   for unit in sweep.units:
     print(f"{unit.name}: {units.read_status(unit).state}")
-    print(f"  {shlex.join(sweep.command(unit))}")
+    print(texts.printable(f"  {shlex.join(sweep.command(unit))}"))
   print(f"{len(sweep.units)} runs; none was started")
 
 

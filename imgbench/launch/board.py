@@ -13,6 +13,7 @@ from typing import TextIO
 
 from imgbench import errors
 from imgbench import paths
+from imgbench import texts
 from imgbench import timing
 from imgbench.launch import units
 from imgbench.tables import table
@@ -141,7 +142,7 @@ class Board:
   def say(self, line: str) -> None:
     """Prints a line above the table."""
     self._erase()
-    self._write(f"{line}\n")
+    self._write(f"{texts.printable(line)}\n")
     self._next_s = 0.0
 
   def update(self) -> None:

@@ -6,23 +6,29 @@ executor `launch.json`, because a killed run cannot record its end.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import datetime
 import os
+import re
 import signal
 import sys
 from typing import Any
+from typing import Literal
 
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import paths
 from imgbench import run_files
+from imgbench import texts
+from imgbench import typed
 from imgbench import writers
 from imgbench.launch import locks
 
 SWEEP = "sweep.json"
 LAUNCH = "launch.json"
 LOG = "log.txt"
+_JOB = re.compile(r"(?:\w[\w-]*)?")  # of SLURM, or a TPU slice
 _SHOWN = 6  # differences in an error
 # A signal may come before the run has a handler and anything to save.
 _STOPPED_CODES = (errors.EXIT_PREEMPTED, -signal.SIGTERM, -signal.SIGINT)
@@ -33,6 +39,27 @@ DONE = run_files.DONE
 FAILED = run_files.FAILED
 DIVERGED = run_files.DIVERGED
 PREEMPTED = run_files.PREEMPTED
+
+
+_SWEEP_FIELDS = {
+  "config": str,
+  "sweep": str,
+  "executor": str,
+  "overrides": Mapping[str, Any],
+  "base": Mapping[str, Any],
+  "units": Sequence[Mapping[str, Any]],
+}
+_UNIT_FIELDS = {"name": str, "overrides": Mapping[str, Any]}
+_LAUNCH_FIELDS = {
+  "state": Literal[WAITING, RUNNING, DONE, FAILED, DIVERGED, PREEMPTED],
+  "attempts": int,
+  "other_attempts": int,
+  "started_at": str,
+  "ended_at": str,
+  "exit_code": int | None,
+  "message": str,
+  "job": str,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,27 +214,37 @@ def _to_json(sweep: Sweep) -> dict[str, Any]:
 
 def _read(sweep_dir: paths.Folder) -> Sweep | None:
   path = paths.reach(sweep_dir, "--sweep_dir") / SWEEP
-  found = run_files.read_json(path)
+  found = run_files.read_object(path, _SWEEP_FIELDS, tuple(_SWEEP_FIELDS))
   if found is None:
     return None
-  try:
-    return Sweep(
-      sweep_dir=sweep_dir,
-      config=found["config"],
-      sweep=found["sweep"],
-      executor=found["executor"],
-      overrides=_to_tuples(found["overrides"]),
-      base=found["base"],
-      units=tuple(
-        Unit(
-          unit["name"], _to_tuples(unit["overrides"]), sweep_dir / unit["name"]
-        )
-        for unit in found["units"]
-      ),
-    )
-  except (KeyError, TypeError) as error:
-    expected = "a file that imgbench.launch wrote"
-    raise errors.InputError(path, expected, f"one without {error}") from error
+  for number, unit in enumerate(found["units"]):
+    with config_utils.prefix_errors(f"{path}: units[{number}]."):
+      typed.check_fields(_UNIT_FIELDS, unit, tuple(_UNIT_FIELDS))
+      _check_name(unit["name"])
+  names = [unit["name"] for unit in found["units"]]
+  if len(set(names)) < len(names):
+    raise errors.InputError(f"{path}: units", "different names", names)
+  return Sweep(
+    sweep_dir=sweep_dir,
+    config=found["config"],
+    sweep=found["sweep"],
+    executor=found["executor"],
+    overrides=_to_tuples(found["overrides"]),
+    base=found["base"],
+    units=tuple(
+      Unit(
+        unit["name"], _to_tuples(unit["overrides"]), sweep_dir / unit["name"]
+      )
+      for unit in found["units"]
+    ),
+  )
+
+
+def _check_name(name: str) -> None:
+  """Raises InputError unless a name is that of a folder in another one."""
+  raw = texts.printable(name) != name
+  if raw or "/" in name or name[:1] in ("", ".") or len(name) > 255:
+    raise errors.InputError("name", "the name of a folder", typed.show(name))
 
 
 def _to_tuples(value: Any) -> Any:
@@ -251,7 +288,7 @@ def read_status(unit: Unit) -> Status:
   A run that says it is done is done. Before that, the executor knows better: a
   killed run still says that it is running.
   """
-  reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+  reported = run_files.read_status(unit.workdir)
   launch = read_launch(unit)
   state = launch.get("state") or reported.get("state", WAITING)
   message = launch.get("message", reported.get("message", ""))
@@ -291,8 +328,31 @@ def _infer_end(reported: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def read_launch(unit: Unit) -> dict[str, Any]:
-  """Returns what `record` has written for a unit, or {}."""
-  return run_files.read_json(unit.workdir / LAUNCH) or {}
+  """Returns what `record` has written for a unit, or {}.
+
+  Raises:
+    InputError: the file was written by something else.
+  """
+  path = unit.workdir / LAUNCH
+  found = run_files.read_object(path, _LAUNCH_FIELDS) or {}
+  for name in ("process", "launcher"):
+    if found.get(name) is not None:
+      locks.check_process(f"{path}: {name}", found[name])
+  for name in ("started_at", "ended_at"):
+    if found.get(name) and not is_time(found[name]):
+      expected = "a time with its zone in ISO 8601"
+      raise errors.InputError(f"{path}: {name}", expected, found[name])
+  if not _JOB.fullmatch(found.get("job", "")):
+    raise errors.InputError(f"{path}: job", "the id of a job", found["job"])
+  return found
+
+
+def is_time(text: str) -> bool:
+  """Returns whether a text is a time as of `now`."""
+  try:
+    return datetime.datetime.fromisoformat(text).tzinfo is not None
+  except ValueError:
+    return False
 
 
 def record(unit: Unit, **facts) -> None:
@@ -324,7 +384,7 @@ def record_end(unit: Unit, exit_code: int, message: str = "") -> str:
     exit_code: of the run; minus a signal's number.
     message: why the run failed, see `describe_failure`.
   """
-  reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+  reported = run_files.read_status(unit.workdir)
   state = FAILED
   if reported.get("state") == DONE:
     state, message = DONE, ""  # Whatever happened afterwards.

@@ -19,6 +19,7 @@ from absl import logging
 from imgbench import cpus
 from imgbench import environment
 from imgbench import errors
+from imgbench import texts
 from imgbench import writers
 from imgbench.tables import formats
 from imgbench.tables import table
@@ -139,7 +140,7 @@ class Output:
 
   def note(self, text: str) -> None:
     """Prints a note on standard error and adds it to the manifest."""
-    print(f"note: {text}", file=sys.stderr)
+    print(texts.printable(f"note: {text}"), file=sys.stderr)
     self._notes.append(text)
 
   def inputs(self, paths: Iterable[pathlib.Path]) -> None:
@@ -237,5 +238,5 @@ def run(reproduce: Callable[[flags.FlagValues, Output], None], argv) -> int:
     output = Output(pathlib.Path(values.out) if values.out else None)
     reproduce(values, output)
     output.close()
-  print(printed.getvalue(), end="")
+  print(texts.printable_lines(printed.getvalue()), end="")
   return errors.EXIT_DONE

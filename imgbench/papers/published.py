@@ -27,6 +27,7 @@ from imgbench import errors
 from imgbench.papers.readers import cifar
 from imgbench.papers.readers import datasets
 from imgbench.tables import frame
+from imgbench.tables import table
 
 VALUE, CI_LOW, CI_HIGH, RANK = "value", "ci_low", "ci_high", "rank"
 DROP, ERROR_RATIO = "drop", "error_ratio"
@@ -241,7 +242,11 @@ def _read_cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
     skipped += 1
   rows = csv.reader(lines[skipped:])
   try:
-    found = [(skipped + rows.line_num, cells) for cells in rows]
+    # Our own table.csv marks names that a spreadsheet takes for formulas.
+    found = [
+      (skipped + rows.line_num, list(map(table.unescape_formula, cells)))
+      for cells in rows
+    ]
   except csv.Error as error:
     where = f"{path}, line {skipped + rows.line_num}"
     raise errors.InputError(where, "CSV", error) from error

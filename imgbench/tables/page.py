@@ -18,6 +18,7 @@ import jinja2
 import markupsafe
 
 import imgbench
+from imgbench import texts
 from imgbench.tables import formats
 from imgbench.tables import table
 
@@ -136,7 +137,7 @@ def _printable(value: Any) -> Any:
   """Replaces control characters of text by spaces; markup is unchanged."""
   if isinstance(value, markupsafe.Markup):
     return value
-  return "".join(c if c.isprintable() else " " for c in str(value))
+  return texts.printable(str(value))
 
 
 def _sha256(text: str) -> str:

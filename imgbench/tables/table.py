@@ -9,7 +9,10 @@ import csv
 import dataclasses
 import io
 import itertools
+import re
 from typing import Any
+
+from imgbench import texts
 
 _LATEX = {
   "\\": r"\textbackslash{}",
@@ -19,7 +22,14 @@ _LATEX = {
   ">": r"\textgreater{}",
   **{c: f"\\{c}" for c in "&%$#_{}"},
 }
-_MARKDOWN = {c: f"\\{c}" for c in "\\|*<`"}
+# Intervals keep their brackets, and an underscore between letters is one.
+_MARKDOWN = re.compile(
+  r"(\[[-+\d., ]*\](?![(\[:]))|[\\|*<`\[\]]|(?<![^\W_])_|_(?![^\W_])"
+  r"|~(?=~)|&(?=#?\w+;)"
+)
+# What a spreadsheet takes for a formula, after any number of apostrophes.
+_FORMULA = re.compile(r"'*\s*[=+\-@＝＋－＠]")
+_IDS = ("image_id", "wnid")  # columns of ids, which programs look up
 
 Cell = Callable[[Any], str]  # a row's name -> text of its cell
 
@@ -115,12 +125,15 @@ class Table:
 
   @property
   def header(self) -> list[str]:
-    return [str(column.heading) for column in self.columns]
+    return [texts.printable(str(column.heading)) for column in self.columns]
 
   @property
   def cells(self) -> list[list[str]]:
-    """Text of the rows, without the header."""
-    return [[str(c.cell(row)) for c in self.columns] for row in self.rows]
+    """Text of the rows, without the header, as a terminal may show it."""
+    return [
+      [texts.printable(str(c.cell(row))) for c in self.columns]
+      for row in self.rows
+    ]
 
   @property
   def groups(self) -> list[tuple[Text, list[Any]]]:
@@ -153,11 +166,12 @@ class Table:
 
   def text(self) -> str:
     """Returns caption and table for a terminal."""
-    return "\n".join([self.caption, "", *self.lines("line", least=3)]) + "\n"
+    caption = texts.printable(self.caption)
+    return "\n".join([caption, "", *self.lines("line", least=3)]) + "\n"
 
   def markdown(self, padded: bool = True) -> str:
     """Returns GitHub's Markdown, the caption above the table."""
-    escape = lambda row: [_escaped(cell, _MARKDOWN) for cell in row]
+    escape = lambda row: list(map(escape_markdown, row))
     header, cells = escape(self.header), [escape(row) for row in self.cells]
     rows = [header, *cells]
     head, *body = self._padded(header, cells, 3) if padded else rows
@@ -167,12 +181,12 @@ class Table:
     ]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
     if self.caption:
-      lines = [f"{_escaped(self.caption, _MARKDOWN)}.", "", *lines]
+      lines = [f"{escape_markdown(self.caption)}.", "", *lines]
     return "\n".join(lines) + "\n"
 
   def latex(self) -> str:
     """Returns a LaTeX `table` that needs no package."""
-    escape = lambda row: [_escaped(cell, _LATEX) for cell in row]
+    escape = lambda row: list(map(_escape_latex, row))
     header, cells = escape(self.header), [escape(row) for row in self.cells]
     head, *body = self._padded(header, cells, 3)
     places = "".join("r" if column.numeric else "l" for column in self.columns)
@@ -180,7 +194,7 @@ class Table:
       [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escaped(self.caption, _LATEX)}.}}",
+        rf"\caption{{{_escape_latex(self.caption)}.}}",
         rf"\begin{{tabular}}{{{places}}}",
         r"\hline",
         f"{' & '.join(head)} \\\\",
@@ -201,7 +215,7 @@ class Table:
     return page.macros("tables/templates/table.html.j2").table(self)
 
   def csv(self) -> str:
-    """Returns keys and unformatted values as CSV; None is an empty cell.
+    """Returns keys and unformatted values as CSV for programs, see `csv_text`.
 
     Raises:
       ValueError: two columns with one heading.
@@ -211,7 +225,7 @@ class Table:
       raise ValueError(f"columns share a heading: {heads}")
     values = [[c.value(row) for c in self.columns] for row in self.rows]
     rows = [dict(zip(heads, row, strict=True)) for row in values]
-    return csv_text(rows, heads)
+    return csv_text(rows, heads, exact=True)
 
   def _padded(self, header, cells, least: int) -> list[list[str]]:
     """Returns header and rows with cells padded to their column's width."""
@@ -274,18 +288,63 @@ def from_names(
 
 
 def csv_text(
-  rows: Sequence[Mapping[Any, Any]], columns: Sequence[Any] = ()
+  rows: Sequence[Mapping[Any, Any]],
+  columns: Sequence[Any] = (),
+  exact: bool = False,
 ) -> str:
-  """Returns mappings as CSV with these columns, by default all keys."""
+  """Returns mappings as CSV.
+
+  Args:
+    rows: column -> value; None is an empty cell.
+    columns: by default all keys.
+    exact: keep all texts, for programs. Else a spreadsheet takes no text for a
+      formula, see `escape_formula`, and control characters become spaces.
+  """
   keys = columns or dict.fromkeys(key for row in rows for key in row)
   if not keys:
     return ""
   buffer = io.StringIO()
   writer = csv.DictWriter(buffer, list(keys), lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(rows)
+  escape = lambda value: value if exact else escape_formula(value)
+  writer.writerow({key: escape(key) for key in keys})
+  for row in rows:
+    writer.writerow(
+      {key: v if key in _IDS else escape(v) for key, v in row.items()}
+    )
   return buffer.getvalue()
 
 
-def _escaped(cell: str, marks: Mapping[str, str]) -> str:
-  return "".join(marks.get(c, c) for c in " ".join(cell.split()))
+def escape_formula(value: Any) -> Any:
+  """Returns a cell that a spreadsheet takes for no formula.
+
+  A text that begins with = + - or @ gets an apostrophe, unless it is a number
+  or a lone minus; `unescape_formula` undoes that.
+  """
+  if not isinstance(value, str):
+    return value
+  formula = _FORMULA.match(value) and value != "-" and not _is_number(value)
+  return texts.printable(f"'{value}" if formula else value)
+
+
+def unescape_formula(text: str) -> str:
+  """Returns the text of a cell of `escape_formula`."""
+  return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _is_number(text: str) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True
+
+
+def escape_markdown(text: str) -> str:
+  """Returns Markdown that shows a text, on one line."""
+  text = " ".join(texts.printable(text).split())
+  return _MARKDOWN.sub(lambda m: m[0] if m[1] else f"\\{m[0]}", text)
+
+
+def _escape_latex(text: str) -> str:
+  text = " ".join(texts.printable(text).split())
+  return "".join(_LATEX.get(c, c) for c in text)

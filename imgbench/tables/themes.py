@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 from PIL import PngImagePlugin
 
+from imgbench import texts
+
 DPI = 150  # of the PNGs; pages show them smaller, for dense screens
 WIDTH = 10.0  # inches of a figure that fills the column of a page
 
@@ -112,8 +114,8 @@ def render_pdf(draw: Draw, theme: Theme) -> bytes:
 
 
 def plain(name: str) -> str:
-  """Escapes a name that Matplotlib would read as mathematics."""
-  return name.replace("$", r"\$")
+  """Returns a name on one line, of which Matplotlib reads no mathematics."""
+  return texts.printable(name).replace("$", r"\$")
 
 
 def figure(height: float, width: float = WIDTH) -> mpl_figure.Figure:

@@ -103,3 +103,16 @@ def test_the_step_is_the_last_logged_one(sweep, monkeypatch):
     board.changed(unit)
     board.update()
     assert f" {step}/16 " in screen.getvalue().rpartition("\x1b")[2]
+
+
+def test_fault_22_the_table_and_its_lines_have_no_raw_escapes(sweep):
+  unit = sweep.units[0]
+  units.record_start(unit)
+  units.record_end(unit, errors.EXIT_FAILED, "\x1b[2Jno\x07 disk\u202e")
+  stream = io.StringIO()
+  board = board_lib.Board(sweep, stream)
+  board.changed(unit)
+  board.say("a\x1b[31mb")
+  board.close()
+  assert all(line.isprintable() for line in stream.getvalue().splitlines())
+  assert "no  disk" in stream.getvalue()

@@ -2,19 +2,24 @@
 
 import contextlib
 import csv
+import json
 import os
 import pathlib
 import pty
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
 
 from imgbench import errors
+from imgbench import living
 from imgbench.launch import locks
 from imgbench.launch import units
+from imgbench.launch.local import executor
 from imgbench.launch.local import slots
+from tests import raising
 from tests.launch import sweeps
 from tests.train import processes
 
@@ -321,3 +326,83 @@ def test_each_run_has_its_own_gpus(tmp_path):
     ]
   assert b"CUDA_VISIBLE_DEVICES=4,5" in seen[0]
   assert b"CUDA_VISIBLE_DEVICES=6,7" in seen[1]
+
+
+@contextlib.contextmanager
+def _sleeping(*arguments: str):
+  """Yields a process that has these in its command line and ends by SIGTERM."""
+  code = "import sys; print(1, flush=True); sys.stdin.read()"
+  with subprocess.Popen(
+    [sys.executable, "-c", code, *arguments],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  ) as process:
+    process.stdout.readline()  # It runs its own program now.
+    try:
+      yield process
+    finally:
+      process.kill()
+
+
+def _write_facts(sweep: units.Sweep, kind: str, process: dict) -> pathlib.Path:
+  """Records a process as the launcher or the run of a sweep."""
+  if kind == "launcher":
+    path = sweep.sweep_dir / locks.LAUNCHER
+    path.write_text(json.dumps(process))
+    return path
+  units.record_start(sweep.units[0], process=process)
+  return sweep.units[0].workdir / units.LAUNCH
+
+
+def _arguments(kind: str, sweep_dir: pathlib.Path) -> tuple[str, ...]:
+  if kind == "launcher":
+    return "imgbench.launch", f"--sweep_dir={sweep_dir}"
+  return "imgbench.main", f"--workdir={sweep_dir}/seed=0"
+
+
+KINDS = pytest.mark.parametrize("kind", ["launcher", "run"])
+
+
+@KINDS
+def test_fault_22_cancel_stops_only_processes_of_the_sweep(tmp_path, kind):
+  sweep = units.write(sweeps.make(tmp_path / "a", [0]))
+  program, flag = _arguments(kind, tmp_path / "a")
+  _, other = _arguments(kind, tmp_path / "b")
+  for arguments in ((), ("vi", flag), (program,), (program, other)):
+    with _sleeping(*arguments) as stranger:
+      process = living.describe_process(stranger.pid)
+      path = _write_facts(sweep, kind, process)
+      check = raising.about(str(path))
+      with pytest.raises(errors.InputError, check=check) as raised:
+        executor.cancel(sweep, None)
+      assert str(stranger.pid) in raised.value.given
+      assert stranger.poll() is None and locks.is_alive(process)
+
+
+@KINDS
+def test_fault_22_cancel_leaves_a_later_process_of_the_number(tmp_path, kind):
+  sweep = units.write(sweeps.make(tmp_path, [0]))
+  with _sleeping(*_arguments(kind, tmp_path)) as stranger:
+    facts = living.describe_process(stranger.pid)
+    _write_facts(sweep, kind, {**facts, "began": str(int(facts["began"]) - 1)})
+    assert executor.cancel(sweep, None) == errors.EXIT_DONE
+    assert locks.is_alive(facts)
+
+
+@KINDS
+def test_fault_22_cancel_stops_a_process_of_the_sweep(
+  tmp_path, kind, monkeypatch
+):
+  """Also if the folder is written in another way."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "link").symlink_to(tmp_path)
+  sweep = units.write(sweeps.make("link/a", [0]))
+  for folder in ("a", tmp_path / "a", "link/a"):
+    with _sleeping(*_arguments(kind, folder)) as process:
+      facts = living.describe_process(process.pid)
+      _write_facts(sweep, kind, facts)
+      reaper = threading.Thread(target=process.wait)
+      reaper.start()
+      assert executor.cancel(sweep, None) == errors.EXIT_DONE
+      reaper.join(sweeps.TIMEOUT_S)
+      assert process.returncode == -signal.SIGTERM

@@ -211,3 +211,36 @@ def test_notes_of_a_script_are_read(tmp_path):
   assert (first.job, first.event, first.text) == ("12_3", "start", "node[1-2]")
   assert (last.event, last.text) == ("end", "75")
   assert units.seconds_between(first.time, last.time) == 60
+
+
+@pytest.mark.parametrize("flag", ["account", "partition", "sbatch_args"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\0", "\x1b", "\u2028"])
+def test_fault_22_options_are_one_line(flag, end):
+  given = f'--comment="a{end}b"' if flag == "sbatch_args" else f"a{end}touch x"
+  check = raising.about(f"--{flag}", given=repr(given))
+  with pytest.raises(errors.InputError, check=check):
+    resources(**{flag: given})
+
+
+def test_fault_22_folders_in_options_are_one_line(tmp_path, monkeypatch):
+  for name in ("sbatch", "squeue", "scontrol", "scancel"):
+    (tmp_path / name).touch(mode=0o755)
+  monkeypatch.setenv("PATH", str(tmp_path))
+  folder = tmp_path / "a\ntouch x"
+  with pytest.raises(errors.InputError, check=raising.about("--sweep_dir")):
+    executor.check(sweep_in(folder), flags_of())
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  check = raising.about("working directory")
+  with pytest.raises(errors.InputError, check=check):
+    executor.check(sweep_in(tmp_path), flags_of())
+
+
+def test_fault_22_foreign_notes_are_left_out(tmp_path):
+  unit = units.Unit("one", {}, epath.Path(tmp_path))
+  time = "2026-01-02T03:04:05.678+00:00"
+  (tmp_path / slurm_script.NOTES).write_bytes(
+    f"{time} 1_0 end 9x\nyesterday 1_0 start n\n{time} 1_0 end 0\n".encode()
+    + b"\xff\xfe 1 2 3\n"
+  )
+  assert [note.text for note in executor.read_notes(unit)] == ["0"]

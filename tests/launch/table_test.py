@@ -366,3 +366,48 @@ def test_watch_ends_by_ctrl_c(tmp_path):
     _lines_until(process, "missing: seed=0")
     os.kill(process.pid, signal.SIGINT)
     assert process.wait() == 0
+
+
+def test_fault_22_hostile_values_and_messages_are_shown_as_text(tmp_path):
+  name = "=cmd|'/C calc'!A0"
+  points = [{"data.name": value} for value in (name, "\x1b[2J_x_", "-")]
+  sweep = written.sweep(tmp_path, [{"seed": s} for s in range(3)])
+  for unit, point in zip(sweep.units, points, strict=True):
+    unit.overrides.update(point)
+    written.write_run(unit, (9, 9), units.FAILED, "@a\x1b]0;b\x07\n**c**")
+  units.write(sweep)
+  shown = table.read(str(tmp_path), PATTERNS, ["seed"])
+  table.write(shown, tmp_path / "out", ["seed"])
+  files = ("table.csv", "groups.csv", "table.md", "table.tex")
+  texts = [(tmp_path / "out" / file).read_text() for file in files]
+  for text in (*texts, shown.text()):
+    assert all(line.isprintable() for line in text.splitlines())
+  rows = _csv(texts[0])
+  assert [row["data.name"] for row in rows] == [f"'{name}", " [2J_x_", "-"]
+  assert {row["message"] for row in rows} == {"'@a ]0;b  **c**"}
+  assert r"\*\*c\*\*" in texts[2] and "**c**" not in texts[2]
+  assert r"2J_x\_" in texts[2]
+
+
+@pytest.mark.parametrize(
+  ("name", "content"),
+  [
+    ("results.json", {"a": {}}),
+    ("results.json", [1]),
+    ("results.json", {written.METRIC: 3}),
+    ("status.json", {"state": "done", "times": {"train_s": "long"}}),
+    ("status.json", {"state": "done", "step": None}),
+    ("config.json", []),
+    ("config.json", {**written.BASE, "evaluation": 3}),
+    ("config.json", {**written.BASE, "optim": [1]}),
+    ("config.json", {**written.BASE, "global_batch_size": 10**400}),
+    ("config.json", {**written.BASE, "evaluation": {"alpha": 10**400}}),
+  ],
+)
+def test_fault_22_broken_files_of_runs_are_one_line(tmp_path, name, content):
+  sweep = _grid(tmp_path)
+  path = sweep.units[2].workdir / name
+  path.write_text(json.dumps(content))
+  with pytest.raises(errors.InputError) as raised:
+    table.read(str(tmp_path), PATTERNS, ["seed"]).text()
+  assert str(path.parent) in raised.value.setting or name in str(raised.value)

@@ -138,7 +138,8 @@ def test_bad_folders_are_refused(tmp_path):
     units.read(tmp_path)
   path = tmp_path / units.SWEEP
   path.write_text("{}")
-  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+  check = raising.about(f"{path}: config", given="none")
+  with pytest.raises(errors.InputError, check=check):
     units.read(tmp_path)
   (tmp_path / "file").touch()
   folder = tmp_path / "file" / "sweep"
@@ -302,3 +303,113 @@ def test_facts_are_kept(unit):
 )
 def test_a_failure_is_described_by_signal_or_log(code, log, message):
   assert units.describe_failure(code, log) == message
+
+
+OUTSIDE = ("../x", "/x", "a/b", "a/../../x", "", ".", "..", ".lock", "a" * 300)
+RAW = ("a\nb", "a\0", "\x1b[2J", "\u202ea", "\ud800")
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, *RAW, None, 3, ["a"], {}])
+def test_fault_22_names_of_units_stay_in_the_folder(sweep, name):
+  path = sweep.sweep_dir / units.SWEEP
+  content = json.loads(path.read_text())
+  content["units"][1]["name"] = name
+  path.write_text(json.dumps(content))
+  check = raising.about(f"{path}: units[1].name")
+  with pytest.raises(errors.InputError, check=check) as raised:
+    units.read(sweep.sweep_dir)
+  assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("bad", [None, 3, "a", [1], [[]], {"a": 1}, True])
+def test_fault_22_wrong_types_in_a_sweep_are_one_line(sweep, bad):
+  path = sweep.sweep_dir / units.SWEEP
+  content = json.loads(path.read_text())
+  for key in content:
+    good = type(content[key]) is type(bad) and key != "units"
+    path.write_text(json.dumps({**content, key: bad}))
+    if good:
+      units.read(sweep.sweep_dir)
+      continue
+    with pytest.raises(errors.InputError) as raised:
+      units.read(sweep.sweep_dir)
+    assert raised.value.setting.startswith(f"{path}: {key}")
+    path.write_text(json.dumps({k: v for k, v in content.items() if k != key}))
+    check = raising.about(f"{path}: {key}", given="none")
+    with pytest.raises(errors.InputError, check=check):
+      units.read(sweep.sweep_dir)
+  path.write_text(json.dumps({**content, "units": content["units"][:1] * 2}))
+  with pytest.raises(errors.InputError, check=raising.about(f"{path}: units")):
+    units.read(sweep.sweep_dir)
+
+
+@pytest.mark.parametrize(
+  "text", [b"[]", b"3", b'"a"', b"{", b"\xff\xfe", b"[" * 100_000, b"\0"]
+)
+def test_fault_22_files_that_hold_no_object_are_one_line(sweep, unit, text):
+  unit.workdir.mkdir()
+  for path, read in (
+    (sweep.sweep_dir / units.SWEEP, lambda: units.read(sweep.sweep_dir)),
+    (
+      sweep.sweep_dir / locks.LAUNCHER,
+      lambda: locks.read_launcher(sweep.sweep_dir),
+    ),
+    (unit.workdir / units.LAUNCH, lambda: units.read_status(unit)),
+    (unit.workdir / run_files.STATUS, lambda: units.read_status(unit)),
+  ):
+    path.write_bytes(text)
+    with pytest.raises(errors.InputError, check=raising.about(str(path))):
+      read()
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+  ("field", "bad"),
+  [
+    ("state", "dead"),
+    ("state", []),
+    ("attempts", "3"),
+    ("attempts", None),
+    ("exit_code", 0.5),
+    ("started_at", "today"),
+    ("ended_at", "2026-01-01T00:00:00"),
+    ("message", {}),
+    ("job", "--all"),
+    ("job", "1 2"),
+    ("process", []),
+    ("process", {}),
+    ("launcher", {"pid": 1}),
+  ],
+)
+def test_fault_22_wrong_values_of_a_unit_are_one_line(unit, field, bad):
+  units.record_start(unit)
+  path = unit.workdir / units.LAUNCH
+  path.write_text(json.dumps({**json.loads(path.read_text()), field: bad}))
+  with pytest.raises(errors.InputError) as raised:
+    units.read_status(unit)
+  assert raised.value.setting.startswith(f"{path}: {field}")
+
+
+@pytest.mark.parametrize(
+  ("field", "bad"),
+  [
+    ("pid", 0),
+    ("pid", -1),
+    ("pid", 2**31),
+    ("pid", "1"),
+    ("pid", True),
+    ("host", None),
+    ("began", 5),
+    ("boot", []),
+  ],
+)
+def test_fault_22_wrong_values_of_a_launcher_are_one_line(sweep, field, bad):
+  path = sweep.sweep_dir / locks.LAUNCHER
+  facts = living.describe_process(os.getpid())
+  path.write_text(json.dumps(facts))
+  assert locks.read_launcher(sweep.sweep_dir) == facts
+  path.write_text(json.dumps({**facts, field: bad}))
+  with pytest.raises(
+    errors.InputError, check=raising.about(f"{path}: {field}")
+  ):
+    locks.read_launcher(sweep.sweep_dir)

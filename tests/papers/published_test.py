@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from imgbench import errors
+from imgbench.papers import program
 from imgbench.papers import published
 from imgbench.papers.readers import datasets
 from imgbench.tables import frame
@@ -204,3 +205,17 @@ def test_a_file_that_is_not_there(tmp_path):
 )
 def test_shared_files_are_known(name, count):
   assert len(published.read(shared_files.shared_path("data", name))) == count
+
+
+@pytest.mark.parametrize("name", ["=cmd()", "-a", "@b", "'=c", "+1 d", "a"])
+def test_fault_22_our_table_is_read_back_with_its_names(tmp_path, name):
+  """It marks texts that a spreadsheet takes for formulas."""
+  output = program.Output(tmp_path)
+  row = (name, MF, "all", "top1_accuracy", 10, 5, 0.5, None, None)
+  output.csv("table.csv", frame.COLUMNS, [row])
+  output.close()
+  path = tmp_path / "table.csv"
+  marked = f"\n{'' if name == 'a' else chr(39)}{name},"
+  assert marked in path.read_text()
+  (found,) = published.read(path)
+  assert (found.key.model, found.number) == (name, 50)

@@ -8,6 +8,7 @@ import pytest
 from imgbench import errors
 from imgbench.report import inputs
 from tests import raising
+from tests import written
 from tests.report import imagenet_samples
 from tests.report import samples
 
@@ -211,3 +212,14 @@ def test_broken_files_of_probabilities_are_rejected(
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check):
     inputs.read(workdir)
+
+
+def test_fault_22_class_names_are_read_back_as_they_were(tmp_path):
+  names = ("=1+1", "-", "@a\tb")
+  probs = np.eye(3)[[0, 1, 2, 2]]
+  written.write(
+    tmp_path, written.evaluation("pond:test", names, probs, [0, 1, 2, 0])
+  )
+  (dataset,) = inputs.read(tmp_path).datasets
+  assert dataset.class_names == names
+  assert tuple(row.class_name for row in dataset.classes) == names

@@ -1,5 +1,8 @@
 """Tests of tables in every output format."""
 
+import csv
+import io
+
 import pytest
 
 from imgbench.tables import formats
@@ -82,3 +85,70 @@ def test_numbers_as_people_read_them():
   assert formats.measured(rows.value(0, 0)) == "undefined"
   assert formats.measured(None) == ""
   assert formats.metric_title("real_accuracy") == "ReaL accuracy"
+
+
+RAW = "a\x1b[2Jb\x9bc\u202ed\u2028e\r\nf\x07g\ud800h"
+
+
+def test_fault_22_no_output_has_raw_escapes():
+  made = table.from_cells(f"c{RAW}", (f"h{RAW}",), ((f"{RAW}\0",), (RAW,)))
+  for text in (made.text(), made.markdown(), made.latex(), *made.lines()):
+    assert all(line.isprintable() for line in text.split("\n"))
+    text.encode()
+  assert made.text().count("\n") == 6
+  for text in (table.csv_text([{f"k{RAW}": RAW}]), str(made.html())):
+    assert not set(text) & set("\x1b\x9b\u202e\u2028\r\x07\ud800")
+  assert "b c d e  f g h" in made.text()
+
+
+@pytest.mark.parametrize(
+  ("name", "shown"),
+  [
+    ("resnet_v1_50", "resnet_v1_50"),
+    ("__init__", r"\_\_init\_\_"),
+    ("_a_ b_c", r"\_a\_ b_c"),
+    ("**b** `c` <i>", r"\*\*b\*\* \`c\` \<i>"),
+    ("[x](https://a.b)", r"\[x\](https://a.b)"),
+    ("![1](x)", r"!\[1\](x)"),
+    ("[1][x]", r"\[1\]\[x\]"),
+    ("a|b\\", r"a\|b\\"),
+    ("~~a~~ ~1", r"\~~a\~~ ~1"),
+    ("&lt;b & c", r"\&lt;b & c"),
+    ("76.13 [75.75, 76.50]", "76.13 [75.75, 76.50]"),
+    ("a\n\n# b", "a # b"),
+  ],
+)
+def test_fault_22_markdown_shows_names_as_they_are(name, shown):
+  made = table.from_cells("", ("model",), ((name,),))
+  assert made.markdown(padded=False).splitlines()[-1] == f"| {shown} |"
+  assert table.escape_markdown(name) == shown
+
+
+FORMULAS = ("=1+1", "+cmd", "-a", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1")
+TEXTS = ("-", "-1", "+0.5", "-1e-5", "-inf", "", "a=1", "a-b", "'", "'a", "–")
+
+
+def test_fault_22_texts_of_csv_are_no_formulas():
+  cells = [*FORMULAS, "'=1", "''-a", "'\t@", *TEXTS, -1, -0.5, None]
+  text = table.csv_text([{"=k": cell} for cell in cells])
+  head, *rows = [row[0] for row in csv.reader(io.StringIO(text)) if row]
+  assert head == "'=k"
+  escaped = len(FORMULAS) + 3
+  for cell, row in zip(cells[:escaped], rows, strict=False):
+    assert row == "'" + cell.replace("\t", " ").replace("\r", " ")
+    assert table.unescape_formula(row) == row[1:]
+  kept = ["" if c is None else str(c) for c in cells[escaped:]]
+  assert rows[escaped:] == kept
+  assert [table.unescape_formula(c) for c in kept] == kept
+
+
+def test_fault_22_ids_and_files_of_programs_are_exact():
+  row = {"image_id": "-aB3", "wnid": "=n", "class_name": "@a\tb"}
+  text = table.csv_text([row])
+  (found,) = csv.DictReader(io.StringIO(text))
+  assert found == row | {"class_name": "'@a b"}
+  (found,) = csv.DictReader(io.StringIO(table.csv_text([row], exact=True)))
+  assert found == row
+  columns = [table.Column(key) for key in row]
+  (found,) = csv.DictReader(io.StringIO(table.Table("", columns, [row]).csv()))
+  assert found == row

@@ -66,7 +66,10 @@ def format_markdown(folder: rows.RowFolder) -> str:
   found = folder.rows
   ratios = select.keep_largest(select.compute_ratios(found))
   facts = [f"{name}: {value}" for name, value in _list_facts(folder).items()]
-  parts = [f"# {_format_title(folder)}", "; ".join(facts) + "."]
+  title, facts = map(
+    table.escape_markdown, (_format_title(folder), "; ".join(facts))
+  )
+  parts = [f"# {title}", f"{facts}."]
   for title, shown in (
     ("Models", tables.build_models(found)),
     ("Ceilings", tables.build_ceilings(found)),

@@ -7,9 +7,6 @@ them. If the launcher is killed, the kernel stops the runs (on Linux).
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
-import os
-import signal
 import sys
 import time
 
@@ -127,12 +124,17 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
   if launcher is not None and _is_here_and_alive(launcher):
     # It stops its runs and records how they ended.
     waited_for = {"the launcher": launcher}
-    _tell_to_stop(launcher)
+    file = sweep.sweep_dir / locks.LAUNCHER
+    locks.check_command(file, launcher, "sweep_dir", sweep.sweep_dir)
   else:
     waited_for = runs
     _check_here(runs)
-    for process in runs.values():
-      _tell_to_stop(process)
+    for name, process in runs.items():
+      workdir = sweep.sweep_dir / name
+      file = workdir / units.LAUNCH
+      locks.check_command(file, process, "workdir", workdir)
+  for process in waited_for.values():
+    locks.stop(process)
   left = _wait(waited_for)
   if left:
     raise errors.RunError(
@@ -155,11 +157,6 @@ def _find_running(sweep: units.Sweep) -> dict[str, Mapping]:
     if runs and locks.is_alive(process):
       found[unit.name] = process
   return found
-
-
-def _tell_to_stop(process: Mapping) -> None:
-  with contextlib.suppress(ProcessLookupError):  # It has just ended.
-    os.kill(process["pid"], signal.SIGTERM)
 
 
 def _is_here_and_alive(process: Mapping) -> bool:

@@ -38,6 +38,7 @@ _QUEUED = (
   "SPECIAL_EXIT",
 )
 _OPEN = (units.WAITING, units.RUNNING, units.PREEMPTED)
+_CODE = re.compile(r"[0-9]{1,3}")
 _STOPPED = ("CANCELLED", "PREEMPTED", "REVOKED")
 
 
@@ -121,6 +122,11 @@ def check(sweep: units.Sweep, values: flags.FlagValues) -> None:
   if "://" in os.fspath(sweep.sweep_dir):
     expected = "a folder that all nodes of the cluster share, not a bucket"
     raise errors.InputError("--sweep_dir", expected, sweep.sweep_dir)
+  for setting, folder in (
+    ("--sweep_dir", os.path.abspath(sweep.sweep_dir)),
+    ("working directory", os.getcwd()),
+  ):
+    script.check_line(setting, folder)
   script.read_resources(values)
 
 
@@ -245,11 +251,17 @@ def read_queue(text: str) -> dict[str, QueuedTask]:
 def read_notes(unit: units.Unit) -> list[Note]:
   """Returns the notes of the batch scripts on a run."""
   try:
-    text = (unit.workdir / script.NOTES).read_text(encoding="utf-8")
+    text = (unit.workdir / script.NOTES).read_bytes().decode(errors="replace")
   except FileNotFoundError:
     return []
   rows = [line.split(" ", 3) for line in text.splitlines()]
-  return [Note(*row) for row in rows if len(row) == 4]
+  return [Note(*row) for row in rows if len(row) == 4 and _is_note(*row)]
+
+
+def _is_note(time: str, job: str, event: str, text: str) -> bool:
+  """Returns whether a line is one of the script: others may write, too."""
+  del job
+  return units.is_time(time) and (event != "end" or bool(_CODE.fullmatch(text)))
 
 
 def _select_starts(notes: Iterable[Note]) -> list[Note]:

@@ -13,6 +13,7 @@ import shlex
 from typing import Any
 
 from imgbench import errors
+from imgbench import texts
 from imgbench.launch import units
 
 NOTES = "slurm.txt"  # in a run's folder: starts and ends of its attempts
@@ -110,6 +111,8 @@ def read_resources(values: Any) -> Resources:
   except ValueError as error:
     given = f"{values.sbatch_args!r} ({error})"
     raise errors.InputError("--sbatch_args", "shell words", given) from error
+  for name in ("partition", "account", "sbatch_args"):
+    check_line(f"--{name}", getattr(values, name))
   names = [field.name for field in dataclasses.fields(Resources)]
   given = {name: getattr(values, name) for name in names}
   spec = Resources(
@@ -122,6 +125,13 @@ def read_resources(values: Any) -> Resources:
   _check_time(spec)
   _check_sbatch_args(spec.sbatch_args)
   return spec
+
+
+def check_line(setting: str, text: str) -> None:
+  """Raises InputError for a text that sbatch would not read as one line."""
+  if texts.printable(text) != text:
+    expected = "a text without control characters"
+    raise errors.InputError(setting, expected, repr(text))
 
 
 def _check_gpus(spec: Resources) -> None:
@@ -178,7 +188,7 @@ def parse_seconds(limit: str) -> int | None:
 def _check_sbatch_args(arguments: Sequence[str]) -> None:
   for argument in arguments:
     name = argument.removeprefix("--").partition("=")[0]
-    if not re.fullmatch(r"--[a-z][a-z-]*(=[^\n]+)?", argument):
+    if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", argument):
       expected = "options such as --qos=low"
       raise errors.InputError("--sbatch_args", expected, repr(argument))
     if name in _OWN:

@@ -62,7 +62,7 @@ class SweepTable:
     return found
 
   def cautions(self) -> list[str]:
-    """Returns the notes and the caution about best values."""
+    """Returns the notes and the caution about best values, a line each."""
     headers = [header for made in self.tables() for header in made.header]
     has_best = any(header.startswith("best") for header in headers)
     return [*self.notes, *([_CAUTION] if has_best else [])]
@@ -125,7 +125,9 @@ def write(
 
 
 def _format_markdown(sweep: SweepTable) -> str:
-  notes = "".join(f"- {line}\n" for line in sweep.cautions())
+  notes = "".join(
+    f"- {table.escape_markdown(line)}\n" for line in sweep.cautions()
+  )
   return "\n".join([*map(table.Table.markdown, sweep.tables()), notes])
 
 

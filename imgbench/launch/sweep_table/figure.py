@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
+import sys
 from typing import Any
 
 from matplotlib import axes as mpl_axes
@@ -63,7 +64,11 @@ class GroupLine:
 def build_axis(key: str, values: Sequence[Any]) -> Axis:
   """Returns the axis for the values of a key."""
   unique = {groups_lib.format_key(value): value for value in values}
-  number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
+  number = lambda v: (
+    isinstance(v, (int, float))
+    and not isinstance(v, bool)
+    and abs(v) <= sys.float_info.max
+  )
   labels = tuple(map(table_text.format_value, unique.values()))
   if not all(map(number, unique.values())):
     places = {name: float(i) for i, name in enumerate(unique)}

@@ -11,11 +11,13 @@ from imgbench import config_utils
 from imgbench import errors
 from imgbench import registry
 from imgbench import run_files
+from imgbench import typed
 from imgbench import writers
 from imgbench.launch import units
 from imgbench.metrics import intervals
 from imgbench.metrics import measurement
 from imgbench.metrics import specs
+from imgbench.tables import entries
 
 METRICS = "metrics.jsonl"
 _PROPORTION = {
@@ -107,16 +109,21 @@ def read(sweep: units.Sweep, patterns: Sequence[str]) -> list[SweptRun]:
     InputError: a pattern matches no metric of a finished run, or is not the
       name of a metric if none has finished; or a file is malformed.
   """
-  results = [
-    run_files.read_json(unit.workdir / run_files.RESULTS) or {}
-    for unit in sweep.units
-  ]
+  results = [_read_results(unit) for unit in sweep.units]
   known = list(dict.fromkeys(name for found in results for name in found))
   metrics = _match_metrics(patterns, known)
   return [
     _read_run(sweep, unit, found, metrics)
     for unit, found in zip(sweep.units, results, strict=True)
   ]
+
+
+def _read_results(unit: units.Unit) -> dict[str, Any]:
+  path = unit.workdir / run_files.RESULTS
+  found = run_files.read_object(path, {}) or {}
+  for key in found:
+    entries.split_key(key)
+  return found
 
 
 def _match_metrics(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -148,16 +155,38 @@ def _read_run(
   results: Mapping[str, Mapping],
   metrics: Sequence[str],
 ) -> SweptRun:
+  try:
+    return _build_run(sweep, unit, results, metrics)
+  except errors.InputError:
+    raise
+  # Sections and values of any other kind than those of a config.
+  except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+    given = f"{type(error).__name__}: {error}"
+    expected = f"the {run_files.CONFIG} of a run"
+    raise errors.InputError(unit.workdir, expected, given) from error
+
+
+def _build_run(
+  sweep: units.Sweep,
+  unit: units.Unit,
+  results: Mapping[str, Mapping],
+  metrics: Sequence[str],
+) -> SweptRun:
   # Here, as it imports all models.
   from imgbench import config as config_lib
 
-  reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
-  config = run_files.read_json(unit.workdir / run_files.CONFIG)
+  reported = run_files.read_status(unit.workdir)
+  config = run_files.read_object(unit.workdir / run_files.CONFIG, {})
   flat = config_utils.flatten(config) if config else _plan_config(sweep, unit)
   flat = {**config_lib.find_defaults(config or sweep.base), **flat}
   status = units.read_status(unit)
   records = writers.read_lines(unit.workdir / METRICS)
   alpha = flat.get("evaluation.alpha", _ALPHA)
+  if not 0 < alpha < 1:
+    where = f"{unit.workdir / run_files.CONFIG}: evaluation.alpha"
+    raise errors.InputError(
+      where, "a number between 0 and 1", typed.show(alpha)
+    )
   final = {}
   if status.state == units.DONE:
     final = {

@@ -11,6 +11,7 @@ import numpy as np
 
 from imgbench import paths
 from imgbench import run_files
+from imgbench import texts
 from imgbench.launch import units
 from imgbench.launch.sweep_table import gather
 
@@ -136,7 +137,7 @@ def write_notes(
     for first, later in find_duplicates(runs)
   ]
   lines += [f"not in this sweep: {name}" for name in find_strays(sweep)]
-  return [" ".join(line.split()) for line in lines]
+  return [" ".join(texts.printable(line).split()) for line in lines]
 
 
 def _find_other_values(run: gather.SweptRun) -> list[str]:

@@ -33,7 +33,7 @@ _RUNTIMES = {
 }
 _ALIVE = "-o ServerAliveInterval=30"
 _TPUS = ("gcloud", "compute", "tpus")
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 Argv = list[str]
 
@@ -157,14 +157,19 @@ def name_slices(prefix: str, sweep: units.Sweep, count: int) -> list[str]:
   Raises:
     InputError: the prefix is invalid in Google Cloud.
   """
-  if not _NAME.fullmatch(prefix):
-    expected = (
-      "1 to 31 lowercase letters, digits and hyphens, the first a letter"
-    )
-    raise errors.InputError("--name_prefix", expected, prefix)
+  check_name("--name_prefix", prefix, 31)
   text = os.fspath(sweep.sweep_dir)
   digest = hashlib.sha256(text.encode()).hexdigest()[:6]
   return [f"{prefix}-{digest}-{i}" for i in range(count)]
+
+
+def check_name(setting: str, name: str, most: int = 63) -> None:
+  """Raises InputError unless Google Cloud accepts a name of a slice."""
+  if len(name) > most or not _NAME.fullmatch(name):
+    expected = (
+      f"1 to {most} lowercase letters, digits and hyphens, the first a letter"
+    )
+    raise errors.InputError(setting, expected, name)
 
 
 def name_run(unit: units.Unit, attempt: int | str) -> str:

@@ -9,6 +9,7 @@ system that all VMs and this machine share.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import os
@@ -16,7 +17,6 @@ import pathlib
 import re
 import shlex
 import shutil
-import signal
 import tempfile
 import time
 from typing import Any
@@ -36,6 +36,12 @@ from imgbench.launch.tpu import commands
 from imgbench.launch.tpu import slices as tpu_slices
 
 SLICES = "tpu.json"
+_SLICES_FIELDS = {
+  "project": str,
+  "zone": str,
+  "slices": Sequence[str],
+  "launcher": Mapping[str, Any],
+}
 _GONE_FIX = (
   f"delete its slices with gcloud and remove {units.LAUNCH} in the folders of"
   " its runs, see docs/launch.md"
@@ -218,7 +224,7 @@ def status(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """
   del values
   code = board.print_table(sweep)
-  known = run_files.read_json(sweep.sweep_dir / SLICES)
+  known = _read_slices(sweep)
   if known and shutil.which("gcloud"):
     for name in known["slices"]:
       state = tpu_slices.read_state(_rebuild_spec(known), name)
@@ -234,14 +240,14 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
     RunError: it does not end, or a slice cannot be deleted.
   """
   del values
-  known = run_files.read_json(sweep.sweep_dir / SLICES)
+  known = _read_slices(sweep)
   if known is None:
     print("nothing was submitted")
     return errors.EXIT_DONE
   if shutil.which("gcloud") is None:
     fix = "cancel from a machine that has it"
     raise errors.InputError("cancel", "gcloud", "none", fix)
-  _stop_launcher(known["launcher"])
+  _stop_launcher(sweep, known["launcher"])
   spec = _rebuild_spec(known)
   for name in known["slices"]:
     stopped = tpu_slices.run_command(spec.stop(name))
@@ -256,16 +262,29 @@ def cancel(sweep: units.Sweep, values: flags.FlagValues) -> int:
   return errors.EXIT_DONE
 
 
+def _read_slices(sweep: units.Sweep) -> dict[str, Any] | None:
+  """Returns what `_submit` wrote, None without it. Raises InputError."""
+  path = sweep.sweep_dir / SLICES
+  known = run_files.read_object(path, _SLICES_FIELDS, tuple(_SLICES_FIELDS))
+  if known is not None:
+    locks.check_process(f"{path}: launcher", known["launcher"])
+    for name in known["slices"]:
+      commands.check_name(f"{path}: slices", name)
+  return known
+
+
 def _rebuild_spec(known: Mapping[str, Any]) -> commands.SliceSpec:
   return commands.SliceSpec(known["project"], known["zone"], "", "")
 
 
-def _stop_launcher(process: Mapping[str, Any]) -> None:
+def _stop_launcher(sweep: units.Sweep, process: Mapping[str, Any]) -> None:
   """Stops the launcher of the slices, if it is alive, and waits for it."""
   if not locks.is_alive(process):
     return
   locks.check_here("cancel", process, _GONE_FIX)
-  os.kill(process["pid"], signal.SIGTERM)
+  file = sweep.sweep_dir / SLICES
+  locks.check_command(file, process, "sweep_dir", sweep.sweep_dir)
+  locks.stop(process)
   deadline = timing.clock() + _SAVE_S
   while locks.is_alive(process):
     if timing.clock() > deadline:

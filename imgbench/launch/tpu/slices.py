@@ -323,7 +323,7 @@ class Slice:
     return found[0]
 
   def _decide_retry(self, unit: units.Unit, code: int, state: str) -> bool:
-    reported = run_files.read_json(unit.workdir / run_files.STATUS) or {}
+    reported = run_files.read_status(unit.workdir)
     if state in (units.DONE, units.DIVERGED) or self._stop.requested:
       return False
     if self._was_preempted():
