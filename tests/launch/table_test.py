@@ -399,7 +399,7 @@ def test_fault_22_hostile_values_and_messages_are_shown_as_text(tmp_path):
     ("status.json", {"state": "done", "step": None}),
     ("config.json", []),
     ("config.json", {**written.BASE, "evaluation": 3}),
-    ("config.json", {**written.BASE, "optim": [1]}),
+    ("config.json", {**written.BASE, "evaluation": {"sets": 3}}),
     ("config.json", {**written.BASE, "global_batch_size": 10**400}),
     ("config.json", {**written.BASE, "evaluation": {"alpha": 10**400}}),
   ],
