@@ -8,6 +8,7 @@ from imgbench import texts
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_CHECK = 3  # a requested check did not hold
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: saved; the same command continues
 
 _SHOWN = 500  # letters of an error of another kind

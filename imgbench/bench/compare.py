@@ -1,11 +1,12 @@
-"""Compares two benchmark runs row by row; exits with 1 on a regression.
+"""Compares two benchmark runs row by row; exits with 3 on a regression.
 
 python -m imgbench.bench.compare runs/bench_before runs/bench_after
 
 A is the base, B is compared with it. Each row of both gets the ratio of its
 speeds, B over A, an interval over processes and a verdict. A regression is a
 row whose whole interval is past the tolerance on the slow side, or one that
-succeeded in A and failed in B.
+succeeded in A and failed in B. Baselines of other frameworks and
+microbenchmarks are shown, but do not count.
 
 The speed of a machine drifts from minute to minute, which intervals over
 processes of one session do not cover. To judge a change of the code,
@@ -15,13 +16,17 @@ python -m imgbench.bench.compare --paired=COMMIT --config=configs/bench.py:quick
 measures both checkouts, alternating process by process, so that drift affects
 both.
 
-Exit codes: 0 no regression, 1 a regression, 2 bad input.
+Exit codes: 0 no regression; 3 a regression, a row that B lacks
+(--allow_missing accepts it) or, with --strict, a row whose interval does not
+exclude a regression; 2 bad input; 1 if no row could be compared. In a GitHub
+workflow each of these rows is an annotation.
 """
 
 from collections.abc import Sequence
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 import tempfile
 from typing import Any
@@ -45,7 +50,7 @@ _HEAD = ("row", "A", "B", "B / A", "interval", "verdict")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --paired, --config, --out, --tolerance, --quantity and --json."""
+  """Defines the flags of the program."""
   cli.define_config_flag(flag_values)
   flags.DEFINE_string(
     "paired",
@@ -72,6 +77,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     summaries.THROUGHPUT,
     summaries.QUANTITIES,
     "Throughput waits once after many steps, latency for each step.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "allow_missing",
+    False,
+    "Accept that B lacks rows of A.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "strict",
+    False,
+    "Fail for rows whose interval does not exclude a regression.",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -111,11 +128,15 @@ def to_json(report: comparison.Report) -> dict[str, Any]:
     "tolerance": report.tolerance,
     "quantity": report.quantity,
     "regressions": len(report.regressions),
+    "missing": len(report.missing),
+    "inconclusive": len(report.inconclusive),
     "comparisons": [
       {
         "key": dataclasses.asdict(c.key),
         "verdict": c.verdict,
+        "gates": c.gates,
         "is_regression": c.is_regression,
+        "inconclusive": c.inconclusive,
         "past_tolerance": c.past,
         "ratio": c.ratio,
         "interval": c.interval and c.interval._asdict(),
@@ -132,17 +153,7 @@ def to_json(report: comparison.Report) -> dict[str, Any]:
 def _format_cells(
   found: comparison.Comparison, report: comparison.Report
 ) -> tuple[str, ...]:
-  verdict = found.verdict
-  if verdict in (comparison.SLOWER, comparison.FASTER):
-    verdict += (
-      f" by more than {formats.short_percent(report.tolerance)}"
-      if found.past
-      else ", within the tolerance"
-    )
-  if found.is_regression:
-    verdict = f"REGRESSION: {verdict}"
-  if found.reason:
-    verdict += f" ({found.reason})"
+  verdict = describe_verdict(found, report.tolerance)
   ratio = interval = formats.DASH
   if found.ratio is not None:
     ratio = formats.ratio(found.ratio)
@@ -153,6 +164,31 @@ def _format_cells(
     for row in (found.before, found.after)
   ]
   return found.key.text(), *speeds, ratio, interval, verdict
+
+
+def describe_verdict(found: comparison.Comparison, tolerance: float) -> str:
+  """Returns the verdict on a row in words.
+
+  "slower by more than 15%": the whole interval is below 1 / 1.15; "slower,
+  within 15%": the whole interval is between that and 1; "slower, perhaps by
+  more than 15%": neither.
+  """
+  verdict, limit = found.verdict, formats.short_percent(tolerance)
+  if verdict in (comparison.SLOWER, comparison.FASTER):
+    ends = (found.interval.low * (1 + tolerance), found.interval.high)
+    within = ends[0] >= 1 and ends[1] <= 1 + tolerance
+    verdict += (
+      f" by more than {limit}"
+      if found.past
+      else f", within {limit}"
+      if within
+      else f", perhaps by more than {limit}"
+    )
+  elif found.inconclusive and found.interval is not None:
+    verdict += f", perhaps slower by more than {limit}"
+  if found.is_regression:
+    verdict = f"REGRESSION: {verdict}"
+  return f"{verdict} ({found.reason})" if found.reason else verdict
 
 
 def _list_notes(report: comparison.Report) -> list[str]:
@@ -177,7 +213,13 @@ def _list_notes(report: comparison.Report) -> list[str]:
         "The runs were not paired: the machine's drift between them is in the"
         " ratios, not in the intervals (--paired=COMMIT removes it)."
       )
-    notes += _describe_noise(report, len(tested))
+  inconclusive = len(report.inconclusive)
+  if inconclusive:
+    notes.append(
+      f"{inconclusive} row{'s' * (inconclusive != 1)} cannot exclude a"
+      " regression (--strict fails for them). More processes narrow an"
+      " interval."
+    )
   for name, keys in (("A", report.only_before), ("B", report.only_after)):
     if keys:
       shown = "; ".join(key.text() for key in keys[:5])
@@ -192,28 +234,20 @@ def _list_notes(report: comparison.Report) -> list[str]:
   return notes
 
 
-def find_noisy(report: comparison.Report) -> list[comparison.Comparison]:
-  """Returns rows whose interval is wider than the tolerance."""
-  return [
-    c
-    for c in report.comparisons
-    if c.interval is not None
-    and c.interval.high / c.ratio > 1 + report.tolerance
-  ]
+def find_failures(
+  report: comparison.Report, allow_missing: bool, strict: bool
+) -> list[tuple[rows.Key, str]]:
+  """Returns the rows that fail the gate, and why.
 
-
-def _describe_noise(report: comparison.Report, tested: int) -> list[str]:
-  """Says where a slowdown of twice the tolerance could go unseen."""
-  noisy = find_noisy(report)
-  if not noisy:
-    return []
-  widest = max(c.interval.high / c.ratio for c in noisy)
-  factor = formats.significant(1 / (1 + report.tolerance) / widest, 2)
-  return [
-    f"In {len(noisy)} of {tested} rows the interval is wider than the"
-    " tolerance: only larger slowdowns are caught there, in the widest those"
-    f" below {factor} times the speed. More processes narrow it."
-  ]
+  Args:
+    report: of both runs.
+    allow_missing: accept that B lacks rows.
+    strict: fail for inconclusive rows.
+  """
+  failed = [*report.regressions, *(report.inconclusive if strict else ())]
+  found = [(c.key, describe_verdict(c, report.tolerance)) for c in failed]
+  missing = () if allow_missing else report.missing
+  return found + [(key, "missing in B") for key in missing]
 
 
 def main(argv: list[str]) -> int:
@@ -234,9 +268,17 @@ def main(argv: list[str]) -> int:
     if values.json:
       text = writers.format_json(to_json(report))
       writers.write_output("--json", values.json, text)
+    failures = find_failures(report, values.allow_missing, values.strict)
+    for key, verdict in failures:
+      line = texts.printable(f"{key.text()}: {verdict}")
+      print(f"gate: {line}")
+      if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(f"::error title=imgbench bench compare::{line}")
+    if failures:
+      return errors.EXIT_CHECK
     if all(c.ratio is None for c in report.comparisons):
       raise errors.RunError("no row of A and B could be compared")
-  return errors.EXIT_FAILED if report.regressions else errors.EXIT_DONE
+  return errors.EXIT_DONE
 
 
 def _measure(values, stack: contextlib.ExitStack) -> Sequence[pathlib.Path]:

@@ -27,6 +27,8 @@ class Comparison:
       BROKEN if A succeeded and B failed, FIXED the other way round;
       NOT_COMPARED if there is nothing to compare.
     past: the whole interval is past the tolerance, or B broke.
+    inconclusive: B may be slower past the tolerance: the interval is not past
+      it and does not exclude it, or two rows that succeeded have no ratio.
     ratio: speed of B over speed of A, above 1 where B is faster.
     interval: of the ratio, with the coverage of Holm's step.
     paired: whether the processes ran side by side.
@@ -38,30 +40,57 @@ class Comparison:
   after: rows.Row
   verdict: str
   past: bool = False
+  inconclusive: bool = False
   ratio: float | None = None
   interval: medians.Interval | None = None
   paired: bool = False
   reason: str = ""
 
   @property
+  def gates(self) -> bool:
+    """Returns whether the row counts for the exit code, see `is_gated`."""
+    return is_gated(self.key)
+
+  @property
   def is_regression(self) -> bool:
-    """Returns whether B is slower past the tolerance, or broken."""
-    return self.past and self.verdict in (SLOWER, BROKEN)
+    """Returns whether a gated row is slower past the tolerance, or broken."""
+    return self.gates and self.past and self.verdict in (SLOWER, BROKEN)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """Comparison of two runs: rows of both, and points of one only."""
+  """Comparison of two runs.
+
+  Attributes:
+    comparisons: of the points of both.
+    only_before, only_after: points of A only and of B only.
+    missing: gated points of A only that succeeded.
+    tolerance: see `compare`.
+    quantity: see `compare`.
+  """
 
   comparisons: Sequence[Comparison]
   only_before: Sequence[rows.Key]
   only_after: Sequence[rows.Key]
+  missing: Sequence[rows.Key]
   tolerance: float
   quantity: str
 
   @property
   def regressions(self) -> list[Comparison]:
     return [c for c in self.comparisons if c.is_regression]
+
+  @property
+  def inconclusive(self) -> list[Comparison]:
+    return [c for c in self.comparisons if c.gates and c.inconclusive]
+
+
+def is_gated(key: rows.Key) -> bool:
+  """Returns whether a row counts for the exit code of a comparison.
+
+  Baselines of other frameworks and microbenchmarks describe the machine.
+  """
+  return key.framework == rows.FRAMEWORKS[0] and key.task != rows.MICRO
 
 
 def compare(
@@ -99,6 +128,11 @@ def compare(
     comparisons=_judge(pairs, tolerance),
     only_before=[key for key in first if key not in second],
     only_after=[key for key in second if key not in first],
+    missing=[
+      key
+      for key, row in first.items()
+      if key not in second and is_gated(key) and row.status == rows.OK
+    ],
     tolerance=tolerance,
     quantity=quantity,
   )
@@ -150,7 +184,10 @@ def _compare_pair(before: rows.Row, after: rows.Row, quantity: str):
   """Returns the rows with their ratio, or a Comparison without one."""
 
   def conclude(verdict: str, reason: str, past: bool = False) -> Comparison:
-    return Comparison(before.key, before, after, verdict, past, reason=reason)
+    inconclusive = verdict == NOT_COMPARED and before.status == rows.OK
+    return Comparison(
+      *(before.key, before, after, verdict, past, inconclusive), reason=reason
+    )
 
   if before.status != rows.OK or after.status != rows.OK:
     if before.status == rows.OK:
@@ -188,9 +225,10 @@ def _judge(pairs: Sequence, tolerance: float) -> list[Comparison]:
     else:
       stopped = True
     interval = ratio.interval(1 - alpha)
+    inconclusive = not past and interval.low < 1 / (1 + tolerance)
     judged[place] = Comparison(
       *(before.key, before, after, _decide_verdict(interval), past),
-      *(ratio.ratio, interval, paired),
+      *(inconclusive, ratio.ratio, interval, paired),
     )
   return judged
 

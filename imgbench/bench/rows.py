@@ -43,6 +43,9 @@ STATUSES = (OK, "out_of_memory", "crashed", "refused", "timeout")
 MORE_IS_BETTER = ("images/s", "relative speed")
 LESS_IS_BETTER = ("ms", "s", "bytes", "levels", "relative cost")
 
+# Largest values of a key's numbers.
+_MOST = {"batch": 2**31, "image_size": 2**16, "devices": 2**20, "target": 1.0}
+
 # Tables of the page that show all columns declared for them.
 EVERY_ROW, COMPILING = "every row", "compiling"
 
@@ -309,6 +312,7 @@ def check(row: Row) -> None:
     raise errors.InputError("message", f"text for status {row.status}", "none")
   if row.status == OK:
     _check_measured(row)
+  _check_possible(row)
   least = -math.inf if is_quantity else 0
   for name in ("images_per_s", "rate", "seconds_to_target"):
     low, value, high = (getattr(row, name + e) for e in ("_low", "", "_high"))
@@ -435,6 +439,32 @@ def _check_measured(row: Row) -> None:
       raise errors.InputError("raw", "times above 0", min(times))
     if getattr(process, name) in (None, (), []):
       raise errors.InputError("raw", f"{name} of each process", "none")
+
+
+def _check_possible(row: Row) -> None:
+  """Raises InputError for numbers that no machine measures."""
+  for name, most in _MOST.items():
+    value = getattr(row.key, name)
+    if value is not None and not 0 < value <= most:
+      raise errors.InputError(name, f"a number above 0, up to {most:g}", value)
+  # A quantity may be a difference.
+  signed = ("rate", "rate_low", "rate_high", "value")
+  signed = signed if row.key.task in QUANTITIES else ()
+  for measured in (row, *row.raw):
+    for column in COLUMNS if measured is row else MEASURED:
+      least = -math.inf if column.name in signed else 0
+      for number in _list_numbers(getattr(measured, column.name)):
+        if not (math.isfinite(number) and number >= least):
+          expected = f"a finite number{', at least 0' * (least == 0)}"
+          raise errors.InputError(column.name, expected, number)
+
+
+def _list_numbers(value: Any) -> list[float]:
+  if isinstance(value, Mapping):
+    return list(value.values())
+  if isinstance(value, list | tuple):
+    return list(value)
+  return [value] if isinstance(value, int | float) else []
 
 
 def _drop_empty(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def test_default_tolerance():
     comparison.compare([], [], -0.1)
 
 
-def test_the_program_ends_with_1_at_a_regression(tmp_path):
+def test_the_program_ends_with_3_at_a_regression(tmp_path):
   base = machine(0)
   slow = machine(1, slowed={SLOWED.text(): 2.0})
   a = row_samples.write(tmp_path / "a", row_samples.image_rows(base), base)
@@ -213,9 +213,11 @@ def test_the_program_ends_with_1_at_a_regression(tmp_path):
   path.write_text(json.dumps(changed))
 
   result = run(a, b, f"--json={tmp_path / 'verdicts.json'}")
-  assert result.returncode == 1, result.stderr
-  (line,) = [x for x in result.stdout.splitlines() if "REGRESSION" in x]
+  assert result.returncode == errors.EXIT_CHECK, result.stderr
+  found = [x for x in result.stdout.splitlines() if "REGRESSION" in x]
+  line, gate = found
   assert line.startswith(SLOWED.text()) and "15%" in line
+  assert gate.startswith(f"gate: {SLOWED.text()}: ")
   assert "0123456789ab | fedcba987654" in result.stdout
   written = json.loads((tmp_path / "verdicts.json").read_text())
   assert written["regressions"] == 1 and len(written["comparisons"]) == 18
@@ -227,7 +229,10 @@ def test_the_program_ends_with_1_at_a_regression(tmp_path):
   loose = run(a, b, "--tolerance=3")
   assert loose.returncode == 0
   latency = run(a, b, "--quantity=latency")
-  assert latency.returncode == 1 and "are of latency" in latency.stdout
+  assert (
+    latency.returncode == errors.EXIT_CHECK
+    and "are of latency" in latency.stdout
+  )
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,7 @@ def test_numbers_shown_are_those_that_the_ratio_is_of(tmp_path):
     *compare.compare_folders(folders, 0.1, "throughput")
   )
   (line,) = [x for x in text.splitlines() if x.startswith(key.text())]
-  assert re.findall(r"[\d.]+", line)[-5:-2] == ["1.00", "0.630", "0.630"]
+  assert re.findall(r"[\d.]+", line)[-6:-3] == ["1.00", "0.630", "0.630"]
 
 
 def test_rows_too_noisy_for_the_tolerance_are_found(tmp_path):
@@ -273,7 +278,7 @@ def test_rows_too_noisy_for_the_tolerance_are_found(tmp_path):
     row_samples.write(tmp_path / name, [noisy, quiet], made)
   folders = [tmp_path / "a", tmp_path / "b"]
   report, _ = compare.compare_folders(folders, None, "throughput")
-  assert compare.find_noisy(report) == [report.comparisons[0]]
+  assert report.inconclusive == [report.comparisons[0]]
 
 
 def test_a_difference_within_the_tolerance_is_no_regression(tmp_path):
@@ -287,5 +292,82 @@ def test_a_difference_within_the_tolerance_is_no_regression(tmp_path):
   (one,) = found.comparisons
   assert one.verdict == comparison.SLOWER and not one.past and not one.paired
   assert one.interval.coverage == pytest.approx(0.95)
-  assert not compare.find_noisy(found)
+  assert not found.inconclusive
   assert "95%" in compare.format_report(found, folders)
+
+
+RESULTS = processes.ROOT / "experiments/results/cpu_2_cores/bench_quick"
+
+
+def slow_down(row, factor):
+  """Returns a row all of whose times are longer."""
+  raw = [
+    dataclasses.replace(
+      process,
+      throughput_s=tuple(factor * t for t in process.throughput_s),
+      latencies_ms=tuple(factor * t for t in process.latencies_ms),
+    )
+    for process in row.raw
+  ]
+  return dataclasses.replace(row, raw=tuple(raw))
+
+
+@pytest.mark.parametrize(
+  ("change", "allow_missing", "strict", "kinds"),
+  [
+    (lambda rows: rows, False, False, set()),
+    (lambda rows: rows[:-2] + rows[-1:], False, False, {"missing"}),
+    (lambda rows: rows[:-2] + rows[-1:], True, False, set()),
+    (lambda rows: rows[5:6], False, False, {"missing"}),
+    (lambda rows: [slow_down(r, 1.2) for r in rows], False, False, set()),
+    (lambda rows: [slow_down(r, 1.2) for r in rows], False, True, {"perhaps"}),
+    (lambda rows: [slow_down(r, 1.4) for r in rows], False, False, {"slower"}),
+  ],
+)
+def test_gate_on_measured_rows(change, allow_missing, strict, kinds):
+  before = rows.read(RESULTS / rows.ROWS)
+  assert len(before) == 12 and sum(map(comparison.is_gated, keys(before))) == 4
+  report = comparison.compare(before, change(before), 0.15)
+  failures = compare.find_failures(report, allow_missing, strict)
+  assert all(comparison.is_gated(key) for key, _ in failures)
+  found = {
+    next(k for k in ("missing", "perhaps", "slower") if k in verdict)
+    for _, verdict in failures
+  }
+  assert found == kinds
+
+
+def keys(found):
+  return [row.key for row in found]
+
+
+def test_verdicts_agree_with_their_numbers():
+  """Whatever the noise, the words say where the interval is."""
+  for seed in range(20):
+    report = comparison.compare(image_rows(seed), image_rows(seed + 50), 0.1)
+    for found in report.comparisons:
+      low, high = found.interval.low, found.interval.high
+      words = compare.describe_verdict(found, 0.1)
+      assert ("slower by more" in words and "perhaps" not in words) == (
+        found.past and high < 1
+      )
+      assert ("within" in words) == (
+        not low <= 1 <= high and low >= 1 / 1.1 and high <= 1.1
+      )
+      if found.inconclusive:
+        assert low < 1 / 1.1 and "perhaps" in words
+
+
+def test_annotations_of_a_github_workflow(tmp_path):
+  fewer = rows.read(RESULTS / rows.ROWS)[:-2]
+  rows.write(tmp_path, fewer)
+  result = subprocess.run(
+    [sys.executable, "-m", "imgbench.bench.compare", RESULTS, tmp_path],
+    env={**processes.environment(), "GITHUB_ACTIONS": "true"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == errors.EXIT_CHECK, result.stderr
+  (line,) = [x for x in result.stdout.splitlines() if x.startswith("::error ")]
+  assert "infer vit_ti16" in line

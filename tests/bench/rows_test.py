@@ -104,6 +104,12 @@ def test_rows_of_older_versions_are_read(row):
     ({"images_per_s": float("nan")}, "images_per_s", "nan"),
     ({"latency_ms": {"median": "3"}}, "latency_ms", "{'median': '3'}"),
     ({"task": "micro"}, "name", "none"),
+    ({"batch": 10**30}, "batch", 10**30),
+    ({"batch": 0}, "batch", 0),
+    ({"devices": -1}, "devices", -1),
+    ({"images_per_s": -5.0, "images_per_s_low": None}, "images_per_s", -5.0),
+    ({"flops_share_of_peak": {"x": -0.5}}, "flops_share_of_peak", -0.5),
+    ({"compile_cold_s": -1.0}, "compile_cold_s", -1.0),
   ],
 )
 def test_bad_rows_are_refused(row, values, setting, given):

@@ -15,7 +15,7 @@ PAGES = sorted(
   for pattern in ("*.md", "docs/*.md", "experiments/*.md")
   for page in ROOT.glob(pattern)
 )
-FENCES = {"bash", "bibtex", "python", "text"}
+FENCES = {"bash", "bibtex", "python", "text", "yaml"}
 
 
 def names(paths) -> list[str]:
