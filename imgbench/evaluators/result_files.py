@@ -153,6 +153,8 @@ def _write_predictions(path, examples, evaluation) -> None:
     "top5": evaluation.outcomes.top5,
     "top5_prob": evaluation.outcomes.top5_prob,
   }
+  if evaluation.outcomes.with_sets:
+    arrays["review"] = evaluation.outcomes.code
   if evaluation.probs is not None:
     arrays["probs"] = evaluation.probs
   _write_npz(path, **arrays)

@@ -29,6 +29,11 @@ _CAPTION = (
   "Wrong top-1 predictions of highest confidence, judged by the original label:"
   " if an image shows several objects, the prediction may name another of them."
 )
+_REVIEWED_CAPTION = (
+  "Top-1 predictions that differ from the original label, those that annotators"
+  " call wrong first, then unreviewed, unclear and accepted ones; each by"
+  " confidence."
+)
 
 
 def build(
@@ -51,7 +56,10 @@ def build(
 def _build_confusion(
   path: paths.Folder, dataset: inputs.DatasetFiles
 ) -> list[page.Block]:
-  pairs = selection.find_confused_pairs(dataset.confusion, MAX_PAIRS)
+  predictions = dataset.predictions
+  pairs = selection.find_confused_pairs(
+    dataset.confusion, MAX_PAIRS, predictions
+  )
   num_classes = len(dataset.confusion)
   if num_classes <= MAX_MATRIX:
     title, draw, given = "Confusion matrix", figures.draw_confusion_matrix, {}
@@ -79,6 +87,9 @@ def _build_confusion(
       table.Column(1, "Predicted", format=dataset.name),
       table.number(count, "Images of the true class"),
     ]
+    if predictions is not None and predictions.review is not None:
+      judged = lambda pair: selection.describe_reviews(predictions, *pair[:2])
+      columns.append(table.Column(judged, "Reviews"))
     as_table = table.Table("", columns, pairs)
     found.append(page.Folded("Most frequent confusions", as_table))
   return found
@@ -118,7 +129,12 @@ def build_class_table(
 
   def taken_for(row):
     taken = selection.find_top_confusion(dataset.confusion, row.class_index)
-    return f"{dataset.name(taken[0])} ({taken[1]:,})" if taken else formats.DASH
+    if not taken:
+      return formats.DASH
+    judged = selection.describe_reviews(
+      dataset.predictions, row.class_index, taken[0]
+    )
+    return f"{dataset.name(taken[0])} ({judged or f'{taken[1]:,}'})"
 
   count = lambda row: formats.counted(row.correct, row.n)
   columns = [
@@ -154,6 +170,8 @@ def _build_mistakes(
     table.number("confidence", "Confidence", formats.share),
     table.Column("label", "Original label", format=dataset.name),
   ]
+  if chosen[0].review:
+    columns.append(table.Column("review", "Review"))
   as_table = table.Table("", columns, chosen)
   return [
     page.Heading("Most confident mistakes"),
@@ -170,11 +188,12 @@ def _draw_pictures(
 ) -> list[page.Block]:
   alt = f"Images of the most confident mistakes on {dataset.key}"
   digest = selection.hash_mistakes(chosen)
+  caption = _REVIEWED_CAPTION if chosen[0].review else _CAPTION
   if lookup is None:
     kept = _read_kept(path, digest)
     if kept is not None:
-      return [pictures.Figure(kept, None, alt, _CAPTION)]
-    words = f"{_CAPTION} The images were not available."
+      return [pictures.Figure(kept, None, alt, caption)]
+    words = f"{caption} The images were not available."
     return [page.Paragraph(words, muted=True)]
   indices = np.array([mistake.index for mistake in chosen])
   images = lookup(dataset.key, indices)
@@ -190,7 +209,7 @@ def _draw_pictures(
     chosen=chosen,
     pictures=images,
     alt=alt,
-    caption=_CAPTION,
+    caption=caption,
     options={"metadata": {_DIGEST: digest}, "photographs": True},
   )
 

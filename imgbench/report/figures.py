@@ -170,7 +170,8 @@ def draw_mistakes(
   """
   lines = -(-len(chosen) // _COLUMNS)
   # Positions are fixed: a long name must not shrink the images.
-  cell, gap, below = themes.WIDTH / _COLUMNS, 0.12, 0.68
+  cell, gap = themes.WIDTH / _COLUMNS, 0.12
+  below = 0.86 if chosen[0].review else 0.68
   height = lines * (cell + below)
   figure = mpl_figure.Figure(figsize=(themes.WIDTH, height))
   for i, (mistake, picture) in enumerate(zip(chosen, pictures, strict=True)):
@@ -198,6 +199,7 @@ def _draw_mistake(axes, theme, dataset, mistake, picture) -> None:
     (guess, theme.series[1], "bold"),
     (f"{formats.share(mistake.confidence)} confident", theme.muted, "normal"),
     (f"label: {true}", theme.text, "normal"),
+    (mistake.review, theme.text, "normal"),
   )
   for i, (line, color, weight) in enumerate(lines):
     axes.annotate(

@@ -19,7 +19,9 @@ def draw_confused_pairs(
   theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
 ) -> mpl_figure.Figure:
   """Draws the most frequent confusions as bars, for many classes."""
-  pairs = selection.find_confused_pairs(dataset.confusion, limit)
+  pairs = selection.find_confused_pairs(
+    dataset.confusion, limit, dataset.predictions
+  )
   totals = dataset.confusion.sum(axis=1)
   figure = themes.figure(1.0 + 0.27 * max(len(pairs), 1))
   axes = figure.subplots()
@@ -29,9 +31,10 @@ def draw_confused_pairs(
   ]
   counts = [count for _, _, count in pairs]
   axes.barh(range(len(pairs)), counts, height=0.68, color=theme.series[0])
-  for place, (true, _, count) in enumerate(pairs):
+  for place, (true, predicted, count) in enumerate(pairs):
+    judged = selection.describe_reviews(dataset.predictions, true, predicted)
     axes.annotate(
-      f"{count} of {totals[true]}",
+      f"{count} of {totals[true]}{judged and f': {judged}'}",
       (count, place),
       xytext=(5, 0),
       textcoords="offset points",
@@ -64,7 +67,10 @@ def draw_worst_classes(
     note = f"{formats.share(row.recall)} of {row.n}"
     if taken:
       guess = formats.short(dataset.name(taken[0]), 22)
-      note += f", {taken[1]} as {guess}"
+      judged = selection.describe_reviews(
+        dataset.predictions, row.class_index, taken[0]
+      )
+      note += f", {taken[1]} as {guess}{judged and f': {judged}'}"
     _draw_note(axes, place, themes.plain(note), theme.muted)
   _name_rows(axes, theme, [formats.short(row.class_name) for row in rows])
   _format_percent_axis(axes, "recall and its interval")

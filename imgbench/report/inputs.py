@@ -64,12 +64,15 @@ class Predictions:
     label: int32 [N].
     top5: int32 [N, 5], -1 in rows whose logits are not finite.
     top5_prob: float32 [N, 5], NaN in such rows.
+    review: int8 [N], the code of the top-1 prediction (`labels.annotations`);
+      None for a data set without reviewed labels, and in older files.
   """
 
   image_id: np.ndarray
   label: np.ndarray
   top5: np.ndarray
   top5_prob: np.ndarray
+  review: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +268,8 @@ def read_predictions(
   Args:
     workdir: of the run.
     key: of the data set.
-    names: of the wanted arrays: image_id, label, top5, top5_prob, probs.
+    names: of the wanted arrays: image_id, label, top5, top5_prob, probs,
+      review, which may be absent.
     num_examples: of the data set.
     num_classes: K; 0: unknown.
 
@@ -282,10 +286,11 @@ def read_predictions(
     "top5": npz.Expected("iu", ("N", 5)),
     "top5_prob": npz.Expected("f", ("N", 5)),
     "probs": npz.Expected("f", ("N", "K")),
+    "review": npz.Expected("iu", ("N",)),
   }
   most = {"N": _SPARE * num_examples, "K": num_classes or _MAX_CLASSES}
   found = npz.read(path, {n: expected[n] for n in names}, most, _REMOVE)
-  missing = [name for name in names if name not in found]
+  missing = [name for name in names if name not in (*found, "review")]
   if missing:
     wanted = f"the arrays {', '.join(names)}"
     fix = _KEEP if "probs" in missing else _REMOVE

@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 
+from imgbench.labels import annotations
 from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.report import probabilities
@@ -22,34 +23,61 @@ FOR_A_GLANCE = (
 FOR_SUBSETS = ("top1_accuracy", "multilabel_accuracy.tfds", "real_accuracy")
 # Subsets that Shankar et al. recommend to report separately.
 _KINDS = ("object", "organism", "dog")
+# What annotators say of a prediction; wrong ones are shown first.
+REVIEWS = {
+  annotations.WRONG: "wrong",
+  annotations.UNREVIEWED: "unreviewed",
+  annotations.UNCLEAR: "unclear",
+  annotations.CORRECT: "accepted",
+}
 MAX_ACROSS = 3  # data sets side by side
 _MAX_TILES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-  """A wrong top-1 prediction; `confidence` is its probability."""
+  """A top-1 prediction that is not the original label.
+
+  Attributes:
+    index: row in the file of predictions.
+    image_id: of the image.
+    label: original label.
+    predicted: class.
+    confidence: probability of the prediction.
+    review: of REVIEWS; "" without reviewed labels.
+  """
 
   index: int
   image_id: str
   label: int
   predicted: int
   confidence: float
+  review: str = ""
 
 
 def find_confused_pairs(
-  confusion: np.ndarray, limit: int
+  confusion: np.ndarray,
+  limit: int,
+  predictions: inputs.Predictions | None = None,
 ) -> list[tuple[int, int, int]]:
   """Returns the most frequent (true, predicted, count) off the diagonal.
 
   Args:
     confusion: int64 [K, K], rows are true labels.
     limit: of the number of pairs; those with count 0 are omitted.
+    predictions: with reviews: pairs with the most predictions that annotators
+      do not accept come first.
   """
   counts = confusion.copy()
   np.fill_diagonal(counts, 0)
+  mistaken = counts.copy()
+  if predictions is not None and predictions.review is not None:
+    accepted = predictions.review == annotations.CORRECT
+    accepted &= predictions.label != predictions.top5[:, 0]
+    pairs = predictions.label[accepted], predictions.top5[accepted, 0]
+    np.subtract.at(mistaken, pairs, 1)
   # Stable: equal counts are in the order of the classes.
-  order = np.argsort(-counts, axis=None, kind="stable")[:limit]
+  order = np.lexsort((-counts.ravel(), -mistaken.ravel()))[:limit]
   num_classes = len(counts)
   pairs = [divmod(int(i), num_classes) for i in order]
   return [(t, p, int(counts[t, p])) for t, p in pairs if counts[t, p] > 0]
@@ -67,6 +95,18 @@ def find_top_confusion(
   return (predicted, int(row[predicted])) if row[predicted] > 0 else None
 
 
+def describe_reviews(
+  predictions: inputs.Predictions | None, label: int, predicted: int
+) -> str:
+  """Returns e.g. "3 wrong, 9 accepted" of a pair; "" without reviews."""
+  if predictions is None or predictions.review is None:
+    return ""
+  rows = predictions.label == label
+  codes = predictions.review[rows & (predictions.top5[:, 0] == predicted)]
+  counts = {word: int((codes == code).sum()) for code, word in REVIEWS.items()}
+  return ", ".join(f"{n:,} {word}" for word, n in counts.items() if n)
+
+
 def select_worst_classes(
   classes: Sequence[inputs.ClassRow], limit: int
 ) -> list[inputs.ClassRow]:
@@ -78,12 +118,23 @@ def select_worst_classes(
 def select_mistakes(
   predictions: inputs.Predictions, limit: int
 ) -> list[Mistake]:
-  """Returns the most confident wrong top-1 predictions, sorted."""
+  """Returns the most confident wrong top-1 predictions, sorted.
+
+  With reviews those that annotators call wrong come first, in the order of
+  REVIEWS.
+  """
   predicted = predictions.top5[:, 0]
   confidence = predictions.top5_prob[:, 0]
   wrong = (predicted >= 0) & (predicted != predictions.label)
   indices = np.flatnonzero(wrong & np.isfinite(confidence))
-  order = np.argsort(-confidence[indices], kind="stable")[:limit]
+  reviews = [""] * len(predicted)
+  rank = np.zeros(len(predicted), int)
+  if predictions.review is not None:
+    codes = predictions.review.tolist()
+    reviews = [REVIEWS.get(code, "") for code in codes]
+    places = {code: place for place, code in enumerate(REVIEWS)}
+    rank = np.array([places.get(code, -1) for code in codes])
+  order = np.lexsort((-confidence[indices], rank[indices]))[:limit]
   return [
     Mistake(
       index=int(i),
@@ -91,6 +142,7 @@ def select_mistakes(
       label=int(predictions.label[i]),
       predicted=int(predicted[i]),
       confidence=float(confidence[i]),
+      review=reviews[i],
     )
     for i in indices[order]
   ]

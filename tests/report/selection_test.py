@@ -55,6 +55,31 @@ def test_mistakes_are_wrong_finite_and_sorted():
   assert selection.hash_mistakes(found) != selection.hash_mistakes(found[:2])
 
 
+def test_mistakes_that_annotators_call_wrong_come_first():
+  predictions = inputs.Predictions(
+    image_id=np.array(list("abcdef")),
+    label=np.array([0, 0, 0, 0, 0, 0], np.int32),
+    top5=np.array([[1], [1], [2], [2], [0], [1]], np.int32),
+    top5_prob=np.array([[0.9], [0.8], [0.7], [0.6], [1.0], [0.5]]),
+    review=np.array([3, 2, 0, 1, 3, 3], np.int8),
+  )
+  found = selection.select_mistakes(predictions, 9)
+  assert [(m.image_id, m.review) for m in found] == [
+    ("d", "wrong"),
+    ("c", "unreviewed"),
+    ("b", "unclear"),
+    ("a", "accepted"),
+    ("f", "accepted"),
+  ]
+  confusion = np.array([[1, 3, 2], [0, 0, 0], [0, 0, 0]])
+  # All three of 0 -> 1 would lead; two of them are accepted.
+  pairs = selection.find_confused_pairs(confusion, 9, predictions)
+  assert pairs == [(0, 2, 2), (0, 1, 3)]
+  reviews = selection.describe_reviews(predictions, 0, 1)
+  assert reviews == "1 unclear, 2 accepted"
+  assert selection.describe_reviews(None, 0, 1) == ""
+
+
 def test_series_and_keys_skip_null():
   records = [
     {"step": 1, "train/loss": 2.0, "val/nll": None},
