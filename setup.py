@@ -5,6 +5,7 @@ import re
 import zlib
 
 import setuptools
+from setuptools.command import build_py
 
 HERE = pathlib.Path(__file__).parent
 # Includes google-cloud-storage, which Orbax needs to read buckets.
@@ -15,6 +16,36 @@ VERSION = re.search(
 
 TURBO = "imgbench/data/turbo.c"
 
+
+class BuildPackages(build_py.build_py):
+  """Copies configs/ and experiments/ into packages of imgbench.
+
+  A checkout and an editable installation find them at the top level, see
+  imgbench/configs/__init__.py.
+  """
+
+  def build_packages(self):
+    """Copies the packages to the build folder."""
+    super().build_packages()
+    for path in list_copied():
+      package = ".".join(("imgbench", *path.parent.parts))
+      self.build_module(path.stem, str(path), package)
+
+  def get_source_files(self):
+    """Returns the files of a source distribution."""
+    return [*super().get_source_files(), *map(str, list_copied())]
+
+
+def list_copied():
+  """Returns the files of configs/ and experiments/."""
+  return [
+    path
+    for folder in ("configs", "experiments")
+    for path in sorted(pathlib.Path(folder).rglob("*.py"))
+    if path.parts != (folder, "__init__.py")
+  ]
+
+
 setuptools.setup(
   name="imgbench",
   version=VERSION,
@@ -23,6 +54,7 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
+  cmdclass={"build_py": BuildPackages},
   packages=setuptools.find_packages(include=["imgbench", "imgbench.*"]),
   package_data={
     "imgbench": [

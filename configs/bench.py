@@ -19,7 +19,7 @@ command line as --config.models=resnet18,vit_ti16.
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 IMAGENET_MODELS = (
   "resnet18",

@@ -13,7 +13,7 @@ a little lower.
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 # Of the training images, on a scale of 0 to 1.
 MEAN = (0.4868, 0.4822, 0.4414)

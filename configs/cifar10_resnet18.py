@@ -10,8 +10,8 @@ Result: not measured over its full length.
 
 import ml_collections
 
-from configs import cifar10_fast
-from configs import common
+from imgbench.configs import cifar10_fast
+from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -4,7 +4,7 @@ Durations are text with a unit: "500 steps", "2 epochs", "1e6 examples",
 "10 percent" (of the run), "never". Batch sizes are global. Values in the
 sections steps, logging, evaluation, parallel and checkpoint may change when a
 run is resumed (but for parallel.batch_norm and parallel.microbatches), others
-not.
+not. `imgbench config NAME` prints what each key means.
 """
 
 import ml_collections
@@ -19,7 +19,6 @@ def base_config() -> ml_collections.ConfigDict:
   config.prng = dict(impl="threefry2x32", partitionable=True)
   config.global_batch_size = 256
 
-  # data.options go to the data set, e.g. the sizes of "scenes".
   config.data = dict(name="", train_split="train", data_dir="", options={})
   config.model = dict(name="", dtype="auto")
   config.augment = dict(
@@ -32,28 +31,16 @@ def base_config() -> ml_collections.ConfigDict:
     cutmix=0.0,
     switch=0.5,
   )
-  # Only for data sets whose images have several sizes: size, area, ratio,
-  # method, randaugment_layers, ..., see imgbench.data.input_pipelines; likewise
-  # evaluation.input: size, crop_fraction, method. All data sets: on_bad_example
-  # ("stop" or "skip") and most_bad, for damaged records and images.
+  # Only for data sets whose images have several sizes, as evaluation.input. All
+  # data sets: on_bad_example and most_bad, for damaged records and images.
   config.input = ml_collections.ConfigDict()
   config.loss = dict(name="softmax", label_smoothing=0.0)
-  # decay: of the moving average of the variables, which is evaluated too; 0:
-  # none.
   config.ema = dict(decay=0.0)
   config.optim = dict(name="")
   config.schedule = dict(name="")
 
-  # per_dispatch: steps in one call on accelerators; 0 chooses.
   config.steps = dict(total="10 epochs", per_dispatch=0)
   config.logging = dict(every="50 steps", tensorboard=True, report=True)
-  # sets: alias -> type, split and optionally name, data_dir, options, every,
-  # probabilities (kept for curves by class; None: where they are small),
-  # on_bad_example ("skip": damaged examples are in no result), most_bad.
-  # class_masks: name -> file of classes, a subset of its own in all results.
-  # shift: base, an alias of sets, and sets, those compared with it; where these
-  # restrict_classes, the base set is predicted among the same classes.
-  # warnings: settings of imgbench.metrics.diagnostics.Thresholds.
   config.evaluation = dict(
     every="1 epochs",
     batch_size=500,
@@ -66,15 +53,9 @@ def base_config() -> ml_collections.ConfigDict:
     shift={},
     sets={},
   )
-  # init_from: workdir of another run, whose state a new run starts with.
   config.checkpoint = dict(
     every="1 epochs", keep=2, best="", asynchronous=True, init_from=""
   )
-  # strategy: "jit" or "pmap". devices: how many of them, 0: all. fsdp, under
-  # jit: devices that share one copy of the state. batch_norm: statistics of the
-  # "global" batch or "per_device". microbatches: parts of a batch, computed
-  # one after the other; BatchNorm normalizes each alone, and its running
-  # statistics move with each. These two may not change when a run is resumed.
   config.parallel = dict(
     strategy="jit",
     devices=0,
@@ -82,8 +63,6 @@ def base_config() -> ml_collections.ConfigDict:
     batch_norm="global",
     microbatches=1,
   )
-  # Equal runs end bit-equal on GPUs too, which costs time; on CPUs and TPUs
-  # they always do, see docs/multihost.md.
   config.deterministic = False
   return config
 

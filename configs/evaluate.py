@@ -13,7 +13,7 @@ import pathlib
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -13,7 +13,7 @@ report are those of the real ImageNet.
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

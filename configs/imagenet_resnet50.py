@@ -11,7 +11,7 @@ arXiv:1706.02677, with stride in the 3x3 convolution) is published with 76 to
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

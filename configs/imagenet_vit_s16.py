@@ -10,7 +10,7 @@ arXiv:2205.01580) is published with 76.5% top-1 after 90 epochs.
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -9,7 +9,7 @@ are wrong.
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -7,7 +7,7 @@ Result: none worth citing; 16 steps on 96 images of 16x16 pixels.
 
 import ml_collections
 
-from configs import common
+from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -21,8 +21,6 @@ from absl import flags
 from absl import logging
 import ml_collections
 
-from configs import bench
-from experiments import compile_only_v5e
 from imgbench import cli
 from imgbench import commands
 from imgbench import config_utils
@@ -34,6 +32,8 @@ from imgbench.bench import accelerators
 from imgbench.bench import compile_only
 from imgbench.bench.hlo import kernels
 from imgbench.bench.hlo import programs
+from imgbench.configs import bench
+from imgbench.experiments import compile_only_v5e
 from imgbench.tables import table
 
 BEGIN = "<!-- compile_only_h200 -->\n"
@@ -64,7 +64,9 @@ class H200Case:
 
   def config(self) -> ml_collections.ConfigDict:
     """Returns the recipe with this model and batch."""
-    config = importlib.import_module(f"configs.{self.recipe}").get_config()
+    config = importlib.import_module(
+      f"imgbench.configs.{self.recipe}"
+    ).get_config()
     settings = {"widths": (64, 256, 256)} if self.model == "whitened" else {}
     with config.unlocked():
       if not self.model.startswith("vit"):

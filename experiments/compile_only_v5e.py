@@ -66,7 +66,7 @@ class V5eCase:
   def config(self) -> ml_collections.ConfigDict:
     """Returns the recipe of the model's kind with this model and sizes."""
     recipe = "resnet50" if self.model == "resnet50" else "vit_s16"
-    module = importlib.import_module(f"configs.imagenet_{recipe}")
+    module = importlib.import_module(f"imgbench.configs.imagenet_{recipe}")
     config = module.get_config()
     with config.unlocked():
       config.model.name = self.model

@@ -22,6 +22,7 @@ from ml_collections import config_flags
 
 from imgbench import cache
 from imgbench import config_utils
+from imgbench import configs
 from imgbench import environment
 from imgbench import errors
 from imgbench import jax_options
@@ -41,8 +42,8 @@ def define_config_flag(
   config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file with get_config(), options after a colon:"
-    " configs/cifar10_fast.py:long.",
+    "Config file with get_config(), or the name of a shipped one; options after"
+    " a colon: cifar10_fast:long.",
     lock_config=False,
     sys_argv=argv,
     flag_values=flag_values,
@@ -61,14 +62,17 @@ class _ConfigParser(flags.ArgumentParser):
     self._argv = argv
 
   def parse(self, argument):
-    """Returns the locked config of a file, options after a colon.
+    """Returns the locked config of a file or a name, options after a colon.
 
     The folder above the file's is put on sys.path, so that a config imports
     its neighbors as `configs.*` in any working directory.
     """
+    argument = find_config_file(argument)
     folder = _find_folder(argument)
-    if str(folder.parent) not in sys.path:
-      sys.path.insert(0, str(folder.parent))
+    # Shipped configs import their neighbors as imgbench.configs.
+    above = str(folder.parent)
+    if str(folder) not in configs.__path__ and above not in sys.path:
+      sys.path.insert(0, above)
     config = _load_config(argument)
     overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
     with config_errors(argument):
@@ -112,8 +116,9 @@ def load_config_module(name: str) -> types.ModuleType:
   except (OSError, ValueError) as error:  # ValueError: a null byte.
     given = f"{name!r}: {getattr(error, 'strerror', None) or error}"
     known = [str(near) for near in path.parent.glob("*.py")]
-    fix = registry.near_names(name, known) if known else ""
-    raise errors.InputError("--config", "a config file", given, fix) from error
+    fix = registry.near_names(name, [*configs.list_files(), *known])
+    expected = "a config file or the name of a shipped one"
+    raise errors.InputError("--config", expected, given, fix) from error
   loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", name)
   spec = importlib.util.spec_from_loader(loader.name, loader)
   assert spec is not None  # There is a loader.
@@ -140,13 +145,26 @@ def config_errors(argument: str) -> Iterator[None]:
     raise errors.InputError("--config", expected, argument, reason) from error
 
 
+def find_config_file(config: str) -> str:
+  """Returns the file of a shipped config that is named, else the argument.
+
+  Args:
+    config: file or name, and options after a colon, which are kept.
+  """
+  name, colon, options = config.partition(":")
+  path = configs.list_files().get(name)
+  if path is None or pathlib.Path(name).is_file():
+    return config
+  return f"{path}{colon}{options}"
+
+
 def read_config(
   config: str, overrides: Iterable[str] = ()
 ) -> ml_collections.ConfigDict:
   """Returns the locked config of a file, as the flag --config gives it.
 
   Args:
-    config: file, and options after a colon.
+    config: file or name, and options after a colon.
     overrides: "key=value", as after "--config.".
 
   Raises:

@@ -9,15 +9,13 @@ module has
 
 A program with positional arguments has `parse_flags(argv)` instead of REQUIRED;
 one whose flags depend on the command line, `define_flags_for(flag_values,
-argv)`. Modules of `experiments` are imported from the checkout of imgbench.
-This module imports neither JAX nor NumPy, so that the help appears at once.
+argv)`. This module imports neither JAX nor NumPy, so that the help appears at
+once.
 """
 
 import dataclasses
 import functools
 import importlib
-import os
-import pathlib
 import sys
 
 import imgbench
@@ -47,6 +45,7 @@ COMMANDS = {
   command.name: command
   for command in (
     Command(DEFAULT, "imgbench.main", "Train a model and evaluate it."),
+    Command("config", "imgbench.show_config", "Print all keys of a config."),
     Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
     Command(
       "operating-points",
@@ -78,27 +77,27 @@ COMMANDS = {
     ),
     Command(
       "bench input",
-      "experiments.benchmarks.input.__main__",
+      "imgbench.experiments.benchmarks.input.__main__",
       "Compare the input pipeline with other loaders.",
     ),
     Command(
       "bench metrics",
-      "experiments.benchmarks.metric_kernels.__main__",
+      "imgbench.experiments.benchmarks.metric_kernels.__main__",
       "Compare the metric kernels with other libraries.",
     ),
     Command(
       "bench step",
-      "experiments.benchmarks.step",
+      "imgbench.experiments.benchmarks.step",
       "Time a config's training step and startup.",
     ),
     Command(
       "bench papers",
-      "experiments.benchmarks.paper_scripts.__main__",
+      "imgbench.experiments.benchmarks.paper_scripts.__main__",
       "Measure time and memory of the paper scripts.",
     ),
     Command(
       "bench convert",
-      "experiments.benchmarks.convert",
+      "imgbench.experiments.benchmarks.convert",
       "Convert an old benchmark file to rows.",
     ),
     Command("sweep", "imgbench.launch.__main__", "Run a sweep of a config."),
@@ -117,58 +116,60 @@ COMMANDS = {
     ),
     Command(
       "paper cifar10-1",
-      "experiments.cifar10_1",
+      "imgbench.experiments.cifar10_1",
       "Tables of Do CIFAR-10 classifiers generalize to CIFAR-10?",
     ),
     Command(
       "paper imagenet-v2",
-      "experiments.imagenet_v2",
+      "imgbench.experiments.imagenet_v2",
       "Tables of Do ImageNet classifiers generalize to ImageNet?",
     ),
     Command(
       "paper multilabel",
-      "experiments.multilabel",
+      "imgbench.experiments.multilabel",
       "Tables of Evaluating machine accuracy on ImageNet.",
     ),
     Command(
       "paper real-labels",
-      "experiments.real_labels",
+      "imgbench.experiments.real_labels",
       "Tables of Are we done with ImageNet?",
     ),
     Command(
       "paper error-analysis",
-      "experiments.error_analysis",
+      "imgbench.experiments.error_analysis",
       "Tables of When does dough become a bagel?",
     ),
     Command(
       "accelerator",
-      "experiments.accelerator.__main__",
+      "imgbench.experiments.accelerator.__main__",
       "Run the accelerator suite.",
     ),
     Command(
       "accelerator cifar",
-      "experiments.accelerator.cifar",
+      "imgbench.experiments.accelerator.cifar",
       "Compare time to accuracy on CIFAR-10 with airbench.",
     ),
     Command(
       "accelerator results",
-      "experiments.accelerator.results",
+      "imgbench.experiments.accelerator.results",
       "Check the suite's results and list them in the README.",
     ),
     Command(
       "compile-only h200",
-      "experiments.compile_only_h200",
+      "imgbench.experiments.compile_only_h200",
       "Count kernels and bytes of steps compiled for an H200.",
     ),
     Command(
       "compile-only v5e",
-      "experiments.compile_only_v5e",
+      "imgbench.experiments.compile_only_v5e",
       "Count bytes sent by steps compiled for TPU v5e pods.",
     ),
-    Command("size", "experiments.benchmarks.size", "Count lines per folder."),
+    Command(
+      "size", "imgbench.experiments.benchmarks.size", "Count lines per folder."
+    ),
     Command(
       "derive-classes",
-      "experiments.derive_classes",
+      "imgbench.experiments.derive_classes",
       "Derive the table of ImageNet's classes from WordNet.",
     ),
   )
@@ -216,28 +217,10 @@ def start(name: str) -> None:
 def _module(name: str):
   """Returns the module, which may be the running __main__."""
   spec = getattr(sys.modules["__main__"], "__spec__", None)
-  if spec is not None and spec.name == name:
+  # In a checkout, `python -m experiments.NAME` runs it under this name.
+  if spec is not None and spec.name in (name, name.removeprefix("imgbench.")):
     return sys.modules["__main__"]
-  if name.startswith("experiments."):
-    _find_experiments()
   return importlib.import_module(name)
-
-
-def _find_experiments() -> None:
-  """Lets this process and its children import the checkout's experiments."""
-  root = str(pathlib.Path(imgbench.__file__).parents[1])
-  if not pathlib.Path(root, "experiments").is_dir():
-    raise errors.InputError(
-      "this command",
-      "a checkout of imgbench with experiments/",
-      root,
-      "install one with pip install -e",
-    )
-  if root not in sys.path:
-    sys.path.append(root)
-  known = os.environ.get("PYTHONPATH", "")
-  if root not in known.split(os.pathsep):
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [known, root]))
 
 
 def main() -> None:
@@ -246,6 +229,9 @@ def main() -> None:
   words = sys.argv[1:3]
   if words[:1] in (["--help"], ["-h"], ["help"]):
     print(format_usage())
+    return
+  if words[:1] == ["--version"]:
+    print(f"imgbench {imgbench.__version__}")
     return
   for count in (2, 1):
     name = " ".join(words[:count])

@@ -46,7 +46,14 @@ def _check_count(setting: str, count: int, least: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DataSection:
-  """A data set; `options` are keywords of its source."""
+  """A data set.
+
+  Attributes:
+    name: of TFDS, or of `data.SOURCES`.
+    train_split: e.g. "train" or "train[:90%]".
+    data_dir: where TFDS has prepared the set.
+    options: keywords of its source, e.g. the sizes of "scenes".
+  """
 
   name: str
   train_split: str
@@ -56,7 +63,13 @@ class DataSection:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSection:
-  """A model of `models.BUILDERS`; dtype: "float32", "bfloat16" or "auto"."""
+  """A model.
+
+  Attributes:
+    name: of `models.BUILDERS`.
+    dtype: of activations, "float32", "bfloat16" or "auto".
+    settings: of its builder.
+  """
 
   name: str
   dtype: str
@@ -70,8 +83,8 @@ class Augment:
   Attributes:
     mean: per channel, on a scale of 0 to 1.
     std: per channel, above 0.
-    mixup: see `mixing.mix`, as the next two.
-    cutmix: 0 for none.
+    mixup: parameter of the Beta distribution, see `mixing.mix`; 0 for none.
+    cutmix: the same for CutMix.
     switch: probability of cutmix where both are on.
     settings: of `preprocess.sample`.
   """
@@ -86,7 +99,12 @@ class Augment:
 
 @dataclasses.dataclass(frozen=True)
 class LossSection:
-  """A loss of `losses.LOSSES`."""
+  """A loss.
+
+  Attributes:
+    name: of `losses.LOSSES`.
+    settings: of its builder.
+  """
 
   name: str = "softmax"
   settings: Settings = dataclasses.field(default_factory=dict)
@@ -94,7 +112,11 @@ class LossSection:
 
 @dataclasses.dataclass(frozen=True)
 class Ema:
-  """Moving average of the variables; decay 0: none."""
+  """Moving average of the variables.
+
+  Attributes:
+    decay: of the average, which is evaluated too; 0 for none.
+  """
 
   decay: float
 
@@ -105,7 +127,12 @@ class Ema:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-  """An optimizer of `optim.OPTIMIZERS`."""
+  """An optimizer.
+
+  Attributes:
+    name: of `optim.OPTIMIZERS`.
+    settings: of its builder.
+  """
 
   name: str
   settings: Settings
@@ -113,7 +140,13 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleSection:
-  """A schedule of `optim.SCHEDULES`; warmup is a duration."""
+  """A schedule of the learning rate.
+
+  Attributes:
+    name: of `optim.SCHEDULES`.
+    warmup: a duration, e.g. "5 epochs".
+    settings: of its builder.
+  """
 
   name: str
   warmup: str = "never"
@@ -122,7 +155,13 @@ class ScheduleSection:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """The computation of a training step, on any devices and data."""
+  """The computation of a training step, on any devices and data.
+
+  Attributes:
+    seed: of all random numbers, 0 to 4294967295.
+    global_batch_size: images of a step, on all devices together.
+    model, augment, loss, ema, optim, schedule: sections.
+  """
 
   seed: int
   global_batch_size: int
@@ -143,7 +182,12 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class StepsSection:
-  """Length of training; per_dispatch: steps in one call, 0 chooses."""
+  """Length of training.
+
+  Attributes:
+    total: a duration: "500 steps", "2 epochs" or "1e6 examples".
+    per_dispatch: steps in one call on accelerators; 0 chooses.
+  """
 
   total: str
   per_dispatch: int
@@ -154,7 +198,13 @@ class StepsSection:
 
 @dataclasses.dataclass(frozen=True)
 class Logging:
-  """When to log, and what to write."""
+  """When to log, and what to write.
+
+  Attributes:
+    every: a duration.
+    tensorboard: whether to write event files.
+    report: whether to write report.html and its figures.
+  """
 
   every: str
   tensorboard: bool
@@ -165,8 +215,17 @@ class Logging:
 class EvaluationSet:
   """A split to evaluate; what is absent is as in sections data, evaluation.
 
-  on_bad_example: "stop" or "skip", if an example cannot be read or decoded;
-  up to most_bad are left out of all results.
+  Attributes:
+    split: e.g. "validation".
+    name: of the data set.
+    data_dir: where TFDS has prepared the set.
+    options: keywords of its source.
+    every: a duration.
+    type: of `evaluators.EVALUATORS`.
+    probabilities: whether to keep them for curves by class; None: if small.
+    restrict_classes: whether to predict among the classes of the set only.
+    on_bad_example: "stop" or "skip", if an example cannot be read or decoded.
+    most_bad: examples that may be left out of all results.
   """
 
   split: str
@@ -237,7 +296,15 @@ class EvaluationSection:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  """When to save, how many to keep, and where to start from."""
+  """When to save, how many to keep, and where to start from.
+
+  Attributes:
+    every: a duration.
+    keep: newest checkpoints that are kept, beside the best.
+    best: SET/METRIC that chooses the best; "": none.
+    asynchronous: whether training continues while a checkpoint is written.
+    init_from: workdir of another run, whose state a new run starts with.
+  """
 
   every: str
   keep: int
@@ -257,8 +324,9 @@ class Parallel:
     strategy: "jit" or "pmap".
     devices: how many, 0: all.
     fsdp: devices that share one copy of the state, under jit.
-    batch_norm: GLOBAL or PER_DEVICE.
-    microbatches: parts of a batch, computed one after the other.
+    batch_norm: statistics of the "global" batch or "per_device".
+    microbatches: parts of a batch, computed one after the other; BatchNorm
+      normalizes each alone, and its running statistics move with each.
   """
 
   strategy: str = "jit"
@@ -276,7 +344,14 @@ class Parallel:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """All of a run; `input` has the settings of `build_train_pipeline`."""
+  """All of a run.
+
+  Attributes:
+    recipe, data, steps, logging, evaluation, checkpoint, parallel: sections.
+    input: settings of `input_pipelines.build_train_pipeline`.
+    deterministic: whether equal runs end bit-equal on GPUs too, which costs
+      time; on CPUs and TPUs they always do.
+  """
 
   recipe: Recipe
   data: DataSection
@@ -469,7 +544,7 @@ def find_known_keys(
     Parameters with types and defaults, whether or not the config sets them.
   """
   found = {}
-  for prefix, function, hidden in _find_signatures(config):
+  for prefix, function, hidden in find_signatures(config):
     for name, parameter in inspect.signature(function).parameters.items():
       if name not in hidden and parameter.kind is not parameter.VAR_KEYWORD:
         found[prefix + name] = parameter
@@ -489,9 +564,18 @@ def _to_json(value: Any) -> Any:
   return [*map(_to_json, value)] if isinstance(value, tuple) else value
 
 
-def _find_signatures(
+def find_signatures(
   config: Mapping[str, Any],
 ) -> Iterator[tuple[str, Any, Sequence[str]]]:
+  """Yields what takes the keys of a config.
+
+  Args:
+    config: see `find_known_keys`.
+
+  Yields:
+    Prefix of the keys, callable with a docstring, and its arguments that are no
+    keys.
+  """
   kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
   for section, kind in kinds.items():
     there = section in config or section == _OPTIONAL

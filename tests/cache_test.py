@@ -197,7 +197,7 @@ def test_fault_15_a_run_needs_no_cache(tmp_path):
 
 
 CONFIG = """
-from configs import tiny
+from imgbench.configs import tiny
 
 def get_config():
   config = tiny.get_config()

@@ -71,8 +71,7 @@ def test_fault_17_a_config_that_returns_none(tmp_path, value):
 
 @pytest.mark.parametrize("name", ["absent.py", "x" * 300 + ".py", "."])
 def test_fault_17_a_config_that_is_no_file(name):
-  about = raising.about("--config", expected="a config file")
-  with pytest.raises(errors.InputError, check=about):
+  with pytest.raises(errors.InputError, check=raising.about("--config")):
     cli.read_config(name)
 
 

@@ -75,6 +75,7 @@ def started_by(path: pathlib.Path) -> list[str]:
 
 def module_path(name: str) -> pathlib.Path:
   """Returns the file that `python -m name` runs."""
+  name = name.removeprefix("imgbench.") if ".experiments." in name else name
   path = ROOT / name.replace(".", "/")
   if path.is_dir():
     return path / "__main__.py"
@@ -172,7 +173,10 @@ def test_commands_of_experiments_start_in_any_folder(tmp_path):
 def test_help_begins_with_the_programs_own_description():
   for name, module in (
     (["-m", "imgbench.data.prepare"], "imgbench.prepare.__main__"),
-    (["-m", "experiments.benchmarks.size"], "experiments.benchmarks.size"),
+    (
+      ["-m", "experiments.benchmarks.size"],
+      "imgbench.experiments.benchmarks.size",
+    ),
   ):
     done = processes.run_python(*name, "--help")
     first = importlib.import_module(module).__doc__.splitlines()[0]

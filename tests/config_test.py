@@ -5,12 +5,12 @@ import json
 from absl import flags
 import pytest
 
-from configs import tiny
 from imgbench import cli
 from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import typed
+from imgbench.configs import tiny
 from imgbench.parallel import determinism
 from tests import raising
 from tests.train import processes

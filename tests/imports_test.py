@@ -45,7 +45,7 @@ LAYERS = (
   {"cpus", "texts"},
   {"errors", "timing", "host_memory", "environment", "cache", "progress"},
   {"jax_options", "streams", "living", "peaks", "registry", "paths"},
-  {"labels", "losses", "npz", "typed"},
+  {"configs", "labels", "losses", "npz", "typed"},
   {
     "config_utils",
     "metrics",
@@ -64,7 +64,7 @@ LAYERS = (
   {"papers", "prepare", "report"},
   {"train"},
   {"startup"},
-  {"bench", "launch", "main", "operating_points"},
+  {"bench", "launch", "main", "operating_points", "show_config"},
   {"experiments"},
 )
 

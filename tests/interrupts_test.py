@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from configs import tiny
 from imgbench import errors
 from imgbench import interrupts
+from imgbench.configs import tiny
 from imgbench.train import journal
 from imgbench.train import loop
 from tests.train import processes

@@ -61,7 +61,7 @@ def test_fault_14_programs_refuse_absent_platforms(tmp_path, platforms):
       f"--config={processes.ROOT / 'configs/bench.py'}:quick",
     ],
     ["imgbench.bench.scaling", TINY, "--out=scaling"],
-    ["experiments.benchmarks.step", TINY, "--out=step"],
+    ["imgbench.experiments.benchmarks.step", TINY, "--out=step"],
   ]
   for outcome in forked.run_all(lines, tmp_path, platforms=platforms):
     assert outcome.code == errors.EXIT_USAGE

@@ -8,11 +8,11 @@ import sys
 import jax
 import pytest
 
-from configs import tiny
 from imgbench import config_utils
 from imgbench import environment
 from imgbench import errors
 from imgbench import startup
+from imgbench.configs import tiny
 from tests import raising
 from tests.train import processes
 

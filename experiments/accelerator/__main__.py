@@ -30,9 +30,6 @@ from typing import TextIO
 from absl import flags
 import jax
 
-from experiments.accelerator import kit as kit_lib
-from experiments.accelerator import output
-from experiments.accelerator import stages as stages_lib
 from imgbench import commands
 from imgbench import environment
 from imgbench import errors
@@ -41,6 +38,9 @@ from imgbench import run_files
 from imgbench import timing
 from imgbench import writers
 from imgbench.bench import exchange
+from imgbench.experiments.accelerator import kit as kit_lib
+from imgbench.experiments.accelerator import output
+from imgbench.experiments.accelerator import stages as stages_lib
 
 OK, SKIPPED, FAILED, TIMEOUT = "ok", "skipped", "failed", "timeout"
 # Least seconds to start a stage with.

@@ -21,8 +21,6 @@ from typing import Any
 
 from absl import flags
 
-from experiments.accelerator import airbench
-from experiments.accelerator import turns
 import imgbench
 from imgbench import commands
 from imgbench import errors
@@ -32,6 +30,8 @@ from imgbench.bench import medians
 from imgbench.bench import processes
 from imgbench.bench import rows
 from imgbench.bench import time_to_accuracy
+from imgbench.experiments.accelerator import airbench
+from imgbench.experiments.accelerator import turns
 
 OURS, BASELINE = "imgbench", airbench.NAME
 WARM_UP_SEED = 2**30  # No seed of a counted run.
@@ -135,7 +135,7 @@ def build_sides(
     OURS,
     {"framework": OURS, "name": values.config},
     processes.Launcher(
-      module="experiments.accelerator.cifar_worker",
+      module="imgbench.experiments.accelerator.cifar_worker",
       root=_ROOT,
       # The baseline needs memory of the same GPU.
       variables={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
@@ -148,7 +148,7 @@ def build_sides(
     BASELINE,
     {"framework": "torch-compile", "name": BASELINE},
     processes.Launcher(
-      module="experiments.accelerator.airbench",
+      module="imgbench.experiments.accelerator.airbench",
       python=processes.find_baseline_python(values.airbench_python),
       root=_ROOT,
       files=(*processes.BASELINE_FILES, *files),

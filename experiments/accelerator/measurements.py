@@ -8,13 +8,13 @@ import statistics
 from typing import Any
 from xml.etree import ElementTree
 
-from experiments.accelerator import stages
 from imgbench import peaks
 from imgbench.bench import exchange
 from imgbench.bench import micro
 from imgbench.bench import quantities
 from imgbench.bench import rows
 from imgbench.bench import summaries
+from imgbench.experiments.accelerator import stages
 from imgbench.tables import formats
 from imgbench.tables import table
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from absl import logging
 
-from experiments.accelerator import measurements
-from experiments.accelerator import profiles
-from experiments.accelerator import stages
 from imgbench import run_files
 from imgbench import writers
 from imgbench.bench import rows
 from imgbench.bench import runner
 from imgbench.bench.pages import html_report
+from imgbench.experiments.accelerator import measurements
+from imgbench.experiments.accelerator import profiles
+from imgbench.experiments.accelerator import stages
 from imgbench.tables import table
 
 RESULTS, PROFILES = "accelerator.json", "profiles.md"

@@ -13,13 +13,13 @@ from typing import Any
 
 from absl import flags
 
-from experiments import compile_only_v5e
-from experiments.accelerator import measurements
-from experiments.accelerator import output
-from experiments.accelerator import stages
 from imgbench import commands
 from imgbench import errors
 from imgbench.bench import rows
+from imgbench.experiments import compile_only_v5e
+from imgbench.experiments.accelerator import measurements
+from imgbench.experiments.accelerator import output
+from imgbench.experiments.accelerator import stages
 
 FOLDER = stages.ROOT / "experiments" / "results"
 BEGIN, END = "<!-- accelerators -->\n", compile_only_v5e.END

@@ -158,7 +158,7 @@ def _plan_networks(suite: Suite, seconds: float) -> list[Command]:
 def _plan_cifar(suite: Suite, seconds: float) -> list[Command]:
   return [
     (
-      "experiments.accelerator.cifar",
+      "imgbench.experiments.accelerator.cifar",
       f"--data_dir={suite.cifar10_dir}",
       # It stops itself; its clock starts after the imports.
       f"--budget_s={max(seconds - 10, 10):.0f}",

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from imgbench import cli
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import models
@@ -324,7 +325,7 @@ def _check_recipe(recipe, lists) -> None:
 def _list_runs(section, machine: Machine) -> list[rows.Key]:
   if not section.config:
     return []
-  path = pathlib.Path(section.config.partition(":")[0])
+  path = pathlib.Path(cli.find_config_file(section.config).partition(":")[0])
   if not path.is_file():
     raise errors.InputError("time_to_accuracy.config", "a config file", path)
   if not 0 < section.target <= 1:

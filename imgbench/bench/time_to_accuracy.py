@@ -74,7 +74,7 @@ def load_config(
   Raises:
     InputError: no such file, or an override of an unknown key or wrong type.
   """
-  path = pathlib.Path(name.partition(":")[0])
+  path = pathlib.Path(cli.find_config_file(name).partition(":")[0])
   if not path.is_file():
     raise errors.InputError("time_to_accuracy.config", "a config file", path)
   with config_utils.prefix_errors("time_to_accuracy.overrides: "):

@@ -79,7 +79,7 @@ def read_sweep(values: flags.FlagValues) -> units.Sweep:
     InputError: see `points.build`; or the folder has another sweep.
   """
   config_flag = values["config"]
-  config = config_flag.config_filename
+  config = cli.find_config_file(config_flag.config_filename)
   overrides = config_flags.get_override_values(config_flag)
   sweep = points.build(
     config,

@@ -15,13 +15,13 @@ import sys
 
 import pytest
 
-from experiments import compile_only_h200
-from experiments import compile_only_v5e
 from imgbench import config as config_lib
 from imgbench import errors
 from imgbench import models
 from imgbench.bench import compile_only
 from imgbench.bench.hlo import kernels
+from imgbench.experiments import compile_only_h200
+from imgbench.experiments import compile_only_v5e
 from imgbench.parallel import determinism
 from tests.train import processes
 

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from configs import tiny
 from imgbench import errors
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
 from imgbench.bench.hlo import collectives
 from imgbench.bench.hlo import parser
 from imgbench.bench.hlo import programs
+from imgbench.configs import tiny
 from tests import raising
 from tests.train import processes
 

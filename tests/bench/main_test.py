@@ -7,11 +7,11 @@ import types
 
 import pytest
 
-from configs import bench
 from imgbench import errors
 from imgbench.bench import __main__ as program
 from imgbench.bench import processes
 from imgbench.bench import rows
+from imgbench.configs import bench
 from tests import raising
 from tests.bench import model_work_test
 

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from configs import bench
 from imgbench import config_utils
 from imgbench import errors
 from imgbench.bench import model_work
 from imgbench.bench import rows
+from imgbench.configs import bench
 
 SETTINGS = {"widths": [8], "stem_size": 3}
 KEY = rows.Key(

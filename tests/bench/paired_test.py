@@ -8,13 +8,13 @@ import subprocess
 import ml_collections
 import pytest
 
-from configs import bench as bench_config
 from imgbench import errors
 from imgbench.bench import comparison
 from imgbench.bench import paired
 from imgbench.bench import points as points_lib
 from imgbench.bench import rows
 from imgbench.bench import run_settings
+from imgbench.configs import bench as bench_config
 from tests import raising
 from tests.bench import row_samples
 

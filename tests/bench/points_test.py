@@ -2,12 +2,12 @@
 
 import pytest
 
-from configs import bench
 from imgbench import errors
 from imgbench import models
 from imgbench.bench import points
 from imgbench.bench import rows
 from imgbench.bench import torch_peer
+from imgbench.configs import bench
 from tests import raising
 
 ONE = points.Machine("cpu", 1)

@@ -7,7 +7,6 @@ import statistics
 
 import pytest
 
-from experiments.benchmarks import convert
 import imgbench
 from imgbench import environment
 from imgbench import errors
@@ -16,6 +15,7 @@ from imgbench.bench import comparison
 from imgbench.bench import quantities
 from imgbench.bench import rows
 from imgbench.bench.pages import html_report
+from imgbench.experiments.benchmarks import convert
 from tests import raising
 from tests.train import processes
 
@@ -207,7 +207,7 @@ def test_a_file_is_converted_to_what_it_holds(tmp_path):
   path = tmp_path / "old.json"
   path.write_text(json.dumps(document))
   done = processes.run_python(
-    *("-m", "experiments.benchmarks.convert", "--task=step"),
+    *("-m", "imgbench.experiments.benchmarks.convert", "--task=step"),
     *(f"--file={path}", f"--out={tmp_path / 'b'}"),
   )
   assert done.returncode == 0, done.stderr

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from configs import tiny
 from imgbench import errors
 from imgbench.bench import quantities
 from imgbench.bench import scaling
+from imgbench.configs import tiny
 from tests import raising
 
 pytestmark = pytest.mark.optimized

@@ -5,10 +5,10 @@ import pathlib
 
 import pytest
 
-from configs import common
 from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench.bench import points
+from imgbench.configs import common
 
 FOLDER = pathlib.Path(common.__file__).parent
 NAMES = sorted(
@@ -23,7 +23,7 @@ OPTIONS = {"bench": ["quick", "full"], "cifar10_fast": ["long", "wide"]}
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_complete_and_locked(name):
-  module = importlib.import_module(f"configs.{name}")
+  module = importlib.import_module(f"imgbench.configs.{name}")
   for option in [None, *OPTIONS.get(name, [])]:
     config = module.get_config(option)
     if name == "bench":
@@ -39,7 +39,7 @@ def test_config_is_complete_and_locked(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_opens_with_command_hardware_and_result(name):
-  text = importlib.import_module(f"configs.{name}").__doc__
+  text = importlib.import_module(f"imgbench.configs.{name}").__doc__
   for word in ("Command:", "Hardware", "time", "Result:"):
     assert word in text, word
   assert f"--config=configs/{name}.py" in text

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import simplejpeg
 
-from experiments.benchmarks.input import ours
 from imgbench.data import decode
 from imgbench.data import jpeg_frame
 from imgbench.data import turbo
+from imgbench.experiments.benchmarks.input import ours
 from tests.data import encoded_images
 
 

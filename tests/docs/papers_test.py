@@ -76,7 +76,9 @@ def test_commands_parse(words):
 
 
 def test_flags_that_are_named_exist():
-  known = set().union(*(set(flags_of(f"experiments.{n}")) for n in SCRIPTS))
+  known = set().union(
+    *(set(flags_of(f"imgbench.experiments.{n}")) for n in SCRIPTS)
+  )
   named = set(re.findall(r"--(\w+)", TEXT)) - {"depth"}
   assert named <= known
 

@@ -8,15 +8,15 @@ from absl import flags
 import numpy as np
 import pytest
 
-from configs import common
-from experiments.accelerator import airbench
-from experiments.accelerator import cifar
-from experiments.accelerator import cifar_worker
-from experiments.accelerator import turns
 from imgbench import errors
 from imgbench.bench import exchange
 from imgbench.bench import rows
 from imgbench.bench import time_to_accuracy
+from imgbench.configs import common
+from imgbench.experiments.accelerator import airbench
+from imgbench.experiments.accelerator import cifar
+from imgbench.experiments.accelerator import cifar_worker
+from imgbench.experiments.accelerator import turns
 from imgbench.train import loop
 from tests import raising
 from tests.experiments import scripts

@@ -12,10 +12,10 @@ import zipfile
 
 import pytest
 
-from experiments.accelerator import output
-from experiments.accelerator import stages
 from imgbench import timing
 from imgbench.bench import rows
+from imgbench.experiments.accelerator import output
+from imgbench.experiments.accelerator import stages
 from tests.data import fake_folder
 from tests.data import shared_files
 from tests.train import processes

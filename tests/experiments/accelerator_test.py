@@ -11,19 +11,19 @@ import time
 
 import pytest
 
-from configs import bench
-from experiments.accelerator import __main__ as program
-from experiments.accelerator import kit
-from experiments.accelerator import measurements
-from experiments.accelerator import output
-from experiments.accelerator import results
-from experiments.accelerator import stages
 from imgbench import errors
 from imgbench import timing
 from imgbench.bench import points
 from imgbench.bench import quantities
 from imgbench.bench import rows
 from imgbench.bench import summaries
+from imgbench.configs import bench
+from imgbench.experiments.accelerator import __main__ as program
+from imgbench.experiments.accelerator import kit
+from imgbench.experiments.accelerator import measurements
+from imgbench.experiments.accelerator import output
+from imgbench.experiments.accelerator import results
+from imgbench.experiments.accelerator import stages
 from tests import raising
 from tests.train import processes
 
@@ -97,7 +97,7 @@ def test_children_of_a_killed_call_end_before_the_next_one(tmp_path):
   work = tmp_path / "work"
   code = f"""
 import pathlib
-from experiments.accelerator import __main__ as program, stages
+from imgbench.experiments.accelerator import __main__ as program, stages
 suite = stages.Suite(pathlib.Path({str(work)!r}))
 with program.locked(suite.work) as lock:
   endless = stages.SuiteStage("endless", 1.0, lambda *_: [{ENDLESS!r}])
@@ -142,7 +142,7 @@ def test_another_suite_in_the_folder_is_refused(suite):
 def test_bad_flags_end_in_one_line(tmp_path, arguments, words):
   arguments = [a.replace("OUT", str(tmp_path / "out")) for a in arguments]
   result = subprocess.run(
-    [sys.executable, "-m", "experiments.accelerator", *arguments],
+    [sys.executable, "-m", "imgbench.experiments.accelerator", *arguments],
     cwd=processes.ROOT,
     env=processes.environment(),
     capture_output=True,
@@ -158,7 +158,7 @@ def test_a_cpu_is_no_accelerator(tmp_path):
   """Without --tiny the suite ends when the first stage shows a CPU."""
   result = subprocess.run(
     [
-      *(sys.executable, "-m", "experiments.accelerator"),
+      *(sys.executable, "-m", "imgbench.experiments.accelerator"),
       *(f"--out={tmp_path / 'out'}", "--budget_s=120"),
     ],
     cwd=processes.ROOT,

@@ -9,15 +9,15 @@ import time
 import numpy as np
 import pytest
 
-from experiments.benchmarks.input import __main__ as input_bench
-from experiments.benchmarks.input import ours as input_ours
-from experiments.benchmarks.input import peers as baselines
-from experiments.benchmarks.input import rounds
 from imgbench import errors
 from imgbench import timing
 from imgbench.bench import rows as rows_lib
 from imgbench.data import decode
 from imgbench.data import turbo
+from imgbench.experiments.benchmarks.input import __main__ as input_bench
+from imgbench.experiments.benchmarks.input import ours as input_ours
+from imgbench.experiments.benchmarks.input import peers as baselines
+from imgbench.experiments.benchmarks.input import rounds
 from tests import raising
 from tests.data import tiny_tfds
 from tests.train import processes

@@ -2,10 +2,10 @@
 
 import pytest
 
-from experiments.benchmarks.metric_kernels import __main__ as metrics
-from experiments.benchmarks.metric_kernels import peers as baselines
 from imgbench import errors
 from imgbench.bench import rows
+from imgbench.experiments.benchmarks.metric_kernels import __main__ as metrics
+from imgbench.experiments.benchmarks.metric_kernels import peers as baselines
 from tests import raising
 from tests.train import processes
 

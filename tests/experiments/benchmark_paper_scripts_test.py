@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments.benchmarks.paper_scripts import __main__ as testbed
-from experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench import errors
 from imgbench.bench import rows
+from imgbench.experiments.benchmarks.paper_scripts import __main__ as testbed
+from imgbench.experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench.labels import real
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets

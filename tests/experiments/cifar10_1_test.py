@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cifar10_1
 from imgbench import errors
+from imgbench.experiments import cifar10_1
 from imgbench.metrics import drops
 from imgbench.metrics import ratios
 from tests.data import shared_files

@@ -2,11 +2,11 @@
 
 import pytest
 
-from experiments import compile_only_v5e
 from imgbench import config as config_lib
 from imgbench import models
 from imgbench.bench import accelerators
 from imgbench.bench import compile_only
+from imgbench.experiments import compile_only_v5e
 from tests.train import processes
 
 DOC = processes.ROOT / "docs/scaling.md"

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from experiments import derive_classes
 from imgbench import errors
+from imgbench.experiments import derive_classes
 from tests import raising
 from tests.train import processes
 

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import error_analysis
 from imgbench import errors
+from imgbench.experiments import error_analysis
 from tests import raising
 from tests.data import shared_files
 from tests.experiments import scripts

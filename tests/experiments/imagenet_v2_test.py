@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import imagenet_v2
 from imgbench import errors
+from imgbench.experiments import imagenet_v2
 from imgbench.papers import program
 from imgbench.tables import frame
 from tests import raising

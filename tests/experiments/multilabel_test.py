@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import multilabel
-from experiments.benchmarks.paper_scripts import clone
 from imgbench import errors
+from imgbench.experiments import multilabel
+from imgbench.experiments.benchmarks.paper_scripts import clone
 from imgbench.labels import classes
 from imgbench.papers import program
 from imgbench.papers.readers import datasets

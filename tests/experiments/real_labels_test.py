@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import real_labels
-from experiments.benchmarks.paper_scripts import clone
 from imgbench import errors
+from imgbench.experiments import real_labels
+from imgbench.experiments.benchmarks.paper_scripts import clone
 from imgbench.papers import program
 from tests import raising
 from tests.data import shared_files

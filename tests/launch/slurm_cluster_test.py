@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 QUICK = (*jobs.QUICK, "--executor=slurm")
 TINY = """
-from configs import tiny
+from imgbench.configs import tiny
 
 def get_config(arg=None):
   return tiny.get_config(arg)
@@ -31,7 +31,7 @@ def get_hyper_one(hyper):
   return hyper.fixed("seed", 7)
 """
 CIFAR = """
-from configs import cifar10_fast
+from imgbench.configs import cifar10_fast
 
 def get_config(arg=None):
   return cifar10_fast.get_config(arg)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench import errors
+from imgbench.experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from tests import raising

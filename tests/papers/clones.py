@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from experiments.benchmarks.paper_scripts import clone
+from imgbench.experiments.benchmarks.paper_scripts import clone
 from imgbench.papers.readers import datasets
 
 VALIDATION = datasets.VALIDATION

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.benchmarks.paper_scripts import clone
 from imgbench import errors
+from imgbench.experiments.benchmarks.paper_scripts import clone
 from imgbench.labels import classes
 from imgbench.papers.readers import datasets
 from tests import raising

@@ -5,9 +5,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench import errors
 from imgbench import run_files
+from imgbench.experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench.labels import classes
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets

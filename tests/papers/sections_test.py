@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench import errors
+from imgbench.experiments.benchmarks.paper_scripts import clone as testbed_clone
 from imgbench.papers import sections
 from imgbench.papers.readers import annotations_pickle
 from imgbench.papers.readers import clone

@@ -9,11 +9,11 @@ import importlib.util
 import jax
 import pytest
 
-from configs import tiny
 from imgbench import errors
 from imgbench.bench import compile_only
 from imgbench.bench.hlo import collectives
 from imgbench.bench.hlo import programs
+from imgbench.configs import tiny
 from imgbench.models import layers
 from imgbench.parallel import placement
 

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from configs import tiny
 from imgbench import errors
+from imgbench.configs import tiny
 from imgbench.data import order
 from imgbench.parallel import processes
 from imgbench.train import feeds

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs import tiny
 from imgbench import config as config_lib
 from imgbench import errors
+from imgbench.configs import tiny
 from imgbench.data import device
 from imgbench.data import order
 from imgbench.data import source

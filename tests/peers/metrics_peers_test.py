@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks.metric_kernels import peers
+from imgbench.experiments.benchmarks.metric_kernels import peers
 from imgbench.labels import annotations
 from imgbench.metrics import confusion
 from imgbench.metrics import counts as counts_lib

@@ -6,9 +6,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import tiny
 from imgbench import config as config_lib
 from imgbench import errors
+from imgbench.configs import tiny
 from imgbench.train import compute
 from imgbench.train import loop
 from imgbench.train import setup

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import imagenet_fake
+from imgbench.configs import imagenet_fake
 from imgbench.train import loop
 from tests.data import fake_folder
 

@@ -10,13 +10,13 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import tiny
 from imgbench import checkpoints
 from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import interrupts
 from imgbench import run_files
+from imgbench.configs import tiny
 from imgbench.parallel import determinism
 from imgbench.train import loop
 from imgbench.train import setup

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import tiny
 from imgbench import config as config_lib
 from imgbench import peaks
 from imgbench import writers
+from imgbench.configs import tiny
 from imgbench.train import loop
 from imgbench.train import mfu
 from imgbench.train import setup

@@ -18,9 +18,9 @@ import tempfile
 
 import jax
 
-from configs import tiny
 from imgbench import cli
 from imgbench import errors
+from imgbench.configs import tiny
 from imgbench.train import loop
 from tests.train import processes
 

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from configs import tiny
 from imgbench import errors
 from imgbench import paths
+from imgbench.configs import tiny
 from imgbench.train import loop
 from imgbench.train import profiling
 from tests.train import processes

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import tiny
 from imgbench import evaluators
 from imgbench import losses
 from imgbench import models
+from imgbench.configs import tiny
 from imgbench.evaluators import base
 from imgbench.metrics import measurement
 from imgbench.models import base as models_base

@@ -6,12 +6,12 @@ import signal
 import numpy as np
 import pytest
 
-from configs import tiny
 from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
 from imgbench import report
 from imgbench import writers
+from imgbench.configs import tiny
 from imgbench.data import encoded
 from imgbench.data import input_pipelines
 from imgbench.data import order

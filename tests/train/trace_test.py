@@ -3,9 +3,9 @@
 import pathlib
 import sys
 
-from configs import tiny
 from imgbench import config as config_lib
 from imgbench import progress
+from imgbench.configs import tiny
 from imgbench.train import setup
 from imgbench.train import stepper
 

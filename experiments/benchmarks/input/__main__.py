@@ -44,9 +44,6 @@ from absl import logging
 import jax
 import numpy as np
 
-from experiments.benchmarks.input import ours
-from experiments.benchmarks.input import peers as input_baselines
-from experiments.benchmarks.input import rounds as input_rounds
 from imgbench import cli
 from imgbench import commands
 from imgbench import cpus
@@ -58,6 +55,9 @@ from imgbench.data import decode
 from imgbench.data import order
 from imgbench.data import transforms
 from imgbench.data import turbo
+from imgbench.experiments.benchmarks.input import ours
+from imgbench.experiments.benchmarks.input import peers as input_baselines
+from imgbench.experiments.benchmarks.input import rounds as input_rounds
 
 OURS = "imgbench"
 # Flags that are arguments of `open_work`.
@@ -344,7 +344,7 @@ def _start(settings: Mapping[str, Any], step: int, epochs: int):
   """Starts a process; returns it and the seconds to its first batch."""
   process = subprocess.Popen(
     [
-      *(sys.executable, "-m", "experiments.benchmarks.input.ours"),
+      *(sys.executable, "-m", "imgbench.experiments.benchmarks.input.ours"),
       *(json.dumps(dict(settings)), str(step), str(epochs)),
     ],
     stdout=subprocess.PIPE,

@@ -20,9 +20,9 @@ import pathlib
 
 import numpy as np
 
-from experiments.benchmarks.input import ours
 from imgbench import cpus
 from imgbench.data import transforms
+from imgbench.experiments.benchmarks.input import ours
 
 _SHARDS = 8
 # Batches prefetched, as by our pipeline and a worker of PyTorch. tf.data would

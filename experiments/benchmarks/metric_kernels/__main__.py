@@ -29,7 +29,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.metric_kernels import peers as baselines
 from imgbench import cli
 from imgbench import commands
 from imgbench import errors
@@ -37,6 +36,7 @@ from imgbench import models
 from imgbench import startup
 from imgbench import timing
 from imgbench.bench import quantities
+from imgbench.experiments.benchmarks.metric_kernels import peers as baselines
 from imgbench.metrics import confusion
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import outcomes as outcomes_lib

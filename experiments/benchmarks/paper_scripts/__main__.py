@@ -20,7 +20,6 @@ from typing import NamedTuple
 from absl import flags
 from absl import logging
 
-from experiments.benchmarks.paper_scripts import clone
 from imgbench import cli
 from imgbench import commands
 from imgbench import environment
@@ -28,6 +27,7 @@ from imgbench import errors
 from imgbench import startup
 from imgbench import timing
 from imgbench.bench import quantities
+from imgbench.experiments.benchmarks.paper_scripts import clone
 
 # Script -> flags besides --repo and --out.
 SCRIPTS = {
@@ -110,7 +110,7 @@ def _run(script: str, folder: pathlib.Path, files: bool) -> _Cost:
     arguments["out"] = folder / "out" / script
   arguments |= {name: folder / file for name, file in SCRIPTS[script].items()}
   command = [
-    *(sys.executable, "-m", f"experiments.{script}"),
+    *(sys.executable, "-m", f"imgbench.experiments.{script}"),
     *(f"--{name}={value}" for name, value in arguments.items()),
   ]
   # An empty cache for the first run.

@@ -1,0 +1,96 @@
+"""Tests of the installed package: wheel and source distribution."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.train import processes
+
+pytestmark = pytest.mark.slow
+
+
+def run(folder, *words, code=0):
+  """Runs a command with the site-packages of `folder` first."""
+  variables = processes.environment()
+  variables["PYTHONPATH"] = str(folder / "site")
+  done = subprocess.run(
+    [sys.executable, "-c", "from imgbench import commands; commands.main()"]
+    + list(words),
+    cwd=folder / "empty",
+    env=variables,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == code, done.stderr
+  return done.stdout
+
+
+def pip(*words):
+  command = [sys.executable, "-m", "pip", *words]
+  subprocess.run(command, check=True, cwd=processes.ROOT, capture_output=True)
+
+
+def build_sdist(folder):
+  code = "from setuptools import build_meta as b; print(b.build_sdist('{}'))"
+  done = subprocess.run(
+    [sys.executable, "-c", code.format(folder)],
+    check=True,
+    cwd=processes.ROOT,
+    capture_output=True,
+    text=True,
+  )
+  return folder / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def installed(request, tmp_path_factory):
+  """Installs the package alone; its dependencies are those of the tests."""
+  folder = tmp_path_factory.mktemp(request.param)
+  (folder / "empty").mkdir()
+  source = processes.ROOT
+  if request.param == "sdist":
+    source = build_sdist(folder)
+  pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(source))
+  (wheel,) = folder.glob("*.whl")
+  pip("install", "--no-deps", f"--target={folder / 'site'}", str(wheel))
+  return folder
+
+
+def test_the_wheel_has_configs_and_experiments(installed):
+  (wheel,) = installed.glob("*.whl")
+  names = set(zipfile.ZipFile(wheel).namelist())
+  for folder in ("configs", "experiments"):
+    files = processes.ROOT.joinpath(folder).rglob("*.py")
+    for path in files:
+      assert f"imgbench/{path.relative_to(processes.ROOT)}" in names
+  assert not any(name.startswith(("configs", "experiments")) for name in names)
+
+
+def test_programs_run_in_an_empty_folder(installed):
+  assert run(installed, "--version").split()[0] == "imgbench"
+  short = "--config.steps.total=2 steps"
+  run(installed, "train", "--config=tiny", "--workdir=run", short)
+  assert (installed / "empty/run/report.html").is_file()
+  out = run(installed, "sweep", "--config=tiny", "--sweep_dir=s", "--dry_run")
+  assert str(installed / "site/imgbench/configs/tiny.py") in out
+  run(installed, "bench", "--config=bench:quick", "--out=b", "--dry_run")
+  assert "steps.total" in run(installed, "config", "tiny")
+  run(installed, "paper", "imagenet-v2", "--repo=absent", code=2)
+  assert os.listdir(installed / "empty") == ["run"]
+
+
+def test_configs_of_users_import_their_neighbors(installed):
+  own = installed / "empty" / "configs"
+  own.mkdir()
+  own.joinpath("mine.py").write_text("STEPS = '2 steps'\n")
+  own.joinpath("run.py").write_text(
+    "from configs import mine\nfrom imgbench.configs import tiny\n\n\n"
+    "def get_config():\n  config = tiny.get_config()\n"
+    "  config.steps.total = mine.STEPS\n  return config\n"
+  )
+  out = run(installed, "config", "configs/run.py")
+  assert 'steps.total = "2 steps"' in out
