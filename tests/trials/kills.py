@@ -103,8 +103,13 @@ def _stop_once(
   delay_s: float,
   codes: set[int],
 ) -> str:
-  """Starts the run and stops it; returns what did not hold."""
+  """Starts the run and stops it; returns what did not hold.
+
+  The clock starts when the program catches signals: Python itself does not.
+  """
   process = processes.start(workdir, *overrides)
+  while process.poll() is None and not _catches(process.pid):
+    pass
   try:
     _, stderr = process.communicate(timeout=delay_s)
   except subprocess.TimeoutExpired:
@@ -123,6 +128,16 @@ def _stop_once(
     state = processes.read_json(workdir, "status.json")["state"]
     problem = "" if state == "done" else f"code 0, but the run is {state}"
   return problem
+
+
+def _catches(pid: int) -> bool:
+  """Returns whether a process has a handler of SIGTERM."""
+  try:
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+  except OSError:
+    return False
+  (caught,) = [line.split()[1] for line in lines if line.startswith("SigCgt")]
+  return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _damage(rng: random.Random, workdir: pathlib.Path) -> str:
