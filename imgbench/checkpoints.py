@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import logging as python_logging
+import pathlib
 import shutil
 import sys
 from typing import Any
@@ -32,6 +33,7 @@ from imgbench.parallel import processes
 FOLDER = "checkpoints"
 _OTHER = "checkpoint.init_from"  # its setting
 DAMAGED_FOLDER = "damaged_checkpoints"
+_ORBAX = f"{pathlib.Path(ocp.__file__).parents[1]}/"  # its source files
 # Size of a checkpoint besides its arrays: metadata, half-filled blocks.
 MARGIN_BYTES = 2_000_000
 
@@ -470,7 +472,7 @@ def _silence_orbax() -> None:
 
   def report_others(raised) -> None:
     code = getattr(raised.object, "cr_code", None)
-    from_orbax = "orbax" in code.co_filename if code else False
+    from_orbax = code.co_filename.startswith(_ORBAX) if code else False
     if not (from_orbax or str(raised.exc_value) == "Event loop is closed"):
       report(raised)
 
@@ -479,4 +481,5 @@ def _silence_orbax() -> None:
 
 def _drop_orbax_log(record: python_logging.LogRecord) -> bool:
   """Returns whether to print a log line: not those of Orbax."""
-  return "orbax" not in record.pathname or logging.level_debug()
+  from_orbax = record.pathname.startswith(_ORBAX)
+  return not from_orbax or logging.level_debug()

@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import logging as python_logging
 import math
+import os
 import pathlib
 import re
 import sys
@@ -93,7 +94,8 @@ class _ConfigParser(flags.ArgumentParser):
 
 def _find_folder(argument: str) -> pathlib.Path:
   """Returns the folder of a config file, options after a colon."""
-  return pathlib.Path(argument.partition(":")[0]).resolve().parent
+  # Path.resolve raises for a loop of links.
+  return pathlib.Path(os.path.realpath(argument.partition(":")[0])).parent
 
 
 def _load_config(argument: str) -> ml_collections.ConfigDict:
@@ -123,6 +125,8 @@ def load_config_module(name: str) -> types.ModuleType:
   spec = importlib.util.spec_from_loader(loader.name, loader)
   assert spec is not None  # There is a loader.
   module = importlib.util.module_from_spec(spec)
+  # Dataclasses look up their module by its name.
+  sys.modules[loader.name] = module
   with config_errors(name):
     loader.exec_module(module)
   return module
@@ -283,7 +287,8 @@ def one_line_errors(group: processes.Group = processes.ALONE) -> Iterator[None]:
     text = texts.printable(errors.describe(error, _find_folder(values.config)))
     saved = _save_traceback(error, values.workdir) if group.first else ""
     if values.traceback:
-      traceback.print_exception(error)
+      lines = "".join(traceback.format_exception(error))
+      print(texts.printable_lines(lines), end="", file=sys.stderr)
     elif not errors.is_known(error):
       text += f"; {saved or '--traceback'} shows where"
     bad_input = isinstance(error, errors.InputError)

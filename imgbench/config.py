@@ -198,7 +198,7 @@ class StepsSection:
 
 @dataclasses.dataclass(frozen=True)
 class Logging:
-  """When to log, and what to write.
+  """Times of logging, and files to write.
 
   Attributes:
     every: a duration.
@@ -296,7 +296,7 @@ class EvaluationSection:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  """When to save, how many to keep, and where to start from.
+  """Times of saving, checkpoints to keep, and the run to start from.
 
   Attributes:
     every: a duration.

@@ -82,8 +82,11 @@ class NonFiniteLossError(RunError):
     )
 
 
-class Preempted(Exception):
+class Preempted(BaseException):
   """The run was asked to stop (by a signal) and has saved its state.
+
+  No Exception, as KeyboardInterrupt: code that catches any error, in imports
+  too, must not lose it.
 
   Args:
     text: message.

@@ -1,4 +1,6 @@
-"""SIGTERM, Ctrl-C and SIGHUP ask a run to save and stop; a second one ends it.
+"""SIGTERM, Ctrl-C and SIGHUP ask a run to save and stop.
+
+A second SIGTERM or Ctrl-C has the effect that it had before.
 
 Imports little, so that a program catches them before its other imports.
 """
@@ -29,17 +31,20 @@ def catch(handler: Callable[[int, Any], None]) -> _Handlers:
   if threading.current_thread() is not threading.main_thread():
     return {}
   handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-  before = {n: h for n, h in handlers.items() if h != signal.SIG_IGN}
+  # None: of a program that embeds Python.
+  before = {
+    n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)
+  }
   _set_handlers(dict.fromkeys(before, handler))
   return before
 
 
 @contextlib.contextmanager
-def caught(handler: Callable[[int, Any], None]) -> Iterator[None]:
-  """Context in which `handler` handles the signals, see `catch`."""
+def caught(handler: Callable[[int, Any], None]) -> Iterator[_Handlers]:
+  """Context in which `handler` handles the signals; yields as `catch`."""
   before = catch(handler)
   try:
-    yield
+    yield before
   finally:
     _set_handlers(before)
 
@@ -49,14 +54,28 @@ def _set_handlers(handlers: _Handlers) -> None:
     signal.signal(number, handler)
 
 
-def end_at_next() -> None:
-  """Lets the next SIGTERM or Ctrl-C end the process at once.
+def end_at_next(before: _Handlers) -> None:
+  """Lets the next SIGTERM or Ctrl-C do what it did before.
 
-  Not SIGHUP: the end of a terminal may send it twice.
+  That of a program ends it at once. Not SIGHUP: the end of a terminal may send
+  it twice.
+
+  Args:
+    before: of `catch`.
   """
   for number in (signal.SIGTERM, signal.SIGINT):
-    if signal.getsignal(number) != signal.SIG_IGN:
-      signal.signal(number, signal.SIG_DFL)
+    if number in before:
+      own = before[number] is _end
+      signal.signal(number, signal.SIG_DFL if own else before[number])
+
+
+def write_line(text: str) -> None:
+  """Writes a line to standard error from a signal handler.
+
+  A stream may be in use by the code that was interrupted.
+  """
+  with contextlib.suppress(OSError):
+    os.write(2, f"imgbench: {text}\n".encode())
 
 
 def begin() -> None:
@@ -69,8 +88,7 @@ def begin() -> None:
 
 def _end(number: int, frame: Any) -> None:
   del frame
-  with contextlib.suppress(OSError):
-    os.write(2, f"imgbench: {_describe(number)}\n".encode())
+  write_line(_describe(number))
   os._exit(errors.EXIT_PREEMPTED)
 
 
@@ -97,6 +115,7 @@ class StopRequest:
   def __init__(self, agreed: Callable[[bool], bool] = bool):
     self._agreed = agreed
     self._requested = False
+    self._number: int | None = None  # of a signal that nobody has asked for yet
     self._deferred = False
     self._before: _Handlers = {}
     self._raised: errors.Preempted | None = None
@@ -104,6 +123,7 @@ class StopRequest:
 
   def requested(self) -> bool:
     """Returns whether to stop; all processes ask equally often."""
+    self._number = None
     return self._agreed(self._requested)
 
   def defer(self) -> None:
@@ -114,6 +134,7 @@ class StopRequest:
     """Ignores signals from now on: the run is finished, the program ends."""
     _set_handlers(dict.fromkeys(self._before, signal.SIG_IGN))
     self._before = {}
+    self._number = None
 
   def __enter__(self) -> "StopRequest":
     self._before = catch(self._handle)
@@ -122,14 +143,17 @@ class StopRequest:
     return self
 
   def __exit__(self, kind, error, traceback) -> None:
-    _set_handlers(self._before)
-    # Not if a later one, which calls this one, is to stay: of `checkpoints`.
+    # A program that fails or stops here says so itself.
+    ends = {n: signal.SIG_IGN for n, h in self._before.items() if h is _end}
+    _set_handlers(self._before | (ends if error else {}))
     if sys.unraisablehook == self._handle_unraisable:
       sys.unraisablehook = self._show_unraisable
     if self._raised and error and not isinstance(error, errors.Preempted):
       # It fell into a library that makes an error of its own of any (JAX, as it
       # opens its devices).
       raise self._raised from error
+    if self._number is not None and not error:
+      signal.raise_signal(self._number)  # It came after the last question.
 
   def _handle_unraisable(self, unraisable) -> None:
     # Raised in a callback of the garbage collector: the run stops at the next
@@ -141,18 +165,15 @@ class StopRequest:
     del frame
     if self._requested:
       return  # SIGHUP again.
-    self._requested = True
+    self._requested, self._number = True, number
     # Where they were asked for (`launch.child`) more would come, one with the
     # end of each thread of the parent, and end the run before it has saved.
     living.signal_when_parent_ends(0)
-    end_at_next()
+    end_at_next(self._before)
     if not self._deferred:
       self._raised = errors.Preempted(_describe(number))
       raise self._raised
-    from absl import logging
-
-    logging.warning(
-      "%s: the run stops as soon as it is saved or finished; a second signal"
-      " stops it at once",
-      signal.Signals(number).name,
+    write_line(
+      f"{signal.Signals(number).name}: the run stops as soon as it is saved or"
+      " finished; a second signal stops it at once"
     )

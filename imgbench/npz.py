@@ -22,6 +22,7 @@ _WORDS = {
   "US": "text",
   "USiu": "text",
   "iu": "integer",
+  "iuf": "integer",  # also as whole floats
   "f": "floating-point",
 }
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -80,7 +81,17 @@ def read(
 def list_names(path: paths.Folder) -> list[str]:
   """Returns the names of all arrays of a file. Raises InputError."""
   with _opened(path, "") as archive:
-    return [name.removesuffix(".npy") for name in archive.namelist()]
+    names = archive.namelist()
+  return [n.removesuffix(".npy") for n in names if n.endswith(".npy")]
+
+
+def is_whole(path: paths.Folder) -> bool:
+  """Returns whether all arrays of a file have their checksums."""
+  try:
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+      return archive.testzip() is None
+  except Exception:  # Damaged archives raise many kinds of errors.
+    return False
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def read_scores(
     near = registry.near_names(dataset, sizes)
     expected = "a split that this run evaluated"
     raise errors.InputError("--dataset", expected, dataset, near)
-  _, names = inputs.read_confusion(workdir, dataset)
+  names = inputs.read_class_names(workdir, dataset)
   found = inputs.read_predictions(
     workdir, dataset, _ARRAYS, sizes[dataset], len(names)
   )

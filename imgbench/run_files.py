@@ -9,13 +9,13 @@ import time
 from typing import Any
 from typing import Literal
 import uuid
-import zipfile
 
 from absl import logging
 
 from imgbench import bucket_lock
 from imgbench import config_utils
 from imgbench import errors
+from imgbench import npz
 from imgbench import paths
 from imgbench import timing
 from imgbench import typed
@@ -174,7 +174,8 @@ def check_config(
     config: of this start.
     find_defaults: see `config_utils.frozen_differences`.
 
-  A run without a checkpoint has trained nothing yet and may change its config.
+  A run without a checkpoint and without results may change its config: nothing
+  of it is kept.
 
   Raises:
     InputError: the workdir has a run of another config; shows the difference.
@@ -184,7 +185,9 @@ def check_config(
     raise errors.InputError(
       workdir / CONFIG, "a JSON object", type(old).__name__, "move it away"
     )
-  if old is None or not paths.list_names(workdir / _CHECKPOINTS):
+  status = _read_object(workdir / STATUS) or {}
+  is_done = status.get("state") == DONE or (workdir / RESULTS).exists()
+  if old is None or not (is_done or _has_checkpoint(workdir)):
     return
   differences = config_utils.frozen_differences(old, config, find_defaults)
   if differences:
@@ -227,19 +230,49 @@ def read_finished_results(
 ) -> dict[str, Any] | None:
   """Returns the results if the run of this config is done, else None.
 
-  None also where files are empty or damaged, which is logged: the run resumes
-  from its last checkpoint and writes them again.
+  None also where files are missing, empty or damaged, which is logged: the run
+  resumes from its last checkpoint and writes them again.
+
+  Raises:
+    RunError: there is no checkpoint to write them from.
   """
   status = _read_object(workdir / STATUS) or {}
   if status.get("state") != DONE or status.get("config_hash") != config_hash:
     return None
   results = _read_object(workdir / RESULTS)
-  for name in paths.list_names(workdir / PREDICTIONS):
-    with (workdir / PREDICTIONS / name).open("rb") as file:
-      if not zipfile.is_zipfile(file):
-        logging.warning("%s is damaged", workdir / PREDICTIONS / name)
-        return None
-  return results
+  damaged = _find_damaged(workdir, results)
+  if damaged is None:
+    return results
+  if not _has_checkpoint(workdir):
+    raise errors.RunError(
+      f"{damaged} is missing or damaged, and the run has no checkpoint to write"
+      " it from; restore it, or give another --workdir"
+    )
+  logging.warning("%s is missing or damaged", damaged)
+  return None
+
+
+def _find_damaged(
+  workdir: paths.Folder, results: Mapping[str, Any] | None
+) -> paths.Folder | None:
+  """Returns a file of a finished run that is missing or damaged, or None."""
+  config = _read_object(workdir / CONFIG) or {}
+  evaluation = config.get("evaluation")
+  sets = evaluation.get("sets") if isinstance(evaluation, dict) else None
+  if results is None or (sets and not results):
+    return workdir / RESULTS
+  ending = "/all/top1_accuracy"
+  keys = [k.removesuffix(ending) for k in results if k.endswith(ending)]
+  names = {f"{writers.make_file_key(key)}.npz" for key in keys}
+  for name in sorted(names.union(paths.list_names(workdir / PREDICTIONS))):
+    if not npz.is_whole(workdir / PREDICTIONS / name):
+      return workdir / PREDICTIONS / name
+  return None
+
+
+def _has_checkpoint(workdir: paths.Folder) -> bool:
+  """Returns whether a save is finished; its folder then has its final name."""
+  return any(map(str.isdigit, paths.list_names(workdir / _CHECKPOINTS)))
 
 
 def _read_object(path: paths.Folder) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Standard streams of a program that never fail: closed, full or replaced."""
 
+import errno
 import io
 import os
 import sys
@@ -56,14 +57,19 @@ def _protected(stream: Any, number: int) -> Any:
 
 
 class _File(io.FileIO):
-  """File that becomes the null device when it refuses a write."""
+  """File that drops what it cannot write; a closed one for good."""
 
-  def write(self, data) -> int | None:
+  def write(self, data) -> int:
+    size = memoryview(data).nbytes
     try:
-      return super().write(data)
-    except OSError:
-      _discard(self.fileno())
-      return super().write(data)
+      written = super().write(data)
+    except OSError as error:
+      # A disk may have space again.
+      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        _discard(self.fileno())
+      return size
+    # None: it would block.
+    return size if written is None else written
 
 
 class _Replaced(io.TextIOBase):

@@ -159,7 +159,13 @@ class JsonLines:
 
   def __init__(self, *, workdir: paths.Folder, folder: paths.Folder, step: int):
     name = "metrics.jsonl"
-    kept = [r for r in read_lines(workdir / name) if r.get("step", 0) <= step]
+    records = read_lines(workdir / name)
+    steps = [record.get("step", 0) for record in records]
+    kept = [
+      record
+      for record, at in zip(records, steps, strict=True)
+      if isinstance(at, int) and at <= step
+    ]
     write_atomically(folder / name, "".join(map(_line, kept)))
     self._file = (folder / name).open("a", encoding="utf-8")
 

@@ -73,6 +73,19 @@ def test_damage_falls_back_and_is_named(tmp_path, damage, caplog):
   assert restore(tmp_path) == 3
 
 
+def test_fault_09_a_signal_while_restoring_is_no_damage(tmp_path, monkeypatch):
+  save_three(tmp_path)
+
+  def stop(*args):
+    raise errors.Preempted("SIGTERM")
+
+  monkeypatch.setattr(checkpoints.Checkpoints, "_read_step", stop)
+  with pytest.raises(errors.Preempted):
+    restore(tmp_path)
+  assert not (tmp_path / checkpoints.DAMAGED_FOLDER).exists()
+  assert (tmp_path / checkpoints.FOLDER / "3").is_dir()
+
+
 def test_fault_03_a_copy_under_another_number_is_quarantined(tmp_path, caplog):
   save_three(tmp_path)
   folder = tmp_path / "checkpoints"

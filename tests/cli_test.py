@@ -75,6 +75,26 @@ def test_fault_17_a_config_that_is_no_file(name):
     cli.read_config(name)
 
 
+def test_fault_17_a_loop_of_links_is_no_config(tmp_path):
+  for name, target in (("a", "b"), ("b", "a")):
+    (tmp_path / name).symlink_to(tmp_path / target)
+  with pytest.raises(errors.InputError, check=raising.about("--config")):
+    cli.read_config(str(tmp_path / "a"))
+  assert "x" in errors.describe(ValueError("x"), tmp_path / "a")
+
+
+def test_configs_may_define_dataclasses(tmp_path):
+  path = tmp_path / "own.py"
+  path.write_text(
+    "from __future__ import annotations\nimport dataclasses\n"
+    "from imgbench.configs import tiny\n\n"
+    "@dataclasses.dataclass\nclass Size:\n  steps: int = 3\n\n"
+    "def get_config():\n  config = tiny.get_config()\n"
+    "  config.steps.total = f'{Size().steps} steps'\n  return config\n"
+  )
+  assert cli.read_config(str(path)).steps.total == "3 steps"
+
+
 def test_fault_17_flag_files(tmp_path):
   path = tmp_path / "flags"
   path.write_bytes(bytes(range(256)))

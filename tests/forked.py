@@ -32,7 +32,7 @@ _LIBRARIES = (
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What a program left.
+  """Exit code, output and memory of a program.
 
   Attributes:
     code: exit code; minus the number of the signal that ended it, SIGALRM

@@ -228,3 +228,57 @@ def test_fault_10_a_later_hook_of_unraisable_errors_stays(monkeypatch, later):
     if later is not None:
       sys.unraisablehook = later
   assert sys.unraisablehook is (later or first)
+
+
+def test_fault_09_a_late_signal_has_its_effect_after_the_block(handlers):
+  """Between two runs of a notebook: the next one does not start."""
+  for number in SIGNALS:
+    signal.signal(number, signal.default_int_handler)
+  with pytest.raises(KeyboardInterrupt), interrupts.StopRequest() as stop:
+    stop.defer()
+    signal.raise_signal(signal.SIGINT)
+  with interrupts.StopRequest() as stop:
+    stop.defer()
+    signal.raise_signal(signal.SIGINT)
+    assert stop.requested()  # The run has stopped for it.
+
+
+def test_fault_09_a_second_ctrl_c_does_what_it_did_before(handlers):
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  with pytest.raises(KeyboardInterrupt), interrupts.StopRequest() as stop:
+    stop.defer()
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_fault_09_a_failed_program_keeps_its_code(handlers):
+  signal.signal(signal.SIGTERM, interrupts._end)
+  with pytest.raises(ValueError), interrupts.StopRequest():
+    raise ValueError
+  signal.raise_signal(signal.SIGTERM)  # Ignored: the program ends.
+  signal.signal(signal.SIGTERM, interrupts._end)
+  with interrupts.StopRequest():
+    pass
+  assert signal.getsignal(signal.SIGTERM) is interrupts._end
+
+
+def test_fault_09_a_signal_within_a_write_is_no_error():
+  """A buffered stream refuses to be used by a handler in its own write."""
+  script = (
+    "import os, signal, sys\n"
+    "from imgbench import interrupts, streams\n"
+    "class Raw(streams._File):\n"
+    "  def write(self, data):\n"
+    "    if not stop._requested:\n"
+    "      os.kill(os.getpid(), signal.SIGTERM)\n"
+    "    return super().write(data)\n"
+    "import io\n"
+    "file = io.BufferedWriter(Raw(2, 'w', closefd=False))\n"
+    "sys.stderr = io.TextIOWrapper(file, write_through=False)\n"
+    "with interrupts.StopRequest() as stop:\n"
+    "  stop.defer()\n"
+    "  print('x' * 10_000, file=sys.stderr, flush=True)\n"
+    "  assert stop.requested()\n"
+    "os._exit(3)"
+  )
+  assert processes.run_python("-c", script).returncode == 3

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
@@ -45,7 +46,11 @@ def test_fault_14_platforms_that_are_absent():
   ]
 
 
-def test_fault_14_other_errors_pass():
+@pytest.mark.parametrize("platforms", ["", "cuda"])
+def test_fault_14_other_errors_pass(monkeypatch, platforms):
+  monkeypatch.setattr(
+    jax_options.jax, "config", types.SimpleNamespace(jax_platforms=platforms)
+  )
   for error in (RuntimeError("other"), AssertionError()):
     with pytest.raises(type(error)), jax_options.platform_errors():
       raise error

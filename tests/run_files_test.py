@@ -27,6 +27,7 @@ def test_only_a_finished_run_of_this_config_has_results(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", "\udcff"])
 @pytest.mark.parametrize("name", ["status.json", "results.json"])
 def test_fault_13_damaged_files_of_a_finished_run(tmp_path, name, content):
+  (tmp_path / checkpoints.FOLDER / "4").mkdir(parents=True)
   (tmp_path / "results.json").write_text('{"a": 1}')
   run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
   (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
@@ -34,23 +35,64 @@ def test_fault_13_damaged_files_of_a_finished_run(tmp_path, name, content):
 
 
 def test_fault_13_a_damaged_file_of_predictions(tmp_path):
+  (tmp_path / checkpoints.FOLDER / "4").mkdir(parents=True)
   (tmp_path / "results.json").write_text('{"a": 1}')
   run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
   (tmp_path / "predictions").mkdir()
   path = tmp_path / "predictions" / "toy-test.npz"
   np.savez(path, top5=np.zeros(9))
   assert run_files.read_finished_results(tmp_path, "abc") == {"a": 1}
-  path.write_bytes(path.read_bytes()[:-9])
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-9])
   assert run_files.read_finished_results(tmp_path, "abc") is None
+  flipped = bytearray(whole)
+  flipped[whole.index(b"NUMPY") + 150] ^= 1  # In the zeros.
+  path.write_bytes(flipped)
+  assert run_files.read_finished_results(tmp_path, "abc") is None
+
+
+def test_fault_13_missing_files_of_a_finished_run(tmp_path):
+  (tmp_path / checkpoints.FOLDER / "4").mkdir(parents=True)
+  read = lambda: run_files.read_finished_results(tmp_path, "abc")
+  run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
+  assert read() is None
+  (tmp_path / "results.json").write_text("{}")
+  assert read() == {}
+  (tmp_path / "config.json").write_text('{"evaluation": {"sets": {"a": {}}}}')
+  assert read() is None
+  text = '{"toy:test/all/top1_accuracy": {}}'
+  (tmp_path / "results.json").write_text(text)
+  assert read() is None  # The file of predictions is missing.
+  (tmp_path / "predictions").mkdir()
+  np.savez(tmp_path / "predictions" / "toy-test.npz", top5=np.zeros(9))
+  assert read() == json.loads(text)
+
+
+def test_fault_13_damaged_results_without_a_checkpoint_are_an_error(tmp_path):
+  run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
+  (tmp_path / "results.json").write_text("")
+  with pytest.raises(errors.RunError):
+    run_files.read_finished_results(tmp_path, "abc")
 
 
 def test_fault_13_a_run_without_checkpoint_may_change_its_config(tmp_path):
   (tmp_path / "config.json").write_text('{"seed": 0}')
   compare = lambda: run_files.check_config(tmp_path, {"seed": 1}, lambda c: {})
   compare()
-  (tmp_path / checkpoints.FOLDER / "4").mkdir(parents=True)
+  folder = tmp_path / checkpoints.FOLDER
+  (folder / "4.orbax-checkpoint-tmp").mkdir(parents=True)
+  compare()  # The first save was killed.
+  (folder / "4").mkdir()
   with pytest.raises(errors.InputError):
     compare()
+
+
+def test_fault_13_a_finished_run_without_checkpoint_keeps_its_config(tmp_path):
+  (tmp_path / "config.json").write_text('{"seed": 0}')
+  (tmp_path / "results.json").write_text("{}")
+  run_files.write_status(tmp_path, run_files.DONE)
+  with pytest.raises(errors.InputError):
+    run_files.check_config(tmp_path, {"seed": 1}, lambda c: {})
 
 
 class FirstOfTwo:

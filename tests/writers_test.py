@@ -45,6 +45,13 @@ def test_fault_02_records_after_a_damaged_line_are_kept(tmp_path, damaged):
   assert steps(path) == [1, 3]
 
 
+def test_fault_02_records_without_a_step_are_left_out(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1}\n{"step": null}\n{"step": "2"}\n{"step": 3}\n')
+  writers.MetricWriter(tmp_path, 3, tensorboard=False).close()
+  assert steps(path) == [1, 3]
+
+
 def test_not_finite_values_are_null(tmp_path):
   writer = writers.MetricWriter(tmp_path, 0, tensorboard=False)
   writer.write(1, {"a": float("nan"), "b": float("inf"), "c": 1})

@@ -18,8 +18,8 @@ both.
 
 Exit codes: 0 no regression; 3 a regression, a row that B lacks
 (--allow_missing accepts it) or, with --strict, a row whose interval does not
-exclude a regression; 2 bad input; 1 if no row could be compared. In a GitHub
-workflow each of these rows is an annotation.
+exclude a regression; 2 bad input; 1 if none that counts could be compared. In a
+GitHub workflow each of these rows is an annotation.
 """
 
 from collections.abc import Sequence
@@ -276,8 +276,8 @@ def main(argv: list[str]) -> int:
         print(f"::error title=imgbench bench compare::{line}")
     if failures:
       return errors.EXIT_CHECK
-    if all(c.ratio is None for c in report.comparisons):
-      raise errors.RunError("no row of A and B could be compared")
+    if all(c.ratio is None for c in report.comparisons if c.gates):
+      raise errors.RunError("no row of A and B that counts could be compared")
   return errors.EXIT_DONE
 
 

@@ -95,8 +95,7 @@ class TfdsSource:
 
     Raises:
       IndexError: out of range.
-      InputError: the example cannot be read or has another shape. (Only `load`
-        verifies the checksums of TFRecord data.)
+      InputError: the example cannot be read or has another shape.
     """
     index = operator.index(index)
     if not 0 <= index < len(self):

@@ -21,7 +21,7 @@ STUCK_TIMES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """Why the job ends.
+  """Reason for the end of a job.
 
   Attributes:
     index: of the process that caused it.

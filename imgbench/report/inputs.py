@@ -32,6 +32,7 @@ _CLASS_EXTRAS = ("average_precision", "roc_auc")
 SYNTHETIC = "synthetic data"  # badge of synthetic data sets
 _REMOVE = "evaluate the run again or remove the file"
 _KEEP = "evaluate with evaluation.sets.<name>.probabilities=True"
+_MAX_NAMES = 2**20
 _MAX_CLASSES = 4096  # of a data set without lines in per_class.csv
 # Examples without a label are predicted, but do not count in results.
 _SPARE = 2
@@ -301,6 +302,21 @@ def read_predictions(
 def find_predictions(workdir: paths.Folder, key: str) -> paths.Folder:
   """Returns the file with the predictions on a data set."""
   return workdir / "predictions" / f"{writers.make_file_key(key)}.npz"
+
+
+def read_class_names(workdir: paths.Folder, key: str) -> tuple[str, ...]:
+  """Returns the class names of a data set in confusion.npz; () without it.
+
+  Raises:
+    InputError: not such a file, or an array of another type.
+  """
+  path = workdir / "confusion.npz"
+  if not path.is_file():
+    return ()
+  name = f"{writers.make_file_key(key)}.class_names"
+  expected = {name: npz.Expected("U", ("K",))}
+  found = npz.read(path, expected, {"K": _MAX_NAMES}, _REMOVE)
+  return tuple(map(str, found.get(name, ())))
 
 
 def read_confusion(

@@ -133,7 +133,7 @@ def select_mistakes(
     codes = predictions.review.tolist()
     reviews = [REVIEWS.get(code, "") for code in codes]
     places = {code: place for place, code in enumerate(REVIEWS)}
-    rank = np.array([places.get(code, -1) for code in codes])
+    rank = np.array([places.get(code, len(places)) for code in codes])
   order = np.lexsort((-confidence[indices], rank[indices]))[:limit]
   return [
     Mistake(

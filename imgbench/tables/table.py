@@ -322,8 +322,9 @@ def escape_formula(value: Any) -> Any:
   """
   if not isinstance(value, str):
     return value
+  value = texts.printable(value)
   formula = _FORMULA.match(value) and value != "-" and not _is_number(value)
-  return texts.printable(f"'{value}" if formula else value)
+  return f"'{value}" if formula else value
 
 
 def unescape_formula(text: str) -> str:

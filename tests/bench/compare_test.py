@@ -358,6 +358,18 @@ def test_verdicts_agree_with_their_numbers():
         assert low < 1 / 1.1 and "perhaps" in words
 
 
+def test_without_a_row_that_counts_nothing_is_compared(tmp_path):
+  crashed = [
+    dataclasses.replace(r, status="crashed", message="x", raw=(), processes=0)
+    if comparison.is_gated(r.key)
+    else r
+    for r in rows.read(RESULTS / rows.ROWS)
+  ]
+  rows.write(tmp_path, crashed)
+  result = run(tmp_path, tmp_path)
+  assert result.returncode == errors.EXIT_FAILED, result.stdout
+
+
 def test_annotations_of_a_github_workflow(tmp_path):
   fewer = rows.read(RESULTS / rows.ROWS)[:-2]
   rows.write(tmp_path, fewer)

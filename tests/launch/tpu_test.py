@@ -294,7 +294,7 @@ def test_stop_without_a_run_is_no_error(vm):
   assert time.monotonic() - before < 30
 
 
-def test_fault_09_the_end_of_a_terminal_stops_a_launcher_once(capsys):
+def test_fault_09_the_end_of_a_terminal_stops_a_launcher_once(capfd):
   """It may send SIGHUP twice, and a second signal would leave the slices."""
   names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
   before = {number: signal.getsignal(number) for number in names}
@@ -305,7 +305,7 @@ def test_fault_09_the_end_of_a_terminal_stops_a_launcher_once(capsys):
       for _ in range(2):
         signal.raise_signal(signal.SIGHUP)
     assert stop.requested
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert len(capfd.readouterr().err.splitlines()) == 1
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
   finally:
     for number, handler in before.items():

@@ -60,7 +60,7 @@ _PICKLED = (
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """What the files are about.
+  """Run and process that the files refer to.
 
   Attributes:
     workdir: of a finished run.

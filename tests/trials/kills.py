@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 
+from imgbench import checkpoints
 from imgbench import errors
 from tests import trials
 from tests.train import kill_test
@@ -89,6 +91,8 @@ def run_chain(
   if not problem and done.returncode == errors.EXIT_DONE:
     lost = any(x.startswith("metrics.jsonl") for x in damaged)
     problem = _compare(workdir, unbroken, metrics=not lost)
+  if not damaged and (workdir / checkpoints.DAMAGED_FOLDER).exists():
+    problem = "a checkpoint that was not damaged is quarantined"
   kind = "resumed after damage" if damaged else "resumed to the same bits"
   found.append(trials.Trial("kills", kind, name, problem))
   if not problem:
@@ -109,7 +113,7 @@ def _stop_once(
   """
   process = processes.start(workdir, *overrides)
   while process.poll() is None and not _catches(process.pid):
-    pass
+    time.sleep(0.002)
   try:
     _, stderr = process.communicate(timeout=delay_s)
   except subprocess.TimeoutExpired:
@@ -168,6 +172,6 @@ def _compare(
       kill_test.check_same_run(workdir, unbroken)
     else:
       kill_test.check_same_end(workdir, unbroken)
-  except (AssertionError, OSError, ValueError) as error:
+  except (AssertionError, OSError, ValueError, zipfile.BadZipFile) as error:
     return f"another result: {type(error).__name__}: {str(error)[:300]}"
   return ""

@@ -75,15 +75,14 @@ class Stop:
     def handle(number, _):
       if self.requested:
         return  # SIGHUP again.
-      print(
+      interrupts.write_line(
         f"{signal.Signals(number).name}: runs save, slices are deleted; a"
-        " second signal leaves both as they are",
-        flush=True,
+        " second signal leaves both as they are"
       )
       self._requested.set()
-      interrupts.end_at_next()
+      interrupts.end_at_next(before)
 
-    with interrupts.caught(handle):
+    with interrupts.caught(handle) as before:
       yield
 
 

@@ -21,6 +21,7 @@ from imgbench import npz
 from imgbench import registry
 from imgbench.labels import classes
 from imgbench.labels import real
+from imgbench.metrics import checks
 from imgbench.papers import records
 
 # A file may cover all of ImageNet's validation set for a part of it.
@@ -53,12 +54,15 @@ def _read_npz(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
     raise errors.InputError(path, wanted, ", ".join(names) or "none")
   arrays = {
     "image_id": npz.Expected("USiu", ("N",)),
-    "label": npz.Expected("iu", ("N",)),
-    "top5": npz.Expected("iu", ("N", "k")),
+    "label": npz.Expected("iuf", ("N",)),
+    "top5": npz.Expected("iuf", ("N", "k")),
     "scores": npz.Expected("f", ("N", dataset.num_classes)),
   }
   most = {"N": max(len(dataset), _MAX_IMAGES), "k": dataset.num_classes}
   found = npz.read(path, arrays, most)
+  for name in found.keys() & {"label", "top5"}:
+    shape = arrays[name].shape
+    found[name] = checks.integers(f"{path}: {name}", found[name], shape)
   return Keyed(
     image_ids=_texts(found["image_id"]),
     ids=found.get("top5"),

@@ -77,10 +77,16 @@ def encode(value: Any) -> Any:
 
 
 def _set_limits(memory: int, cpu_s: int) -> None:
-  resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-  # SIGXCPU, which tells the reason, comes before SIGKILL.
-  resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  for kind, soft, hard in (
+    (resource.RLIMIT_AS, memory, memory),
+    # SIGXCPU, which tells the reason, comes before SIGKILL.
+    (resource.RLIMIT_CPU, cpu_s, cpu_s + 1),
+    (resource.RLIMIT_CORE, 0, 0),
+  ):
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+      soft, hard = min(soft, most), min(hard, most)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def main(argv: list[str]) -> int:
@@ -103,7 +109,8 @@ def main(argv: list[str]) -> int:
 
 
 def _refuse(reason: str) -> int:
-  sys.stdout.write(reason[:_SHOWN].encode("ascii", "replace").decode())
+  text = reason[:_SHOWN].encode("ascii", "replace").decode()
+  sys.stdout.write("".join(c if c.isprintable() else " " for c in text))
   return 1
 
 
