@@ -17,7 +17,7 @@ RECORD = {
 
 
 class Terminal:
-  """Where a bar is drawn."""
+  """A terminal, on which a bar is drawn."""
 
   def __init__(self):
     self.text = ""

@@ -133,7 +133,7 @@ def test_fault_11_a_run_ends_with_its_own_code(tmp_path, place):
 
 @pytest.mark.slow
 def test_fault_11_tables_for_a_reader_that_ends(tmp_path):
-  """Of a program whose modules are imported before it starts."""
+  """A program whose modules are imported before it starts."""
   folder = processes.ROOT / "experiments/results/cpu_2_cores/bench_quick"
   compare = [sys.executable, "-m", "imgbench.bench.compare", *[str(folder)] * 2]
   code, text = run(compare, PLACES["unread"], tmp_path / "code")

@@ -97,7 +97,7 @@ def test_probabilities_are_kept_unless_told_otherwise(finished):
 
 
 def test_norms_are_folded_on_accelerators_only(tmp_path, monkeypatch):
-  """What GPUs and TPUs evaluate, run on a CPU; averaged parameters too."""
+  """The form for GPUs and TPUs, run on a CPU; averaged parameters too."""
   config = config_with()
   config.ema.decay = 0.5
   probs = []

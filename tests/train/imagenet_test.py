@@ -24,7 +24,7 @@ def finished(tmp_path_factory):
 
 
 def tfds_definition(predictions, annotations, wnids):
-  """What TFDS documents, from the files themselves, image by image."""
+  """The numbers that TFDS documents, from the files, image by image."""
   by_class = {k: [] for k in range(len(wnids))}
   for name, label, top in zip(
     predictions["image_id"],

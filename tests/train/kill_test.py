@@ -269,7 +269,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(small_disk, tmp_path):
 
 @pytest.mark.slow
 def test_a_disk_that_fills_while_saving(small_disk, monkeypatch):
-  """Where looking for space beforehand did not help."""
+  """The check of free space beforehand did not help."""
   store = checkpoints.Checkpoints(small_disk, keep=3)
   small = {"kernel": np.zeros(1000, np.float32)}
   store.save(1, jax.tree.map(jnp.asarray, small), {"step": 1})

@@ -24,7 +24,7 @@ def quick_config(total: int):
 
 
 def digests(workdir, step: int) -> dict[str, int]:
-  """Of the arrays of a checkpoint."""
+  """Digests of the arrays of a checkpoint."""
   path = workdir / f"checkpoints/{step}/meta/metadata"
   return json.loads(json.loads(path.read_text())["text"])["digests"]
 

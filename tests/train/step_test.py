@@ -88,7 +88,7 @@ def test_a_model_that_does_not_draw_needs_no_key():
 
 
 def losses_of_one_image(model):
-  """What dropping makes of it: two branches are skipped or not."""
+  """Result with dropping: two branches are skipped or not."""
   variables = create_variables(model)
   logits, _ = jax.jit(
     lambda key: model.apply(variables, make_batch(64)["image"], True, key)

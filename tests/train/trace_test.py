@@ -1,4 +1,4 @@
-"""How many files of train/ one training step goes through."""
+"""Number of files of train/ that one training step goes through."""
 
 import pathlib
 import sys
