@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
+import zlib
 
 from absl import logging
 import numpy as np
@@ -25,6 +26,7 @@ from imgbench.evaluators import splits
 from imgbench.labels import classes
 from imgbench.labels import masks
 from imgbench.metrics import counts as counts_lib
+from imgbench.parallel import arrays
 from imgbench.train import compute as compute_lib
 
 _FLIPPED = "logits averaged over an image and its mirror"
@@ -225,6 +227,28 @@ def _find_compared_masks(
   return list(np.unique(masks, axis=0)) if masks else []
 
 
+def check_same_examples(key: str, image_ids: np.ndarray) -> None:
+  """Checks that all processes skip the same examples of their copies.
+
+  Args:
+    key: of the split.
+    image_ids: str [N], those that this process evaluates.
+
+  Raises:
+    InputError: other examples are damaged in another process, in all of them.
+  """
+  digest = zlib.crc32("\n".join(image_ids.tolist()).encode())
+  own = np.array([[len(image_ids), digest]], np.uint32)
+  found = np.asarray(arrays.gather_rows(own))
+  if (found != found[0]).any():
+    raise errors.InputError(
+      key,
+      "the same damaged examples in all processes",
+      f"{', '.join(map(str, found[:, 0]))} examples without damage",
+      "copy its files again",
+    )
+
+
 def _open_split(
   found: source.AnySource,
   settings: Mapping[str, Any],
@@ -234,6 +258,8 @@ def _open_split(
 ) -> splits.Split:
   if not isinstance(found, source.EncodedSource):
     examples = load(found, bad)
+    if bad.skips:
+      check_same_examples(found.info.key, examples.image_id)
     return splits.ResidentSplit(found.info, examples, strategy, bad.skips)
   with config_utils.prefix_errors("evaluation.input."):
     decoded = registry.call(
@@ -245,6 +271,8 @@ def _open_split(
     )
   logging.info("reading labels of %s: %d", found.info.key, len(found))
   examples = found.examples(bad=bad)
+  if bad.skips:
+    check_same_examples(found.info.key, examples.image_id)
   return splits.StreamedSplit(
     found.info, examples, strategy, decoded, bad.skips
   )

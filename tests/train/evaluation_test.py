@@ -10,6 +10,7 @@ from imgbench import config as config_lib
 from imgbench import errors
 from imgbench.configs import tiny
 from imgbench.train import compute
+from imgbench.train import evaluation
 from imgbench.train import loop
 from imgbench.train import setup
 from tests import raising
@@ -185,3 +186,16 @@ def test_a_mask_may_not_take_the_name_of_a_subset(tmp_path):
   about = raising.about("evaluation.class_masks.dog", given="dog")
   with pytest.raises(errors.InputError, check=about):
     setup.open_data(config_lib.parse(config))
+
+
+def test_fault_01_processes_with_other_damaged_examples_end(monkeypatch):
+  ids = np.array(["a", "b", "c"])
+  evaluation.check_same_examples("toy:test", ids)
+  for other in ([[2, 5]], [[3, 5]]):
+    monkeypatch.setattr(
+      evaluation.arrays,
+      "gather_rows",
+      lambda own, other=other: np.concatenate([own, np.uint32(other)]),
+    )
+    with pytest.raises(errors.InputError, check=raising.about("toy:test")):
+      evaluation.check_same_examples("toy:test", ids)
