@@ -58,7 +58,7 @@ def _warn_once(what: str, folder: str, reason: str) -> None:
   logging.warning("%s are not cached%s: %s", what, place, reason)
 
 
-def check_writable(folder: pathlib.Path) -> None:
+def create_folder(folder: pathlib.Path) -> None:
   """Creates a folder if it is missing. Raises OSError if it takes no files."""
   try:
     folder.mkdir(parents=True, exist_ok=True)

@@ -116,7 +116,7 @@ def load_config_module(name: str) -> types.ModuleType:
   try:
     path.open("rb").close()
   except (OSError, ValueError) as error:  # ValueError: a null byte.
-    given = f"{name!r}: {getattr(error, 'strerror', None) or error}"
+    given = f"{name!r}: {errors.find_reason(error)}"
     known = [str(near) for near in path.parent.glob("*.py")]
     fix = registry.near_names(name, [*configs.list_files(), *known])
     expected = "a config file or the name of a shipped one"
@@ -456,6 +456,6 @@ def keep_compiled(folder: str) -> None:
       kind = hashlib.sha256(environment.find_processor_features().encode())
       folder = str(cache.user_cache_dir("xla", kind.hexdigest()[:12]))
     if not paths.is_bucket(folder):
-      cache.check_writable(pathlib.Path(folder))
+      cache.create_folder(pathlib.Path(folder))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -16,6 +16,7 @@ once.
 import dataclasses
 import functools
 import importlib
+import logging as python_logging
 import sys
 
 import imgbench
@@ -188,8 +189,11 @@ def start(name: str) -> None:
   from absl import flags
   from absl import logging
 
-  # `python -m` may have imported it before, with the streams of that time.
+  # `python -m` may have imported them before, with the streams of that time.
   logging.get_absl_handler().python_handler.stream = sys.stderr
+  for handler in python_logging.root.handlers:
+    if getattr(handler, "stream", None) is sys.__stderr__:
+      handler.stream = sys.stderr  # Abseil removes it as its own.
   from imgbench import cli
   from imgbench.parallel import determinism
 

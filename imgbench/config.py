@@ -84,7 +84,7 @@ class Augment:
     mean: per channel, on a scale of 0 to 1.
     std: per channel, above 0.
     mixup: parameter of the Beta distribution, see `mixing.mix`; 0 for none.
-    cutmix: the same for CutMix.
+    cutmix: parameter of the Beta distribution of CutMix; 0 for none.
     switch: probability of cutmix where both are on.
     settings: of `preprocess.sample`.
   """

@@ -103,6 +103,11 @@ def is_known(error: BaseException) -> bool:
   return isinstance(error, (InputError, RunError, Preempted))
 
 
+def find_reason(error: BaseException) -> str:
+  """Returns the text of an error, that of the system without its file."""
+  return getattr(error, "strerror", None) or str(error)
+
+
 def describe(error: BaseException, folder: pathlib.Path | None = None) -> str:
   """Returns an error as one line: its text, after its type if it is not known.
 

@@ -96,13 +96,21 @@ def sigmoid_cross_entropy(
 
 @LOSSES.register("softmax")
 def build_softmax(*, label_smoothing: float = 0.0) -> Loss:
-  """Returns `softmax_cross_entropy` of a batch. Raises InputError."""
+  """Returns `softmax_cross_entropy` of a batch. Raises InputError.
+
+  Args:
+    label_smoothing: share of a label that all classes get, in [0, 1).
+  """
   return _build_loss(softmax_cross_entropy, label_smoothing)
 
 
 @LOSSES.register("sigmoid")
 def build_sigmoid(*, label_smoothing: float = 0.0) -> Loss:
-  """Returns `sigmoid_cross_entropy` of a batch. Raises InputError."""
+  """Returns `sigmoid_cross_entropy` of a batch. Raises InputError.
+
+  Args:
+    label_smoothing: share of a label that all classes get, in [0, 1).
+  """
   return _build_loss(sigmoid_cross_entropy, label_smoothing)
 
 

@@ -103,7 +103,7 @@ def _opened(path: paths.Folder, fix: str) -> Iterator[zipfile.ZipFile]:
     raise
   # Damaged archives raise many kinds of errors.
   except Exception as error:
-    reason = getattr(error, "strerror", None) or error
+    reason = errors.find_reason(error)
     given = f"{type(error).__name__}: {reason}"
     expected = "an .npz file with arrays of numbers and texts"
     raise errors.InputError(path, expected, given, fix) from error

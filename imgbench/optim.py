@@ -68,7 +68,13 @@ def build_schedule(
 def constant(
   *, peak: float, total_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-  """Rises from 0 to `peak` in `warmup_steps`, then stays constant."""
+  """Rises from 0 to `peak` in `warmup_steps`, then stays constant.
+
+  Args:
+    peak: highest value.
+    total_steps: of the run.
+    warmup_steps: of these.
+  """
   _check_warmup(warmup_steps, total_steps)
   return _interpolated([(0, 0.0), (warmup_steps, peak), (total_steps, peak)])
 
@@ -78,6 +84,12 @@ def warmup_cosine(
   *, peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0
 ) -> optax.Schedule:
   """Rises from 0 to `peak` in `warmup_steps`, then half a cosine to `end`.
+
+  Args:
+    peak: highest value.
+    total_steps: of the run.
+    warmup_steps: of these.
+    end: value at the end, 0 to `peak`.
 
   Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts.
   """
@@ -162,8 +174,12 @@ def sgd(
 ) -> optax.GradientTransformation:
   """Gradient descent with momentum.
 
-  As in classic recipes, `weight_decay` * kernel is added to the gradient before
-  the momentum (L2 regularization).
+  Args:
+    schedule: learning rate.
+    momentum: in [0, 1).
+    nesterov: whether the momentum is Nesterov's.
+    weight_decay: this * kernel is added to the gradient before the momentum, as
+      in classic recipes (L2 regularization).
   """
   _check_share(momentum, "momentum")
   errors.check(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)

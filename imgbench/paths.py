@@ -89,7 +89,7 @@ def check_name(path: str | os.PathLike, setting: str) -> None:
     pass
   except (OSError, ValueError) as error:  # ValueError: a null byte.
     text = os.fspath(path)[:60]
-    given = f"{text!r}: {getattr(error, 'strerror', None) or error}"
+    given = f"{text!r}: {errors.find_reason(error)}"
     raise errors.InputError(setting, "a name of a file", given) from error
 
 

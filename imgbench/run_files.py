@@ -263,10 +263,10 @@ def _find_damaged(
     return workdir / RESULTS
   ending = "/all/top1_accuracy"
   keys = [k.removesuffix(ending) for k in results if k.endswith(ending)]
-  names = {f"{writers.make_file_key(key)}.npz" for key in keys}
-  for name in sorted(names.union(paths.list_names(workdir / PREDICTIONS))):
-    if not npz.is_whole(workdir / PREDICTIONS / name):
-      return workdir / PREDICTIONS / name
+  for key in keys:
+    path = workdir / PREDICTIONS / f"{writers.make_file_key(key)}.npz"
+    if not npz.is_whole(path):
+      return path
   return None
 
 

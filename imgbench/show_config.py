@@ -1,4 +1,4 @@
-"""Prints every key of a config with its value and what it means.
+"""Prints every key of a run's config with its value and what it means.
 
 imgbench config scenes --config.optim.name=adamw
 
@@ -32,9 +32,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def list_meanings(function: Callable) -> dict[str, str]:
   """Returns argument or attribute -> its text in a docstring, on one line."""
   found = {}
-  for section in _SECTION.findall((inspect.getdoc(function) or "") + "\n"):
-    for names, text in _ENTRY.findall(section):
-      found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+  for documented in (function, getattr(function, "__init__", None)):
+    for section in _SECTION.findall((inspect.getdoc(documented) or "") + "\n"):
+      for names, text in _ENTRY.findall(section):
+        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
   return found
 
 

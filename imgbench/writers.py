@@ -91,7 +91,7 @@ def write_output(flag: str, path: str, content: str | bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, content)
   except OSError as error:
-    given = f"{path}: {error.strerror or error}"
+    given = f"{path}: {errors.find_reason(error)}"
     expected = "a file that can be written"
     raise errors.InputError(flag, expected, given) from error
 

@@ -36,12 +36,16 @@ def test_fault_13_damaged_files_of_a_finished_run(tmp_path, name, content):
 
 def test_fault_13_a_damaged_file_of_predictions(tmp_path):
   (tmp_path / checkpoints.FOLDER / "4").mkdir(parents=True)
-  (tmp_path / "results.json").write_text('{"a": 1}')
+  results = {"toy:test/all/top1_accuracy": {}}
+  (tmp_path / "results.json").write_text(json.dumps(results))
   run_files.write_status(tmp_path, run_files.DONE, config_hash="abc")
   (tmp_path / "predictions").mkdir()
+  # Files of a killed process, and of a set that is no longer evaluated.
+  for name in (".toy-test.npz.1.2.tmp", "toy-old.npz"):
+    (tmp_path / "predictions" / name).touch()
   path = tmp_path / "predictions" / "toy-test.npz"
   np.savez(path, top5=np.zeros(9))
-  assert run_files.read_finished_results(tmp_path, "abc") == {"a": 1}
+  assert run_files.read_finished_results(tmp_path, "abc") == results
   whole = path.read_bytes()
   path.write_bytes(whole[:-9])
   assert run_files.read_finished_results(tmp_path, "abc") is None

@@ -343,7 +343,7 @@ def _find_cache_root() -> pathlib.Path | None:
   kind = hashlib.sha256(environment.find_processor_features().encode())
   with cache.optional("compiled programs"):
     place = cache.user_cache_dir("bench", kind.hexdigest()[:12])
-    cache.check_writable(place)
+    cache.create_folder(place)
     return place
   return None
 

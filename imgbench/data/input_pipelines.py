@@ -80,10 +80,18 @@ def build_eval_pipeline(
 ) -> pipeline.Pipeline:
   """Returns the evaluation pipeline of a split, section evaluation.input.
 
-  The short side is resized to size / crop_fraction, then the center is cut
-  out. Examples that cannot be read or decoded are marked in the batch and
-  counted by `bad`, or are errors without it. For the other arguments see
-  `build_train_pipeline`.
+  Examples that cannot be read or decoded are marked in the batch.
+
+  Args:
+    split: with encoded images.
+    size: side of the images.
+    crop_fraction: the short side is resized to size / crop_fraction, then the
+      center is cut out.
+    method: of resizing.
+    decoder: see `decode.build_decoder`.
+    threads: that decode, 0: one per usable CPU.
+    prefetch: batches that are decoded ahead.
+    bad: counts bad examples; None: they are errors.
 
   Raises:
     InputError: a setting out of range.

@@ -110,6 +110,7 @@ def builder(
   # `registry.call` checks settings against it.
   signature = inspect.Signature([image_shape, *parameters.values()])
   build.__signature__ = signature  # type: ignore[attr-defined]
+  build.__doc__ = inspect.getdoc(module)
   return build
 
 

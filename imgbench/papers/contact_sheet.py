@@ -133,7 +133,5 @@ def read(path: pathlib.Path) -> np.ndarray:
       return np.asarray(picture)
   # Damaged files raise many kinds of errors.
   except Exception as error:
-    given = (
-      f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-    )
+    given = f"{type(error).__name__}: {errors.find_reason(error)}"
     raise errors.InputError(path, "an image", given) from error

@@ -119,7 +119,7 @@ def write(
     for name, content in files.items():
       writers.write_atomically(folder / name, content)
   except OSError as error:
-    given = f"{folder} ({error.strerror or error})"
+    given = f"{folder} ({errors.find_reason(error)})"
     expected = "a folder that can be written"
     raise errors.InputError("--out", expected, given) from error
 

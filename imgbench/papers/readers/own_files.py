@@ -132,7 +132,7 @@ def _parse_lines(
         image_ids.append(image_id)
         ids.append([_class_id(where, text, known) for text in labels])
   except (OSError, UnicodeDecodeError, csv.Error) as error:
-    given = getattr(error, "strerror", None) or error
+    given = errors.find_reason(error)
     raise errors.InputError(path, "lines of UTF-8 text", given) from error
   width = len(ids[0]) if ids else 0
   return Keyed(image_ids, np.array(ids, np.int16).reshape(len(ids), width))

@@ -58,9 +58,7 @@ def read_array(path: pathlib.Path, mmap: bool = False) -> np.ndarray:
         more = path.stat().st_size - file.tell()
   # NumPy evaluates the header as Python: damage raises any of its errors.
   except Exception as error:
-    given = (
-      f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-    )
+    given = f"{type(error).__name__}: {errors.find_reason(error)}"
     wanted = "an .npy file with an array of numbers"
     raise errors.InputError(path, wanted, given) from error
   if more:
