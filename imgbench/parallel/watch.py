@@ -51,6 +51,7 @@ class Watch:
     self._server: socket.socket | None = None  # until all have met
     self._strangers: list[wire.Channel] = []  # connected, not yet let in
     self._channels: dict[int, wire.Channel] = {}  # by process
+    self._lost_ones: set[int] = set()  # processes reported as lost
     self._heard = self._began = timing.clock()
     self._noticed = False
     self._failing = False
@@ -195,14 +196,14 @@ class Watch:
       self._let_in(self._server, self._hub)
     for index, channel in self._channels.items():
       channel.flush()
-      before = channel.lost
       for message in channel.receive():
         if self._hub is not None:
           self._hub.receive(index, message, timing.clock())
         else:
           self._heard = timing.clock()
           self.member.receive(message)
-      if channel.lost and not before:
+      if channel.lost and index not in self._lost_ones:
+        self._lost_ones.add(index)
         self._lost(index)
 
   def _lost(self, index: int) -> None:

@@ -149,6 +149,28 @@ def test_fault_08_a_process_that_is_lost_before_all_met(meeting, capfd):
   assert sorted(line.split()[3] for line in lines) == ["0", "1"]
 
 
+def test_a_process_that_is_lost_before_it_is_let_in(meeting):
+  hub = meeting.start(0, 3)
+  meeting.wait_for(lambda: hub.connected)
+  where = wire.split_address(meeting.address)
+  # Under the lock, the hub's thread then reads the message and the end at once.
+  with hub._lock, socket.create_connection(where) as lost:
+    lost.sendall(wire.encode({"index": 1, "count": 3, "name": "lost"}))
+  meeting.wait_for(lambda: meeting.codes == [errors.EXIT_FAILED])
+
+
+def test_a_process_that_is_found_lost_when_a_message_is_sent(meeting):
+  hub = meeting.start(0, 3)
+  meeting.start(1, 3)
+  meeting.wait_for(lambda: 1 in hub._channels)
+  with hub._lock:
+    hub._channels[1].connection.shutdown(socket.SHUT_WR)
+    hub._channels[1].send({"kind": "beat", "missing": [2]})
+    assert hub._channels[1].lost
+  meeting.wait_for(lambda: len(meeting.codes) == 2)
+  assert meeting.codes == [errors.EXIT_FAILED] * 2
+
+
 def test_fault_08_a_port_that_is_taken(meeting):
   with wire.listen(wire.split_address(meeting.address)[1]):
     watch = meeting.build(0, 2)
