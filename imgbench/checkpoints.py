@@ -277,19 +277,23 @@ class Checkpoints:
     return list_steps(self._workdir)
 
   def restore(
-    self, like: Any, check: Callable[[dict[str, Any]], None] = lambda meta: None
+    self,
+    like: Any,
+    check: Callable[[dict[str, Any]], None] = lambda meta: None,
+    step: int | None = None,
   ) -> tuple[Any, dict[str, Any]] | None:
     """Returns (state, meta) of the newest valid checkpoint, None without any.
 
     Args:
       like: a state with the wanted shapes, dtypes and shardings.
       check: called with meta; may raise.
+      step: of the checkpoint to read; None: the newest valid one.
 
     Raises:
       InputError: a checkpoint of another model or optimizer.
       RunError: there are checkpoints, but none is valid.
     """
-    steps = self.steps()
+    steps = self.steps() if step is None else [step]
     damaged: dict[int, str] = {}
     for step in reversed(steps):
       state, meta, reason = self._try_step(step, like)
@@ -383,42 +387,70 @@ def list_steps(workdir: paths.Folder) -> list[int]:
   return sorted(int(name) for name in found if finished(folder / name))
 
 
-def check_other(workdir: str) -> paths.Folder:
-  """Returns the folder of another run; InputError if it has no checkpoint."""
-  folder = paths.reach(workdir, _OTHER)
+def split_run(run: str) -> tuple[str, int | None]:
+  """Returns workdir and step of RUN or RUN@STEP; None: the newest step."""
+  workdir, _, step = run.rpartition("@")
+  if workdir and step.isdigit():
+    return workdir, int(step)
+  return run, None
+
+
+def check_other(
+  run: str, setting: str = _OTHER
+) -> tuple[paths.Folder, int | None]:
+  """Returns the folder of another run, and the step if one is named.
+
+  Args:
+    run: RUN or RUN@STEP, see `split_run`.
+    setting: that names it.
+
+  Raises:
+    InputError: the run has no checkpoint, or none of that step.
+  """
+  workdir, step = split_run(run)
+  folder = paths.reach(workdir, setting)
   try:
     steps = list_steps(folder)
   except OSError as error:
     given = f"{workdir}: {error.strerror}"
-    raise errors.InputError(_OTHER, "a folder to read", given) from error
+    raise errors.InputError(setting, "a folder to read", given) from error
   if not steps:
     expected = f"the workdir of a run with a checkpoint in {FOLDER}/"
-    raise errors.InputError(_OTHER, expected, workdir)
-  return folder
+    raise errors.InputError(setting, expected, workdir)
+  if step is not None and step not in steps:
+    expected = f"a step with a checkpoint, {', '.join(map(str, steps))}"
+    raise errors.InputError(setting, expected, run)
+  return folder, step
 
 
 def restore_other(
-  workdir: str, like: Any, group: processes.Group = processes.ALONE
+  run: str,
+  like: Any,
+  group: processes.Group = processes.ALONE,
+  setting: str = _OTHER,
 ) -> tuple[Any, dict[str, Any]]:
-  """Returns (state, meta) of the newest valid checkpoint of another run.
+  """Returns (state, meta) of a checkpoint of another run.
 
   Args:
-    workdir: of that run; nothing in it is changed.
+    run: RUN, for the newest valid checkpoint, or RUN@STEP; nothing in it is
+      changed.
     like: see `Checkpoints.restore`.
     group: of the processes that restore it.
+    setting: that names the run, for errors.
 
   Raises:
     InputError: no valid checkpoint, or one of another model or optimizer.
   """
-  other = Checkpoints(check_other(workdir), read_only=True, group=group)
+  folder, step = check_other(run, setting)
+  other = Checkpoints(folder, read_only=True, group=group)
   try:
-    restored = other.restore(like)
+    restored = other.restore(like, step=step)
   except errors.RunError as error:
     expected = "the workdir of a run with a valid checkpoint"
-    raise errors.InputError(_OTHER, expected, workdir) from error
+    raise errors.InputError(setting, expected, run) from error
   except errors.InputError as error:
     raise errors.InputError(
-      f"{_OTHER}: {error.setting}",
+      f"{setting}: {error.setting}",
       error.expected,
       error.given,
       "give a run of this model and optimizer",

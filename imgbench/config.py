@@ -303,7 +303,7 @@ class Checkpoint:
     keep: newest checkpoints that are kept, beside the best.
     best: SET/METRIC that chooses the best; "": none.
     asynchronous: whether training continues while a checkpoint is written.
-    init_from: workdir of another run, whose state a new run starts with.
+    init_from: another run, RUN or RUN@STEP, whose state a new run starts with.
   """
 
   every: str

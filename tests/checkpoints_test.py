@@ -132,6 +132,21 @@ def test_fault_18_no_valid_checkpoint_to_start_from(tmp_path):
   assert left == ["1", "2", "3"]
 
 
+def test_a_run_at_a_step(tmp_path):
+  save_three(tmp_path)
+  _, meta = checkpoints.restore_other(f"{tmp_path}@2", make_state(0))
+  assert meta["step"] == 2
+  given = f"{tmp_path}@9"
+  about = raising.about("--from", given=given)
+  with pytest.raises(errors.InputError, check=about):
+    checkpoints.check_other(given, "--from")
+
+
+@pytest.mark.parametrize("run", ["a@b", "gs://bucket/run@", "@3", "a@3/b"])
+def test_names_of_runs_without_a_step(run):
+  assert checkpoints.split_run(run) == (run, None)
+
+
 @pytest.mark.parametrize("name", ["absent", "file", "file/x", "", "x" * 300])
 def test_fault_19_nothing_to_start_from(tmp_path, name):
   (tmp_path / "file").touch()
