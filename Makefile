@@ -1,9 +1,9 @@
-# Every target first creates its environment. Only Python 3.11 or 3.12 (with
-# venv) and make are needed. PYTHON=... selects the interpreter, VENV=... the
-# folder.
+# Every target first creates its environment. Only Python 3.11, 3.12 or 3.13 (with
+# venv) and make are needed. PYTHON=... selects the interpreter, also one that is
+# not tested; VENV=... the folder.
 
 VENV ?= .venv
-PYTHON ?= $(shell .ci/find-python 3.11 3.12)
+PYTHON ?= $(shell .ci/find-python 3.11 3.12 3.13)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Extras of setup.py to install, such as cuda13 or tpu,gcs. The stamp lists the
@@ -70,13 +70,12 @@ ifneq ($(EXTRAS),$(INSTALLED_EXTRAS))
 endif
 
 $(STAMP): setup.py imgbench/data/turbo.c $(wildcard requirements/constraints-*.txt)
-	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 was found;" \
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 was found;" \
 	  "install one or give PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV) || { echo "python has no venv module;" \
 	  "on Debian: apt-get install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install --quiet \
-	  -c requirements/constraints-$$($(PYTHON) -c \
-	  'import sys; print("py%d%d" % sys.version_info[:2])').txt \
+	  $$(.ci/pip-constraints $(PYTHON)) \
 	  -e '.[test,dev$(if $(EXTRAS),$(COMMA)$(EXTRAS))]'
 	@echo '$(EXTRAS)' > $@
 
@@ -85,8 +84,7 @@ prepare-venv: $(PREPARE)/.installed
 $(PREPARE)/.installed: setup.py
 	$(PYTHON) -m venv --clear $(PREPARE)
 	$(PREPARE)/bin/python -m pip install --quiet \
-	  -c requirements/constraints-$$($(PYTHON) -c \
-	  'import sys; print("py%d%d" % sys.version_info[:2])').txt \
+	  $$(.ci/pip-constraints $(PYTHON)) \
 	  -e . 'tensorflow-cpu>=2.18'
 	@touch $@
 
@@ -178,8 +176,7 @@ $(PEERS): $(STAMP) requirements/peers.txt
 $(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
   $(wildcard requirements/constraints-*.txt)
 	$(BENCH_PEERS)/bin/python -m pip install --quiet \
-	  -c requirements/constraints-$$($(PYTHON) -c \
-	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[test]'
+	  $$(.ci/pip-constraints $(PYTHON)) -e '.[test]'
 	@touch $@
 
 test-all: test test-slow
@@ -197,7 +194,7 @@ format: $(STAMP)
 
 # Names and versions only, as pip resolves setup.py's ranges.
 constraints:
-	for version in 3.11 3.12; do .ci/make-constraints $$version || exit 1; done
+	for version in 3.11 3.12 3.13; do .ci/make-constraints $$version || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(PREPARE) $(BENCH_PEERS) $(COMPILE_ONLY) $(HOST) $(KIT) \

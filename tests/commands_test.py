@@ -16,12 +16,14 @@ from imgbench import errors
 from tests.train import processes
 
 ROOT = pathlib.Path(imgbench.__file__).parents[1]
-# Started by other programs, or without imgbench in the environment.
+# Started by other programs, or without imgbench in the environment; __main__
+# starts all commands.
 WORKERS = {
   "experiments.accelerator.airbench",
   "experiments.accelerator.cifar_worker",
   "experiments.accelerator.kit",
   "experiments.benchmarks.input.ours",
+  "imgbench.__main__",
   "imgbench.bench.torch_peer",
   "imgbench.bench.worker",
   "imgbench.launch.local.child",

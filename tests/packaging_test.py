@@ -94,3 +94,22 @@ def test_configs_of_users_import_their_neighbors(installed):
   )
   out = run(installed, "config", "configs/run.py")
   assert 'steps.total = "2 steps"' in out
+
+
+@pytest.mark.parametrize("version", ["311", "312", "313", "399"])
+def test_versions_are_pinned_for_tested_pythons(tmp_path, version):
+  python = tmp_path / "python"
+  python.write_text(f"#!/bin/sh\necho {version}\n")
+  python.chmod(0o755)
+  done = subprocess.run(
+    [".ci/pip-constraints", python],
+    cwd=processes.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  file = f"requirements/constraints-py{version}.txt"
+  tested = processes.ROOT.joinpath(file).exists()
+  assert tested == (version != "399")
+  assert done.stdout.split() == (["-c", file] if tested else [])
+  assert bool(done.stderr) != tested
