@@ -10,6 +10,8 @@ from setuptools.command import build_py
 HERE = pathlib.Path(__file__).parent
 # Includes google-cloud-storage, which Orbax needs to read buckets.
 GCS = ["gcsfs>=2026.9"]
+# jax.export serializes with the first.
+EXPORT = ["flatbuffers>=24.3", "safetensors>=0.5"]
 VERSION = re.search(
   r'__version__ = "([^"]+)"', (HERE / "imgbench/__init__.py").read_text()
 ).group(1)
@@ -124,10 +126,13 @@ setuptools.setup(
     "tpu": ["jax[tpu]"],
     # --workdir in a bucket, gs://BUCKET/FOLDER.
     "gcs": GCS,
+    # `imgbench export`.
+    "export": EXPORT,
     # Preparing data sets with TFDS; imgbench itself never imports TensorFlow.
     "prepare": ["tensorflow>=2.18"],
     "test": [
       *GCS,
+      *EXPORT,
       "gcp-storage-emulator>=2026.7",
       *("hypothesis", "pytest>=8.4", "pytest-xdist", "ruff"),
     ],

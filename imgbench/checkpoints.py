@@ -171,6 +171,7 @@ class Checkpoints:
     self._best_step: int | None = None
     self._saved_step: int | None = None  # perhaps still being written
     self._read_only = read_only
+    _silence_orbax()
     self._options = ocp.CheckpointManagerOptions(
       create=not read_only,
       read_only=read_only,
@@ -183,7 +184,6 @@ class Checkpoints:
         [ocp.checkpoint_managers.LatestN(keep), self]
       ),
     )
-    _silence_orbax()
     self._manager = self._open()
 
   def should_preserve(self, checkpoints, *, context) -> list[bool]:
@@ -347,18 +347,24 @@ class Checkpoints:
     return state, meta, reason
 
   def _read_step(self, step: int, like: Any):
-    read = lambda **items: self._manager.restore(
-      step, args=ocp.args.Composite(**items)
-    )
-    meta = _unseal(read(meta=ocp.args.JsonRestore()).meta)
-    if meta["step"] != step:  # A copy of another folder.
-      raise ValueError(f"it holds step {meta['step']}")
+    meta = self.read_meta(step)
     # Orbax casts dtypes silently, so compare them first.
     _check_leaves(
       self._folder / str(step), meta.pop("leaves"), _describe_leaves(like)
     )
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    return read(state=ocp.args.StandardRestore(abstract)).state, meta
+    read = self._read(step, state=ocp.args.StandardRestore(abstract))
+    return read.state, meta
+
+  def read_meta(self, step: int) -> dict[str, Any]:
+    """Returns what `save` got; raises errors of many kinds if it is damaged."""
+    meta = _unseal(self._read(step, meta=ocp.args.JsonRestore()).meta)
+    if meta["step"] != step:  # A copy of another folder.
+      raise ValueError(f"it holds step {meta['step']}")
+    return meta
+
+  def _read(self, step: int, **items) -> Any:
+    return self._manager.restore(step, args=ocp.args.Composite(**items))
 
   def _quarantine(self, steps: Collection[int]) -> None:
     """Moves damaged steps to DAMAGED_FOLDER."""
@@ -421,6 +427,32 @@ def check_other(
     expected = f"a step with a checkpoint, {', '.join(map(str, steps))}"
     raise errors.InputError(setting, expected, run)
   return folder, step
+
+
+def read_other_meta(run: str, setting: str = _OTHER) -> dict[str, Any]:
+  """Returns the metadata of a checkpoint of another run.
+
+  Args:
+    run: RUN, for the newest checkpoint with whole metadata, or RUN@STEP.
+    setting: that names the run, for errors.
+
+  Raises:
+    InputError: see `check_other`, or no metadata are whole.
+  """
+  folder, step = check_other(run, setting)
+  steps = list_steps(folder) if step is None else [step]
+  reason = ""
+  other = Checkpoints(folder, read_only=True)
+  try:
+    for step in reversed(steps):
+      try:
+        return other.read_meta(step)
+      except Exception as error:  # Of many kinds, see `_try_step`.
+        reason = reason or f"step {step} ({paths.describe_error(error)[:200]})"
+  finally:
+    other.close()
+  expected = "the workdir of a run with a valid checkpoint"
+  raise errors.InputError(setting, expected, f"{run}: {reason}")
 
 
 def restore_other(

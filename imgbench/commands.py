@@ -46,6 +46,8 @@ COMMANDS = {
   command.name: command
   for command in (
     Command(DEFAULT, "imgbench.main", "Train a model and evaluate it."),
+    Command("predict", "imgbench.predict", "Predict the classes of pictures."),
+    Command("export", "imgbench.export", "Export a model for other programs."),
     Command("config", "imgbench.show_config", "Print all keys of a config."),
     Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
     Command(

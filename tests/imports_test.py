@@ -63,8 +63,16 @@ LAYERS = (
   {"commands"},
   {"papers", "prepare", "report"},
   {"train"},
-  {"startup"},
-  {"bench", "launch", "main", "operating_points", "show_config"},
+  {"predictor", "startup"},
+  {"predict"},
+  {
+    "bench",
+    "export",
+    "launch",
+    "main",
+    "operating_points",
+    "show_config",
+  },
   {"experiments"},
 )
 

@@ -162,6 +162,7 @@ def train_and_evaluate(
       settings.checkpoint,
       training.strategy,
       training.info,
+      settings.recipe.augment,
       total,
       group,
     )

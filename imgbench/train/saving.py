@@ -17,6 +17,10 @@ from imgbench.parallel import processes
 from imgbench.train import journal
 from imgbench.train import state as state_lib
 
+# Key of a checkpoint's metadata: what a model needs besides its config, so that
+# it can be used without the data.
+DATA = "data"
+
 
 def check_start(folder: paths.Folder, section: config_lib.Checkpoint) -> None:
   """Raises InputError if a new run has nothing to start from.
@@ -37,6 +41,7 @@ class Saving:
     section: checkpoint, of the config.
     strategy: devices and shardings.
     info: of the training split.
+    augment: of the config; has the normalization of images.
     total_steps: of the run.
     group: of its processes.
 
@@ -50,6 +55,7 @@ class Saving:
     section: config_lib.Checkpoint,
     strategy: parallel.Strategy,
     info: source.Info,
+    augment: config_lib.Augment,
     total_steps: int,
     group: processes.Group,
   ):
@@ -57,6 +63,7 @@ class Saving:
     self._section = section
     self._strategy = strategy
     self._info = info
+    self._augment = augment
     self._total_steps = total_steps
     self._group = group
     self._checkpoints = checkpoints.Checkpoints(
@@ -149,6 +156,14 @@ class Saving:
       **dataclasses.asdict(position),
       "examples_seen": examples_seen,
       "data_fingerprint": self._info.fingerprint,
+      DATA: {
+        "name": self._info.name,
+        "num_examples": self._info.num_examples,
+        "image_shape": self._info.image_shape,
+        "class_names": self._info.class_names,
+        "mean": self._augment.mean,
+        "std": self._augment.std,
+      },
       "times": watch.totals(),
     }
     self._checkpoints.save(
