@@ -77,9 +77,8 @@ class _ConfigParser(flags.ArgumentParser):
     config = _load_config(argument)
     overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
     with config_errors(argument):
-      known = config_utils.flatten(config_utils.to_dict(config))
-    named = {key for key in overrides if key.endswith(".name")}
-    if named or overrides.keys() - known.keys():
+      config_utils.to_dict(config)
+    if overrides:
       from imgbench import config as config_lib
 
       config_lib.extend(config, overrides)
@@ -397,7 +396,7 @@ def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
   sections = {key.rpartition(".")[0] for key in known}
   for key, value in _find_overrides(argv).items() if known else ():
     if key not in known and key not in sections:
-      near = registry.near_names(key, known)
+      near = registry.near_keys(key, known)
       return errors.InputError(
         f"--config.{key}", "a known config key", value, near
       )
@@ -414,18 +413,16 @@ def _to_input_error(error: Exception, argv: list[str]) -> errors.InputError:
 
 def _list_config_keys(argv: list[str]) -> list[str]:
   """Returns the keys that a config takes; none if it cannot be read."""
-  try:
-    plain = ["", f"--config={peek(argv, 'config').config}"]
-    config = config_utils.to_dict(_read_config(plain))
-    overrides = _find_overrides(argv).items()
-    names = [(k, v) for k, v in overrides if k.endswith(".name")]
-    flat = config_utils.flatten(config)
-    plain += [f"--config.{k}={v}" for k, v in names if k in flat]
-    config = config_utils.to_dict(_read_config(plain))
-  except Exception:  # The first error is the one to show.
-    return []
   from imgbench import config as config_lib
 
+  try:
+    plain = ["", f"--config={peek(argv, 'config').config}"]
+    config = _read_config(plain)
+    with config.unlocked():
+      config_lib.extend(config, _find_overrides(argv))
+    config = config_utils.to_dict(config)
+  except Exception:  # The first error is the one to show.
+    return []
   known = [*config_utils.flatten(config), *config_lib.find_known_keys(config)]
   return list(dict.fromkeys(known))
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import inspect
 import math
+import re
 import typing
 from typing import Any
 
@@ -219,7 +221,8 @@ class EvaluationSet:
     split: e.g. "validation".
     name: of the data set.
     data_dir: where TFDS has prepared the set.
-    options: keywords of its source.
+    options: keywords of its source; of another split of the set in section
+      data, those that differ.
     every: a duration.
     type: of `evaluators.EVALUATORS`.
     probabilities: whether to keep them for curves by class; None: if small.
@@ -260,7 +263,7 @@ class EvaluationSection:
     warnings: thresholds.
     input: settings of `input_pipelines.build_eval_pipeline`.
     shift: the sets whose drop from a base set is measured, or None.
-    sets: by alias.
+    sets: by alias; "" instead of a set removes it.
   """
 
   every: str
@@ -449,16 +452,28 @@ def _parse_evaluation(
     "options": data.options,
     "every": values["every"],
   }
+  entries = _tuples(values["sets"], f"{prefix}sets.")
+  shift = _tuples(values["shift"], f"{prefix}shift.")
+  removed = [alias for alias, entry in entries.items() if entry == ""]
+  compared = shift.get("sets")
+  if removed and isinstance(compared, tuple):
+    kept = tuple(alias for alias in compared if alias not in removed)
+    shift = {**shift, "sets": kept} if kept else {}
   sets = {}
-  for alias, entry in _tuples(values["sets"], f"{prefix}sets.").items():
+  for alias, entry in entries.items():
+    if alias in removed:
+      continue
     key = f"{prefix}sets.{alias}."
-    sets[alias] = _build(EvaluationSet, inherited | _tuples(entry, key), key)
+    entry = inherited | _tuples(entry, key)
+    if entry["name"] == data.name and isinstance(entry["options"], Mapping):
+      entry["options"] = {**data.options, **entry["options"]}
+    sets[alias] = _build(EvaluationSet, entry, key)
   built = {
     "sets": sets,
     "warnings": _build(
       diagnostics.Thresholds, values["warnings"], f"{prefix}warnings."
     ),
-    "shift": shift_lib.check(_tuples(values["shift"], f"{prefix}shift."), sets),
+    "shift": shift_lib.check(shift, sets),
   }
   return _build(EvaluationSection, {**values, **built}, prefix)
 
@@ -528,6 +543,9 @@ _NAMED: Mapping[str, tuple[registry.Registry, tuple[str, ...]]] = {
 }
 
 
+_MASKS, _SETS = "evaluation.class_masks", "evaluation.sets."
+_SET_OPTIONS = re.compile(r"evaluation\.sets\.[^.]+\.options\..*")
+
 # Arguments of preprocess.sample that are no settings.
 _SAMPLED = ("images", "index", "epoch", "step_key", "whole_batch")
 
@@ -556,7 +574,9 @@ def find_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
   return {
     key: _to_json(parameter.default)
     for key, parameter in find_known_keys(config).items()
+    # Those of a set's options are in section data.
     if parameter.default is not parameter.empty
+    and not _SET_OPTIONS.fullmatch(key)
   }
 
 
@@ -577,22 +597,19 @@ def find_signatures(
     keys.
   """
   kinds = {**typing.get_type_hints(Recipe), **typing.get_type_hints(Config)}
+  del kinds["recipe"]  # No section.
   for section, kind in kinds.items():
-    there = section in config or section == _OPTIONAL
+    # Configs of benchmarks have other sections.
+    there = _is_section(config.get(section))
+    there |= section == _OPTIONAL and "steps" in config
     if there and dataclasses.is_dataclass(kind):
       yield f"{section}.", kind, ("settings",)
   for section, (builders, hidden) in _NAMED.items():
     builder = builders.get(_find_name(config, section))
     if builder is not None:
       yield f"{section}.", builder, hidden
-  # Imported here: benchmarks run without decoders and TFDS.
-  if "data" in config:
-    from imgbench.data import encoded
-
-    source = data_lib.SOURCES.get(_find_name(config, "data"))
-    # Both sources of sets that TFDS prepares take the same options.
-    source = source or encoded.TfdsEncodedSource
-    yield "data.options.", source, ("name", "split", "data_dir")
+  if _is_section(config.get("data")):
+    yield _find_source("data.", _find_name(config, "data"))
   fixed = ("self", "split", "seed", "bad")
   for section, function, hidden in (
     ("optim", optim_lib.build_optimizer, ("name", "schedule")),
@@ -611,8 +628,26 @@ def find_signatures(
     yield "evaluation.input.", input_pipelines.build_eval_pipeline, fixed
     yield "evaluation.warnings.", diagnostics.Thresholds, ()
     yield "evaluation.shift.", shift_lib.Shift, ()
-    for alias in config["evaluation"].get("sets", {}):
-      yield f"evaluation.sets.{alias}.", EvaluationSet, ()
+    for alias, entry in config["evaluation"].get("sets", {}).items():
+      if _is_section(entry):
+        prefix = f"evaluation.sets.{alias}."
+        yield prefix, EvaluationSet, ()
+        name = entry.get("name") or _find_name(config, "data")
+        yield _find_source(prefix, name)
+
+
+def _find_source(prefix: str, name: str) -> tuple[str, Any, Sequence[str]]:
+  """Returns what takes the options of a data set, see `find_signatures`."""
+  # Imported here: benchmarks run without decoders and TFDS.
+  from imgbench.data import encoded
+
+  # Both sources of sets that TFDS prepares take the same options.
+  source = data_lib.SOURCES.get(name) or encoded.TfdsEncodedSource
+  return f"{prefix}options.", source, ("name", "split", "data_dir")
+
+
+def _is_section(values: Any) -> bool:
+  return isinstance(values, Mapping | ml_collections.ConfigDict)
 
 
 def _find_name(config: Mapping[str, Any], section: str) -> str:
@@ -624,28 +659,89 @@ def _find_name(config: Mapping[str, Any], section: str) -> str:
 def extend(
   config: ml_collections.ConfigDict, overrides: Mapping[str, str]
 ) -> None:
-  """Adds keys that overrides set and builders take, so that they can be set.
+  """Prepares a config so that each override of a key that it takes can be set.
 
-  A section whose name is overridden loses the settings that its new builder
-  does not take.
+  Adds keys and sections that the config lacks and builders take. A section
+  whose name is overridden loses the settings that its new builder does not
+  take. A warning names what the file chose for another optimizer.
 
   Args:
     config: read from its file, not locked.
     overrides: dotted key -> text, of the command line.
   """
+  optimizer = _find_name(config, "optim")
   for section in (*_NAMED, "data"):
     name = overrides.get(f"{section}.name")
-    if name is not None and section in config:
+    if name is not None and _is_section(config.get(section)):
       _rename(config, section, name)
-  missing = [key for key in overrides if not _has_key(config, key)]
-  known = find_known_keys(config) if missing else {}
-  for key in missing:
-    kind = _find_type(known[key]) if key in known else None
-    if kind is not None:
-      section, _, name = key.rpartition(".")
-      if section == _OPTIONAL and section not in config:
-        config[section] = {}
-      _find_section(config, section)[name] = config_dict.placeholder(kind)
+  sets = config.get("evaluation", {}).get("sets")
+  if _is_section(sets):
+    _change_sets(sets, overrides)
+  known = find_known_keys(config)
+  for key, text in overrides.items():
+    section, _, name = key.rpartition(".")
+    if key.startswith((_SETS, _MASKS)):
+      parts = [f"--config.{key}", "names of letters, digits and _", text]
+      errors.check(all(map(str.isidentifier, key.split("."))), *parts)
+    is_mask = section == _MASKS and _has_key(config, section)
+    kind = str if is_mask else key in known and _find_type(known[key])
+    if not kind:
+      continue
+    values = config
+    for part in section.split("."):
+      if part not in values:
+        values[part] = {}
+      values = values[part]
+    if name not in values or values.get_type(name) is not kind:
+      _set_type(values, name, kind)
+  if optimizer and optimizer != _find_name(config, "optim"):
+    _warn_inherited(config, overrides, optimizer)
+
+
+def _change_sets(
+  sets: ml_collections.ConfigDict, overrides: Mapping[str, str]
+) -> None:
+  """Adds sets whose split is given; lets an empty text remove one."""
+  for key, text in overrides.items():
+    alias, _, field = key.removeprefix(_SETS).partition(".")
+    if not key.startswith(_SETS):
+      continue
+    if field == "split" and not sets.get(alias):
+      _set_type(sets, alias, ml_collections.ConfigDict)
+    elif not field and not text and alias in sets:
+      _set_type(sets, alias, str)
+
+
+def _set_type(values: ml_collections.ConfigDict, name: str, kind: type) -> None:
+  """Lets a flag give a key a value of a type."""
+  if name in values:
+    del values[name]
+  is_section = kind is ml_collections.ConfigDict
+  values[name] = {} if is_section else config_dict.placeholder(kind)
+
+
+@functools.cache  # Points of a sweep have the same text.
+def _warn(text: str) -> None:
+  logging.warning("%s", text)
+
+
+def _warn_inherited(
+  config: ml_collections.ConfigDict, overrides: Mapping[str, str], before: str
+) -> None:
+  """Warns if the learning rate was chosen for another optimizer."""
+  if "schedule.peak" in overrides or not _has_key(config, "schedule.peak"):
+    return
+  kept = {
+    f"{section}.{name}": value
+    for section in ("schedule", "optim")
+    for name, value in config[section].items()
+    if name != "name" and f"{section}.{name}" not in overrides
+  }
+  values = ", ".join(f"{key}={value}" for key, value in kept.items())
+  _warn(
+    f"config.optim.name={config.optim.name} keeps values that the file chose"
+    f" for {before}: {values}; --config.schedule.peak sets the learning rate"
+  )
 
 
 def _has_key(config: ml_collections.ConfigDict, key: str) -> bool:
@@ -684,12 +780,16 @@ def _find_section(config, path: str) -> ml_collections.ConfigDict:
 
 
 def _find_type(parameter: inspect.Parameter) -> type | None:
-  """Returns the type of a setting; None: not one that a flag can have."""
+  """Returns the type of a setting's flag; None: not one that a flag can have.
+
+  Flags of the type object take any Python literal, None too.
+  """
   annotation = parameter.annotation
   origin = typing.get_origin(annotation)
   if origin in (tuple, collections.abc.Sequence):
     return tuple
   if origin is collections.abc.Mapping:
-    return None
+    return ml_collections.ConfigDict
   kinds = typing.get_args(annotation) or (annotation,)
-  return next((k for k in (bool, int, float, str) if k in kinds), None)
+  kind = next((k for k in (bool, int, float, str) if k in kinds), None)
+  return object if kind and type(None) in kinds else kind

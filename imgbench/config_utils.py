@@ -192,7 +192,7 @@ def check_keys(
   """Raises InputError unless a section has just the known keys."""
   for key in section:
     if key not in known:
-      near = registry.near_names(key, known)
+      near = registry.near_keys(key, known)
       raise errors.InputError(
         f"{prefix}{key}", "a known config key", section[key], near
       )

@@ -99,7 +99,7 @@ def check_settings(
   takes_any = inspect.Parameter.VAR_KEYWORD in kinds
   for setting, value in settings.items():
     if setting not in parameters and not takes_any:
-      near = near_names(setting, parameters)
+      near = near_keys(setting, parameters)
       given = repr(value)
       raise errors.InputError(setting, f"a setting of {what}", given, near)
   for setting, parameter in parameters.items():
@@ -112,10 +112,19 @@ def check_settings(
 def near_names(name: str, known: Iterable[str]) -> str:
   """Returns the fix of an error about an unknown name: near ones, or all."""
   known = sorted(known)
+  return suggest_near(name, known) or f"known: {', '.join(known)}"
+
+
+def near_keys(key: str, known: Iterable[str]) -> str:
+  """Returns the fix of an error about an unknown config key."""
+  return suggest_near(key, known) or "imgbench config NAME lists all keys"
+
+
+def suggest_near(name: str, known: Iterable[str]) -> str:
+  """Returns a question with at most three near names; "" if none is near."""
+  known = sorted(known)
   near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
   # A key misplaced in another section is near by its last part.
   tail = name.rpartition(".")[2]
   near = near or [k for k in known if k.rpartition(".")[2] == tail][:3]
-  if near:
-    return f"did you mean {' or '.join(near)}?"
-  return f"known: {', '.join(known)}"
+  return f"did you mean {' or '.join(near)}?" if near else ""

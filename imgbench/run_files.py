@@ -259,6 +259,8 @@ def _find_damaged(
   config = _read_object(workdir / CONFIG) or {}
   evaluation = config.get("evaluation")
   sets = evaluation.get("sets") if isinstance(evaluation, dict) else None
+  if isinstance(sets, dict):
+    sets = [entry for entry in sets.values() if entry != ""]  # Not removed.
   if results is None or (sets and not results):
     return workdir / RESULTS
   ending = "/all/top1_accuracy"

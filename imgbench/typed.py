@@ -61,7 +61,7 @@ def _check_values(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
   checked = {}
   for name, value in values.items():
     if name not in hints:
-      near = registry.near_names(name, hints)
+      near = registry.suggest_near(name, hints)
       raise errors.InputError(name, "a known field", show(value), near)
     if not _fits(value, hints[name]):
       raise errors.InputError(name, _type_text(hints[name]), show(value))

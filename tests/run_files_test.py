@@ -62,6 +62,8 @@ def test_fault_13_missing_files_of_a_finished_run(tmp_path):
   assert read() is None
   (tmp_path / "results.json").write_text("{}")
   assert read() == {}
+  (tmp_path / "config.json").write_text('{"evaluation": {"sets": {"a": ""}}}')
+  assert read() == {}  # The only set was removed.
   (tmp_path / "config.json").write_text('{"evaluation": {"sets": {"a": {}}}}')
   assert read() is None
   text = '{"toy:test/all/top1_accuracy": {}}'

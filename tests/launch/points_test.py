@@ -166,6 +166,17 @@ def test_a_key_is_swept_or_overridden(tmp_path):
     sweeps.make(tmp_path, [1], overrides={"seeds": 2})
 
 
+def test_sets_that_flags_change_are_those_of_all_points(tmp_path):
+  key = "evaluation.sets"
+  overrides = {f"{key}.v2": "", f"{key}.val.probabilities": None}
+  overrides |= {f"{key}.new.split": "train[:8]"}
+  sweep = sweeps.make(tmp_path, [1], overrides=overrides)
+  command = sweep.command(sweep.units[0])
+  assert {f"--config.{k}={v}" for k, v in overrides.items()} <= set(command)
+  found = sweep.base["evaluation"]["sets"]
+  assert (found["v2"], found["new"]) == ("", {"split": "train[:8]"})
+
+
 def test_whole_sections_are_values_too(tmp_path):
   models = [dict(name="cnn", widths=(8,)), dict(name="vit_ti16")]
   models = [model | dict(dtype="auto") for model in models]

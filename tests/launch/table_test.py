@@ -178,6 +178,8 @@ def test_names_of_data_sets_may_contain_a_slash(tmp_path, monkeypatch):
   metric = "toy/small:test/all/top1_accuracy"
   monkeypatch.setitem(written.BASE["data"], "name", "toy/small")
   monkeypatch.setattr(written, "METRIC", metric)
+  # Removed by a flag.
+  monkeypatch.setitem(written.BASE["evaluation"]["sets"], "v2", "")
   _grid(tmp_path)
   found = table.read(tmp_path, PATTERNS, ["seed"])
   assert found.runs[4].best[metric].step == 10

@@ -275,6 +275,8 @@ def _best(step, value, last_step, final, metric, alpha) -> Best:
 def _list_datasets(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   """Yields the alias in metrics.jsonl and the data set in results.json."""
   for alias, entry in config.get("evaluation", {}).get("sets", {}).items():
+    if entry == "":  # Removed by a flag.
+      continue
     name = entry.get("name") or config["data"]["name"]
     yield alias, f"{name}:{entry['split']}"
     yield f"{alias}{run_files.EMA}", f"{name}+ema:{entry['split']}"
