@@ -94,6 +94,7 @@ def use_whitened_muon(config: ml_collections.ConfigDict) -> None:
   )
 
 
+IMAGENET = "imagenet2012"
 # Of ImageNet's training images, on a scale of 0 to 1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -105,7 +106,7 @@ def use_imagenet(config: ml_collections.ConfigDict, size: int = 224) -> None:
   The validation set is evaluated during training, the others at the end. A
   config can delete those that are not prepared.
   """
-  config.data.name = "imagenet2012"
+  config.data.name = IMAGENET
   config.input = dict(size=size)
   config.augment.update(
     mean=IMAGENET_MEAN, std=IMAGENET_STD, flip="random", pad=0

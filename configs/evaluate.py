@@ -1,42 +1,77 @@
-"""Evaluates the last checkpoint of an ImageNet run on every version of it.
+"""Evaluates a checkpoint of any run on its own and further sets.
 
-Command: python -m imgbench.main \
-  --config=configs/evaluate.py:from=runs/imagenet_resnet50 \
-  --config.data.data_dir=DIR --workdir=runs/evaluated
+Command: imgbench evaluate runs/demo --workdir=runs/evaluated
+It starts python -m imgbench.main \
+  --config=configs/evaluate.py:from=runs/demo --workdir=runs/evaluated
+from=RUN is the newest checkpoint, from=RUN@STEP that of a step. A run on
+ImageNet gets the sets of `common.use_imagenet`, too.
 Nothing is trained; the other workdir is only read.
-Hardware and time: one pass over each set.
+Hardware and time: one pass over each set. The training split is opened, too.
 Result: those of the checkpoint.
 """
 
-import json
-import pathlib
+from collections.abc import Mapping
 
 import ml_collections
 
+from imgbench import checkpoints
+from imgbench import errors
+from imgbench import run_files
 from imgbench.configs import common
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """The config of the other run, with the evaluations of `use_imagenet`."""
-  options = common.parse_options(arg, **{"from": ""})
-  workdir = options["from"]
+  """The config of the other run, with its checkpoint as the last step."""
+  # Folders of sweeps have commas.
+  key, _, run = (arg or "").partition("=")
+  if key != "from":
+    common.parse_options(arg, **{"from": ""})
   config = common.base_config()
-  common.use_imagenet(config)
-  if not workdir:
+  if not run:
+    common.use_imagenet(config)
     return config
-  path = pathlib.Path(workdir) / "config.json"
-  if not path.is_file():
-    raise ValueError(
-      f"from={workdir}: expected the workdir of a run with {path}"
-    )
-  trained = ml_collections.ConfigDict(
-    json.loads(path.read_text(encoding="utf-8"))
-  )
-  for name in trained:
-    if name not in ("evaluation", "checkpoint", "logging"):
-      config[name] = trained[name]
-  size = trained.input.size
-  config.evaluation.input.size = size
-  config.evaluation.batch_size = trained.evaluation.batch_size
-  config.checkpoint.init_from = workdir
+  workdir, step = checkpoints.check_other(run, "from")
+  path = workdir / run_files.CONFIG
+  trained = run_files.read_json(path)
+  if not isinstance(trained, dict):
+    raise errors.InputError("from", f"a run with {path}", run)
+  for name, value in trained.items():
+    if name in ("checkpoint", "logging"):
+      continue
+    # Runs of older versions have fewer keys.
+    if isinstance(value, Mapping):
+      value = {**config.get(name, {}), **value}
+    elif isinstance(value, list):
+      value = tuple(value)
+    with config.ignore_type():
+      config[name] = value
+  if config.data.name == common.IMAGENET:
+    _add_sets(config.evaluation)
+  step = checkpoints.list_steps(workdir)[-1] if step is None else step
+  config.steps.total = f"{step} steps"
+  config.schedule.warmup = "never"  # It may be longer.
+  workdir, _ = checkpoints.split_run(run)
+  config.checkpoint.init_from = f"{workdir}@{step}"
   return config
+
+
+def _add_sets(evaluation: ml_collections.ConfigDict) -> None:
+  """Adds those of `use_imagenet` that a run has not evaluated."""
+  derived = common.base_config()
+  common.use_imagenet(derived)
+  sets, shift = evaluation.sets, derived.evaluation.shift
+  # Of sets that a flag did not remove, whose entry is a text.
+  aliases = {_identify(entry): alias for alias, entry in sets.items() if entry}
+  found = {}
+  for alias, entry in derived.evaluation.sets.items():
+    if alias not in sets and _identify(entry) not in aliases:
+      sets[alias] = entry
+    if alias in sets or _identify(entry) in aliases:
+      found[alias] = aliases.get(_identify(entry), alias)
+  if not evaluation.shift and found.get(shift.base):
+    compared = [found[alias] for alias in shift.sets if alias in found]
+    evaluation.shift = dict(base=found[shift.base], sets=tuple(compared))
+
+
+def _identify(entry: Mapping) -> tuple[str, str]:
+  return entry.get("name") or common.IMAGENET, entry["split"]

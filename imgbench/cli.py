@@ -308,6 +308,7 @@ def peek(argv: list[str], *names: str) -> flags.FlagValues:
     *names: of the flags; their default is "".
   """
   values = flags.FlagValues()
+  values.set_gnu_getopt()  # Flags after other arguments, too.
   for name in names:
     flags.DEFINE_string(name, "", "", flag_values=values)
   define_traceback_flag(values)
@@ -344,6 +345,19 @@ def read_flag_files(argv: list[str]) -> list[str]:
   except (flags.Error, OSError, ValueError) as error:
     given = str(error).removeprefix("ERROR:: ")  # By absl.
     raise errors.InputError("--flagfile", "a file of flags", given) from error
+
+
+def name_argument(argv: list[str], flag: str, prefix: str = "") -> list[str]:
+  """Returns a command line with a first argument as the value of a flag.
+
+  Args:
+    argv: as sys.argv; unchanged if a flag is first.
+    flag: its name.
+    prefix: put before the value.
+  """
+  if not argv[1:] or argv[1].startswith("-"):
+    return argv
+  return [argv[0], f"--{flag}={prefix}{argv[1]}", *argv[2:]]
 
 
 def parse_flags(

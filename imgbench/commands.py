@@ -46,6 +46,7 @@ COMMANDS = {
   command.name: command
   for command in (
     Command(DEFAULT, "imgbench.main", "Train a model and evaluate it."),
+    Command("evaluate", "imgbench.evaluate", "Evaluate a checkpoint of a run."),
     Command("predict", "imgbench.predict", "Predict the classes of pictures."),
     Command("export", "imgbench.export", "Export a model for other programs."),
     Command("config", "imgbench.show_config", "Print all keys of a config."),
@@ -185,7 +186,7 @@ def start(name: str) -> None:
   An error ends it in one line, see `cli.one_line_errors`.
   """
   streams.protect()
-  if name == DEFAULT:
+  if name in (DEFAULT, "evaluate"):
     interrupts.begin()
   from absl import app
   from absl import flags

@@ -1,6 +1,6 @@
 """Chooses the threshold of one class, e.g. to "catch all frogs".
 
-python -m imgbench.operating_points --workdir=runs/cifar10 \
+imgbench operating-points runs/cifar10 \
     --dataset=cifar10:test --class=frog --recall=0.99
 
 Flags images whose probability of the class, as stored by a run, is at least a
@@ -18,6 +18,7 @@ import textwrap
 from absl import flags
 import numpy as np
 
+from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench import paths
@@ -300,6 +301,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   string("csv", None, "Also write the numbers to this file.")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags; a first argument is the value of --workdir."""
+  return cli.parse_flags(cli.name_argument(argv, "workdir"), REQUIRED)
+
+
 def main(argv: list[str]) -> int:
   """Prints the table and writes --csv."""
   del argv
@@ -311,7 +317,7 @@ def main(argv: list[str]) -> int:
     raise errors.InputError("flags", expected, names)
   (rule,) = given
   target = read_scores(
-    paths.reach(values.workdir, "--workdir"),
+    run_files.reach_finished(values.workdir),
     values.dataset,
     values["class"].value,
   )

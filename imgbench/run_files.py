@@ -84,6 +84,23 @@ def read_object(
   return found
 
 
+def reach_finished(run: str) -> paths.Folder:
+  """Returns the folder of a run. Raises InputError for RUN@STEP."""
+  folder = paths.reach(run, "--workdir")
+  if "@" in run and not folder.exists():
+    from imgbench import checkpoints  # Takes long.
+
+    workdir, step = checkpoints.split_run(run)
+    if step is not None:
+      raise errors.InputError(
+        "--workdir",
+        "a run without a step, as its files are those of its end",
+        run,
+        f"give {workdir}, or the folder that imgbench evaluate {run} writes",
+      )
+  return folder
+
+
 def read_status(workdir: paths.Folder) -> dict[str, Any]:
   """Returns status.json, {} without it. Raises InputError."""
   return read_object(workdir / STATUS, _STATUS_FIELDS) or {}

@@ -67,9 +67,7 @@ def main(argv: list[str]) -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; a first argument is the value of --config."""
-  if argv[1:] and not argv[1].startswith("-"):
-    argv = [argv[0], f"--config={argv[1]}", *argv[2:]]
-  return cli.parse_flags(argv, required=REQUIRED)
+  return cli.parse_flags(cli.name_argument(argv, "config"), required=REQUIRED)
 
 
 if __name__ == "__main__":

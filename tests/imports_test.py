@@ -73,6 +73,7 @@ LAYERS = (
     "operating_points",
     "show_config",
   },
+  {"evaluate"},
   {"experiments"},
 )
 

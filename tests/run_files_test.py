@@ -278,3 +278,14 @@ def test_fault_17_names_that_no_file_can_have(name):
   with pytest.raises(errors.InputError, check=about) as caught:
     paths.as_path(name, "--workdir")
   assert len(str(caught.value)) < 200
+
+
+def test_files_of_a_run_have_no_step(tmp_path):
+  (tmp_path / "mail@2").mkdir()
+  for run in (tmp_path, tmp_path / "absent", tmp_path / "mail@2"):
+    assert run_files.reach_finished(str(run)) == run
+  given = f"{tmp_path}@12"
+  about = raising.about("--workdir", given=given)
+  with pytest.raises(errors.InputError, check=about) as caught:
+    run_files.reach_finished(given)
+  assert f"evaluate {given}" in caught.value.fix

@@ -1,10 +1,12 @@
-"""Renders a report again: python -m imgbench.report --workdir=DIR."""
+"""Renders a report again: imgbench report RUN."""
 
 from absl import flags
 
+from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench import report
+from imgbench import run_files
 
 REQUIRED = ("workdir",)
 
@@ -15,10 +17,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags; a first argument is the value of --workdir."""
+  return cli.parse_flags(cli.name_argument(argv, "workdir"), REQUIRED)
+
+
 def main(argv: list[str]) -> int:
   """Writes the report and prints its path."""
   del argv
-  print(report.write_report(flags.FLAGS.workdir))
+  print(report.write_report(run_files.reach_finished(flags.FLAGS.workdir)))
   return errors.EXIT_DONE
 
 

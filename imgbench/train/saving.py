@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import os
 from typing import Any
 
 from absl import logging
@@ -23,13 +24,19 @@ DATA = "data"
 
 
 def check_start(folder: paths.Folder, section: config_lib.Checkpoint) -> None:
-  """Raises InputError if a new run has nothing to start from.
+  """Raises InputError if a run has nothing, or itself, to start from.
 
   Args:
     folder: of the run.
     section: checkpoint, of its config.
   """
-  if section.init_from and not checkpoints.list_steps(folder):
+  if not section.init_from:
+    return
+  other, _ = checkpoints.split_run(section.init_from)
+  if os.path.realpath(other) == os.path.realpath(folder):
+    expected = "another run than that of --workdir"
+    raise errors.InputError("checkpoint.init_from", expected, other)
+  if not checkpoints.list_steps(folder):
     checkpoints.check_other(section.init_from)
 
 

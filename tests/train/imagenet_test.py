@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from imgbench import cli
 from imgbench.configs import imagenet_fake
 from imgbench.train import loop
 from tests.data import fake_folder
@@ -133,3 +134,11 @@ def test_only_classes_of_the_set_are_predicted(finished):
   with np.load(workdir / "predictions/imagenet_a-test.npz") as predictions:
     assert np.isin(predictions["top5"], predictions["label"]).all()
     assert len(set(predictions["label"])) == 200
+
+
+def test_a_checkpoint_is_evaluated_on_every_version(finished, tmp_path):
+  """By configs/evaluate.py, which only reads the other run."""
+  workdir, results = finished
+  texts = ["logging.report=False"]
+  config = cli.read_config(f"evaluate:from={workdir}", texts)
+  assert loop.train_and_evaluate(config, str(tmp_path)) == results

@@ -1,0 +1,42 @@
+"""Evaluates a checkpoint of a run on its own and further sets.
+
+imgbench evaluate runs/demo --workdir=runs/evaluated
+
+--config.evaluation.sets.clean.split=train[:100] adds a set, with its other keys
+alike, and --config.evaluation.sets.clean= removes one.
+
+RUN is the newest checkpoint, RUN@STEP that of a step. Nothing is trained, and
+the folder of the run is only read. The config is configs/evaluate.py:from=RUN;
+its values are overridden with --config.section.key=value. Exit codes: those of
+train.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from imgbench import cli
+from imgbench import commands
+from imgbench import errors
+from imgbench import main as main_lib
+
+define_flags = main_lib.define_flags
+main = main_lib.main
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags; the first argument is the run, from which --config is."""
+  named = cli.name_argument(argv, "config", "evaluate:from=")
+  remaining = cli.parse_flags(named, required=("workdir",))
+  config = flags.FLAGS["config"]
+  if named == argv or config.present > 1:
+    given = "--config" if config.present else "none"
+    raise errors.InputError("RUN", "RUN or RUN@STEP first", given, "see --help")
+  for key in config_flags.get_override_values(config):
+    if key in ("steps.total", "checkpoint.init_from"):
+      fix = "nothing is trained; leave it out"
+      raise errors.InputError(f"--config.{key}", "no value", "one", fix)
+  return remaining
+
+
+if __name__ == "__main__":
+  commands.start("evaluate")
