@@ -52,6 +52,9 @@ COMMANDS = {
     Command("config", "imgbench.show_config", "Print all keys of a config."),
     Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
     Command(
+      "score", "imgbench.score.__main__", "Score predictions of any framework."
+    ),
+    Command(
       "operating-points",
       "imgbench.operating_points",
       "Choose the threshold of a class.",

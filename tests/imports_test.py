@@ -71,6 +71,7 @@ LAYERS = (
     "launch",
     "main",
     "operating_points",
+    "score",
     "show_config",
   },
   {"evaluate"},

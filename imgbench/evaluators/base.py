@@ -120,7 +120,8 @@ class Evaluator(Protocol):
   info: source.Info
   examples: source.Examples
   parameters: str  # "raw", or "ema": their moving average
-  images: Callable[[np.ndarray], np.ndarray]  # indices [n] -> [n, H, W, C]
+  # indices [n] -> [n, H, W, C]; None without images
+  images: Callable[[np.ndarray], np.ndarray] | None
   split: splits.Split
   compiled_pass: "CompiledPass"
 
@@ -172,6 +173,9 @@ class CompiledPass:
 
   The step is compiled once per batch shape and shared by all splits.
 
+  Attributes:
+    ranked: see the argument.
+
   Args:
     predict_fn: of the model.
     strategy: devices and shardings.
@@ -179,6 +183,8 @@ class CompiledPass:
     num_classes: K.
     ks: top-k hits are counted for each k.
     fold: applied to the variables of each request, once per pass.
+    ranked: 0, or the number k of classes that `predict_fn` ranks instead of
+      logits: int32 [B, k], the best first; see `outcomes.from_ranking`.
   """
 
   def __init__(
@@ -189,23 +195,28 @@ class CompiledPass:
     num_classes: int,
     ks: Sequence[int] = (1, outcomes_lib.TOP),
     fold: Fold = lambda variables: variables,
+    ranked: int = 0,
   ):
     if batch_size < 1:
       raise errors.InputError("evaluation.batch_size", "at least 1", batch_size)
     self._batch_size = strategy.round_up(batch_size)
     self._strategy = strategy
     self._fold = fold
+    self.ranked = ranked
+    known = ranked if 0 < ranked < num_classes else outcomes_lib.TOP
+    set_ks = [k for k in (1, outcomes_lib.TOP) if k <= known]
     # Wrong k are rejected here, before data are read.
-    self._empty = lambda: counts_lib.empty(
-      num_classes, ks, set_ks=(1, outcomes_lib.TOP)
-    )
+    self._empty = lambda: counts_lib.empty(num_classes, ks, set_ks)
     self._empty()
     view = strategy.view
+    measure, restrict = outcomes_lib.outcomes, _restrict
+    if ranked:
+      measure, restrict = _measure_ranking(num_classes), _restrict_ranking
 
     def eval_step(keep_probs, variables, batch, mask, masks, counts):
       logits = predict_fn(variables, batch.image)
-      under = [_restrict(logits, allowed) for allowed in masks]
-      outcomes_of = view.by_rows(outcomes_lib.outcomes)
+      under = [restrict(logits, allowed) for allowed in masks]
+      outcomes_of = view.by_rows(measure)
       outcomes = [
         outcomes_of(scores, batch.label, batch.label_codes) for scores in under
       ]
@@ -351,3 +362,22 @@ def _restrict(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:
   if allowed is None:
     return logits
   return jnp.where(allowed[None, :], logits, -jnp.inf)
+
+
+def _measure_ranking(num_classes: int) -> Callable:
+  """Returns `outcomes.from_ranking` with the arguments of `outcomes`."""
+  return lambda ranking, labels, label_codes: outcomes_lib.from_ranking(
+    ranking, labels, num_classes, label_codes
+  )
+
+
+def _restrict_ranking(
+  ranking: jax.Array, allowed: jax.Array | None
+) -> jax.Array:
+  """Returns a ranking [B, k] of the classes that a mask bool [K] allows."""
+  if allowed is None:
+    return ranking
+  kept = (ranking >= 0) & allowed[jnp.maximum(ranking, 0)]
+  order = jnp.argsort(~kept, axis=1, stable=True)
+  kept, ranking = (jnp.take_along_axis(x, order, 1) for x in (kept, ranking))
+  return jnp.where(kept, ranking, outcomes_lib.NO_PREDICTION)

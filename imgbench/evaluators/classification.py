@@ -36,7 +36,8 @@ class ClassificationEvaluator:
     alpha: intervals cover 1 - alpha.
     class_masks: more subsets of classes, name -> bool [K].
     probabilities: whether to keep the probabilities of all classes, which
-      curves of single classes need; None: if they are small.
+      curves of single classes need; None: if they are small. Rankings have
+      none.
     restrict_classes: predict only classes that occur in the split, as is usual
       for sets with some of ImageNet's classes (ImageNet-A, -R).
     compared_masks: bool [K] each; predictions restricted to these classes are
@@ -79,7 +80,7 @@ class ClassificationEvaluator:
     self._subsets = {**info.subsets, **(class_masks or {})}
     if probabilities is None:
       probabilities = info.num_examples * info.num_classes <= MOST_PROBABILITIES
-    self._keep_probs = probabilities
+    self._keep_probs = probabilities and not compiled_pass.ranked
     self._compared_masks = tuple(compared_masks)
     self._allowed = None
     clauses = [protocol] if protocol else []
@@ -121,6 +122,7 @@ class ClassificationEvaluator:
       subsets=self._subsets,
       label_set=self.label_set,
       left_out=examples.left_out,
+      ranking_only=bool(self.compiled_pass.ranked),
       probs=result.probs,
       skipped=skipped if self.split.skips_bad else None,
       alpha=self._alpha,

@@ -102,7 +102,7 @@ def _mask_of_lines(path, num_classes, class_names, wnids) -> np.ndarray:
   first_line = {}
   for number, text in _lines(path):
     where = f"{path}, line {number}"
-    index = _find_class(where, text, known, num_classes)
+    index = find_class(where, text, known, num_classes)
     if index in first_line:
       raise errors.InputError(
         where, f"a class not yet on line {first_line[index]}", repr(text)
@@ -127,10 +127,20 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
       yield number, line
 
 
-def _find_class(
+def find_class(
   where: str, text: str, known: dict[str, set[int]], num_classes: int
 ) -> int:
-  """Returns the index of the class that a line names."""
+  """Returns the index of the class that a text names.
+
+  Args:
+    where: file and line, for errors.
+    text: an index, or a name.
+    known: name -> the classes that have it.
+    num_classes: K.
+
+  Raises:
+    InputError: no class, or several.
+  """
   found = set(known.get(text, ()))
   is_index = _INDEX.fullmatch(text) is not None
   if is_index and 0 <= int(text) < num_classes:

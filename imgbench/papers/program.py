@@ -66,7 +66,7 @@ def define_flags(
     **texts: flags with one text, name -> help.
   """
   common = {name: _HELP[name] for name in names}
-  texts |= {OUT: common.pop(OUT)}
+  texts = {OUT: common.pop(OUT), **texts}
   for name, text in texts.items():
     flags.DEFINE_string(name, None, text, flag_values=flag_values)
   for name, text in (common | (several or {})).items():
@@ -168,12 +168,13 @@ class Output:
       InputError: the folder cannot be written.
     """
     if self._out is not None:
-      self._write(self._out)
+      self.write(self._out)
       print(f"wrote {len(self._files) + 1} files to {self._out}")
     for text in self._ending:
       print(text)
 
-  def _write(self, out: pathlib.Path) -> None:
+  def write(self, out: pathlib.Path) -> None:
+    """Writes all files to a folder, the manifest last. Raises InputError."""
     facts = environment.collect()
     manifest = {
       **{name: facts[name] for name in _FACTS},

@@ -1,8 +1,9 @@
 """Published figures, read from CSV files of several layouts.
 
 A file is recognized by its header. Lines before it that begin with "#" are
-comments. Besides the layouts of _LAYOUTS, those of published files, there is
-the long form, which our own table.csv has:
+comments. Besides the layouts of _LAYOUTS, those of published files, and timm's
+results-*.csv, whose data set the file's name tells, there is the long form,
+which our own table.csv has:
 
   model,dataset,subset,metric,value[,ci_low,ci_high][,rank][,n,correct]
 
@@ -164,6 +165,17 @@ _LAYOUTS = (
   ),
 )
 
+# huggingface/pytorch-image-models, results/results-NAME.csv.
+_TIMM_RESULTS = ("model", "img_size", "top1", "top1_err", "top5", "top5_err")
+_PLAIN_METRICS = (_TOP1, _TOP5)
+_TIMM_SETS = {
+  "imagenet": (_VAL, _PLAIN_METRICS, ""),
+  "imagenet-real": (_VAL, ("real_accuracy", "real_top5_accuracy"), ""),
+  "imagenetv2-matched-frequency": (_MF, _PLAIN_METRICS, "other JPEG files"),
+  "imagenet-a": (datasets.ADVERSARIAL, _PLAIN_METRICS, ""),
+  "imagenet-r": (datasets.RENDITIONS, _PLAIN_METRICS, ""),
+}
+
 _LONG = ("model", "dataset", "subset", "metric")
 _LONG_FIGURES = {
   f"{field}{unit}": field
@@ -255,6 +267,9 @@ def _read_cells(path: pathlib.Path) -> list[tuple[int, list[str]]]:
 
 def _find_reader(path, header: tuple[str, ...]):
   """Returns the parser of a line for a header: (where, row) -> figures."""
+  if header[: len(_TIMM_RESULTS)] == _TIMM_RESULTS:
+    targets = _find_timm_targets(pathlib.Path(path))
+    return lambda where, row: _timm_figures(targets, where, row)
   if header == _CIFAR:
     return _cifar_figures
   for layout in _LAYOUTS:
@@ -303,6 +318,29 @@ def _layout_figures(
         half = float(np.spacing(np.float32(number)))
       why = target.not_counted or layout.not_counted(row)
       yield PublishedFigure("", key, row[column], number, half, why)
+
+
+def _find_timm_targets(path: pathlib.Path) -> dict[str, _Target]:
+  """Returns the quantities of a results file of timm, by its name."""
+  name = path.stem.rpartition("results-")[2]
+  if name not in _TIMM_SETS:
+    known = ", ".join(f"results-{name}.csv" for name in _TIMM_SETS)
+    raise errors.InputError(path, f"a name that ends in {known}", path.name)
+  dataset, metrics, why = _TIMM_SETS[name]
+  return {
+    column: _Target(dataset, metric, not_counted=why)
+    for column, metric in zip(("top1", "top5"), metrics, strict=True)
+  }
+
+
+def _timm_figures(
+  targets: Mapping[str, _Target], where: str, row: Mapping[str, str]
+) -> Iterator[PublishedFigure]:
+  """Yields the figures of a model at one size of images, MODEL:SIZE."""
+  layout = _Layout({"model": None, **targets})
+  model = _read_name(where, row, "model")
+  size = _read_name(where, row, "img_size")
+  yield from _layout_figures(layout, where, row | {"model": f"{model}:{size}"})
 
 
 def _long_figures(

@@ -78,7 +78,7 @@ def plan(
   with config_utils.prefix_errors("evaluation."):
     counts_lib.empty(train_info.num_classes, section.ks)
   # The classes of all splits are the same.
-  class_masks = _read_class_masks(section.class_masks, train_info)
+  class_masks = read_class_masks(section.class_masks, train_info)
   sources: dict[str, source.AnySource] = {}
   for alias, entry in section.sets.items():
     key = f"evaluation.sets.{alias}"
@@ -320,7 +320,7 @@ def _check_fits(key: str, info: source.Info, train_info: source.Info) -> None:
     )
 
 
-def _read_class_masks(
+def read_class_masks(
   section: Mapping[str, Any], info: source.Info
 ) -> dict[str, np.ndarray]:
   """Returns the subsets of classes that the config names a file for."""

@@ -99,7 +99,8 @@ def write_results(
       rows = evaluations[alias].rows
       return evaluators[alias].images(index if rows is None else rows[index])
 
-    report.write_report(folder, look_up)
+    seen = all(e.images is not None for e in evaluators.values())
+    report.write_report(folder, look_up if seen else None)
   return results
 
 

@@ -2,15 +2,18 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgbench import errors
 from imgbench import parallel
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import classification
 from imgbench.evaluators import shift
 from imgbench.evaluators import splits
+from tests import raising
 
 K = 6
 # (label, logits): 1 of 4 images of the classes 0 and 2 is right among all six
@@ -50,10 +53,22 @@ def mask(*classes):
   return np.isin(np.arange(K), classes)
 
 
-def evaluate(compared_masks, restrict=True, devices=1):
+def predict_ranking(variables, images):
+  """The classes of `predict`, the best first; ties go to the lowest class."""
+  return jnp.argsort(-predict(variables, images), axis=1, stable=True)
+
+
+def evaluate(compared_masks, restrict=True, devices=1, ranked=0):
   """Evaluations of all sets, with raw parameters and with averaged ones."""
   strategy = parallel.create_strategy("jit", devices)
-  compiled = base.CompiledPass(predict, strategy, 4, K, ks=(1,))
+  compiled = base.CompiledPass(
+    predict_ranking if ranked else predict,
+    strategy,
+    4,
+    K,
+    ks=(1,),
+    ranked=ranked,
+  )
   evaluators = {}
   for alias, rows in (("base", BASE), ("few", FEW), ("other", OTHER)):
     split = split_of(alias, rows, strategy)
@@ -168,3 +183,51 @@ def test_counts_under_other_masks_are_rejected():
   evaluations = evaluate([mask(0, 1)])
   with pytest.raises(ValueError, match="base:test"):
     shift.add_drops(evaluations, shift.Shift("base", ("few",)))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_rankings_of_all_classes_have_the_same_accuracies(found, devices):
+  masks = [mask(0, 2), mask(4, 5)]
+  ranked = shift.add_drops(
+    evaluate(masks, devices=devices, ranked=K),
+    shift.Shift("base", ("few", "other")),
+  )
+  for alias, evaluation in found.items():
+    rows = ranked[alias].measurements
+    lost = {metric for _, metric in evaluation.measurements.keys() - rows}
+    assert lost == {
+      *("nll", "brier", "ece", "ece.equal_mass", "classwise_ece"),
+      *("macro_average_precision", "macro_roc_auc"),
+    }
+    for key, value in rows.items():
+      assert value == evaluation.measurements[key], key
+    assert not np.isfinite(ranked[alias].outcomes.nll).any()
+
+
+def test_short_rankings_have_no_accuracy_beyond_their_length():
+  rows = evaluate((), restrict=False, ranked=K)["base"].measurements
+  strategy = parallel.create_strategy("jit", 1)
+  compiled = base.CompiledPass(
+    lambda variables, images: predict_ranking(variables, images)[:, :2],
+    *(strategy, 4, K),
+    ks=(1, 2),
+    ranked=2,
+  )
+  split = split_of("base", BASE, strategy)
+  evaluator = classification.ClassificationEvaluator(
+    split, compiled_pass=compiled
+  )
+  short = base.run({"base": evaluator}, {"raw": {"scale": 1.0}})["base"]
+  assert short.measurements["all", TOP1] == rows["all", TOP1]
+  assert short.measurements["all", "top2_accuracy"].correct == 3
+  compiled = base.CompiledPass(
+    lambda variables, images: predict_ranking(variables, images)[:, :2],
+    *(strategy, 4, K),
+    ks=(1, 3),
+    ranked=2,
+  )
+  evaluator = classification.ClassificationEvaluator(
+    split, compiled_pass=compiled
+  )
+  with pytest.raises(errors.InputError, check=raising.about("ks", given=3)):
+    base.run({"base": evaluator}, {"raw": {"scale": 1.0}})

@@ -182,6 +182,47 @@ def test_bad_files_are_refused(tmp_path, text, setting, expected, given):
     read(tmp_path, text)
 
 
+RESULTS = (
+  "model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,"
+  "interpolation"
+)
+
+
+@pytest.mark.parametrize(
+  ("name", "dataset", "metrics", "counted"),
+  [
+    ("imagenet", VAL, ("top1_accuracy", "top5_accuracy"), True),
+    ("imagenet-real", VAL, ("real_accuracy", "real_top5_accuracy"), True),
+    (
+      "imagenetv2-matched-frequency",
+      MF,
+      ("top1_accuracy", "top5_accuracy"),
+      False,
+    ),
+    ("imagenet-a", "imagenet-a", ("top1_accuracy", "top5_accuracy"), True),
+  ],
+)
+def test_results_of_timm_are_of_the_set_that_the_name_tells(
+  tmp_path, name, dataset, metrics, counted
+):
+  path = tmp_path / f"results-{name}.csv"
+  more = "" if name == "imagenet" else ",top1_diff,top5_diff,rank_diff"
+  path.write_text(
+    f"{RESULTS}{more}\n"
+    'm.a1,224,80.12,19.88,95.1,4.9,"1,013.01",0.9,bicubic'
+    f"{',' * more.count(',')}\n"
+  )
+  found = published.read(path)
+  assert short(found) == [
+    ("m.a1:224", dataset, "all", metrics[0], "value", 80.12, 0.005),
+    ("m.a1:224", dataset, "all", metrics[1], "value", 95.1, 0.05),
+  ]
+  assert {not figure.not_counted for figure in found} == {counted}
+  other = path.rename(tmp_path / "results-other.csv")
+  with pytest.raises(errors.InputError, check=raising.about(str(other))):
+    published.read(other)
+
+
 def test_a_file_that_is_not_there(tmp_path):
   path = tmp_path / "no.csv"
   with pytest.raises(errors.InputError, check=raising.about(str(path))):
@@ -201,6 +242,9 @@ def test_a_file_that_is_not_there(tmp_path):
     ("imagenet/published/human_accuracy_icml2020.csv", 76),
     ("imagenet/published/human_accuracy_icml2020_fits.csv", 12),
     ("CIFAR-10.1/published.csv", 56),
+    ("imagenet/published/timm_results-imagenet.csv", 3112),
+    ("imagenet/published/timm_results-imagenet-real.csv", 3112),
+    ("imagenet/published/timm_results-imagenetv2-matched-frequency.csv", 3112),
   ],
 )
 def test_shared_files_are_known(name, count):

@@ -51,7 +51,7 @@ _FOLDERS = {
   V4: "v4_predictions",
   V6: "v6_predictions",
 }
-_LABELS = {V4: "cifar10.1_v4_labels.npy", V6: "cifar10.1_v6_labels.npy"}
+LABELS = {V4: "cifar10.1_v4_labels.npy", V6: "cifar10.1_v6_labels.npy"}
 _PREDICTIONS = "model_predictions"
 _SUFFIX = "_predictions.json"
 _BATCH_RECORD = 1 + 3 * 32 * 32  # bytes of test_batch.bin: a label, an image
@@ -117,13 +117,13 @@ def read_datasets(
     InputError: no such clone, or what `read_labels` raises.
   """
   folder = repo / "datasets"
-  present = [name for name in _LABELS if (folder / _LABELS[name]).is_file()]
+  present = [name for name in LABELS if (folder / LABELS[name]).is_file()]
   if not present:
-    wanted = f"a clone of {URL} with labels such as {folder / _LABELS[V4]}"
+    wanted = f"a clone of {URL} with labels such as {folder / LABELS[V4]}"
     raise errors.InputError("--repo", wanted, repo)
   found = {TEST: read_dataset(TEST, labels)}
   for name in present:
-    found[name] = read_dataset(name, folder / _LABELS[name])
+    found[name] = read_dataset(name, folder / LABELS[name])
   return found
 
 
@@ -162,7 +162,7 @@ def read(
   datasets = read_datasets(repo, labels)
   specs = [own_lib.parse(text) for text in own]
   found = {
-    name: _read_public(repo, dataset) for name, dataset in datasets.items()
+    name: read_public(repo, dataset) for name, dataset in datasets.items()
   }
   _check_own(found, specs)
   for spec in specs:
@@ -188,9 +188,14 @@ def read(
   )
 
 
-def _read_public(
+def read_public(
   repo: pathlib.Path, dataset: records.Dataset
 ) -> list[records.RankedPredictions]:
+  """Reads the predictions of all models of a clone for one of KNOWN.
+
+  Raises:
+    InputError: see `read`.
+  """
   folder = repo / _PREDICTIONS / _FOLDERS[dataset.name]
   paths = sorted(folder.glob("[!.]*.json"))
   strange = [p.name for p in paths if not p.name.endswith(_SUFFIX)]

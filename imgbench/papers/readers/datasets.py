@@ -14,6 +14,9 @@ VALIDATION_20K = "imagenet-annotatedval20k-0"
 MATCHED_FREQUENCY = "imagenetv2-b-33"
 THRESHOLD = "imagenetv2-a-44"
 TOP_IMAGES = "imagenetv2-c-12"
+# Of published figures only.
+ADVERSARIAL = "imagenet-a"
+RENDITIONS = "imagenet-r"
 
 # Names of the public folders -> titles, in the order of tables.
 TITLES = {

@@ -109,7 +109,7 @@ def read(
     wanted = f"a suffix of .npy, {', '.join(own_files.READERS)}"
     raise errors.InputError(spec.flag, wanted, repr(kind))
   found = own_files.READERS[kind](spec.path, dataset)
-  order = _find_order(spec.path, found.image_ids, dataset)
+  order = find_order(spec.path, found.image_ids, dataset)
   if found.labels is not None:
     _check_labels(spec.path, found, dataset, order)
   if found.scores is None:
@@ -156,24 +156,39 @@ def _top(scores):
   return topk.top_k(scores, min(outcomes.TOP, scores.shape[1]))[0]
 
 
-def _find_order(
+def find_order(
   path: pathlib.Path, image_ids: Sequence[str], dataset: records.Dataset
 ) -> np.ndarray:
-  """Returns int64 [N], the row of each image of the data set in the file."""
+  """Returns int64 [N], the row of each image of the data set in the file.
+
+  Args:
+    path: of the file, for errors.
+    image_ids: by row; images of ImageNet's validation set that such a data set
+      lacks are ignored.
+    dataset: N images.
+
+  Raises:
+    InputError: images doubled, missing or unknown.
+  """
   places = {name: i for i, name in enumerate(dataset.image_ids.tolist())}
   order = np.full(len(places), -1)
   unknown = []
-  seen = set()
+  seen: set[str] = set()
+  doubled: tuple[int, str] | None = None
   for row, given in enumerate(image_ids):
     name = _match_image_id(path, given, places, dataset)
     if name in seen:
-      where = f"{path}, row {row}"
-      raise errors.InputError(where, "every image once", f"{given} again")
+      doubled = doubled or (row, given)
     seen.add(name)
     if name in places:
       order[places[name]] = row
     else:
       unknown.append(given)
+  if doubled is not None:
+    row, given = doubled
+    more = len(image_ids) - len(seen) - 1
+    text = f"{given} again" + (f" and {more:,} more" if more else "")
+    raise errors.InputError(f"{path}, row {row}", "every image once", text)
   _check_unknown(path, unknown, dataset)
   missing = np.flatnonzero(order < 0)
   if missing.size:

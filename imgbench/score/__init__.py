@@ -1,0 +1,1 @@
+"""Scores predictions of any framework as an evaluation scores a run's."""
