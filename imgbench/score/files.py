@@ -29,6 +29,7 @@ from imgbench import errors
 from imgbench import npz
 from imgbench.labels import masks
 from imgbench.metrics import outcomes
+from imgbench.papers.readers import own_files
 from imgbench.papers.readers import predictions as arrays
 
 LOGITS, PROBABILITIES, RANKING = "logits", "probabilities", "ranking"
@@ -145,7 +146,7 @@ def _read_npz(path, kind, names):
   expected |= {i: npz.Expected("USiu", ("N",)) for i in IDS}
   found = npz.read(path, expected, _MOST)
   ids = [found[i] for i in IDS if i in found]
-  return found[name], stated, to_texts(ids[0]) if ids else None
+  return found[name], stated, own_files.to_texts(ids[0]) if ids else None
 
 
 def _read_safetensors(path, kind, names):
@@ -298,19 +299,12 @@ def read_texts(path: pathlib.Path) -> list[str]:
     if found.ndim != 1 or found.dtype.kind not in "USiu":
       given = f"{found.dtype} {list(found.shape)}"
       raise errors.InputError(path, "texts or integers [N]", given)
-    return to_texts(found)
+    return own_files.to_texts(found)
   try:
     return path.read_text(encoding="utf-8-sig").splitlines()
   except (OSError, UnicodeDecodeError) as error:
     given = errors.find_reason(error)
     raise errors.InputError(path, "lines of UTF-8 text", given) from error
-
-
-def to_texts(values: np.ndarray) -> list[str]:
-  """Returns the elements of an array of texts or integers."""
-  if values.dtype.kind == "S":
-    values = np.char.decode(values, "utf-8", "replace")
-  return values.astype(str).tolist()
 
 
 class _Facts(NamedTuple):

@@ -64,7 +64,7 @@ def _read_npz(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
     shape = arrays[name].shape
     found[name] = checks.integers(f"{path}: {name}", found[name], shape)
   return Keyed(
-    image_ids=_texts(found["image_id"]),
+    image_ids=to_texts(found["image_id"]),
     ids=found.get("top5"),
     scores=found.get("scores"),
     labels=found.get("label"),
@@ -72,7 +72,8 @@ def _read_npz(path: pathlib.Path, dataset: records.Dataset) -> Keyed:
   )
 
 
-def _texts(values: np.ndarray) -> list[str]:
+def to_texts(values: np.ndarray) -> list[str]:
+  """Returns the elements of an array of texts or integers."""
   if values.dtype.kind == "S":
     values = np.char.decode(values, "utf-8", "replace")
   return values.astype(str).tolist()
