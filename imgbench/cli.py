@@ -14,6 +14,7 @@ import re
 import sys
 import traceback
 import types
+from typing import Any
 
 from absl import flags
 from absl import logging
@@ -238,20 +239,27 @@ def define_process_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def join_processes() -> processes.Group:
+def join_processes(devices: bool = True) -> processes.Group:
   """Returns the group of processes that the flags name or JAX recognizes.
 
   All processes but the first log warnings only.
+
+  Args:
+    devices: see `processes.join`.
   """
-  group = processes.join(
-    flags.FLAGS.coordinator_address,
-    flags.FLAGS.num_processes,
-    flags.FLAGS.process_id,
-    flags.FLAGS.process_timeout_s,
-  )
+  group = processes.join(*read_process_flags(), devices=devices)
   if not group.first:
     logging.set_verbosity(logging.WARNING)
   return group
+
+
+def read_process_flags() -> list[Any]:
+  """Returns the flags of the process as arguments of `processes.join`."""
+  values = flags.FLAGS
+  return [
+    *(values.coordinator_address, values.num_processes, values.process_id),
+    values.process_timeout_s,
+  ]
 
 
 def define_traceback_flag(flag_values: flags.FlagValues) -> None:

@@ -6,8 +6,9 @@ Each point is measured in fresh processes and its row is written when it is
 done. After Ctrl-C or kill, the same command resumes with the missing points.
 --config.models=resnet18,vit_ti16 and the like override config values.
 `imgbench.bench.report` makes a page of the rows, `imgbench.bench.compare`
-compares the rows of two folders. Exit codes: 0 done, 1 failed, 2 bad input, 75
-stopped.
+compares the rows of two folders. Started as several processes, as
+`imgbench.main` is, it measures their devices together. Exit codes: 0 done, 1
+failed, 2 bad input, 75 stopped.
 """
 
 import pathlib
@@ -35,12 +36,21 @@ from imgbench.bench import row_text
 from imgbench.bench import rows
 from imgbench.bench import run_settings
 from imgbench.bench import runner
+from imgbench.parallel import processes as parallel_processes
 from imgbench.tables import formats
 
 # Keys of the environment that all rows of a folder share.
 _MACHINE = (
-  *("host", "platform", "device_kind", "num_devices", "processor", "cores"),
-  *("driver", "keeps_memory", "versions", "python", "xla_flags"),
+  *("host", "platform", "device_kind", "num_devices", "num_processes"),
+  *(
+    "processor",
+    "cores",
+    "driver",
+    "keeps_memory",
+    "versions",
+    "python",
+    "xla_flags",
+  ),
   *("imgbench", "commit"),
 )
 
@@ -51,6 +61,7 @@ REQUIRED = ("config", "out")
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --config, --out, --profile, --retry_failed and --dry_run."""
   cli.define_config_flag(flag_values)
+  cli.define_process_flags(flag_values)
   flags.DEFINE_string(
     "out", None, "Folder for the rows.", flag_values=flag_values
   )
@@ -75,7 +86,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def describe_baselines(config, launcher: processes.Launcher) -> dict[str, Any]:
+def describe_baselines(config, launcher: runner.Launch) -> dict[str, Any]:
   """Returns the environment of PyTorch; empty if no point needs it."""
   if not set(points_lib.check(config)["frameworks"]) - {points_lib.OURS}:
     return {}
@@ -122,7 +133,11 @@ def check_folder(
 
 
 def run_benchmark(
-  config, folder: pathlib.Path, values, config_file: str = ""
+  config,
+  folder: pathlib.Path,
+  values,
+  config_file: str = "",
+  ours: runner.Launch | None = None,
 ) -> list[rows.Row]:
   """Measures the points that the folder lacks and returns all its rows.
 
@@ -131,21 +146,22 @@ def run_benchmark(
     folder: see `check_folder`.
     values: of the flags.
     config_file: path of the config, for the log.
+    ours: starts our workers; None: in this process only.
 
   Raises:
     InputError: bad input, before anything is measured.
   """
   points_lib.check(config)
-  ours, theirs = processes.Launcher(), processes.create_baseline_launcher()
+  ours = ours or processes.Launcher()
+  theirs = processes.create_baseline_launcher()
   environment = processes.describe_machine(ours)
   how = points_lib.select_method(config)
   startup.log_start(how, config_file, environment=environment)
   environment["command"] = (
     f"python -m imgbench.bench {shlex.join(sys.argv[1:])}"
   )
-  machine = points_lib.Machine(
-    environment["platform"], environment["num_devices"]
-  )
+  names = ("platform", "num_devices", "num_processes")
+  machine = points_lib.Machine(*(environment[name] for name in names))
   points = points_lib.expand(config, machine)
   if values.dry_run:
     _show_points(points)
@@ -231,12 +247,22 @@ def main(argv: list[str]) -> None:
   # The accelerators are for the processes that measure.
   jax.config.update("jax_platforms", "cpu")
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  found = run_benchmark(
-    values.config,
-    pathlib.Path(values.out),
-    values,
-    values["config"].config_filename,
-  )
+  group = cli.join_processes(devices=False)
+  with cli.one_line_errors(group):
+    ours = None
+    if group is not parallel_processes.ALONE:
+      join = cli.read_process_flags()
+      ours = processes.GroupLauncher(processes.Launcher(), group, join)
+    found = []
+    if ours is not None and not group.first:
+      ours.follow()
+    else:
+      config_file = values["config"].config_filename
+      folder = pathlib.Path(values.out)
+      found = run_benchmark(values.config, folder, values, config_file, ours)
+      if ours is not None:
+        ours.stop()
+    group.close()
   failed = [row for row in found if row.status != rows.OK]
   if found:
     print(

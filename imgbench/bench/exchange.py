@@ -53,8 +53,11 @@ def serve(handlers: Mapping[str, Handler], argv: list[str]) -> None:
       the numbers of a result, or raises Refused or any other error.
     argv: of the program: its name and the result file.
   """
-  request = json.load(sys.stdin)
-  result = answer(handlers, request)
+  write_result(answer(handlers, json.load(sys.stdin)), argv)
+
+
+def write_result(result: Mapping[str, Any], argv: list[str]) -> None:
+  """Writes the result of this process into its file, see `serve`."""
   path = pathlib.Path(argv[1])
   part = path.with_suffix(".part")
   part.write_text(json.dumps(result), encoding="utf-8")

@@ -9,6 +9,15 @@ import math
 import statistics
 from typing import Any
 
+# Returns what a function returns, in several processes that of the first one:
+# all of them must run the same number of steps.
+Agree = Callable[[Callable[[], Any]], Any]
+
+
+def agree_alone(make: Callable[[], Any]) -> Any:
+  """Returns what `make` returns: `Agree` for one process."""
+  return make()
+
 
 @dataclasses.dataclass(frozen=True)
 class TimingPlan:
@@ -63,6 +72,7 @@ def measure(
   wait: Callable[[Any], Any],
   plan: TimingPlan,
   clock: Callable[[], float],
+  agree: Agree = agree_alone,
 ) -> Times:
   """Returns the times of a compiled step.
 
@@ -71,12 +81,14 @@ def measure(
     wait: given what `start` returned, returns when that step has ended.
     plan: how much is measured.
     clock: returns seconds.
+    agree: decides the numbers of steps.
   """
   first_step_s = _time_step(start, wait, clock)
   for _ in range(plan.warmup_steps):
     wait(start())
-  latencies = measure_latency(start, wait, plan, clock)
-  steps = count_steps_per_round(statistics.median(latencies), plan.round_s)
+  latencies = measure_latency(start, wait, plan, clock, agree=agree)
+  step_s = statistics.median(latencies)
+  steps = agree(lambda: count_steps_per_round(step_s, plan.round_s))
   rounds = [
     measure_round(start, wait, steps, plan.in_flight, clock)
     for _ in range(plan.rounds)
@@ -90,12 +102,15 @@ def measure_latency(
   plan: TimingPlan,
   clock: Callable[[], float],
   before: Callable[[], Any] = lambda: None,
+  agree: Agree = agree_alone,
 ) -> list[float]:
   """Returns seconds of steps waited for one by one; `before` is not counted."""
   latencies = []
-  while len(latencies) < plan.most_steps and (
-    len(latencies) < plan.least_steps or sum(latencies) < plan.latency_s
-  ):
+  is_short = lambda: (
+    len(latencies) < plan.most_steps
+    and (len(latencies) < plan.least_steps or sum(latencies) < plan.latency_s)
+  )
+  while agree(is_short):
     before()
     latencies.append(_time_step(start, wait, clock))
   return latencies

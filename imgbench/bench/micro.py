@@ -8,6 +8,8 @@ They run one after the other in one process. The work of a call:
 - all_reduce: 2 (D - 1) / D bytes per byte of a float32 array, which is what a
   ring sends over each device's link;
 - dispatch: one call of a compiled program that adds two numbers.
+Of several processes each measures a device of its own; all-reduce is over the
+devices of all.
 """
 
 from collections.abc import Callable
@@ -107,13 +109,17 @@ def prepare(key: rows.Key) -> Ready:
 
 
 def measure_one(
-  key: rows.Key, plan: measure.TimingPlan, clock: Callable[[], float]
+  key: rows.Key,
+  plan: measure.TimingPlan,
+  clock: Callable[[], float],
+  agree: measure.Agree = measure.agree_alone,
 ) -> dict[str, Any]:
   """Returns fields of `rows.Process`, and "work" and "rate_unit"."""
   ready = prepare(key)
   start, wait = ready.start, jax.block_until_ready
   if ready.before is None:
-    times = measure.measure(start, wait, plan, clock)
+    agree = agree if key.name == ALL_REDUCE else measure.agree_alone
+    times = measure.measure(start, wait, plan, clock, agree)
   else:
     first_s, *latencies = measure.measure_latency(
       start, wait, plan, clock, ready.before
@@ -128,12 +134,15 @@ def measure_all(
   wanted: Iterable[rows.Key],
   plan: measure.TimingPlan,
   clock: Callable[[], float],
+  agree: measure.Agree = measure.agree_alone,
 ) -> list[dict[str, Any]]:
   """Returns a result, see `exchange`, for each microbenchmark.
 
   A failure does not stop the others.
   """
-  handlers = {"micro": lambda request: measure_one(request["key"], plan, clock)}
+  handlers = {
+    "micro": lambda request: measure_one(request["key"], plan, clock, agree)
+  }
   return [
     exchange.answer(handlers, {"kind": "micro", "key": key}) for key in wanted
   ]
@@ -167,7 +176,7 @@ def _make_host_array(key: rows.Key) -> np.ndarray:
 
 
 def _build_to_device(key: rows.Key) -> Ready:
-  array, to = _make_host_array(key), jax.devices()[0]
+  array, to = _make_host_array(key), jax.local_devices()[0]
   if jax.default_backend() == "cpu":
     # JAX would alias an aligned array, whatever `may_alias` says.
     array = np.concatenate([array[:1], array])[1:]

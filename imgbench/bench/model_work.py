@@ -74,9 +74,11 @@ def build(key: rows.Key, recipe: Mapping[str, Any]) -> Work:
 
 def create_strategy(key: rows.Key) -> parallel.Strategy:
   """Returns devices and shardings of a point. Raises InputError."""
+  # Several processes take all.
+  devices = 0 if key.devices == jax.device_count() else key.devices
   if key.strategy == FSDP:
-    return parallel.create_strategy("jit", key.devices, key.devices)
-  return parallel.create_strategy(key.strategy, key.devices)
+    return parallel.create_strategy("jit", devices, key.devices)
+  return parallel.create_strategy(key.strategy, devices)
 
 
 def build_layout(
@@ -129,16 +131,25 @@ class _Parts:
   def on_device(self) -> bool:
     return self.key.data == "device"
 
+  @property
+  def own_rows(self) -> slice:
+    """The rows of each batch that this process feeds."""
+    return self.strategy.own_rows(self.key.batch)
+
   def host_batches(self) -> list[dict[str, np.ndarray]]:
-    """Returns images uint8 [B, S, S, 3] with labels, indices and epochs."""
+    """Returns images uint8 [B, S, S, 3] with labels, indices and epochs.
+
+    B are the rows of this process.
+    """
     rng = np.random.default_rng(self.recipe["seed"])
-    batch, size = self.key.batch, self.key.image_size
+    rows_, size = range(self.key.batch)[self.own_rows], self.key.image_size
+    batch = len(rows_)
     count = 1 if self.on_device else HOST_BATCHES
     return [
       {
         "image": rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8),
         "label": rng.integers(0, self.num_classes, batch, dtype=np.int32),
-        "index": np.arange(batch, dtype=np.int32),
+        "index": np.array(rows_, np.int32),
         "epoch": np.zeros(batch, np.int32),
       }
       for _ in range(count)
@@ -168,7 +179,7 @@ class _Parts:
     """Returns endless batches and masks on the devices."""
     if self.split is not None:
       return self._decoded_evaluation()
-    mask = np.ones(self.key.batch, bool)
+    mask = np.ones(self.key.batch, bool)[self.own_rows]
     pairs = [
       (device.DeviceExamples(image=b["image"], label=b["label"]), mask)
       for b in self.host_batches()
@@ -202,7 +213,8 @@ class _Parts:
     )
     examples = order.ExampleOrder(len(self.split), seed)
     shape = (size, size, 3)
-    return feeds.StreamedFeed(examples, self.key.batch, decoded, shape)
+    own = self.own_rows
+    return feeds.StreamedFeed(examples, self.key.batch, decoded, shape, own)
 
 
 def _train(parts: _Parts) -> Work:

@@ -88,11 +88,13 @@ class Machine:
 
   Attributes:
     platform: "cpu", "gpu" or "tpu".
-    num_devices: seen by JAX.
+    num_devices: seen by JAX, those of all processes.
+    num_processes: that measure together.
   """
 
   platform: str
   num_devices: int
+  num_processes: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +263,14 @@ def _check_point(key: rows.Key, recipe, machine: Machine, checked: set) -> None:
   if key.devices > machine.num_devices:
     expected = f"0 (all) to {machine.num_devices}"
     raise errors.InputError("devices", expected, key.devices)
+  if machine.num_processes > 1:
+    several = f"with {machine.num_processes} processes"
+    if key.devices < machine.num_devices:
+      expected = f"0 (all) {several}"
+      raise errors.InputError("devices", expected, key.devices)
+    if key.strategy == "pmap":
+      expected = f"jit or {model_work.FSDP} {several}"
+      raise errors.InputError("strategies", expected, key.strategy)
   if key.batch % key.devices:
     expected = f"multiples of the {key.devices} devices"
     raise errors.InputError("batch_sizes", expected, key.batch)
@@ -325,6 +335,10 @@ def _check_recipe(recipe, lists) -> None:
 def _list_runs(section, machine: Machine) -> list[rows.Key]:
   if not section.config:
     return []
+  if machine.num_processes > 1:
+    expected = f"none with {machine.num_processes} processes"
+    given = section.config
+    raise errors.InputError("time_to_accuracy.config", expected, given)
   path = pathlib.Path(cli.find_config_file(section.config).partition(":")[0])
   if not path.is_file():
     raise errors.InputError("time_to_accuracy.config", "a config file", path)

@@ -22,6 +22,7 @@ from typing import Any
 import imgbench
 from imgbench import errors
 from imgbench.bench import exchange
+from imgbench.parallel import processes as parallel_processes
 
 WORKER = "imgbench.bench.worker"
 TORCH_BASELINE = "imgbench.bench.torch_peer"
@@ -116,6 +117,92 @@ class Launcher:
       copy.parent.mkdir(parents=True, exist_ok=True)
       shutil.copy(self.root / name, copy)
     return folder
+
+
+class GroupLauncher:
+  """Starts a worker in each process of a group; the workers join each other.
+
+  The first process calls it, the others `follow`.
+
+  Args:
+    launcher: starts the worker of this process.
+    group: of the processes, which use no devices.
+    join: arguments of `parallel.processes.join` for the worker.
+  """
+
+  def __init__(
+    self,
+    launcher: Launcher,
+    group: parallel_processes.Group,
+    join: Sequence[Any],
+  ):
+    self._launcher = launcher
+    self._group = group
+    self._join = list(join)
+
+  def __call__(
+    self, request: Mapping[str, Any], timeout_s: float
+  ) -> dict[str, Any]:
+    """Returns the result of all workers, see `merge`.
+
+    Raises:
+      KeyboardInterrupt: one of the processes was interrupted.
+    """
+    self._group.from_first(lambda: [dict(request), timeout_s])
+    results = self._launch(request, timeout_s)
+    if None in results:
+      raise KeyboardInterrupt
+    return merge(results)
+
+  def follow(self) -> None:
+    """Starts workers as the first process does, until it calls `stop`."""
+    try:
+      while order := self._group.from_first(lambda: None):
+        self._launch(*order)
+    except KeyboardInterrupt:
+      raise errors.Preempted("stopped; the same command resumes") from None
+
+  def stop(self) -> None:
+    """Lets the other processes return from `follow`."""
+    self._group.from_first(lambda: None)
+
+  def _launch(
+    self, request: Mapping[str, Any], timeout_s: float
+  ) -> list[dict[str, Any] | None]:
+    """Returns the results of all processes; None: it was interrupted."""
+    try:
+      own = self._launcher({**request, "join": self._join}, timeout_s)
+    except KeyboardInterrupt:
+      if self._group.first:
+        raise
+      own = None
+    return self._group.exchange(own)
+
+
+def merge(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Returns the result of workers that measured a point together.
+
+  A failure of one is that of all. Else it is the first one's, with the largest
+  time of each step and the largest memory: a step ends when all have ended it.
+  """
+  failed = [r for r in results if r["status"] != exchange.OK]
+  if failed:
+    # A worker ends, too, if it misses another.
+    return dict(min(failed, key=lambda r: r["status"] == exchange.CRASHED))
+  merged = dict(results[0])
+  if "process" in merged:
+    found = [result["process"] for result in results]
+    merged["process"] = {
+      name: _merge_values([process[name] for process in found])
+      for name in merged["process"]
+    }
+  return merged
+
+
+def _merge_values(values: Sequence[Any]) -> Any:
+  if isinstance(values[0], list):
+    return [max(same) for same in zip(*values, strict=True)]
+  return all(values) if isinstance(values[0], bool) else max(values)
 
 
 class Conversation:

@@ -126,6 +126,8 @@ COLUMNS = (
   RowColumn("seconds_to_target", float, "s"),
   RowColumn("seconds_to_target_low", float, "s"),
   RowColumn("seconds_to_target_high", float, "s"),
+  # Of the program, whose devices the key counts; None in older rows.
+  RowColumn("num_processes", int),
   RowColumn("params", int),  # trained ones
   # Analytic; forward, or forward and backward for training.
   RowColumn("flops_per_image", float),

@@ -50,6 +50,7 @@ class Settings:
     sampling: see `Sampling`.
     platform: "cpu", "gpu" or "tpu".
     device_kind: JAX's name.
+    num_processes: that measure a point together.
     compile_cache: whether the processes of a point share compiled programs.
     fit_batch: whether a batch that does not fit is halved.
     profile: whether to keep a trace and the program of each of our points.
@@ -61,6 +62,7 @@ class Settings:
   sampling: Sampling
   platform: str
   device_kind: str
+  num_processes: int = 1
   compile_cache: bool = True
   fit_batch: bool = False
   profile: bool = False
@@ -81,6 +83,7 @@ class Settings:
       sampling=Sampling(**plain["sampling"]),
       platform=environment["platform"],
       device_kind=environment["device_kind"],
+      num_processes=environment["num_processes"],
       compile_cache=plain["compile_cache"],
       fit_batch=plain["fit_batch"],
       profile=profile,

@@ -300,6 +300,7 @@ class Runner:
         one.last["status"],
         message,
         batch_asked=one.batch_asked,
+        num_processes=self._settings.num_processes,
         processes=len(one.processes),
         environment=self._digest,
         raw=tuple(one.processes),
@@ -323,6 +324,7 @@ class Runner:
         facts,
         message=message,
         batch_asked=one.batch_asked,
+        num_processes=self._settings.num_processes,
         environment=self._digest,
       )
     )

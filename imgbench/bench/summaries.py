@@ -54,7 +54,8 @@ def build_row(
     processes: one per fresh process; with fewer than `medians.MIN_PROCESSES`
       bounds are None.
     facts: of the point.
-    **about: further fields of the row: message, batch_asked, environment.
+    **about: further fields of the row: message, batch_asked, num_processes,
+      environment.
 
   Raises:
     InputError: the row contradicts itself.

@@ -4,14 +4,19 @@ python -m imgbench.bench.worker RESULT.json < REQUEST.json
 
 Kinds: "environment", "step" (a point of imgbench's own models), "micro" (all
 microbenchmarks), "run" (one training run, for time to accuracy). Only steps and
-runs on a data set import readers of data sets.
+runs on a data set import readers of data sets. A request with "join", the
+arguments of `parallel.processes.join`, goes to several processes, which measure
+together; each answers with its own times.
 """
 
 from collections.abc import Callable
+import contextlib
 import functools
+import json
 import pathlib
 import platform
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -23,6 +28,7 @@ from imgbench import environment
 from imgbench import errors
 from imgbench import host_memory
 from imgbench import jax_options
+from imgbench import living
 from imgbench import timing
 from imgbench.bench import exchange
 from imgbench.bench import measure
@@ -31,18 +37,21 @@ from imgbench.bench import micro
 from imgbench.bench import model_work
 from imgbench.bench import rows
 from imgbench.parallel import determinism
+from imgbench.parallel import processes
 
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
 _TRACED_STEPS = 5
 
 
-def describe(request: dict[str, Any]) -> dict[str, Any]:
+def describe(
+  request: dict[str, Any], group: processes.Group = processes.ALONE
+) -> dict[str, Any]:
   """Returns {"environment": that of `environment.collect` with more keys}.
 
   Without the devices that the environment asks for: {"input_error": the fields
   of an InputError}.
   """
-  del request
+  del request, group
   try:
     with jax_options.platform_errors():
       facts = environment.collect()
@@ -59,7 +68,9 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def measure_step(request: dict[str, Any]) -> dict[str, Any]:
+def measure_step(
+  request: dict[str, Any], group: processes.Group = processes.ALONE
+) -> dict[str, Any]:
   """Measures a point.
 
   Args:
@@ -67,6 +78,7 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
       fields of `measure.TimingPlan`; "compile_cache" and "begin_cache", folders
       for compiled programs of the step and of its preparation, or "";
       "profile", a folder or "".
+    group: of the processes that measure it together.
 
   Returns:
     "process", fields of `rows.Process`; "params"; "bytes_accessed" or None;
@@ -77,14 +89,18 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
     jax.config.update("jax_default_matmul_precision", key.matmul_precision)
   # Random number generators may take longer to compile than a step: these
   # programs are not measured and are cached permanently.
-  _keep_compiled(request["begin_cache"])
+  alone = group is processes.ALONE
+  _keep_compiled(request["begin_cache"] if alone else "")
   hits = []
   jax.monitoring.register_event_listener(
     lambda event, **_: hits.append(event) if event == CACHE_HIT else None
   )
   work = model_work.build(key, request["recipe"])
   hits.clear()
-  _keep_compiled(request["compile_cache"])
+  # Processes that compile may wait for each other: all read a cache or none.
+  folder = request["compile_cache"]
+  shared = alone or all(group.exchange(pathlib.Path(folder).is_dir()))
+  _keep_compiled(folder if shared else "")
   with timing.timed() as compiling:
     compiled = work.lower().compile()
   cached = bool(hits)
@@ -92,10 +108,12 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   try:
     start = work.starter(compiled)
     plan = measure.TimingPlan(**request["plan"])
-    times = measure.measure(start, model_work.block, plan, timing.clock)
+    times = measure.measure(
+      start, model_work.block, plan, timing.clock, group.from_first
+    )
     peak = _read_peak_bytes()
     if request.get("profile"):
-      _profile(start, compiled, pathlib.Path(request["profile"]))
+      _profile(start, compiled, pathlib.Path(request["profile"]), group.first)
   finally:
     work.close()
   return {
@@ -111,17 +129,23 @@ def measure_step(request: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def measure_micro(request: dict[str, Any]) -> dict[str, Any]:
+def measure_micro(
+  request: dict[str, Any], group: processes.Group = processes.ALONE
+) -> dict[str, Any]:
   """Returns {"results": one for each of the request's "keys"}."""
   wanted = [rows.Key(**key) for key in request["keys"]]
   plan = measure.TimingPlan(**request["plan"])
-  return {"results": micro.measure_all(wanted, plan, timing.clock)}
+  results = micro.measure_all(wanted, plan, timing.clock, group.from_first)
+  return {"results": results}
 
 
-def train_run(request: dict[str, Any]) -> dict[str, Any]:
+def train_run(
+  request: dict[str, Any], group: processes.Group = processes.ALONE
+) -> dict[str, Any]:
   """Trains a config with a seed, see `time_to_accuracy.train`."""
   from imgbench.bench import time_to_accuracy
 
+  assert group is processes.ALONE  # See `points.expand`.
   return time_to_accuracy.train(request)
 
 
@@ -151,11 +175,16 @@ def _read_peak_bytes() -> int:
   return max(known) if known else memory.read_peak_bytes()
 
 
-def _profile(start: Callable, compiled: Any, folder: pathlib.Path) -> None:
+def _profile(
+  start: Callable, compiled: Any, folder: pathlib.Path, writes: bool
+) -> None:
   """Writes an XPlane trace of a few steps and the compiled program."""
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / "hlo.txt").write_text(compiled.as_text(), encoding="utf-8")
-  with jax.profiler.trace(str(folder)):
+  trace = contextlib.nullcontext()
+  if writes:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hlo.txt").write_text(compiled.as_text(), encoding="utf-8")
+    trace = jax.profiler.trace(str(folder))
+  with trace:
     for _ in range(_TRACED_STEPS):
       result = start()
     jax.block_until_ready(result)
@@ -182,10 +211,10 @@ def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
   """Returns the handler with InputError turned into Refused, not a crash."""
 
   @functools.wraps(handler)
-  def handle(request):
+  def handle(*arguments):
     try:
       with jax_options.platform_errors():
-        return handler(request)
+        return handler(*arguments)
     except errors.InputError as error:
       raise exchange.Refused(str(error)) from error
 
@@ -194,12 +223,26 @@ def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
 
 def main(argv: list[str]) -> None:
   """Answers the request on standard input."""
+  # It must not run on without the one that reads its result.
+  living.signal_when_parent_ends(signal.SIGKILL)
   host_memory.keep()
   determinism.reset_prng()
-  handlers = {
-    name: refuse_bad_input(handler) for name, handler in HANDLERS.items()
-  }
-  exchange.serve(handlers, argv)
+  request = json.load(sys.stdin)
+  group: processes.Group = processes.ALONE
+
+  def handle(request):
+    nonlocal group
+    if "join" in request:
+      group = processes.join(*request["join"])
+    return HANDLERS[request["kind"]](request, group)
+
+  handlers = {request["kind"]: refuse_bad_input(handle)}
+  result = exchange.answer(handlers, request)
+  exchange.write_result(result, argv)
+  if result["status"] == exchange.OK:
+    group.close()
+  else:
+    group.fail(errors.RunError(result["message"]), errors.EXIT_FAILED)
 
 
 if __name__ == "__main__":

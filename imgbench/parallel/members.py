@@ -152,7 +152,8 @@ class Hub:
     self._last_came = now
     self._heard = [now] * count
     self._places = [0] * count
-    self._moved = [now] * count
+    # When each process fell behind the others, or moved since.
+    self._waited_for: dict[int, float] = {}
     self._asked = False
     self._held: dict[int, int] = {}
     self._values: dict[int, dict[int, Any]] = {}
@@ -170,7 +171,6 @@ class Hub:
     self._heard[index] = self._last_came = now
     self._send_all({"kind": "beat", "missing": self.missing})
     if not self.missing:
-      self._moved = [now] * self._count
       names = [self._names[i] for i in range(self._count)]
       self._send_all({"kind": "names", "names": names})
 
@@ -180,7 +180,8 @@ class Hub:
     kind = message["kind"]
     if kind == "beat":
       if message["place"] != self._places[index]:
-        self._places[index], self._moved[index] = message["place"], now
+        self._places[index] = message["place"]
+        self._waited_for.pop(index, None)
     elif kind == "stop" and not self._asked:
       self._asked = True
       self._send_all({"kind": "hold"})
@@ -225,8 +226,9 @@ class Hub:
       if now - self._heard[index] > self._silent_s:
         self.end(index, silence(self._silent_s))
       stuck_s = STUCK_TIMES * self._silent_s
-      behind = self._places[index] < farthest
-      if behind and now - self._moved[index] > stuck_s:
+      if self._places[index] == farthest:
+        self._waited_for.pop(index, None)
+      elif now - self._waited_for.setdefault(index, now) > stuck_s:
         self.end(
           index, f"is alive, but the others have waited {stuck_s:g} s for it"
         )

@@ -143,6 +143,7 @@ def join(
   count: int | None = None,
   index: int | None = None,
   silent_s: float = SILENT_S,
+  devices: bool = True,
 ) -> Group:
   """Starts `jax.distributed` if asked to, or if JAX detects a cluster.
 
@@ -155,6 +156,8 @@ def join(
     count: of processes.
     index: of this process.
     silent_s: seconds after which a silent process counts as gone.
+    devices: whether to start `jax.distributed`, which joins the devices;
+      without it, the processes only exchange values.
 
   Returns:
     ALONE for a single process.
@@ -168,24 +171,26 @@ def join(
   if count == 1 or (address, count, index) == (None, None, None):
     return ALONE
   _check(address, count, index, silent_s)
-  _prepare_cpu()
-  _avoid_proxy()
-  # It would catch SIGTERM; the process that gets the signal tells the others.
-  jax.config.update("jax_enable_preemption_service", False)
-  _, port = wire.split_address(address)
   watch = watch_lib.Watch(address, count, index, silent_s)
   group = Joined(watch)
   try:
+    if devices:
+      _prepare_cpu()
+      _avoid_proxy()
+      # It would catch SIGTERM; the process that gets it tells the others.
+      jax.config.update("jax_enable_preemption_service", False)
     watch.meet()
-    jax.distributed.initialize(
-      wire.Relay(address).address if index else f"{_LOCAL}:{port}",
-      count,
-      index,
-      device_ids,
-      cluster_detection_method="deactivate",
-      heartbeat_timeout_seconds=round(_JAX_SILENT_FACTOR * silent_s) + 60,
-      shutdown_timeout_seconds=_SHUTDOWN_S,
-    )
+    if devices:
+      _, port = wire.split_address(address)
+      jax.distributed.initialize(
+        wire.Relay(address).address if index else f"{_LOCAL}:{port}",
+        count,
+        index,
+        device_ids,
+        cluster_detection_method="deactivate",
+        heartbeat_timeout_seconds=round(_JAX_SILENT_FACTOR * silent_s) + 60,
+        shutdown_timeout_seconds=_SHUTDOWN_S,
+      )
   except errors.Preempted as stop:
     if watch.connected:
       group.fail(stop, errors.EXIT_PREEMPTED)

@@ -143,6 +143,23 @@ def test_a_process_that_others_wait_for():
   assert verdict.index == 2 and f"{limit_s:g} s" in verdict.text
 
 
+def test_long_work_of_all_is_no_wait():
+  """Of processes that end long work, the last one is not behind for long."""
+  together = Together(silent_s=10.0)
+  limit_s = 10.0 * members.STUCK_TIMES
+  for now in (0.0, 9 * limit_s, 10 * limit_s, 10 * limit_s + 1):
+    if now == 9 * limit_s:
+      for index in (0, 1):
+        together.members[index].arrive()
+    together.now = now
+    for member in together.members:
+      member.beat()
+    together.hub.judge(now)
+    if now <= 10 * limit_s:
+      assert together.verdicts == [None] * 3
+  assert together.verdicts[0].index == 2
+
+
 def test_all_waiting_is_nobodys_fault():
   """A long evaluation, or the first process writing a report."""
   together = Together(silent_s=10.0)
