@@ -42,6 +42,14 @@ def define_flags(flag_values) -> None:
     " docs/profiling.md.",
     flag_values=flag_values,
   )
+  flags.DEFINE_integer(
+    "smoke_steps",
+    0,
+    "Only time this many training steps: WORKDIR, which must be new, gets their"
+    " times and no run; 0: train.",
+    lower_bound=0,
+    flag_values=flag_values,
+  )
 
 
 def main(argv: list[str]) -> None:
@@ -57,6 +65,7 @@ def main(argv: list[str]) -> None:
   from imgbench.train import loop
   from imgbench.train import mfu
   from imgbench.train import profiling
+  from imgbench.train import smoke
 
   config = flags.FLAGS.config
   host_memory.keep()
@@ -70,6 +79,13 @@ def main(argv: list[str]) -> None:
   ):
     startup.log_start(config, flags.FLAGS["config"].config_filename)
     cli.keep_compiled(flags.FLAGS.compilation_cache)
+    if flags.FLAGS.smoke_steps:
+      workdir, steps = flags.FLAGS.workdir, flags.FLAGS.smoke_steps
+      times = smoke.measure(config, workdir, steps, group)
+      group.close()
+      if group.first:
+        print(f"{1e3 * times['step_s']:.3g} ms per step")
+      return
     results = loop.train_and_evaluate(
       config,
       flags.FLAGS.workdir,

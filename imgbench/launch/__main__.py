@@ -4,9 +4,10 @@ python -m imgbench.launch --config=configs/scenes.py --sweep=random \
     --executor=local --sweep_dir=runs/random
 
 The config file defines the points, see imgbench/launch/hyper.py; --dry_run
-prints them with their commands. After a stop or a failure, the same command
-resumes the unfinished runs. --config.section.key=value overrides a value for
-all points. --help --executor=NAME shows the flags of another executor.
+prints them with their commands, --smoke times a few steps of the first. After a
+stop or a failure, the same command resumes the unfinished runs.
+--config.section.key=value overrides a value for all points. --help
+--executor=NAME shows the flags of another executor.
 
 python -m imgbench.launch status --sweep_dir=runs/random
 python -m imgbench.launch cancel --sweep_dir=runs/random
@@ -33,6 +34,7 @@ from imgbench import registry
 from imgbench import texts
 from imgbench.launch import locks
 from imgbench.launch import points
+from imgbench.launch import smoke
 from imgbench.launch import units
 
 EXECUTORS = ("local", "slurm", "tpu")
@@ -67,7 +69,14 @@ def define_flags(
   flags.DEFINE_bool(
     "dry_run",
     False,
-    "Only print the runs and their commands.",
+    "Only print the runs and their commands, and SLURM's batch script.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "smoke",
+    False,
+    "Only run a few steps of the first point, in the folder smoke/, and print"
+    " the time per step and an estimate for the sweep.",
     flag_values=flag_values,
   )
 
@@ -89,8 +98,16 @@ def read_sweep(values: flags.FlagValues) -> units.Sweep:
     executor=values.executor,
     overrides={key: _plain(value) for key, value in overrides.items()},
   )
+  if _is_offline(sweep, values):
+    return sweep
   paths.check_writable(sweep.sweep_dir, "--sweep_dir")
   return units.merge(sweep)
+
+
+def _is_offline(sweep: units.Sweep, values: flags.FlagValues) -> bool:
+  """Returns whether the executor only prints and asks no bucket."""
+  check = getattr(load_executor(sweep.executor), "is_offline", None)
+  return check is not None and not values.dry_run and check(sweep, values)
 
 
 def _plain(value):
@@ -115,11 +132,16 @@ def start(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """
   executor = load_executor(sweep.executor)
   executor.check(sweep, values)
+  if _is_offline(sweep, values):
+    return executor.run(sweep, values)
   with locks.locked(sweep.sweep_dir):
     _check_executor(sweep)
     sweep = units.write(sweep)
     try:
-      return executor.run(sweep, values)
+      code = executor.run(sweep, values)
+      if values.smoke and hasattr(executor, "wait"):
+        executor.wait(sweep)
+      return code
     except KeyboardInterrupt:
       raise errors.Preempted("stopped; the same command resumes") from None
     except OSError as error:
@@ -186,10 +208,17 @@ def main(argv: list[str]) -> int:
     module = load_executor(sweep.executor)
     return getattr(module, action)(sweep, values)
   sweep = read_sweep(values)
+  chosen = smoke.build(sweep) if values.smoke else sweep
   if values.dry_run:
-    show(sweep)
+    show(chosen)
+    preview = getattr(load_executor(sweep.executor), "preview", None)
+    if preview is not None:
+      preview(chosen, values)
     return errors.EXIT_DONE
-  return start(sweep, values)
+  code = start(chosen, values)
+  if values.smoke and not _is_offline(chosen, values):
+    return smoke.report(chosen, len(sweep.units), values)
+  return code
 
 
 def _choose_executor(argv: list[str], action: str) -> str:

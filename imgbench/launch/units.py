@@ -89,6 +89,7 @@ class Sweep:
     executor: "local", "slurm" or "tpu".
     overrides: dotted config key -> value, the same for all units.
     base: the config with these, as of `config_utils.to_dict`.
+    flags: of each run, beside overrides; not in sweep.json.
   """
 
   sweep_dir: paths.Folder
@@ -98,12 +99,14 @@ class Sweep:
   executor: str = "local"
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  flags: tuple[str, ...] = ()
 
   def command(self, unit: Unit, python: str = sys.executable) -> list[str]:
     """Returns the command line of a unit's run."""
     return [
       *(python, "-m", "imgbench.main", f"--config={self.config}"),
       f"--workdir={unit.workdir}",
+      *self.flags,
       *format_overrides({**self.overrides, **unit.overrides}),
     ]
 
@@ -125,7 +128,7 @@ def write(sweep: Sweep) -> Sweep:
   sweep = merge(sweep)
   try:
     sweep.sweep_dir.mkdir(parents=True, exist_ok=True)
-    writers.write_json(sweep.sweep_dir / SWEEP, _to_json(sweep))
+    writers.write_json(sweep.sweep_dir / SWEEP, to_json(sweep))
   except OSError as error:
     raise locks.unwritable(sweep.sweep_dir, error) from error
   return sweep
@@ -198,7 +201,8 @@ def read(sweep_dir: str | os.PathLike) -> Sweep:
   return sweep
 
 
-def _to_json(sweep: Sweep) -> dict[str, Any]:
+def to_json(sweep: Sweep) -> dict[str, Any]:
+  """Returns the contents of sweep.json."""
   return {
     "config": sweep.config,
     "sweep": sweep.sweep,

@@ -1,5 +1,6 @@
 """Scripts, flags and output of SLURM, without a cluster."""
 
+import os
 import pathlib
 import subprocess
 import types
@@ -244,3 +245,42 @@ def test_fault_22_foreign_notes_are_left_out(tmp_path):
     + b"\xff\xfe 1 2 3\n"
   )
   assert [note.text for note in executor.read_notes(unit)] == ["0"]
+
+
+def test_a_dry_run_shows_the_script_without_slurm(
+  tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setenv("PATH", "/nowhere")
+  sweep = sweep_in(tmp_path)
+  sweep.units[0].workdir.mkdir()
+  (sweep.units[0].workdir / "status.json").write_text('{"state": "done"}')
+  flags = flags_of(nodes=2, gpus_per_node=4)
+  executor.preview(sweep, flags)
+  expected = slurm_script.format_script(
+    sweep, sweep.units[1:], slurm_script.read_resources(flags), os.getcwd()
+  )
+  assert capsys.readouterr().out == expected
+  assert expected.splitlines()[0] == "#!/bin/bash"
+  check = raising.about("--nodes", given=0)
+  with pytest.raises(errors.InputError, check=check):
+    executor.preview(sweep, flags_of(nodes=0))
+
+
+def test_a_smoke_run_is_awaited_and_ctrl_c_cancels_it(tmp_path, monkeypatch):
+  task = executor.QueuedTask("PENDING", "Resources")
+  asked = []
+  monkeypatch.setattr(executor, "_ask", lambda *words: asked.append(words))
+  monkeypatch.setattr(executor.time, "sleep", lambda seconds: None)
+  queues = [{"7_0": task}, {"7_0": task}, {}]
+  monkeypatch.setattr(executor, "_refresh", lambda sweep: queues.pop(0))
+  executor.wait(sweep_in(tmp_path))
+  assert not queues and not asked
+
+  def interrupt(seconds):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(executor, "_refresh", lambda sweep: {"7_0": task})
+  monkeypatch.setattr(executor.time, "sleep", interrupt)
+  with pytest.raises(KeyboardInterrupt):
+    executor.wait(sweep_in(tmp_path))
+  assert asked == [("scancel", "7_0")]

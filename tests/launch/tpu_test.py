@@ -2,12 +2,14 @@
 
 import functools
 import itertools
+import json
 import os
 import pathlib
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -17,6 +19,7 @@ import pytest
 
 from imgbench import errors
 from imgbench import living
+from imgbench.launch import __main__ as program
 from imgbench.launch import units
 from imgbench.launch.tpu import commands
 from imgbench.launch.tpu import executor
@@ -196,6 +199,40 @@ def test_without_submit_the_commands_are_printed(tmp_path, capsys, monkeypatch):
   assert text.count("queued-resources create") == 3
   assert "--spot" not in text and "--service-account" not in text
   assert not (tmp_path / executor.SLICES).exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--smoke",)])
+def test_the_commands_of_a_bucket_are_printed_without_network(
+  more, tmp_path, capsys, monkeypatch
+):
+  called = []
+  refuse = lambda *args, **settings: called.append(args) or 1 / 0
+  monkeypatch.setattr(socket.socket, "connect", refuse)
+  monkeypatch.setattr(socket, "getaddrinfo", refuse)
+  tool = tmp_path / "gcloud"
+  tool.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+  tool.chmod(0o755)
+  monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+  config = str(ROOT / "configs" / "tiny.py")
+  argv = ["sweep", f"--config={config}", f"--sweep_dir={BUCKET}"]
+  argv += ["--executor=tpu", *NEEDED, "--slices=2", *more]
+  values = flags.FlagValues()
+  program.define_flags(values, executor="tpu")
+  values(argv)
+  monkeypatch.setattr(program.flags, "FLAGS", values)
+  monkeypatch.setattr(program.cli, "show_log", lambda: None)
+  assert program.main(["sweep", program.RUN]) == errors.EXIT_DONE
+  text = capsys.readouterr().out
+  subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+  count = 1 if more else 4
+  assert text.count("tpu_worker.sh run") == count
+  # The script records the sweep, which `status` and the table read.
+  head, _, rest = text.partition(" <<'END'\n")
+  place = shlex.split(head.splitlines()[-1])[-1]
+  assert place.startswith(BUCKET) and place.endswith(units.SWEEP)
+  recorded = json.loads(rest.partition("\nEND\n")[0])
+  assert len(recorded["units"]) == count and recorded["config"] == config
+  assert not called and not (tmp_path / "called").exists()
 
 
 def test_with_nothing_to_do_an_empty_script_is_printed(

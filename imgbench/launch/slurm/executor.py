@@ -17,6 +17,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 
 from absl import flags
 
@@ -28,6 +29,7 @@ from imgbench.launch import units
 from imgbench.launch.slurm import script
 
 _TOOLS = ("sbatch", "squeue", "scontrol", "scancel")
+_POLL_S = 5.0
 _ASK_S = 60.0  # a busy controller may be slow
 _MAX_ARRAY = 1001  # SLURM's default
 _MANY = 100  # jobs in a command line
@@ -150,6 +152,24 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     f" imgbench.launch status --sweep_dir={sweep.sweep_dir}"
   )
   return errors.EXIT_DONE
+
+
+def preview(sweep: units.Sweep, values: flags.FlagValues) -> None:
+  """Prints the batch script of unfinished units; needs no SLURM."""
+  spec = script.read_resources(values)
+  todo = units.find_pending(sweep)
+  if todo:
+    print(script.format_script(sweep, todo, spec, os.getcwd()), end="")
+
+
+def wait(sweep: units.Sweep) -> None:
+  """Returns when no run is in the queue; Ctrl-C cancels the runs."""
+  try:
+    while queue := _refresh(sweep):
+      time.sleep(_POLL_S)
+  except KeyboardInterrupt:
+    _ask("scancel", *queue)
+    raise
 
 
 def status(sweep: units.Sweep, values: flags.FlagValues) -> int:

@@ -218,6 +218,7 @@ def format_script(
   names: Sequence[str],
   packing: Argv,
   attempt: str,
+  record: str = "",
 ) -> str:
   """Returns all commands as a bash script.
 
@@ -230,8 +231,14 @@ def format_script(
     names: of the slices.
     packing: as of `pack`.
     attempt: name of the attempt at all units; a new one each time.
+    record: contents of sweep.json for the bucket, which `status` and the table
+      read; "": it is written already.
   """
   lines = ["#!/bin/bash", f"# {len(todo)} runs on {len(names)} slices.", ""]
+  if record:
+    file = os.fspath(sweep.sweep_dir / units.SWEEP)
+    copy = ["gcloud", "storage", "cp", "--no-clobber", "-", file]
+    lines += [f"{shlex.join(copy)} <<'END'", record.rstrip("\n"), "END", ""]
   lines += ["# The code, for all slices.", f"{shlex.join(packing)} || exit 1"]
   for i, name in enumerate(names):
     lines += ["", f"# Slice {name}.", "("]

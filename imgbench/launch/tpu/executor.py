@@ -1,11 +1,12 @@
 """Executor "tpu": runs the sweep on Cloud TPU slices.
 
-Without --submit it prints the commands as a bash script. With --submit it runs
-them: it requests slices as queued resources, sets them up, runs one unit after
-another on each, requests preempted slices again and deletes all at the end. A
-slice serves many units, so that waiting, installing and compiling happen once.
-Runs survive a lost connection; their folders must be in a bucket or on a file
-system that all VMs and this machine share.
+Without --submit it prints the commands as a bash script; of a sweep in a bucket
+those of all runs, whatever their state, as it asks no network. With --submit it
+runs them: it requests slices as queued resources, sets them up, runs one unit
+after another on each, requests preempted slices again and deletes all at the
+end. A slice serves many units, so that waiting, installing and compiling happen
+once. Runs survive a lost connection; their folders must be in a bucket or on a
+file system that all VMs and this machine share.
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from absl import logging
 
 from imgbench import errors
 from imgbench import living
+from imgbench import paths
 from imgbench import run_files
 from imgbench import timing
 from imgbench import writers
@@ -139,6 +141,11 @@ def _read_spec(values: flags.FlagValues) -> commands.SliceSpec:
   )
 
 
+def is_offline(sweep: units.Sweep, values: flags.FlagValues) -> bool:
+  """Returns whether `run` only prints, and does not read the folder."""
+  return not values.submit and paths.is_bucket(sweep.sweep_dir)
+
+
 def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
   """Prints or runs the commands; returns the exit code.
 
@@ -147,8 +154,12 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     RunError: a slice could not be created or set up.
     Preempted: a signal came before all runs were done.
   """
-  _check_here(sweep)
-  todo = units.find_pending(sweep)
+  todo, record = list(sweep.units), ""
+  if is_offline(sweep, values):
+    record = writers.format_json(units.to_json(sweep))
+  else:
+    _check_here(sweep)
+    todo = units.find_pending(sweep)
   if not todo:
     # Without --submit the output is a bash script.
     return board.print_table(sweep, prefix="" if values.submit else "# ")
@@ -165,7 +176,9 @@ def run(sweep: units.Sweep, values: flags.FlagValues) -> int:
     # Lets VMs tell a run from one of an earlier script.
     attempt = re.sub(r"\W", "", units.now())
     print(
-      commands.format_script(spec, moved, todo, names, packing, attempt),
+      commands.format_script(
+        spec, moved, todo, names, packing, attempt, record
+      ),
       end="",
     )
     return errors.EXIT_DONE
