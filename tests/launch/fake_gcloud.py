@@ -1,7 +1,9 @@
 """A fake `gcloud` whose slices are local folders.
 
-A slice has one VM, whose home is a folder. Calls are written to calls.txt;
-commands of ssh run unchanged, except the installation. The word SUSPENDED in
+A slice has one VM, or FAKE_WORKERS of them, whose homes are folders. JAX takes
+several for tasks of SLURM, as no TPU tells them that they belong together.
+Calls are written to calls.txt; commands of ssh run unchanged, except the
+installation. The word SUSPENDED in
 the file NAME.state in the folder of the cloud preempts a slice; so does a file
 NAME.taken, which only its node sees so far.
 
@@ -16,6 +18,7 @@ import subprocess
 import sys
 
 CLOUD = pathlib.Path(os.environ["FAKE_CLOUD"])
+WORKERS = int(os.environ.get("FAKE_WORKERS", "1"))
 REFUSED = "PERMISSION_DENIED: quota"
 
 
@@ -24,22 +27,28 @@ def _not_found():
   sys.exit(1)
 
 
+def _homes(name):
+  return [CLOUD / name, *(CLOUD / f"{name}.w{i}" for i in range(1, WORKERS))]
+
+
 def _queued(verb, name):
-  state, home = CLOUD / f"{name}.state", CLOUD / name
+  state = CLOUD / f"{name}.state"
   if verb == "create":
     if (CLOUD / "refuse").exists():
       print(f"ERROR: (gcloud) {REFUSED}", file=sys.stderr)
       sys.exit(1)
     assert not state.exists(), f"{name} is there already"
-    home.mkdir()
+    for home in _homes(name):
+      home.mkdir()
     # The first query finds it waiting.
     state.write_text("WAITING_FOR_RESOURCES")
     return
   if not state.exists():
     _not_found()
   if verb == "delete":
-    _pull_the_plug(home)
-    shutil.rmtree(home)
+    for home in _homes(name):
+      _pull_the_plug(home)
+      shutil.rmtree(home)
     state.unlink()
     (CLOUD / f"{name}.taken").unlink(missing_ok=True)
   elif verb == "describe":
@@ -73,18 +82,32 @@ def _vm(verb, args, options):
     print("ssh: connect to host: Connection timed out", file=sys.stderr)
     sys.exit(255)
   if verb == "scp":
-    shutil.copy(args[0], CLOUD / name)
+    for home in _homes(name):
+      shutil.copy(args[0], home)
     return
-  text = options["command"]
+  started = [
+    _ssh(options["command"], *pair) for pair in enumerate(_homes(name))
+  ]
+  sys.exit(max(process.wait() for process in started))
+
+
+def _ssh(text, index, home):
   if "tpu_worker.sh setup" in text:
     text = text.rpartition(" && ")[0]
-    python = CLOUD / name / "imgbench-code/.venv/bin/python"
+    python = home / "imgbench-code/.venv/bin/python"
     text += f" && mkdir -p {python.parent} && cp {CLOUD / 'python'} {python}"
   # Its home is new, but compiled programs are kept.
   known = {"XDG_CACHE_HOME": str(pathlib.Path("~/.cache").expanduser())}
-  environment = {**known, **os.environ, "HOME": str(CLOUD / name)}
-  done = subprocess.run(["bash", "-c", text], cwd=CLOUD / name, env=environment)
-  sys.exit(done.returncode)
+  if WORKERS > 1:
+    known |= {
+      "SLURM_JOB_ID": str(os.getpid()),  # JAX derives the port from it.
+      "SLURM_STEP_NODELIST": "localhost",
+      "SLURM_NTASKS": str(WORKERS),
+      "SLURM_PROCID": str(index),
+      "SLURM_LOCALID": str(index),
+    }
+  environment = {**os.environ, **known, "HOME": str(home)}
+  return subprocess.Popen(["bash", "-c", text], cwd=home, env=environment)
 
 
 def main():

@@ -12,9 +12,11 @@ import time
 import pytest
 
 from imgbench import errors
+from imgbench.launch import smoke
 from imgbench.launch import units
 from imgbench.launch.tpu import commands
 from tests.launch import sweeps
+from tests.train import processes as train_processes
 
 pytestmark = pytest.mark.slow
 FAKE = pathlib.Path(__file__).with_name("fake_gcloud.py")
@@ -28,6 +30,7 @@ LONG = (
   *("--config.evaluation.every=never", "--config.checkpoint.best="),
 )
 LIMIT_S = 300.0
+DEVICES = "--xla_force_host_platform_device_count"
 # Replaces python on a VM; the first try ends before it has a signal handler.
 ENDED_EARLY = """#!/bin/sh
 for word; do
@@ -63,7 +66,11 @@ def _kill(group):
 
 def _only_one(folder):
   """Marks all units of configs/tiny.py but the first as done."""
-  for name in ("0.01,seed=1", "0.001,seed=0", "0.001,seed=1"):
+  _mark_done(folder, "0.01,seed=1", "0.001,seed=0", "0.001,seed=1")
+
+
+def _mark_done(folder, *names):
+  for name in names:
     workdir = folder / f"schedule.peak={name}"
     workdir.mkdir(parents=True)
     (workdir / "status.json").write_text('{"state": "done"}')
@@ -278,4 +285,52 @@ def test_the_printed_script_does_the_same(cloud, tmp_path):
   assert done.returncode == 0, done.stderr
   assert set(sweeps.states(folder).values()) == {units.DONE}
   assert (tmp_path / commands.ARCHIVE).exists()
+  assert not _left(cloud)
+
+
+def test_two_workers_train_each_point_together(cloud, tmp_path, monkeypatch):
+  """The script of a TPU worker starts both processes of each run."""
+  folder = tmp_path / "sweep"
+  _mark_done(folder, "0.001,seed=0", "0.001,seed=1")
+  monkeypatch.setenv("FAKE_WORKERS", "2")
+  shared = ("--config.steps.total=4 steps", "--config.parallel.devices=0")
+  code, _, err = _launch(folder, *FLAGS, *shared)
+  assert code == errors.EXIT_DONE, err
+  assert not _left(cloud)
+  for seed in range(2):
+    name = f"schedule.peak=0.01,seed={seed}"
+    found = train_processes.read_json(folder / name, "environment.json")
+    assert (found["processes"], found["devices_used"]) == (2, 2)
+    alone = tmp_path / f"alone{seed}"
+    point = (f"--config.seed={seed}", "--config.schedule.peak=0.01")
+    done = subprocess.run(
+      train_processes.command(alone, *shared, *point, FLAGS[-1]),
+      env={**train_processes.environment(), "XLA_FLAGS": f"{DEVICES}=2"},
+    )
+    assert done.returncode == 0
+    # Sums between processes have another order, see docs/multihost.md.
+    pairs = zip(
+      *map(train_processes.read_metrics, (folder / name, alone)), strict=True
+    )
+    for together, single in pairs:
+      assert together == pytest.approx(single, rel=2e-4, abs=2e-5)
+
+
+def test_a_smoke_run_uses_a_slice_of_its_own(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  code, out, err = _launch(folder, *FLAGS, "--smoke", "--slices=2")
+  assert code == errors.EXIT_DONE, err
+  assert "ms per step" in out and "4 such runs, 2 at a time" in out
+  assert not _left(cloud)
+  assert [path.name for path in folder.iterdir()] == [smoke.FOLDER]
+
+
+def test_a_smoke_run_that_fails_shows_its_log(cloud, tmp_path):
+  folder = tmp_path / "sweep"
+  broken = "--config.data.train_split=absent"
+  code, out, err = _launch(folder, *FLAGS, "--smoke", broken)
+  assert code == errors.EXIT_FAILED
+  assert "imgbench: error: " in out and "absent" in out
+  # It had an error, so it was not tried again.
+  assert sum(call[1] == "ssh" for call in _calls(cloud)) == 2
   assert not _left(cloud)
