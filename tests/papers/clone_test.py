@@ -1,10 +1,13 @@
 """Tests of reading a clone: names, orientation, absent and refused files."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
 from imgbench import errors
 from imgbench.experiments.benchmarks.paper_scripts import clone as testbed_clone
+from imgbench.papers import records
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from tests import raising
@@ -207,3 +210,31 @@ def test_real_clone():
   assert round(top1["resnet50", V2], 2) == 63.33
   assert round(top1["pnasnet_large_tf", VALIDATION], 2) == 82.86
   assert round(top1["pnasnet_large_tf", V2], 2) == 72.19
+
+
+@pytest.mark.parametrize(
+  ("num_classes", "size", "hits", "noted"),
+  [
+    (3, 300, 100, True),
+    (3, 300, 268, False),
+    (10, 10_000, 998, True),
+    (10, 10_000, 2_500, False),
+    (1000, 50_000, 150, True),
+    (1000, 50_000, 500, False),
+  ],
+)
+def test_models_that_guess_are_noted(num_classes, size, hits, noted):
+  labels = np.arange(size) % num_classes
+  other = (labels + 1 + np.arange(size) % 2) % num_classes
+  images = records.Dataset(
+    "set",
+    np.arange(size).astype(str),
+    labels.astype(np.int32),
+    tuple(map(str, range(num_classes))),
+    {},
+    pathlib.Path("set"),
+  )
+  top = np.where(np.arange(size) < hits, labels, other).astype(np.int16)
+  one = records.RankedPredictions("mine", "set", top[:, None], images.path)
+  notes = clone.note_own([one], {"set": images}, {"mine"})
+  assert len(notes) == noted

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 import dataclasses
+import math
 import os
 import pathlib
 
@@ -337,12 +338,23 @@ def note_own(
         " '1', '10', '100', ..., as by ImageFolder; write"
         f" {renumber} for each class c"
       )
-    elif hits * dataset.num_classes <= _GUESSING * size:
+    elif hits <= _count_guessed(size, dataset.num_classes):
       notes.append(
         f"{p.model} on {p.dataset}: right for {hits} of {size} images, as by"
         f" guessing; are its rows those of {dataset.path.name}?"
       )
   return notes
+
+
+def _count_guessed(size: int, num_classes: int) -> float:
+  """Returns how many right predictions are suspected to be guesses.
+
+  By chance, with 4 standard errors; or, as whole classes may be at the same
+  place in two orders, _GUESSING times that, but no accuracy above 10%.
+  """
+  chance = 1 / num_classes
+  spread = 4 * math.sqrt(chance * (1 - chance) / size)
+  return size * max(chance + spread, min(_GUESSING * chance, 0.1))
 
 
 def _count(things: Names, one: str, several: str) -> str:
