@@ -128,7 +128,9 @@ COLUMNS = (
   RowColumn("seconds_to_target_high", float, "s"),
   # Of the program, whose devices the key counts; None in older rows.
   RowColumn("num_processes", int),
-  RowColumn("params", int),  # trained ones
+  RowColumn(  # trained ones
+    "params", int, "count", title="Parameters", table=EVERY_ROW
+  ),
   # Analytic; forward, or forward and backward for training.
   RowColumn("flops_per_image", float),
   RowColumn(

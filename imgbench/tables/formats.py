@@ -228,8 +228,9 @@ def tick(value: float) -> str:
 
 
 def rounded(value: float) -> str:
-  """Returns three significant digits: "0.0123", "12.3", "12,345"."""
-  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+  """Returns three significant digits: "0.0123", "12.3", "12,300"."""
+  text = f"{value:#.3g}".rstrip(".")
+  return f"{float(text):,.0f}" if "e+" in text else text
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -266,7 +267,8 @@ _IN_UNITS: dict[str | None, Callable[[float], str]] = {
   "calls/s": lambda rate: f"{seconds(1 / rate)} per call",
   "images/s": lambda rate: f"{rounded(rate)} images/s",
   "bytes": functools.partial(si, unit="B"),
+  "count": si,
   "s": seconds,
   "ms": lambda ms: seconds(ms / 1e3),
-  "share": share,
+  "share": lambda share: f"{rounded(100 * share)}%",
 }

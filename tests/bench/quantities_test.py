@@ -95,7 +95,7 @@ def test_rows_are_printed(capsys):
   quantities.publish("step", SAMPLES, {}, "")
   head, *lines = capsys.readouterr().out.splitlines()
   assert " ".join(head.split()) == "quantity median least largest unit rounds"
-  assert " ".join(lines[0].split()) == "step_ms 2 1 4 ms 3"
+  assert " ".join(lines[0].split()) == "step_ms 2.00 1.00 4.00 ms 3"
   assert len(lines) == len(SAMPLES)
 
 
@@ -173,7 +173,7 @@ def test_a_page_shows_quantities(tmp_path):
   found = rows.read_folder(tmp_path).rows
   assert html_report.format_coverage(found) == "" and "95%" not in page
   markdown = (tmp_path / html_report.MARKDOWN).read_text()
-  assert "| step_ms | 2 | 1 | 4 | ms | 3 |" in markdown
+  assert "| step_ms | 2.00 | 1.00 | 4.00 | ms | 3 |" in markdown
 
 
 @pytest.mark.parametrize("name", sorted(DIGESTS))

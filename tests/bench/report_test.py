@@ -10,6 +10,7 @@ from PIL import Image
 import pytest
 
 from imgbench import errors
+from imgbench.bench import medians
 from imgbench.bench import rows
 from imgbench.bench.pages import html_report
 from imgbench.bench.pages import roofline
@@ -129,7 +130,7 @@ def test_rows_that_know_little_are_drawn(tmp_path, small_figures):
   row = row_samples.Machine().row(row_samples.key(), 0.1, processes=1)
   page = written(tmp_path, [row])
   assert "Throughput by batch" in page.text and "Roofline" not in page.text
-  assert "95%" in page.text
+  assert html_report.format_coverage([row]) == ""
 
 
 def test_folders_without_an_environment_have_a_page(tmp_path, small_figures):
@@ -149,11 +150,33 @@ def test_summary_has_the_fastest_batch_and_baselines():
   train, infer = table.cells
   cell = dict(zip(table.header, train, strict=True))
   assert cell["Model"] == "resnet50" and cell["Task"] == "training"
-  assert cell["Batch"] == "256" and cell["Parameters"] == "25.6 M"
-  assert cell["times torch-eager"] == "2.000"
+  assert cell["Batch"] == "256" and "Devices" not in cell
+  assert cell["Interval"] == f"[{', '.join([cell['Images/s']] * 2)}]"
+  assert cell["times torch-eager"] == "2.00 [2.00, 2.00]"
   # 0.25 of the peak, at batch 256 times 256 / 272.
   assert cell["MFU (datasheet peak)"] == "23.5%"
   assert infer[1] == "inference" and infer[-1] == formats.DASH
+
+
+def test_coverage_is_that_of_the_intervals():
+  machine = row_samples.Machine()
+  ours = [
+    machine.image_row(row_samples.key(batch=batch), processes=processes)
+    for batch, processes in ((16, 4), (64, 5), (256, 6))
+  ]
+  bounds = medians.interval(range(5)), medians.interval(range(6))
+  few, more = (f"{100 * b.coverage:.4g}%" for b in bounds)
+  coverage = html_report.format_coverage
+  assert [few, more] == ["93.75%", "96.88%"]
+  assert coverage(ours[:1]) == ""
+  assert coverage(ours[:2]) == f"{few} (medians)"
+  assert coverage(ours) == f"{few} to {more} (medians)"
+  theirs = row_samples.key(framework="torch-eager", strategy=None)
+  made = [ours[1], machine.image_row(theirs)]
+  ratio = f"{100 * medians.COVERAGE:.4g}% (ratios)"
+  assert coverage(made) == f"{few} (medians), {ratio}"
+  run = row_samples.time_to_accuracy(machine)
+  assert coverage([run]) == f"{100 * run.interval_coverage:.4g}% (means)"
 
 
 def test_baselines_are_matched_point_by_point():
@@ -225,7 +248,10 @@ def test_numbers_read_well():
   assert formats.si(12.0) == "12"
   assert formats.in_unit(2e4, "calls/s") == "50.0 µs per call"
   assert formats.in_unit(3.4e12, "bytes/s") == "3.40 TB/s"
-  assert formats.rounded(12345.6) == "12,346"
+  assert formats.rounded(12345.6) == "12,300"
+  assert [formats.rounded(v) for v in (-0.5, 99.96, 999.6)] == [
+    *("-0.500", "100", "1,000")
+  ]
   assert formats.rounded(0.01234) == "0.0123"
   assert formats.in_unit(None, "s") == formats.DASH
   assert formats.seconds(0.00456) == "4.56 ms"

@@ -17,6 +17,7 @@ from imgbench import commands
 from imgbench import errors
 from imgbench import writers
 from imgbench.bench import compare
+from imgbench.bench import medians
 from imgbench.bench import rows
 from imgbench.bench.pages import figures
 from imgbench.bench.pages import roofline
@@ -27,6 +28,8 @@ from imgbench.tables import page
 from imgbench.tables import pictures
 from imgbench.tables import table
 
+# Method of an interval -> what it is of.
+_COVERED = {medians.ORDER_STATISTICS: "medians", medians.STUDENT: "means"}
 PAGE, MARKDOWN = "report.html", "report.md"
 _SHARES = (
   "MFU: analytic FLOPs, not those of the compiled program, over the named peak."
@@ -87,17 +90,28 @@ def format_markdown(folder: rows.RowFolder) -> str:
 
 
 def format_coverage(found: Sequence[rows.Row]) -> str:
-  """Returns the intervals' coverage: "93.75%", or "at least" the lowest.
+  """Returns the coverage of each kind of interval; "" without intervals.
 
-  The range of quantities has no known coverage: "".
+  E.g. "93.75% (medians), 95% (ratios)". The coverage of a median's interval
+  depends on its number of processes: "93.75% to 96.88% (medians)". The range of
+  a quantity has no known coverage.
   """
-  if all(r.key.task in rows.QUANTITIES for r in found):
-    return ""
-  levels = {r.interval_coverage for r in found if r.interval_coverage}
-  if not levels:
-    return "95%"
-  least = f"{formats.significant(100 * min(levels))}%"
-  return least if len(levels) == 1 else f"at least {least}"
+  levels = [
+    (_COVERED.get(row.interval_method, "rows"), row.interval_coverage)
+    for row in found
+    if row.interval_coverage
+  ]
+  levels += [
+    ("ratios", ratio.interval.coverage)
+    for ratio in select.compute_ratios(found)
+  ]
+  groups = select.group_rows(dict.fromkeys(levels), lambda level: level[0])
+  parts = []
+  for what, group in groups.items():
+    values = [coverage for _, coverage in group]
+    ends = [f"{formats.significant(100 * f(values))}%" for f in (min, max)]
+    parts.append(f"{' to '.join(dict.fromkeys(ends))} ({what})")
+  return ", ".join(parts)
 
 
 def _format_title(folder: rows.RowFolder) -> str:
@@ -144,11 +158,12 @@ def _format_driver(environment: Mapping) -> str:
 def _describe_method(found: Sequence[rows.Row]) -> str:
   if all(r.key.task in rows.QUANTITIES for r in found):
     return "Each row has rounds of one process: median, least and largest."
+  coverage = format_coverage(found)
   return (
     "Each row has several fresh processes; its number is the median of their"
-    " medians, and its interval is between two of these (order statistics,"
-    f" {format_coverage(found)} coverage). Throughput waits once after many"
-    " steps, latency for each."
+    " medians, and its interval is between two of these (order statistics)."
+    + f" Intervals cover {coverage}." * bool(coverage)
+    + " Throughput waits once after many steps, latency for each."
   )
 
 
@@ -190,7 +205,7 @@ def _build_models(found: Sequence[rows.Row]) -> list[page.Block]:
     tables.build_models(found),
     f"The fastest batch of each task with data on the device. {_SHARES} Times a"
     " baseline: images per second of ours over the baseline's at the largest"
-    " batch that both ran.",
+    " batch that both ran. Brackets are intervals over processes.",
   )
 
 
@@ -203,9 +218,9 @@ def _build_throughput(folder: rows.RowFolder) -> list[page.Block]:
     figures.draw_throughput,
     shown,
     alt="Images per second by batch, a panel for each model",
-    caption=f"{devices}, data on the device. Bars are intervals over processes,"
-    " if larger than the points. A line that is flat on the right has saturated"
-    " the device.",
+    caption=f"{devices}, data on the device. Bars are intervals of medians over"
+    " processes, if larger than the points. A line that is flat on the right"
+    " has saturated the device.",
   )
 
 
@@ -233,7 +248,8 @@ def _build_baselines(folder: rows.RowFolder) -> list[page.Block]:
     alt="Speed of ours over that of baselines at each point",
     caption="The largest batch that both ran. Measured in the same run with"
     " the same batch, image size, dtype and precisions. Ratios are of geometric"
-    " means over processes; each single interval covers 95%.",
+    " means over processes; each single interval covers"
+    f" {formats.short_percent(ratios[0].interval.coverage)}.",
   )
   return [*figure, page.Folded("As a table", tables.build_baselines(ratios))]
 

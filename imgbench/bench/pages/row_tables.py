@@ -41,23 +41,24 @@ def build_models(found: Sequence[rows.Row]) -> table.Table:
         and what(r.ours.key) == what(row.key)
       ]
       largest = max(same, key=lambda r: r.ours.key.batch, default=None)
-      return formats.DASH if largest is None else formats.ratio(largest.ratio)
+      return formats.DASH if largest is None else _format_ratio(largest)
 
     return table.number(text, f"times {framework}")
 
+  shown = select.keep_fastest(filter(_is_plain, found))
   columns = [
     table.Column(lambda row: row.key.model, "Model"),
     table.Column(lambda row: _TASKS[row.key.task], "Task"),
     table.number(lambda row: row.key.image_size, "Pixels"),
     table.Column(lambda row: select.name_precision(row.key), "Dtype"),
-    _DEVICES,
+    *[_DEVICES] * any(row.key.devices > 1 for row in shown),
     table.number(lambda row: row.key.batch, "Batch"),
     _IMAGES_PER_S,
-    table.number("params", "Parameters", _or_dash(formats.si)),
+    _build_interval("images_per_s"),
     *_build_columns(found, "flops_share_of_peak"),
     *map(times, frameworks),
   ]
-  return table.Table("", columns, select.keep_fastest(filter(_is_plain, found)))
+  return table.Table("", columns, shown)
 
 
 def build_ceilings(found: Sequence[rows.Row]) -> table.Table:
@@ -78,9 +79,9 @@ def build_quantities(found: Sequence[rows.Row]) -> table.Table:
   """Builds the table of quantities of the component benchmarks."""
   columns = [
     table.Column(lambda row: row.key.name, "quantity"),
-    table.number("rate", "median", formats.significant),
-    table.number("rate_low", "least", formats.significant),
-    table.number("rate_high", "largest", formats.significant),
+    table.number("rate", "median", formats.rounded),
+    table.number("rate_low", "least", formats.rounded),
+    table.number("rate_high", "largest", formats.rounded),
     table.Column("rate_unit", "unit"),
     table.number("processes", "rounds"),
   ]
@@ -120,7 +121,7 @@ def build_inputs(found: Sequence[rows.Row]) -> table.Table:
     table.Column(1, "Data from"),
     table.number(2, "On the device, images/s", formats.rounded),
     table.number(3, "From there, images/s", formats.rounded),
-    table.number(4, "Share", formats.ratio),
+    table.number(4, "Share", formats.rounded),
   ]
   return table.Table("", columns, lines)
 
@@ -149,7 +150,7 @@ def build_scaling(
     table.number(2, "Devices"),
     table.number(3, "Images/s", formats.rounded),
     table.number(4, "per device", formats.rounded),
-    table.number(5, "Efficiency", formats.share),
+    table.number(5, "Efficiency", lambda x: formats.in_unit(x, "share")),
   ]
   return table.Table("", columns, lines)
 
@@ -205,6 +206,13 @@ def build_all_rows(found: Sequence[rows.Row]) -> table.Table:
     *_list_columns(found, rows.EVERY_ROW),
   ]
   return table.Table("", columns, select.keep_measured(found))
+
+
+def _format_ratio(found: select.BaselineRatio) -> str:
+  """Returns e.g. "1.43 [1.20, 1.72]"."""
+  low, high, _ = found.interval
+  bounds = format_interval(low, high, formats.rounded)
+  return f"{formats.rounded(found.ratio)} {bounds}"
 
 
 def format_interval(low, high, show: Callable[[float], str]) -> str:
