@@ -282,11 +282,19 @@ def test_the_figure_has_a_panel_for_each_swept_key(tmp_path):
   figure = draw(table_figure.themes.LIGHT)
   assert [a.get_xlabel() for a in figure.axes] == [PEAK, "optim.name"]
   assert [a.get_xscale() for a in figure.axes] == ["log", "linear"]
-  legend = figure.axes[0].get_legend()
-  assert [t.get_text() for t in legend.get_texts()] == [
-    "name=adam",
-    "name=muon",
+  legends = [
+    [text.get_text() for text in axes.get_legend().get_texts()]
+    for axes in figure.axes
   ]
+  # The signs of means and single runs are explained once.
+  assert [len(legend) for legend in legends] == [4, 2]
+  assert legends[0][:2] == ["name=adam", "name=muon"]
+  assert table_figure.count_runs(groups, [written.METRIC]) == [2] * 4
+  caption = figure.get_supxlabel()
+  assert "n = 2 " in caption and "standard error" in caption
+  bars = figure.axes[0].containers[0].lines[2][0].get_segments()
+  # Of 50% and 50.5%: the standard error is half the difference.
+  np.testing.assert_allclose(bars[0][:, 1], [50.0, 50.5])
   line = figure.axes[0].containers[0].lines[0]
   np.testing.assert_allclose(np.float64(line.get_xdata()), [0.01, 0.1])
   # adam: runs 0 and 1, then 4 and 5; in percent.
@@ -301,7 +309,26 @@ def test_seeds_alone_are_the_axis(tmp_path):
   groups = groups_lib.group_runs(runs, ["seed"])
   draw = table_figure.build_figure(runs, groups, [written.METRIC], ["seed"])
   (axes,) = draw(table_figure.themes.LIGHT).axes
-  assert axes.get_xlabel() == "seed"
+  assert axes.get_xlabel() == "seed" and axes.get_legend() is None
+
+
+def test_numbers_of_runs_are_those_with_results(tmp_path):
+  sweep = written.sweep(
+    tmp_path, [{PEAK: p, "seed": s} for p in range(3) for s in range(2)]
+  )
+  for unit in sweep.units[:3]:
+    written.write_run(unit, (90, 100))
+  runs = gather.read(sweep, PATTERNS)
+  groups = groups_lib.group_runs(runs, ["seed"])
+  assert table_figure.count_runs(groups, [written.METRIC]) == [2, 1]
+  draw = table_figure.build_figure(runs, groups, [written.METRIC], ["seed"])
+  figure = draw(table_figure.themes.LIGHT)
+  (axes,) = figure.axes
+  # Mean, single run and no result; the crosses are at their values.
+  assert len(axes.get_legend().get_texts()) == 3
+  crosses = [line for line in axes.lines if line.get_marker() == "x"]
+  assert list(crosses[0].get_xdata()) == [1, 2, 2]
+  assert "n = 1 to 2 " in figure.get_supxlabel()
 
 
 def _program(*args):

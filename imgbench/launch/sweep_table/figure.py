@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import sys
+import textwrap
 from typing import Any
 
 from matplotlib import axes as mpl_axes
@@ -12,6 +13,7 @@ from matplotlib import colors
 from matplotlib import figure as mpl_figure
 from matplotlib import lines as lines_lib
 from matplotlib import ticker
+from matplotlib import transforms
 import numpy as np
 
 from imgbench.launch.sweep_table import gather
@@ -23,6 +25,10 @@ from imgbench.tables import themes
 _WIDTH, _HEIGHT = 4.0, 3.0  # inches of a panel
 _LEGEND_LINE = 0.18  # inches
 _MAX_LEGEND = 8  # lines in a legend
+_LETTERS = 15  # of the caption, per inch
+_MEAN = {"marker": "o", "markersize": 5, "capsize": 3}
+_RUN = {"marker": ".", "markersize": 4}
+_LOST = {"marker": "x", "markersize": 5}
 # From this ratio of largest to smallest on, an axis may be logarithmic.
 _LOG_RATIO = 8.0
 
@@ -97,7 +103,8 @@ def build_figure(
 
   A panel for each metric (down) and swept key (across) shows means over seeds
   with standard errors, single runs as small dots, and crosses at the bottom for
-  runs without a value. If only seeds are swept, they are the axis.
+  runs without a value. If only seeds are swept, they are the axis. The caption
+  says how many runs a mean has and what the bars are.
 
   Args:
     runs: of the sweep.
@@ -123,24 +130,81 @@ def _figure(theme: themes.Theme, groups, metrics, keys) -> mpl_figure.Figure:
   ]
   columns = [build_lines(groups, place) for place in places]
   named = max(map(len, columns))
-  above = _LEGEND_LINE * (named + 1 if named <= _MAX_LEGEND else 1)
-  size = (_WIDTH * len(keys) + 0.6, _HEIGHT * len(metrics) + 0.2 + above)
+  width = _WIDTH * len(keys) + 0.6
+  text = textwrap.wrap(
+    describe_figure(groups, metrics, columns), int(_LETTERS * width)
+  )
+  extra = len(text) + 3 + (named if named <= _MAX_LEGEND else 0)
+  size = (width, _HEIGHT * len(metrics) + 0.2 + _LEGEND_LINE * extra)
   drawn = mpl_figure.Figure(figsize=size, layout="constrained")
   panels = drawn.subplots(
     len(metrics), len(keys), squeeze=False, sharex="col", sharey="row"
   )
   names = table_text.shorten_keys(keys)
-  lost = any(
-    _value(run, m) is None for g in groups for run in g.runs for m in metrics
-  )
   for column, place, all_lines in zip(panels.T, places, columns, strict=True):
     for panel, metric in zip(column, metrics, strict=True):
       _panel(panel, theme, place, all_lines, metric)
-    _legend(column[0], theme, all_lines, names, lost and place is places[0])
+    signs = []
+    if place is places[0]:
+      signs = _explain_signs(column[0], theme, groups, metrics)
+    _legend(column[0], theme, all_lines, names, signs)
     column[-1].set_xlabel(themes.plain(place.key))
   for panel, metric in zip(panels[:, 0], metrics, strict=True):
     panel.set_ylabel(themes.plain(table_text.format_title(metric, metrics)))
+  caption = "\n".join(map(themes.plain, text))
+  drawn.supxlabel(caption, x=0.01, ha="left", fontsize=8, color=theme.muted)
   return drawn
+
+
+def describe_figure(
+  groups: Sequence[groups_lib.SeedGroup],
+  metrics: Sequence[str],
+  columns: Sequence[Sequence[GroupLine]],
+) -> str:
+  """Returns the caption: what points and bars are, of how many runs."""
+  counts = count_runs(groups, metrics)
+  ends = " to ".join(map(str, dict.fromkeys([min(counts), max(counts)])))
+  caption = "Each point is one run, at its last evaluation."
+  if max(counts) > 1:
+    caption = (
+      f"Points are means over n = {ends} finished runs that differ in their"
+      " seeds only, at their last evaluation. Bars are ± 1 standard error of"
+      " that mean (standard deviation over runs / √n)."
+    )
+    if min(counts) == 1:
+      caption += " A point without a bar is one run."
+  for lines in columns:
+    if len(lines) > _MAX_LEGEND:
+      caption += (
+        f" Too many lines for a legend: {len(lines)} combinations of"
+        f" {', '.join(lines[0].values)}."
+      )
+  return caption
+
+
+def count_runs(
+  groups: Sequence[groups_lib.SeedGroup], metrics: Sequence[str]
+) -> list[int]:
+  """Returns the number of runs of each mean in the figure."""
+  means = (group.mean(m) for group in groups for m in metrics)
+  return [mean.n for mean in means if mean is not None]
+
+
+def _explain_signs(panel, theme, groups, metrics) -> list:
+  """Returns legend handles of the signs that the figure has."""
+  sign = functools.partial(
+    panel.errorbar, [], [], color=theme.muted, linestyle="none"
+  )
+  signs = []
+  if max(count_runs(groups, metrics)) > 1:
+    signs = [
+      sign(yerr=[], **_MEAN, label="mean ± standard error"),
+      sign(**_RUN, label="single run"),
+    ]
+  values = [_value(run, m) for g in groups for run in g.runs for m in metrics]
+  if None in values:
+    signs.append(sign(**_LOST, label="no result"))
+  return signs
 
 
 def build_lines(
@@ -170,30 +234,38 @@ def _panel(
   panel.grid(axis="y")
   panel.margins(0.08, 0.12)
   _set_scale(panel, place)
-  shifts = _shifts(place, len(all_lines))
+  shifts = _shifts(panel, place, len(all_lines))
   colors_ = _colors(theme, len(all_lines))
   for line, color, shift in zip(all_lines, colors_, shifts, strict=True):
     _draw_line(panel, place, line, metric, color, shift)
     lost = [
-      place.locate(group) + shift
+      place.locate(group)
       for group in line.groups
       for run in group.runs
       if _value(run, metric) is None
     ]
-    panel.plot(
-      *(lost, np.full(len(lost), 0.04), "x"),
-      **dict(color=theme.muted, markersize=5),
-      transform=panel.get_xaxis_transform(),
+    across = panel.get_xaxis_transform()
+    (crosses,) = panel.plot(
+      *(lost, np.full(len(lost), 0.04)),
+      **dict(color=theme.muted, linestyle="none", **_LOST),
+      transform=across,
     )
+    crosses.set_transform(across + shift)
 
 
-def _shifts(place: Axis, count: int) -> np.ndarray:
-  """Returns offsets of lines at a name, so that none hides another."""
-  width = 0.5 if place.kind == "names" and count > 1 else 0.0
-  return np.linspace(-width / 2, width / 2, count)
+def _shifts(panel, place: Axis, count: int) -> list[transforms.Transform]:
+  """Returns offsets of the lines, so that bars do not hide each other."""
+  width = min(24, 3 * (count - 1))  # points
+  if place.kind == "names" and count > 1:
+    width = 0.5 * 72 * _WIDTH / len(place.places)
+  inches = panel.figure.dpi_scale_trans
+  return [
+    transforms.ScaledTranslation(x / 72, 0, inches)
+    for x in np.linspace(-width / 2, width / 2, count)
+  ]
 
 
-def _legend(panel, theme, all_lines, names, any_lost: bool) -> None:
+def _legend(panel, theme, all_lines, names, signs) -> None:
   """Draws a legend above a column of panels, if lines are few enough."""
   handles = []
   if 1 < len(all_lines) <= _MAX_LEGEND:
@@ -205,9 +277,7 @@ def _legend(panel, theme, all_lines, names, any_lost: bool) -> None:
       )
       handle = dict(color=color, marker="o", label=themes.plain(label))
       handles.append(lines_lib.Line2D([], [], **handle))
-  if any_lost:
-    cross = dict(color=theme.muted, marker="x", linestyle="none")
-    handles.append(lines_lib.Line2D([], [], label="no result", **cross))
+  handles += signs
   if handles:
     panel.legend(
       handles=handles,
@@ -243,7 +313,7 @@ def _draw_line(
   scale = 100 if formats.unit(gather.split_metric(metric)[2]) else 1
   means, single = [], []
   for group in line.groups:
-    x = place.locate(group) + shift
+    x = place.locate(group)
     found = [_value(run, metric) for run in group.runs]
     single += [(x, scale * value) for value in found if value is not None]
     mean = group.mean(metric)
@@ -253,12 +323,15 @@ def _draw_line(
     return
   # Names have no order, so no line joins them.
   joined = "none" if place.kind == "names" else "-"
-  panel.errorbar(
+  drawn = panel.errorbar(
     *zip(*means, strict=True),
-    **dict(color=color, linestyle=joined, marker="o", markersize=5, capsize=3),
-  )
+    **dict(color=color, linestyle=joined, **_MEAN),
+  ).get_children()
   if len(single) > len(means):
-    panel.plot(*zip(*single, strict=True), ".", color=color, alpha=0.5, ms=4)
+    style = dict(color=color, linestyle="none", alpha=0.5, **_RUN)
+    drawn += panel.plot(*zip(*single, strict=True), **style)
+  for artist in drawn:  # Last: the limits come from unmoved values.
+    artist.set_transform(panel.transData + shift)
 
 
 def _value(run: gather.SweptRun, metric: str) -> float | None:
