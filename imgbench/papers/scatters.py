@@ -19,6 +19,7 @@ NETWORKS, FISHER, OWN = "public models", "Fisher vectors", "your models"
 
 _TITLES = {**datasets.SHORT_TITLES, **cifar.TITLES}
 _SMALL_COLUMNS = 3
+_BEST = 5  # public models with a name
 
 
 def group_points(
@@ -58,15 +59,22 @@ def find_points(
   x: study_lib.Axis,
   y: study_lib.Axis,
   subset: str = summary.ALL,
+  best: int = 0,
 ) -> list[figures.Point]:
-  """Returns the models with a value on both axes; yours are labeled."""
+  """Returns the models with a value on both axes.
+
+  Yours are labeled, and so many public models that are best on y.
+  """
 
   def group(model: str) -> str:
     networks = FISHER if fits.is_fisher_vector(model) else NETWORKS
     return OWN if model in found.outside else networks
 
   order = (NETWORKS, FISHER, OWN)
-  return group_points(found.rows, x, y, group, order, found.outside, subset)
+  ranked = study_lib.sort_best_first(found.rows, y, subset)
+  public = [model for model in ranked if model not in found.outside]
+  named = found.outside.union(public[:best])
+  return group_points(found.rows, x, y, group, order, named, subset)
 
 
 def draw_both_scales(
@@ -76,7 +84,7 @@ def draw_both_scales(
   panels = [
     (f"{scale.capitalize()} scale", summary.ALL, scale) for scale in fits.SCALES
   ]
-  return _figure(found, x, y, panels)
+  return _figure(found, x, y, panels, best=_BEST, residuals=True)
 
 
 def draw_by_subset(
@@ -88,17 +96,24 @@ def draw_by_subset(
   return _figure(found, x, y, panels, _SMALL_COLUMNS)
 
 
-def _figure(found: study_lib.Study, x, y, panels, columns=2) -> figures.Draw:
+def _figure(
+  found: study_lib.Study, x, y, panels, columns=2, best=0, residuals=False
+) -> figures.Draw:
   drawn = []
   for title, subset, scale in panels:
     line = fits.find_line(found.lines, x, y, subset=subset, scale=scale)
     fit = None if line is None else line.fit
-    shown = find_points(found, x, y, subset)
-    drawn.append(
-      figures.Panel(title, *_labels(x, y), shown, fit=fit, scale=scale)
+    panel = figures.Panel(
+      title,
+      *_labels(x, y),
+      find_points(found, x, y, subset, best),
+      fit=fit,
+      scale=scale,
+      focus=True,
     )
+    drawn.append(panel)
   without = any(line.models == fits.WITHOUT_FISHER for line in found.lines)
-  return figures.scatter(drawn, columns, fits.name_fit(without))
+  return figures.scatter(drawn, columns, fits.name_fit(without), residuals)
 
 
 def _labels(x: study_lib.Axis, y: study_lib.Axis) -> list[str]:

@@ -101,6 +101,7 @@ def test_the_files_and_their_manifest(clone, out):
   assert str(clone[1]) in manifest["inputs"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_your_model_joins_the_others(clone, out, tmp_path, capsys):
   mine = tmp_path / "mine.npz"
   ids = np.array([f"test_{i:05d}" for i in range(40)])
@@ -143,6 +144,7 @@ def test_equal_input_gives_equal_bytes(clone, out, tmp_path):
   assert scripts.texts(tmp_path) == scripts.texts(out)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_published_figures_of_our_own_table_agree(clone, out, tmp_path, capsys):
   run(clone, tmp_path, f"--published={out / 'table.csv'}")
   last = capsys.readouterr().out.splitlines()[-1]
@@ -157,6 +159,7 @@ def test_bad_input_ends_in_one_line(clone):
   assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_real_files_agree_with_published_figures(tmp_path, capsys):
   folder = shared_files.shared_path("data", "CIFAR-10.1")
   clone = folder, folder / "cifar10_test_labels.npy"

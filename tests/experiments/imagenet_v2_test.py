@@ -111,6 +111,7 @@ def test_files_are_written_with_a_closed_pipe(repo, written, tmp_path):
   assert set(found) == set(expected)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_your_model_joins_and_moves_nothing(repo, written, tmp_path):
   own = [model_of(repo, dataset, 0.95, "mine") for dataset in (VAL, MF)]
   scripts.main(imagenet_v2, tmp_path, f"--repo={repo}", *own)
@@ -146,6 +147,7 @@ def test_a_model_on_one_set_alone(repo, capsys):
   assert len(line.split()) == 4  # Name, value and its bounds: no drop, no rank.
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_one_set_alone_has_a_table_too(tmp_path, capsys):
   labels = clones.labels_of(400)
   repo = clones.write(
@@ -157,6 +159,7 @@ def test_one_set_alone_has_a_table_too(tmp_path, capsys):
   assert scripts.csv_rows(tmp_path / "out", "drops.csv") == []
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_narrow_model_has_no_top5_and_a_reason(repo, tmp_path):
   labels = clones.labels_of(400, 1)
   np.save(tmp_path / "narrow.npy", clones.ranking_of(labels, 0.5, k=2))
@@ -174,6 +177,7 @@ def test_a_narrow_model_has_no_top5_and_a_reason(repo, tmp_path):
   assert "than 5 classes" in reason
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_published_values_are_compared(repo, written, tmp_path, capsys):
   top1 = values(written[0], VAL)
   path = tmp_path / "figures.csv"

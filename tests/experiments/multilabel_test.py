@@ -66,12 +66,6 @@ def small_clone(tmp_path_factory):
   return folder
 
 
-@pytest.fixture(name="without_figures")
-def leave_figures_out(monkeypatch):
-  """Figures take most of a run's time and have their own tests."""
-  monkeypatch.setattr(program.Output, "wanted", False)
-
-
 @pytest.fixture(name="with_json", scope="module")
 def run_with_json(repo, tmp_path_factory):
   out = tmp_path_factory.mktemp("json")

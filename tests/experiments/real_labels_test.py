@@ -109,6 +109,7 @@ def test_files(inputs, written, tmp_path):
   assert (rows[0]["base_metric"], rows[0]["metric"]) == ("top1_accuracy", REAL)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_class_without_images_is_undefined(tmp_path):
   repo = clones.small(tmp_path / "clone", count=40)
   (tmp_path / "real.json").write_text(json.dumps([[1]] * 50_000))
@@ -141,6 +142,7 @@ def test_bad_input_is_refused(inputs, tmp_path):
   assert "--real" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_shared_files(tmp_path):
   repo = shared_files.shared_path("data", "ImageNetV2")
   real = shared_files.shared_path("data", "reassessed-imagenet", "real.json")
