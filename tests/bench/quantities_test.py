@@ -169,6 +169,7 @@ def test_comparison_of_folders(tmp_path):
 def test_a_page_shows_quantities(tmp_path):
   page = html_report.write(write(tmp_path)).read_text()
   assert "share_outside_step" in page and "relative cost" in page
+  assert "Rounds per row" in page and "Processes per row" not in page
   # Least and largest are no interval.
   found = rows.read_folder(tmp_path).rows
   assert html_report.format_coverage(found) == "" and "95%" not in page

@@ -130,6 +130,8 @@ def _list_facts(folder: rows.RowFolder) -> dict[str, str]:
   ok = [r for r in folder.rows if r.status == rows.OK]
   counts = [r.processes for r in ok] or [0]
   bounds = dict.fromkeys([min(counts), max(counts)])
+  is_quantity = all(r.key.task in rows.QUANTITIES for r in folder.rows)
+  samples = "Rounds" if is_quantity else "Processes"
   facts = {
     "Host": environment.get("host"),
     "Processor": environment.get("processor"),
@@ -141,7 +143,7 @@ def _list_facts(folder: rows.RowFolder) -> dict[str, str]:
     "Commit": environment.get("commit"),
     "Started": formats.moment(environment.get("started_at") or ""),
     "Rows": f"{len(ok)} of {len(folder.rows)} measured",
-    "Processes per row": " to ".join(map(str, bounds)),
+    f"{samples} per row": " to ".join(map(str, bounds)),
   }
   return {
     name: str(value)
