@@ -16,6 +16,7 @@ from imgbench.bench import compare
 from imgbench.bench import comparison
 from imgbench.bench import medians
 from imgbench.bench import rows
+from tests import forked
 from tests import raising
 from tests.bench import row_samples
 from tests.train import processes
@@ -36,14 +37,10 @@ def image_rows(seed, **options):
   return list(row_samples.image_rows(machine(seed, **options)))
 
 
-def run(*arguments):
-  return subprocess.run(
-    [sys.executable, "-m", "imgbench.bench.compare", *map(str, arguments)],
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+def run(folder, *lines):
+  """Runs the program with each of the lines of arguments."""
+  module = "imgbench.bench.compare"
+  return forked.run_all([[module, *map(str, line)] for line in lines], folder)
 
 
 def test_synthetic_noise_is_that_of_real_processes():
@@ -203,7 +200,7 @@ def test_default_tolerance():
     comparison.compare([], [], -0.1)
 
 
-def test_the_program_ends_with_3_at_a_regression(tmp_path):
+def test_the_program_ends_with_the_code_of_its_verdict(tmp_path):
   base = machine(0)
   slow = machine(1, slowed={SLOWED.text(): 2.0})
   a = row_samples.write(tmp_path / "a", row_samples.image_rows(base), base)
@@ -212,8 +209,30 @@ def test_the_program_ends_with_3_at_a_regression(tmp_path):
   changed = json.loads(path.read_text()) | {"commit": "fedcba987654"}
   path.write_text(json.dumps(changed))
 
-  result = run(a, b, f"--json={tmp_path / 'verdicts.json'}")
-  assert result.returncode == errors.EXIT_CHECK, result.stderr
+  crashed = [
+    dataclasses.replace(r, status="crashed", message="x", raw=(), processes=0)
+    if comparison.is_gated(r.key)
+    else r
+    for r in rows.read(RESULTS / rows.ROWS)
+  ]
+  (tmp_path / "crashed").mkdir()
+  rows.write(tmp_path / "crashed", crashed)
+  bad_input = {
+    (): "arguments",
+    ("nowhere", "nowhere"): "rows.jsonl",
+    ("a", "b", "--tolerence=1"): "tolerence",
+    ("a", "b", "--tolerance=-1"): "tolerance",
+  }
+  result, quiet, loose, latency, nothing, *bad = run(
+    tmp_path / "runs",
+    (a, b, f"--json={tmp_path / 'verdicts.json'}"),
+    (a, a),
+    (a, b, "--tolerance=3"),
+    (a, b, "--quantity=latency"),
+    [tmp_path / "crashed"] * 2,
+    *bad_input,
+  )
+  assert result.code == errors.EXIT_CHECK, result.stderr
   found = [x for x in result.stdout.splitlines() if "REGRESSION" in x]
   line, gate = found
   assert line.startswith(SLOWED.text()) and "15%" in line
@@ -223,32 +242,17 @@ def test_the_program_ends_with_3_at_a_regression(tmp_path):
   assert written["regressions"] == 1 and len(written["comparisons"]) == 18
   assert len(written["only_b"]) > 10
 
-  quiet = run(a, a)
-  assert quiet.returncode == 0
+  assert quiet.code == 0
   assert "REGRESSION" not in quiet.stdout
-  loose = run(a, b, "--tolerance=3")
-  assert loose.returncode == 0
-  latency = run(a, b, "--quantity=latency")
-  assert (
-    latency.returncode == errors.EXIT_CHECK
-    and "are of latency" in latency.stdout
-  )
-
-
-@pytest.mark.parametrize(
-  ("arguments", "words"),
-  [
-    ((), "arguments"),
-    (("nowhere", "nowhere"), "rows.jsonl"),
-    (("a", "b", "--tolerence=1"), "tolerence"),
-    (("a", "b", "--tolerance=-1"), "tolerance"),
-  ],
-)
-def test_bad_input_ends_with_2_in_one_line(arguments, words):
-  result = run(*arguments)
-  assert result.returncode == 2
-  (line,) = result.stderr.strip().splitlines()
-  assert line.startswith("imgbench: error: ") and words in line
+  assert loose.code == 0
+  assert latency.code == errors.EXIT_CHECK
+  assert "are of latency" in latency.stdout
+  # No row that counts is compared.
+  assert nothing.code == errors.EXIT_FAILED, nothing.stdout
+  for words, ended in zip(bad_input.values(), bad, strict=True):
+    assert ended.code == errors.EXIT_USAGE
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("imgbench: error: ") and words in line
 
 
 def test_numbers_shown_are_those_that_the_ratio_is_of(tmp_path):
@@ -356,18 +360,6 @@ def test_verdicts_agree_with_their_numbers():
       )
       if found.inconclusive:
         assert low < 1 / 1.1 and "perhaps" in words
-
-
-def test_without_a_row_that_counts_nothing_is_compared(tmp_path):
-  crashed = [
-    dataclasses.replace(r, status="crashed", message="x", raw=(), processes=0)
-    if comparison.is_gated(r.key)
-    else r
-    for r in rows.read(RESULTS / rows.ROWS)
-  ]
-  rows.write(tmp_path, crashed)
-  result = run(tmp_path, tmp_path)
-  assert result.returncode == errors.EXIT_FAILED, result.stdout
 
 
 def test_annotations_of_a_github_workflow(tmp_path):

@@ -15,10 +15,13 @@ from imgbench.bench.hlo import collectives
 from imgbench.bench.hlo import parser
 from imgbench.bench.hlo import programs
 from imgbench.configs import tiny
+from tests import forked
 from tests import raising
 from tests.train import processes
 
 pytestmark = pytest.mark.optimized
+CONFIG = processes.ROOT / "configs/tiny.py"
+COMMAND = ("imgbench.bench.compile_only", f"--config={CONFIG}")
 
 
 def tiny_steps(**settings):
@@ -85,40 +88,25 @@ def test_imagenet_needs_no_files():
   assert steps.image_shape == (32, 32, 3) and steps.info.num_classes == 1000
 
 
-@pytest.mark.parametrize(
-  "arguments, words",
-  [
-    (["--topology=v4:2x2"], "--topology: expected"),
-    (["--topology=v5e:3x5"], "got v5e:3x5"),
-    (["--topology=h200"], "--target_config: expected"),
-    (["--topology=h200:2x4", "--target_config=x"], "'h200:2x4'"),
-    (["--topology=h200", "--target_config=nowhere"], "'nowhere'"),
-    ([], "--topology"),
-  ],
-)
-def test_bad_input_ends_in_one_line(arguments, words):
-  result = run(*arguments)
-  assert result.returncode == errors.EXIT_USAGE
-  assert words in result.stderr.splitlines()[-1]
-
-
-@pytest.mark.skipif(
-  importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed"
-)
-def test_a_missing_compiler_is_named():
-  result = run("--topology=v5e:2x4")
-  assert result.returncode == errors.EXIT_USAGE
-  assert "no libtpu" in result.stderr.splitlines()[-1]
-
-
-@pytest.mark.skipif(
-  importlib.util.find_spec("jax_plugins") is not None,
-  reason="a compiler for GPUs is installed",
-)
-def test_a_missing_compiler_for_gpus_is_named():
-  result = run("--topology=h200", f"--target_config={__file__}")
-  assert result.returncode == errors.EXIT_USAGE
-  assert "make compile-only-venv" in result.stderr.splitlines()[-1]
+def test_bad_input_and_missing_compilers_end_in_one_line(tmp_path):
+  cases = {
+    ("--topology=v4:2x2",): "--topology: expected",
+    ("--topology=v5e:3x5",): "got v5e:3x5",
+    ("--topology=h200",): "--target_config: expected",
+    ("--topology=h200:2x4", "--target_config=x"): "'h200:2x4'",
+    ("--topology=h200", "--target_config=nowhere"): "'nowhere'",
+    (): "--topology",
+  }
+  if importlib.util.find_spec("libtpu") is None:
+    cases["--topology=v5e:2x4",] = "no libtpu"
+  if importlib.util.find_spec("jax_plugins") is None:
+    target = f"--target_config={__file__}"
+    cases["--topology=h200", target] = "make compile-only-venv"
+  lines = [[*COMMAND, *arguments] for arguments in cases]
+  results = forked.run_all(lines, tmp_path)
+  for words, result in zip(cases.values(), results, strict=True):
+    assert result.code == errors.EXIT_USAGE, result.stderr
+    assert words in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.skipif(
@@ -138,11 +126,7 @@ def test_compiles_for_tpus(tmp_path: pathlib.Path):
 
 def run(*arguments):
   return subprocess.run(
-    [
-      *(sys.executable, "-m", "imgbench.bench.compile_only"),
-      f"--config={processes.ROOT / 'configs/tiny.py'}",
-      *arguments,
-    ],
+    [sys.executable, "-m", *COMMAND, *arguments],
     env=processes.environment(),
     capture_output=True,
     text=True,
