@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from imgbench import errors
+from tests import forked
 from tests.train import processes
 
 TINY = f"--config={processes.ROOT / 'configs/tiny.py'}"
@@ -23,61 +24,54 @@ def call(*arguments: str, cwd=processes.ROOT) -> subprocess.CompletedProcess:
   )
 
 
-def check_error(result, setting: str, named: str) -> None:
+def check_error(code: int, stderr: str, setting: str, named: str) -> None:
   """The last line of stderr is an error about a setting that names a text."""
-  assert result.returncode == errors.EXIT_USAGE
-  line = result.stderr.strip().splitlines()[-1]
+  assert code == errors.EXIT_USAGE
+  line = stderr.strip().splitlines()[-1]
   assert line.startswith(f"imgbench: error: {setting}") and named in line
-  assert "Traceback" not in result.stderr
+  assert "Traceback" not in stderr
 
 
-@pytest.mark.parametrize(
-  ("arguments", "setting", "named"),
-  [
-    ((TINY, "--config.modle.name=cnn"), "--config.modle.name:", "model.name"),
-    (
-      (TINY, "--config.optim.weight_dekay=1"),
+def test_bad_input_ends_in_one_line_without_a_workdir(tmp_path):
+  command_lines = {
+    (TINY, "--config.modle.name=cnn"): ("--config.modle.name:", "model.name"),
+    (TINY, "--config.optim.weight_dekay=1"): (
       "--config.optim.weight_dekay:",
       "optim.weight_decay",
     ),
-    ((TINY, "--config.seed=many"), "--config.seed:", "many"),
-    ((f"{TINY}:fast",), "--config:", "'fast'"),
-    ((TINY.replace("tiny", "tiiny"),), "--config:", "configs/tiny.py"),
-    ((), "--config:", "none"),
-    ((TINY, "--speed=9"), "command line:", "'speed'"),
-    ((TINY, "extra"), "command line:", "extra"),
-  ],
-)
-def test_bad_command_lines(tmp_path, arguments, setting, named):
+    (TINY, "--config.seed=many"): ("--config.seed:", "many"),
+    (f"{TINY}:fast",): ("--config:", "'fast'"),
+    (TINY.replace("tiny", "tiiny"),): ("--config:", "configs/tiny.py"),
+    (): ("--config:", "none"),
+    (TINY, "--speed=9"): ("command line:", "'speed'"),
+    (TINY, "extra"): ("command line:", "extra"),
+  }
+  values = {
+    "--config.data.train_split=trian": ("data.train_split:", "'trian'"),
+    "--config.data.name=cifar10": ("data.data_dir", "cifar10"),
+    "--config.global_batch_size=-4": ("global_batch_size:", "-4"),
+    "--config.model.name=cnm": ("model.name:", "'cnm'"),
+    "--profile_steps=a": ("--profile_steps:", "'a'"),
+    "--profile_steps=5:3": ("--profile_steps:", "'5:3'"),
+    "--profile_steps=-1:4": ("--profile_steps:", "'-1:4'"),
+    "--profile_steps=2:17": ("--profile_steps:", "2:17"),
+  }
+  cases = command_lines | {(TINY, v): found for v, found in values.items()}
   workdir = tmp_path / "run"
-  result = call(*arguments, f"--workdir={workdir}")
-  check_error(result, setting, named)
-  assert len(result.stderr.strip().splitlines()) == 1
+  results = forked.run_all(
+    [["imgbench.main", *case, f"--workdir={workdir}"] for case in cases],
+    tmp_path / "folders",
+  )
+  for case, result in zip(cases, results, strict=True):
+    check_error(result.code, result.stderr, *cases[case])
+    if case in command_lines:
+      assert len(result.stderr.strip().splitlines()) == 1
   assert not workdir.exists()
 
 
 def test_the_workdir_is_needed():
-  check_error(call(TINY), "--workdir:", "none")
-
-
-@pytest.mark.parametrize(
-  ("arguments", "setting", "named"),
-  [
-    (("--config.data.train_split=trian",), "data.train_split:", "'trian'"),
-    (("--config.data.name=cifar10",), "data.data_dir", "cifar10"),
-    (("--config.global_batch_size=-4",), "global_batch_size:", "-4"),
-    (("--config.model.name=cnm",), "model.name:", "'cnm'"),
-    (("--profile_steps=a",), "--profile_steps:", "'a'"),
-    (("--profile_steps=5:3",), "--profile_steps:", "'5:3'"),
-    (("--profile_steps=-1:4",), "--profile_steps:", "'-1:4'"),
-    (("--profile_steps=2:17",), "--profile_steps:", "2:17"),
-  ],
-)
-def test_bad_values(tmp_path, arguments, setting, named):
-  workdir = tmp_path / "run"
-  result = call(TINY, f"--workdir={workdir}", *arguments)
-  check_error(result, setting, named)
-  assert not workdir.exists()
+  result = call(TINY)
+  check_error(result.returncode, result.stderr, "--workdir:", "none")
 
 
 def test_another_config_in_the_workdir(tmp_path):
@@ -193,7 +187,8 @@ def test_fault_17_an_error_before_the_first_step_is_saved(tmp_path):
   (tmp_path / "mine").touch()
   (tmp_path / "bad.py").write_text("def get_config():\n  assert False\n")
   result = call(f"--config={tmp_path / 'bad.py'}", f"--workdir={tmp_path}")
-  check_error(result, "--config:", "bad.py, line 2")
+  setting, named = "--config:", "bad.py, line 2"
+  check_error(result.returncode, result.stderr, setting, named)
   assert len(result.stderr.splitlines()) == 1
   saved = (tmp_path / "traceback.txt").read_text()
   assert "AssertionError" in saved and "InputError" in saved

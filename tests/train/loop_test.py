@@ -132,7 +132,7 @@ def test_fault_13_damaged_results_are_written_again(finished, tmp_path):
   folder = tmp_path / "run"
   shutil.copytree(workdir, folder)
   (folder / "results.json").write_text("")
-  assert loop.train_and_evaluate(tiny.get_config(), str(folder)) == results
+  assert loop.train_and_evaluate(quick_config(), str(folder)) == results
   assert processes.read_json(folder, "results.json") == results
 
 
