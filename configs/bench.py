@@ -44,6 +44,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     cudnn=False,
   )
   config = ml_collections.ConfigDict()
+  config.plugins = ()  # modules that register models, imported first
   # What is measured: each combination is a point.
   config.models = ("resnet50", "vit_s16")
   config.tasks = ("train", "infer", "eval")

@@ -2,9 +2,10 @@
 
 Durations are text with a unit: "500 steps", "2 epochs", "1e6 examples",
 "10 percent" (of the run), "never". Batch sizes are global. Values in the
-sections steps, logging, evaluation, parallel and checkpoint may change when a
-run is resumed (but for parallel.batch_norm and parallel.microbatches), others
-not. `imgbench config NAME` prints what each key means.
+sections steps, logging, evaluation, parallel and checkpoint, and plugins, may
+change when a run is resumed (but for parallel.batch_norm and
+parallel.microbatches), others not. `imgbench config NAME` prints what each key
+means.
 """
 
 import ml_collections
@@ -13,6 +14,7 @@ import ml_collections
 def base_config() -> ml_collections.ConfigDict:
   """Returns the sections of every config; those to be filled are empty."""
   config = ml_collections.ConfigDict()
+  config.plugins = ()  # modules that register models, data sets and the like
   config.seed = 0
   # Of jax.random: impl "threefry2x32", "rbg" or "unsafe_rbg"; partitionable of
   # threefry. JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE do not count.

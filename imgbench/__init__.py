@@ -10,8 +10,9 @@ Public entry points; everything else may change between versions:
   devices, for evaluation in other training loops;
 - `imgbench.models.build_model(name, ...)` builds a model of pure functions;
 - the registries `models.BUILDERS`, `optim.OPTIMIZERS`, `optim.SCHEDULES`,
-  `losses.LOSSES`, `data.SOURCES`, `evaluators.EVALUATORS` and
-  `metrics.specs.METRICS`, whose `register(name)` adds an entry.
+  `losses.LOSSES`, `data.SOURCES`, `evaluators.EVALUATORS`,
+  `metrics.specs.METRICS` and `writers.WRITERS`, whose `register(name)` adds an
+  entry, in a module of `config.plugins` (docs/extending.md).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from absl import logging
 import jax
 import ml_collections
 from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
 from imgbench import cache
 from imgbench import config_utils
@@ -29,6 +30,7 @@ from imgbench import environment
 from imgbench import errors
 from imgbench import jax_options
 from imgbench import paths
+from imgbench import plugins
 from imgbench import registry
 from imgbench import texts
 from imgbench import writers
@@ -67,7 +69,8 @@ class _ConfigParser(flags.ArgumentParser):
     """Returns the locked config of a file or a name, options after a colon.
 
     The folder above the file's is put on sys.path, so that a config imports
-    its neighbors as `configs.*` in any working directory.
+    its neighbors as `configs.*` in any working directory. Plug-ins are
+    imported, as keys that a config takes depend on them.
     """
     argument = find_config_file(argument)
     folder = _find_folder(argument)
@@ -77,6 +80,10 @@ class _ConfigParser(flags.ArgumentParser):
       sys.path.insert(0, above)
     config = _load_config(argument)
     overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
+    if "plugins" in overrides:
+      parser = tuple_parser.TupleParser()  # As of ml_collections.
+      config.plugins = parser.parse(overrides["plugins"])
+    plugins.load(config.get("plugins", ()), [above])
     with config_errors(argument):
       config_utils.to_dict(config)
     if overrides:

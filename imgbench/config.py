@@ -26,9 +26,11 @@ from imgbench import errors
 from imgbench import losses
 from imgbench import models
 from imgbench import optim as optim_lib
+from imgbench import plugins
 from imgbench import registry
 from imgbench import run_files
 from imgbench import typed
+from imgbench import writers
 from imgbench.data import preprocess
 from imgbench.data import source as source_lib
 from imgbench.evaluators import EVALUATORS
@@ -206,11 +208,21 @@ class Logging:
     every: a duration.
     tensorboard: whether to write event files.
     report: whether to write report.html and its figures.
+    writers: of `writers.WRITERS`, which get the records too.
   """
 
   every: str
   tensorboard: bool
   report: bool
+  writers: Sequence[str] = ()
+
+  def __post_init__(self):
+    known = [name for name in writers.WRITERS if name not in writers.OWN]
+    for name in self.writers:
+      if name not in known:
+        near = registry.near_names(name, known) if known else ""
+        expected = "names that plug-ins register"
+        raise errors.InputError("writers", expected, repr(name), near)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,6 +366,7 @@ class Config:
     input: settings of `input_pipelines.build_train_pipeline`.
     deterministic: whether equal runs end bit-equal on GPUs too, which costs
       time; on CPUs and TPUs they always do.
+    plugins: modules that are imported first, see docs/extending.md.
   """
 
   recipe: Recipe
@@ -365,6 +378,7 @@ class Config:
   checkpoint: Checkpoint
   parallel: Parallel
   deterministic: bool
+  plugins: Sequence[str] = ()
 
   def __post_init__(self):
     # Numbers of examples and steps are not known yet.
@@ -394,6 +408,7 @@ _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _REST = tuple(field.name for field in dataclasses.fields(Config))[1:]
 # Absent in configs of older versions; all of its keys have defaults.
 _OPTIONAL = "prng"
+_ABSENT = {_OPTIONAL: {}, "plugins": ()}
 
 
 def parse(config: ml_collections.ConfigDict) -> Config:
@@ -407,7 +422,8 @@ def parse(config: ml_collections.ConfigDict) -> Config:
       range. Settings of models, optimizers and the like are checked by their
       builders, before data are read.
   """
-  values = {_OPTIONAL: {}, **ml_collections.ConfigDict(config).to_dict()}
+  values = {**_ABSENT, **ml_collections.ConfigDict(config).to_dict()}
+  plugins.load(values["plugins"])
   config_utils.check_sections(values, dict.fromkeys((*_RECIPE, *_REST)))
   data = _build(DataSection, values["data"], "data.")
   kinds = {
@@ -421,6 +437,7 @@ def parse(config: ml_collections.ConfigDict) -> Config:
     input=_tuples(values["input"], "input."),
     evaluation=_parse_evaluation(values["evaluation"], data),
     deterministic=_check_bool("deterministic", values["deterministic"]),
+    plugins=tuple(values["plugins"]),
     **{name: _build(kinds[name], values[name], f"{name}.") for name in kinds},
   )
 

@@ -27,6 +27,7 @@ CHANGEABLE = (
   "parallel",
   "checkpoint",
   "deterministic",
+  "plugins",  # What they register is named by other keys.
 )
 # The data are identified by their fingerprint, not by their folder.
 CHANGEABLE_KEYS = (
@@ -105,6 +106,8 @@ def config_hash(config: ml_collections.ConfigDict) -> str:
 
 def hash_dict(config: Mapping[str, Any]) -> str:
   """Returns the same for a config as of `to_dict`."""
+  # Configs of older versions have no plug-ins.
+  config = {k: v for k, v in config.items() if k != "plugins" or any(v)}
   text = json.dumps(config, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 

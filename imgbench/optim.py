@@ -4,6 +4,8 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
+import inspect
+import typing
 from typing import Any
 
 import jax
@@ -18,9 +20,25 @@ from imgbench import registry
 SCHEDULES: registry.Registry[Callable[..., optax.Schedule]] = registry.Registry(
   "schedule"
 )
-OPTIMIZERS: registry.Registry[Callable[..., optax.GradientTransformation]] = (
-  registry.Registry("optimizer")
-)
+
+
+class Optimizers(
+  registry.Registry[Callable[..., optax.GradientTransformation]]
+):
+  """Registered optimizers, and those of optax as "optax.NAME"."""
+
+  def list_known(self) -> list[str]:
+    """See `registry.Registry`."""
+    return [*self, *filter(_find_in_optax, map("optax.{}".format, dir(optax)))]
+
+  def __getitem__(self, name: str):
+    function = _find_in_optax(name)
+    if function is None:
+      return super().__getitem__(name)
+    return _adapt(name, function)
+
+
+OPTIMIZERS = Optimizers("optimizer")
 NS_DTYPES = ("auto", "float32", "bfloat16")
 SMALL = 4096
 _NS_COEFFS = (3.4445, -4.7750, 2.0315)  # optax's, see `muon`
@@ -297,6 +315,79 @@ def muon(
     return partition(lambda _: rate).update(updates, state, params)
 
   return optax.GradientTransformation(partition(schedule).init, update)
+
+
+# Arguments of optax's optimizers that get `decay_mask`.
+_DECAY_MASKS = ("mask", "weight_decay_mask")
+_PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def _find_in_optax(name: str) -> Callable | None:
+  """Returns the function of "optax.NAME" that takes a learning rate, or None.
+
+  NAME may have a module before it: "optax.contrib.prodigy".
+  """
+  first, *path = name.split(".")
+  if first != "optax" or not path or any(x.startswith("_") for x in path):
+    return None
+  found = optax
+  for part in path:
+    found = getattr(found, part, None)
+  if not inspect.isfunction(found) or path[-1].startswith("scale_by"):
+    return None
+  takes_rate = "learning_rate" in inspect.signature(found).parameters
+  return found if takes_rate else None
+
+
+def _adapt(
+  name: str, function: Callable
+) -> Callable[..., optax.GradientTransformation]:
+  """Returns a builder of an optimizer of optax.
+
+  Its settings are the arguments whose defaults are numbers, text or None. The
+  learning rate is the schedule, and decayed weights are those of `decay_mask`.
+  """
+  known = inspect.signature(function).parameters
+
+  def build(*, schedule: Schedule, **settings) -> optax.GradientTransformation:
+    masks = {key: decay_mask for key in _DECAY_MASKS if key in known}
+    try:
+      tx = function(learning_rate=schedule, **masks, **settings)
+      params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+      jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), params)
+    except Exception as error:  # Of many kinds, for settings too.
+      expected = "an optimizer that needs gradients and parameters only, with"
+      expected += " settings that it takes"
+      reason = errors.describe(error)
+      raise errors.InputError("name", expected, repr(name), reason) from error
+    return tx
+
+  settings = [_adapt_parameter(p) for p in known.values() if _is_setting(p)]
+  schedule = inspect.Parameter("schedule", inspect.Parameter.KEYWORD_ONLY)
+  signature = inspect.Signature([schedule, *settings])
+  build.__signature__ = signature  # type: ignore[attr-defined]
+  build.__doc__ = inspect.getdoc(function)
+  return build
+
+
+def _is_setting(parameter: inspect.Parameter) -> bool:
+  hidden = ("learning_rate", *_DECAY_MASKS)
+  plain = parameter.default is parameter.empty
+  plain |= isinstance(parameter.default, _PLAIN)
+  return plain and parameter.name not in hidden
+
+
+def _adapt_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
+  """Returns a keyword of one type, where optax allows arrays too."""
+  default, hint = parameter.default, parameter.annotation
+  kinds = [k for k in (float, int) if k in (hint, *typing.get_args(hint))]
+  kinds += [str] * parameter.name.endswith("dtype")
+  kind = parameter.empty
+  if isinstance(default, bool | int | float | str):
+    kind = type(default)
+  elif kinds:
+    kind = kinds[0] | None if default is None else kinds[0]
+  return parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=kind)
 
 
 def decay_mask(params: Any) -> Any:

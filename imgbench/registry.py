@@ -49,14 +49,19 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
       InputError: unknown name, unknown or missing setting, or one that the
         builder refuses.
     """
-    return call(self.describe(name), self._entries[name], **settings)
+    return call(self.describe(name), self[name], **settings)
 
   def describe(self, name: str) -> str:
     """Returns e.g. "model 'cnn'". Raises InputError: an unknown name."""
-    if name not in self._entries:
-      expected, near = f"a known {self._kind}", near_names(name, self)
+    if name not in self:
+      known = self.list_known()
+      expected, near = f"a known {self._kind}", near_names(name, known)
       raise errors.InputError("name", expected, repr(name), near)
     return f"{self._kind} {name!r}"
+
+  def list_known(self) -> list[str]:
+    """Returns the names that errors suggest."""
+    return list(self)
 
   def __getitem__(self, name: str) -> Entry:
     return self._entries[name]

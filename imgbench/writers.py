@@ -1,12 +1,14 @@
 """Metric writers: JSON lines and TensorBoard events; no TensorFlow."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import json
 import math
 import os
 import threading
 import time
+from typing import Any
 
 from absl import logging
 
@@ -97,6 +99,7 @@ def write_output(flag: str, path: str, content: str | bytes) -> None:
 
 
 WRITERS: registry.Registry = registry.Registry("metric writer")
+OWN = ("jsonl", "tensorboard")
 
 
 class MetricWriter:
@@ -110,17 +113,26 @@ class MetricWriter:
     workdir: folder of the run.
     step: later records are dropped.
     tensorboard: whether to write event files too.
+    others: further names of WRITERS.
+    config: of the run, as of `config_utils.to_dict`.
   """
 
   def __init__(
-    self, workdir: paths.Folder, step: int, tensorboard: bool = True
+    self,
+    workdir: paths.Folder,
+    step: int,
+    tensorboard: bool = True,
+    others: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
   ):
-    names = ("jsonl", "tensorboard") if tensorboard else ("jsonl",)
+    names = (*(OWN if tensorboard else OWN[:1]), *others)
     self._place, self._writers = paths.AppendFolder(workdir), []
     with contextlib.ExitStack() as stack:
       stack.callback(self._place.close)
       for name in names:
         settings = {"folder": self._place.folder, "step": step}
+        if name not in OWN:
+          settings["config"] = config
         writer = WRITERS.build(name, workdir=workdir, **settings)
         stack.callback(writer.close)
         self._writers.append(writer)

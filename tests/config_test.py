@@ -52,6 +52,7 @@ def test_sections_have_the_values_of_the_config():
     ("evaluation.shift.base=val", "val"),
     ("evaluation.sets.v2.data_dir=there", "there"),
     ("evaluation.shift.sets=('v2',)", ("v2",)),
+    ("logging.writers=('tensorboard',)", ("tensorboard",)),
   ],
 )
 def test_flags_set_keys_that_the_file_lacks(override, value):
@@ -83,6 +84,22 @@ def test_another_optimizer_takes_its_own_settings():
     "weight_decay": 0.1,
   }
   assert config_lib.parse(config).recipe.optim.settings["momentum"] == 0.5
+
+
+@pytest.mark.parametrize(
+  ("name", "setting", "text", "value"),
+  [
+    ("optax.lion", "b1", "1", 1.0),
+    ("optax.sgd", "momentum", "0.5", 0.5),
+    ("optax.adam", "mu_dtype", "bfloat16", "bfloat16"),
+    ("optax.contrib.muon", "ns_steps", "3", 3),
+  ],
+)
+def test_flags_set_keywords_of_optax(name, setting, text, value):
+  config = read(f"optim.name={name}", f"optim.{setting}={text}")
+  found = config_lib.parse(config).recipe.optim
+  assert found.name == name and found.settings[setting] == value
+  assert type(found.settings[setting]) is type(value)
 
 
 def test_flags_without_a_value_and_from_files(tmp_path):

@@ -44,7 +44,7 @@ MODULES = sorted(
 LAYERS = (
   {"cpus", "texts"},
   {"errors", "timing", "host_memory", "environment", "cache", "progress"},
-  {"jax_options", "streams", "living", "peaks", "registry", "paths"},
+  {"jax_options", "streams", "living", "peaks", "plugins", "registry", "paths"},
   {"configs", "labels", "losses", "npz", "typed"},
   {
     "config_utils",

@@ -35,6 +35,8 @@ COMMANDS = (
   (*_MAIN, _TINY, "--config.data.name=cifar10", "--config.data.options={}"),
   (*_MAIN, _TINY, "--config.loss.label_smoothing=1.5"),
   (*_MAIN, _TINY, "--config.loss.name=hinge"),
+  (*_MAIN, _TINY, "--config.plugins=absent.module"),
+  (*_MAIN, _TINY, "--config.optim.name=optax.lbfgs"),
   (*_MAIN, _TINY, "--config.checkpoint.best=val/nonsense"),
   (*_MAIN, _TINY, "--config.checkpoint.init_from=absent"),
   (*_MAIN, _TINY, "--config.parallel.strategy=shard"),

@@ -519,3 +519,82 @@ def test_bad_optimizers(name, settings, setting, given):
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check):
     optim.build_optimizer(name, schedule=constant(0.1), **settings)
+
+
+def step_once(tx, params, grads):
+  updates, _ = tx.update(grads, tx.init(params), params)
+  return optax.apply_updates(params, updates)
+
+
+@pytest.mark.parametrize(
+  ("name", "settings", "theirs"),
+  [
+    ("optax.sgd", {}, lambda rate: optax.sgd(rate)),
+    (
+      "optax.sgd",
+      {"momentum": 0.5, "nesterov": True},
+      lambda rate: optax.sgd(rate, momentum=0.5, nesterov=True),
+    ),
+    (
+      "optax.lion",
+      {"b1": 0.8, "weight_decay": 0.1},
+      lambda rate: optax.lion(
+        rate, b1=0.8, weight_decay=0.1, mask=optim.decay_mask
+      ),
+    ),
+    (
+      "optax.lars",
+      {"weight_decay": 0.1},
+      lambda rate: optax.lars(rate, 0.1, weight_decay_mask=optim.decay_mask),
+    ),
+    ("optax.contrib.prodigy", {}, lambda rate: optax.contrib.prodigy(rate)),
+  ],
+)
+def test_optimizers_of_optax_are_those_of_optax(name, settings, theirs):
+  schedule = optim.build_schedule("constant", peak=0.1, total_steps=9)
+  params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+  grads = jax.tree.map(lambda x: 0.1 + x, params)
+  tx = optim.build_optimizer(name, schedule=schedule, **settings)
+  ours = step_once(tx, params, grads)
+  expected = step_once(theirs(schedule), params, grads)
+  jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_optimizers_of_optax_decay_kernels_only():
+  schedule = optim.build_schedule("constant", peak=0.1, total_steps=9)
+  params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+  zero = jax.tree.map(jnp.zeros_like, params)
+  tx = optim.build_optimizer("optax.lion", schedule=schedule, weight_decay=0.5)
+  after = step_once(tx, params, zero)
+  np.testing.assert_allclose(after["kernel"], 1 - 0.1 * 0.5)
+  np.testing.assert_array_equal(after["bias"], 1)
+
+
+@pytest.mark.parametrize(
+  ("name", "settings", "setting"),
+  [
+    ("optax.lyon", {}, "name"),
+    ("optax", {}, "name"),
+    ("optax.", {}, "name"),
+    ("optax.tree.norm", {}, "name"),
+    ("optax.scale_by_learning_rate", {}, "name"),
+    ("optax.lbfgs", {}, "name"),  # It needs the loss.
+    ("optax.rprop", {}, "name"),  # Its learning rate is a number.
+    ("optax.lion", {"b3": 0.9}, "b3"),
+    ("optax.lion", {"mask": True}, "mask"),
+    ("optax.lion", {"learning_rate": 1.0}, "learning_rate"),
+    ("optax.contrib.dpsgd", {}, "l2_norm_clip"),
+    ("optax.lion", {"mu_dtype": "much"}, "name"),
+  ],
+)
+def test_what_optax_does_not_take_is_refused(name, settings, setting):
+  schedule = optim.build_schedule("constant", peak=0.1, total_steps=9)
+  with pytest.raises(errors.InputError, check=raising.about(setting)) as raised:
+    optim.build_optimizer(name, schedule=schedule, **settings)
+  assert raised.value.fix or raised.value.given == "none"
+
+
+def test_unknown_optimizers_suggest_those_of_optax():
+  with pytest.raises(errors.InputError) as raised:
+    optim.OPTIMIZERS.describe("lion")
+  assert "optax.lion" in raised.value.fix

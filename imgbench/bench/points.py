@@ -41,7 +41,7 @@ BASELINE_TASKS = ("train", "infer")
 
 # List of names -> known names.
 _NAMES = {
-  "models": tuple(models.BUILDERS),
+  "models": models.BUILDERS,  # Plug-ins add to it.
   "tasks": rows.IMAGE_TASKS,
   "frameworks": rows.FRAMEWORKS,
   "dtypes": DTYPES,
@@ -69,6 +69,7 @@ _TFDS = ("name", "split", "data_dir", "options")
 # Section -> its keys; None: no section, or checked elsewhere.
 SECTIONS = {
   **{name: None for name in LISTS},
+  "plugins": None,
   "fit_batch": None,
   "compile_cache": None,
   "recipe": (
@@ -197,8 +198,9 @@ def select_method(
 
   All rows of a folder share it; the lists of what is measured may grow.
   """
+  what = (*LISTS, "plugins")
   return ml_collections.ConfigDict(
-    {k: v for k, v in config.to_dict().items() if k not in LISTS}
+    {k: v for k, v in config.to_dict().items() if k not in what}
   )
 
 

@@ -17,6 +17,7 @@ from absl import logging
 
 from imgbench import cache
 from imgbench import environment
+from imgbench import plugins
 from imgbench import timing
 from imgbench.bench import exchange
 from imgbench.bench import facts as facts_lib
@@ -195,6 +196,7 @@ class Runner:
   def _build_request(self, one: Measuring, profile: str = "") -> dict[str, Any]:
     return {
       "kind": "step",
+      "plugins": plugins.list_loaded(),
       "key": dataclasses.asdict(one.key),
       "recipe": dict(self._settings.recipe),
       "plan": dict(self._settings.timing),

@@ -29,6 +29,7 @@ from imgbench import errors
 from imgbench import host_memory
 from imgbench import jax_options
 from imgbench import living
+from imgbench import plugins
 from imgbench import timing
 from imgbench.bench import exchange
 from imgbench.bench import measure
@@ -75,9 +76,9 @@ def measure_step(
 
   Args:
     request: "key", fields of `rows.Key`; "recipe" of the config; "plan",
-      fields of `measure.TimingPlan`; "compile_cache" and "begin_cache", folders
-      for compiled programs of the step and of its preparation, or "";
-      "profile", a folder or "".
+      fields of `measure.TimingPlan`; "plugins", arguments of `plugins.load`;
+      "compile_cache" and "begin_cache", folders for compiled programs of the
+      step and of its preparation, or ""; "profile", a folder or "".
     group: of the processes that measure it together.
 
   Returns:
@@ -211,10 +212,12 @@ def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
   """Returns the handler with InputError turned into Refused, not a crash."""
 
   @functools.wraps(handler)
-  def handle(*arguments):
+  def handle(request, *arguments):
     try:
+      for loaded in request.get("plugins", ()):
+        plugins.load(**loaded)
       with jax_options.platform_errors():
-        return handler(*arguments)
+        return handler(request, *arguments)
     except errors.InputError as error:
       raise exchange.Refused(str(error)) from error
 

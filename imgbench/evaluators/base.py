@@ -19,6 +19,7 @@ from imgbench.evaluators import splits
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import measurement
 from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.metrics import specs
 
 # (variables, images uint8 [B, H, W, C]) -> logits float32 [B, K]
 PredictFn = Callable[[Mapping[str, Any], jax.Array], jax.Array]
@@ -105,13 +106,18 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """The answer of a pass to a request, NumPy arrays; see `Evaluation`."""
+  """The answer of a pass to a request, NumPy arrays; see `Evaluation`.
+
+  Attributes:
+    example_values: [N] by metric, see `specs.compute_example_values`.
+  """
 
   counts: counts_lib.Counts
   outcomes: outcomes_lib.Outcomes
   probs: np.ndarray | None
   restricted: Sequence[tuple[np.ndarray, counts_lib.Counts]]
   rows: np.ndarray | None
+  example_values: Mapping[str, np.ndarray]
 
 
 class Evaluator(Protocol):
@@ -233,7 +239,10 @@ class CompiledPass:
       )
       counts = tuple(map(counts_lib.merge, counts, view.sum(of_batch)))
       probs = outcomes_lib.probabilities(under[0]) if keep_probs else None
-      return counts, outcomes[0], probs
+      values = {}
+      if not ranked:
+        values = specs.compute_example_values(under[0], batch.label)
+      return counts, outcomes[0], (probs, values)
 
     self._eval_steps = {
       keep_probs: strategy.spread(
@@ -249,9 +258,10 @@ class CompiledPass:
     """Returns the compiled step of one batch, for benchmarks.
 
     Returns:
-      (variables, batch, mask, masks, counts) -> (counts, outcomes, probs), with
-      one of `masks` and of `counts` for each mask of classes; the memory of
-      `counts` is reused.
+      (variables, batch, mask, masks, counts) -> (counts, outcomes, others),
+      with one of `masks` and of `counts` for each mask of classes; the memory
+      of `counts` is reused. Others are what is kept of examples besides: probs
+      and values of metrics.
     """
     return self._eval_steps[keep_probs]
 
@@ -333,7 +343,7 @@ class _Measuring:
     """
     counts, *others = jax.device_get(self._counts)
     kept = self._fetch_rows(self._kept)
-    outcomes, probs, mask = jax.tree.map(
+    outcomes, (probs, values), mask = jax.tree.map(
       lambda *parts: np.concatenate(parts), *kept
     )
     rows, num_examples = np.flatnonzero(mask), len(split.examples)
@@ -346,7 +356,9 @@ class _Measuring:
       )
     expected = "at least one example that is whole"
     errors.check(seen > 0, split.info.key, expected, seen)
-    outcomes, probs = jax.tree.map(lambda x: x[rows], (outcomes, probs))
+    outcomes, probs, values = jax.tree.map(
+      lambda x: x[rows], (outcomes, probs, values)
+    )
     compared = zip(self._request.compared_masks, others, strict=True)
     return Result(
       counts,
@@ -354,6 +366,7 @@ class _Measuring:
       probs,
       tuple(compared),
       rows if seen < num_examples else None,
+      values,
     )
 
 

@@ -124,6 +124,7 @@ class ClassificationEvaluator:
       left_out=examples.left_out,
       ranking_only=bool(self.compiled_pass.ranked),
       probs=result.probs,
+      example_values=result.example_values,
       skipped=skipped if self.split.skips_bad else None,
       alpha=self._alpha,
       protocol=self._protocol,

@@ -2,13 +2,16 @@
 
 A metric of results.json is a registered name, or one followed by a variant
 (`VARIANTS`): "top1_accuracy.class_mean", "multilabel_accuracy.tfds.drop".
-Adding a metric takes an entry here and the line of `summary` that computes it.
+Adding a metric takes an entry here and the line of `summary` that computes it;
+a mean over examples needs `Metric.of_examples` only.
 """
 
+from collections.abc import Callable
 import dataclasses
 import re
 from typing import Any
 
+from imgbench import errors
 from imgbench import registry
 
 # Units: a rate is a fraction in [0, 1], shown in percent in tables; points are
@@ -35,6 +38,9 @@ class Metric:
     headline: whether it is an accuracy worth a chart or a tile.
     main: whether the first table of a report shows it with the accuracies.
     selects: whether it can select the best checkpoint.
+    of_examples: (logits float32 [B, K], label int32 [B]) -> [B], the values
+      whose mean evaluators report: of bool as a share with an exact interval.
+      None: computed elsewhere.
   """
 
   label: str
@@ -46,6 +52,7 @@ class Metric:
   headline: bool = False
   main: bool = False
   selects: bool = False
+  of_examples: Callable | None = None
 
 
 METRICS: registry.Registry[Metric] = registry.Registry("metric")
@@ -252,6 +259,20 @@ METRICS.register(
     LOWER,
   ),
 )
+
+
+def compute_example_values(logits, label) -> dict[str, Any]:
+  """Returns name -> values [B] of the metrics that are means over examples."""
+  found = {
+    name: metric.of_examples(logits, label)
+    for name, metric in METRICS.items()
+    if metric.of_examples is not None
+  }
+  for name, values in found.items():
+    if values.shape != label.shape:
+      expected = f"values {list(label.shape)}, one per example"
+      raise errors.InputError(f"metric {name}", expected, list(values.shape))
+  return found
 
 
 def describe(metric: str) -> Metric:

@@ -38,6 +38,7 @@ def summarize(
   ranking_only: bool = False,
   with_imagenet_m: bool | None = None,
   probs: np.ndarray | None = None,
+  example_values: Mapping[str, np.ndarray] | None = None,
   skipped: int | None = None,
   alpha: float = 0.05,
   protocol: str = "",
@@ -55,6 +56,8 @@ def summarize(
     with_imagenet_m: whether to add accuracies on ImageNet-M, undefined without
       an image of it; None: if there is one.
     probs: float [N, K], probabilities of all classes, to add metrics of them.
+    example_values: [N] by metric, to add their means, see
+      `specs.Metric.of_examples`.
     skipped: damaged examples that are not among the N, to add their number.
     alpha: intervals cover 1 - alpha.
     protocol: how predictions were made, if not by one plain forward pass;
@@ -84,6 +87,8 @@ def summarize(
     rows |= class_means[subset] | of_sets[subset]
     if not ranking_only:
       rows |= _probabilities(measure, outcomes, labels, mask)
+    for name, values in (example_values or {}).items():
+      rows[name] = _mean_of_examples(measure, name, values[mask[labels]])
     rows["non_finite"] = measure.value(
       counts.count[mask].sum(),
       counts.non_finite[mask].sum(),
@@ -228,6 +233,17 @@ def _probabilities(measure, outcomes, labels, mask):
       else measure.undefined(0, text, "no such example")
     )
   return rows
+
+
+def _mean_of_examples(
+  measure: measurement.Measurer, name: str, values: np.ndarray
+) -> measurement.Measurement:
+  """Returns the mean of a metric's values; a proportion if they are bool."""
+  text = specs.METRICS[name].definition
+  if values.dtype == bool:
+    return measure.proportion(int(values.sum()), len(values), text)
+  missing = "the value of an example is not finite"
+  return measure.mean(values.astype(np.float64), text, missing)
 
 
 def _class_rankings(measure, probs, labels, finite):

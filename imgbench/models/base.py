@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from imgbench import errors
 
 Variables = dict[str, Any]
+FROZEN = "frozen"  # a collection that never changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +23,12 @@ class Model:
   """A classifier as pure functions.
 
   Attributes:
-    init: key -> variables, a dict of collections: "params" is trained, others
-      ("batch_stats", "frozen") are the model's state. All leaves are float32.
+    init: key -> variables, a dict of collections: "params", float32, is
+      trained, others ("batch_stats", "frozen") are the model's state.
     apply: (variables, images [B, H, W, C], train, key=None) -> (logits float32
-      [B, K], state), where state is every collection but "params"; it changes
-      only if `train`. Images are normalised, in `dtype`. The key is for
-      dropout in training.
+      [B, K], state), where state is every collection but "params", of the same
+      shapes and dtypes; all but "frozen" may change if `train`. Images are
+      normalised, in `dtype`. The key is for dropout in training.
     dtype: of the computation; parameters and statistics stay float32.
     prepare: None, or (variables, images float [N, H, W, C]) -> variables, to
       be called once before training with normalised training images.
@@ -150,7 +151,7 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
       variables,
       images,
       train=train,
-      mutable=["batch_stats"] if train else [],
+      mutable=[name for name in state if name != FROZEN] if train else [],
       rngs={"dropout": key} if needs_key and key is not None else None,
     )
     return logits.astype(jnp.float32), {**state, **updated}

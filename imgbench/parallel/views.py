@@ -37,6 +37,9 @@ class View(Protocol):
   def sum(self, tree: Any) -> Any:
     """Returns the global sum from sums over the rows seen here."""
 
+  def max(self, tree: Any) -> Any:
+    """Returns the largest of the values that devices have computed."""
+
   def rows(self, array: jax.Array) -> jax.Array:
     """Returns the rows seen here of an array [B, ...] of the global batch."""
 
@@ -88,6 +91,10 @@ class WholeView:
     return tree
 
   def sum(self, tree: Any) -> Any:
+    """See `View`."""
+    return tree
+
+  def max(self, tree: Any) -> Any:
     """See `View`."""
     return tree
 
@@ -165,6 +172,10 @@ class DeviceView:
   def sum(self, tree: Any) -> Any:
     """See `View`."""
     return jax.lax.psum(tree, self.axis_name)
+
+  def max(self, tree: Any) -> Any:
+    """See `View`."""
+    return jax.lax.pmax(tree, self.axis_name)
 
   def rows(self, array: jax.Array) -> jax.Array:
     """See `View`."""

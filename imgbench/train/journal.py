@@ -1,6 +1,7 @@
 """Status, metrics and progress of a run while it trains."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -45,6 +46,7 @@ class Journal:
     global_batch_size: B.
     tensorboard: whether metrics are written for TensorBoard, too.
     writes: whether this process writes.
+    others: names of further writers of metrics.
 
   Attributes:
     progress: shown to the user; silent before `open`.
@@ -58,6 +60,7 @@ class Journal:
     global_batch_size: int,
     tensorboard: bool,
     writes: bool = True,
+    others: Sequence[str] = (),
   ):
     self._folder = folder
     self._config = config
@@ -65,6 +68,7 @@ class Journal:
     self._batch_size = global_batch_size
     self._tensorboard = tensorboard
     self._writes = writes
+    self._others = others
     self._writer: writers.MetricWriter | None = None
     self.progress = progress.Progress(total_steps, 0, global_batch_size, False)
 
@@ -78,6 +82,8 @@ class Journal:
       self._folder,
       position.step - 1 if position.pending_event else position.step,
       self._tensorboard,
+      self._others,
+      self._config,
     )
     self.progress = progress.Progress(
       self._total_steps, position.step, self._batch_size

@@ -151,6 +151,7 @@ def train_and_evaluate(
       training.global_batch_size,
       settings.logging.tensorboard,
       group.first,
+      settings.logging.writers,
     )
     position = journal_lib.Position()
     parts = [profiler, training.feed, journal]

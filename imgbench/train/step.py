@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from imgbench import errors
 from imgbench import losses
 from imgbench import optim
 from imgbench import parallel
@@ -85,11 +86,8 @@ def build_train_step(
     (mean_loss, grads, hits), model_state = _over_parts(
       gradient, state, batch, layout, step_key
     )
-    mean_loss, grads, running = view.mean(
-      (mean_loss, grads, model_state.get("batch_stats", {}))
-    )
-    if running:
-      model_state = {**model_state, "batch_stats": running}
+    _check_state(state.model_state, model_state)
+    mean_loss, grads, model_state = _agree(view, mean_loss, grads, model_state)
     hits = view.sum(hits)
     with jax.named_scope("optimizer"):
       updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -123,6 +121,45 @@ def build_train_step(
     return _update_ema(state, ema_decay), mean_loss
 
   return train_step
+
+
+def _check_state(before: Any, after: Any) -> None:
+  """Raises InputError unless a step keeps shapes and dtypes of a state."""
+  shapes = [
+    {
+      jax.tree_util.keystr(path): f"{jnp.result_type(x)} {list(jnp.shape(x))}"
+      for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+    for tree in (before, after)
+  ]
+  for name in sorted(shapes[0] | shapes[1]):
+    expected, given = (found.get(name, "none") for found in shapes)
+    errors.check(
+      expected == given, f"state {name} after a training step", expected, given
+    )
+
+
+def _agree(
+  view: parallel.View, loss: jax.Array, grads: Any, model_state: Any
+) -> tuple[jax.Array, Any, Any]:
+  """Returns means over devices of loss, gradients and a model's state.
+
+  Of arrays of a state that are no floats, such as counters, the largest is
+  taken; frozen ones have not changed.
+  """
+  paths, treedef = jax.tree_util.tree_flatten_with_path(model_state)
+  leaves = [leaf for _, leaf in paths]
+  floats: list[int] = []
+  others: list[int] = []
+  for i, (path, leaf) in enumerate(paths):
+    if path[0].key != base.FROZEN:
+      is_float = jnp.issubdtype(leaf.dtype, jnp.inexact)
+      (floats if is_float else others).append(i)
+  loss, grads, means = view.mean((loss, grads, [leaves[i] for i in floats]))
+  largest = view.max([leaves[i] for i in others])
+  for i, leaf in zip(floats + others, means + largest, strict=True):
+    leaves[i] = leaf
+  return loss, grads, jax.tree.unflatten(treedef, leaves)
 
 
 def _over_parts(gradient, state, batch, layout: StepLayout, key):
@@ -165,7 +202,10 @@ def _over_parts(gradient, state, batch, layout: StepLayout, key):
 def _update_ema(
   state: state_lib.TrainState, decay: float
 ) -> state_lib.TrainState:
-  """Returns the state with its moving average one step on."""
+  """Returns the state with its moving average one step on.
+
+  It holds the last values of what are no floats.
+  """
   if state.ema is None:
     return state
   step = state.step.astype(jnp.float32)
@@ -173,7 +213,11 @@ def _update_ema(
   return dataclasses.replace(
     state,
     ema=jax.tree.map(
-      lambda a, x: (a + (1 - rate) * (x - a)).astype(a.dtype),
+      lambda a, x: (
+        (a + (1 - rate) * (x - a)).astype(a.dtype)
+        if jnp.issubdtype(a.dtype, jnp.inexact)
+        else x
+      ),
       state.ema,
       state.variables,
     ),
