@@ -435,7 +435,9 @@ def parse(config: ml_collections.ConfigDict) -> Config:
     recipe=parse_recipe({name: values[name] for name in _RECIPE}),
     data=data,
     input=_tuples(values["input"], "input."),
-    evaluation=_parse_evaluation(values["evaluation"], data),
+    evaluation=_parse_evaluation(
+      values["evaluation"], data, values["input"].get("size")
+    ),
     deterministic=_check_bool("deterministic", values["deterministic"]),
     plugins=tuple(values["plugins"]),
     **{name: _build(kinds[name], values[name], f"{name}.") for name in kinds},
@@ -458,8 +460,9 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def _parse_evaluation(
-  values: Mapping[str, Any], data: DataSection
+  values: Mapping[str, Any], data: DataSection, size: int | None
 ) -> EvaluationSection:
+  """Returns the section; images have the size of training if it has none."""
   prefix = "evaluation."
   known = [field.name for field in dataclasses.fields(EvaluationSection)]
   config_utils.check_keys(_tuples(values, prefix), known, prefix)
@@ -486,6 +489,8 @@ def _parse_evaluation(
       entry["options"] = {**data.options, **entry["options"]}
     sets[alias] = _build(EvaluationSet, entry, key)
   built = {
+    "input": ({} if size is None else {"size": size})
+    | _tuples(values["input"], f"{prefix}input."),
     "sets": sets,
     "warnings": _build(
       diagnostics.Thresholds, values["warnings"], f"{prefix}warnings."

@@ -1,11 +1,13 @@
 """Data sets by name."""
 
 from collections.abc import Mapping
+import inspect
 import os
 from typing import Any
 
 from imgbench import errors
 from imgbench import registry
+from imgbench.data import folder
 from imgbench.data import scene_source
 from imgbench.data import source
 
@@ -14,6 +16,7 @@ SOURCES = registry.Registry("data set")
 
 
 SOURCES.register("scenes", scene_source.ScenesSource)
+SOURCES.register("folder", folder.FolderSource)
 
 
 def open_split(
@@ -60,7 +63,8 @@ def build_source(
 
   Args:
     name: one of SOURCES, e.g. "scenes", or a TFDS image classification set
-      prepared under `data_dir`, e.g. "cifar10".
+      prepared under `data_dir`, e.g. "cifar10", or "cifar10:3.0.2" for that
+      version.
     split: e.g. "train" or "train[:90%]".
     data_dir: folder with prepared TFDS data sets; not used by "scenes".
     **options: of the data set, e.g. the sizes of "scenes".
@@ -69,14 +73,22 @@ def build_source(
     InputError: unknown split or option, or no data set in `data_dir`.
   """
   if name in SOURCES:
+    if "data_dir" in inspect.signature(SOURCES[name]).parameters:
+      options["data_dir"] = data_dir
     return SOURCES.build(name, split=split, **options)
+  name, colon, version = name.partition(":")
+  if colon:
+    given = options.setdefault("version", version)
+    expected = f"one version, in {name}:VERSION or here"
+    errors.check(version != "" and given == version, "version", expected, given)
   from imgbench.data import encoded
   from imgbench.data import tfds
   from imgbench.data import tfds_folder
 
-  folder = tfds_folder.open_folder(name, data_dir, options.get("version", ""))
+  version = options.get("version", "")
+  prepared = tfds_folder.open_folder(name, data_dir, version)
   # Both sources refuse a set without images.
-  image = dict(folder.builder.info.features.items()).get("image")
+  image = dict(prepared.builder.info.features.items()).get("image")
   one_size = image is None or None not in image.shape
   return registry.call(
     f"data set {name!r}",

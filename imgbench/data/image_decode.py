@@ -6,6 +6,7 @@ on what happens to be installed.
 
 from collections.abc import Sequence
 import io
+import re
 import struct
 import zlib
 
@@ -23,6 +24,16 @@ _READERS = (
   (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
   (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
 )
+# Kinds of images by what they begin with.
+_KINDS = {
+  "JPEG": rb"\xff\xd8\xff",
+  "PNG": rb"\x89PNG\r\n\x1a\n",
+  "GIF": rb"GIF8[79]a",
+  "BMP": rb"BM.{4}\0{4}",
+  "TIFF": rb"II\*\0|MM\0\*",
+  "WebP": rb"RIFF.{4}WEBP",
+  "AVIF or HEIC": rb".{4}ftyp(avi|hei|mif)",
+}
 # What Pillow raises for damaged files.
 UNREADABLE = (
   OSError,
@@ -55,7 +66,17 @@ def open_image(data: bytes) -> Image.Image:
   for magic, reader in _READERS:
     if data.startswith(magic):
       return reader(io.BytesIO(data))
-  raise ValueError(f"neither JPEG nor PNG, starts with {data[:8]!r}")
+  kind = find_kind(data)
+  given = f"a {kind} image" if kind else f"a file that begins {data[:8]!r}"
+  raise ValueError(f"expected a JPEG or PNG image, got {given}")
+
+
+def find_kind(data: bytes) -> str | None:
+  """Returns the kind of an image by its first 16 bytes; None: no image."""
+  for kind, pattern in _KINDS.items():
+    if re.match(pattern, data, re.DOTALL):
+      return kind
+  return None
 
 
 def decode_batch(encoded: Sequence[bytes], out: np.ndarray) -> None:

@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]  # (examples done, total examples)
 
 
 class DamagedRecord(errors.InputError):
-  """A record of a file does not match its checksum."""
+  """An example cannot be read: no file, or not one that its checksum fits."""
 
 
 class BadExamples:
@@ -68,7 +68,7 @@ class BadExamples:
       if count <= self._most:
         self._found.add(index)
     if count > self._most:
-      fix = "repair the file and prepare the set again"
+      fix = "repair the file or prepare the set again"
       if self._section:
         fix += (
           f"; to skip such examples: {self._section}.on_bad_example=skip,"

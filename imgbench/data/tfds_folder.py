@@ -16,6 +16,7 @@ from imgbench.data import synthetic
 
 FILE_FORMATS = ("array_record", "tfrecord")
 _LISTED = 8  # names in an error
+_SETTING = "data_dir"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +153,38 @@ def prepare_command(name: str, data_dir: str) -> str:
   )
 
 
+def open_root(data_dir: str, what: str, fix: str = "") -> pathlib.Path:
+  """Returns an existing folder.
+
+  Args:
+    data_dir: its path; may begin with ~.
+    what: it holds, for errors.
+    fix: how to get what it should hold, for errors.
+
+  Raises:
+    InputError: no folder of a file system.
+  """
+  if not data_dir:
+    raise errors.InputError(
+      _SETTING,
+      f"the folder with {what}",
+      "none",
+      "; ".join(filter(None, ("add --config.data.data_dir=DIR", fix))),
+    )
+  if "://" in data_dir:
+    raise errors.InputError(
+      _SETTING,
+      "a folder of a file system",
+      data_dir,
+      "mount the bucket with gcsfuse and give its folder there",
+    )
+  root = pathlib.Path(os.path.expanduser(data_dir))
+  paths.check_name(root, _SETTING)
+  if not root.is_dir():
+    raise errors.InputError(_SETTING, "an existing folder", data_dir, fix)
+  return root
+
+
 def open_folder(name: str, data_dir: str, version: str = "") -> PreparedFolder:
   """Returns a prepared data set.
 
@@ -164,53 +197,40 @@ def open_folder(name: str, data_dir: str, version: str = "") -> PreparedFolder:
     InputError: no such data set; says what is there and what to run.
   """
   command = prepare_command(name, data_dir)
-  setting, prepare = "data_dir", f"to prepare {name} there: {command}"
-  if not data_dir:
-    raise errors.InputError(
-      setting,
-      f"the folder where TFDS has prepared {name}",
-      "none",
-      f"add --config.data.data_dir=DIR; {prepare}",
-    )
-  if "://" in data_dir:
-    raise errors.InputError(
-      setting,
-      "a folder of a file system",
-      data_dir,
-      "mount the bucket with gcsfuse and give its folder there",
-    )
-  root = pathlib.Path(os.path.expanduser(data_dir))
-  paths.check_name(root, setting)
-  if not root.is_dir():
-    raise errors.InputError(setting, "an existing folder", data_dir, prepare)
+  prepare = f"to prepare {name} there: {command}"
+  root = open_root(data_dir, f"{name}, prepared by TFDS", prepare)
   if not (root / name).is_dir():
     inside = (root / "dataset_info.json").is_file() or root.name == name
     raise errors.InputError(
-      setting,
+      _SETTING,
       f"a folder that holds {name}",
       f"{data_dir}, which holds {list_names(root)}",
       "give the parent of the data set's folder" if inside else prepare,
     )
-  path = _find_version(root / name, version, command)
+  path = _find_version(root, name, version, command)
   return _open_version(name, path, command)
 
 
-def _find_version(folder, version: str, command: str) -> pathlib.Path:
-  versions = {}
+def _find_version(root, name: str, version: str, command: str) -> pathlib.Path:
+  folder, versions = root / name, {}
   for path in folder.iterdir():
     numbers = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", path.name)
     if numbers and (path / "dataset_info.json").is_file():
       versions[tuple(map(int, numbers.groups()))] = path
-  if version:
-    versions = {k: v for k, v in versions.items() if v.name == version}
-  if not versions:
+  there = [versions[key].name for key in sorted(versions)]
+  if version in there:
+    return folder / version
+  if version or not there:
+    fix = f"to prepare it: {command}"
+    if there:
+      fix = f"data.name={name}:{there[-1]} takes one that is there; {fix}"
     raise errors.InputError(
       folder,
       f"{version or 'a version folder such as 3.0.2'} with dataset_info.json",
-      list_names(folder),
-      f"to prepare it: {command}",
+      ", ".join(there) or list_names(folder),
+      fix,
     )
-  return versions[max(versions)]
+  return folder / there[-1]
 
 
 def _open_version(

@@ -154,6 +154,13 @@ def open_devices(settings: config_lib.Config) -> compute_lib.Layout:
 def open_data(settings: config_lib.Config) -> Splits:
   """Returns the splits of a run; no examples are read. Raises InputError."""
   split = open_train_split(settings.data)
+  if split.info.streamed and "size" not in settings.input:
+    raise errors.InputError(
+      "input.size",
+      f"the side of the model's images, as {split.info.key} has several sizes",
+      "none",
+      "add --config.input.size=64",
+    )
   periods = _count_periods(settings, split.info.num_examples)
   return Splits(
     split, evaluation.plan(settings.evaluation, split.info), periods

@@ -50,7 +50,7 @@ def test_other_modes_become_rgb_without_invention(mode):
 @pytest.mark.parametrize(
   ("data", "reason"),
   [
-    (lambda png, jpeg: b"GIF89a" + bytes(50), "GIF89a"),
+    (lambda png, jpeg: b"GIF89a" + bytes(50), "a GIF image"),
     (lambda png, jpeg: b"", "b''"),
     (lambda png, jpeg: png[:60], "decoded"),
     (lambda png, jpeg: jpeg[:-80], "decoded"),

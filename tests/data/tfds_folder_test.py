@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from imgbench import data
 from imgbench import errors
 from imgbench.data import tfds
 from imgbench.data import tfds_folder
@@ -372,3 +373,47 @@ def test_fault_18_a_folder_of_a_newer_tfds():
   ) as found:
     tfds_folder.open_folder("newer", str(faults))
   assert found.value.fix.startswith("pip install -U tensorflow-datasets")
+
+
+@pytest.fixture
+def versions_dir(tmp_path):
+  """The set tiny in versions 1.0.0, 2.0.0 and 10.0.0 of 1, 2 and 3 images."""
+  for count, version in enumerate(("1.0.0", "2.0.0", "10.0.0"), 1):
+    tiny_tfds.write(
+      tmp_path, {"train": [tiny_tfds.examples(count)]}, version=version
+    )
+  return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "count"),
+  [
+    ("tiny", {}, 3),
+    ("tiny:2.0.0", {}, 2),
+    ("tiny:1.0.0", {"version": "1.0.0"}, 1),
+    ("tiny", {"version": "2.0.0"}, 2),
+  ],
+)
+def test_a_version_is_part_of_the_name(versions_dir, name, options, count):
+  split = data.build_source(name, "train", versions_dir, **options)
+  assert split.info.num_examples == count
+  assert split.info.key == "tiny:train"
+
+
+def test_a_missing_version_names_those_that_are_there(versions_dir):
+  with pytest.raises(errors.InputError) as raised:
+    data.build_source("tiny:3.0.0", "train", versions_dir)
+  assert raised.value.setting == f"{versions_dir}/tiny"
+  assert "3.0.0" in raised.value.expected
+  assert raised.value.given == "1.0.0, 2.0.0, 10.0.0"
+  assert "data.name=tiny:10.0.0" in raised.value.fix
+  assert "imgbench.data.prepare --dataset=tiny" in raised.value.fix
+
+
+@pytest.mark.parametrize(
+  ("name", "options"), [("tiny:2.0.0", {"version": "1.0.0"}), ("tiny:", {})]
+)
+def test_two_versions_and_none_are_refused(versions_dir, name, options):
+  about = raising.about("version")
+  with pytest.raises(errors.InputError, check=about):
+    data.build_source(name, "train", versions_dir, **options)

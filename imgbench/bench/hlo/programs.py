@@ -217,11 +217,12 @@ def describe_split(section: config_lib.DataSection) -> source.Info:
 
   Synthetic and unknown data sets are opened. Raises InputError.
   """
-  if section.name not in _KNOWN:
+  name = section.name.partition(":")[0]  # Without a version.
+  if name not in _KNOWN:
     return setup.open_train_split(section).info
-  count, shape, num_classes = _KNOWN[section.name]
+  count, shape, num_classes = _KNOWN[name]
   return source.Info(
-    name=section.name,
+    name=name,
     split=section.train_split,
     num_examples=count,
     image_shape=shape,
