@@ -92,7 +92,13 @@ def builder(
     module: a class.
     fixed: values of fields that users cannot set.
     **defaults: defaults that differ from those of the fields.
+
+  Raises:
+    TypeError: a class of another kind.
   """
+  if not issubclass(module, Classifier):
+    expected = f"a subclass of {__name__}.Classifier"
+    raise TypeError(f"expected {expected}, got {module.__name__}")
   fixed = fixed or {}
 
   def build(*, image_shape: tuple[int, int, int], **settings) -> Model:

@@ -2,6 +2,7 @@
 
 import re
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -299,3 +300,8 @@ def test_bad_settings(name, settings, setting, given):
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check):
     build(name, **settings)
+
+
+def test_a_builder_takes_classifiers_only():
+  with pytest.raises(TypeError, match="Classifier"):
+    base.builder(nn.Dense)
