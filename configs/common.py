@@ -150,6 +150,29 @@ def use_imagenet(config: ml_collections.ConfigDict, size: int = 224) -> None:
   )
 
 
+def use_cifar10(
+  config: ml_collections.ConfigDict, options: ml_collections.ConfigDict
+) -> None:
+  """Fills the data sets: CIFAR-10, and CIFAR-10.1 with option v4 or v6.
+
+  CIFAR-10.1 (1806.00451) has new images; the accuracy lost on it is measured.
+  It has to be prepared too: --dataset=cifar10_1/v6.
+  """
+  config.data.name = "cifar10"
+  sets = dict(test=dict(type="classification", split="test"))
+  shifted = [name for name in ("v4", "v6") if options[name]]
+  for name in shifted:
+    sets[name] = dict(
+      name=f"cifar10_1/{name}",
+      type="classification",
+      split="test",
+      every="never",
+    )
+  config.evaluation.sets = sets
+  if shifted:
+    config.evaluation.shift = dict(base="test", sets=shifted)
+
+
 def parse_options(text: str | None, **defaults):
   """Returns the options after a config's colon as a ConfigDict.
 

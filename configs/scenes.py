@@ -30,6 +30,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       type="classification", split="train[:2000]", every="never"
     ),
   )
+  config.evaluation.shift = dict(base="val", sets=("v2",))
   config.checkpoint.best = "val/top1_accuracy"
   return config
 

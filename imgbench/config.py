@@ -268,7 +268,8 @@ class EvaluationSection:
   Attributes:
     every: a duration, for sets without their own.
     batch_size: images of all devices together.
-    flip_average: whether logits are averaged over an image and its mirror.
+    flip_average: test-time augmentation: whether logits are averaged over an
+      image and its mirror (horizontal flip); results then say so.
     ks: top-k accuracies.
     alpha: intervals cover 1 - alpha.
     class_masks: name -> file of classes, a subset in all results.

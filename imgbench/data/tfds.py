@@ -24,6 +24,13 @@ from imgbench.data import source
 from imgbench.data import tfds_folder
 
 _CACHE_VERSION = 1
+# Classes of sets to which TFDS gives numbers: CIFAR-10.1 has those of CIFAR-10.
+_CLASS_NAMES = {
+  "cifar10_1": (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+  )
+}
 _CACHE_LIMIT_BYTES = 2**32  # larger sets should not be held in memory
 _CHUNK_BYTES = 2**22  # decoded bytes per task of `load`
 # For smaller images Pillow holds the interpreter's lock most of the time and
@@ -79,7 +86,8 @@ class TfdsSource:
       split=split,
       num_examples=len(self._records),
       image_shape=image_shape,
-      class_names=tuple(features[self._records.label_field].names),
+      class_names=_CLASS_NAMES.get(name.partition("/")[0])
+      or tuple(features[self._records.label_field].names),
       fingerprint=self._records.fingerprint(),
       synthetic=self._records.folder.synthetic,
     )

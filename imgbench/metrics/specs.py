@@ -19,6 +19,10 @@ from imgbench import registry
 RATE, POINTS, COUNT, NUMBER = "rate", "points", "count", "number"
 HIGHER, LOWER = "higher", "lower"
 
+# Clause of definitions where predictions use test-time augmentation.
+MIRRORED = "logits averaged over an image and its mirror"
+AUGMENTED = "with test-time augmentation (horizontal flip)"
+
 RULES = "(ties go to the lowest class, scores not finite are wrong)"
 
 

@@ -25,6 +25,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> int:
   """Writes the report and prints its path."""
   del argv
+  cli.show_log()
   print(report.write_report(run_files.reach_finished(flags.FLAGS.workdir)))
   return errors.EXIT_DONE
 

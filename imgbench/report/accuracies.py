@@ -25,7 +25,7 @@ def build_results(run: inputs.Run) -> list[page.Block]:
   """Returns the section on whole data sets, empty without results."""
   if not run.results:
     return []
-  main = selection.select_main(run.results)
+  main = selection.select_main(selection.drop_repeats(run, run.results))
   chosen = set(map(id, main))
   rest = [r for r in run.results if r.subset == "all" and id(r) not in chosen]
   blocks = [entry_tables.build_results(run, main)] if main else []
@@ -36,7 +36,8 @@ def build_results(run: inputs.Run) -> list[page.Block]:
   if rest:
     others = entry_tables.build_results(run, rest)
     blocks.append(page.Folded("Other metrics of the whole sets", others))
-  return blocks
+  definitions = page.Values(entry_tables.define(run, [*main, *rest]))
+  return [*blocks, page.Folded("Definitions", definitions)]
 
 
 def _describe_uncharted(run: inputs.Run) -> list[str]:
@@ -50,8 +51,8 @@ def _describe_uncharted(run: inputs.Run) -> list[str]:
       (training, "training data, in the tables only."),
       (
         others,
-        "other parameters on the same images; figures by data set show the"
-        " first ones.",
+        "images of another set, with other parameters or labels; shown once in"
+        " figures and galleries.",
       ),
     )
     if keys
@@ -60,8 +61,9 @@ def _describe_uncharted(run: inputs.Run) -> list[str]:
 
 def build_subsets(run: inputs.Run) -> list[page.Block]:
   """Returns the section on subsets, empty without any."""
+  single = selection.drop_repeats(run, run.results or ())
   by_set = {
-    dataset.key: selection.select_subsets(run.results or (), dataset.key)
+    dataset.key: selection.select_subsets(single, dataset.key)
     for dataset in run.datasets
   }
   shown = [row for rows in by_set.values() for row in rows]
@@ -69,8 +71,9 @@ def build_subsets(run: inputs.Run) -> list[page.Block]:
     return []
   metrics = selection.sort_metrics(shown, MAX_CHARTED)
   main = [row for row in shown if row.metric in metrics]
+  images = lambda row: run.repeats.get(row.dataset, row.dataset)
   charts = {
-    dataset.key: [r for r in by_set[dataset.key] if r.metric in metrics]
+    dataset.key: [row for row in main if images(row) == dataset.key]
     for dataset in run.charted
     if by_set[dataset.key]
   }
@@ -95,7 +98,7 @@ def _draw_by_dataset(
   blocks = []
   for key, rows in charts.items():
     alt = f"Accuracy by subset of classes on {key}"
-    blocks.append(page.Heading(run.build_heading(key)))
+    blocks.append(page.Heading(key))
     blocks += _draw(run, key, alt, rows, limits=limits)
   return blocks
 

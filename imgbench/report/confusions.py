@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 from PIL import Image
+from PIL import PngImagePlugin
 
 from imgbench import paths
 from imgbench import report
@@ -23,8 +24,9 @@ MAX_PAIRS = 25
 MAX_WORST = 15
 MAX_CLASSES = 60  # rows in the table of classes
 MAX_MISTAKES = 18
-# Metadata key of a PNG of mistakes: the digest of those it shows.
-_DIGEST = "imgbench-mistakes"
+# Metadata key of a PNG of mistakes: the digest of those it shows. PNGs of older
+# versions, with captions, have another one.
+_DIGEST = "imgbench-mistaken-images"
 _CAPTION = (
   "Wrong top-1 predictions of highest confidence, judged by the original label:"
   " if an image shows several objects, the prediction may name another of them."
@@ -40,14 +42,23 @@ def build(
   folder: paths.Folder,
   dataset: inputs.DatasetFiles,
   lookup: report.ImageLookup | None,
+  with_figures: bool,
 ) -> list[page.Block]:
-  """Returns the blocks on a data set's mistakes; draws into the folder."""
+  """Returns the blocks on a data set's mistakes; draws into the folder.
+
+  Args:
+    folder: of the run.
+    dataset: to show.
+    lookup: of `report.write_report`.
+    with_figures: whether the worst classes are drawn, too.
+  """
   ending = f"_{writers.make_file_key(dataset.key)}.png"
   found = []
   if dataset.confusion is not None:
     found += _build_confusion(folder / f"confusion{ending}", dataset)
   if any(row.recall is not None for row in dataset.classes):
-    found += _build_classes(folder / f"worst_classes{ending}", dataset)
+    path = folder / f"worst_classes{ending}"
+    found += _build_classes(path if with_figures else None, dataset)
   if dataset.predictions is not None:
     found += _build_mistakes(folder / f"mistakes{ending}", dataset, lookup)
   return found
@@ -61,49 +72,52 @@ def _build_confusion(
     dataset.confusion, MAX_PAIRS, predictions
   )
   num_classes = len(dataset.confusion)
-  if num_classes <= MAX_MATRIX:
-    title, draw, given = "Confusion matrix", figures.draw_confusion_matrix, {}
-    caption = (
-      "Images by true class (rows, the original label) and top-1 prediction"
-      " (columns)."
-    )
-  elif pairs:
-    title, draw = "Most confused classes", figures_rows.draw_confused_pairs
-    given = {"limit": MAX_PAIRS}
-    caption = (
+  if not pairs and num_classes > MAX_MATRIX:
+    return []
+  totals = dataset.confusion.sum(axis=1)
+  count = lambda pair: formats.counted(pair[2], totals[pair[0]])
+  columns = [
+    table.Column(0, "True class", format=dataset.name),
+    table.Column(1, "Predicted", format=dataset.name),
+    table.number(count, "Images of the true class"),
+  ]
+  if predictions is not None and predictions.review is not None:
+    judged = lambda pair: selection.describe_reviews(predictions, *pair[:2])
+    columns.append(table.Column(judged, "Reviews"))
+  as_table = table.Table("", columns, pairs)
+  if num_classes > MAX_MATRIX:
+    note = (
       f"The {len(pairs)} most frequent confusions among {num_classes:,}"
       " classes; the whole matrix is in confusion.npz."
     )
-  else:
-    return []
-  alt = f"{title} of {dataset.key}"
-  figure = pictures.draw(path, draw, dataset, alt=alt, caption=caption, **given)
-  found = [page.Heading(title), *figure]
-  if pairs:
-    totals = dataset.confusion.sum(axis=1)
-    count = lambda pair: formats.counted(pair[2], totals[pair[0]])
-    columns = [
-      table.Column(0, "True class", format=dataset.name),
-      table.Column(1, "Predicted", format=dataset.name),
-      table.number(count, "Images of the true class"),
+    return [
+      page.Heading("Most confused classes"),
+      as_table,
+      page.Paragraph(note, muted=True),
     ]
-    if predictions is not None and predictions.review is not None:
-      judged = lambda pair: selection.describe_reviews(predictions, *pair[:2])
-      columns.append(table.Column(judged, "Reviews"))
-    as_table = table.Table("", columns, pairs)
+  figure = pictures.draw(
+    path,
+    figures.draw_confusion_matrix,
+    dataset,
+    alt=f"Confusion matrix of {dataset.key}",
+    caption="Images by true class (rows, the original label) and top-1"
+    " prediction (columns).",
+  )
+  found = [page.Heading("Confusion matrix"), *figure]
+  if pairs:
     found.append(page.Folded("Most frequent confusions", as_table))
   return found
 
 
 def _build_classes(
-  path: paths.Folder, dataset: inputs.DatasetFiles
+  path: paths.Folder | None, dataset: inputs.DatasetFiles
 ) -> list[page.Block]:
   worst = selection.select_worst_classes(dataset.classes, MAX_CLASSES)
   total = len(dataset.classes)
   title = f"All {total:,} classes"
   if total > len(worst):
     title = f"The {len(worst)} worst of {total:,} classes (all: per_class.csv)"
-  figure = pictures.draw(
+  figure = path and pictures.draw(
     path,
     figures_rows.draw_worst_classes,
     dataset,
@@ -113,7 +127,7 @@ def _build_classes(
     " frequent wrong prediction and its count.",
   )
   as_table = page.Folded(title, build_class_table(dataset, worst))
-  return [page.Heading("Worst classes"), *figure, as_table]
+  return [page.Heading("Worst classes"), *(figure or ()), as_table]
 
 
 def build_class_table(
@@ -175,53 +189,67 @@ def _build_mistakes(
   as_table = table.Table("", columns, chosen)
   return [
     page.Heading("Most confident mistakes"),
-    *_draw_pictures(path, dataset, chosen, lookup),
+    _show_pictures(path, dataset, chosen, lookup),
     page.Folded("As a table", as_table),
   ]
 
 
-def _draw_pictures(
+def _show_pictures(
   path: paths.Folder,
   dataset: inputs.DatasetFiles,
   chosen: Sequence[selection.Mistake],
   lookup: report.ImageLookup | None,
-) -> list[page.Block]:
-  alt = f"Images of the most confident mistakes on {dataset.key}"
-  digest = selection.hash_mistakes(chosen)
+) -> page.Block:
   caption = _REVIEWED_CAPTION if chosen[0].review else _CAPTION
+  digest = selection.hash_mistakes(chosen)
   if lookup is None:
-    kept = _read_kept(path, digest)
-    if kept is not None:
-      return [pictures.Figure(kept, None, alt, caption)]
-    words = f"{caption} The images were not available."
-    return [page.Paragraph(words, muted=True)]
-  indices = np.array([mistake.index for mistake in chosen])
-  images = lookup(dataset.key, indices)
-  if images.dtype != np.uint8 or images.shape[:1] != indices.shape:
-    raise ValueError(
-      f"image_lookup: expected uint8 [{len(indices)}, H, W, C], got"
-      f" {images.dtype} {list(images.shape)}"
+    images = _read_kept(path, digest, len(chosen))
+    if images is None:
+      words = f"{caption} The images were not available."
+      return page.Paragraph(words, muted=True)
+  else:
+    indices = np.array([mistake.index for mistake in chosen])
+    images = lookup(dataset.key, indices)
+    if images.dtype != np.uint8 or images.shape[:1] != indices.shape:
+      raise ValueError(
+        f"image_lookup: expected uint8 [{len(indices)}, H, W, C], got"
+        f" {images.dtype} {list(images.shape)}"
+      )
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    _keep(path, digest, images)
+  lines = [
+    (
+      dataset.name(mistake.predicted),
+      f"{formats.share(mistake.confidence)} confident",
+      f"label: {dataset.name(mistake.label)}",
+      mistake.review,
     )
-  return pictures.draw(
-    path,
-    figures.draw_mistakes,
-    dataset,
-    chosen=chosen,
-    pictures=images,
-    alt=alt,
-    caption=caption,
-    options={"metadata": {_DIGEST: digest}, "photographs": True},
-  )
+    for mistake in chosen
+  ]
+  alt = f"One of the most confident mistakes on {dataset.key}"
+  return pictures.Gallery(images, lines, alt, caption)
 
 
-def _read_kept(path: paths.Folder, digest: str) -> bytes | None:
-  """Returns the PNG of an earlier report if it shows these mistakes."""
+def _keep(path: paths.Folder, digest: str, images: np.ndarray) -> None:
+  """Writes images [M, H, W, 3] side by side, for later reports."""
+  described = PngImagePlugin.PngInfo()
+  described.add_text(_DIGEST, digest)
+  buffer = io.BytesIO()
+  sheet = Image.fromarray(np.concatenate(images, axis=1))
+  sheet.save(buffer, "png", pnginfo=described)
+  writers.write_atomically(path, buffer.getvalue())
+
+
+def _read_kept(
+  path: paths.Folder, digest: str, count: int
+) -> np.ndarray | None:
+  """Returns the images of an earlier report if it shows these mistakes."""
   if not path.is_file():
     return None
-  png = path.read_bytes()
   try:
-    with Image.open(io.BytesIO(png)) as picture:
-      same = picture.info.get(_DIGEST) == digest
-  except OSError:  # Not a PNG.
+    with Image.open(io.BytesIO(path.read_bytes())) as picture:
+      if picture.info.get(_DIGEST) != digest:
+        return None
+      return np.stack(np.split(np.asarray(picture), count, axis=1))
+  except (OSError, ValueError):  # Not such a PNG.
     return None
-  return png if same else None

@@ -26,19 +26,23 @@ _dataset = lambda row: row.dataset
 _subset = lambda row: row.subset
 _label = lambda row: specs.describe(row.metric).label
 _count = lambda row: formats.counted(row.correct, row.n)
+_NAMES = table.Column("dataset", "Data set")
 
 
 def build_results(run: inputs.Run, rows: Rows) -> table.Table:
-  """Builds a table of metrics with definitions; few data sets are columns."""
-  labels = {
+  """Builds a table of metrics; few data sets are columns."""
+  if selection.fit_across(rows):
+    return _build_side_by_side(run, rows, "Metric", _label)
+  columns = [_NAMES, *_build_numbers(run, "Value")]
+  return table.Table("", columns, _sort(rows), _label)
+
+
+def define(run: inputs.Run, rows: Rows) -> dict[str, str]:
+  """Returns metric -> its definitions, with the methods of the intervals."""
+  return {
     name: _define(run, [row for row in rows if row.metric == name])
     for name in _list_metrics(rows)
   }
-  label = lambda row: labels[row.metric]
-  if selection.fit_across(rows):
-    return _build_side_by_side(run, rows, "Metric", label)
-  columns = [_build_names(run), *_build_numbers(run, "Value")]
-  return table.Table("", columns, _sort(rows), label)
 
 
 def build_subsets(run: inputs.Run, rows: Rows) -> table.Table:
@@ -48,7 +52,7 @@ def build_subsets(run: inputs.Run, rows: Rows) -> table.Table:
     return _build_side_by_side(run, rows, heading, _subset, _label)
   cell = lambda row: _format_value(row, formats.interval(row), _count(row))
   columns = {row.subset: row.subset for row in rows}
-  return _pivot(_sort(rows), _build_names(run), columns, _subset, cell, _label)
+  return _pivot(_sort(rows), _NAMES, columns, _subset, cell, _label)
 
 
 def build_kinds(
@@ -56,15 +60,17 @@ def build_kinds(
 ) -> table.Table:
   """Builds a table of values and intervals with subsets as columns."""
   cell = lambda row: _format_value(row, formats.interval(row), reviews=False)
-  columns = {name: name for name in names}
-  return _pivot(_sort(rows), _build_names(run), columns, _subset, cell, _label)
+  columns = {name: selection.KINDS.get(name, name) for name in names}
+  return _pivot(_sort(rows), _NAMES, columns, _subset, cell, _label)
 
 
 def build_by_metric(run: inputs.Run, rows: Rows) -> table.Table:
-  """Builds a table with metrics as columns and data sets as rows."""
+  """Builds a table with metrics as columns and images as rows."""
   columns = {name: specs.describe(name).label for name in _list_metrics(rows)}
-  cell = lambda row: _format_value(row, formats.interval(row))
-  return _pivot(rows, _build_names(run), columns, lambda row: row.metric, cell)
+  cell = lambda row: _format_value(row, formats.interval(row), f"n = {row.n:,}")
+  images = lambda row: run.repeats.get(row.dataset, row.dataset)
+  first = table.Column(images, "Data set")
+  return _pivot(rows, first, columns, lambda row: row.metric, cell)
 
 
 def build_drops(run: inputs.Run, rows: Rows) -> table.Table:
@@ -75,7 +81,7 @@ def build_drops(run: inputs.Run, rows: Rows) -> table.Table:
   here = lambda row: _format_beside(row, formats.shifted(row))
   interval = lambda row: format_bounds(row.shift.drop) or formats.DASH
   columns = [
-    _build_names(run),
+    _NAMES,
     table.number(base, "Base accuracy"),
     table.number(here, "Accuracy"),
     table.number(_format_drop, "Drop"),
@@ -94,7 +100,7 @@ def build_drops_by_subset(run: inputs.Run, rows: Rows) -> table.Table:
     return _format_drop(row, format_bounds(row.shift.drop), change)
 
   columns = {row.subset: row.subset for row in rows}
-  return _pivot(_sort(rows), _build_names(run), columns, _subset, cell, _label)
+  return _pivot(_sort(rows), _NAMES, columns, _subset, cell, _label)
 
 
 def describe_unreviewed(row: entries.Row) -> tuple[table.Text, ...]:
@@ -114,10 +120,10 @@ def _build_side_by_side(
   names = list(dict.fromkeys(map(_dataset, rows)))
   first = table.Column(line, heading)
   if len(names) == 1:
-    columns = [first, *_build_numbers(run, run.build_heading(names[0]))]
+    columns = [first, *_build_numbers(run, names[0])]
     return table.Table("", columns, _sort(rows), group)
   below = (f"{run.coverage} interval · correct of n",)
-  heads = {name: run.build_heading(name, below=below) for name in names}
+  heads = {name: table.RichText(name, below=below) for name in names}
   parts = lambda row: filter(None, (formats.interval(row), _count(row)))
   cell = lambda row: _format_value(row, " · ".join(parts(row)))
   return _pivot(_sort(rows), first, heads, _dataset, cell, group)
@@ -166,10 +172,6 @@ def _sort(rows: Rows) -> list[entries.Row]:
   return sorted(rows, key=lambda row: order.index(row.metric))
 
 
-def _build_names(run: inputs.Run) -> table.Column:
-  return table.Column(lambda row: run.build_heading(row.dataset), "Data set")
-
-
 def _build_numbers(run: inputs.Run, heading: table.Text) -> list[table.Column]:
   interval = lambda row: formats.interval(row) or formats.DASH
   return [
@@ -208,8 +210,7 @@ def format_bounds(row: entries.Row) -> str:
   return f"[{interval}]" if interval else ""
 
 
-def _define(run: inputs.Run, rows: Rows) -> table.RichText:
-  """Returns a metric's label with its definitions and interval methods."""
+def _define(run: inputs.Run, rows: Rows) -> str:
   sets: dict[str, list[str]] = {}
   for row in rows:
     if row.definition:
@@ -221,4 +222,4 @@ def _define(run: inputs.Run, rows: Rows) -> table.RichText:
   lines += [
     f"{run.coverage} interval: {method.replace('_', ' ')}" for method in methods
   ]
-  return table.RichText(_label(rows[0]), help=rows[0].metric, below=(*lines,))
+  return "; ".join(lines)

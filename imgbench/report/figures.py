@@ -11,7 +11,6 @@ from imgbench.report import selection
 from imgbench.tables import formats
 from imgbench.tables import themes
 
-_COLUMNS = 6  # of mistakes
 _FEW = 30  # points of a curve whose points are marked
 
 
@@ -151,65 +150,4 @@ def _write_counts(axes, counts, cell_colors) -> None:
       fontsize=size,
       color=themes.ink_on(cell_colors[row, column]),
       in_layout=False,  # Inside the axes: measuring them takes time.
-    )
-
-
-def draw_mistakes(
-  theme: themes.Theme,
-  dataset: inputs.DatasetFiles,
-  chosen: Sequence[selection.Mistake],
-  pictures: np.ndarray,
-) -> mpl_figure.Figure:
-  """Draws the images of mistakes with true and predicted label.
-
-  Args:
-    theme: colors.
-    dataset: has the names of classes.
-    chosen: M mistakes.
-    pictures: uint8 [M, H, W, C], C 1 or 3.
-  """
-  lines = -(-len(chosen) // _COLUMNS)
-  # Positions are fixed: a long name must not shrink the images.
-  cell, gap = themes.WIDTH / _COLUMNS, 0.12
-  below = 0.86 if chosen[0].review else 0.68
-  height = lines * (cell + below)
-  figure = mpl_figure.Figure(figsize=(themes.WIDTH, height))
-  for i, (mistake, picture) in enumerate(zip(chosen, pictures, strict=True)):
-    row, column = divmod(i, _COLUMNS)
-    top = height - row * (cell + below)
-    side = cell - gap
-    box = (column * cell + gap / 2, top - side - gap / 2, side, side)
-    size = (themes.WIDTH, height, themes.WIDTH, height)
-    axes = figure.add_axes([b / s for b, s in zip(box, size, strict=True)])
-    _draw_mistake(axes, theme, dataset, mistake, picture)
-  return figure
-
-
-def _draw_mistake(axes, theme, dataset, mistake, picture) -> None:
-  axes.set_axis_off()
-  axes.set_anchor("S")
-  if picture.shape[-1] == 1:
-    picture = np.repeat(picture, 3, axis=-1)
-  # Small images keep their pixels: blur would hide what the model saw.
-  small = max(picture.shape[:2]) < 100
-  axes.imshow(picture, interpolation="nearest" if small else "auto")
-  guess = formats.short(dataset.name(mistake.predicted), 18)
-  true = formats.short(dataset.name(mistake.label), 14)
-  lines = (
-    (guess, theme.series[1], "bold"),
-    (f"{formats.share(mistake.confidence)} confident", theme.muted, "normal"),
-    (f"label: {true}", theme.text, "normal"),
-    (mistake.review, theme.text, "normal"),
-  )
-  for i, (line, color, weight) in enumerate(lines):
-    axes.annotate(
-      themes.plain(line),
-      (0, 0),
-      xytext=(0, -3 - 13 * i),
-      xycoords="axes fraction",
-      textcoords="offset points",
-      va="top",
-      fontsize=8.5,
-      color=color,
-      weight=weight,
     )

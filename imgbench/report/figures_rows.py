@@ -1,11 +1,10 @@
-"""Draws figures with a named row for each value: counts, accuracies, drops."""
+"""Draws figures with a named row for each value: accuracies and drops."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 
 from matplotlib import figure as mpl_figure
-from matplotlib import ticker
 
 from imgbench.metrics import specs
 from imgbench.report import inputs
@@ -13,40 +12,6 @@ from imgbench.report import selection
 from imgbench.tables import entries
 from imgbench.tables import formats
 from imgbench.tables import themes
-
-
-def draw_confused_pairs(
-  theme: themes.Theme, dataset: inputs.DatasetFiles, limit: int
-) -> mpl_figure.Figure:
-  """Draws the most frequent confusions as bars, for many classes."""
-  pairs = selection.find_confused_pairs(
-    dataset.confusion, limit, dataset.predictions
-  )
-  totals = dataset.confusion.sum(axis=1)
-  figure = themes.figure(1.0 + 0.27 * max(len(pairs), 1))
-  axes = figure.subplots()
-  labels = [
-    " → ".join(formats.short(dataset.name(index)) for index in pair[:2])
-    for pair in pairs
-  ]
-  counts = [count for _, _, count in pairs]
-  axes.barh(range(len(pairs)), counts, height=0.68, color=theme.series[0])
-  for place, (true, predicted, count) in enumerate(pairs):
-    judged = selection.describe_reviews(dataset.predictions, true, predicted)
-    axes.annotate(
-      f"{count} of {totals[true]}{judged and f': {judged}'}",
-      (count, place),
-      xytext=(5, 0),
-      textcoords="offset points",
-      va="center",
-      fontsize=8.5,
-      color=theme.muted,
-    )
-  axes.margins(x=0.09, y=0.01)
-  _name_rows(axes, theme, labels)
-  axes.set_xlabel("images (true class → predicted class)")
-  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  return figure
 
 
 def draw_worst_classes(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
 import dataclasses
+import functools
 import io
 import json
 from typing import Any
@@ -14,6 +15,7 @@ from imgbench import errors
 from imgbench import npz
 from imgbench import paths
 from imgbench import writers
+from imgbench.labels import annotations
 from imgbench.report import probabilities
 from imgbench.tables import entries
 from imgbench.tables import formats
@@ -29,7 +31,7 @@ _CLASS_NUMBERS = (
 _CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
 # Only if the probabilities of all classes were kept.
 _CLASS_EXTRAS = ("average_precision", "roc_auc")
-SYNTHETIC = "synthetic data"  # badge of synthetic data sets
+SYNTHETIC = "synthetic data"  # badge of a page and of its sections
 _REMOVE = "evaluate the run again or remove the file"
 _KEEP = "evaluate with evaluation.sets.<name>.probabilities=True"
 _MAX_NAMES = 2**20
@@ -131,13 +133,47 @@ class Run:
   def charted(self) -> tuple[DatasetFiles, ...]:
     """The data sets that get figures: training data only without others.
 
-    Of a data set measured with several sets of parameters, the first one.
+    Of a data set measured with several sets of parameters, the first one; of
+    sets with the same images the first one, with the reviews of the others.
     """
     others = [d for d in self.datasets if d.key not in self.training]
     families: dict[Any, DatasetFiles] = {}
     for dataset in others or self.datasets:
-      families.setdefault(entries.family(dataset.key), dataset)
-    return tuple(families.values())
+      if dataset.key not in self.repeats:
+        families.setdefault(entries.family(dataset.key), dataset)
+    return tuple(map(self._add_reviews, families.values()))
+
+  @functools.cached_property
+  def repeats(self) -> dict[str, str]:
+    """Data set -> an earlier one that has all its images.
+
+    ImageNet's validation set, for example, is evaluated on several label sets.
+    """
+    parameters = lambda dataset: dataset.key.partition(":")[0].partition("+")[2]
+    found: dict[str, str] = {}
+    for place, dataset in enumerate(self.datasets):
+      for other in self.datasets[:place]:
+        first = other.key not in found
+        same = parameters(other) == parameters(dataset)
+        if first and same and _find_images(other, dataset) is not None:
+          found[dataset.key] = other.key
+          break
+    return found
+
+  def _add_reviews(self, dataset: DatasetFiles) -> DatasetFiles:
+    """Returns the data set with reviews of its predictions in its repeats."""
+    predictions = dataset.predictions
+    for other in self.datasets:
+      if self.repeats.get(other.key) != dataset.key:
+        continue
+      if predictions.review is None and other.predictions.review is not None:
+        rows = _find_images(dataset, other)
+        top1 = predictions.top5[:, 0]
+        same = top1[rows] == other.predictions.top5[:, 0]
+        review = np.full(top1.shape, annotations.UNREVIEWED, np.int8)
+        review[rows[same]] = other.predictions.review[same]
+        predictions = dataclasses.replace(predictions, review=review)
+    return dataclasses.replace(dataset, predictions=predictions)
 
   def base_of(self, dataset: str) -> str:
     """Returns the key of the base set of `dataset`; "" if unknown."""
@@ -162,12 +198,15 @@ class Run:
     """Keys of the synthetic data sets."""
     return tuple(map(str, self.environment.get("synthetic") or ()))
 
-  def build_heading(
-    self, dataset: str, before: str = "", below: tuple[str, ...] = ()
-  ) -> table.RichText:
-    """Returns the key of a data set, with a badge if it is synthetic."""
-    badge = SYNTHETIC if dataset in self.synthetic else ""
-    return table.RichText(before + dataset, badge=badge, below=below)
+  def mark(self, title: str, *datasets: str) -> table.RichText:
+    """Returns a title with a badge if data sets, by default all, are synthetic.
+
+    The badge names them if others are real.
+    """
+    asked = datasets or [d.key for d in self.datasets]
+    found = [key for key in asked if key in self.synthetic]
+    names = "" if len(found) == len(asked) else f": {', '.join(found)}"
+    return table.RichText(title, badge=SYNTHETIC + names if found else "")
 
 
 def read(workdir: paths.Folder) -> Run:
@@ -178,6 +217,9 @@ def read(workdir: paths.Folder) -> Run:
     fix = "give the --workdir of a run"
     raise errors.InputError(workdir, expected, "none of them", fix)
   rows = read_results(workdir)
+  if rows:
+    # The page and its sections are marked.
+    rows = tuple(map(_describe_without_synthetic, rows))
   classes = _read_classes(workdir / "per_class.csv")
   return Run(
     workdir=workdir,
@@ -378,6 +420,42 @@ def _read_datasets(
       )
     )
   return tuple(found)
+
+
+def _find_images(
+  dataset: DatasetFiles, other: DatasetFiles
+) -> np.ndarray | None:
+  """Returns the rows of a data set with the images of another one.
+
+  The same images have the same identifiers and original labels, and nearly the
+  same confidences: identifiers may be mere numbers. None: it lacks one of them.
+  """
+  ours, theirs = dataset.predictions, other.predictions
+  if not ours or not theirs or not 0 < len(theirs.label) <= len(ours.label):
+    return None
+  first = ours.label == theirs.label[0]
+  if theirs.image_id[0] not in ours.image_id[first]:
+    return None
+  order = np.argsort(ours.image_id)
+  places = np.searchsorted(ours.image_id, theirs.image_id, sorter=order)
+  rows = order[np.minimum(places, len(order) - 1)]
+  same = ours.image_id[rows] == theirs.image_id
+  same &= ours.label[rows] == theirs.label
+  close = np.isclose(
+    ours.top5_prob[rows, 0], theirs.top5_prob[:, 0], atol=0.01, equal_nan=True
+  )
+  return rows if same.all() and close.mean() > 0.99 else None
+
+
+def _describe_without_synthetic(row: entries.Row) -> entries.Row:
+  """Returns a row whose definitions do not repeat that images are synthetic."""
+  clauses = row.definition.split("; ")
+  kept = [words for words in clauses if not words.endswith(" are synthetic")]
+  shift = row.shift and entries.Shift(
+    _describe_without_synthetic(row.shift.base),
+    _describe_without_synthetic(row.shift.drop),
+  )
+  return dataclasses.replace(row, definition="; ".join(kept), shift=shift)
 
 
 def _check_matrix(path, key, matrix, classes) -> None:

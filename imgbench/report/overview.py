@@ -49,25 +49,20 @@ def find_config_name(run: inputs.Run) -> str:
 
 def format_title(run: inputs.Run) -> str:
   """Returns e.g. "tiny: 93.12% on digits:test", of the first data set."""
-  for dataset in run.datasets:
-    for row in selection.select_headline(run.results or (), dataset.key):
-      return f"{find_config_name(run)}: {formats.value(row)} on {row.dataset}"
+  for row, *_ in selection.select_tiles(run):
+    words = f"{find_config_name(run)}: {formats.value(row)} on {row.dataset}"
+    return f"{words} {specs.AUGMENTED}" if row.augmented else words
   return f"{find_config_name(run)} – imgbench"
 
 
 def build_header(run: inputs.Run) -> dict[str, Any]:
   """Returns the variables of the top of the page."""
-  badge = inputs.SYNTHETIC if run.synthetic else ""
-  headlines = [
-    selection.select_headline(run.results, key)
-    for key in selection.find_leading(run.results or ())
-  ]
   return {
     "title": format_title(run),
     "kicker": "imgbench run",
-    "heading": table.RichText(find_config_name(run), badge=badge),
+    "heading": find_config_name(run),
     "facts": _collect_facts(run),
-    "tiles": [_build_tile(rows, run) for rows in headlines if rows],
+    "tiles": [_build_tile(rows, run) for rows in selection.select_tiles(run)],
     "unfinished": _describe_state(run),
     "synthetic": _describe_synthetic(run),
     "warnings": [_describe_warning(warning) for warning in run.warnings],
@@ -123,16 +118,28 @@ def _format_devices(environment: Mapping) -> str:
 
 def _build_tile(rows: Sequence[entries.Row], run: inputs.Run) -> Tile:
   main, *others = rows
-  label = specs.describe(main.metric).label
   interval = formats.interval(main)
   if interval:
     interval = f"{run.coverage} interval {interval}, "
   below = entry_tables.describe_unreviewed(main)
+  if main.augmented:
+    below = (table.RichText(specs.AUGMENTED, help=main.definition), *below)
+  label_of = lambda row: specs.describe(row.metric).label
+  own = [row for row in others if row.dataset == main.dataset]
+  lines = [(label_of(row), row) for row in own]
+  # Those of other parameters.
+  for row in others:
+    if row not in own:
+      variant = row.dataset.partition(":")[0].partition("+")[2]
+      lines.append((f"{label_of(row)} (+{variant})", row))
+  if main.shift:
+    base = run.base_of(main.dataset) or "the base set"
+    lines.insert(0, (f"drop from {base}", main.shift.drop))
   return Tile(
-    run.build_heading(main.dataset, f"{label} on "),
+    f"{label_of(main)} on {main.dataset}",
     table.RichText(formats.value(main), help=main.definition),
     table.RichText(f"{interval}n = {main.n:,}", below=below),
-    [(specs.describe(row.metric).label, _format_value(row)) for row in others],
+    [(name, _format_value(row)) for name, row in lines],
   )
 
 
@@ -167,8 +174,8 @@ def _describe_synthetic(run: inputs.Run) -> str:
   families = dict.fromkeys(map(entries.family, run.synthetic))
   keys = [f"{name}:{split}" for name, split in families]
   return (
-    f"The images of {', '.join(keys)} are synthetic. The results say how well"
-    " the model learns them, and nothing about photographs."
+    f"{', '.join(keys)}: the results say how well the model learns these"
+    " images, and nothing about photographs."
   )
 
 

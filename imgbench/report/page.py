@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from absl import logging
+
 from imgbench import paths
 from imgbench import report
 from imgbench import writers
@@ -36,20 +38,28 @@ def build_contents(
 ) -> dict[str, Any]:
   """Returns the variables of the page; draws figures into the workdir."""
   sections = [
-    page.Section("beyond", recommendations.TITLE, recommendations.build(run)),
-    page.Section("results", "Results", accuracies.build_results(run)),
-    page.Section("subsets", "Class subsets", accuracies.build_subsets(run)),
-    page.Section("curves", "Training", _draw_curves(run)),
+    page.Section(anchor, run.mark(title), build(run))
+    for anchor, title, build in (
+      ("beyond", recommendations.TITLE, recommendations.build),
+      ("results", "Results", accuracies.build_results),
+      ("subsets", "Class subsets", accuracies.build_subsets),
+      ("curves", "Training", _draw_curves),
+    )
   ]
-  for dataset in run.charted:
-    mistakes = confusions.build(run.workdir, dataset, lookup)
-    probabilities = _build_probabilities(run.workdir, dataset)
+  drawn = selection.select_drawn(run)
+  for place, dataset in enumerate(run.charted, 1):
+    logging.info("report: %s, %d of %d", dataset.key, place, len(run.charted))
+    with_figures = dataset.key in drawn
+    mistakes = confusions.build(run.workdir, dataset, lookup, with_figures)
+    probabilities = []
+    if with_figures:
+      probabilities = _build_probabilities(run.workdir, dataset)
     for name, title, blocks in (
       ("errors", "Mistakes", mistakes),
       ("probabilities", "Probabilities", probabilities),
     ):
       anchor = f"{name}-{writers.make_file_key(dataset.key)}"
-      heading = run.build_heading(dataset.key, f"{title} on ")
+      heading = run.mark(f"{title} on {dataset.key}", dataset.key)
       sections.append(page.Section(anchor, heading, blocks))
   command = overview.format_command(run)
   setup = page.provenance(command, run.config, run.environment)

@@ -15,7 +15,7 @@ from imgbench.tables import pictures
 
 TITLE = "Beyond top-1 accuracy"
 LABEL_SETS = "Accuracy on several labels"
-KINDS = "Objects, organisms and dogs"
+KINDS = "Objects, dogs and other organisms"
 SHIFT = "Distribution shift"
 
 _LABEL_SETS = (
@@ -37,7 +37,7 @@ _SHIFT = (
 
 def build(run: inputs.Run) -> list[page.Block]:
   """Returns the section, empty if the run has none of these results."""
-  rows = selection.drop_training(run)
+  rows = selection.drop_repeats(run, selection.drop_training(run))
   return [
     *_build_labels(run, rows),
     *_build_kinds(run, rows),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,12 @@ FOR_A_GLANCE = (
 )
 FOR_SUBSETS = ("top1_accuracy", "multilabel_accuracy.tfds", "real_accuracy")
 # Subsets that Shankar et al. recommend to report separately.
-_KINDS = ("object", "organism", "dog")
+KINDS = {
+  "object": "objects",
+  "organism": "organisms",
+  "dog": "dogs",
+  "organism_not_dog": "organisms except dogs",
+}
 # What annotators say of a prediction; wrong ones are shown first.
 REVIEWS = {
   annotations.WRONG: "wrong",
@@ -221,15 +227,30 @@ def drop_training(run: inputs.Run) -> list[entries.Row]:
   return [row for row in run.results or () if row.dataset not in training]
 
 
+def drop_repeats(
+  run: inputs.Run, rows: Sequence[entries.Row]
+) -> list[entries.Row]:
+  """Returns the rows without metrics of images that another set covers too.
+
+  Of a set with the images of another one, those on its own labels remain.
+  """
+  known = {(row.dataset, row.subset, row.metric) for row in rows}
+  return [
+    row
+    for row in rows
+    if (run.repeats.get(row.dataset), row.subset, row.metric) not in known
+  ]
+
+
 def fit_across(rows: Sequence[entries.Row]) -> bool:
   """Returns whether the data sets of these rows fit side by side."""
   return len({row.dataset for row in rows}) <= MAX_ACROSS
 
 
 def find_kinds(rows: Sequence[entries.Row]) -> list[str]:
-  """Returns which of the subsets object, organism and dog there are."""
+  """Returns which of KINDS there are."""
   there = {row.subset for row in rows}
-  return [name for name in _KINDS if name in there]
+  return [name for name in KINDS if name in there]
 
 
 def find_leading(rows: Sequence[entries.Row]) -> list[str]:
@@ -242,6 +263,39 @@ def find_leading(rows: Sequence[entries.Row]) -> list[str]:
     return datasets
   compared = {row.dataset for row in rows if row.shift}
   return [name for name in datasets if name not in compared]
+
+
+def select_tiles(run: inputs.Run) -> list[list[entries.Row]]:
+  """Returns the main accuracies of each tile, the largest one first.
+
+  A tile has a data set with all its parameters, without training data. Of many
+  data sets, one with a drop from a base set follows those without.
+  """
+  rows = drop_repeats(run, drop_training(run))
+  families: dict[Any, dict[str, list[entries.Row]]] = {}
+  for row in rows:
+    family = families.setdefault(entries.family(row.dataset), {})
+    family.setdefault(row.dataset, select_headline(rows, row.dataset))
+  order = lambda row: row.metric not in FOR_A_GLANCE
+  tiles = [
+    # Averaged parameters have their main accuracy alone.
+    [*sorted(first, key=order), *(sorted(o, key=order)[0] for o in others if o)]
+    for first, *others in (family.values() for family in families.values())
+    if first
+  ]
+  if len(tiles) > _MAX_TILES:
+    shifted = [rows for rows in tiles if rows[0].shift]
+    leading = [rows for rows in tiles if not rows[0].shift]
+    tiles = leading[: _MAX_TILES - len(shifted[:1])] + shifted
+  return tiles[:_MAX_TILES]
+
+
+def select_drawn(run: inputs.Run) -> list[str]:
+  """Returns the charted data sets that get all figures: of many, the tiles'."""
+  keys = [dataset.key for dataset in run.charted]
+  if len(keys) <= _MAX_TILES:
+    return keys
+  return [rows[0].dataset for rows in select_tiles(run)]
 
 
 def sort_metrics(rows: Sequence[entries.Row], limit: int) -> list[str]:

@@ -22,8 +22,9 @@ def format_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
   The first table has a line for each main result of whole sets, with the bounds
   from unreviewed predictions; the second one a line for each subset, the third
   one a line for each drop from a base set. Of many data sets, those with drops
-  are only in the third table. The last line counts the other results. Rates are
-  in percent, drops in percentage points.
+  are only in the third table. The last lines name data sets with test-time
+  augmentation and count the other results. Rates are in percent, drops in
+  percentage points.
 
   Args:
     results: the content of results.json.
@@ -50,6 +51,9 @@ def format_table(results: Mapping[str, Mapping], alpha: float = 0.05) -> str:
   shown = {id(row) for row in (*whole, *of_subsets, *dropped)}
   unreviewed = sum(bool(formats.unreviewed(row)) for row in whole)
   hidden = len(results) - len(shown) - 3 * unreviewed - 2 * len(dropped)
+  augmented = dict.fromkeys(row.dataset for row in rows if row.augmented)
+  if augmented:
+    text += f"\n{', '.join(augmented)}: {specs.AUGMENTED}"
   return text + (f"\n({hidden} more in results.json)" if hidden else "")
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 
 from imgbench import errors
+from imgbench.metrics import specs
 
 _FIELDS = (
   "n",
@@ -61,6 +62,11 @@ class Row:
   definition: str
   unreviewed: Unreviewed | None = None
   shift: "Shift | None" = None
+
+  @property
+  def augmented(self) -> bool:
+    """Returns whether the predictions use test-time augmentation."""
+    return specs.MIRRORED in self.definition
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from typing import Any
 from typing import Protocol
 
@@ -23,6 +24,9 @@ from imgbench.tables import formats
 from imgbench.tables import table
 
 _BLOCKS = "tables/templates/blocks.html.j2"
+# A long name, without escaped characters, and the marks within it.
+_NAME = re.compile(r"[^\s&;]{13,}")
+_MARK = re.compile(r"(?<=\w)([_:+/=,]|\.(?=[a-z]))(?=\w)")
 
 
 def render(name: str, **context: Any) -> str:
@@ -130,6 +134,7 @@ def _environment() -> jinja2.Environment:
   )
   environment.globals |= {"formats": formats, "version": imgbench.__version__}
   environment.filters["sha256"] = _sha256
+  environment.filters["breakable"] = _mark_breaks
   return environment
 
 
@@ -138,6 +143,13 @@ def _printable(value: Any) -> Any:
   if isinstance(value, markupsafe.Markup):
     return value
   return texts.printable(str(value))
+
+
+def _mark_breaks(text: Any) -> markupsafe.Markup:
+  """Returns text whose long names may continue on a line after a mark."""
+  escaped = markupsafe.escape(_printable(str(text)))
+  add = lambda name: _MARK.sub(r"\1<wbr>", name[0])
+  return markupsafe.Markup(_NAME.sub(add, escaped))
 
 
 def _sha256(text: str) -> str:

@@ -2,10 +2,14 @@
 
 import base64
 from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
+import io
 import struct
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from imgbench import paths
 from imgbench import writers
@@ -40,7 +44,44 @@ class Figure(page.Drawn):
 
   @staticmethod
   def url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return _url("png", png)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery(page.Drawn):
+  """Pictures with lines of text below each, as many in a row as fit.
+
+  Attributes:
+    images: uint8 [M, H, W, 3].
+    lines: of each picture; the first one is emphasized.
+    alt: alternative text of all pictures.
+    caption: below the gallery.
+  """
+
+  images: np.ndarray
+  lines: Sequence[Sequence[str]]
+  alt: str
+  caption: str
+
+  @property
+  def small(self) -> bool:
+    """Returns whether pixels are shown: blur would hide what a model saw."""
+    return max(self.images.shape[1:3]) < 100
+
+  @property
+  def items(self) -> list[tuple[str, Sequence[str]]]:
+    """URL and lines of each picture."""
+    kind, options = ("png", {}) if self.small else ("jpeg", {"quality": 90})
+    urls = []
+    for image in self.images:
+      buffer = io.BytesIO()
+      Image.fromarray(image).save(buffer, kind, **options)
+      urls.append(_url(kind, buffer.getvalue()))
+    return list(zip(urls, self.lines, strict=True))
+
+
+def _url(kind: str, data: bytes) -> str:
+  return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def draw(
@@ -50,7 +91,6 @@ def draw(
   *,
   alt: str,
   caption: str,
-  options: Mapping[str, Any] | None = None,
   **given: Any,
 ) -> list[Figure]:
   """Writes a figure for light pages and returns it for both.
@@ -61,13 +101,12 @@ def draw(
     of: the data; nothing is drawn if it is empty.
     alt: as of `Figure`.
     caption: as of `Figure`.
-    options: of `themes.render`.
     **given: further arguments of `figure`.
   """
   if not of:
     return []
   light, dark = (
-    themes.render(lambda t: figure(t, of, **given), theme, **options or {})
+    themes.render(lambda t: figure(t, of, **given), theme)
     for theme in (themes.LIGHT, themes.DARK)
   )
   writers.write_atomically(path, light)

@@ -12,7 +12,6 @@ from matplotlib import rcsetup
 from matplotlib.backends import backend_agg
 import numpy as np
 from PIL import Image
-from PIL import PngImagePlugin
 
 from imgbench import texts
 
@@ -67,7 +66,6 @@ Draw = Callable[[Theme], mpl_figure.Figure]
 def render(
   draw: Draw,
   theme: Theme,
-  metadata: dict[str, str] | None = None,
   photographs: bool = False,
 ) -> bytes:
   """Returns the figure that `draw` makes as a PNG; equal input, equal bytes.
@@ -75,7 +73,6 @@ def render(
   Args:
     draw: makes the figure; called under the theme's settings.
     theme: colours.
-    metadata: text to store in the PNG.
     photographs: keep all colours instead of 256.
   """
   with matplotlib.rc_context(_settings(theme)), warnings.catch_warnings():
@@ -91,11 +88,8 @@ def render(
     picture = picture.quantize(
       256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
     )
-  texts = PngImagePlugin.PngInfo()
-  for key, value in (metadata or {}).items():
-    texts.add_text(key, value)
   buffer = io.BytesIO()
-  picture.save(buffer, "png", pnginfo=texts, dpi=(DPI, DPI), optimize=True)
+  picture.save(buffer, "png", dpi=(DPI, DPI), optimize=True)
   return buffer.getvalue()
 
 

@@ -26,10 +26,9 @@ from imgbench.evaluators import splits
 from imgbench.labels import classes
 from imgbench.labels import masks
 from imgbench.metrics import counts as counts_lib
+from imgbench.metrics import specs
 from imgbench.parallel import arrays
 from imgbench.train import compute as compute_lib
-
-_FLIPPED = "logits averaged over an image and its mirror"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +120,7 @@ def plan(
     },
     shift=section.shift,
     class_masks=class_masks,
-    protocol=_FLIPPED if section.flip_average else "",
+    protocol=specs.MIRRORED if section.flip_average else "",
   )
 
 

@@ -9,6 +9,7 @@ from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench.bench import points
 from imgbench.configs import common
+from imgbench.configs import scenes
 
 FOLDER = pathlib.Path(common.__file__).parent
 NAMES = sorted(
@@ -17,7 +18,11 @@ NAMES = sorted(
   if path.stem not in ("__init__", "common")
 )
 # Options behind the colon that a config must take.
-OPTIONS = {"bench": ["quick", "full"], "cifar10_fast": ["long", "wide"]}
+OPTIONS = {
+  "bench": ["quick", "full"],
+  "cifar10_fast": ["long", "wide", "v6"],
+  "cifar10_resnet18": ["v4,v6"],
+}
 
 
 @pytest.mark.smoke
@@ -52,3 +57,21 @@ def test_options_are_typed():
   for bad in ("short", "seed", "long=maybe", "seed=x"):
     with pytest.raises(ValueError):
       common.parse_options(bad, long=False, seed=0)
+
+
+@pytest.mark.parametrize("name", ["cifar10_fast", "cifar10_resnet18"])
+def test_cifar_is_compared_with_its_new_versions_on_request(name):
+  module = importlib.import_module(f"imgbench.configs.{name}")
+  plain = config_lib.parse(module.get_config()).evaluation
+  assert list(plain.sets) == ["test"] and plain.shift is None
+  config = module.get_config("v4,v6")
+  section = config_lib.parse(config).evaluation
+  assert section.shift.base == "test" and section.shift.sets == ("v4", "v6")
+  assert [entry.name for entry in section.sets.values()] == [
+    *("cifar10", "cifar10_1/v4", "cifar10_1/v6"),
+  ]
+
+
+def test_the_demo_measures_a_drop():
+  section = config_lib.parse(scenes.get_config()).evaluation
+  assert (section.shift.base, section.shift.sets) == ("val", ("v2",))

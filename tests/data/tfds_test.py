@@ -27,6 +27,19 @@ def _write(data_dir, file_format="tfrecord", train=(5, 4, 3), **options):
   return tiny_tfds.write(data_dir, splits, file_format=file_format, **options)
 
 
+def test_cifar10_1_has_the_classes_of_cifar10(tmp_path):
+  features = {
+    "image": tiny_tfds.image_feature(),
+    "label": tiny_tfds.label_feature(10),
+  }
+  folder = _write(tmp_path, name="cifar10_1", features=features)
+  (folder / "label.labels.txt").unlink()
+  source = tfds.TfdsSource("cifar10_1", "test", str(tmp_path))
+  assert len(source.info.class_names) == 10
+  assert source.info.class_names[::9] == ("airplane", "truck")
+  assert source.load().label.tolist() == [0, 1, 2, 0]
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_info_and_examples(tmp_path, file_format):
   _write(tmp_path, file_format)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imgbench import errors
+from imgbench.labels import annotations
 from imgbench.report import inputs
 from tests import raising
 from tests import written
@@ -223,3 +224,37 @@ def test_fault_22_class_names_are_read_back_as_they_were(tmp_path):
   (dataset,) = inputs.read(tmp_path).datasets
   assert dataset.class_names == names
   assert tuple(row.class_name for row in dataset.classes) == names
+
+
+def test_the_same_images_are_found_and_share_their_reviews(tmp_path):
+  workdir, drawn = imagenet_samples.family(tmp_path / "run", share=0.3)
+  run = inputs.read(workdir)
+  key = lambda name: f"imagenet2012{name}:validation"
+  assert run.repeats == {
+    key(f"_{name}{variant}"): key(variant)
+    for name in ("multilabel", "real")
+    for variant in ("", "+ema")
+  }
+  assert [dataset.key for dataset in run.charted] == [
+    "imagenet2012:validation",
+    *(f"{name}:test" for name in imagenet_samples.SHIFTED),
+  ]
+  base, reviewed = drawn[0], drawn[1]
+  review = run.charted[0].predictions.review
+  half = len(reviewed.label)
+  assert 0 < half < len(base.label)
+  assert (review[:half] == reviewed.review).all()
+  assert (review[half:] == annotations.UNREVIEWED).all()
+  assert run.charted[1].predictions.review is None
+
+
+@pytest.mark.parametrize("changed", ["label", "image_id", "top5_prob"])
+def test_other_labels_images_or_predictions_are_another_set(workdir, changed):
+  drawn = [samples.Sample(f"{name}:test", *TOY[1:]) for name in ("a", "b")]
+  samples.write(workdir, drawn, "imgbench")
+  assert inputs.read(workdir).repeats == {"b:test": "a:test"}
+  values = getattr(drawn[1], changed)
+  setattr(drawn[1], changed, np.roll(values, 1, axis=0))
+  samples.write(workdir, drawn, "imgbench")
+  run = inputs.read(workdir)
+  assert run.repeats == {} and len(run.charted) == 2

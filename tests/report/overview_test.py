@@ -2,10 +2,13 @@
 
 import json
 
+from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.report import overview
+from imgbench.tables import formats
 from imgbench.tables import page
 from imgbench.tables import table
+from tests.report import imagenet_samples
 from tests.report import samples
 
 WARNING = {"name": "few", "dataset": "toy:test", "message": "a<b"}
@@ -13,9 +16,10 @@ HEADER = """\
 <header>
 <p class="kicker">imgbench run</p>
 <h1>toy</h1>
+<div class="banner synthetic"><p><strong>Synthetic data:</strong> Drawn.</p></div>
 <div class="tiles">
 <div class="tile">
-<div class="set">top-1 accuracy on toy:test <span class="badge">synthetic data</span></div>
+<div class="set">top-1 accuracy on toy:test</div>
 <div class="value" title="share">50.00%</div>
 <div class="range">n = 9<span class="below note" title="why">all</span></div>
 <ul>
@@ -24,7 +28,6 @@ HEADER = """\
 </div>
 </div>
 <div class="banner warning"><p><strong>Not finished.</strong> It &lt;ended&gt;.</p></div>
-<div class="banner synthetic"><p><strong>Synthetic data.</strong> Drawn.</p></div>
 <div class="banner warning">
 <p><strong>1 warning.</strong></p>
 <ul>
@@ -55,7 +58,7 @@ def drawn(**changes) -> str:
 
 def test_golden():
   tile = overview.Tile(
-    table.RichText("top-1 accuracy on toy:test", badge=inputs.SYNTHETIC),
+    "top-1 accuracy on toy:test",
     table.RichText("50.00%", help="share"),
     table.RichText("n = 9", below=(table.RichText("all", help="why"),)),
     [
@@ -97,7 +100,7 @@ def test_what_the_top_says(tmp_path):
   (row, top5) = run.results[:2]
   correct = round(40 * row.value)
   assert header["title"] == f"toy:fast: {100 * row.value:.2f}% on toy:test"
-  assert header["heading"] == table.RichText("toy:fast", badge=inputs.SYNTHETIC)
+  assert header["heading"] == "toy:fast"
   assert header["facts"] == {
     "Data": "toy",
     "Model": "fast_convnet",
@@ -122,3 +125,57 @@ def test_what_the_top_says(tmp_path):
   assert "toy:test" in header["synthetic"]
   places = [warning["place"] for warning in header["warnings"]]
   assert places == ["toy:test", "toy:test/dog"]
+
+
+def test_imagenet_leads_with_four_tiles(tmp_path):
+  workdir, _ = imagenet_samples.family(tmp_path / "run", share=0.3)
+  run = inputs.read(workdir)
+  tiles = overview.build_header(run)["tiles"]
+  v2 = "imagenet_v2-matched-frequency:test"
+  assert [tile.heading for tile in tiles] == [
+    "top-1 accuracy on imagenet2012:validation",
+    "multi-label accuracy (tfds) on imagenet2012_multilabel:validation",
+    "ReaL accuracy on imagenet2012_real:validation",
+    f"top-1 accuracy on {v2}",
+  ]
+  assert [[name for name, _ in tile.others] for tile in tiles] == [
+    ["top-5 accuracy", "top-1 accuracy (+ema)"],
+    ["multi-label accuracy (tfds) (+ema)"],
+    ["ReaL accuracy (+ema)"],
+    [
+      "drop from imagenet2012:validation",
+      "top-5 accuracy",
+      "top-1 accuracy (+ema)",
+    ],
+  ]
+  (row,) = [
+    row
+    for row in run.results
+    if (row.dataset, row.subset, row.metric) == (v2, "all", "top1_accuracy")
+  ]
+  assert str(tiles[3].others[0][1]) == formats.value(row.shift.drop)
+
+
+def test_training_data_has_no_tile(tmp_path):
+  keys = ("toy:train[:60]", "toy:test")
+  drawn = [samples.Sample(key, ("ant", "bee"), 60, 0.7, 5) for key in keys]
+  workdir = samples.write(tmp_path / "run", drawn, "imgbench")
+  header = overview.build_header(inputs.read(workdir))
+  assert [tile.heading for tile in header["tiles"]] == [
+    "top-1 accuracy on toy:test"
+  ]
+  assert header["title"].endswith("on toy:test")
+
+
+def test_test_time_augmentation_is_named(tmp_path):
+  drawn = [samples.Sample("toy:test", ("ant", "bee"), 60, 0.7, 5)]
+  workdir = samples.write(tmp_path / "run", drawn, "imgbench")
+  path = workdir / "results.json"
+  results = json.loads(path.read_text())
+  for entry in results.values():
+    entry["definition"] += f"; {specs.MIRRORED}"
+  path.write_text(json.dumps(results))
+  header = overview.build_header(inputs.read(workdir))
+  assert header["title"].endswith(specs.AUGMENTED)
+  below = [str(line) for line in header["tiles"][0].interval.below]
+  assert below == [specs.AUGMENTED]

@@ -88,8 +88,22 @@ class Sample:
     second &= (self.top5 != self.label[:, None]).all(axis=1)
     self.top5[second, 1] = self.label[second]
     self.image_id = np.array([f"{key.partition(':')[2]}_{i}" for i in range(n)])
+    self.review = None
     self.confusion = np.zeros((size, size), np.int64)
     np.add.at(self.confusion, (self.label, top1), 1)
+
+  def keep(self, n: int) -> None:
+    """Keeps the first n examples."""
+    for name in ("label", "top5", "top5_prob", "image_id"):
+      setattr(self, name, getattr(self, name)[:n])
+    self.confusion[:] = 0
+    np.add.at(self.confusion, (self.label, self.top5[:, 0]), 1)
+
+  def add_review(self) -> None:
+    """Adds codes: 3 for right predictions, 0 to 3 for the others."""
+    codes = np.arange(len(self.label)) % 4
+    right = self.top5[:, 0] == self.label
+    self.review = np.where(right, 3, codes).astype(np.int8)
 
   def results(self) -> dict:
     entries = {}
@@ -248,6 +262,7 @@ def write_arrays(workdir: pathlib.Path, samples) -> None:
       label=sample.label,
       top5=sample.top5,
       top5_prob=sample.top5_prob,
+      **({} if sample.review is None else {"review": sample.review}),
     )
   np.savez_compressed(workdir / "confusion.npz", **arrays)
 

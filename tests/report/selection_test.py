@@ -126,8 +126,9 @@ def test_of_many_sets_those_without_a_base_set_lead():
 
 
 def test_kinds_come_in_one_order():
-  rows = [result("nll", subset) for subset in ("all", "dog", "frog", "object")]
-  assert selection.find_kinds(rows) == ["object", "dog"]
+  subsets = ("all", "organism_not_dog", "dog", "frog", "object")
+  rows = [result("nll", subset) for subset in subsets]
+  assert selection.find_kinds(rows) == ["object", "dog", "organism_not_dog"]
   assert selection.find_kinds(rows[:1]) == []
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from imgbench import errors
+from imgbench.metrics import specs
 from imgbench.report import terminal
 
 RATE = {
@@ -67,6 +68,15 @@ def test_without_results_there_is_the_head():
 def test_coverage_is_in_the_heading():
   head = terminal.format_table(RESULTS, alpha=0.1).partition("\n")[0]
   assert "90% interval" in head
+
+
+def test_test_time_augmentation_is_named():
+  augmented = {**RATE, "definition": f"share; {specs.MIRRORED}"}
+  results = {"a:test/all/top1_accuracy": augmented}
+  assert terminal.format_table(results).endswith(f"\na:test: {specs.AUGMENTED}")
+  results["b:test/all/top1_accuracy"] = RATE
+  *_, last = terminal.format_table(results).splitlines()
+  assert last == f"a:test: {specs.AUGMENTED}"
 
 
 def test_other_keys_are_rejected():
