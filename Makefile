@@ -12,6 +12,8 @@ INSTALLED_EXTRAS := $(shell cat $(STAMP) 2>/dev/null)
 EXTRAS ?= $(INSTALLED_EXTRAS)
 COMMA := ,
 PEERS := $(VENV)/.peers-installed
+# Playwright, which opens pages in the system's Chromium; no browser is downloaded.
+BROWSER := $(VENV)/.browser-installed
 DEMO_DIR ?= runs/demo
 # TensorFlow, which only preparing data sets needs. Without it tests on the
 # prepared synthetic ImageNet skip.
@@ -41,7 +43,7 @@ KIT_DATA := build/accelerator-kit
 HOST := .venv-accelerator-host
 CHECK_DIR := runs/accelerator-check
 
-.PHONY: help demo smoke test test-slow test-all test-peers lint types format venv \
+.PHONY: help demo smoke test test-slow test-browser test-all test-peers lint types format venv \
   prepare-venv bench-peers compile-only-venv accelerator-kit \
   accelerator-kit-check constraints clean
 
@@ -49,7 +51,8 @@ help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
 	@echo "make smoke        one fast test of each kind, under a minute"
 	@echo "make test         fast tests"
-	@echo "make test-all     fast and long tests"
+	@echo "make test-browser pages in Chromium (Debian: apt-get install chromium)"
+	@echo "make test-all     fast and long tests, and pages"
 	@echo "make test-peers   comparisons with other libraries (installs them)"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make types        mypy on the packages that pyproject.toml lists"
@@ -179,7 +182,16 @@ $(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
 	  $$(.ci/pip-constraints $(PYTHON)) -e '.[test]'
 	@touch $@
 
-test-all: test test-slow
+test-browser: $(BROWSER)
+	$(BIN)/python -m pytest -m browser tests/browser
+
+$(BROWSER): $(STAMP)
+	$(BIN)/python -m pip install --quiet \
+	  -c requirements/constraints-$$($(BIN)/python -c \
+	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[browser]'
+	@touch $@
+
+test-all: test test-slow test-browser
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

@@ -136,6 +136,8 @@ setuptools.setup(
       "gcp-storage-emulator>=2026.7",
       *("hypothesis", "pytest>=8.4", "pytest-xdist", "ruff"),
     ],
+    # `make test-browser`; the browser is the system's Chromium.
+    "browser": ["playwright>=1.50"],
     # `make types`; `make venv` installs it beside "test".
     "dev": ["mypy>=2.4"],
   },
