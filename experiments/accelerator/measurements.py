@@ -167,8 +167,8 @@ def _read_runs(found: Sequence[rows.Row]) -> Iterator[SuiteNumber]:
     accuracy = statistics.fmean(p.final_accuracy for p in row.raw)
     reached = sum(p.seconds_to_target is not None for p in row.raw)
     note = (
-      f"mean accuracy {100 * accuracy:.2f}%, {reached} of {len(seconds)} at"
-      f" {formats.short_percent(row.key.target)}"
+      f"mean accuracy {100 * accuracy:.2f}% with test-time augmentation,"
+      f" {reached} of {len(seconds)} at {formats.short_percent(row.key.target)}"
     )
     yield _reduce("cifar", name, seconds, SECONDS, note)
   pairs = [

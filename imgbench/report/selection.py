@@ -291,11 +291,11 @@ def select_tiles(run: inputs.Run) -> list[list[entries.Row]]:
 
 
 def select_drawn(run: inputs.Run) -> list[str]:
-  """Returns the charted data sets that get all figures: of many, the tiles'."""
+  """Returns the charted data sets with all figures: of many, those of tiles."""
   keys = [dataset.key for dataset in run.charted]
-  if len(keys) <= _MAX_TILES:
-    return keys
-  return [rows[0].dataset for rows in select_tiles(run)]
+  tiles = {rows[0].dataset for rows in select_tiles(run)}
+  few = len(keys) <= _MAX_TILES
+  return [key for key in keys if few or key in tiles]
 
 
 def sort_metrics(rows: Sequence[entries.Row], limit: int) -> list[str]:

@@ -5,6 +5,7 @@ import json
 from imgbench.metrics import specs
 from imgbench.report import inputs
 from imgbench.report import overview
+from imgbench.report import selection
 from imgbench.tables import formats
 from imgbench.tables import page
 from imgbench.tables import table
@@ -154,6 +155,8 @@ def test_imagenet_leads_with_four_tiles(tmp_path):
     if (row.dataset, row.subset, row.metric) == (v2, "all", "top1_accuracy")
   ]
   assert str(tiles[3].others[0][1]) == formats.value(row.shift.drop)
+  # Of many sets, those have all figures.
+  assert selection.select_drawn(run) == ["imagenet2012:validation", v2]
 
 
 def test_training_data_has_no_tile(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from imgbench import config as config_lib
 from imgbench import errors
 from imgbench.configs import tiny
+from imgbench.metrics import specs
 from imgbench.train import compute
 from imgbench.train import evaluation
 from imgbench.train import loop
@@ -55,6 +56,14 @@ def test_any_k(finished):
   assert results[f"{KEY}/all/top1_accuracy"]["correct"] <= correct[0]
   assert correct[0] < correct[1]
   assert f"{KEY}/all/top5_accuracy" not in results
+
+
+@pytest.mark.parametrize("flip_average", [False, True])
+def test_definitions_name_test_time_augmentation(flip_average):
+  settings = config_lib.parse(config_with(flip_average=flip_average))
+  info = open_split(config_with()).info
+  plan = evaluation.plan(settings.evaluation, info)
+  assert plan.protocol == (specs.MIRRORED if flip_average else "")
 
 
 def test_alpha_sets_the_width_of_intervals(finished, tmp_path):
