@@ -269,7 +269,7 @@ def select_tiles(run: inputs.Run) -> list[list[entries.Row]]:
   """Returns the main accuracies of each tile, the largest one first.
 
   A tile has a data set with all its parameters, without training data. Of many
-  data sets, one with a drop from a base set follows those without.
+  data sets, one with a drop from a base set follows those without it.
   """
   rows = drop_repeats(run, drop_training(run))
   families: dict[Any, dict[str, list[entries.Row]]] = {}

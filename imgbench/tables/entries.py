@@ -1,6 +1,7 @@
 """Entries of results.json as rows, in the order of reports."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import json
 import sys
@@ -85,8 +86,10 @@ class Shift:
 def parse(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
   """Returns the rows of a results.json.
 
-  Test and validation splits come first, training splits last; otherwise rows
-  keep the order of the file, except that other parameters of a data set
+  Test and validation splits come first, those on several labels of an image
+  after the others; then other splits; then sets that are compared with a base
+  set, those with more of its classes first; training splits last. Otherwise
+  rows keep the order of the file, except that other parameters of a data set
   ("cifar10+ema:test") follow it directly. Bounds from unreviewed predictions
   and comparisons with a base set become fields of their accuracy's row.
 
@@ -103,11 +106,22 @@ def parse(results: Mapping[str, Mapping]) -> tuple[Row, ...]:
     if all(part in rows for part in parts):
       shift = Shift(*(rows.pop(part) for part in parts))
       rows[key] = dataclasses.replace(rows[key], shift=shift)
-  families: dict[tuple[str, str], int] = {}
+  families: dict[tuple[str, str], list[Row]] = {}
   for row in rows.values():
-    families.setdefault(family(row.dataset), len(families))
-  place = lambda name: (split_rank(name), families[family(name)], "+" in name)
+    families.setdefault(family(row.dataset), []).append(row)
+  ranked = sorted(families, key=lambda name: _rank(name, families[name]))
+  place = lambda name: (ranked.index(family(name)), "+" in name)
   return tuple(sorted(rows.values(), key=lambda row: place(row.dataset)))
+
+
+def _rank(name: tuple[str, str], rows: Sequence[Row]) -> tuple:
+  """Returns the place of a data set, see `parse`."""
+  rank = split_rank(":".join(name))
+  compared = [row.shift.base.n for row in rows if row.shift]
+  # More images first, of those on several labels.
+  labeled = [row.n for row in rows if specs.describe(row.metric).label_set]
+  sizes = [max(compared, default=0), max(labeled, default=0)]
+  return rank == 2, any(compared), rank, any(labeled), *(-n for n in sizes)
 
 
 def is_training_split(dataset: str) -> bool:

@@ -145,8 +145,8 @@ def test_metrics_side_by_side():
   assert shown.header == [
     *("Data set", "top-1 accuracy", "multi-label accuracy (tfds)"),
   ]
-  assert shown.cells == [["a:test", TOP1, TOP1], ["b:test", TOP1, "–"]]
-  assert below(shown)[0] == [
+  assert shown.cells == [["b:test", TOP1, "–"], ["a:test", TOP1, TOP1]]
+  assert below(shown)[1] == [
     *((), (INTERVAL, "n = 100"), (INTERVAL, "n = 100", NOTE)),
   ]
 

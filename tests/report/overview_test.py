@@ -135,14 +135,14 @@ def test_imagenet_leads_with_four_tiles(tmp_path):
   v2 = "imagenet_v2-matched-frequency:test"
   assert [tile.heading for tile in tiles] == [
     "top-1 accuracy on imagenet2012:validation",
-    "multi-label accuracy (tfds) on imagenet2012_multilabel:validation",
     "ReaL accuracy on imagenet2012_real:validation",
+    "multi-label accuracy (tfds) on imagenet2012_multilabel:validation",
     f"top-1 accuracy on {v2}",
   ]
   assert [[name for name, _ in tile.others] for tile in tiles] == [
     ["top-5 accuracy", "top-1 accuracy (+ema)"],
-    ["multi-label accuracy (tfds) (+ema)"],
     ["ReaL accuracy (+ema)"],
+    ["multi-label accuracy (tfds) (+ema)"],
     [
       "drop from imagenet2012:validation",
       "top-5 accuracy",

@@ -70,7 +70,7 @@ def test_label_sets_are_next_to_top_1_and_top_5(family):
   labels = [
     specs.describe(name).label
     for name in ("top1_accuracy", "top5_accuracy")
-    + ("multilabel_accuracy.tfds", "real_accuracy")
+    + ("real_accuracy", "multilabel_accuracy.tfds")
   ]
   assert f"Data set {' '.join(labels)}" in shown
   assert "multi-label accuracy and ReaL accuracy" in shown
@@ -159,7 +159,7 @@ def test_many_sets_are_read_one_below_the_other(family):
       # The same images are in the folded table.
       first = shown.index("Other metrics of the whole sets")
       assert ("2012_" in row.dataset) == (shown.index(text) > first)
-  assert "imagenet2012+ema:validation, imagenet2012_mult" in shown
+  assert "imagenet2012+ema:validation, imagenet2012_real" in shown
   assert "other parameters" in shown
   # One chart by metric instead of one by data set.
   assert {path.name for path in workdir.glob("subsets_*.png")} == {

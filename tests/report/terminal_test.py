@@ -41,12 +41,12 @@ RESULTS = {
 GOLDEN = """\
 dataset            metric                      value    95% interval      n
 -----------------  ------------------------  -------  --------------  -----
+cifar10:test       top1_accuracy               5.00%  [77.30, 78.92]      7
+cifar10:test       ece                        0.0500               -      7
 scenes:validation  top1_accuracy              78.12%  [77.30, 78.92]  10000
 scenes:validation  multilabel_accuracy.tfds   78.12%  [77.30, 78.92]  10000  (2.13% never reviewed: 78.12 to 80.25)
 scenes:validation  nll                        0.7124               -  10000
 scenes:validation  macro_f1                  100.00%               -  10000
-cifar10:test       top1_accuracy               5.00%  [77.30, 78.92]      7
-cifar10:test       ece                        0.0500               -      7
 scenes:train[:9]   top1_accuracy              78.12%  [77.30, 78.92]  10000
 
 dataset            subset          top1_accuracy  multilabel_accuracy.tfds

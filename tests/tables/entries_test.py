@@ -70,3 +70,24 @@ def test_other_parameters_follow_their_data_set():
     *("a:test", "a+ema:test", "b:test", "b+ema:test", "c:minival"),
     *("a:train", "a+ema:train"),
   ]
+
+
+def test_the_original_labels_and_all_classes_come_first():
+  accuracies = {
+    "a:test": ("top1_accuracy", 20),  # has a few of the base set's classes
+    "reviewed:validation": ("multilabel_accuracy.tfds", 60),
+    "real:validation": ("real_accuracy", 90),
+    "v2:test": ("top1_accuracy", 100),
+    "val:validation": ("top1_accuracy", 100),
+  }
+  results = {}
+  for key, (metric, n) in accuracies.items():
+    name = f"{key}/all/{metric}"
+    results[name] = entry(n=n)
+    if key in ("a:test", "v2:test"):
+      results[f"{name}.base"] = entry(n=n)
+      results[f"{name}.drop"] = entry()
+  assert [row.dataset for row in entries.parse(results)] == [
+    *("val:validation", "real:validation", "reviewed:validation"),
+    *("v2:test", "a:test"),
+  ]

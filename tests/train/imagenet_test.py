@@ -1,12 +1,16 @@
 """ImageNet in miniature, end to end: prepared by TFDS, trained, evaluated."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from imgbench import cli
 from imgbench.configs import imagenet_fake
+from imgbench.report import inputs
+from imgbench.report import overview
+from imgbench.report import recommendations
 from imgbench.train import loop
 from tests.data import fake_folder
 
@@ -91,8 +95,9 @@ def test_the_three_recommendations_are_there(finished):
   assert drop["value"] == pytest.approx(base - here["value"])
   assert drop["ci_low"] <= drop["value"] <= drop["ci_high"]
   page = (workdir / "report.html").read_text()
-  for words in ("Beyond top-1 accuracy", "Objects, organisms and dogs"):
+  for words in (recommendations.TITLE, recommendations.KINDS):
     assert words in page
+  assert "organisms except dogs" in page
 
 
 def test_results_and_report_say_that_the_images_are_drawn(finished):
@@ -103,8 +108,34 @@ def test_results_and_report_say_that_the_images_are_drawn(finished):
   for key, entry in results.items():
     assert "synthetic" in entry["definition"], key
   page = (workdir / "report.html").read_text()
-  assert "Synthetic data." in page and "imagenet_v2-topimages:test" in page
-  assert page.count("synthetic data") > 20
+  banner = page.partition("Synthetic data:")[2].partition("</div>")[0]
+  assert "imagenet_v2-topimages:test" in banner
+  *sections, _ = re.findall("<section.*?</section>", page, re.S)
+  assert len(sections) > 8
+  assert {text.count("synthetic") for text in sections} == {1}
+
+
+def test_the_page_shows_each_image_once(finished):
+  run = inputs.read(finished[0])
+  base = "imagenet2012:validation"
+  for key in (VALIDATION, "imagenet2012_real:validation"):
+    assert run.repeats[key] == base
+  assert [dataset.key for dataset in run.charted] == [
+    base,
+    "imagenet_v2-matched-frequency:test",
+    "imagenet_v2-threshold-0.7:test",
+    "imagenet_v2-topimages:test",
+    "imagenet_a:test",
+    "imagenet_r:test",
+  ]
+  assert run.charted[0].predictions.review is not None
+  tiles = overview.build_header(run)["tiles"]
+  shown = [tile.heading.partition(" on ")[2] for tile in tiles]
+  assert shown == [
+    base,
+    *sorted([VALIDATION, "imagenet2012_real:validation"], key=shown.index),
+    "imagenet_v2-matched-frequency:test",
+  ]
 
 
 def test_imagenet_a_is_compared_with_200_way_predictions(finished):
