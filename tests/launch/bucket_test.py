@@ -304,7 +304,6 @@ def test_programs_read_a_run(bucket, resumed):
   page = bucket.read(f"{resumed}/report.html")
   bucket.write(f"{resumed}/report.html", b"-")
   program("imgbench.report", f"--workdir={address(resumed)}")
-  # Dark variants of the pictures of mistakes are missing.
   assert len(bucket.read(f"{resumed}/report.html")) > len(page) // 2
   points = program(
     "imgbench.operating_points",
