@@ -182,8 +182,9 @@ class Run:
     entry = (evaluation.get("sets") or {}).get(alias) or {}
     name = entry.get("name") or self.config.get("data", {}).get("name") or ""
     _, plus, variant = dataset.partition(":")[0].partition("+")
-    # As in imgbench.data.tfds: a slash would split a metric's name.
-    key = f"{name.replace('/', '-')}{plus}{variant}:{entry.get('split')}"
+    # As in imgbench.data: no version, and no slash, which would split a metric.
+    name = name.partition(":")[0].replace("/", "-")
+    key = f"{name}{plus}{variant}:{entry.get('split')}"
     return key if any(d.key == key for d in self.datasets) else ""
 
   @property

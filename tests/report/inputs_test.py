@@ -144,7 +144,7 @@ def test_the_base_set_is_named_by_the_config(tmp_path):
   config = json.loads(path.read_text())
   # A set may have its name from section data; a slash is no part of a key.
   del config["evaluation"]["sets"]["imagenet2012"]["name"]
-  config["data"]["name"] = "imagenet2012"
+  config["data"]["name"] = "imagenet2012:5.1.0"
   path.write_text(json.dumps(config))
   key = "imagenet_v2-matched-frequency:test"
   assert inputs.read(workdir).base_of(key) == "imagenet2012:validation"
