@@ -43,7 +43,8 @@ KIT_DATA := build/accelerator-kit
 HOST := .venv-accelerator-host
 CHECK_DIR := runs/accelerator-check
 
-.PHONY: help demo smoke test test-slow test-browser test-all test-peers lint types format venv \
+.PHONY: help demo smoke test test-slow test-browser test-all walks \
+  test-peers lint types format venv \
   prepare-venv bench-peers compile-only-venv accelerator-kit \
   accelerator-kit-check constraints clean
 
@@ -52,6 +53,7 @@ help:
 	@echo "make smoke        one fast test of each kind, under a minute"
 	@echo "make test         fast tests"
 	@echo "make test-browser pages in Chromium (Debian: apt-get install chromium)"
+	@echo "make walks        the package as new users install and use it"
 	@echo "make test-all     fast and long tests, and pages"
 	@echo "make test-peers   comparisons with other libraries (installs them)"
 	@echo "make lint         ruff: lint and format check"
@@ -187,11 +189,15 @@ test-browser: $(BROWSER)
 
 $(BROWSER): $(STAMP)
 	$(BIN)/python -m pip install --quiet \
-	  -c requirements/constraints-$$($(BIN)/python -c \
-	  'import sys; print("py%d%d" % sys.version_info[:2])').txt -e '.[browser]'
+	  $$(.ci/pip-constraints $(BIN)/python) -e '.[browser]'
 	@touch $@
 
-test-all: test test-slow test-browser
+test-all: test test-slow test-browser walks
+
+# Wheel and source distribution, installed in clean environments and used in
+# empty folders.
+walks: $(STAMP)
+	PYTHON=$(CURDIR)/$(BIN)/python tests/walks/all.sh
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
