@@ -1,6 +1,6 @@
 """The accelerator benchmark: what is measured, and how.
 
-Command: python -m imgbench.bench --config=configs/bench.py:quick --out=DIR
+Command: imgbench bench --config=configs/bench.py:quick --out=DIR
 Options (after a colon): `quick`, two small models at 32 pixels; `full`, ten
 models in two dtypes and three batch sizes, with PyTorch where it is installed;
 `accelerator`, what the accelerator suite measures first (docs/accelerator.md);

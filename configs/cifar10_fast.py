@@ -1,6 +1,6 @@
 """A fast convnet with a whitening stem and Muon on CIFAR-10.
 
-Command: python -m imgbench.main --config=configs/cifar10_fast.py \
+Command: imgbench train --config=configs/cifar10_fast.py \
   --config.data.data_dir=DIR --workdir=runs/cifar10_fast
 Options (after a colon): `long` trains a wider network for longer; `wide` is
 for accelerators, see `use_wide`; `v4` and `v6` also measure the drop on that

@@ -1,6 +1,6 @@
 """ResNet-18 with a CIFAR stem on CIFAR-10, the classic SGD recipe.
 
-Command: python -m imgbench.main --config=configs/cifar10_resnet18.py \
+Command: imgbench train --config=configs/cifar10_resnet18.py \
   --config.data.data_dir=DIR --workdir=runs/cifar10_resnet18
 Hardware and time: meant for an accelerator; 2 CPU cores take about 25 minutes
 for each of the 200 epochs, so shorten it there:

@@ -1,7 +1,7 @@
 """Evaluates a checkpoint of any run on its own and further sets.
 
 Command: imgbench evaluate runs/demo --workdir=runs/evaluated
-It starts python -m imgbench.main \
+It starts imgbench train \
   --config=configs/evaluate.py:from=runs/demo --workdir=runs/evaluated
 from=RUN is the newest checkpoint, from=RUN@STEP that of a step. A run on
 ImageNet gets the sets of `common.use_imagenet`, too.

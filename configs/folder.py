@@ -1,6 +1,6 @@
 """A ResNet-18 on your own images, in a folder for each class.
 
-Command: python -m imgbench.main --config=configs/folder.py \
+Command: imgbench train --config=configs/folder.py \
   --config.data.data_dir=DIR --workdir=runs/mine
 DIR holds train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg, of which a
 tenth is for validation; PNG works too. --config.input.size is the side of the

@@ -1,10 +1,10 @@
 """ImageNet in miniature: the real pipeline on generated images.
 
-Command: python -m imgbench.main --config=configs/imagenet_fake.py \
+Command: imgbench train --config=configs/imagenet_fake.py \
   --config.data.data_dir=DIR --workdir=runs/imagenet_fake
 DIR is prepared without any download:
-python -m imgbench.data.fake_imagenet --out=MANUAL
-python -m imgbench.data.prepare --manual_dir=MANUAL --data_dir=DIR \
+imgbench fake-imagenet --out=MANUAL
+imgbench prepare --manual_dir=MANUAL --data_dir=DIR \
   --dataset=...  (docs/imagenet.md has the whole commands)
 Hardware and time: any CPU, a few minutes.
 Result: none worth citing. The images are SYNTHETIC; data sets, evaluators and

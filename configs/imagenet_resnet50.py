@@ -1,6 +1,6 @@
 """ResNet-50 v1.5 on ImageNet: 90 epochs of SGD.
 
-Command: python -m imgbench.main --config=configs/imagenet_resnet50.py \
+Command: imgbench train --config=configs/imagenet_resnet50.py \
   --config.data.data_dir=DIR --workdir=runs/imagenet_resnet50
 DIR holds imagenet2012 and the sets derived from it, see imgbench.prepare.
 Hardware and time: an accelerator with 8 or more chips; not timed here.

@@ -1,6 +1,6 @@
 """ViT-S/16 on ImageNet: 90 epochs of AdamW with RandAugment and mixup.
 
-Command: python -m imgbench.main --config=configs/imagenet_vit_s16.py \
+Command: imgbench train --config=configs/imagenet_vit_s16.py \
   --config.data.data_dir=DIR --workdir=runs/imagenet_vit_s16
 DIR holds imagenet2012 and the sets derived from it, see imgbench.prepare.
 Hardware and time: an accelerator with 8 or more chips; not timed here.

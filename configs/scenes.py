@@ -1,6 +1,6 @@
 """A fast convnet with Muon on the embedded synthetic set; no download.
 
-Command: python -m imgbench.main --config=configs/scenes.py --workdir=runs/demo
+Command: imgbench train --config=configs/scenes.py --workdir=runs/demo
 Hardware and time: 2 CPU cores, 71 s from start to report.
 Result: 81% top-1 and 99% multi-label accuracy (tfds) on the validation split.
 Top-1 stops there by design: many images show several things, and some labels

@@ -1,6 +1,6 @@
 """A run of seconds on the embedded synthetic set, to try things out.
 
-Command: python -m imgbench.main --config=configs/tiny.py --workdir=runs/tiny
+Command: imgbench train --config=configs/tiny.py --workdir=runs/tiny
 Hardware and time: any CPU, about 10 s, most of it compiling.
 Result: none worth citing; 16 steps on 96 images of 16x16 pixels.
 """

@@ -1,6 +1,6 @@
 """Derives the table of the 1,000 ImageNet classes from WordNet 3.0.
 
-python -m imgbench.labels.derive_classes --wordnet=/usr/share/wordnet
+imgbench derive-classes --wordnet=/usr/share/wordnet
 
 The Debian package wordnet-base has the files (only data.noun is read). Rule:
 follow the hypernym and instance-hypernym pointers of a class upwards; it is an

@@ -2,7 +2,7 @@
 
 git clone --depth=1 https://github.com/google-research/imagenet-mistakes
 git clone --depth=1 https://github.com/modestyachts/ImageNetV2
-python -m experiments.error_analysis --repo=imagenet-mistakes \
+imgbench paper error-analysis --repo=imagenet-mistakes \
     --dataset=ImageNetV2/data/datasets/imagenet-validation-original.json \
     --out=results/error_analysis
 

@@ -1,7 +1,7 @@
 """Do ImageNet Classifiers Generalize to ImageNet? (Recht et al., ICML 2019)
 
 git clone --depth=1 https://github.com/modestyachts/ImageNetV2
-python -m experiments.imagenet_v2 --repo=ImageNetV2 --out=results/imagenet_v2
+imgbench paper imagenet-v2 --repo=ImageNetV2 --out=results/imagenet_v2
 
 Top-1 and top-5 accuracy of the public models on ImageNet's validation set and
 on ImageNetV2 with 95% Clopper-Pearson intervals, the drop between them, ranks,

@@ -3,7 +3,7 @@
 Public entry points; everything else may change between versions:
 - `imgbench.load(run)` returns a trained model, see `imgbench.predictor`;
 - `imgbench.train.loop.train_and_evaluate(config, workdir)` trains, evaluates
-  and resumes, as `python -m imgbench.main` does;
+  and resumes, as `imgbench train` does;
 - `imgbench.metrics.summary.summarize(counts, outcomes, labels, ...)` computes
   every metric of a split, with intervals, from predictions;
 - `imgbench.metrics.stream.Stream(num_classes)` counts batches of logits on the

@@ -1,6 +1,6 @@
 """Trains and evaluates a classifier: one config, one workdir.
 
-python -m imgbench.main --config=configs/scenes.py --workdir=runs/demo
+imgbench train --config=configs/scenes.py --workdir=runs/demo
 
 After a stop (Ctrl-C, SIGTERM, SIGHUP, kill -9, power) the same command resumes
 from the last checkpoint; after the end it prints the results again. Config

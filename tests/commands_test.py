@@ -16,6 +16,7 @@ from imgbench import errors
 from tests.train import processes
 
 ROOT = pathlib.Path(imgbench.__file__).parents[1]
+FLAGS = re.MULTILINE | re.DOTALL
 # Started by other programs, or without imgbench in the environment; __main__
 # starts all commands.
 WORKERS = {
@@ -96,6 +97,8 @@ def test_every_command_has_its_parts(name, monkeypatch):
     assert set(module.REQUIRED) <= set(values)
   assert started_by(module_path(command.module)) == [name]
   assert len(command.help) <= 60
+  # --help begins with the docstring.
+  assert f"\nimgbench {name} " in module.__doc__
 
 
 def test_every_program_is_in_the_table():
@@ -109,19 +112,31 @@ def test_every_program_is_in_the_table():
   assert found == WORKERS
 
 
-def test_documented_modules_start_a_command():
-  texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile"]
+def test_documented_commands_are_in_the_table():
+  texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
   texts += sorted(ROOT.joinpath("docs").glob("*.md"))
   texts += sorted(ROOT.joinpath("configs").glob("*.py"))
   names = set()
   for path in texts:
-    # Programs of tests are not commands.
-    pattern = r"-m ((?:imgbench|experiments)[\w.]*)"
-    names |= {
-      found.rstrip(".") for found in re.findall(pattern, path.read_text())
-    }
+    code = re.findall(
+      r"^ *```\w+\n(.*?)^ *```|`([^`\n]+)`", path.read_text(), FLAGS
+    )
+    lines = "\n".join(map("".join, code))
+    if path.suffix == ".py":
+      lines = path.read_text().replace("Command: ", "")
+    pattern = r"^ *imgbench ([a-z][\w-]*)(?: ([a-z][\w-]*))?"
+    for first, second in re.findall(pattern, lines, re.MULTILINE):
+      both = f"{first} {second}"
+      names.add(both if both in commands.COMMANDS else first)
   assert len(names) > 20
-  for name in sorted(names):
+  assert names <= set(commands.COMMANDS)
+
+
+def test_old_modules_start_a_command():
+  text = ROOT.joinpath("Makefile").read_text()
+  names = set(re.findall(r"-m ((?:imgbench|experiments)[\w.]*)", text))
+  assert names
+  for name in names:
     assert len(started_by(module_path(name))) == 1, name
 
 
@@ -129,7 +144,7 @@ def test_help_lists_the_commands_and_imports_little():
   code = (
     "import sys\nfrom imgbench import commands\n"
     "sys.argv = ['imgbench', '--help']\ncommands.main()\n"
-    "assert not {'jax', 'numpy'} & set(sys.modules)"
+    "assert not {'jax', 'numpy', 'pandas'} & set(sys.modules)"
   )
   done = processes.run_python("-c", code)
   assert done.returncode == 0, done.stderr

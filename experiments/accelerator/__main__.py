@@ -1,7 +1,7 @@
 """Runs the accelerator suite: measurements in stages, within a budget.
 
-python -m experiments.accelerator --out=DIR --budget_s=540 --kit=KIT
-python -m experiments.accelerator --out=DIR --tiny    # rehearsal on a CPU
+imgbench accelerator --out=DIR --budget_s=540 --kit=KIT
+imgbench accelerator --out=DIR --tiny    # rehearsal on a CPU
 
 Stages run in order of value (`stages.py`), each command in fresh processes,
 which are stopped at the stage's share of the budget. Results are written to DIR

@@ -1,7 +1,7 @@
 """Checks a folder of results, and writes the README's table of all results.
 
-python -m experiments.accelerator.results --check=experiments/results/h200
-python -m experiments.accelerator.results --readme=README.md
+imgbench accelerator results --check=experiments/results/h200
+imgbench accelerator results --readme=README.md
 
 Exit codes: 0 done, 2 an incomplete or wrong folder.
 """

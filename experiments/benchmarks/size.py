@@ -1,6 +1,6 @@
 """Prints code lines per folder, at a base commit and now.
 
-python -m experiments.benchmarks.size [--base=COMMIT] [--depth=2]
+imgbench size [--base=COMMIT] [--depth=2]
 
 Counts the lines of `imgbench`, `experiments` and `configs` that are neither
 blank nor comments, docstrings or imports.

@@ -1,6 +1,6 @@
 """Measures image models on this machine: one config gives one folder of rows.
 
-python -m imgbench.bench --config=configs/bench.py:quick --out=runs/bench
+imgbench bench --config=configs/bench.py:quick --out=runs/bench
 
 Each point is measured in fresh processes and its row is written when it is
 done. After Ctrl-C or kill, the same command resumes with the missing points.
@@ -157,9 +157,7 @@ def run_benchmark(
   environment = processes.describe_machine(ours)
   how = points_lib.select_method(config)
   startup.log_start(how, config_file, environment=environment)
-  environment["command"] = (
-    f"python -m imgbench.bench {shlex.join(sys.argv[1:])}"
-  )
+  environment["command"] = f"imgbench bench {shlex.join(sys.argv[1:])}"
   names = ("platform", "num_devices", "num_processes")
   machine = points_lib.Machine(*(environment[name] for name in names))
   points = points_lib.expand(config, machine)
@@ -267,7 +265,7 @@ def main(argv: list[str]) -> None:
   if found:
     print(
       f"{len(found)} rows in {values.out}, {len(failed)} of them failed; for a"
-      f" page: python -m imgbench.bench.report {values.out}"
+      f" page: imgbench bench report {values.out}"
     )
 
 

@@ -1,6 +1,6 @@
 """Compares two benchmark runs row by row; exits with 3 on a regression.
 
-python -m imgbench.bench.compare runs/bench_before runs/bench_after
+imgbench bench compare runs/bench_before runs/bench_after
 
 A is the base, B is compared with it. Each row of both gets the ratio of its
 speeds, B over A, an interval over processes and a verdict. A regression is a
@@ -11,7 +11,7 @@ microbenchmarks are shown, but do not count.
 The speed of a machine drifts from minute to minute, which intervals over
 processes of one session do not cover. To judge a change of the code,
 
-python -m imgbench.bench.compare --paired=COMMIT --config=configs/bench.py:quick
+imgbench bench compare --paired=COMMIT --config=configs/bench.py:quick
 
 measures both checkouts, alternating process by process, so that drift affects
 both.

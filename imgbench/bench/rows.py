@@ -399,7 +399,7 @@ def read_folder(path: pathlib.Path) -> RowFolder:
     fix = "convert files of old benchmarks by experiments.benchmarks.convert"
     raise errors.InputError(path, expected, "a file", fix)
   if not (path / ROWS).is_file():
-    fix = f"measure by python -m imgbench.bench --out={path}"
+    fix = f"measure by imgbench bench --out={path}"
     raise errors.InputError(path, expected, "none", fix)
   found = read(path / ROWS)
   if not found:

@@ -1,10 +1,10 @@
 """Measures how a training step scales over the local devices.
 
-XLA_FLAGS=--xla_force_host_platform_device_count=8 \
-python -m imgbench.bench.scaling --config=configs/scenes.py \
+imgbench bench scaling --config=configs/scenes.py \
     [--devices=1,2,4,8] [--strategies=jit,fsdp,pmap] [--per_device_batch=32] \
     [--rounds=7] [--steps=10] [--out=DIR]
 
+With XLA_FLAGS=--xla_force_host_platform_device_count=8 a CPU has 8 devices.
 Runs the training step of the config on one batch that is on the devices already
 (no input path): data parallel under jit, with the state sharded over all
 devices (fsdp), and under pmap.

@@ -148,7 +148,7 @@ def prepare_command(name: str, data_dir: str) -> str:
   """Returns the shell command that prepares a data set."""
   folder = shlex.quote(data_dir) if data_dir else "DIR"
   return (
-    'pip install "imgbench[prepare]" && python -m imgbench.data.prepare'
+    'pip install "imgbench[prepare]" && imgbench prepare'
     f" --dataset={name} --manual_dir=DIR --data_dir={folder}"
   )
 

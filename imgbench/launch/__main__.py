@@ -1,6 +1,6 @@
 """Runs a sweep on this machine, a SLURM cluster or TPU pods.
 
-python -m imgbench.launch --config=configs/scenes.py --sweep=random \
+imgbench sweep --config=configs/scenes.py --sweep=random \
     --executor=local --sweep_dir=runs/random
 
 The config file defines the points, see imgbench/launch/hyper.py; --dry_run
@@ -9,8 +9,8 @@ stop or a failure, the same command resumes the unfinished runs.
 --config.section.key=value overrides a value for all points. --help
 --executor=NAME shows the flags of another executor.
 
-python -m imgbench.launch status --sweep_dir=runs/random
-python -m imgbench.launch cancel --sweep_dir=runs/random
+imgbench sweep status --sweep_dir=runs/random
+imgbench sweep cancel --sweep_dir=runs/random
 
 print the status of the runs, and stop them. Exit codes: 0 all are done, 1 some
 are not, 2 bad input, 75 stopped. The code is also 0 after --dry_run, once all

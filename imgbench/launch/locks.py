@@ -144,7 +144,7 @@ def stop(process: Mapping[str, Any]) -> None:
 
 def cancel_command(sweep_dir: paths.Folder) -> str:
   """Returns the command that stops the launcher and the runs of a sweep."""
-  return f"python -m imgbench.launch cancel --sweep_dir={sweep_dir}"
+  return f"imgbench sweep cancel --sweep_dir={sweep_dir}"
 
 
 def unwritable(sweep_dir: paths.Folder, error: OSError) -> errors.InputError:

@@ -1,4 +1,7 @@
-"""Renders a report again: imgbench report RUN."""
+"""Renders the report of a run again, from its files.
+
+imgbench report runs/demo
+"""
 
 from absl import flags
 

@@ -47,7 +47,7 @@ def test_rows_are_made_kept_and_added_to(tmp_path, capsys):
   assert [row.status for row in found] == ["ok", "ok"]
   assert "infer cnn b4 16px float32" in capsys.readouterr().out
   environment = json.loads((folder / rows.ENVIRONMENT).read_text())
-  assert environment["command"].startswith("python -m imgbench.bench")
+  assert environment["command"].startswith("imgbench bench")
   before = (folder / rows.ROWS).read_text()
   grown = tiny()
   grown.tasks = ("infer", "train")

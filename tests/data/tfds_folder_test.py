@@ -39,7 +39,7 @@ def _refused(
 
 def _command(data_dir):
   return (
-    'pip install "imgbench[prepare]" && python -m imgbench.data.prepare'
+    'pip install "imgbench[prepare]" && imgbench prepare'
     f" --dataset=tiny --manual_dir=DIR --data_dir={data_dir}"
   )
 
@@ -407,7 +407,7 @@ def test_a_missing_version_names_those_that_are_there(versions_dir):
   assert "3.0.0" in raised.value.expected
   assert raised.value.given == "1.0.0, 2.0.0, 10.0.0"
   assert "data.name=tiny:10.0.0" in raised.value.fix
-  assert "imgbench.data.prepare --dataset=tiny" in raised.value.fix
+  assert "imgbench prepare --dataset=tiny" in raised.value.fix
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def blocks(page: pathlib.Path) -> list[str]:
 
 
 def make_clone(folder: pathlib.Path) -> None:
-  """Fills a folder with what a clone holds; `python` is this interpreter."""
+  """Fills a folder with what a clone holds, and with `python`, `imgbench`."""
   for name in COPIED:
     shutil.copytree(
       ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
@@ -41,9 +41,10 @@ def make_clone(folder: pathlib.Path) -> None:
   folder.joinpath("imgbench").symlink_to(ROOT / "imgbench")
   bin_folder = folder / "bin"
   bin_folder.mkdir()
-  python = bin_folder / "python"
-  python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-  python.chmod(0o755)
+  for name, start in (("python", ""), ("imgbench", "-m imgbench ")):
+    program = bin_folder / name
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {start}"$@"\n')
+    program.chmod(0o755)
 
 
 def free_address() -> str:

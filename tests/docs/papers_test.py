@@ -7,6 +7,7 @@ import re
 from absl import flags
 import pytest
 
+from imgbench import commands as table
 from imgbench.papers import comparison
 from imgbench.papers import fits
 from imgbench.papers import hard_images
@@ -45,10 +46,15 @@ COLUMNS = {
 
 
 def commands() -> list[list[str]]:
-  """All commands that run a module, as lists of words."""
+  """Returns all commands as lists of words, without `imgbench`."""
   blocks = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
   lines = "".join(blocks).replace("\\\n", " ").splitlines()
-  return [line.split() for line in lines if line.startswith("python -m ")]
+  lines = [line for line in lines if line.startswith("imgbench paper ")]
+  return [line.split()[1:] for line in lines]
+
+
+def module_of(words: list[str]) -> str:
+  return table.COMMANDS[" ".join(words[:2])].module
 
 
 def flags_of(name: str) -> flags.FlagValues:
@@ -61,16 +67,17 @@ def flags_of(name: str) -> flags.FlagValues:
 def test_every_script_is_described():
   rows = re.findall(r"^\| `experiments\.(\w+)` \|", TEXT, re.MULTILINE)
   assert sorted(rows) == SCRIPTS
-  with_command = {words[2] for words in commands()}
-  assert with_command == {f"experiments.{name}" for name in SCRIPTS}
+  assert {module_of(words) for words in commands()} == {
+    f"imgbench.experiments.{name}" for name in SCRIPTS
+  }
   of_files = re.findall(r"^\| `(\w+)` \| `\w+\.csv`", TEXT, re.MULTILINE)
   assert sorted(of_files) == SCRIPTS
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_commands_parse(words):
-  values = flags_of(words[2])
-  assert values([words[2], *words[3:]]) == [words[2]]
+  values = flags_of(module_of(words))
+  assert values(["paper", *words[2:]]) == ["paper"]
   for text in values.predictions:
     own.parse(text)
 

@@ -1,6 +1,6 @@
 """Benchmarks the metric kernels against a floor and other libraries.
 
-python -m imgbench.bench.metrics --out=experiments/results/metrics_cpu
+imgbench bench metrics --out=experiments/results/metrics_cpu
 
 Computes top-1, top-5, multi-label hits, counts by class, subsets and the
 confusion matrix of float32 logits [N, K] on the device. Tools take turns, round

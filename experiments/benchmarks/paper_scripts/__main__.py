@@ -1,6 +1,6 @@
 """Benchmarks the paper scripts on collections of the full size.
 
-python -m imgbench.bench.testbed --out=experiments/results/testbed_cpu
+imgbench bench papers --out=experiments/results/testbed_cpu
 
 Writes a synthetic clone (67 models for 5 data sets: 6.7 million predictions)
 with synthetic labels to a temporary folder and runs the scripts on it in turn,

@@ -1,6 +1,6 @@
 """Writes an HTML page and a Markdown file of a benchmark's rows.
 
-python -m imgbench.bench.report runs/bench
+imgbench bench report runs/bench
 
 Writes report.html (one file, no scripts, loads nothing), its figures as PNGs
 and report.md (tables for a README) into the folder. It only reads files.

@@ -1,6 +1,6 @@
 """Tabulates the runs of a sweep.
 
-python -m imgbench.launch.table --sweep_dir=runs/rates
+imgbench sweep table --sweep_dir=runs/rates
 
 prints a row for each run: swept values, status, final and best metrics with
 intervals, training time and images per second; then means and standard errors
