@@ -21,3 +21,12 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
   """Returns lines after `printable`."""
   return "\n".join(map(printable, text.split("\n")))
+
+
+def is_number(text: str) -> bool:
+  """Returns whether `float` reads a text."""
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True

@@ -27,6 +27,7 @@ import numpy as np
 
 from imgbench import errors
 from imgbench import npz
+from imgbench import texts
 from imgbench.labels import masks
 from imgbench.metrics import outcomes
 from imgbench.papers.readers import own_files
@@ -191,7 +192,7 @@ def _read_csv(path, kind, names):
   try:
     with path.open(encoding="utf-8-sig", newline="") as file:
       first = next(csv.reader(file), [])
-    header = not all(map(_is_number, first))
+    header = not all(map(texts.is_number, first))
     table = pd.read_csv(
       path,
       header=0 if header else None,
@@ -234,14 +235,6 @@ def _read_csv(path, kind, names):
   raise errors.InputError(f"{path}, line 1", expected, ",".join(first)[:80])
 
 
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True
-
-
 def _is_text(column: str) -> bool:
   return column in IDS or column.startswith(("index", "label"))
 
@@ -249,7 +242,7 @@ def _is_text(column: str) -> bool:
 def _to_numbers(path, table) -> np.ndarray:
   for name, dtype in table.dtypes.items():
     if dtype.kind not in "fiu":
-      rows = np.flatnonzero([not _is_number(str(x)) for x in table[name]])
+      rows = np.flatnonzero([not texts.is_number(str(x)) for x in table[name]])
       where = f"{path}, column {name}, row {rows[0] if len(rows) else 0}"
       given = repr(table[name].iloc[rows[0]])[:80] if len(rows) else dtype
       raise errors.InputError(where, "a number", given)
@@ -268,18 +261,18 @@ def _split_lists(path, cells: np.ndarray) -> np.ndarray:
 def _to_classes(path, cells: np.ndarray, names) -> np.ndarray:
   """Returns int32 [N, k] of texts [N, k], each of which is looked up once."""
   known: dict[str, set[int]] = {}
-  for texts in names:
-    for index, text in enumerate(texts):
+  for spelled in names:
+    for index, text in enumerate(spelled):
       known.setdefault(text, set()).add(index)
   count = len(names[0]) if names else 2**20
-  texts, first, places = np.unique(
+  distinct, first, places = np.unique(
     cells, return_index=True, return_inverse=True
   )
   found = [
     masks.find_class(
       f"{path}, row {row // cells.shape[1]}", text.strip(), known, count
     )
-    for text, row in zip(texts.tolist(), first.tolist(), strict=True)
+    for text, row in zip(distinct.tolist(), first.tolist(), strict=True)
   ]
   return np.array(found, np.int32)[places].reshape(cells.shape)
 

@@ -323,21 +323,13 @@ def escape_formula(value: Any) -> Any:
   if not isinstance(value, str):
     return value
   value = texts.printable(value)
-  formula = _FORMULA.match(value) and value != "-" and not _is_number(value)
-  return f"'{value}" if formula else value
+  plain = value == "-" or texts.is_number(value)
+  return f"'{value}" if _FORMULA.match(value) and not plain else value
 
 
 def unescape_formula(text: str) -> str:
   """Returns the text of a cell of `escape_formula`."""
   return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True
 
 
 def escape_markdown(text: str) -> str:

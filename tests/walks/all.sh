@@ -45,7 +45,8 @@ try_more() {
 }
 
 "$here" -m pip wheel --quiet --no-deps --wheel-dir=dist "$project"
-(cd "$project" && "$here" -c "from setuptools import build_meta, sys
+(cd "$project" && "$here" -c "import sys
+from setuptools import build_meta
 build_meta.build_sdist(sys.argv[1])" "$work/dist" > /dev/null)
 wheel=$(echo "$work"/dist/*.whl)
 PYTHON=$here "$walks/install.sh" "$wheel" "$work/wheel"
@@ -62,5 +63,9 @@ rm -rf "$work/sdist"
 for walk in student logits performance; do
   echo "== $walk"
   mkdir $walk
-  (cd $walk && VENV=$work/wheel "$walks/$walk.sh" "$wheel")
+  (
+    cd $walk
+    [ ! -d "$shared" ] || export SHARED="$shared"
+    VENV=$work/wheel "$walks/$walk.sh" "$wheel"
+  )
 done
