@@ -87,7 +87,7 @@ def draw(
       axes.text(
         0,
         1.03,
-        themes.plain(text),
+        text,
         va="top",
         fontsize=7.5,
         color=theme.muted,
@@ -112,7 +112,7 @@ def _show(axes, image: np.ndarray | None, theme: themes.Theme) -> None:
 def _wrap(lines: Sequence[str]) -> str:
   """Wraps lines to the width of a picture, each into two at most."""
   return "\n".join(
-    part
+    themes.plain(part)
     for line in lines
     for part in textwrap.wrap(line, 30, max_lines=2, placeholder=" ...")
   )

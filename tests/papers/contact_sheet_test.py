@@ -51,6 +51,9 @@ def test_draw(tmp_path):
   shown = figure.axes[1].images[0].get_array()
   assert max(shown.shape) <= 256
   np.testing.assert_array_equal(shown[0, 0], [30, 90, 120])
+  for axes in figure.axes:
+    (text,) = axes.texts
+    assert len(text.get_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("content", [b"no image", b"", "torn"])
