@@ -51,6 +51,7 @@ COMMANDS = {
     Command("export", "imgbench.export", "Export a model for other programs."),
     Command("config", "imgbench.show_config", "Print all keys of a config."),
     Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
+    Command("compare", "imgbench.compare", "Compare runs on the same images."),
     Command(
       "score", "imgbench.score.__main__", "Score predictions of any framework."
     ),

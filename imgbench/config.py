@@ -467,28 +467,13 @@ def _parse_evaluation(
   prefix = "evaluation."
   known = [field.name for field in dataclasses.fields(EvaluationSection)]
   config_utils.check_keys(_tuples(values, prefix), known, prefix)
-  inherited = {
-    "name": data.name,
-    "data_dir": data.data_dir,
-    "options": data.options,
-    "every": values["every"],
-  }
-  entries = _tuples(values["sets"], f"{prefix}sets.")
+  sets = parse_sets(values, data)
   shift = _tuples(values["shift"], f"{prefix}shift.")
-  removed = [alias for alias, entry in entries.items() if entry == ""]
+  removed = [alias for alias in values["sets"] if alias not in sets]
   compared = shift.get("sets")
   if removed and isinstance(compared, tuple):
     kept = tuple(alias for alias in compared if alias not in removed)
     shift = {**shift, "sets": kept} if kept else {}
-  sets = {}
-  for alias, entry in entries.items():
-    if alias in removed:
-      continue
-    key = f"{prefix}sets.{alias}."
-    entry = inherited | _tuples(entry, key)
-    if entry["name"] == data.name and isinstance(entry["options"], Mapping):
-      entry["options"] = {**data.options, **entry["options"]}
-    sets[alias] = _build(EvaluationSet, entry, key)
   built = {
     "input": ({} if size is None else {"size": size})
     | _tuples(values["input"], f"{prefix}input."),
@@ -499,6 +484,36 @@ def _parse_evaluation(
     "shift": shift_lib.check(shift, sets),
   }
   return _build(EvaluationSection, {**values, **built}, prefix)
+
+
+def parse_sets(
+  values: Mapping[str, Any], data: DataSection
+) -> dict[str, EvaluationSet]:
+  """Returns the sets of section evaluation, without those a flag removed.
+
+  Args:
+    values: of the section: `sets`, and `every`, which they inherit.
+    data: section with further defaults.
+
+  Raises:
+    InputError: an unknown key or a value of another type.
+  """
+  inherited = {
+    "name": data.name,
+    "data_dir": data.data_dir,
+    "options": data.options,
+    "every": values["every"],
+  }
+  sets = {}
+  for alias, entry in _tuples(values["sets"], "evaluation.sets.").items():
+    if entry == "":
+      continue
+    key = f"evaluation.sets.{alias}."
+    entry = inherited | _tuples(entry, key)
+    if entry["name"] == data.name and isinstance(entry["options"], Mapping):
+      entry["options"] = {**data.options, **entry["options"]}
+    sets[alias] = _build(EvaluationSet, entry, key)
+  return sets
 
 
 def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:

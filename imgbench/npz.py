@@ -24,6 +24,7 @@ _WORDS = {
   "iu": "integer",
   "iuf": "integer",  # also as whole floats
   "f": "floating-point",
+  "b": "boolean",
 }
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS = {

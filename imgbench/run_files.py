@@ -84,16 +84,21 @@ def read_object(
   return found
 
 
-def reach_finished(run: str) -> paths.Folder:
-  """Returns the folder of a run. Raises InputError for RUN@STEP."""
-  folder = paths.reach(run, "--workdir")
+def reach_finished(run: str, setting: str = "--workdir") -> paths.Folder:
+  """Returns the folder of a run. Raises InputError for RUN@STEP.
+
+  Args:
+    run: its folder.
+    setting: that gave it.
+  """
+  folder = paths.reach(run, setting)
   if "@" in run and not folder.exists():
     from imgbench import checkpoints  # Takes long.
 
     workdir, step = checkpoints.split_run(run)
     if step is not None:
       raise errors.InputError(
-        "--workdir",
+        setting,
         "a run without a step, as its files are those of its end",
         run,
         f"give {workdir}, or the folder that imgbench evaluate {run} writes",

@@ -67,6 +67,7 @@ LAYERS = (
   {"predict"},
   {
     "bench",
+    "compare",
     "export",
     "launch",
     "main",

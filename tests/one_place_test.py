@@ -28,6 +28,7 @@ TABLES = (
   "imgbench/bench/row_text.py",
   "imgbench/bench/compare.py",
   "imgbench/bench/scaling.py",
+  "imgbench/compare.py",
   "imgbench/operating_points.py",
 )
 # A format of fractions or of a given number of digits: {x:.2f}, {x:,.0f}, ...

@@ -50,6 +50,7 @@ class Evaluation:
     restricted: pairs of another such mask and the counts under it.
     rows: integer [N], the examples of the evaluator that were evaluated; None:
       all.
+    subsets: name -> bool [K], of the measurements besides "all".
   """
 
   info: source.Info
@@ -61,6 +62,7 @@ class Evaluation:
   allowed: np.ndarray | None = None
   restricted: Sequence[tuple[np.ndarray, counts_lib.Counts]] = ()
   rows: np.ndarray | None = None
+  subsets: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def select(self, examples: source.Examples) -> source.Examples:
     """Returns those of the evaluator's examples that were evaluated."""

@@ -139,6 +139,7 @@ class ClassificationEvaluator:
       allowed=self._allowed,
       restricted=result.restricted,
       rows=result.rows,
+      subsets=self._subsets,
     )
 
 

@@ -51,6 +51,9 @@ def write_results(
     top1 = evaluation.outcomes.top1
     matrices[key] = confusion.confusion_matrix(labels, top1, info.num_classes)
     matrices[f"{key}.class_names"] = np.array(info.class_names)
+    if evaluation.subsets:
+      matrices[f"{key}.subset_names"] = np.array([*evaluation.subsets])
+      matrices[f"{key}.subsets"] = np.stack([*evaluation.subsets.values()])
     ranking = _rank_classes(evaluation, labels)
     tables.append((info, _build_class_rows(evaluation, labels, ranking)))
     bins = _measure_reliability(evaluation.outcomes, labels)
@@ -155,6 +158,7 @@ def _write_predictions(path, examples, evaluation) -> None:
   }
   if evaluation.outcomes.with_sets:
     arrays["review"] = evaluation.outcomes.code
+    arrays["left_out"] = examples.left_out
   if evaluation.probs is not None:
     arrays["probs"] = evaluation.probs
   _write_npz(path, **arrays)

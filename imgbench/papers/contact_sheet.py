@@ -9,6 +9,7 @@ from typing import NamedTuple
 from matplotlib import figure as mpl_figure
 from matplotlib import patches
 import numpy as np
+from PIL import Image
 
 from imgbench import errors
 from imgbench.labels import classes
@@ -118,19 +119,22 @@ def _wrap(lines: Sequence[str]) -> str:
   )
 
 
+def shrink(picture: Image.Image) -> np.ndarray:
+  """Returns uint8 [H, W, 3] of at most 256 pixels a side."""
+  picture = picture.convert("RGB")
+  picture.thumbnail((_PIXELS, _PIXELS))
+  return np.asarray(picture)
+
+
 def read(path: pathlib.Path) -> np.ndarray:
   """Returns uint8 [H, W, 3] of at most 256 pixels a side.
 
   Raises:
     InputError: no image, or a broken one.
   """
-  from PIL import Image
-
   try:
     with Image.open(path) as picture:
-      picture = picture.convert("RGB")
-      picture.thumbnail((_PIXELS, _PIXELS))
-      return np.asarray(picture)
+      return shrink(picture)
   # Damaged files raise many kinds of errors.
   except Exception as error:
     given = f"{type(error).__name__}: {errors.find_reason(error)}"

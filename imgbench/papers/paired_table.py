@@ -123,8 +123,13 @@ def cells(rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     yield *row[:-4], *(formats.significant(p, 6) for p in row[-4:])
 
 
-def grid(rows: Sequence[Any]) -> table.Table:
-  """Returns comparisons as a table, differences in percentage points."""
+def grid(rows: Sequence[Any], *columns: table.Column) -> table.Table:
+  """Returns comparisons as a table, differences in percentage points.
+
+  Args:
+    rows: of `compare`.
+    *columns: further ones, after the data set.
+  """
   p_value = lambda p: formats.significant(p, 2)
   return table.Table(
     "Paired comparisons: difference of accuracies in percentage points with 95%"
@@ -133,6 +138,7 @@ def grid(rows: Sequence[Any]) -> table.Table:
       table.Column("model_a", "a"),
       table.Column("model_b", "b"),
       table.Column("dataset", "data set"),
+      *columns,
       table.number("n", format=formats.whole),
       table.number("only_a", "only a right", formats.whole),
       table.number("only_b", "only b right", formats.whole),

@@ -69,6 +69,8 @@ class Predictions:
     top5_prob: float32 [N, 5], NaN in such rows.
     review: int8 [N], the code of the top-1 prediction (`labels.annotations`);
       None for a data set without reviewed labels, and in older files.
+    left_out: bool [N], images that accuracies against label sets do not count;
+      None as `review`.
   """
 
   image_id: np.ndarray
@@ -76,6 +78,7 @@ class Predictions:
   top5: np.ndarray
   top5_prob: np.ndarray
   review: np.ndarray | None = None
+  left_out: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +316,7 @@ def read_predictions(
     workdir: of the run.
     key: of the data set.
     names: of the wanted arrays: image_id, label, top5, top5_prob, probs,
-      review, which may be absent.
+      review and left_out, which may be absent.
     num_examples: of the data set.
     num_classes: K; 0: unknown.
 
@@ -331,10 +334,12 @@ def read_predictions(
     "top5_prob": npz.Expected("f", ("N", 5)),
     "probs": npz.Expected("f", ("N", "K")),
     "review": npz.Expected("iu", ("N",)),
+    "left_out": npz.Expected("b", ("N",)),
   }
   most = {"N": _SPARE * num_examples, "K": num_classes or _MAX_CLASSES}
   found = npz.read(path, {n: expected[n] for n in names}, most, _REMOVE)
-  missing = [name for name in names if name not in (*found, "review")]
+  may_lack = ("review", "left_out")
+  missing = [name for name in names if name not in (*found, *may_lack)]
   if missing:
     wanted = f"the arrays {', '.join(names)}"
     fix = _KEEP if "probs" in missing else _REMOVE
@@ -360,6 +365,27 @@ def read_class_names(workdir: paths.Folder, key: str) -> tuple[str, ...]:
   expected = {name: npz.Expected("U", ("K",))}
   found = npz.read(path, expected, {"K": _MAX_NAMES}, _REMOVE)
   return tuple(map(str, found.get(name, ())))
+
+
+def read_subsets(
+  workdir: paths.Folder, key: str, num_classes: int
+) -> dict[str, np.ndarray]:
+  """Returns the subsets of a data set's classes, name -> bool [K].
+
+  None is known without confusion.npz, and from older files.
+
+  Raises:
+    InputError: not such a file, or an array of another type or size.
+  """
+  path, name = workdir / "confusion.npz", writers.make_file_key(key)
+  if not path.is_file():
+    return {}
+  expected = {
+    f"{name}.subset_names": npz.Expected("U", ("S",)),
+    f"{name}.subsets": npz.Expected("b", ("S", num_classes)),
+  }
+  found = npz.read(path, expected, {"S": _MAX_CLASSES}, _REMOVE)
+  return dict(zip(*found.values(), strict=True)) if len(found) == 2 else {}
 
 
 def read_confusion(

@@ -91,6 +91,16 @@ def test_files_agree_with_each_other(finished):
   with np.load(workdir / "confusion.npz") as matrices:
     matrix = matrices["scenes-validation"]
     names = matrices["scenes-validation.class_names"]
+    masks = matrices["scenes-validation.subsets"]
+    subsets = matrices["scenes-validation.subset_names"].tolist()
+  for subset, mask in zip(subsets, masks, strict=True):
+    entry = results[f"{VALIDATION}/{subset}/top1_accuracy"]
+    assert entry["n"] == matrix[mask].sum()
+  assert len(subsets) == len({key.split("/")[1] for key in results}) - 1
+  with np.load(workdir / "predictions/scenes-validation.npz") as predictions:
+    counted = np.sum(~predictions["left_out"])
+  reviewed = results[f"{VALIDATION}/all/multilabel_accuracy.icml2020"]
+  assert reviewed["n"] == counted < 72
   top1 = results[f"{VALIDATION}/all/top1_accuracy"]
   assert matrix.sum() == 72 and np.trace(matrix) == top1["correct"]
   with (workdir / "per_class.csv").open() as file:
