@@ -14,6 +14,12 @@ cd "$work"
 trap 'rm -rf "$work"' EXIT
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 
+# quietly COMMAND...: runs a command and prints what it wrote only if it fails.
+# It takes one command, as `sh -e` does not end a function or a ( ) before `||`.
+quietly() {
+  "$@" > log.txt 2>&1 || { cat log.txt; exit 1; }
+}
+
 # try KIND COMMAND...: COMMAND starts `imgbench`; runs a few in an empty folder.
 try() {
   echo "== $1"
@@ -22,8 +28,8 @@ try() {
     cd "try_$1"
     shift
     "$@" --version
-    "$@" train --config=tiny --workdir=run --config.steps.total="2 steps" \
-      > log.txt 2>&1 || { cat log.txt; exit 1; }
+    quietly "$@" train --config=tiny --workdir=run \
+      --config.steps.total="2 steps"
     [ -s run/report.html ]
   )
 }
@@ -33,15 +39,15 @@ try_more() {
   (
     cd "try_$1"
     imgbench=$work/$1/bin/imgbench
-    "$imgbench" sweep --config=tiny --sweep=seeds --sweep_dir=sweep --jobs=2 \
-      --config.steps.total="2 steps"
-    "$imgbench" bench --config=bench:quick --out=rows --dry_run
+    quietly "$imgbench" sweep --config=tiny --sweep=seeds --sweep_dir=sweep \
+      --jobs=2 --config.steps.total="2 steps"
+    quietly "$imgbench" bench --config=bench:quick --out=rows --dry_run
     if [ -d "$shared/ImageNetV2" ]; then
-      "$imgbench" paper imagenet-v2 --repo="$shared/ImageNetV2" --out=v2
+      quietly "$imgbench" paper imagenet-v2 --repo="$shared/ImageNetV2" --out=v2
     else
       echo "no prediction files in $shared: the paper is skipped"
     fi
-  ) > more.txt 2>&1 || { cat more.txt; exit 1; }
+  )
 }
 
 "$here" -m pip wheel --quiet --no-deps --wheel-dir=dist "$project"
@@ -60,6 +66,9 @@ try editable "$(dirname "$here")/imgbench"
 try clone env PYTHONPATH="$project" "$work/sdist/bin/python" -m imgbench
 rm -rf "$work/sdist"
 
+if [ -d "$shared/ImageNetV2" ]; then
+  export SHARED="$shared"
+fi
 for walk in student logits performance; do
   echo "== $walk"
   mkdir $walk

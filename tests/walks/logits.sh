@@ -24,7 +24,8 @@ for file in logits.npy keyed.npz ranking.npy; do
   imgbench score $file --dataset=mine --labels=labels.csv \
     --class_names=names.txt --out="out_$file"
   "$python" "$walks/read_result.py" "out_$file" all/top1_accuracy
-  [ -s "out_$file/report.html" ] && [ -s "out_$file/per_class.csv" ]
+  [ -s "out_$file/report.html" ]
+  [ -s "out_$file/per_class.csv" ]
 done
 cmp "out_logits.npy/per_class.csv" "out_keyed.npz/per_class.csv"
 imgbench operating-points out_logits.npy --dataset=mine:test --class=a \
@@ -58,7 +59,8 @@ imgbench score "$predictions/imagenet-validation-original/$name.npy" \
   "$predictions/imagenetv2-b-33/$name.npy" --dataset=val,real --dataset=v2 \
   --repo="$SHARED/ImageNetV2" --real="$SHARED/reassessed-imagenet/real.json" \
   --model=mine --out=public
-[ -s public/public_ranks.csv ] && [ -s public/public_lines.csv ]
+[ -s public/public_ranks.csv ]
+[ -s public/public_lines.csv ]
 imgbench paper real-labels --repo="$SHARED/ImageNetV2" \
   --real="$SHARED/reassessed-imagenet/real.json" --out=paper
 "$python" - "$name" <<'PY'

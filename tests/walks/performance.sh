@@ -14,7 +14,8 @@ imgbench bench --config=bench:rehearsal --config.models=vit_ti16 \
   --config.frameworks=imgbench --config.tasks=train \
   --config.micro.names=dispatch --out=rows
 imgbench bench report rows
-[ -s rows/report.html ] && [ "$(wc -l < rows/rows.jsonl)" = 2 ]
+[ -s rows/report.html ]
+[ "$(wc -l < rows/rows.jsonl)" = 2 ]
 imgbench bench --config=bench:rehearsal --config.models=vit_ti16 \
   --config.frameworks=imgbench --config.tasks=train \
   --config.micro.names=dispatch --out=rows # All is measured.
@@ -34,14 +35,18 @@ step "measure two processes together"
 port=$("$python" -c "import socket
 with socket.create_server(('127.0.0.1', 0)) as server:
   print(server.getsockname()[1])")
+started=
 for index in 0 1; do
   imgbench bench --config=bench:rehearsal --config.models=vit_ti16 \
     --config.frameworks=imgbench --config.tasks=infer \
     --config.micro.names=all_reduce --config.devices='(0,)' --out=both \
     --num_processes=2 \
     --coordinator_address=127.0.0.1:$port --process_id=$index &
+  started="$started $!"
 done
-wait
+for process in $started; do
+  wait "$process" # It returns the exit code of this one.
+done
 "$python" - <<'PY'
 import json
 

@@ -56,7 +56,8 @@ imgbench train --config=folder --config.data.data_dir=pictures \
 "$python" "$walks/read_result.py" pets folder:validation/all/top1_accuracy
 
 step "use the model; the pictures of training are gone"
-mv pictures/val others && rm -r pictures
+mv pictures/val others
+rm -r pictures
 imgbench predict pets others/red --k=1 --out=predicted.csv
 [ "$(wc -l < predicted.csv)" = 9 ]
 imgbench predict run@8 others/red/0.png
