@@ -185,7 +185,6 @@ def _choose(path, found: Sequence[str], kind: str) -> tuple[str, str]:
 
 
 def _read_csv(path, kind, names):
-  del kind
   # It takes half a second to import.
   import pandas as pd
 
@@ -210,20 +209,26 @@ def _read_csv(path, kind, names):
     return _to_numbers(path, table), "", None
   ids = [name for name in table if name in IDS]
   image_ids = table[ids[0]].astype(str).tolist() if ids else None
-  families: dict[str, list[str]] = {}
-  for name in table:
-    found = _COLUMN.fullmatch(str(name))
-    if found:
-      families.setdefault(found[1], []).append(name)
-  for family in ("index", "label"):
-    if family in families:
-      cells = table[families[family]].to_numpy(str)
-      if cells.shape[1] == 1 and cells[0, 0].startswith("["):
-        cells = _split_lists(path, cells[:, 0])
-      return _to_classes(path, cells, names), RANKING, image_ids
-  for family, stated in (("logit", LOGITS), ("prob", PROBABILITIES)):
-    if family in families:
-      return _to_numbers(path, table[families[family]]), stated, image_ids
+  families = _find_families(path, table)
+  classes, scores = (
+    next(filter(families.get, pair), "")
+    for pair in (("index", "label"), ("logit", "prob"))
+  )
+  if classes and scores and not kind:
+    ranked, count = len(families[classes]), len(families[scores])
+    if ranked != count:
+      # The label may be the true one.
+      expected = f"as many columns {scores} as {classes}, {ranked:,}"
+      fix = f"set --scores to {LOGITS}, {PROBABILITIES} or {RANKING}"
+      raise errors.InputError(f"{path}, line 1", expected, f"{count:,}", fix)
+  if classes and kind in ("", RANKING):
+    cells = table[families[classes]].to_numpy(str)
+    if cells.shape[1] == 1 and cells[0, 0].startswith("["):
+      cells = _split_lists(path, cells[:, 0])
+    return _to_classes(path, cells, names), RANKING, image_ids
+  if scores and kind != RANKING:
+    stated = LOGITS if scores == "logit" else PROBABILITIES
+    return _to_numbers(path, table[families[scores]]), stated, image_ids
   others = [str(name) for name in table if name not in IDS]
   for known in ([str(i) for i in range(len(others))], *map(list, names)):
     if others == known:
@@ -233,6 +238,26 @@ def _read_csv(path, kind, names):
     f" of all classes in order, after at most one of {', '.join(IDS)}"
   )
   raise errors.InputError(f"{path}, line 1", expected, ",".join(first)[:80])
+
+
+def _find_families(path, table) -> dict[str, list[str]]:
+  """Returns logit, prob, index or label -> its columns, by their numbers."""
+  numbered: dict[str, list[tuple[int, str]]] = {}
+  for name in table:
+    found = _COLUMN.fullmatch(str(name))
+    if found:
+      numbered.setdefault(found[1], []).append((int(found[2] or 0), name))
+  families = {}
+  for family, columns in numbered.items():
+    columns.sort()
+    first = min(columns[0][0], 1)  # Some count from 1.
+    numbers = list(range(first, first + len(columns)))
+    fits = [number for number, _ in columns] == numbers
+    expected = f"columns {family}_{first} to {family}_{numbers[-1]}"
+    given = ", ".join(name for _, name in columns)[:80]
+    errors.check(fits, f"{path}, line 1", expected, given)
+    families[family] = [name for _, name in columns]
+  return families
 
 
 def _is_text(column: str) -> bool:

@@ -67,6 +67,24 @@ def test_every_format_tells_or_shows_its_kind(tmp_path, kind, form):
       np.testing.assert_allclose(softmax, PROBS[[2, 0]], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["logit", "index"])
+def test_columns_are_sorted_by_their_numbers(tmp_path, name):
+  values = VALUES["logits" if name == "logit" else files.RANKING]
+  header = ",".join(f"{name}_{i}" for i in (2, 0, 1))
+  path = write_csv(tmp_path / "file.csv", values[:, [2, 0, 1]], header)
+  np.testing.assert_array_equal(files.read(path).values, values)
+
+
+def test_scores_beside_a_label_are_read_if_asked_for(tmp_path):
+  path = write_csv(
+    tmp_path / "file.csv",
+    np.concatenate([np.zeros((3, 1), int), LOGITS], axis=1),
+    "label,logit_0,logit_1,logit_2",
+  )
+  found = files.read(path, files.LOGITS)
+  np.testing.assert_array_equal(found.values, LOGITS)
+
+
 @pytest.mark.parametrize("kind", VALUES)
 def test_safetensors(tmp_path, kind):
   numpy = pytest.importorskip("safetensors.numpy")
@@ -157,6 +175,13 @@ def bad_text(name, text):
     (bad_text("bad.csv", "id,label_0\n"), "", ""),
     (bad_text("bad.csv", "id,x,y\na,1,2\n"), "", ", line 1"),
     (bad_text("bad.csv", "id,prob_0,prob_1\na,0.5,\n"), "", None),
+    (bad_text("bad.csv", "id,prob_0,prob_2\na,0.5,0.5\n"), "", ", line 1"),
+    # The label may be the true one.
+    (
+      bad_text("bad.csv", "id,label,prob_0,prob_1\na,0,0.5,0.5\n"),
+      "",
+      ", line 1",
+    ),
     (bad_text("bad.csv", "1,2,3\n4,5,x\n"), "", None),
     (bad_text("bad.csv", "1,2,3\n4,5,6,7\n"), "", ""),
     (bad_text("bad.csv", ""), "", ""),
