@@ -330,7 +330,7 @@ class _Facts(NamedTuple):
 
   Attributes:
     whole: all numbers are integers.
-    outside: some are not in [0, 1].
+    outside: some are not in [0, 1], rounding aside.
     bad: rows that are no probabilities: outside, or with another sum than 1.
   """
 
@@ -345,7 +345,8 @@ def _inspect(values: np.ndarray) -> _Facts:
     some = np.asarray(values[start : start + _ROWS], np.float64)
     finite = np.isfinite(some).all(axis=1)
     some = some[finite]
-    fits = ((some >= 0) & (some <= 1)).all(axis=1)
+    # In float32, exp(x - logsumexp(x)) may be 1.00001.
+    fits = ((some >= 0) & (some <= 1 + _SUM_ERROR)).all(axis=1)
     whole &= bool((some == np.round(some)).all())
     outside |= not fits.all()
     fits &= abs(some.sum(axis=1) - 1) <= _SUM_ERROR

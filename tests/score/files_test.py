@@ -85,6 +85,14 @@ def test_scores_beside_a_label_are_read_if_asked_for(tmp_path):
   np.testing.assert_array_equal(found.values, LOGITS)
 
 
+def test_probabilities_may_be_rounded_to_more_than_1(tmp_path):
+  probs = np.array([[1.00001, 0.0], [0.25, 0.75]], np.float32)
+  np.save(tmp_path / "file.npy", probs)
+  found = files.read(tmp_path / "file.npy")
+  assert found.kind == files.PROBABILITIES
+  assert found.take(np.array([0]))[0, 0] == pytest.approx(0, abs=2e-5)
+
+
 @pytest.mark.parametrize("kind", VALUES)
 def test_safetensors(tmp_path, kind):
   numpy = pytest.importorskip("safetensors.numpy")
