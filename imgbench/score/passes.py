@@ -188,12 +188,17 @@ def evaluate(
     entry, count = one.opened.entry, one.info.num_classes
     ranked = one.found.values.shape[1] * (one.found.kind == files.RANKING)
     known = ranked if 0 < ranked < count else np.inf
-    if entry.restrict_classes and known < count:
+    is_base = shift is not None and one.opened.name == shift.base
+    compared = _find_masks(scored, shift) if is_base else []
+    if (entry.restrict_classes or compared) and known < count:
+      whose = "a shifted set" if compared else one.info.key
       expected = (
         f"scores, or rankings of all {count:,} classes, as only those of"
-        f" {one.info.key} are predicted"
+        f" {whose} are predicted"
       )
       fix = f"--dataset={entry.name}:{entry.split} predicts among all"
+      if compared:
+        fix = "score that set alone"
       raise errors.InputError(one.found.path, expected, ranked, fix)
     ks = tuple(k for k in section.ks if k <= known)
     errors.check(bool(ks), "evaluation.ks", f"a k up to {ranked}", section.ks)
@@ -208,7 +213,6 @@ def evaluate(
         ranked=ranked,
       )
     split = splits.StreamedSplit(one.info, one.examples, strategy, _Rows(one))
-    is_base = shift is not None and one.opened.name == shift.base
     built[one.opened.name] = evaluators.EVALUATORS[entry.type](
       split,
       compiled_pass=passes[key],
@@ -216,7 +220,7 @@ def evaluate(
       class_masks=masks,
       probabilities=entry.probabilities,
       restrict_classes=entry.restrict_classes,
-      compared_masks=_find_masks(scored, shift) if is_base else (),
+      compared_masks=compared,
     )
   for one in scored:
     built[one.opened.name].images = _find_images(one, section.input)

@@ -123,6 +123,21 @@ def test_a_ranking_has_the_accuracies_and_no_probabilities(run, tmp_path):
     assert json.loads((tmp_path / "out" / name).read_text()) == {}
 
 
+def test_a_short_ranking_has_no_drop_to_some_classes(run, tmp_path):
+  folder, *_ = run
+  paths = [tmp_path / "val.npy", folder / "predictions" / "scenes-v2.npz"]
+  np.save(paths[0], predictions_of(folder, "validation")["top5"])
+  config = scoring.write_config(
+    tmp_path,
+    "config.evaluation.shift = dict(base='val', sets=('v2',));"
+    "config.evaluation.sets.v2.restrict_classes = True",
+    "tiny.get_config()",
+  )
+  given = (*paths, "--dataset=val", "--dataset=v2", config)
+  with pytest.raises(errors.InputError, check=raising.about(str(paths[0]))):
+    scoring.run(*given, f"--out={tmp_path / 'out'}")
+
+
 def test_other_settings_do_not_overwrite_results(run, tmp_path):
   folder, config, _ = run
   stored = folder / "predictions" / "scenes-validation.npz"
