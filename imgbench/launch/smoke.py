@@ -52,14 +52,16 @@ def report(smoke: units.Sweep, count: int, values: Any) -> int:
   found = run_files.read_status(unit.workdir)
   times, steps = found["times"], found["total_steps"]
   run_s = times["setup_s"] + times["compile_s"] + steps * times["step_s"]
-  at_once = getattr(values, "slices", None) or values["jobs"].value or 1
-  at_once = min(at_once, count)
+  asked = getattr(values, "slices", None) or values["jobs"].value
+  at_once = min(asked or 1, count)
   sweep_s = run_s * -(-count // at_once)
+  # Without --jobs the executor decides it once it starts them.
+  how = f"{at_once} at a time" if asked else "if one runs after another"
   print(
     f"smoke run of {unit.name}: {1e3 * times['step_s']:.3g} ms per step,"
     f" {times['compile_s']:.3g} s to compile, {times['setup_s']:.3g} s to start"
     f"\nestimate, without evaluations: {_format(run_s)} for its {steps} steps,"
-    f" {_format(sweep_s)} for {count} such runs, {at_once} at a time"
+    f" {_format(sweep_s)} for {count} such runs, {how}"
   )
   return errors.EXIT_DONE
 

@@ -39,18 +39,23 @@ def test_it_is_the_first_point_in_a_folder_of_its_own(tmp_path):
   assert not any("smoke" in word for word in sweep.command(sweep.units[0]))
 
 
-def test_the_estimate_is_that_of_all_runs(tmp_path, capsys):
+@pytest.mark.parametrize(
+  ("flags", "hours", "how"),
+  [(["--jobs=2"], 3, "2 at a time"), ([], 5, "if one runs after another")],
+)
+def test_the_estimate_is_that_of_all_runs(tmp_path, capsys, flags, hours, how):
   found = smoke.build(sweeps.make(tmp_path, [7, 8]))
   workdir = found.units[0].workdir
   workdir.mkdir(parents=True)
   facts = {"total_steps": 7000, "times": TIMES}
   run_files.write_status(workdir, run_files.DONE, **facts)
-  code = smoke.report(found, 5, _values("--jobs=2"))
+  code = smoke.report(found, 5, _values(*flags))
   assert code == errors.EXIT_DONE
   text = capsys.readouterr().out
   assert "500 ms per step" in text
-  # 20 + 80 + 7000 / 2 seconds, three times.
-  assert "1:00:00" in text and "3:00:00" in text
+  # 20 + 80 + 7000 / 2 seconds, three or five times.
+  assert "1:00:00" in text and f"{hours}:00:00" in text
+  assert how in text
 
 
 def test_a_failure_shows_the_end_of_the_log(tmp_path, capsys):
