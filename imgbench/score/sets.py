@@ -134,11 +134,11 @@ def find_entry(
     return aliases[name]
   base, colon, split = name.rpartition(":")
   base, split = (base, split) if colon else (name, "test")
-  known = [*aliases, *(key.partition(":")[0] for key in PUBLIC_NAMES)]
+  known = {*aliases, *(key.partition(":")[0] for key in PUBLIC_NAMES)}
   is_name = colon or with_labels or base in known
   if not (is_name and base and split):
     expected = f"NAME:SPLIT, or one of {', '.join(aliases)}"
-    near = registry.near_names(name, known)
+    near = registry.suggest_near(name, known)
     raise errors.InputError("--dataset", expected, repr(name), near)
   same = base == config.data.name
   return config_lib.EvaluationSet(
@@ -287,10 +287,9 @@ def _open_labels(name, entry, places: Places) -> OpenSet:
   path, names = pathlib.Path(places.labels), ()
   if places.class_names:
     names = tuple(files.read_texts(pathlib.Path(places.class_names)))
-    distinct = f"{len(names)} different names"
-    errors.check(
-      len(set(names)) == len(names) > 0, "--class_names", distinct, names[:3]
-    )
+    errors.check(bool(names), "--class_names", "at least one name", "none")
+    expected, given = f"{len(names)} different names", len(set(names))
+    errors.check(given == len(names), "--class_names", expected, given)
   labels, image_ids = _read_labels(path)
 
   def read(num_classes: int, may_be_more: bool):

@@ -329,6 +329,14 @@ def test_flags_that_do_not_fit(labelled, flags, setting):
     score(labelled, *flags)
 
 
+def test_class_names_are_different_and_at_least_one(labelled):
+  for text, given in (("", "none"), ("ant\nbee\nant\n", 2)):
+    path = write(labelled / "wrong.txt", text)
+    check = raising.about("--class_names", given=given)
+    with pytest.raises(errors.InputError, check=check):
+      score(labelled, f"--class_names={path}")
+
+
 @pytest.mark.parametrize(
   ("args", "setting"),
   [
