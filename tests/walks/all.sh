@@ -39,8 +39,8 @@ try_more() {
   (
     cd "try_$1"
     imgbench=$work/$1/bin/imgbench
-    quietly "$imgbench" sweep --config=tiny --sweep=seeds --sweep_dir=sweep \
-      --jobs=2 --config.steps.total="2 steps"
+    quietly "$imgbench" sweep --config=tiny --sweep_dir=sweep --jobs=2 \
+      --config.steps.total="2 steps"
     quietly "$imgbench" bench --config=bench:quick --out=rows --dry_run
     if [ -d "$shared/ImageNetV2" ]; then
       quietly "$imgbench" paper imagenet-v2 --repo="$shared/ImageNetV2" --out=v2
@@ -74,7 +74,6 @@ for walk in student logits performance; do
   mkdir $walk
   (
     cd $walk
-    [ ! -d "$shared" ] || export SHARED="$shared"
     VENV=$work/wheel "$walks/$walk.sh" "$wheel"
   )
 done
