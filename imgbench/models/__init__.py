@@ -11,6 +11,7 @@ from imgbench.models import convnext
 from imgbench.models import efficientnet
 from imgbench.models import layers
 from imgbench.models import mixer
+from imgbench.models import mlp
 from imgbench.models import resnet
 from imgbench.models import vit
 from imgbench.models import whitened
@@ -22,6 +23,7 @@ BUILDERS: registry.Registry[Callable[..., base.Model]] = registry.Registry(
   "model"
 )
 BUILDERS.register("cnn", cnn.build_cnn)
+BUILDERS.register("mlp", mlp.build_mlp)
 BUILDERS.register("whitened", whitened.build_whitened)
 BUILDERS.register("resnet18", resnet.resnet18)
 BUILDERS.register("resnet34", resnet.resnet34)

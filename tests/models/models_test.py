@@ -15,6 +15,7 @@ from tests import raising
 
 TINY = {
   "cnn": dict(widths=(4, 8)),
+  "mlp": dict(widths=(8, 4)),
   "whitened": dict(widths=(4, 8)),
   "resnet18": dict(stem="cifar", width=2),
   "resnet50": dict(width=2),
@@ -29,6 +30,7 @@ TINY = {
 }
 # Settings with which a model draws; each drops something.
 DRAWING = [
+  ("mlp", dict(dropout=0.5)),
   ("wide_resnet28_10", dict(dropout=0.5)),
   ("convnext_t", dict(drop_path=0.5, scale_init=1.0)),
   ("efficientnet_b0", dict(dropout=0.5)),
@@ -157,6 +159,7 @@ def test_shapes_and_types(name, dtype):
   "name",
   [
     "cnn",
+    "mlp",
     "whitened",
     "resnet18",
     # Long, and of layers that models above or tests of layers have.
@@ -268,6 +271,8 @@ def test_a_profile_can_name_every_block(name):
     ("vit_s16", {"heads": 2}, "heads", 2),
     ("cnn", {"widths": ()}, "widths", "()"),
     ("cnn", {"widths": (2,) * 6}, "image_shape", "16x16"),
+    ("mlp", {"widths": (4, 0)}, "widths", (4, 0)),
+    ("mlp", {"dropout": 1}, "dropout", 1),
     ("whitened", {"depth": 0}, "depth", 0),
     ("whitened", {"activation": "tahn"}, "activation", "'tahn'"),
     ("whitened", {"stem_filters": 49}, "stem_filters", 49),
