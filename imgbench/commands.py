@@ -50,6 +50,7 @@ COMMANDS = {
     Command("predict", "imgbench.predict", "Predict the classes of pictures."),
     Command("export", "imgbench.export", "Export a model for other programs."),
     Command("config", "imgbench.show_config", "Print all keys of a config."),
+    Command("describe", "imgbench.describe", "Describe a model by its layers."),
     Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
     Command("compare", "imgbench.compare", "Compare runs on the same images."),
     Command(

@@ -68,6 +68,7 @@ LAYERS = (
   {
     "bench",
     "compare",
+    "describe",
     "export",
     "launch",
     "main",

@@ -67,12 +67,24 @@ def count_cost(model: base.Model, image_shape: tuple[int, int, int]) -> Cost:
   Raises:
     InputError: see `count_macs`.
   """
+  program, variables = trace(model, image_shape)
+  return Cost(base.num_params(variables), _count(program))
+
+
+def trace(
+  model: base.Model, image_shape: tuple[int, int, int]
+) -> tuple[core.Jaxpr, base.Variables]:
+  """Returns the forward pass of one image, and the shapes of the variables.
+
+  Args:
+    model: see `count_cost`.
+    image_shape: (H, W, C).
+  """
   model = model.definition() if model.definition else model
   variables = jax.eval_shape(lambda: model.init(jax.random.key(0)))
   images = jax.ShapeDtypeStruct((1, *image_shape), model.dtype)
   forward = lambda variables, images: model.apply(variables, images, False)
-  macs = count_macs(forward, variables, images)
-  return Cost(base.num_params(variables), macs)
+  return jax.make_jaxpr(forward)(variables, images).jaxpr, variables
 
 
 def count_macs(function: Callable, *args) -> int:
@@ -93,12 +105,21 @@ def count_macs(function: Callable, *args) -> int:
 
 
 def _count(jaxpr: core.Jaxpr) -> int:
-  return sum(map(_count_equation, jaxpr.eqns))
+  return sum(map(count_equation, jaxpr.eqns))
 
 
-def _count_equation(equation: core.JaxprEqn) -> int:
+def count_equation(equation: core.JaxprEqn) -> int:
+  """Returns the multiply-adds of an equation and the programs in it."""
+  own = count_product(equation)
+  if own is not None:
+    return own
+  times, programs = find_programs(equation)
+  return times * sum(map(_count, programs))
+
+
+def count_product(equation: core.JaxprEqn) -> int | None:
+  """Returns the multiply-adds of a product or convolution, None for others."""
   primitive, params = equation.primitive, equation.params
-  programs = list(core.jaxprs_in_params(params))
   if primitive is primitives.dot_general_p:
     (contracted, _), _ = params["dimension_numbers"]
     return _count_products(equation, 0, contracted)
@@ -107,22 +128,39 @@ def _count_equation(equation: core.JaxprEqn) -> int:
     # those of one group.
     summed = params["dimension_numbers"].rhs_spec[1:]
     return _count_products(equation, 1, summed)
-  if primitive is primitives.custom_vjp_call_p and (
-    programs[0].debug_info.func_name == layers.CONVOLUTION
-  ):
+  if is_convolution(equation):
     return _count_products(equation, -1, (0, 1, 2))
+  return None
+
+
+def is_convolution(equation: core.JaxprEqn) -> bool:
+  """Returns whether an equation is a convolution of `layers`."""
+  if equation.primitive is not primitives.custom_vjp_call_p:
+    return False
+  (program,) = core.jaxprs_in_params(equation.params)
+  return program.debug_info.func_name == layers.CONVOLUTION
+
+
+def find_programs(equation: core.JaxprEqn) -> tuple[int, list[core.Jaxpr]]:
+  """Returns how often an equation runs which programs; none: (1, []).
+
+  Raises:
+    InputError: see `count_macs`.
+  """
+  primitive, params = equation.primitive, equation.params
+  programs = list(core.jaxprs_in_params(params))
   if primitive is primitives.scan_p:
-    return params["length"] * _count(programs[0])
+    return params["length"], programs[:1]
   if primitive is primitives.cond_p:
     platforms = params.get("branches_platforms") or ()
     if None in platforms:
-      return _count(programs[platforms.index(None)])
+      return 1, [programs[platforms.index(None)]]
   if primitive in _CALLS:
-    return sum(map(_count, programs))
+    return 1, programs
   if programs and not primitive.name.startswith(_COMBINERS):
     expected = "matrix products, convolutions and scans"
     raise errors.InputError("FLOPs", expected, repr(primitive.name))
-  return 0
+  return 1, []
 
 
 def _count_products(equation, operand: int, axes) -> int:
