@@ -7,6 +7,7 @@ from typing import Any
 
 from imgbench import errors
 from imgbench import registry
+from imgbench import typed
 from imgbench.data import folder
 from imgbench.data import scene_source
 from imgbench.data import source
@@ -73,7 +74,11 @@ def build_source(
     InputError: unknown split or option, or no data set in `data_dir`.
   """
   if name in SOURCES:
-    if "data_dir" in inspect.signature(SOURCES[name]).parameters:
+    parameters = inspect.signature(SOURCES[name]).parameters
+    for option, value in options.items():
+      if option in parameters:
+        typed.check_plain(option, value, parameters[option].annotation)
+    if "data_dir" in parameters:
       options["data_dir"] = data_dir
     return SOURCES.build(name, split=split, **options)
   name, colon, version = name.partition(":")

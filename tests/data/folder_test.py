@@ -187,6 +187,13 @@ def test_options_that_do_not_fit(classes, divided, root, options, setting):
     build(root, "validation", **options)
 
 
+@pytest.mark.parametrize("share", ["half", "nan", True])
+def test_an_option_has_the_type_of_its_annotation(classes, share):
+  about = raising.about("validation_share", given=repr(share))
+  with pytest.raises(errors.InputError, check=about):
+    data.build_source("folder", "train", str(classes), validation_share=share)
+
+
 def test_a_class_named_train_is_no_split(classes):
   (classes / "cat").rename(classes / "train")
   assert build(classes).info.class_names == ("ant", "bee", "train")
