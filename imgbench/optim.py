@@ -319,6 +319,10 @@ def muon(
 
 # Arguments of optax's optimizers that get `decay_mask`.
 _DECAY_MASKS = ("mask", "weight_decay_mask")
+# Functions of optax that are no optimizers of gradients and parameters:
+# schedule-free ones evaluate other parameters than they train, and private ones
+# need the gradient of each example.
+_REFUSED = ("scale_by", "schedule_free", "dpsgd")
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
@@ -333,7 +337,7 @@ def _find_in_optax(name: str) -> Callable | None:
   found = optax
   for part in path:
     found = getattr(found, part, None)
-  if not inspect.isfunction(found) or path[-1].startswith("scale_by"):
+  if not inspect.isfunction(found) or path[-1].startswith(_REFUSED):
     return None
   takes_rate = "learning_rate" in inspect.signature(found).parameters
   return found if takes_rate else None

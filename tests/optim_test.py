@@ -583,7 +583,8 @@ def test_optimizers_of_optax_decay_kernels_only():
     ("optax.lion", {"b3": 0.9}, "b3"),
     ("optax.lion", {"mask": True}, "mask"),
     ("optax.lion", {"learning_rate": 1.0}, "learning_rate"),
-    ("optax.contrib.dpsgd", {}, "l2_norm_clip"),
+    ("optax.contrib.dpsgd", {}, "name"),  # It needs gradients by example.
+    ("optax.contrib.schedule_free_sgd", {}, "name"),  # It trains others.
     ("optax.lion", {"mu_dtype": "much"}, "name"),
   ],
 )
