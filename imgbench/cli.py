@@ -81,8 +81,7 @@ class _ConfigParser(flags.ArgumentParser):
     config = _load_config(argument)
     overrides = _find_overrides(sys.argv if self._argv is None else self._argv)
     if "plugins" in overrides:
-      parser = tuple_parser.TupleParser()  # As of ml_collections.
-      config.plugins = parser.parse(overrides["plugins"])
+      config.plugins = _parse_plugins(overrides["plugins"])
     plugins.load(config.get("plugins", ()), [above])
     with config_errors(argument):
       config_utils.to_dict(config)
@@ -194,6 +193,15 @@ def _read_config(argv: list[str]) -> ml_collections.ConfigDict:
   define_config_flag(flag_values, argv)
   flag_values(argv)
   return flag_values.config
+
+
+def _parse_plugins(text: str) -> tuple:
+  """Returns the value of --config.plugins. Raises InputError."""
+  try:
+    return tuple_parser.TupleParser().parse(text)  # As of ml_collections.
+  except Exception as error:  # Of many kinds.
+    expected = "names of modules, separated by commas"
+    raise errors.InputError("--config.plugins", expected, text) from error
 
 
 def _find_overrides(argv: list[str]) -> dict[str, str]:

@@ -107,6 +107,13 @@ def test_plugins_are_a_tuple(value):
     config_lib.parse(config)
 
 
+@pytest.mark.parametrize("text", ["two words", "(1,"])
+def test_a_flag_that_is_no_tuple_is_named(text):
+  about = raising.about("--config.plugins", given=text)
+  with pytest.raises(errors.InputError, check=about):
+    cli.read_config("tiny", [f"plugins={text}"])
+
+
 def test_a_config_without_plugins_has_none_and_stays_the_same():
   new = config_utils.to_dict(tiny.get_config())
   assert new.pop("plugins") == []
