@@ -207,6 +207,14 @@ def test_state_of_any_kind_is_trained_on_devices(folder, name):
   assert 0 < state.ema["means"]["pixel"] < found["means"]["pixel"]
 
 
+def test_a_model_with_other_logits_is_refused(folder, monkeypatch):
+  config = read("model.name=stateful")
+  other = build_stateful()  # Of five classes.
+  monkeypatch.setattr(models, "build_model", lambda *args, **kwargs: other)
+  with pytest.raises(errors.InputError, check=raising.about("model.name")):
+    loop.train_and_evaluate(config, str(folder / "run"))
+
+
 def test_state_follows_the_parts_of_a_batch(folder):
   strategy = parallel.create_strategy("jit", 1)
   state = take_step(build_stateful(), strategy, microbatches=2, steps=1)

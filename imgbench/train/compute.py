@@ -317,8 +317,11 @@ def _build_model(
   view = layout.strategy.view
 
   def apply(variables, *args, **kwargs):
-    outputs, state = model.apply(view.whole(variables), *args, **kwargs)
-    return outputs, state
+    logits, state = model.apply(view.whole(variables), *args, **kwargs)
+    expected = f"a model with logits [B, {info.num_classes}]"
+    fits = logits.ndim == 2 and logits.shape[1] == info.num_classes
+    errors.check(fits, "model.name", expected, list(logits.shape))
+    return logits, state
 
   return dataclasses.replace(model, apply=apply)
 
