@@ -66,6 +66,7 @@ def list_pictures(arguments: list[str]) -> list[str]:
   """
   found = []
   for argument in arguments:
+    errors.check(argument != "", "IMAGES", "paths", "an empty one")
     if not os.path.isdir(argument):
       found.append(argument)
       continue

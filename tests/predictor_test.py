@@ -273,7 +273,7 @@ def test_folders_give_their_pictures(tmp_path):
   below = [os.path.relpath(path, tmp_path) for path in listed[1:]]
   assert listed[0] == "x.jpg" and below == ["2.PNG", "b/0.JPG", "b/1.jpeg"]
   tmp_path.joinpath("empty").mkdir()
-  for arguments in ([], [str(tmp_path / "empty")]):
+  for arguments in ([], [""], [str(tmp_path / "empty")]):
     with pytest.raises(errors.InputError, check=raising.about("IMAGES")):
       predict.list_pictures(arguments)
 
