@@ -45,7 +45,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       value = tuple(value)
     with config.ignore_type():
       config[name] = value
-  if config.data.name == common.IMAGENET:
+  if _drop_version(config.data.name) == common.IMAGENET:
     _add_sets(config.evaluation)
   step = checkpoints.list_steps(workdir)[-1] if step is None else step
   config.steps.total = f"{step} steps"
@@ -74,4 +74,10 @@ def _add_sets(evaluation: ml_collections.ConfigDict) -> None:
 
 
 def _identify(entry: Mapping) -> tuple[str, str]:
-  return entry.get("name") or common.IMAGENET, entry["split"]
+  name = entry.get("name") or common.IMAGENET
+  return _drop_version(name), entry["split"]
+
+
+def _drop_version(name: str) -> str:
+  """Returns the name of a data set without its ":VERSION"."""
+  return name.partition(":")[0]

@@ -150,8 +150,10 @@ def test_sets_and_warmup_of_a_cifar_run(tmp_path):
   )
 
 
-def test_derived_sets_of_an_imagenet_run(tmp_path):
+@pytest.mark.parametrize("version", ["", ":5.1.0"])
+def test_derived_sets_of_an_imagenet_run(tmp_path, version):
   config = imagenet_vit_s16.get_config()
+  config.data.name += version
   config.evaluation.input.crop_fraction = 0.9
   derived = set(config.evaluation.sets)
   config.evaluation.sets = dict(
