@@ -50,6 +50,7 @@ def base_config() -> ml_collections.ConfigDict:
     ks=(1, 5),
     alpha=0.05,
     class_masks={},
+    known_leaks="",
     warnings={},
     input={},
     shift={},

@@ -62,6 +62,11 @@ COMMANDS = {
       "Choose the threshold of a class.",
     ),
     Command(
+      "leakage",
+      "imgbench.leakage.__main__",
+      "Find test images that the training data has too.",
+    ),
+    Command(
       "bench", "imgbench.bench.__main__", "Benchmark models on this machine."
     ),
     Command(
@@ -172,6 +177,11 @@ COMMANDS = {
       "compile-only v5e",
       "imgbench.experiments.compile_only_v5e",
       "Count bytes sent by steps compiled for TPU v5e pods.",
+    ),
+    Command(
+      "leakage check",
+      "imgbench.experiments.leakage_check",
+      "Measure recall and precision of the search for leaked images.",
     ),
     Command(
       "size", "imgbench.experiments.benchmarks.size", "Count lines per folder."

@@ -277,6 +277,8 @@ class EvaluationSection:
     input: settings of `input_pipelines.build_eval_pipeline`.
     shift: the sets whose drop from a base set is measured, or None.
     sets: by alias; "" instead of a set removes it.
+    known_leaks: list of test images that the training data has too, of
+      `imgbench leakage`, which warnings then mention; "": none.
   """
 
   every: str
@@ -289,6 +291,7 @@ class EvaluationSection:
   input: Settings
   shift: shift_lib.Shift | None
   sets: Mapping[str, EvaluationSet]
+  known_leaks: str = ""
 
   def __post_init__(self):
     expected = "a number in (0, 1)"

@@ -76,7 +76,7 @@ LAYERS = (
     "score",
     "show_config",
   },
-  {"evaluate"},
+  {"evaluate", "leakage"},
   {"experiments"},
 )
 

@@ -31,6 +31,8 @@ class Thresholds:
     non_finite: largest number of rows of scores that are not finite.
     skipped: largest number of damaged examples that are in no result.
     trained_share: largest share of evaluated examples in the training data.
+    known_leaks: largest share of evaluated examples in the list of those that
+      the training data is known to have too.
 
   Raises:
     InputError: a negative setting.
@@ -45,6 +47,7 @@ class Thresholds:
   non_finite: int = 0
   skipped: int = 0
   trained_share: float = 0.0
+  known_leaks: float = 0.0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -62,6 +65,7 @@ def diagnose(
   skipped: int = 0,
   train_accuracy: float | None = None,
   trained_share: float = 0.0,
+  leaks: tuple[int, int] = (0, 0),
   thresholds: Thresholds | None = None,
 ) -> list[dict[str, Any]]:
   """Returns the rows of warnings.json of one evaluated split.
@@ -74,6 +78,8 @@ def diagnose(
     skipped: damaged examples that are not in the table.
     train_accuracy: top-1 accuracy in training, in [0, 1], if known.
     trained_share: share of the examples in the training data, in [0, 1].
+    leaks: examples that are known to be in the training data in some form, and
+      those of them that are predicted right.
     thresholds: None: the defaults.
 
   Returns:
@@ -95,6 +101,7 @@ def diagnose(
     *_mean_gap(table, class_names, accuracy, thresholds.mean_gap),
     *_train_gap(accuracy, train_accuracy, thresholds.train_gap),
     *_leakage(trained_share, thresholds.trained_share),
+    *_known_leaks(table, *leaks, thresholds.known_leaks),
   ]
   return [_row(dataset, *warning) for warning in found]
 
@@ -227,9 +234,29 @@ def _train_gap(accuracy, train_accuracy, most):
 
 
 def _leakage(trained_share, most):
-  if trained_share > most:
+  if trained_share == 1 > most:
+    message = (
+      "all of these examples are in the training data: this is no test set, and"
+      " its results say nothing about new examples; train without it"
+    )
+    yield "trained_on_test_set", trained_share, most, message
+  elif trained_share > most:
     message = (
       f"{_percent(trained_share)} of these examples are in the training data:"
       " results do not carry over to new examples"
     )
     yield "leakage", trained_share, most, message
+
+
+def _known_leaks(table, examples, correct, most):
+  total, hits = int(table.n.sum()), int(table.correct.sum())
+  if examples / total > most:
+    without = ""
+    if examples < total:
+      rest = (hits - correct) / (total - examples)
+      without = f", {_percent(rest)} without them"
+    message = (
+      f"{examples} of these examples are known to be in the training data too"
+      f" (known_leaks): accuracy is {_percent(hits / total)}{without}"
+    )
+    yield "known_leaks", examples / total, most, message

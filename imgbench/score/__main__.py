@@ -44,6 +44,7 @@ from imgbench.score import files
 from imgbench.score import passes
 from imgbench.score import ranks
 from imgbench.score import sets
+from imgbench.train import evaluation
 from imgbench.train import outputs
 
 _SETTINGS = (
@@ -114,6 +115,7 @@ def score(values: flags.FlagValues, given: Sequence[str]) -> dict[str, Any]:
   config = _read_config(values)
   settings = config_lib.parse(config)
   section = settings.evaluation
+  known = evaluation.read_known_leaks(section)
   folder = paths.reach(values.out, "--out")
   command = {
     "files": list(map(str, job.files)),
@@ -156,6 +158,7 @@ def score(values: flags.FlagValues, given: Sequence[str]) -> dict[str, Any]:
       dict.fromkeys(built, 0.0),
       [],
       section.warnings,
+      known,
       with_report=settings.logging.report,
     )
     output.write(pathlib.Path(values.out))

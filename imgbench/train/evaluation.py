@@ -24,6 +24,7 @@ from imgbench.evaluators import classification
 from imgbench.evaluators import shift
 from imgbench.evaluators import splits
 from imgbench.labels import classes
+from imgbench.labels import known_leaks
 from imgbench.labels import masks
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import specs
@@ -41,6 +42,7 @@ class Plan:
     shift: the sets whose drop from a base set is measured, or None.
     class_masks: subsets of classes that the config names a file for.
     protocol: how predictions are made, if not by one plain forward pass.
+    known_leaks: images that the training data has too.
   """
 
   sources: Mapping[str, source.AnySource]
@@ -48,6 +50,7 @@ class Plan:
   shift: shift.Shift | None
   class_masks: Mapping[str, np.ndarray]
   protocol: str
+  known_leaks: frozenset[str]
 
   def with_drops(
     self, evaluations: Mapping[str, base.Evaluation]
@@ -121,7 +124,16 @@ def plan(
     shift=section.shift,
     class_masks=class_masks,
     protocol=specs.MIRRORED if section.flip_average else "",
+    known_leaks=read_known_leaks(section),
   )
+
+
+def read_known_leaks(section: config_lib.EvaluationSection) -> frozenset[str]:
+  """Returns the images of the list of section evaluation; none without it."""
+  if not section.known_leaks:
+    return frozenset()
+  with config_utils.prefix_errors("evaluation.known_leaks: "):
+    return known_leaks.read(section.known_leaks)
 
 
 def build_predict_fn(

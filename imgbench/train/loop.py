@@ -258,6 +258,7 @@ def train_and_evaluate(
         shares,
         position.warnings,
         settings.evaluation.warnings,
+        run.data.plan.known_leaks,
         settings.logging.report,
       )
     )

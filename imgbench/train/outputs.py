@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
 from imgbench import paths
 from imgbench import report
@@ -13,9 +14,11 @@ from imgbench import writers
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import result_files
+from imgbench.labels import known_leaks
 from imgbench.metrics import confusion
 from imgbench.metrics import diagnostics
 from imgbench.models import base as models_base
+from imgbench.tables import entries
 from imgbench.train import setup
 
 Evaluators = Mapping[str, base.Evaluator]
@@ -68,6 +71,7 @@ def write_results(
   trained_shares: Mapping[str, float],
   warnings: Sequence[dict[str, Any]],
   thresholds: diagnostics.Thresholds,
+  known: frozenset[str],
   with_report: bool,
 ) -> dict[str, dict[str, Any]]:
   """Writes all files of the end of a run; returns the contents of results.json.
@@ -79,6 +83,7 @@ def write_results(
     trained_shares: by alias, fraction of a split that is trained on.
     warnings: those about how the run was trained.
     thresholds: of the other warnings.
+    known: images that the training data has too, of `known_leaks.read`.
     with_report: whether to write the report.
   """
   examples = {
@@ -86,7 +91,7 @@ def write_results(
     for alias, found in evaluations.items()
   }
   diagnosed = _find_warnings(
-    folder, evaluations, examples, trained_shares, thresholds
+    folder, evaluations, examples, trained_shares, thresholds, known
   )
   results = result_files.write_results(
     folder, evaluations, examples, [*warnings, *diagnosed]
@@ -110,6 +115,7 @@ def _find_warnings(
   examples: Mapping[str, source.Examples],
   shares: Mapping[str, float],
   thresholds: diagnostics.Thresholds,
+  known: frozenset[str],
 ) -> list[dict[str, Any]]:
   """Returns rows of warnings.json: the diagnosis of every split."""
   trained = [alias for alias, share in shares.items() if share == 1]
@@ -122,6 +128,8 @@ def _find_warnings(
   for alias, evaluation in evaluations.items():
     if evaluation.outcomes is None or evaluation.counts is None:
       continue
+    leaked = known_leaks.find(examples[alias].image_id, known)
+    right = np.asarray(evaluation.outcomes.top1) == examples[alias].label
     rows += diagnostics.diagnose(
       evaluation.info.key,
       confusion.count_by_class(
@@ -133,7 +141,11 @@ def _find_warnings(
       non_finite=int(evaluation.counts.non_finite.sum()),
       skipped=evaluation.info.num_examples - len(examples[alias]),
       train_accuracy=None if alias in trained else train_accuracy,
-      trained_share=0.0 if alias in trained else shares[alias],
+      # Training data is evaluated on purpose; other splits are not.
+      trained_share=0.0
+      if alias in trained and entries.is_training_split(evaluation.info.key)
+      else shares[alias],
+      leaks=(int(leaked.sum()), int((right & leaked).sum())),
       thresholds=thresholds,
     )
   return rows

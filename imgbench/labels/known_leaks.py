@@ -1,0 +1,61 @@
+"""Lists of test images that are known to be near duplicates."""
+
+import csv
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from imgbench import errors
+
+COLUMN = "test_id"
+_ENDINGS = (".jpeg", ".jpg", ".png")
+
+
+def read(path: str | os.PathLike[str]) -> frozenset[str]:
+  """Returns the ids of the images that a list says to leave out.
+
+  Args:
+    path: pairs.csv of `imgbench leakage`, or another .csv file with the column
+      test_id; or .json with {image: [its near duplicates]}, of which the keys
+      are to be left out, as near_duplicates.json of ImageNetV2.
+
+  Raises:
+    InputError: an unreadable file, or one of another kind.
+  """
+  path = pathlib.Path(path)
+  expected = f"a .csv file with the column {COLUMN}, or .json with an object"
+  try:
+    text = path.read_text(encoding="utf-8")
+    found = None
+    if path.suffix.lower() == ".json":
+      found = json.loads(text)
+  except (OSError, ValueError, RecursionError) as error:
+    given = errors.find_reason(error)
+    raise errors.InputError(path, expected, given) from error
+  if found is None:
+    lines = csv.DictReader(text.splitlines())
+    known = COLUMN in (lines.fieldnames or ())
+    found = (
+      {line[COLUMN]: None for line in lines if line[COLUMN]} if known else 0
+    )
+  if not isinstance(found, dict):
+    raise errors.InputError(path, expected, f"{text[:60]!r}")
+  return frozenset(map(_shorten, found))
+
+
+def find(ids: np.ndarray, known: frozenset[str]) -> np.ndarray:
+  """Returns bool [N], whether each image is in a list of `read`.
+
+  Args:
+    ids: str [N]; folders and the suffixes .jpeg, .jpg and .png do not count.
+    known: of `read`.
+  """
+  return np.array([_shorten(x) in known for x in ids.tolist()], bool)
+
+
+def _shorten(image_id: str) -> str:
+  name = image_id.rpartition("/")[2]
+  stem, dot, ending = name.rpartition(".")
+  return stem if f"{dot}{ending.lower()}" in _ENDINGS else name

@@ -1,0 +1,1 @@
+"""Finds images of one split that another split has too."""

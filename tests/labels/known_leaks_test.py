@@ -1,0 +1,44 @@
+"""Tests of lists of known near duplicates."""
+
+import json
+
+import numpy as np
+import pytest
+
+from imgbench import errors
+from imgbench.labels import known_leaks
+from tests import raising
+from tests.data import shared_files
+
+
+def test_pairs_of_a_search_and_lists_of_imagenet_v2(tmp_path):
+  pairs = tmp_path / "pairs.csv"
+  pairs.write_text("kind,test_id,train_id\nnear,a.png,x\nnear,b,y\nexact,b,z\n")
+  assert known_leaks.read(pairs) == {"a", "b"}
+  listed = tmp_path / "near.json"
+  listed.write_text(json.dumps({"0af": ["ILSVRC2012_val_00000001.JPEG"]}))
+  known = known_leaks.read(listed)
+  ids = np.array(["3/0af.jpeg", "0af", "ILSVRC2012_val_00000001.JPEG", "0af.x"])
+  assert known_leaks.find(ids, known).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+  ("name", "text"),
+  [("a.csv", "test,train\n"), ("a.json", "[1]"), ("a.json", "{"), ("b.csv", None)],
+)
+def test_other_files_are_refused(tmp_path, name, text):
+  path = tmp_path / name
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+    known_leaks.read(path)
+
+
+def test_the_list_of_imagenet_v2():
+  folder = shared_files.shared_path("data/ImageNetV2/data")
+  known = known_leaks.read(folder / "metadata/near_duplicates.json")
+  assert len(known) == 7386
+  text = (folder / "datasets/imagenetv2-b-33.json").read_text()
+  rows = json.loads(text)["image_filenames"]
+  ids = np.array([image_id for image_id, _ in rows])
+  assert known_leaks.find(ids, known).sum() == 597
