@@ -30,6 +30,7 @@ from imgbench.metrics import drops
 from imgbench.papers import program
 from imgbench.report import inputs
 from imgbench.score import files
+from imgbench.score import passes
 from imgbench.tables import formats
 from imgbench.tables import table
 
@@ -62,6 +63,21 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     known="List of test images to leave out too: pairs.csv of an earlier search"
     " or near_duplicates.json of ImageNetV2.",
     features="RUN or RUN@STEP, a trained model: nearest neighbors by logits.",
+  )
+  flags.DEFINE_enum(
+    "scores",
+    None,
+    (files.LOGITS, files.PROBABILITIES, files.RANKING),
+    "What a file of predictions has; needed only where it is not certain.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    "order",
+    passes.FILE,
+    (passes.FILE, passes.ID),
+    "Order of predictions without ids: that of the split, or sorted by image"
+    " id.",
+    flag_values=flag_values,
   )
   flags.DEFINE_float(
     "similarity",
@@ -119,13 +135,15 @@ def measure_inflation(
 
 
 def read_correct(
-  path: str, test: images.Split
+  path: str, test: images.Split, order: str = passes.FILE, scores: str = ""
 ) -> tuple[pathlib.Path, np.ndarray]:
   """Returns the file of predictions, and bool [N], those that are right.
 
   Args:
     path: file, or the folder of a run that evaluated the split.
     test: the split.
+    order: of rows without ids, that of the split or sorted by image id.
+    scores: what the file has, see `files.read`.
 
   Raises:
     InputError: no such file, or one without a prediction of each image.
@@ -137,8 +155,10 @@ def read_correct(
   if not file.is_file():
     expected = f"a file, or a run that evaluated {key}"
     raise errors.InputError(flag, expected, f"{path}, without {file}")
-  found = files.read(file)
+  found = files.read(file, scores)
   rows = np.arange(count)
+  if order == passes.ID:
+    rows = np.argsort(np.argsort(test.examples.image_id))
   if found.image_ids is not None:
     places = {name: row for row, name in enumerate(found.image_ids)}
     ids = test.examples.image_id.tolist()
@@ -147,7 +167,8 @@ def read_correct(
     given = f"none for {len(absent):,}, such as {absent[:1]}"
     errors.check(not absent, str(file), expected, given)
     rows = np.array([places[name] for name in ids])
-  errors.check(len(found) >= count, str(file), f"{count:,} rows", len(found))
+  elif len(found) != count:
+    raise errors.InputError(file, f"{count:,} rows", f"{len(found):,}")
   values = found.take(rows)
   best = values[:, 0] if found.kind == files.RANKING else values.argmax(1)
   finite = ~(np.isnan(values) | (values == np.inf)).any(1)
@@ -201,7 +222,9 @@ def search_splits(values: flags.FlagValues, output: program.Output) -> None:
     train, test = (images.read(s, side) for s in (train_source, test_source))
   correct = None
   if values.predictions:
-    file, correct = read_correct(values.predictions, test)
+    file, correct = read_correct(
+      values.predictions, test, values.order, values.scores or ""
+    )
     output.inputs([file])
   with timing.timed() as searching:
     found = find_pairs(test, train, values.similarity)

@@ -24,7 +24,12 @@ def test_pairs_of_a_search_and_lists_of_imagenet_v2(tmp_path):
 
 @pytest.mark.parametrize(
   ("name", "text"),
-  [("a.csv", "test,train\n"), ("a.json", "[1]"), ("a.json", "{"), ("b.csv", None)],
+  [
+    ("a.csv", "test,train\n"),
+    ("a.json", "[1]"),
+    ("a.json", "{"),
+    ("b.csv", None),
+  ],
 )
 def test_other_files_are_refused(tmp_path, name, text):
   path = tmp_path / name

@@ -166,3 +166,40 @@ def test_fault_07_one_over_predicted_class_of_a_balanced_set():
     tells(gap, "ant", "410", "50 examples") and "rare " not in gap["message"]
   )
   assert "macro_recall_gap" not in names(found)
+
+
+def test_examples_that_are_known_to_be_in_the_training_data():
+  # 160 of 200 are right; of 50 known ones 46, so 114 of the other 150.
+  found = diagnostics.diagnose(
+    "pond:test", table([100, 100], [80, 80]), ["a", "b"], leaks=(50, 46)
+  )
+  assert names(found) == ["known_leaks"]
+  assert found[0]["value"] == 0.25 and found[0]["threshold"] == 0
+  assert tells(found[0], "50 ", "80.0%", "76.0%")
+  few = diagnostics.Thresholds(known_leaks=0.25)
+  assert not diagnostics.diagnose(
+    "pond:test",
+    table([100, 100], [80, 80]),
+    ["a", "b"],
+    leaks=(50, 46),
+    thresholds=few,
+  )
+  whole = diagnostics.diagnose(
+    "pond:test", table([2, 2], [2, 2]), ["a", "b"], leaks=(4, 4)
+  )
+  assert names(whole) == ["known_leaks"] and whole[0]["value"] == 1
+
+
+@pytest.mark.parametrize(
+  ("share", "name"), [(0.5, "leakage"), (1.0, "trained_on_test_set")]
+)
+def test_training_on_the_whole_set_has_its_own_warning(share, name):
+  pond = table([100, 100], [80, 80])
+  found = diagnostics.diagnose(
+    "pond:test", pond, ["a", "b"], trained_share=share
+  )
+  assert names(found) == [name] and found[0]["value"] == share
+  off = diagnostics.Thresholds(trained_share=1.0)
+  assert not diagnostics.diagnose(
+    "pond:test", pond, ["a", "b"], trained_share=share, thresholds=off
+  )

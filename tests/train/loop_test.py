@@ -558,6 +558,37 @@ def test_what_was_trained_on_is_told_apart(tmp_path):
   assert leaks == {"scenes:train[24:72]": 0.5}
 
 
+def test_a_run_that_trains_on_its_test_set_and_knows_leaks(tmp_path):
+  config = quick_config()
+  config.data.train_split = "train[:24]+v2"
+  config.evaluation.sets = dict(
+    seen=dict(split="train[:24]"),
+    v2=dict(split="v2"),
+    held=dict(split="train[24:48]"),
+  )
+  config.checkpoint.best = ""
+  config.steps.total = "2 steps"
+  listed = tmp_path / "pairs.csv"
+  config.evaluation.known_leaks = str(listed)
+  workdir = tmp_path / "run"
+  about = raising.about(f"evaluation.known_leaks: {listed}")
+  with pytest.raises(errors.InputError, check=about):
+    loop.train_and_evaluate(config, str(workdir))
+  listed.write_text(
+    "test_id\n" + "\n".join(f"scenes_train_{i:08d}.png" for i in (24, 30, 99))
+  )
+  loop.train_and_evaluate(config, str(workdir))
+  found = {
+    (row["name"], row["dataset"]): row["value"]
+    for row in processes.read_json(workdir, "warnings.json")
+    if row["name"] in ("leakage", "trained_on_test_set", "known_leaks")
+  }
+  assert found == {
+    ("trained_on_test_set", "scenes:v2"): 1,
+    ("known_leaks", "scenes:train[24:48]"): 2 / 24,
+  }
+
+
 @pytest.mark.parametrize(
   ("change", "setting"),
   [
