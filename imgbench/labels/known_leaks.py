@@ -9,7 +9,9 @@ import numpy as np
 
 from imgbench import errors
 
-COLUMN = "test_id"
+COLUMN, KIND = "test_id", "kind"
+# Kind of pairs that only look alike to a model: no leaks.
+FEATURES = "features"
 _ENDINGS = (".jpeg", ".jpg", ".png")
 
 
@@ -36,10 +38,9 @@ def read(path: str | os.PathLike[str]) -> frozenset[str]:
     raise errors.InputError(path, expected, given) from error
   if found is None:
     lines = csv.DictReader(text.splitlines())
-    known = COLUMN in (lines.fieldnames or ())
-    found = (
-      {line[COLUMN]: None for line in lines if line[COLUMN]} if known else 0
-    )
+    if COLUMN in (lines.fieldnames or ()):
+      leaks = [line for line in lines if line.get(KIND) != FEATURES]
+      found = {line[COLUMN]: None for line in leaks}
   if not isinstance(found, dict):
     raise errors.InputError(path, expected, f"{text[:60]!r}")
   return frozenset(map(_shorten, found))

@@ -8,8 +8,9 @@ images (recompressed, brightened, mirrored, or a crop), and the accuracy with
 and without them. --out gets pairs.csv, accuracy.csv, and a sheet of pairs.
 A run whose config names pairs.csv in evaluation.known_leaks warns about them.
 
---features=RUN also lists test images next to training images in the logits of a
-model, neighbors.csv: they look alike to it, but need not be copies.
+--features=RUN also lists the test images nearest to training images in the
+logits of a model. They look alike to it, but need not be copies, so they do not
+count as found; their similarity says which may be.
 """
 
 import functools
@@ -30,13 +31,13 @@ from imgbench.metrics import drops
 from imgbench.papers import program
 from imgbench.report import inputs
 from imgbench.score import files
-from imgbench.score import passes
 from imgbench.tables import formats
 from imgbench.tables import table
 
-EXACT, NEAR, KNOWN, ALL = "exact", "near", "known", "all"
+EXACT, NEAR = "exact", "near"
+KNOWN, ALL = "known", "all"
 PAIRS = (
-  *("kind", known_leaks.COLUMN, "train_id", "test_label", "train_label"),
+  *(known_leaks.KIND, known_leaks.COLUMN, "train_id", "test_label", "train_label"),
   *("mirrored", "scale", "similarity"),
 )
 ACCURACY = (
@@ -45,7 +46,7 @@ ACCURACY = (
   *("inflation_ci_low", "inflation_ci_high"),
 )
 REQUIRED = ("train", "test")
-_PAIRS_SHOWN = 24
+_SHOWN = 12  # pairs of each kind, on the sheet
 _NEIGHBORS = 100
 _ROWS = 1000  # of cosines at once
 
@@ -63,21 +64,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     known="List of test images to leave out too: pairs.csv of an earlier search"
     " or near_duplicates.json of ImageNetV2.",
     features="RUN or RUN@STEP, a trained model: nearest neighbors by logits.",
-  )
-  flags.DEFINE_enum(
-    "scores",
-    None,
-    (files.LOGITS, files.PROBABILITIES, files.RANKING),
-    "What a file of predictions has; needed only where it is not certain.",
-    flag_values=flag_values,
-  )
-  flags.DEFINE_enum(
-    "order",
-    passes.FILE,
-    (passes.FILE, passes.ID),
-    "Order of predictions without ids: that of the split, or sorted by image"
-    " id.",
-    flag_values=flag_values,
   )
   flags.DEFINE_float(
     "similarity",
@@ -135,41 +121,31 @@ def measure_inflation(
 
 
 def read_correct(
-  path: str, test: images.Split, order: str = passes.FILE, scores: str = ""
+  path: str, test: images.Split
 ) -> tuple[pathlib.Path, np.ndarray]:
   """Returns the file of predictions, and bool [N], those that are right.
 
   Args:
     path: file, or the folder of a run that evaluated the split.
     test: the split.
-    order: of rows without ids, that of the split or sorted by image id.
-    scores: what the file has, see `files.read`.
 
   Raises:
     InputError: no such file, or one without a prediction of each image.
   """
-  flag, key, count = "--predictions", test.info.key, len(test)
+  key, ids = test.info.key, test.examples.image_id.tolist()
   file = pathlib.Path(path)
   if file.is_dir():
     file = inputs.find_predictions(file, key)
   if not file.is_file():
     expected = f"a file, or a run that evaluated {key}"
-    raise errors.InputError(flag, expected, f"{path}, without {file}")
-  found = files.read(file, scores)
-  rows = np.arange(count)
-  if order == passes.ID:
-    rows = np.argsort(np.argsort(test.examples.image_id))
-  if found.image_ids is not None:
-    places = {name: row for row, name in enumerate(found.image_ids)}
-    ids = test.examples.image_id.tolist()
-    absent = [name for name in ids if name not in places]
-    expected = f"a prediction for each of {count:,} images of {key}"
-    given = f"none for {len(absent):,}, such as {absent[:1]}"
-    errors.check(not absent, str(file), expected, given)
-    rows = np.array([places[name] for name in ids])
-  elif len(found) != count:
-    raise errors.InputError(file, f"{count:,} rows", f"{len(found):,}")
-  values = found.take(rows)
+    raise errors.InputError("--predictions", expected, f"no file {file}")
+  found = files.read(file)
+  places = {name: row for row, name in enumerate(found.image_ids or ())}
+  absent = [name for name in ids if name not in places]
+  expected = f"an id and a prediction for each of {len(ids):,} images of {key}"
+  given = f"none for {len(absent):,}, such as {absent[:1]}"
+  errors.check(not absent, str(file), expected, given)
+  values = found.take(np.array([places[name] for name in ids]))
   best = values[:, 0] if found.kind == files.RANKING else values.argmax(1)
   finite = ~(np.isnan(values) | (values == np.inf)).any(1)
   return file, (best == test.examples.label) & finite
@@ -177,16 +153,13 @@ def read_correct(
 
 def find_neighbors(
   test: images.Split, train: images.Split, model: predictor.Predictor
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns for each test image the nearest training image and the cosine.
+) -> search.Pairs:
+  """Returns test images and their nearest training images, nearest first.
 
   Args:
     test: M images.
     train: N images.
     model: its logits, less their means over the training images, are compared.
-
-  Returns:
-    int [M] and float32 [M].
   """
   side = model.image_shape[0]
   features = [
@@ -206,7 +179,8 @@ def find_neighbors(
   )
   parts = np.array_split(ours, range(_ROWS, len(ours), _ROWS))
   best = np.concatenate([(part @ theirs.T).argmax(1) for part in parts])
-  return best, (ours * theirs[best]).sum(1)
+  order = np.argsort(-(ours * theirs[best]).sum(1), kind="stable")[:_NEIGHBORS]
+  return search.measure(test.thumbnails, order, train.thumbnails, best[order])
 
 
 def search_splits(values: flags.FlagValues, output: program.Output) -> None:
@@ -222,9 +196,7 @@ def search_splits(values: flags.FlagValues, output: program.Output) -> None:
     train, test = (images.read(s, side) for s in (train_source, test_source))
   correct = None
   if values.predictions:
-    file, correct = read_correct(
-      values.predictions, test, values.order, values.scores or ""
-    )
+    file, correct = read_correct(values.predictions, test)
     output.inputs([file])
   with timing.timed() as searching:
     found = find_pairs(test, train, values.similarity)
@@ -236,20 +208,16 @@ def search_splits(values: flags.FlagValues, output: program.Output) -> None:
     output.inputs([pathlib.Path(values.known)])
     left_out[KNOWN] = known_leaks.find(test.examples.image_id, known)
   left_out[ALL] = np.any(list(left_out.values()), axis=0)
-  rows = [
-    row
-    for kind, pairs in found.items()
-    for row in _describe(kind, pairs, test, train)
-  ]
-  output.csv("pairs.csv", PAIRS, rows)
-  _add_sheet(output, "pairs", found, test, train)
+  if model is not None:
+    found[known_leaks.FEATURES] = find_neighbors(test, train, model)
+  rows = [_describe(kind, x, test, train) for kind, x in found.items()]
+  output.csv("pairs.csv", PAIRS, [row for some in rows for row in some])
+  _add_sheet(output, found, test, train)
   print(
     f"{test.info.key} ({len(test):,} images) in {train.info.key}"
     f" ({len(train):,} images)\n"
   )
   print(_build_table(output, left_out, correct).text())
-  if model is not None:
-    _add_neighbors(output, test, train, model)
   print(
     f"read in {formats.seconds(reading.seconds)}, searched in"
     f" {formats.seconds(searching.seconds)}, peak memory"
@@ -319,19 +287,17 @@ def _build_table(output, left_out, correct) -> table.Table:
   )
 
 
-def _add_sheet(output, name, found, test, train) -> None:
+def _add_sheet(output, found, test, train) -> None:
   """Adds a sheet of pairs, each test image beside its training image."""
   if not output.wanted or not any(map(len, found.values())):
     return
   from imgbench.papers import contact_sheet
 
-  # Near duplicates first, the least similar last: those are to be looked at.
-  chosen = [
-    (kind, pairs.take(_spread(len(pairs), _PAIRS_SHOWN // len(found))))
-    for kind, pairs in found.items()
-  ]
   pictures = []
-  for kind, pairs in chosen:
+  for kind, every in found.items():
+    # From the most to the least similar ones.
+    rows = np.linspace(0, len(every) - 1, min(len(every), _SHOWN)).astype(int)
+    pairs = every.take(rows)
     sides = ((test, pairs.test), (train, pairs.train))
     shown = [images.take(split, rows) for split, rows in sides]
     for number, both in enumerate(zip(*shown, strict=True)):
@@ -341,29 +307,7 @@ def _add_sheet(output, name, found, test, train) -> None:
         pictures.append(contact_sheet.Picture(image, (score, *text)))
   total = sum(map(len, found.values()))
   title = f"{len(pictures) // 2} of {total:,} pairs"
-  output.figure(name, contact_sheet.draw(title, pictures), photographs=True)
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-  """Returns indices of at most `most` of `count` pairs, first and last too."""
-  return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
-
-
-def _add_neighbors(output, test, train, model) -> None:
-  """Adds neighbors.csv and its sheet, the nearest first."""
-  nearest, cosine = find_neighbors(test, train, model)
-  order = np.argsort(-cosine, kind="stable")[:_NEIGHBORS]
-  pairs = search.measure(
-    test.thumbnails, order, train.thumbnails, nearest[order]
-  )
-  rows = _describe("features", pairs, test, train)
-  columns = (*PAIRS, "cosine")
-  output.csv(
-    "neighbors.csv",
-    columns,
-    [(*row, float(c)) for row, c in zip(rows, cosine[order], strict=True)],
-  )
-  _add_sheet(output, "neighbors", {"features": pairs}, test, train)
+  output.figure("pairs", contact_sheet.draw(title, pictures), photographs=True)
 
 
 main = functools.partial(program.run, search_splits)

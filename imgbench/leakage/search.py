@@ -188,17 +188,13 @@ def _match_block(queries, images):
   return jax.lax.map(match, queries.reshape(-1, _QUERIES, queries.shape[-1]))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Candidates:
-  """Candidates: int [P] each; `crop` is a row of _CROPS."""
+def _find_candidates(
+  queries: np.ndarray, train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns query, image and row of _CROPS, int [P] each, of the best matches.
 
-  query: np.ndarray
-  train: np.ndarray
-  crop: np.ndarray
-
-
-def _find_candidates(queries: np.ndarray, train: np.ndarray) -> _Candidates:
-  """Returns the MOST best matches of each query with a cosine high enough."""
+  These are the MOST best ones of each query with a cosine high enough.
+  """
   size = min(_COLUMNS // len(_CROPS), len(train))
   here = np.arange(len(queries))
   parts = np.array_split(queries, range(_PART, len(queries), _PART))
@@ -217,11 +213,8 @@ def _find_candidates(queries: np.ndarray, train: np.ndarray) -> _Candidates:
   upper = (best >> 32).astype(np.int32)
   cosine = (upper & ~_PLACE).view(np.float32)
   rank, query = np.nonzero(cosine >= _LEAST_MATCH)
-  return _Candidates(
-    query,
-    (best & (2**32 - 1))[rank, query],
-    (upper & _PLACE)[rank, query],
-  )
+  image = (best & (2**32 - 1))[rank, query]
+  return query, image, (upper & _PLACE)[rank, query]
 
 
 def find_near(
@@ -246,8 +239,8 @@ def find_near(
     errors.check(fits and len(images) > 0, name, expected, list(images.shape))
   errors.check(0 < least <= 1, "least", "a number in (0, 1]", least)
   queries = np.concatenate([test, test[:, :, ::-1]])
-  found = _find_candidates(queries, train)
-  pairs = measure(queries, found.query, train, found.train, _CROPS[found.crop])
+  query, image, crop = _find_candidates(queries, train)
+  pairs = measure(queries, query, train, image, _CROPS[crop])
   order = np.argsort(-pairs.similarity, kind="stable")
   pairs = pairs.take(order[pairs.similarity[order] >= least])
   # An image and its mirror image may both match, of images with symmetry.
