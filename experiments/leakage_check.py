@@ -1,6 +1,6 @@
 """Recall and precision of the search for leaked images, on CIFAR-10.
 
-python -m experiments.leakage_check --data_dir=DATA
+imgbench leakage check --data_dir=DATA
 
 Plants copies of training images into the test set: 300 of each kind, at places
 and from images that a fixed seed draws. All other test images are turned upside

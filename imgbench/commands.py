@@ -181,7 +181,7 @@ COMMANDS = {
     Command(
       "leakage check",
       "imgbench.experiments.leakage_check",
-      "Measure recall and precision of the search for leaked images.",
+      "Measure the recall and precision of imgbench leakage.",
     ),
     Command(
       "size", "imgbench.experiments.benchmarks.size", "Count lines per folder."

@@ -37,7 +37,13 @@ from imgbench.tables import table
 EXACT, NEAR = "exact", "near"
 KNOWN, ALL = "known", "all"
 PAIRS = (
-  *(known_leaks.KIND, known_leaks.COLUMN, "train_id", "test_label", "train_label"),
+  *(
+    known_leaks.KIND,
+    known_leaks.COLUMN,
+    "train_id",
+    "test_label",
+    "train_label",
+  ),
   *("mirrored", "scale", "similarity"),
 )
 ACCURACY = (

@@ -13,7 +13,9 @@ from tests.data import shared_files
 
 def test_pairs_of_a_search_and_lists_of_imagenet_v2(tmp_path):
   pairs = tmp_path / "pairs.csv"
-  pairs.write_text("kind,test_id,train_id\nnear,a.png,x\nnear,b,y\nexact,b,z\nfeatures,c,z\n")
+  pairs.write_text(
+    "kind,test_id,train_id\nnear,a.png,x\nnear,b,y\nexact,b,z\nfeatures,c,z\n"
+  )
   assert known_leaks.read(pairs) == {"a", "b"}
   listed = tmp_path / "near.json"
   listed.write_text(json.dumps({"0af": ["ILSVRC2012_val_00000001.JPEG"]}))
