@@ -36,6 +36,7 @@ from imgbench.data import source as source_lib
 from imgbench.evaluators import EVALUATORS
 from imgbench.evaluators import shift as shift_lib
 from imgbench.metrics import diagnostics
+from imgbench.metrics import reconstruction
 from imgbench.metrics import specs
 from imgbench.parallel import determinism
 
@@ -241,6 +242,11 @@ class EvaluationSet:
     restrict_classes: whether to predict among the classes of the set only.
     on_bad_example: "stop" or "skip", if an example cannot be read or decoded.
     most_bad: examples that may be left out of all results.
+    abnormal: classes or subsets of them whose images are anomalies, for type
+      "reconstruction"; (): anomalies are not measured.
+    threshold_from: alias of another set, on which the error is chosen above
+      which images of this set are flagged; "": none are.
+    recall: least share of the other set's anomalies that it flags, in (0, 1].
   """
 
   split: str
@@ -253,8 +259,12 @@ class EvaluationSet:
   restrict_classes: bool = False
   on_bad_example: str = "stop"
   most_bad: int = 100
+  abnormal: Sequence[str] = ()
+  threshold_from: str = ""
+  recall: float = 0.9
 
   def __post_init__(self):
+    reconstruction.check_share("recall", self.recall)
     if self.type not in EVALUATORS:
       known = f"one of {', '.join(EVALUATORS)}"
       raise errors.InputError("type", known, repr(self.type))

@@ -21,10 +21,16 @@ class Loss:
       "image", the input, and "label"; see `train.step.build_train_step`.
     predicts_classes: whether the outputs are logits [B, K] of labels, so that
       hits can be counted.
+    reconstructs: whether the outputs are images [B, H, W, C]. Then "image" has
+      the pixels in [0, 1] that they should equal, without a model's noise.
+    metric: of reconstructed images, e.g. "mse", that the mean loss is; ""
+      otherwise. The training log has it as train/<metric>.
   """
 
   function: Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
   predicts_classes: bool = True
+  reconstructs: bool = False
+  metric: str = ""
 
   def __call__(
     self, outputs: jax.Array, batch: Mapping[str, jax.Array]
@@ -112,6 +118,27 @@ def build_sigmoid(*, label_smoothing: float = 0.0) -> Loss:
     label_smoothing: share of a label that all classes get, in [0, 1).
   """
   return _build_loss(sigmoid_cross_entropy, label_smoothing)
+
+
+@LOSSES.register("mse")
+def build_mse() -> Loss:
+  """Returns the mean squared difference of pixels in [0, 1]."""
+  return _build_image_loss("mse", jnp.square)
+
+
+@LOSSES.register("mae")
+def build_mae() -> Loss:
+  """Returns the mean absolute difference of pixels in [0, 1]."""
+  return _build_image_loss("mae", jnp.abs)
+
+
+def _build_image_loss(metric: str, measure: Callable) -> Loss:
+  def loss(outputs, batch):
+    chex.assert_equal_shape([outputs, batch["image"]])
+    difference = outputs.astype(jnp.float32) - batch["image"]
+    return jnp.mean(measure(difference), axis=(1, 2, 3))
+
+  return Loss(loss, predicts_classes=False, reconstructs=True, metric=metric)
 
 
 def _build_loss(cross_entropy: Callable, label_smoothing: float) -> Loss:

@@ -25,6 +25,7 @@ _WORDS = {
   "iuf": "integer",  # also as whole floats
   "f": "floating-point",
   "b": "boolean",
+  "u": "unsigned integer",
 }
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS = {

@@ -273,6 +273,10 @@ def load(
     )
   settings = _read_settings(run, portable)
   compute = _build(settings, data, meta["data_fingerprint"])
+  if compute.model.reconstructs:
+    expected = "the run of a classifier"
+    given = f"one of {settings.recipe.model.name}, which returns images"
+    raise errors.InputError(_SETTING, expected, given)
   if ema and not settings.recipe.ema.decay:
     expected = "False or None: the run has no moving average (ema.decay)"
     raise errors.InputError("ema", expected, ema)

@@ -32,6 +32,7 @@ CONFUSION = "confusion.npz"
 CALIBRATION = "calibration.json"
 CURVES = "curves.json"
 PREDICTIONS = "predictions"
+RECONSTRUCTIONS = "reconstructions"
 _LOCK = bucket_lock.NAME
 _CHECKPOINTS = "checkpoints"  # `checkpoints.FOLDER`, whose import takes long
 # Suffix of the alias of an evaluator of averaged parameters.
@@ -285,12 +286,15 @@ def _find_damaged(
     sets = [entry for entry in sets.values() if entry != ""]  # Not removed.
   if results is None or (sets and not results):
     return workdir / RESULTS
-  ending = "/all/top1_accuracy"
-  keys = [k.removesuffix(ending) for k in results if k.endswith(ending)]
-  for key in keys:
-    path = workdir / PREDICTIONS / f"{writers.make_file_key(key)}.npz"
-    if not npz.is_whole(path):
-      return path
+  for ending, folder in (
+    ("/all/top1_accuracy", PREDICTIONS),
+    ("/all/mse", RECONSTRUCTIONS),
+  ):
+    keys = [k.removesuffix(ending) for k in results if k.endswith(ending)]
+    for key in keys:
+      path = workdir / folder / f"{writers.make_file_key(key)}.npz"
+      if not npz.is_whole(path):
+        return path
   return None
 
 

@@ -284,3 +284,17 @@ def test_two_labels_of_wrong_shapes_and_types_are_refused():
   for more in (dict(second=label), dict(weight=0.5)):
     with pytest.raises(TypeError, match="second"):
       call(**more)
+
+
+def test_losses_of_images_by_hand():
+  outputs = jnp.zeros((2, 1, 2, 1))
+  image = jnp.array([[0.5, -0.5], [1.0, 0.0]]).reshape(2, 1, 2, 1)
+  for name, expected in (("mse", [0.25, 0.5]), ("mae", [0.5, 0.5])):
+    loss = losses.LOSSES.build(name)
+    assert loss.reconstructs and not loss.predicts_classes
+    assert loss.metric == name
+    found = jax.jit(loss)(outputs.astype(jnp.bfloat16), {"image": image})
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(AssertionError):
+      loss(outputs[:, 0], {"image": image})

@@ -33,6 +33,16 @@ def normalize(
   return (images.astype(jnp.float32) * scale - shift).astype(dtype)
 
 
+def denormalize(
+  images: jax.Array, mean: Sequence[float], std: Sequence[float]
+) -> jax.Array:
+  """Returns pixels in [0, 1], float32, of normalized images."""
+  std, mean = (
+    jnp.asarray(x, jnp.float32)[None, None, None] for x in (std, mean)
+  )
+  return images.astype(jnp.float32) * std + mean
+
+
 def sample(
   images: jax.Array,
   index: jax.Array,

@@ -43,6 +43,7 @@ class ScenesSource:
     v2_examples: int = 2_000,
     image_size: int = 48,
     seed: int = 0,
+    only: str = "",
   ):
     """Opens a split; draws nothing yet.
 
@@ -59,6 +60,9 @@ class ScenesSource:
       v2_examples: the same for v2.
       image_size: side in pixels, 16 to 256.
       seed: 0 to 2**63 - 1.
+      only: "object", "organism" or another subset of classes: only the images
+        in which nothing of another class is drawn, whatever their labels say.
+        "": all images.
 
     Raises:
       InputError: unknown or empty split, option out of range.
@@ -74,13 +78,19 @@ class ScenesSource:
     _check_integer("seed", seed, 0, 2**63 - 1)
     self._size, self._seed = int(image_size), int(seed)
     self._parts = _split_parts(split, sizes)
+    num_examples = sum(stop - start for _, start, stop in self._parts)
+    self._chosen = None  # places of the examples; None: all
+    if only:
+      self._chosen = self._find_only(only)
+      num_examples = len(self._chosen)
+      errors.check(num_examples > 0, "only", "a subset with images", repr(only))
     self.info = source.Info(
       name="scenes",
       split=split,
-      num_examples=sum(stop - start for _, start, stop in self._parts),
+      num_examples=num_examples,
       image_shape=(self._size, self._size, 3),
       class_names=classes.CLASS_NAMES,
-      fingerprint=_fingerprint(self._seed, self._size, self._parts),
+      fingerprint=_fingerprint(self._seed, self._size, self._parts, only),
       subsets=classes.subsets(),
       label_set=source.REVIEWED,
       synthetic=True,
@@ -94,6 +104,8 @@ class ScenesSource:
     position = index + len(self) if index < 0 else index
     if not 0 <= position < len(self):
       raise IndexError(f"{self.info.key}: no example {index} of {len(self)}")
+    if self._chosen is not None:
+      position = int(self._chosen[position])
     split, i = self._locate(position)
     plan, images = self._draw(split, i, 1)
     codes = plan.label_codes[0]
@@ -121,7 +133,8 @@ class ScenesSource:
       bad: gets nothing, as no drawn example is damaged.
     """
     del bad
-    n, k = len(self), self.info.num_classes
+    n = sum(stop - start for _, start, stop in self._parts)
+    k = self.info.num_classes
     images = np.empty((n, *self.info.image_shape), np.uint8)
     label = np.empty(n, np.int32)
     codes = np.empty((n, k), np.int8)
@@ -140,10 +153,23 @@ class ScenesSource:
         done += count
         if progress is not None:
           progress(done, n)
-    return source.check_examples(
-      source.Examples(images, label, np.array(names), codes, problematic),
-      self.info,
-    )
+    found = source.Examples(images, label, np.array(names), codes, problematic)
+    if self._chosen is not None:
+      found = found.take(self._chosen)
+    return source.check_examples(found, self.info)
+
+  def _find_only(self, only: str) -> np.ndarray:
+    """Returns the places of images with things of some classes alone."""
+    subsets = classes.subsets()
+    expected = f"one of {', '.join(subsets)}, or none"
+    errors.check(only in subsets, "only", expected, repr(only))
+    others = np.flatnonzero(~subsets[only])
+    kept = []
+    for split, start, stop in self._parts:
+      plan = self._plan(split, start, stop - start)
+      drawn = plan.things.example[np.isin(plan.things.kind, others)]
+      kept.append(np.bincount(drawn, minlength=stop - start) == 0)
+    return np.flatnonzero(np.concatenate(kept))
 
   def _locate(self, position) -> tuple[str, int]:
     """Returns the split and the example in it at a position of the source."""
@@ -152,6 +178,10 @@ class ScenesSource:
         return split, start + position
       position -= stop - start
     raise AssertionError("position past the end")
+
+  def _plan(self, split, start, count) -> scenes_plan.ScenePlan:
+    domain = domains.DOMAINS[split]
+    return scenes_plan.make_plan(self._seed, domain, start, count)
 
   def _draw(self, split, start, count):
     """Returns the plan and the images, uint8 [count, S, S, 3]."""
@@ -162,7 +192,7 @@ class ScenesSource:
         self._seed, domain.stream, purpose, start, count, width
       )
 
-    plan = scenes_plan.make_plan(self._seed, domain, start, count)
+    plan = self._plan(split, start, count)
     images = drawing.draw(
       plan,
       self._size,
@@ -219,8 +249,8 @@ def _split_parts(split, sizes) -> list[tuple[str, int, int]]:
   return parts
 
 
-def _fingerprint(seed, size, parts) -> str:
-  what = [drawing.VERSION, seed, size, parts]
+def _fingerprint(seed, size, parts, only) -> str:
+  what = [drawing.VERSION, seed, size, parts, *filter(None, [only])]
   return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 

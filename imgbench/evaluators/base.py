@@ -19,6 +19,7 @@ from imgbench.evaluators import splits
 from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import measurement
 from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.metrics import reconstruction
 from imgbench.metrics import specs
 
 # (variables, images uint8 [B, H, W, C]) -> logits float32 [B, K]
@@ -32,6 +33,25 @@ SYNTHETIC = "the images are synthetic"
 
 class EvaluationStopped(Exception):
   """The run is asked to stop, so the pass was not finished."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+  """Errors of N reconstructed images, and some of the images.
+
+  Attributes:
+    errors: NumPy arrays [N].
+    kinds: "normal" and "abnormal" -> bool [N]; empty: not measured.
+    shown: int64 [S], which images follow.
+    images: uint8 [S, H, W, C], inputs.
+    pictures: uint8 [S, H, W, C], their reconstructions.
+  """
+
+  errors: reconstruction.ReconstructionErrors
+  kinds: Mapping[str, np.ndarray]
+  shown: np.ndarray
+  images: np.ndarray
+  pictures: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +71,7 @@ class Evaluation:
     rows: integer [N], the examples of the evaluator that were evaluated; None:
       all.
     subsets: name -> bool [K], of the measurements besides "all".
+    reconstruction: None: no images are reconstructed.
   """
 
   info: source.Info
@@ -63,6 +84,7 @@ class Evaluation:
   restricted: Sequence[tuple[np.ndarray, counts_lib.Counts]] = ()
   rows: np.ndarray | None = None
   subsets: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  reconstruction: Reconstruction | None = None
 
   def select(self, examples: source.Examples) -> source.Examples:
     """Returns those of the evaluator's examples that were evaluated."""

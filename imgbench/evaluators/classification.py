@@ -26,6 +26,13 @@ def find_occurring(split: splits.Split) -> np.ndarray:
   return np.bincount(labels, minlength=num_classes)[:num_classes] > 0
 
 
+def rename(info: source.Info, parameters: str) -> source.Info:
+  """Returns the facts about a split under the name that its results have."""
+  if parameters != EMA:
+    return info
+  return dataclasses.replace(info, name=f"{info.name}+ema")
+
+
 class ClassificationEvaluator:
   """Measures top-k accuracy, per-class means and subsets on original labels.
 
@@ -52,6 +59,8 @@ class ClassificationEvaluator:
   label_set: str | None = None
   # Builds the pass that evaluators of this class share in a run.
   pass_class = base.CompiledPass
+  # Whether it evaluates images instead of logits.
+  reconstructs = False
 
   def __init__(
     self,
@@ -69,11 +78,9 @@ class ClassificationEvaluator:
     info = split.info
     self.check(info)
     self.examples = split.examples
-    self.info = info
+    self.info = rename(info, parameters)
     self.parameters = parameters
     self.images = split.images
-    if parameters == EMA:
-      self.info = dataclasses.replace(info, name=f"{info.name}+ema")
     self.split = split
     self.compiled_pass = compiled_pass
     self._alpha = alpha

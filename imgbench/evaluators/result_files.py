@@ -11,6 +11,7 @@ from imgbench import run_files
 from imgbench import writers
 from imgbench.data import source
 from imgbench.evaluators import base
+from imgbench.evaluators import reconstruction
 from imgbench.metrics import calibration
 from imgbench.metrics import confusion
 from imgbench.metrics import curves
@@ -45,6 +46,8 @@ def write_results(
     info, key = evaluation.info, writers.make_file_key(evaluation.info.key)
     for (subset, metric), value in evaluation.measurements.items():
       results[f"{info.key}/{subset}/{metric}"] = value.as_json()
+    if evaluation.reconstruction is not None:
+      _write_reconstructions(workdir, examples[alias], evaluation)
     if evaluation.outcomes is None:
       continue
     labels = examples[alias].label
@@ -132,21 +135,27 @@ def _select_curves(evaluation, labels, ranking) -> list[dict[str, Any]]:
     curve = curves.precision_recall_curve(
       evaluation.probs[finite, k], labels[finite] == k
     )
-    # Thresholds that only add false positives are below the previous point.
-    first = np.flatnonzero(np.diff(curve.true_positives, prepend=0))
-    recall, precision = curve.recall[first], curve.precision[first]
-    kept = curves.thinned_steps(recall, precision, MAX_CURVE_POINTS)
+    recall, precision = _thin(curve)
     found.append(
       {
         "class_index": k,
         "class_name": evaluation.info.class_names[k],
         "average_precision": float(ranking.average_precision[k]),
         "positives": curve.positives,
-        "recall": recall[kept].tolist(),
-        "precision": precision[kept].tolist(),
+        "recall": recall.tolist(),
+        "precision": precision.tolist(),
       }
     )
   return found
+
+
+def _thin(curve: curves.Curve) -> tuple[np.ndarray, np.ndarray]:
+  """Returns recall and precision of the points that show a curve's shape."""
+  # Thresholds that only add false positives are below the previous point.
+  first = np.flatnonzero(np.diff(curve.true_positives, prepend=0))
+  recall, precision = curve.recall[first], curve.precision[first]
+  kept = curves.thinned_steps(recall, precision, MAX_CURVE_POINTS)
+  return recall[kept], precision[kept]
 
 
 def _write_predictions(path, examples, evaluation) -> None:
@@ -162,6 +171,30 @@ def _write_predictions(path, examples, evaluation) -> None:
   if evaluation.probs is not None:
     arrays["probs"] = evaluation.probs
   _write_npz(path, **arrays)
+
+
+def _write_reconstructions(workdir, examples, evaluation) -> None:
+  found = evaluation.reconstruction
+  arrays = {
+    "image_id": examples.image_id,
+    "label": examples.label,
+    "mse": found.errors.mse,
+    "mae": found.errors.mae,
+    "psnr": found.errors.psnr,
+    "shown": found.shown,
+    "images": found.images,
+    "reconstructions": found.pictures,
+    **found.kinds,
+  }
+  if found.kinds:
+    scores, positive, why = reconstruction.select(found)
+    if not why:
+      curve = curves.precision_recall_curve(scores, positive)
+      arrays["recall"], arrays["precision"] = _thin(curve)
+  folder = workdir / run_files.RECONSTRUCTIONS
+  folder.mkdir(exist_ok=True)
+  name = f"{writers.make_file_key(evaluation.info.key)}.npz"
+  _write_npz(folder / name, **arrays)
 
 
 def _write_npz(path: paths.Folder, **arrays: np.ndarray) -> None:

@@ -146,6 +146,31 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
   return _roc_auc(np.sort(scores), np.sort(scores[positive]))
 
 
+def roc_auc_interval(
+  scores: np.ndarray, positive: np.ndarray, alpha: float = 0.05
+) -> tuple[float, float]:
+  """Returns the ROC AUC -+ z standard errors, clipped to [0, 1].
+
+  NaN unless there are two positives and two negatives. Arguments and errors as
+  in `precision_recall_curve`.
+
+  Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988).
+  """
+  scores, positive = checked(scores, positive)
+  if min(positive.sum(), (~positive).sum()) < 2:
+    return float("nan"), float("nan")
+  half = 0.0
+  for one, other in ((positive, ~positive), (~positive, positive)):
+    ordered = np.sort(scores[other])
+    # The share of the others that each example is above, a tie counts half.
+    below = np.searchsorted(ordered, scores[one], "left")
+    below = (below + np.searchsorted(ordered, scores[one], "right")) / 2
+    half += np.var(below / len(ordered), ddof=1) / one.sum()
+  half = intervals.normal_quantile(alpha) * np.sqrt(half)
+  area = roc_auc(scores, positive)
+  return float(max(area - half, 0.0)), float(min(area + half, 1.0))
+
+
 def ranking_by_class(
   scores: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None
 ) -> RankingByClass:

@@ -28,6 +28,8 @@ class Thresholds:
       one means that rare and frequent classes differ, and accuracy reflects the
       frequent ones.
     train_gap: most that accuracy may be below the training accuracy.
+    train_mse_ratio: largest mean squared error of reconstructions over that in
+      training.
     non_finite: largest number of rows of scores that are not finite.
     skipped: largest number of damaged examples that are in no result.
     trained_share: largest share of evaluated examples in the training data.
@@ -44,6 +46,7 @@ class Thresholds:
   named_classes: int = 10
   mean_gap: float = 0.1
   train_gap: float = 0.1
+  train_mse_ratio: float = 2.0
   non_finite: int = 0
   skipped: int = 0
   trained_share: float = 0.0
@@ -106,6 +109,44 @@ def diagnose(
   return [_row(dataset, *warning) for warning in found]
 
 
+def diagnose_reconstruction(
+  dataset: str,
+  mse: np.ndarray,
+  *,
+  skipped: int = 0,
+  train_mse: float | None = None,
+  trained_share: float = 0.0,
+  thresholds: Thresholds | None = None,
+) -> list[dict[str, Any]]:
+  """Returns the rows of warnings.json of a split of reconstructed images.
+
+  Args:
+    dataset: e.g. "cifar10:test".
+    mse: float [N], of images like those of the training data.
+    skipped: damaged examples that are not in it.
+    train_mse: the mean in training, if known.
+    trained_share: see `diagnose`, as for the rest.
+    thresholds: None: the defaults.
+  """
+  thresholds = thresholds or Thresholds()
+  broken = int((~np.isfinite(mse)).sum())
+  found = [
+    *_non_finite(broken, len(mse), thresholds.non_finite, "and no error"),
+    *_skipped(skipped, len(mse), thresholds.skipped),
+    *_leakage(trained_share, thresholds.trained_share),
+  ]
+  if train_mse and len(mse) and not broken:
+    value = float(np.mean(mse, dtype=np.float64))
+    ratio, most = value / train_mse, thresholds.train_mse_ratio
+    message = (
+      f"the mean squared error is {train_mse:.3g} in training and {value:.3g}"
+      f" here, {ratio:.3g} times as much: overfitting or different data"
+    )
+    if ratio > most:
+      found.append(("train_mse_ratio", ratio, most, message))
+  return [_row(dataset, *warning) for warning in found]
+
+
 def describe_rate_jump(
   dataset: str, step: int, before: float, after: float
 ) -> dict[str, Any]:
@@ -139,11 +180,9 @@ def _percent(rate: float) -> str:
   return f"{100 * rate:.1f}%"
 
 
-def _non_finite(rows, total, most):
+def _non_finite(rows, total, most, how="and count as wrong"):
   if rows > most:
-    message = (
-      f"{rows} of {total} examples have non-finite scores and count as wrong"
-    )
+    message = f"{rows} of {total} examples have non-finite scores {how}"
     yield "non_finite", rows, most, message
 
 

@@ -14,6 +14,7 @@ CLOPPER_PEARSON = "clopper_pearson"
 STRATIFIED_BOOTSTRAP = "stratified_bootstrap"
 EFFECTIVE = "clopper_pearson_effective_n"
 NORMAL = "normal"
+DELONG = "delong"
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -55,7 +56,7 @@ def wilson(k, n, alpha: float = 0.05) -> Bounds:
   Source: Wilson, JASA 22 (1927).
   """
   k, n = checked_counts(k, n, alpha)
-  z = _normal_quantile(alpha)
+  z = normal_quantile(alpha)
   with np.errstate(divide="ignore", invalid="ignore"):
     p = k / n
     centre = p + z**2 / (2 * n)
@@ -80,7 +81,7 @@ def normal(values, alpha: float = 0.05) -> tuple[float, float]:
   if len(values) < 2:
     return float("nan"), float("nan")
   mean = values.mean()
-  half = _normal_quantile(alpha) * values.std(ddof=1) / np.sqrt(len(values))
+  half = normal_quantile(alpha) * values.std(ddof=1) / np.sqrt(len(values))
   return float(mean - half), float(mean + half)
 
 
@@ -200,7 +201,7 @@ def effective_size(count: np.ndarray) -> float:
   return float(len(count) ** 2 / np.sum(1 / count))
 
 
-def _normal_quantile(alpha: float) -> float:
+def normal_quantile(alpha: float) -> float:
   from scipy import special
 
   return float(special.ndtri(1 - alpha / 2))

@@ -13,6 +13,8 @@ from imgbench import errors as errors_lib
 from imgbench.metrics import checks
 from imgbench.metrics import curves
 
+NUM_BINS = 20  # of `overlap`
+
 
 @flax.struct.dataclass
 class ReconstructionErrors:
@@ -212,6 +214,56 @@ def threshold_sweep(
     true_positives=np.append(0, curve.true_positives)[above],
     false_positives=np.append(0, curve.false_positives)[above],
   )
+
+
+def threshold_for_recall(
+  errors: np.ndarray, is_anomaly: np.ndarray, wanted: float
+) -> float:
+  """Returns the highest threshold of `threshold_sweep` with a wanted recall.
+
+  Args:
+    errors: float [N], e.g. mse; no NaN.
+    is_anomaly: bool [N], the truth, at least one true.
+    wanted: recall, in (0, 1].
+
+  Raises:
+    InputError: wrong shapes or types, a NaN; no anomaly, `wanted` outside.
+  """
+  check_share("wanted", wanted)
+  curve = threshold_sweep(errors, is_anomaly)
+  expected = "at least one true"
+  if not curve.positives:
+    given = f"none of {curve.negatives}"
+    raise errors_lib.InputError("is_anomaly", expected, given)
+  # Recall grows along the sweep and ends at 1.
+  return float(curve.thresholds[np.argmax(curve.recall >= wanted)])
+
+
+def overlap(errors: np.ndarray, is_anomaly: np.ndarray) -> float:
+  """Returns the overlap of the distributions of normal and abnormal errors.
+
+  The sum of min(share of the normal, share of the abnormal) over 20 bins with
+  equal numbers of images, or fewer where errors are equal: 1 if they are
+  distributed alike, 0 if they are apart. NaN without any of either. Arguments
+  and errors as in `threshold_sweep`.
+  """
+  errors, is_anomaly = _checked(errors, is_anomaly)
+  if is_anomaly.all() or not is_anomaly.any():
+    return float("nan")
+  ends = np.quantile(errors, np.arange(1, NUM_BINS) / NUM_BINS, method="higher")
+  bins = np.searchsorted(np.unique(ends), errors, side="right")
+  abnormal, normal = (
+    np.bincount(bins[rows], minlength=NUM_BINS)
+    for rows in (is_anomaly, ~is_anomaly)
+  )
+  sizes = int(abnormal.sum()), int(normal.sum())
+  shared = np.minimum(abnormal * sizes[1], normal * sizes[0]).sum()
+  return int(shared) / (sizes[0] * sizes[1])
+
+
+def check_share(name: str, share: float) -> None:
+  """Raises InputError unless a share is in (0, 1]."""
+  errors_lib.check(0 < share <= 1, name, "a rate in (0, 1]", share)
 
 
 def _checked(errors, is_anomaly) -> tuple[np.ndarray, np.ndarray]:

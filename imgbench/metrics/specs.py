@@ -15,8 +15,9 @@ from imgbench import errors
 from imgbench import registry
 
 # Units: a rate is a fraction in [0, 1], shown in percent in tables; points are
-# a difference of two rates; a count is a whole number.
+# a difference of two rates; a count is a whole number; an error may be small.
 RATE, POINTS, COUNT, NUMBER = "rate", "points", "count", "number"
+ERROR, DECIBEL = "error", "decibel"
 HIGHER, LOWER = "higher", "lower"
 
 # Clause of definitions where predictions use test-time augmentation.
@@ -34,7 +35,7 @@ class Metric:
     label: name in text and titles, e.g. "top-1 accuracy".
     definition: sentence fragment; a measurement may add to it, e.g. the number
       of classes left out.
-    unit: RATE, POINTS, COUNT or NUMBER.
+    unit: one of those above.
     better: HIGHER or LOWER.
     accuracy: whether it is a share of hits, at k or against label sets.
       Balanced accuracy is not: it is listed with the recalls.
@@ -263,6 +264,74 @@ METRICS.register(
     LOWER,
   ),
 )
+
+# Of reconstructed images.
+_PIXELS = "of the images' and the reconstructions' pixels, on a scale of [0, 1]"
+for _name, _metric in {
+  "mse": Metric(
+    "mean squared error",
+    f"mean over images of the mean squared difference {_PIXELS}",
+    ERROR,
+    LOWER,
+    main=True,
+    selects=True,
+  ),
+  "mae": Metric(
+    "mean absolute error",
+    f"mean over images of the mean absolute difference {_PIXELS}",
+    ERROR,
+    LOWER,
+    selects=True,
+  ),
+  "psnr": Metric(
+    "PSNR",
+    "mean over images of 10 log10(1 / mean squared difference) in dB,"
+    f" {_PIXELS}",
+    DECIBEL,
+    main=True,
+    selects=True,
+  ),
+  "anomaly_roc_auc": Metric(
+    "anomaly ROC AUC",
+    "area under the ROC curve: share of pairs of an abnormal and a normal"
+    " image in which the abnormal one has the larger mean squared error",
+    NUMBER,
+    main=True,
+    selects=True,
+  ),
+  "anomaly_average_precision": Metric(
+    "anomaly average precision",
+    "area under the precision-recall curve (average precision, not"
+    " interpolated) of abnormal images by mean squared error",
+    NUMBER,
+    main=True,
+  ),
+  "anomaly_overlap": Metric(
+    "overlap of errors",
+    "sum over bins, each with a twentieth of the images by mean squared error,"
+    " of the smaller of the shares of normal and of abnormal images in it",
+    better=LOWER,
+  ),
+  "anomaly_threshold": Metric(
+    "anomaly threshold",
+    "mean squared error above which images are flagged",
+    ERROR,
+    LOWER,
+  ),
+  "anomaly_recall": Metric(
+    "anomaly recall", "flagged abnormal images over abnormal images", main=True
+  ),
+  "anomaly_precision": Metric(
+    "anomaly precision",
+    "flagged abnormal images over flagged images",
+    main=True,
+  ),
+  "anomaly_f1": Metric(
+    "anomaly F1",
+    "twice the flagged abnormal images over flagged plus abnormal images",
+  ),
+}.items():
+  METRICS.register(_name, _metric)
 
 
 def compute_example_values(logits, label) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import inspect
 from typing import Any
 
 from imgbench import registry
+from imgbench.models import autoencoder
 from imgbench.models import base
 from imgbench.models import cnn
 from imgbench.models import convnext
@@ -22,6 +23,7 @@ __all__ = ["BUILDERS", "build_model"]
 BUILDERS: registry.Registry[Callable[..., base.Model]] = registry.Registry(
   "model"
 )
+BUILDERS.register("autoencoder", autoencoder.build_autoencoder)
 BUILDERS.register("cnn", cnn.build_cnn)
 BUILDERS.register("mlp", mlp.build_mlp)
 BUILDERS.register("whitened", whitened.build_whitened)

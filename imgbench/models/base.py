@@ -20,7 +20,7 @@ FROZEN = "frozen"  # a collection that never changes
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A classifier as pure functions.
+  """A classifier, or an autoencoder, as pure functions.
 
   Attributes:
     init: key -> variables, a dict of collections: "params", float32, is
@@ -39,6 +39,8 @@ class Model:
       rounding at less cost. Only for `apply` without `train`.
     definition: None, or () -> the same model independent of the platform; FLOPs
       are counted in it.
+    reconstructs: whether `apply` returns images instead of logits: float32 [B,
+      H, W, C], pixels in [0, 1].
   """
 
   init: Callable[[jax.Array], Variables]
@@ -49,6 +51,7 @@ class Model:
   attention: Callable[[], str] | None = None
   fold: Callable[[Variables], Variables] | None = None
   definition: Callable[[], "Model"] | None = None
+  reconstructs: bool = False
 
 
 class Classifier(nn.Module):
@@ -56,7 +59,8 @@ class Classifier(nn.Module):
 
   A subclass declares each setting once, as a field with its default, and
   describes it under "Attributes"; `builder` turns fields into keyword
-  arguments. It is called as module(images, train=bool) and returns logits. A
+  arguments. It is called as module(images, train=bool) and returns logits, or
+  images if its class attribute `reconstructs` is true (see `Model`). A
   subclass may define `prepare(variables, images)`, `fold(variables)` and
   `attention_form(image_shape)`, see `Model`; like the methods below they use
   the settings alone.
@@ -136,8 +140,9 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
   """
   module.check(image_shape)
   dtype = module.dtype
-  # Settings of this name drop something in training.
-  needs_key = any(getattr(module, name, 0) for name in ("dropout", "drop_path"))
+  # Settings of these names draw something in training.
+  drawing = ("dropout", "drop_path", "noise")
+  needs_key = any(getattr(module, name, 0) for name in drawing)
 
   def init(key: jax.Array) -> Variables:
     images = jnp.zeros((1, *image_shape), dtype)
@@ -151,7 +156,7 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
   ):
     state = {k: v for k, v in variables.items() if k != "params"}
     if train and needs_key and key is None:
-      setting, expected = "dropout, drop_path", "0 without a PRNG key"
+      setting, expected = ", ".join(drawing), "0 without a PRNG key"
       raise errors.InputError(setting, expected, "more than 0", "pass `key`")
     logits, updated = module.apply(
       variables,
@@ -172,6 +177,7 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> Model:
     attention=find_form and functools.partial(find_form, image_shape),
     fold=getattr(module, "fold", None),
     definition=lambda: from_module(module.plain(), image_shape),
+    reconstructs=getattr(module, "reconstructs", False),
   )
 
 

@@ -21,6 +21,8 @@ def draw_curves(
   panels = [
     ("Loss", _find_keys(records, "loss", "nll"), ""),
     ("Top-1 accuracy", _find_keys(records, "top1_accuracy"), "%"),
+    ("Mean squared error", _find_keys(records, "mse"), ""),
+    ("Anomaly ROC AUC", _find_keys(records, "anomaly_roc_auc"), ""),
     ("Learning rate", _find_learning_rates(records), ""),
     ("Images per second", _find_keys(records, "images_per_s"), ""),
     ("MFU", _find_keys(records, "mfu"), "%"),

@@ -82,6 +82,34 @@ class Predictions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reconstructions:
+  """One file of reconstructions/.
+
+  Attributes:
+    image_id: str [N].
+    mse: float32 [N], NaN for outputs that are not finite.
+    shown: integer [S], the images that follow: of the highest errors, then
+      others.
+    images: uint8 [S, H, W, C].
+    reconstructions: uint8 [S, H, W, C].
+    normal: bool [N]; None as the rest: anomalies were not measured.
+    abnormal: bool [N].
+    recall: float [P], of flagging errors above thresholds, ascending.
+    precision: float [P].
+  """
+
+  image_id: np.ndarray
+  mse: np.ndarray
+  shown: np.ndarray
+  images: np.ndarray
+  reconstructions: np.ndarray
+  normal: np.ndarray | None = None
+  abnormal: np.ndarray | None = None
+  recall: np.ndarray | None = None
+  precision: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetFiles:
   """The files of one data set and split; what is missing is empty or None.
 
@@ -93,6 +121,7 @@ class DatasetFiles:
     predictions: of the file in predictions/.
     reliability: of calibration.json.
     curves: of curves.json, the class of lowest average precision first.
+    reconstructions: of the file in reconstructions/.
   """
 
   key: str
@@ -102,6 +131,7 @@ class DatasetFiles:
   predictions: Predictions | None = None
   reliability: probabilities.Reliability | None = None
   curves: tuple[probabilities.ClassCurve, ...] = ()
+  reconstructions: Reconstructions | None = None
 
   def name(self, index: int) -> str:
     """Returns the name of a class, or its number without names."""
@@ -347,6 +377,44 @@ def read_predictions(
   return found
 
 
+def read_reconstructions(
+  workdir: paths.Folder, key: str, num_examples: int
+) -> Reconstructions | None:
+  """Returns the file in reconstructions/ of a data set, None without it.
+
+  Raises:
+    InputError: see `read_predictions`.
+  """
+  path = workdir / "reconstructions" / f"{writers.make_file_key(key)}.npz"
+  if not path.is_file():
+    return None
+  pictures = npz.Expected("u", ("S", "H", "W", "C"))
+  expected = {
+    "image_id": npz.Expected("US", ("N",)),
+    "mse": npz.Expected("f", ("N",)),
+    "shown": npz.Expected("iu", ("S",)),
+    "images": pictures,
+    "reconstructions": pictures,
+    "normal": npz.Expected("b", ("N",)),
+    "abnormal": npz.Expected("b", ("N",)),
+    "recall": npz.Expected("f", ("P",)),
+    "precision": npz.Expected("f", ("P",)),
+  }
+  most = dict(
+    zip("NSPHWC", (num_examples, 64, 1024, 4096, 4096, 3), strict=True)
+  )
+  found = npz.read(path, expected, most, _REMOVE)
+  missing = [name for name in list(expected)[:5] if name not in found]
+  if missing:
+    given = f"no {', '.join(missing)}"
+    raise errors.InputError(path, "the arrays of a run", given, _REMOVE)
+  outside = found["shown"] >= len(found["mse"])
+  errors.check(
+    not outside.any(), f"{path}: shown", "numbers of its images", "others"
+  )
+  return Reconstructions(**found)
+
+
 def find_predictions(workdir: paths.Folder, key: str) -> paths.Folder:
   """Returns the file with the predictions on a data set."""
   return workdir / "predictions" / f"{writers.make_file_key(key)}.npz"
@@ -444,6 +512,7 @@ def _read_datasets(
         curves=probabilities.parse_curves(
           f"{workdir / 'curves.json'}: {key}", curves.get(key, ())
         ),
+        reconstructions=read_reconstructions(workdir, key, num_examples),
       )
     )
   return tuple(found)

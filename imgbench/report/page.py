@@ -14,6 +14,7 @@ from imgbench.report import figures_probabilities
 from imgbench.report import inputs
 from imgbench.report import overview
 from imgbench.report import recommendations
+from imgbench.report import reconstructions
 from imgbench.report import selection
 from imgbench.tables import formats
 from imgbench.tables import page
@@ -51,10 +52,12 @@ def build_contents(
     logging.info("report: %s, %d of %d", dataset.key, place, len(run.charted))
     with_figures = dataset.key in drawn
     mistakes = confusions.build(run.workdir, dataset, lookup, with_figures)
+    images = reconstructions.build(run, dataset, with_figures)
     probabilities = []
     if with_figures:
       probabilities = _build_probabilities(run.workdir, dataset)
     for name, title, blocks in (
+      ("images", "Reconstructions", images),
       ("errors", "Mistakes", mistakes),
       ("probabilities", "Probabilities", probabilities),
     ):

@@ -73,17 +73,14 @@ def _build_labels(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
 
 
 def _build_kinds(run: inputs.Run, rows: entry_tables.Rows) -> list[page.Block]:
+  leading = selection.find_leading(rows)
+  rows = [row for row in rows if row.metric in selection.FOR_SUBSETS]
   subsets = selection.find_kinds(rows)
   if not subsets:
     return []
   subsets = ["all", *subsets]
-  leading = selection.find_leading(rows)
   shown = [
-    row
-    for row in rows
-    if row.subset in subsets
-    and row.metric in selection.FOR_SUBSETS
-    and row.dataset in leading
+    row for row in rows if row.subset in subsets and row.dataset in leading
   ]
   return [
     page.Heading(KINDS),

@@ -11,8 +11,12 @@ from imgbench.tables import entries
 from imgbench.tables import formats
 from imgbench.tables import table
 
-_ALSO = ("nll", "ece", "macro_f1")  # besides the accuracies of whole sets
-_OF_TRAINING = ("top1_accuracy", "nll")
+# Besides the accuracies of whole sets.
+_ALSO = (
+  *("nll", "ece", "macro_f1", "mse", "psnr"),
+  *("anomaly_roc_auc", "anomaly_recall", "anomaly_precision"),
+)
+_OF_TRAINING = ("top1_accuracy", "nll", "mse")
 _OF_SUBSETS = ("top1_accuracy", "multilabel_accuracy.tfds")
 
 

@@ -188,6 +188,10 @@ def evaluate(
     entry, count = one.opened.entry, one.info.num_classes
     ranked = one.found.values.shape[1] * (one.found.kind == files.RANKING)
     known = ranked if 0 < ranked < count else np.inf
+    if evaluators.EVALUATORS[entry.type].reconstructs:
+      setting = f"evaluation.sets.{one.opened.name}.type"
+      expected = "a type for predictions of classes"
+      raise errors.InputError(setting, expected, repr(entry.type))
     is_base = shift is not None and one.opened.name == shift.base
     compared = _find_masks(scored, shift) if is_base else []
     if (entry.restrict_classes or compared) and known < count:

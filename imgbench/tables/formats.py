@@ -21,8 +21,10 @@ _NUMBERS = {
   specs.POINTS: lambda value: f"{100 * value:z.1f}",
   specs.COUNT: lambda value: f"{value:,.0f}",
   specs.NUMBER: lambda value: f"{value:.4f}",
+  specs.ERROR: lambda value: f"{value:#.3g}",
+  specs.DECIBEL: lambda value: f"{value:.2f}",
 }
-_UNITS = {specs.RATE: "%", specs.POINTS: " points"}
+_UNITS = {specs.RATE: "%", specs.POINTS: " points", specs.DECIBEL: " dB"}
 
 
 def number(metric: str, value: float | None) -> str:

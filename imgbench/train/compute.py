@@ -224,6 +224,7 @@ def build(
   )
   with config_utils.prefix_errors("loss."):
     loss = losses.LOSSES.build(recipe.loss.name, **recipe.loss.settings)
+    loss = _fit_loss(loss, recipe, model)
   with recipe.prng.active():
     init_key, step_key = jax.random.split(jax.random.key(recipe.seed))
   train_step = step_lib.build_train_step(
@@ -317,11 +318,14 @@ def _build_model(
   view = layout.strategy.view
 
   def apply(variables, *args, **kwargs):
-    logits, state = model.apply(view.whole(variables), *args, **kwargs)
-    expected = f"a model with logits [B, {info.num_classes}]"
-    fits = logits.ndim == 2 and logits.shape[1] == info.num_classes
-    errors.check(fits, "model.name", expected, list(logits.shape))
-    return logits, state
+    outputs, state = model.apply(view.whole(variables), *args, **kwargs)
+    what, shape = "logits", (info.num_classes,)
+    if model.reconstructs:
+      what, shape = "images", image_shape
+    expected = f"a model with {what} [B, {', '.join(map(str, shape))}]"
+    fits = outputs.shape[1:] == shape
+    errors.check(fits, "model.name", expected, list(outputs.shape))
+    return outputs, state
 
   return dataclasses.replace(model, apply=apply)
 
@@ -339,6 +343,31 @@ def _build_normalize(
         values,
       )
   return lambda images: preprocess.normalize(images, mean, std, dtype)
+
+
+def _fit_loss(
+  loss: losses.Loss, recipe: config_lib.Recipe, model: models_base.Model
+) -> losses.Loss:
+  """Returns a loss that gets pixels if it takes reconstructed images.
+
+  Raises:
+    InputError: a loss of other outputs than the model has.
+  """
+  outputs = "images" if model.reconstructs else "logits"
+  if loss.reconstructs != model.reconstructs and (
+    loss.reconstructs or loss.predicts_classes
+  ):
+    expected = f"a loss of {outputs}, which {recipe.model.name} returns"
+    raise errors.InputError("name", expected, repr(recipe.loss.name))
+  if not loss.reconstructs:
+    return loss
+  mean, std = tuple(recipe.augment.mean), tuple(recipe.augment.std)
+
+  def of_pixels(outputs, batch):
+    pixels = preprocess.denormalize(batch["image"], mean, std)
+    return loss.function(outputs, {**batch, "image": pixels})
+
+  return dataclasses.replace(loss, function=of_pixels)
 
 
 def _build_sample(

@@ -21,6 +21,7 @@ from imgbench.data import input_pipelines
 from imgbench.data import source
 from imgbench.evaluators import base
 from imgbench.evaluators import classification
+from imgbench.evaluators import reconstruction
 from imgbench.evaluators import shift
 from imgbench.evaluators import splits
 from imgbench.labels import classes
@@ -43,6 +44,7 @@ class Plan:
     class_masks: subsets of classes that the config names a file for.
     protocol: how predictions are made, if not by one plain forward pass.
     known_leaks: images that the training data has too.
+    thresholds: of anomaly detection, by alias of the set that is judged.
   """
 
   sources: Mapping[str, source.AnySource]
@@ -51,17 +53,23 @@ class Plan:
   class_masks: Mapping[str, np.ndarray]
   protocol: str
   known_leaks: frozenset[str]
+  thresholds: Mapping[str, reconstruction.Threshold]
 
-  def with_drops(
+  def compare(
     self, evaluations: Mapping[str, base.Evaluation]
   ) -> dict[str, base.Evaluation]:
-    """Returns the evaluations, the shifted ones with their drops."""
-    return shift.add_drops(
+    """Returns the evaluations with the results that need two of them.
+
+    Drops of shifted sets, and anomalies by a threshold of another set.
+    """
+    found = shift.add_drops(
       evaluations,
       self.shift,
       class_masks=self.class_masks,
       protocol=self.protocol,
     )
+    suffixes = ("", run_files.EMA)
+    return reconstruction.add_thresholds(found, self.thresholds, suffixes)
 
 
 def plan(
@@ -116,8 +124,7 @@ def plan(
       alias: {
         "alpha": section.alpha,
         "class_masks": class_masks,
-        "probabilities": entry.probabilities,
-        "restrict_classes": entry.restrict_classes,
+        **_find_arguments(alias, entry, sources[alias].info, class_masks),
       }
       for alias, entry in section.sets.items()
     },
@@ -125,6 +132,104 @@ def plan(
     class_masks=class_masks,
     protocol=specs.MIRRORED if section.flip_average else "",
     known_leaks=read_known_leaks(section),
+    thresholds=_find_thresholds(section),
+  )
+
+
+# Settings of a set that the type "reconstruction" has no use for, and that only
+# it has, with their defaults.
+_OF_CLASSES = {"probabilities": None, "restrict_classes": False}
+_OF_IMAGES = {"abnormal": (), "threshold_from": "", "recall": 0.9}
+
+
+def _find_arguments(
+  alias: str,
+  entry: config_lib.EvaluationSet,
+  info: source.Info,
+  class_masks: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+  """Returns the arguments of a set's evaluator that depend on its type."""
+  reconstructs = evaluators.EVALUATORS[entry.type].reconstructs
+  for name, default in (_OF_CLASSES if reconstructs else _OF_IMAGES).items():
+    errors.check(
+      getattr(entry, name) == default,
+      f"evaluation.sets.{alias}.{name}",
+      f"none with type {entry.type}",
+      repr(getattr(entry, name)),
+    )
+  if not reconstructs:
+    return {name: getattr(entry, name) for name in _OF_CLASSES}
+  if not entry.abnormal:
+    return {"abnormal": None}
+  known = {**info.subsets, **class_masks}
+  for i, name in enumerate(info.class_names):
+    known.setdefault(name, np.arange(info.num_classes) == i)
+  for name in entry.abnormal:
+    if name not in known:
+      raise errors.InputError(
+        f"evaluation.sets.{alias}.abnormal",
+        f"names of classes or subsets of {info.key}",
+        repr(name),
+        registry.near_names(name, known),
+      )
+  return {"abnormal": np.any([known[n] for n in entry.abnormal], axis=0)}
+
+
+def _find_thresholds(
+  section: config_lib.EvaluationSection,
+) -> dict[str, reconstruction.Threshold]:
+  """Returns the choice of thresholds by alias. Raises InputError."""
+  found = {}
+  measured = [alias for alias, entry in section.sets.items() if entry.abnormal]
+  for alias, entry in section.sets.items():
+    if entry.threshold_from:
+      others = [other for other in measured if other != alias]
+      errors.check(
+        alias in measured and entry.threshold_from in others,
+        f"evaluation.sets.{alias}.threshold_from",
+        "another set, and `abnormal` in both",
+        repr(entry.threshold_from),
+      )
+      found[alias] = reconstruction.Threshold(
+        entry.threshold_from, entry.recall
+      )
+  return found
+
+
+def check_model(
+  section: config_lib.EvaluationSection, best: str, reconstructs: bool
+) -> None:
+  """Raises InputError unless sets are evaluated as what a model returns.
+
+  Args:
+    section: evaluation.
+    best: of section checkpoint.
+    reconstructs: whether the model returns images.
+  """
+  what = "images" if reconstructs else "logits"
+  for alias, entry in section.sets.items():
+    errors.check(
+      evaluators.EVALUATORS[entry.type].reconstructs == reconstructs,
+      f"evaluation.sets.{alias}.type",
+      f"a type for a model that returns {what}",
+      repr(entry.type),
+    )
+  if reconstructs:
+    for name in ("flip_average", "shift"):
+      value = getattr(section, name)
+      errors.check(
+        not value, f"evaluation.{name}", "none for images", repr(value)
+      )
+  alias, _, metric = best.partition("/")
+  judged = section.sets.get(alias.removesuffix(run_files.EMA))
+  known = set(reconstruction.OF_IMAGES)
+  if not reconstructs or (judged and judged.abnormal):
+    known.update(reconstruction.OF_ANOMALIES)
+  errors.check(
+    not best or (metric in known) == reconstructs,
+    "checkpoint.best",
+    f"a metric of {what} that this set has",
+    repr(best),
   )
 
 
@@ -215,7 +320,7 @@ def build(
         compiled_pass=passes[evaluator.pass_class],
         protocol=plan.protocol,
         parameters=kind,
-        compared_masks=compared_masks if is_base else (),
+        **({"compared_masks": compared_masks} if is_base else {}),
         **plan.arguments[alias],
       )
   return built

@@ -253,7 +253,7 @@ def train_and_evaluate(
     results = group.from_first(
       lambda: outputs.write_results(
         folder,
-        run.data.plan.with_drops(evaluations),
+        run.data.plan.compare(evaluations),
         run.evaluators,
         shares,
         position.warnings,
@@ -460,6 +460,9 @@ def _measure_training(
   }
   if training.compute.loss.predicts_classes:
     record["train/top1_accuracy"] = int(window.top1_hits) / int(window.examples)
+  if training.compute.loss.metric:
+    metric = f"train/{training.compute.loss.metric}"
+    record[metric] = record["train/loss"]
   record |= {
     "train/grad_norm": float(window.grad_norm_sum / window.steps),
     "train/learning_rate": float(learning_rate),

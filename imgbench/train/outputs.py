@@ -119,13 +119,30 @@ def _find_warnings(
 ) -> list[dict[str, Any]]:
   """Returns rows of warnings.json: the diagnosis of every split."""
   trained = [alias for alias, share in shares.items() if share == 1]
-  if trained:
-    found = evaluations[trained[0]].measurements.get(("all", "top1_accuracy"))
-    train_accuracy = None if found is None else found.value
-  else:
-    train_accuracy = _read_train_accuracy(folder)
+  in_training = {}
+  for metric in ("top1_accuracy", "mse"):
+    if trained:
+      found = evaluations[trained[0]].measurements.get(("all", metric))
+      in_training[metric] = None if found is None else found.value
+    else:
+      in_training[metric] = _read_logged(folder, f"train/{metric}")
+  train_accuracy = in_training["top1_accuracy"]
   rows = []
   for alias, evaluation in evaluations.items():
+    share = shares[alias]
+    if alias in trained and entries.is_training_split(evaluation.info.key):
+      share = 0.0  # Training data is evaluated on purpose.
+    if evaluation.reconstruction is not None:
+      mse = np.asarray(evaluation.reconstruction.errors.mse)
+      kinds = evaluation.reconstruction.kinds
+      rows += diagnostics.diagnose_reconstruction(
+        evaluation.info.key,
+        mse[kinds["normal"]] if kinds else mse,
+        skipped=evaluation.info.num_examples - len(mse),
+        train_mse=None if alias in trained else in_training["mse"],
+        trained_share=share,
+        thresholds=thresholds,
+      )
     if evaluation.outcomes is None or evaluation.counts is None:
       continue
     leaked = known_leaks.find(examples[alias].image_id, known)
@@ -141,21 +158,19 @@ def _find_warnings(
       non_finite=int(evaluation.counts.non_finite.sum()),
       skipped=evaluation.info.num_examples - len(examples[alias]),
       train_accuracy=None if alias in trained else train_accuracy,
-      # Training data is evaluated on purpose; other splits are not.
-      trained_share=0.0
-      if alias in trained and entries.is_training_split(evaluation.info.key)
-      else shares[alias],
+      trained_share=share,
       leaks=(int(leaked.sum()), int((right & leaked).sum())),
       thresholds=thresholds,
     )
   return rows
 
 
-def _read_train_accuracy(folder: paths.Folder) -> float | None:
+def _read_logged(folder: paths.Folder, key: str) -> float | None:
   """Returns the last one logged, of augmented images and changing parameters.
 
-  It is rather too low, so a gap that it shows is real.
+  Accuracy is rather too low and an error too high, so a gap that they show is
+  real.
   """
   lines = writers.read_lines(folder / "metrics.jsonl")
-  logged = [line.get("train/top1_accuracy") for line in lines]
+  logged = [line.get(key) for line in lines]
   return next((value for value in reversed(logged) if value is not None), None)

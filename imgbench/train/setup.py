@@ -189,6 +189,9 @@ def build_training(
   compute = compute_lib.build(
     recipe, layout, info, image_shape, run.periods.total
   )
+  evaluation.check_model(
+    settings.evaluation, settings.checkpoint.best, compute.model.reconstructs
+  )
   resident, image_ids = None, None
   if not isinstance(run.split, source.EncodedSource):
     bad = source.BadExamples("input", **settings.input)

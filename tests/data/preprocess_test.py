@@ -176,3 +176,12 @@ def test_settings_out_of_range(images, setting, value, expected):
   about = raising.about(setting, expected=expected)
   with pytest.raises(errors.InputError, check=about):
     draw(images, [0], **{setting: value})
+
+
+def test_denormalize_is_the_inverse():
+  images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+  images = np.repeat(images, 3, axis=-1)
+  scale = ((0.5, 0.4, 0.3), (0.25, 0.2, 0.5))
+  there = preprocess.normalize(images, *scale, jnp.float32)
+  back = preprocess.denormalize(there, *scale)
+  np.testing.assert_allclose(back, images / 255, atol=1e-6)

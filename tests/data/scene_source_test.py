@@ -330,3 +330,32 @@ def test_whole_splits_need_neither_tfds_nor_jax():
     "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_only_objects_are_drawn_whatever_the_labels_say():
+  options = dict(train_examples=600, image_size=16)
+  whole = scene_source.ScenesSource("train", **options)
+  some = scene_source.ScenesSource("train[24:]", only="object", **options)
+  found = some.load()
+  assert len(found) == len(some) == some.info.num_examples
+  names = whole.load().image_id.tolist()
+  places = [names.index(name) for name in found.image_id]
+  assert places == sorted(places) and places[0] >= 24
+  things = scenes_plan.make_plan(0, domains.DOMAINS["train"], 0, 600).things
+  organisms = classes.subsets()["organism"]
+  is_class = things.kind < classes.NUM_CLASSES
+  shows = set(
+    things.example[is_class][organisms[things.kind[is_class]]].tolist()
+  )
+  assert places == [i for i in range(24, 600) if i not in shows]
+  # A label may be wrong, so it is no proof.
+  assert any(organisms[found.label]) and found.left_out.any()
+  for index in (0, len(some) - 1):
+    one = some[index]
+    assert one["file_name"].decode() == found.image_id[index]
+    np.testing.assert_array_equal(one["image"], found.image[index])
+  prints = {
+    scene_source.ScenesSource("train", only=only, **options).info.fingerprint
+    for only in ("", "object", "organism")
+  }
+  assert len(prints) == 3 and whole.info.fingerprint in prints

@@ -408,3 +408,26 @@ def test_few_points_and_level_curves_are_not_thinned_wrongly():
   np.testing.assert_array_equal(
     curves.thinned_steps(x, np.ones(300), 200), [0, 299]
   )
+
+
+def test_interval_of_the_area_against_pairs():
+  rng = np.random.default_rng(0)
+  scores = np.round(rng.normal(size=60), 1)  # With ties.
+  positive = rng.random(60) < 0.4
+  a, b = scores[positive], scores[~positive]
+  wins = (a[:, None] > b) + 0.5 * (a[:, None] == b)
+  area = wins.mean()
+  variance = wins.mean(axis=1).var(ddof=1) / len(a)
+  variance += wins.mean(axis=0).var(ddof=1) / len(b)
+  low, high = curves.roc_auc_interval(scores, positive)
+  half = 1.959963984540054 * np.sqrt(variance)
+  np.testing.assert_allclose([low, high], [area - half, area + half])
+  assert low < curves.roc_auc(scores, positive) < high
+
+
+def test_interval_of_the_area_stays_in_its_range():
+  scores = np.arange(6.0)
+  assert curves.roc_auc_interval(scores, scores > 2) == (1, 1)
+  low, high = curves.roc_auc_interval(scores, np.arange(6) % 2 == 1)
+  assert 0 <= low < high <= 1
+  assert np.isnan(curves.roc_auc_interval(scores, scores > 4)).all()

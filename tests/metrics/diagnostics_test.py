@@ -203,3 +203,32 @@ def test_training_on_the_whole_set_has_its_own_warning(share, name):
   assert not diagnostics.diagnose(
     "pond:test", pond, ["a", "b"], trained_share=share, thresholds=off
   )
+
+
+def test_reconstructions_of_new_images_that_are_much_worse():
+  (row,) = diagnostics.diagnose_reconstruction(
+    "a:test", np.array([0.005, 0.015]), train_mse=0.0005
+  )
+  assert row["name"] == "train_mse_ratio" and row["threshold"] == 2
+  assert row["value"] == pytest.approx(20)
+  assert tells(row, "0.0005", "0.01")
+  most = diagnostics.Thresholds(train_mse_ratio=20.5)
+  for settings in (
+    {"train_mse": 0.0005, "thresholds": most},
+    {"train_mse": 0.006},
+    {"train_mse": None},
+  ):
+    assert not diagnostics.diagnose_reconstruction(
+      "a:test", np.array([0.005, 0.015]), **settings
+    )
+
+
+def test_reconstructions_that_are_not_finite_or_trained_on():
+  rows = diagnostics.diagnose_reconstruction(
+    "a:test",
+    np.array([0.1, np.nan]),
+    skipped=1,
+    train_mse=0.01,
+    trained_share=0.5,
+  )
+  assert names(rows) == ["non_finite", "skipped", "leakage"]

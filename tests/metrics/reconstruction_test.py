@@ -326,3 +326,48 @@ def test_bad_detections_are_named(call, setting, given):
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check):
     call(ERRORS, np.array([1, 0, 0, 0, 1], bool))
+
+
+def test_a_threshold_is_chosen_on_one_split_and_judged_on_another():
+  truth = np.array([False, False, True, False, True])
+  threshold = reconstruction.threshold_for_recall(ERRORS, truth, 1.0)
+  # The highest error that is not flagged.
+  assert threshold == 0.002
+  assert reconstruction.threshold_for_recall(ERRORS, truth, 0.5) == 0.005
+  # At the 0.004 of the known case, images 3 and 5.
+  assert (reconstruction.find_anomalies(ERRORS, 0.004) + 1).tolist() == [3, 5]
+  judged = reconstruction.detect_anomalies(
+    np.array([0.002, 0.003, 0.001]), np.array([True, False, True]), threshold
+  )
+  assert judged.flagged.tolist() == [1]
+  assert (judged.point.recall, judged.point.precision) == (0, 0)
+  everything = reconstruction.threshold_for_recall(ERRORS, ERRORS > 0, 1)
+  assert len(reconstruction.find_anomalies(ERRORS, everything)) == 5
+
+
+@pytest.mark.parametrize(
+  ("truth", "wanted", "setting"),
+  [
+    (np.zeros(5, bool), 0.5, "is_anomaly"),
+    (ERRORS > 0.004, 0, "wanted"),
+    (ERRORS > 0.004, 1.5, "wanted"),
+  ],
+)
+def test_no_threshold_without_an_anomaly_or_a_rate(truth, wanted, setting):
+  with pytest.raises(errors.InputError, check=raising.about(setting)):
+    reconstruction.threshold_for_recall(ERRORS, truth, wanted)
+
+
+def test_overlap_is_that_of_bins_with_equal_numbers():
+  rising = np.arange(200.0)
+  assert reconstruction.overlap(rising, rising >= 100) == 0
+  # In each bin of ten, five of either.
+  assert reconstruction.overlap(rising, rising % 2 == 0) == 1
+  # The quarter from 50 to 100 is shared: half of the normal ones (2 of 4
+  # parts) and a third of the abnormal ones.
+  mixed = (rising >= 100) | ((rising >= 50) & (rising % 2 == 0))
+  assert reconstruction.overlap(rising, mixed) == pytest.approx(25 / 125)
+  # Monotone transforms change nothing, and equal errors share a bin.
+  assert reconstruction.overlap(np.exp(rising), mixed) == pytest.approx(0.2)
+  assert reconstruction.overlap(np.zeros(6), np.arange(6) < 2) == 1
+  assert np.isnan(reconstruction.overlap(ERRORS, ERRORS > 1))

@@ -230,7 +230,7 @@ def test_what_is_dropped_follows_the_key_and_is_off_in_evaluation(
   assert model.needs_key and not plain.needs_key
   variables = jax.jit(model.init)(jax.random.key(0))
   images = make_images()
-  check = raising.about("dropout, drop_path")
+  check = raising.about("dropout, drop_path, noise")
   with pytest.raises(errors.InputError, check=check):
     model.apply(variables, images, True)
   train = jax.jit(lambda key: model.apply(variables, images, True, key)[0])

@@ -402,7 +402,7 @@ def test_dropping_needs_a_key_and_follows_it():
   model = build(dropout=0.2, drop_path=0.2)
   variables = make_variables(model)
   images = make_images()
-  check = raising.about("dropout, drop_path")
+  check = raising.about("dropout, drop_path, noise")
   with pytest.raises(errors.InputError, check=check):
     model.apply(variables, images, True)
   train = jax.jit(lambda key: model.apply(variables, images, True, key)[0])
