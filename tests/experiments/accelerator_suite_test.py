@@ -81,7 +81,6 @@ def test_documented_commands_in_tiny_sizes(tmp_path):
   readme = tmp_path / "README.md"
   readme.write_text((processes.ROOT / "README.md").read_text())
   known = {
-    ".venv/bin/python": sys.executable,
     "--out=runs/accelerator": f"--out={out}",
     "--check=runs/accelerator": f"--check={out}",
     "--cifar10_dir=CIFAR10": f"--cifar10_dir={cifar10}",
@@ -89,12 +88,20 @@ def test_documented_commands_in_tiny_sizes(tmp_path):
     "--readme=README.md": f"--readme={readme}",
     "kit": str(kit),
   }
+  program = ".venv/bin/imgbench"
   commands = [
-    [word for word in (known.get(w, w) for w in words) if word]
+    [sys.executable, "-m", "imgbench", *words[1:]]
+    if words[0] == program
+    else words
     for words in documented()
   ]
-  suites = [c for c in commands if "experiments.accelerator" in c]
-  tools = [c for c in commands if "experiments.accelerator.results" in c]
+  commands = [
+    [word for word in (known.get(w, w) for w in words) if word]
+    for words in commands
+  ]
+  started = [c for c in commands if c[2:4] == ["imgbench", "accelerator"]]
+  tools = [c for c in started if c[4] == "results"]
+  suites = [c for c in started if c not in tools]
   offline = [c for c in commands if c[0] == "sh"]
   made = [c for c in commands if c[0] == "make"]
   assert [len(x) > 0 for x in (suites, tools, offline, made)] == [True] * 4

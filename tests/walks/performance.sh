@@ -65,6 +65,6 @@ imgbench sweep --config=tiny --sweep_dir=sweep --executor=slurm --dry_run \
   > slurm.txt
 grep -q '^#SBATCH' slurm.txt
 imgbench sweep --config=tiny --sweep_dir=gs://bucket/sweep --executor=tpu \
-  --project=p --zone=z --accelerator=v5litepod-8 > tpu.sh
+  --project=p --zone=z --accelerator_type=v5litepod-8 > tpu.sh
 grep -q 'gcloud compute tpus' tpu.sh
-sh -n tpu.sh
+bash -n tpu.sh
