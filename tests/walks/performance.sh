@@ -57,14 +57,10 @@ for row in rows:
   assert row["devices"] == 2, row
 PY
 
-step "plan a sweep, on this machine and on clusters"
+step "plan a sweep, on this machine and on a cluster"
 imgbench sweep --config=tiny --sweep_dir=sweep --dry_run
 imgbench sweep --config=tiny --sweep_dir=sweep --smoke
 [ ! -e sweep/seed=0 ]
 imgbench sweep --config=tiny --sweep_dir=sweep --executor=slurm --dry_run \
   > slurm.txt
 grep -q '^#SBATCH' slurm.txt
-imgbench sweep --config=tiny --sweep_dir=gs://bucket/sweep --executor=tpu \
-  --project=p --zone=z --accelerator_type=v5litepod-8 > tpu.sh
-grep -q 'gcloud compute tpus' tpu.sh
-bash -n tpu.sh
