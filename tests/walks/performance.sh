@@ -60,7 +60,8 @@ PY
 step "plan a sweep, on this machine and on a cluster"
 imgbench sweep --config=tiny --sweep_dir=sweep --dry_run
 imgbench sweep --config=tiny --sweep_dir=sweep --smoke
-[ ! -e sweep/seed=0 ]
+[ ! -e "sweep/schedule.peak=0.01,seed=0" ]
+[ -d sweep/smoke ]
 imgbench sweep --config=tiny --sweep_dir=sweep --executor=slurm --dry_run \
   > slurm.txt
 grep -q '^#SBATCH' slurm.txt
