@@ -11,13 +11,19 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def signal_when_parent_ends(number: int) -> None:
+def signal_when_parent_ends(number: int, parent: int | None = None) -> None:
   """Asks Linux for a signal to this process when its parent ends; 0: none.
 
   The request survives exec; the end of any thread of the parent triggers it.
+
+  Args:
+    number: of the signal.
+    parent: pid of the parent, which may have ended already; None: it has not.
   """
   if sys.platform == "linux":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if parent is not None and os.getppid() != parent:
+      os.kill(os.getpid(), number)
 
 
 def describe_process(pid: int) -> dict[str, Any]:

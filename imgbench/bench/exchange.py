@@ -16,6 +16,8 @@ from typing import Any
 
 OK, OUT_OF_MEMORY, CRASHED = "ok", "out_of_memory", "crashed"
 REFUSED, TIMEOUT = "refused", "timeout"
+# Variable of the environment: pid of the process that started a worker.
+PARENT = "IMGBENCH_PARENT"
 
 # Messages of XLA, PyTorch, NumPy and C++.
 _OUT_OF_MEMORY = (

@@ -97,6 +97,7 @@ class Launcher:
       "PYTHONPATH": os.pathsep.join(filter(None, paths)),
       # Else the current folder comes first on the path.
       "PYTHONSAFEPATH": "1",
+      exchange.PARENT: str(os.getpid()),
       **self.variables,
     }
     return subprocess.Popen(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import contextlib
 import functools
 import json
+import os
 import pathlib
 import platform
 import re
@@ -227,7 +228,8 @@ def refuse_bad_input(handler: exchange.Handler) -> exchange.Handler:
 def main(argv: list[str]) -> None:
   """Answers the request on standard input."""
   # It must not run on without the one that reads its result.
-  living.signal_when_parent_ends(signal.SIGKILL)
+  parent = os.environ.get(exchange.PARENT)
+  living.signal_when_parent_ends(signal.SIGKILL, parent and int(parent))
   host_memory.keep()
   determinism.reset_prng()
   request = json.load(sys.stdin)

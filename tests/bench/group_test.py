@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ from imgbench import errors
 from imgbench import living
 from imgbench.bench import __main__ as program
 from imgbench.bench import compare
+from imgbench.bench import exchange
 from imgbench.bench import measure
 from imgbench.bench import points
 from imgbench.bench import processes
@@ -23,6 +26,7 @@ from tests import raising
 from tests.bench import main_test
 from tests.bench import runner_test
 from tests.parallel import jobs
+from tests.train import processes as runs
 
 BENCH = pathlib.Path(main_test.bench.__file__)
 OK = {"status": "ok", "message": ""}
@@ -261,3 +265,16 @@ def test_a_killed_process_ends_all_with_one_line(tmp_path):
 def _find_children(pid: int) -> list[int]:
   path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
   return [int(child) for child in path.read_text().split()]
+
+
+def test_a_worker_whose_parent_has_ended_does_not_start(tmp_path):
+  variables = {**os.environ, exchange.PARENT: "1"}
+  done = subprocess.run(
+    [sys.executable, "-m", "imgbench.bench.worker", str(tmp_path / "result")],
+    input=b'{"kind": "environment"}',
+    env=variables,
+    cwd=runs.ROOT,
+    check=False,
+  )
+  assert done.returncode == -signal.SIGKILL
+  assert not (tmp_path / "result").exists()
