@@ -412,21 +412,26 @@ def open_images(
     given["name"], "", given["data_dir"], given["options"]
   )
   values = {"every": "never", "sets": {}} | run.config.get("evaluation", {})
-  sets = {
-    (entry.name.replace("/", "-"), entry.split): (alias, entry)
-    for alias, entry in config_lib.parse_sets(values, section).items()
-  }
+  # Names in results are the sources': without a version, or as an option says.
   where, family = run.workdir / run_files.CONFIG, entries.family(key)
-  errors.check(family in sets, where, f"a set {key}", "none")
-  alias, entry = sets[family]
-  found = data.open_split(
-    f"evaluation.sets.{alias}",
-    "split",
-    name=entry.name,
-    split=entry.split,
-    data_dir=entry.data_dir,
-    options=entry.options,
-  )
+  missing = errors.InputError(where, f"a set {key}", "none")
+  for alias, entry in config_lib.parse_sets(values, section).items():
+    try:
+      found = data.open_split(
+        f"evaluation.sets.{alias}",
+        "split",
+        name=entry.name,
+        split=entry.split,
+        data_dir=entry.data_dir,
+        options=entry.options,
+      )
+    except errors.InputError as error:
+      missing = error
+      continue
+    if entries.family(found.info.key) == family:
+      break
+  else:
+    raise missing
   streamed = isinstance(found, source.EncodedSource)
   examples = found.examples() if streamed else found.load()
   places = {name: i for i, name in enumerate(examples.image_id.tolist())}

@@ -7,6 +7,7 @@ import types
 
 from absl import flags
 import numpy as np
+from PIL import Image
 import pytest
 from scipy import stats
 
@@ -246,6 +247,26 @@ def test_images_of_an_encoded_set(tmp_path):
   assert look_up("absent") is None
   with pytest.raises(errors.InputError):
     compare.open_images(found, "tiny:test")
+
+
+@pytest.mark.parametrize("others", [{}, {"a": "gone"}])
+def test_images_of_a_set_whose_results_have_another_name(tmp_path, others):
+  """Another set, whose data are gone, hides nothing."""
+  for split, name in itertools.product(("train", "val"), "ab"):
+    folder = tmp_path / split / name
+    folder.mkdir(parents=True)
+    Image.new("RGB", (8, 6)).save(folder / "1.png")
+  sets = {
+    **{alias: {"data_dir": str(tmp_path / x)} for alias, x in others.items()},
+    "val": {"options": {"result_name": "mine"}},
+  }
+  sets = {alias: {"split": "val", **entry} for alias, entry in sets.items()}
+  data_section = {"name": "folder", "data_dir": str(tmp_path), "options": {}}
+  config = {"data": data_section, "evaluation": {"sets": sets}}
+  found = inputs.Run(tmp_path, config, {}, {}, (), (), (), ())
+  look_up = compare.open_images(found, "mine:validation")
+  (split,) = {data.build_source("folder", "val", str(tmp_path))}
+  assert look_up(split.examples().image_id[0]).shape == (6, 8, 3)
 
 
 def test_two_seeds_alone_are_compared(folders, tmp_path, monkeypatch):
