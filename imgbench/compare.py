@@ -122,8 +122,9 @@ def group_seeds(runs: Mapping[str, inputs.Run]) -> list[list[str]]:
     found.setdefault(text, {})[name] = run.config.get("seed")
   groups: list[list[str]] = []
   for members in found.values():
-    alike = len(set(members.values())) == 1  # The same run twice is no group.
-    groups += [[name] for name in members] if alike else [list(members)]
+    # The same seed twice is no second draw of the training noise.
+    different = len(set(members.values())) == len(members)
+    groups += [list(members)] if different else [[name] for name in members]
   return groups
 
 

@@ -184,6 +184,8 @@ def test_runs_that_differ_in_the_seed_are_a_group(runs):
   # The same seed twice is no group: nothing else tells the runs apart.
   twins = {"a": runs["a0"], "b": runs["a0"], "c": runs["b0"]}
   assert compare.group_seeds(twins) == [["a"], ["b"], ["c"]]
+  again = {"a": runs["a0"], "b": runs["a1"], "c": runs["a0"]}
+  assert compare.group_seeds(again) == [["a"], ["b"], ["c"]]
 
 
 def test_files_of_a_comparison(folders, tmp_path, monkeypatch, capsys):
