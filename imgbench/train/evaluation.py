@@ -298,6 +298,7 @@ def build(
     )
     for alias, found in plan.sources.items()
   }
+  _check_thresholds_apart(plan, loaded)
   compared_masks = _find_compared_masks(plan, loaded)
   built = {}
   passes: dict[type, Any] = {}  # one per kind, so that it is compiled once
@@ -324,6 +325,22 @@ def build(
         **plan.arguments[alias],
       )
   return built
+
+
+def _check_thresholds_apart(
+  plan: Plan, loaded: Mapping[str, splits.Split]
+) -> None:
+  """Raises InputError if a threshold is judged on images it is chosen on."""
+  for alias, choice in plan.thresholds.items():
+    judged, chosen = loaded[alias], loaded[choice.chosen_on]
+    if judged.info.name == chosen.info.name:
+      same = np.isin(judged.examples.image_id, chosen.examples.image_id)
+      errors.check(
+        not same.any(),
+        f"evaluation.sets.{alias}.threshold_from",
+        f"a set without images of {judged.info.key}",
+        f"{choice.chosen_on}, which has {same.sum():,} of {len(same):,}",
+      )
 
 
 def _find_compared_masks(

@@ -213,6 +213,16 @@ def test_a_classifier_is_not_judged_by_errors_of_images():
     setup.prepare(config_lib.parse(config))
 
 
+def test_a_threshold_is_not_judged_on_images_that_it_is_chosen_on():
+  config = get_config()
+  config.evaluation.sets.v2.split = "validation[:50%]"
+  about = raising.about(
+    "evaluation.sets.v2.threshold_from", given="val, which has 36 of 36"
+  )
+  with pytest.raises(errors.InputError, check=about):
+    setup.prepare(config_lib.parse(config))
+
+
 def test_the_shipped_config_trains_on_objects_alone():
   config = scenes_autoencoder.get_config()
   config.data.options.update(train_examples=2400, validation_examples=96)
