@@ -182,6 +182,12 @@ def _find_thresholds(
   found = {}
   measured = [alias for alias, entry in section.sets.items() if entry.abnormal]
   for alias, entry in section.sets.items():
+    errors.check(
+      bool(entry.threshold_from) or entry.recall == _OF_IMAGES["recall"],
+      f"evaluation.sets.{alias}.recall",
+      "none without `threshold_from`",
+      entry.recall,
+    )
     if entry.threshold_from:
       others = [other for other in measured if other != alias]
       errors.check(
@@ -215,7 +221,7 @@ def check_model(
       repr(entry.type),
     )
   if reconstructs:
-    for name in ("flip_average", "shift"):
+    for name in ("flip_average", "shift", "known_leaks"):
       value = getattr(section, name)
       errors.check(
         not value, f"evaluation.{name}", "none for images", repr(value)

@@ -185,6 +185,8 @@ def test_devices_share_the_work(run, tmp_path, strategy):
     ({"S.v2.threshold_from": "v2"}, "S.v2.threshold_from"),
     ({"S.val.abnormal": "()", "checkpoint.best": ""}, "S.v2.threshold_from"),
     ({"S.v2.recall": "0"}, "S.v2.recall"),
+    ({"S.val.recall": "0.5"}, "S.val.recall"),
+    ({"evaluation.known_leaks": "leaks.json"}, "evaluation.known_leaks"),
     ({"evaluation.flip_average": "True"}, "evaluation.flip_average"),
     ({"checkpoint.best": "val/top1_accuracy"}, "checkpoint.best"),
     ({"model.noise": "-1"}, "model.noise"),
@@ -195,6 +197,8 @@ def test_devices_share_the_work(run, tmp_path, strategy):
 def test_what_does_not_fit_is_refused_before_data_are_read(
   tmp_path, monkeypatch, overrides, setting
 ):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "leaks.json").write_text("{}")
   path = tmp_path / "mine.py"
   path.write_text("from tests.train.reconstruction_test import get_config\n")
   long = lambda key: key.replace("S.", "evaluation.sets.", 1)
