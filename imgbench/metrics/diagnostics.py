@@ -113,6 +113,7 @@ def diagnose_reconstruction(
   dataset: str,
   mse: np.ndarray,
   *,
+  normal: np.ndarray | None = None,
   skipped: int = 0,
   train_mse: float | None = None,
   trained_share: float = 0.0,
@@ -122,7 +123,8 @@ def diagnose_reconstruction(
 
   Args:
     dataset: e.g. "cifar10:test".
-    mse: float [N], of images like those of the training data.
+    mse: float [N], of all images.
+    normal: bool [N], those like the training data; None: all.
     skipped: damaged examples that are not in it.
     train_mse: the mean in training, if known.
     trained_share: see `diagnose`, as for the rest.
@@ -135,8 +137,9 @@ def diagnose_reconstruction(
     *_skipped(skipped, len(mse), thresholds.skipped),
     *_leakage(trained_share, thresholds.trained_share),
   ]
-  if train_mse and len(mse) and not broken:
-    value = float(np.mean(mse, dtype=np.float64))
+  alike = mse if normal is None else mse[normal]
+  if train_mse and len(alike) and np.isfinite(alike).all():
+    value = float(np.mean(alike, dtype=np.float64))
     ratio, most = value / train_mse, thresholds.train_mse_ratio
     message = (
       f"the mean squared error is {train_mse:.3g} in training and {value:.3g}"

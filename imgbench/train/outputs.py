@@ -134,10 +134,10 @@ def _find_warnings(
       share = 0.0  # Training data is evaluated on purpose.
     if evaluation.reconstruction is not None:
       mse = np.asarray(evaluation.reconstruction.errors.mse)
-      kinds = evaluation.reconstruction.kinds
       rows += diagnostics.diagnose_reconstruction(
         evaluation.info.key,
-        mse[kinds["normal"]] if kinds else mse,
+        mse,
+        normal=evaluation.reconstruction.kinds.get("normal"),
         skipped=evaluation.info.num_examples - len(mse),
         train_mse=None if alias in trained else in_training["mse"],
         trained_share=share,

@@ -232,3 +232,13 @@ def test_reconstructions_that_are_not_finite_or_trained_on():
     trained_share=0.5,
   )
   assert names(rows) == ["non_finite", "skipped", "leakage"]
+  rows = diagnostics.diagnose_reconstruction(
+    "a:test",
+    np.array([0.1, np.nan, 0.3]),
+    normal=np.array([True, False, False]),
+    skipped=1,
+    train_mse=0.01,
+  )
+  assert names(rows) == ["non_finite", "skipped", "train_mse_ratio"]
+  assert tells(rows[0], "1 of 3") and tells(rows[1], "1 of 4")
+  assert rows[2]["value"] == pytest.approx(10)
