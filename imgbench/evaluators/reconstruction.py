@@ -368,7 +368,6 @@ def add_thresholds(
   evaluations: Mapping[str, base.Evaluation],
   thresholds: Mapping[str, Threshold],
   suffixes: Sequence[str],
-  protocol: str = "",
 ) -> dict[str, base.Evaluation]:
   """Returns all evaluations, some with the results of flagging images.
 
@@ -377,7 +376,6 @@ def add_thresholds(
     thresholds: by alias of the set that is judged.
     suffixes: of aliases with other parameters; a threshold is chosen with the
       same ones.
-    protocol: part of every definition.
   """
   found = dict(evaluations)
   for alias, choice in thresholds.items():
@@ -386,7 +384,7 @@ def add_thresholds(
       chosen = evaluations.get(choice.chosen_on + suffix)
       if judged is None or chosen is None:
         continue
-      rows = _judge(judged, chosen, choice.recall, protocol)
+      rows = _judge(judged, chosen, choice.recall)
       found[alias + suffix] = dataclasses.replace(
         judged, measurements={**judged.measurements, **rows}
       )
@@ -394,7 +392,7 @@ def add_thresholds(
 
 
 def _judge(
-  judged: base.Evaluation, chosen: base.Evaluation, recall: float, protocol: str
+  judged: base.Evaluation, chosen: base.Evaluation, recall: float
 ) -> dict[base.MetricKey, measurement.Measurement]:
   """Returns the results of a threshold that is chosen on another set."""
   clause = (
@@ -403,9 +401,7 @@ def _judge(
   )
   if judged.info.synthetic:
     clause += f"; {base.SYNTHETIC}"
-  measure = measurement.Measurer(
-    judged.alpha, "; ".join(filter(None, (clause, protocol)))
-  )
+  measure = measurement.Measurer(judged.alpha, clause)
   text = lambda name: specs.METRICS[f"anomaly_{name}"].definition
   rates = ("recall", "precision", "f1")
   scores, positive, why = select(judged.reconstruction)
