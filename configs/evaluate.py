@@ -38,9 +38,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   for name, value in trained.items():
     if name in ("checkpoint", "logging"):
       continue
-    # Runs of older versions have fewer keys.
     if isinstance(value, Mapping):
-      value = {**config.get(name, {}), **value}
+      base = config.get(name, {})
+      # Runs of older versions have fewer keys; another loss has other ones.
+      if name != "loss" or base["name"] == value.get("name"):
+        value = {**base, **value}
     elif isinstance(value, list):
       value = tuple(value)
     with config.ignore_type():

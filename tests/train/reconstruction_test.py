@@ -10,6 +10,7 @@ from imgbench import config as config_lib
 from imgbench import errors
 from imgbench import predictor
 from imgbench import writers
+from imgbench.configs import evaluate
 from imgbench.configs import scenes_autoencoder
 from imgbench.configs import tiny
 from imgbench.evaluators import reconstruction
@@ -128,6 +129,13 @@ def test_the_page_shows_inputs_beside_reconstructions(run):
     # Pairs of images, and the figure for light and dark pages.
     assert section.count("data:image/png") == 2 * reconstruction.SHOWN + 2
   assert not list(folder.glob("mistakes*"))
+
+
+def test_a_checkpoint_is_evaluated_alone(run, tmp_path):
+  folder, results = run
+  config = evaluate.get_config(f"from={folder}@24")
+  again = loop.train_and_evaluate(config, str(tmp_path))
+  assert again == results
 
 
 def test_its_predictions_are_no_classes(run):
