@@ -55,12 +55,18 @@ def _show(found: inputs.Reconstructions) -> pictures.Gallery:
     if found.abnormal is not None and found.abnormal[index]:
       line.append("abnormal")
     lines.append(line)
+  # Of a large set only the first reconstructions are kept, until the errors of
+  # all images are known; see `evaluators.reconstruction`.
+  largest = lambda mse: np.max(mse, initial=0.0, where=np.isfinite(mse))
+  among = ""
+  if largest(found.mse[found.shown]) < largest(found.mse):
+    among = " among the first images of the set"
   return pictures.Gallery(
     np.repeat(pairs, channels, axis=-1),
     lines,
     alt="Images and their reconstructions",
     caption="On the left the input, on the right its reconstruction, with the"
-    " mean squared error: first the highest errors, then middle ones.",
+    f" mean squared error: first the highest errors{among}, then middle ones.",
   )
 
 
