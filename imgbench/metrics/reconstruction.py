@@ -76,52 +76,6 @@ def reconstruction_errors(
   return ReconstructionErrors(mse, mae, psnr, in_range)
 
 
-def checked_errors(
-  images: np.ndarray,
-  reconstructions: np.ndarray,
-  *,
-  value_range: tuple[float, float],
-) -> ReconstructionErrors:
-  """Returns `reconstruction_errors` as NumPy arrays, for arrays on the host.
-
-  Raises:
-    InputError: see `reconstruction_errors`, or values outside of the range.
-  """
-  check_value_range("images", images, value_range)
-  check_value_range("reconstructions", reconstructions, value_range)
-  result = _compiled(
-    _read_images("images", images),
-    _read_images("reconstructions", reconstructions),
-    value_range=_checked_range(value_range),
-  )
-  return jax.device_get(result)
-
-
-def check_value_range(
-  name: str, array: np.ndarray, value_range: tuple[float, float]
-) -> None:
-  """Raises InputError unless all values are in the range; NaN is not.
-
-  Args:
-    name: of the argument, for the message.
-    array: any float type or uint8 [B, ...], on the host.
-    value_range: (low, high), inclusive.
-  """
-  low, high = _checked_range(value_range)
-  array = _read_images(name, np.asarray(array))
-  # In the precision of the kernel.
-  values = array.astype(np.float32)
-  outside = ~((values >= np.float32(low)) & (values <= np.float32(high)))
-  bad = np.flatnonzero(outside.any(axis=tuple(range(1, array.ndim))))
-  if bad.size:
-    raise errors_lib.InputError(
-      f"{name}[{bad[0]}]",
-      f"values in [{low:g}, {high:g}]",
-      f"{float(array[bad[0]][outside[bad[0]]][0]):g}",
-      "scale or clip the images, or give their true value_range",
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Detection:
   """Images flagged as anomalies.
@@ -287,6 +241,3 @@ def _read_images(name: str, array):
   if getattr(array, "dtype", None) == np.uint8:
     return array
   return checks.floats(name, array, shape)
-
-
-_compiled = jax.jit(reconstruction_errors, static_argnames="value_range")

@@ -198,9 +198,6 @@ FUNCTIONS = {
       images, rebuilt, value_range=(0, 1), mask=mask
     )
   ),
-  "checked_errors": lambda images, rebuilt: reconstruction.checked_errors(
-    images, rebuilt, value_range=(0, 1)
-  ),
   "find_anomalies": lambda scores: reconstruction.find_anomalies(scores, 0.3),
   "detect_anomalies": lambda scores, positive: reconstruction.detect_anomalies(
     scores, positive, 0.3

@@ -89,7 +89,6 @@ def test_errors_against_a_loop(dtype, value_range):
     reconstruction.reconstruction_errors(
       images, copies, value_range=value_range
     ),
-    reconstruction.checked_errors(images, copies, value_range=value_range),
   ):
     for values in (got.mse, got.mae, got.psnr):
       assert values.dtype == np.float32
@@ -103,10 +102,7 @@ def test_errors_against_a_loop(dtype, value_range):
 
 def test_mixed_types_are_compared_in_float32():
   images, _ = pair(np.uint8)
-  got = reconstruction.checked_errors(
-    images, images.astype(np.float32) + 0.0, value_range=(0, 255)
-  )
-  assert isinstance(got.mse, np.ndarray)
+  got = kernel((0, 255))(images, images.astype(np.float32) + 0.0)
   assert got.mse.tolist() == [0] * 4
 
 
@@ -136,36 +132,6 @@ def test_values_outside_are_counted_under_jit():
   result = kernel(UNIT)(images, copies)
   assert result.in_range.tolist() == [False, False, False, True]
   assert np.isnan(result.mse[0]) and np.isnan(result.psnr[0])
-
-
-def test_check_of_the_range_says_which_image():
-  images = pair()[0]
-  reconstruction.check_value_range("images", images, UNIT)
-  # The kernel's precision: 0.1 in float64 is below 0.1 in float32.
-  reconstruction.check_value_range("x", np.array([[0.1]]), (0.1, 1))
-  reconstruction.check_value_range("x", np.zeros((0, 2)), UNIT)
-  images[1, 2, 0, 0] = 1.5
-  images[3] = np.nan
-  with pytest.raises(
-    errors.InputError,
-    check=raising.about("images[1]", given="1.5"),
-  ):
-    reconstruction.check_value_range("images", images, UNIT)
-  with pytest.raises(
-    errors.InputError, check=raising.about("images[1]", given="nan")
-  ):
-    reconstruction.check_value_range("images", images[2:], UNIT)
-
-
-@pytest.mark.parametrize("broken", ["images", "reconstructions"])
-def test_checked_errors_refuses_values_outside(broken):
-  arrays = dict(zip(("images", "reconstructions"), pair(np.uint8), strict=True))
-  # uint8 images that were taken for images in [0, 1].
-  arrays = {name: np.zeros_like(array) for name, array in arrays.items()}
-  arrays[broken][2] = 200
-  check = raising.about(f"{broken}[2]", given=200)
-  with pytest.raises(errors.InputError, check=check):
-    reconstruction.checked_errors(**arrays, value_range=UNIT)
 
 
 @pytest.mark.parametrize(
