@@ -29,18 +29,18 @@ def read(path: str | os.PathLike[str]) -> frozenset[str]:
   path = pathlib.Path(path)
   expected = f"a .csv file with the column {COLUMN}, or .json with an object"
   try:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     found = None
     if path.suffix.lower() == ".json":
       found = json.loads(text)
-  except (OSError, ValueError, RecursionError) as error:
+    else:
+      lines = csv.DictReader(text.splitlines(), restval="")
+      if COLUMN in (lines.fieldnames or ()):
+        leaks = [line for line in lines if line.get(KIND) != FEATURES]
+        found = {line[COLUMN]: None for line in leaks}
+  except (OSError, ValueError, RecursionError, csv.Error) as error:
     given = errors.find_reason(error)
     raise errors.InputError(path, expected, given) from error
-  if found is None:
-    lines = csv.DictReader(text.splitlines())
-    if COLUMN in (lines.fieldnames or ()):
-      leaks = [line for line in lines if line.get(KIND) != FEATURES]
-      found = {line[COLUMN]: None for line in leaks}
   if not isinstance(found, dict):
     raise errors.InputError(path, expected, f"{text[:60]!r}")
   return frozenset(map(_shorten, found))

@@ -29,7 +29,8 @@ _MARKDOWN = re.compile(
 )
 # What a spreadsheet takes for a formula, after any number of apostrophes.
 _FORMULA = re.compile(r"'*\s*[=+\-@＝＋－＠]")
-_IDS = ("image_id", "wnid")  # columns of ids, which programs look up
+# Columns of ids, which programs look up.
+_IDS = ("image_id", "test_id", "train_id", "wnid")
 
 Cell = Callable[[Any], str]  # a row's name -> text of its cell
 

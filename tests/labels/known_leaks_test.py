@@ -7,6 +7,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.labels import known_leaks
+from imgbench.tables import table
 from tests import raising
 from tests.data import shared_files
 
@@ -24,10 +25,21 @@ def test_pairs_of_a_search_and_lists_of_imagenet_v2(tmp_path):
   assert known_leaks.find(ids, known).tolist() == [True, True, False, False]
 
 
+def test_ids_are_read_as_they_are_written(tmp_path):
+  path = tmp_path / "pairs.csv"
+  path.write_text(table.csv_text([{"test_id": "-a.png"}, {"test_id": "@b"}]))
+  assert known_leaks.read(path) == {"-a", "@b"}
+  path.write_bytes(b"\xef\xbb\xbftest_id,kind\na,near\n")
+  assert known_leaks.read(path) == {"a"}
+  path.write_text("kind,test_id\nnear\n")
+  assert known_leaks.read(path) == {""}
+
+
 @pytest.mark.parametrize(
   ("name", "text"),
   [
     ("a.csv", "test,train\n"),
+    ("a.csv", f"test_id\n{'a' * 200_000}\n"),
     ("a.json", "[1]"),
     ("a.json", "{"),
     ("b.csv", None),
