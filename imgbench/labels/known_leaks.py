@@ -43,20 +43,22 @@ def read(path: str | os.PathLike[str]) -> frozenset[str]:
     raise errors.InputError(path, expected, given) from error
   if not isinstance(found, dict):
     raise errors.InputError(path, expected, f"{text[:60]!r}")
-  return frozenset(map(_shorten, found))
+  return frozenset(map(_drop_suffix, found))
 
 
 def find(ids: np.ndarray, known: frozenset[str]) -> np.ndarray:
   """Returns bool [N], whether each image is in a list of `read`.
 
   Args:
-    ids: str [N]; folders and the suffixes .jpeg, .jpg and .png do not count.
+    ids: str [N]; the suffixes .jpeg, .jpg and .png do not count, nor do the
+      folders of an image that the list names without any.
     known: of `read`.
   """
-  return np.array([_shorten(x) in known for x in ids.tolist()], bool)
+  names = map(_drop_suffix, ids.tolist())
+  found = [x in known or x.rpartition("/")[2] in known for x in names]
+  return np.array(found, bool)
 
 
-def _shorten(image_id: str) -> str:
-  name = image_id.rpartition("/")[2]
-  stem, dot, ending = name.rpartition(".")
-  return stem if f"{dot}{ending.lower()}" in _ENDINGS else name
+def _drop_suffix(image_id: str) -> str:
+  stem, dot, ending = image_id.rpartition(".")
+  return stem if f"{dot}{ending.lower()}" in _ENDINGS else image_id

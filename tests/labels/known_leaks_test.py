@@ -25,6 +25,14 @@ def test_pairs_of_a_search_and_lists_of_imagenet_v2(tmp_path):
   assert known_leaks.find(ids, known).tolist() == [True, True, False, False]
 
 
+def test_files_of_one_name_in_several_folders(tmp_path):
+  path = tmp_path / "pairs.csv"
+  path.write_text("test_id\nval/cat/1.png\n2.png\n")
+  ids = np.array(["val/cat/1.png", "val/dog/1.png", "1.png", "val/dog/2.jpg"])
+  found = known_leaks.find(ids, known_leaks.read(path))
+  assert found.tolist() == [True, False, False, True]
+
+
 def test_ids_are_read_as_they_are_written(tmp_path):
   path = tmp_path / "pairs.csv"
   path.write_text(table.csv_text([{"test_id": "-a.png"}, {"test_id": "@b"}]))
