@@ -37,14 +37,8 @@ from imgbench.tables import table
 EXACT, NEAR = "exact", "near"
 KNOWN, ALL = "known", "all"
 PAIRS = (
-  *(
-    known_leaks.KIND,
-    known_leaks.COLUMN,
-    "train_id",
-    "test_label",
-    "train_label",
-  ),
-  *("mirrored", "scale", "similarity"),
+  *(known_leaks.KIND, known_leaks.DATASET, known_leaks.COLUMN, "train_id"),
+  *("test_label", "train_label", "mirrored", "scale", "similarity"),
 )
 ACCURACY = (
   *("left_out", "images", "left_out_images", "left_out_correct"),
@@ -195,7 +189,9 @@ def search_splits(values: flags.FlagValues, output: program.Output) -> None:
     images.open_split(f"--{flag}", values[flag].value, values.data_dir or "")
     for flag in ("train", "test")
   )
-  known = known_leaks.read(values.known) if values.known else frozenset()
+  known = (
+    known_leaks.read(values.known) if values.known else known_leaks.Known()
+  )
   model = predictor.load(values.features) if values.features else None
   side = images.find_side(train_source, test_source)
   with timing.timed() as reading:
@@ -212,7 +208,9 @@ def search_splits(values: flags.FlagValues, output: program.Output) -> None:
   }
   if values.known:
     output.inputs([pathlib.Path(values.known)])
-    left_out[KNOWN] = known_leaks.find(test.examples.image_id, known)
+    left_out[KNOWN] = known_leaks.find(
+      test.examples.image_id, known, test.info.name
+    )
   left_out[ALL] = np.any(list(left_out.values()), axis=0)
   if model is not None:
     found[known_leaks.FEATURES] = find_neighbors(test, train, model)
@@ -240,7 +238,7 @@ def _describe(kind, pairs: search.Pairs, test, train) -> list[tuple]:
   found = (pairs.mirrored, pairs.scale, pairs.similarity)
   values = zip(*(array.tolist() for array in found), strict=True)
   return [
-    (kind, test_id, train_id, test_label, train_label, *row)
+    (kind, test.info.key, test_id, train_id, test_label, train_label, *row)
     for (test_id, test_label), (train_id, train_label), row in zip(
       *names, values, strict=True
     )

@@ -52,7 +52,7 @@ class Plan:
   shift: shift.Shift | None
   class_masks: Mapping[str, np.ndarray]
   protocol: str
-  known_leaks: frozenset[str]
+  known_leaks: known_leaks.Known
   thresholds: Mapping[str, reconstruction.Threshold]
 
   def compare(
@@ -239,10 +239,12 @@ def check_model(
   )
 
 
-def read_known_leaks(section: config_lib.EvaluationSection) -> frozenset[str]:
+def read_known_leaks(
+  section: config_lib.EvaluationSection,
+) -> known_leaks.Known:
   """Returns the images of the list of section evaluation; none without it."""
   if not section.known_leaks:
-    return frozenset()
+    return known_leaks.Known()
   with config_utils.prefix_errors("evaluation.known_leaks: "):
     return known_leaks.read(section.known_leaks)
 

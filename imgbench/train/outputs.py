@@ -71,7 +71,7 @@ def write_results(
   trained_shares: Mapping[str, float],
   warnings: Sequence[dict[str, Any]],
   thresholds: diagnostics.Thresholds,
-  known: frozenset[str],
+  known: known_leaks.Known,
   with_report: bool,
 ) -> dict[str, dict[str, Any]]:
   """Writes all files of the end of a run; returns the contents of results.json.
@@ -115,7 +115,7 @@ def _find_warnings(
   examples: Mapping[str, source.Examples],
   shares: Mapping[str, float],
   thresholds: diagnostics.Thresholds,
-  known: frozenset[str],
+  known: known_leaks.Known,
 ) -> list[dict[str, Any]]:
   """Returns rows of warnings.json: the diagnosis of every split."""
   trained = [alias for alias, share in shares.items() if share == 1]
@@ -145,7 +145,9 @@ def _find_warnings(
       )
     if evaluation.outcomes is None or evaluation.counts is None:
       continue
-    leaked = known_leaks.find(examples[alias].image_id, known)
+    leaked = known_leaks.find(
+      examples[alias].image_id, known, evaluation.info.name
+    )
     right = np.asarray(evaluation.outcomes.top1) == examples[alias].label
     rows += diagnostics.diagnose(
       evaluation.info.key,

@@ -17,30 +17,41 @@ def test_pairs_of_a_search_and_lists_of_imagenet_v2(tmp_path):
   pairs.write_text(
     "kind,test_id,train_id\nnear,a.png,x\nnear,b,y\nexact,b,z\nfeatures,c,z\n"
   )
-  assert known_leaks.read(pairs) == {"a", "b"}
+  assert known_leaks.read(pairs) == {("", "a"), ("", "b")}
   listed = tmp_path / "near.json"
   listed.write_text(json.dumps({"0af": ["ILSVRC2012_val_00000001.JPEG"]}))
   known = known_leaks.read(listed)
   ids = np.array(["3/0af.jpeg", "0af", "ILSVRC2012_val_00000001.JPEG", "0af.x"])
-  assert known_leaks.find(ids, known).tolist() == [True, True, False, False]
+  found = known_leaks.find(ids, known, "imagenet_v2")
+  assert found.tolist() == [True, True, False, False]
 
 
 def test_files_of_one_name_in_several_folders(tmp_path):
   path = tmp_path / "pairs.csv"
   path.write_text("test_id\nval/cat/1.png\n2.png\n")
   ids = np.array(["val/cat/1.png", "val/dog/1.png", "1.png", "val/dog/2.jpg"])
-  found = known_leaks.find(ids, known_leaks.read(path))
+  found = known_leaks.find(ids, known_leaks.read(path), "folder")
   assert found.tolist() == [True, False, False, True]
+
+
+def test_equal_ids_of_another_data_set(tmp_path):
+  """CIFAR-10 and CIFAR-10.1 both have a test_00007."""
+  path = tmp_path / "pairs.csv"
+  path.write_text("dataset,test_id\ncifar10:test,test_00007\n")
+  known, ids = known_leaks.read(path), np.array(["test_00007", "test_00008"])
+  for name in ("cifar10", "cifar10+ema"):
+    assert known_leaks.find(ids, known, name).tolist() == [True, False]
+  assert not known_leaks.find(ids, known, "cifar10_1-v6").any()
 
 
 def test_ids_are_read_as_they_are_written(tmp_path):
   path = tmp_path / "pairs.csv"
   path.write_text(table.csv_text([{"test_id": "-a.png"}, {"test_id": "@b"}]))
-  assert known_leaks.read(path) == {"-a", "@b"}
+  assert known_leaks.read(path) == {("", "-a"), ("", "@b")}
   path.write_bytes(b"\xef\xbb\xbftest_id,kind\na,near\n")
-  assert known_leaks.read(path) == {"a"}
+  assert known_leaks.read(path) == {("", "a")}
   path.write_text("kind,test_id\nnear\n")
-  assert known_leaks.read(path) == {""}
+  assert known_leaks.read(path) == {("", "")}
 
 
 @pytest.mark.parametrize(
@@ -68,4 +79,4 @@ def test_the_list_of_imagenet_v2():
   text = (folder / "datasets/imagenetv2-b-33.json").read_text()
   rows = json.loads(text)["image_filenames"]
   ids = np.array([image_id for image_id, _ in rows])
-  assert known_leaks.find(ids, known).sum() == 597
+  assert known_leaks.find(ids, known, "imagenet_v2").sum() == 597

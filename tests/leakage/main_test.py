@@ -65,6 +65,7 @@ def test_pairs_and_accuracy_of_a_run(tmp_path, capsys, test_split):
   pairs = read_csv(out / "pairs.csv")
   assert tuple(pairs[0]) == leakage.PAIRS
   assert [row["kind"] for row in pairs] == ["exact"] * 12
+  assert {row["dataset"] for row in pairs} == {TEST}
   assert [row["test_id"] for row in pairs] == ids[:12].tolist()
   assert all(row["train_id"] == row["test_id"] for row in pairs)
   assert all(row["train_label"] == row["test_label"] for row in pairs)
