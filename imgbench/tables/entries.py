@@ -130,9 +130,10 @@ def is_training_split(dataset: str) -> bool:
 
 
 def split_rank(dataset: str) -> int:
-  """Returns 0 for test and validation, 2 for training data, else 1."""
-  split = dataset.partition(":")[2].partition("[")[0]
-  return {"test": 0, "validation": 0, "train": 2}.get(split, 1)
+  """Returns 0 for test and validation, 2 with training data, else 1."""
+  parts = dataset.partition(":")[2].split("+")
+  ranks = {"test": 0, "validation": 0, "train": 2}
+  return max(ranks.get(part.partition("[")[0], 1) for part in parts)
 
 
 def family(dataset: str) -> tuple[str, str]:

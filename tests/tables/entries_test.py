@@ -1,5 +1,7 @@
 """Tests of rows of results.json: grouping and order."""
 
+import pytest
+
 from imgbench.tables import entries
 from tests.report import samples
 
@@ -91,3 +93,20 @@ def test_the_original_labels_and_all_classes_come_first():
     *("val:validation", "real:validation", "reviewed:validation"),
     *("v2:test", "a:test"),
   ]
+
+
+@pytest.mark.parametrize(
+  ("split", "rank"),
+  [
+    ("train", 2),
+    ("train[:50%]", 2),
+    ("train+validation", 2),
+    ("validation[:24]+train", 2),
+    ("v2", 1),
+    ("test+v2", 1),
+    ("test[:9]", 0),
+    ("validation+test", 0),
+  ],
+)
+def test_rank_of_joined_splits(split, rank):
+  assert entries.split_rank(f"scenes+ema:{split}") == rank
