@@ -185,6 +185,8 @@ def find_neighbors(
 
 def search_splits(values: flags.FlagValues, output: program.Output) -> None:
   """Searches the splits of the flags; prints tables and adds files."""
+  least = values.similarity
+  errors.check(0 < least <= 1, "--similarity", "a number in (0, 1]", least)
   train_source, test_source = (
     images.open_split(f"--{flag}", values[flag].value, values.data_dir or "")
     for flag in ("train", "test")
@@ -201,7 +203,7 @@ def search_splits(values: flags.FlagValues, output: program.Output) -> None:
     file, correct = read_correct(values.predictions, test)
     output.inputs([file])
   with timing.timed() as searching:
-    found = find_pairs(test, train, values.similarity)
+    found = find_pairs(test, train, least)
   left_out = {
     kind: np.isin(np.arange(len(test)), pairs.test)
     for kind, pairs in found.items()

@@ -179,6 +179,12 @@ def test_bad_splits_are_refused(flag, text):
     images.open_split(flag, text, "")
 
 
+def test_a_similarity_out_of_range_is_refused_before_the_search(tmp_path):
+  about = raising.about("--similarity", given=2.0)
+  with pytest.raises(errors.InputError, check=about):
+    run(tmp_path, f"--train={TRAIN}", f"--test={TEST}", "--similarity=2")
+
+
 def test_a_missing_data_set_names_its_flag(tmp_path):
   with pytest.raises(errors.InputError, check=raising.about("--data_dir")):
     images.open_split("--test", "cifar10:test", str(tmp_path / "absent"))
