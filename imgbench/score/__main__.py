@@ -74,7 +74,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     class_names="Text file with the names of the classes of --labels.",
     data_dir="Folder with data sets that TFDS prepared.",
     real="real.json of google-research/reassessed-imagenet, with --repo.",
-    annotations="human_accuracy_v3.0.0.json, with --repo, for multilabel.",
+    annotations="human_accuracy_v3.0.0.json or a CSV of TFDS's fields, with"
+    " --repo, for multilabel.",
     model="Name of the model in tables; default: name of the first file.",
   )
   cli.define_config_flag(flag_values)

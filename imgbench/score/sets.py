@@ -54,7 +54,7 @@ class Places:
     clones: of modestyachts/ImageNetV2 and modestyachts/CIFAR-10.1.
     labels: label file of the set, or "".
     real: real.json of google-research/reassessed-imagenet, or None.
-    annotations: human_accuracy_v3.0.0.json, or None.
+    annotations: human_accuracy_v3.0.0.json or a CSV table, or None.
     class_names: text file with the name of a class on each line, or None.
   """
 
@@ -254,7 +254,9 @@ def _need(path: str | None, flag: str, expected: str) -> pathlib.Path:
 
 def _review(images, reviews, split: str):
   """Returns the annotated images, and their labels as TFDS has them."""
-  wanted = reviews.labels if split == "validation" else reviews.imagenet_m
+  in_m = reviews.imagenet_m
+  wanted = reviews.labels if split == "validation" else in_m
+  errors.check(wanted is not None, reviews.path, "imagenet_m's images", "none")
   chosen = [image in wanted for image in images.image_ids.tolist()]
   expected = f"annotated images of {images.name}"
   errors.check(any(chosen), reviews.path, expected, 0)
@@ -267,7 +269,7 @@ def _review(images, reviews, split: str):
       reviews.labels, ids, images.num_classes
     ),
     "left_out": np.array([i in reviews.problematic for i in ids]),
-    "in_imagenet_m": np.array([i in reviews.imagenet_m for i in ids]),
+    "in_imagenet_m": np.array([i in in_m for i in ids]) if in_m else None,
   }
 
 

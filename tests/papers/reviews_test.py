@@ -48,6 +48,25 @@ def test_read(tmp_path):
   assert found.notes == ()
 
 
+@pytest.mark.parametrize(
+  ("value", "reason"),
+  [
+    ("a drawing ", "a drawing"),
+    ({"why": "no label", "by": None}, "no label"),
+    (["edited", "no label"], "edited, no label"),
+    ({"drawing": True, "edited": False}, "drawing"),
+    *((value, None) for value in ({}, [], "", None, True)),
+  ],
+)
+def test_reasons_of_problematic_images(tmp_path, value, reason):
+  content = human_files.json_content()
+  image = human_files.VALIDATION[6]
+  content["problematic_images"] = {image: value}
+  found = reviews.read(human_files.write_json(tmp_path / "h.json", content))
+  assert found.problematic == {image}
+  assert found.reasons == ({image: reason} if reason else {})
+
+
 def test_absent_states_mean_none(tmp_path):
   content = human_files.json_content()
   image = human_files.VALIDATION[0]

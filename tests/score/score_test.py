@@ -204,6 +204,29 @@ def test_cifar10_1_has_the_drop_of_the_paper(tmp_path):
   }
 
 
+def test_a_table_of_reviews_serves_multilabel(tmp_path):
+  shared = shared_files.shared_path("data")
+  repo, name = shared / "ImageNetV2", datasets.VALIDATION
+  reviews = shared / "imagenet/imagenet2012_multilabel.csv"
+  command = (
+    repo / f"data/predictions/{name}/resnet50.npy",
+    *(f"--repo={repo}", f"--annotations={reviews}"),
+    *("--model=mine", scoring.write_config(tmp_path)),
+  )
+  found = scoring.run(
+    *command, "--dataset=val,multilabel", f"--out={tmp_path / 'out'}"
+  )
+  key = "imagenet2012_multilabel:validation/all/multilabel_accuracy"
+  for definition, value in (("icml2020", 0.8516), ("tfds", 0.8508)):
+    assert round(found[f"{key}.{definition}"]["value"], 4) == value
+  assert f"{key}.imagenet_m" not in found
+  check = raising.about(f"{reviews}")
+  with pytest.raises(errors.InputError, check=check):
+    scoring.run(
+      *command, "--dataset=val,imagenet_m", f"--out={tmp_path / 'none'}"
+    )
+
+
 def read_csv(path) -> list[dict]:
   with path.open(newline="") as file:
     return list(csv.DictReader(file))

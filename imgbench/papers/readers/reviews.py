@@ -2,9 +2,10 @@
 
 The public file is human_accuracy_v3.0.0.json ("Evaluating Machine Accuracy on
 ImageNet", Shankar et al. 2020, corrected by Vasudevan et al. 2022); TFDS's
-imagenet2012_multilabel 3.0.0 reads the same keys. `annotations_pickle` reads
-the older form. Lists of accepted labels by file name do not tell correct labels
-from unclear ones; they give the numbers that do not depend on it.
+imagenet2012_multilabel 3.0.0 reads the same keys, and `labels.review_table`
+reads its fields as CSV. `annotations_pickle` reads the older form. Lists of
+accepted labels by file name do not tell correct labels from unclear ones; they
+give the numbers that do not depend on it.
 """
 
 from collections.abc import Collection
@@ -23,6 +24,7 @@ from imgbench import errors
 from imgbench.labels import annotations
 from imgbench.labels import classes
 from imgbench.labels import real
+from imgbench.labels import review_table
 from imgbench.metrics import measurement
 from imgbench.metrics import specs
 from imgbench.metrics import summary
@@ -61,6 +63,7 @@ class Reviews:
     tells_states: false for lists of accepted labels, which are "unclear" in
       `labels`.
     notes: for readers of the numbers, one line each.
+    reasons: problematic image -> its category; absent: not stated.
   """
 
   path: pathlib.Path
@@ -69,6 +72,7 @@ class Reviews:
   imagenet_m: frozenset[str] | None
   tells_states: bool
   notes: tuple[str, ...]
+  reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Reviewed(NamedTuple):
@@ -94,19 +98,21 @@ class Reviewed(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> Reviews:
-  """Returns the reviews of human_accuracy_v3.0.0.json.
+  """Returns the reviews of human_accuracy_v3.0.0.json, or of a CSV table.
 
   Args:
-    path: a JSON object with `initial_annots`, {image: {"correct", "wrong",
-      "unclear": [WordNet id]}} where an absent key means none,
-      `problematic_images`, an object whose keys are images, and `imagenet_m`, a
-      list of images. Other keys are ignored.
+    path: a table that `review_table` reads, or a JSON object with
+      `initial_annots`, {image: {"correct", "wrong", "unclear": [WordNet id]}}
+      where an absent key means none, `problematic_images`, {image: reason}
+      (a text, or an object or a list of texts, perhaps empty), and
+      `imagenet_m`, a list of images, null if unknown. Other keys are ignored.
 
   Raises:
     InputError: not such a file, an unknown class, an image of ImageNet-M that
       was not annotated, an image twice.
   """
-  content = real.read_json(path)
+  is_table = pathlib.Path(path).suffix.lower() == ".csv"
+  content = review_table.read(path) if is_table else real.read_json(path)
   check_kind(f"{path}", content, dict, "an object")
   check_keys(path, content, _KEYS)
   annotated = content["initial_annots"]
@@ -115,18 +121,28 @@ def read(path: str | os.PathLike[str]) -> Reviews:
   problematic = content["problematic_images"]
   check_kind(f"{path}: problematic_images", problematic, dict, "an object")
   slice_m = content["imagenet_m"]
-  check_kind(f"{path}: imagenet_m", slice_m, list, "a list")
-  unknown = [image for image in slice_m if str(image) not in labels]
-  check_known(f"{path}: imagenet_m", "images of initial_annots", unknown)
-  check_distinct(f"{path}: imagenet_m", slice_m)
+  if slice_m is not None:
+    check_kind(f"{path}: imagenet_m", slice_m, list, "a list")
+    unknown = [image for image in slice_m if str(image) not in labels]
+    check_known(f"{path}: imagenet_m", "images of initial_annots", unknown)
+    check_distinct(f"{path}: imagenet_m", slice_m)
   return Reviews(
     path=pathlib.Path(path),
     labels=labels,
     problematic=frozenset(problematic),
-    imagenet_m=frozenset(slice_m),
+    imagenet_m=None if slice_m is None else frozenset(slice_m),
     tells_states=True,
     notes=notes,
+    reasons={i: text for i, v in problematic.items() if (text := _reason(v))},
   )
+
+
+def _reason(value) -> str:
+  """Returns the texts in a JSON value, and the keys whose value is true."""
+  if isinstance(value, Mapping):
+    value = [key if found is True else found for key, found in value.items()]
+  parts = value if isinstance(value, list) else [value]
+  return ", ".join(x.strip() for x in parts if isinstance(x, str) and x.strip())
 
 
 def read_lists(path: str | os.PathLike[str]) -> Reviews:
