@@ -12,6 +12,7 @@ ImageNet and ImageNetV2 that the humans labeled. Reads files only.
 
 The reviewed labels are one of
   --annotations=human_accuracy_v3.0.0.json  (as TFDS's imagenet2012_multilabel)
+  --annotations=FILE.csv  (a table of TFDS's fields)
   --annotations=human_accuracy.pickle  (of the paper's repository)
   --multilabels=FILE.json  ({file name: [accepted class ids]})
 With the pickle, --repo may be omitted: then all files are about the images that
@@ -57,8 +58,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       " all humans get wrong; repeatable.",
     },
     repo=f"Clone of {clone.URL}, or a folder of the same layout.",
-    annotations="Reviewed labels: human_accuracy_v3.0.0.json, or"
-    " human_accuracy.pickle, which also has labels by humans.",
+    annotations="Reviewed labels: human_accuracy_v3.0.0.json, a CSV of TFDS's"
+    " fields, or human_accuracy.pickle, which also has labels by humans.",
     multilabels="Instead of --annotations: JSON object {file name: [class"
     " ids]} of the accepted labels.",
   )
@@ -102,6 +103,12 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     compared.append(comparison.compare(left, {}))
   _pairs(output, parts, values.pair)
   _statistics(output, reviews, collection, study)
+  if collection is not None:
+    rows = []
+    for name, dataset in collection.datasets.items():
+      if name in parts[0].section.shown:
+        rows += review_statistics.ceiling_rows(dataset, reviews)
+    output.csv("ceilings.csv", review_statistics.CEILINGS, rows)
   multilabel_output.mistakes(output, parts, values.images)
   if figures:
     comparison.write(output, pd.concat(compared, ignore_index=True))
@@ -219,6 +226,8 @@ def _statistics(output, reviews, collection, study) -> None:
     }
   rows = review_statistics.rows(reviews, image_sets)
   output.csv("statistics.csv", review_statistics.COLUMNS, rows)
+  draw = review_statistics.draw_sizes(rows, review_statistics.ALL_IMAGES)
+  output.figure("label_counts", draw)
   print(review_statistics.grid(rows).text())
 
 

@@ -22,9 +22,11 @@ from absl import flags
 import pandas as pd
 
 from imgbench import commands
+from imgbench.labels import annotations
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
 from imgbench.papers import program
+from imgbench.papers import review_statistics
 from imgbench.papers import study as study_lib
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
@@ -87,6 +89,13 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   study_lib.show(output, printed, [*printed, *by_subset])
   study_lib.write_rows(output, rows)
   found.write(output, "ranks", "fits")
+  sizes = []
+  for name in names:
+    labels = (label_sets[name].codes == annotations.CORRECT).sum(axis=1)
+    sizes += review_statistics.size_rows(name, "correct", labels.tolist())
+  output.csv("statistics.csv", review_statistics.COLUMNS, sizes)
+  draw = review_statistics.draw_sizes(sizes, names[0])
+  output.figure("label_counts", draw)
   for name in names:
     axes = ((name, TOP1), (name, REAL))
     study_lib.add_figures(output, f"{REAL}-{name}", found, *axes)

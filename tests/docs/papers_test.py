@@ -37,6 +37,7 @@ COLUMNS = {
   "robustness.csv": results.ROBUSTNESS_COLUMNS,
   "summary.csv": results.Summary._fields,
   "statistics.csv": review_statistics.COLUMNS,
+  "ceilings.csv": review_statistics.CEILINGS,
   "mistakes.csv": hard_images.ImageRow._fields,
   "mistakes_by_subset.csv": hard_images.CountRow._fields,
   "hardest_classes.csv": hard_images.HardClass._fields,

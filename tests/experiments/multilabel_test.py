@@ -242,9 +242,12 @@ def test_majority_of_models_and_undefined_values(with_json):
 def test_files_of_all_images(with_json):
   names = {path.name for path in with_json.iterdir()}
   assert names == {
+    "ceilings.csv",
     "drops.csv",
     "fits.csv",
     "hardest_classes.csv",
+    "label_counts.pdf",
+    "label_counts.png",
     "manifest.json",
     "mistakes.csv",
     "mistakes_by_subset.csv",
@@ -507,6 +510,7 @@ def test_equal_runs_write_equal_bytes(repo, with_pickle, tmp_path):
     for name in (
       f"multilabel-{VAL}",
       f"multilabel-{V2}",
+      "label_counts",
       "people",
       "people_more_subsets",
     )
@@ -634,3 +638,76 @@ def test_shared_lists_like_counting_image_by_image(tmp_path):
       assert found[model, VAL, subset, metric] == f"{value:.8f}"
     counted[model] = right
   assert size == 3937 and counted["resnet50"] < counted["pnasnet_large_tf"]
+
+
+@pytest.fixture(name="with_table", scope="module")
+def run_with_the_real_table(tmp_path_factory):
+  repo = shared_files.shared_path("data", "ImageNetV2")
+  name = "imagenet2012_multilabel.csv"
+  path = shared_files.shared_path("data", "imagenet", name)
+  out = tmp_path_factory.mktemp("table")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(program.Output, "wanted", False)
+    scripts.main(multilabel, out, f"--repo={repo}", f"--annotations={path}")
+  return out
+
+
+def test_the_real_table_has_the_counts_of_its_description(with_table):
+  counts = {
+    row["quantity"]: int(row["count"])
+    for row in scripts.csv_rows(with_table, "statistics.csv")
+    if row["dataset"] == VAL
+  }
+  assert counts["images_reviewed"] == 20_000
+  assert counts["images_problematic"] == 1308
+  assert counts["images_counted"] == 18_692
+  assert counts["images_with_several_correct_labels"] == 3497
+  pairs = [counts[f"pairs_{x}"] for x in ("correct", "unclear", "wrong")]
+  assert pairs == [23_390, 144, 52_650]
+  kinds = [counts[f"images_problematic: {x}"] for x in "ABMZ"]
+  assert kinds == [305, 392, 160, 451]
+  sizes = [counts[f"images_with_{i}_correct_labels"] for i in range(10)]
+  assert sizes == [0, 15_195, 2659, 562, 209, 50, 16, 0, 0, 1]
+  rows = scripts.csv_rows(with_table, "ceilings.csv")
+  total = lambda name: sum(int(row[name]) for row in rows)
+  assert len(rows) == 1000
+  assert (total("images"), total("reviewed_images")) == (18_692, 20_000)
+  # A: 15,499 images, M: 3,497 and 91; B and Z have another label or none.
+  assert total("original_correct") == 18_691
+  assert total("reviewed_original_correct") == 15_499 + 3497 + 91
+
+
+def test_real_models_have_the_published_multilabel_accuracy(with_table):
+  path = ("imagenet", "published", "eth_non_problematic_stats_all.csv")
+  table = shared_files.shared_path("data", *path)
+  published = {
+    row["model_dir_id"].removeprefix("torchvision--"): row
+    for row in scripts.csv_rows(table.parent, table.name)
+  }
+  ours = {
+    (row["model"], row["metric"]): row
+    for row in scripts.csv_rows(with_table)
+    if row["subset"] == "all"
+  }
+  same = {
+    model: row
+    for (model, metric), row in ours.items()
+    if metric == "top1_accuracy" and model in published
+    # The others are newer weights, or resized in another way.
+    if row["correct"] == published[model]["num_group_correct"]
+  }
+  assert len(same) == 11 and {"resnet18", "vgg19_bn", "densenet121"} < {*same}
+  for model in same:
+    tfds = 100 * float(ours[model, "multilabel_accuracy.tfds"]["value"])
+    expected = float(published[model]["mla_all"])
+    assert tfds == pytest.approx(expected, abs=1e-4)
+  best_to_worst = sorted(
+    (-float(row["value"]), model)
+    for (model, metric), row in ours.items()
+    if metric == "multilabel_accuracy.icml2020"
+    and not model.startswith(("fv_", "models_"))
+  )
+  accuracy = lambda place: round(-100 * best_to_worst[place][0], 2)
+  assert len(best_to_worst) == 39
+  assert (best_to_worst[-1][1], accuracy(-1)) == ("alexnet", 64.51)
+  assert accuracy(19) == 86.01

@@ -101,7 +101,9 @@ def test_files(inputs, written, tmp_path):
     "table.tex",
     "ranks.csv",
     "fits.csv",
+    "statistics.csv",
     "manifest.json",
+    *(f"label_counts{end}" for end in (".png", ".pdf")),
     *(f"{figure}{end}" for end in (".png", ".pdf")),
     *(f"{figure}-subsets{end}" for end in (".png", ".pdf")),
   }
@@ -153,6 +155,10 @@ def test_the_shared_files(tmp_path):
   scripts.main(real_labels, tmp_path, *flags)
   found = row_of(tmp_path, "resnet50", REAL)
   assert found["n"] == "46837"
+  _, *sizes = scripts.csv_rows(tmp_path, "statistics.csv")
+  assert [int(row["count"]) for row in sizes] == [
+    *(3163, 39_394, 5408, 1319, 411, 161, 88, 41, 13, 2)
+  ]
   assert round(100 * float(found["value"]), 2) == 82.96
   counted = [
     row
