@@ -1,4 +1,4 @@
-"""Ratio of the error rates on two sets of different images, on the host.
+"""Ratio of the error rates on two sets of images, on the host.
 
 Unlike the drop in accuracy, the ratio does not favor models that make few
 errors on the first set.
@@ -14,9 +14,9 @@ def error_ratio(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the error rate on set B over that on set A, and its interval.
 
-  Combines the Wilson intervals of both error rates on a log scale, where the
-  ratio is a difference, by squaring and adding the distances from estimate to
-  bound.
+  The sets share no image. Combines the Wilson intervals of both error rates on
+  a log scale, where the ratio is a difference, by squaring and adding the
+  distances from estimate to bound.
 
   Args:
     hits_a: numbers, 0 <= hits_a <= n_a; any shapes that broadcast.
@@ -50,6 +50,31 @@ def error_ratio(
     np.where(known, np.exp(low), np.nan),
     np.where(known, np.exp(high), np.nan),
   )
+
+
+def subset_error_ratio(hits, n, hits_all, n_all, alpha: float = 0.05):
+  """Returns the error rate on part of a set over that on the whole set.
+
+  It is q / (s q + 1 - s) for a share s = n / n_all of the set and q, the
+  `error_ratio` of the part to the rest. Both bounds are those of q, moved so.
+
+  Args:
+    hits: numbers, 0 <= hits <= n; any shapes that broadcast.
+    n: trials in the part; sizes are not random.
+    hits_all: hits in the whole set, at least hits.
+    n_all: trials in the whole set.
+    alpha: 1 - the coverage, in (0, 1).
+
+  Returns:
+    (estimate, low, high), and errors, as of `error_ratio`. NaN where the set
+    has no error or the part is empty; bounds also where part or rest has none.
+  """
+  k, n, k_all, n_all = np.broadcast_arrays(hits, n, hits_all, n_all)
+  _, *bounds = error_ratio(k_all - k, n_all - n, k, n, alpha)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    share = n / n_all
+    low, high = (q / (share * q + 1 - share) for q in bounds)
+    return (n - k) / share / (n_all - k_all), low, high
 
 
 def _log_error(hits, n, alpha):

@@ -63,3 +63,70 @@ def test_bad_counts_are_refused():
     errors.InputError, check=raising.about("hits_b", given="3 of 2")
   ):
     ratios.error_ratio(1, 2, 3, 2)
+
+
+def test_the_ratio_of_a_part_by_hand():
+  # 6 errors in 20 images, 4 of them among the 5 of the part: 0.8 / 0.3.
+  estimate, low, high = ratios.subset_error_ratio(1, 5, 14, 20)
+  np.testing.assert_allclose(estimate, 0.8 / 0.3, rtol=1e-12)
+  assert 1 < low < estimate < high < 20 / 5
+  # A part with the rate of the rest: the bounds of q, moved towards 1.
+  found = ratios.subset_error_ratio(70, 100, 140, 200)
+  q = np.array(ratios.error_ratio(70, 100, 70, 100))
+  np.testing.assert_allclose(found, q / (q / 2 + 1 / 2), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+  ("counts", "expected"),
+  [
+    ((5, 5, 9, 9), (np.nan, np.nan, np.nan)),
+    ((0, 0, 5, 9), (np.nan, np.nan, np.nan)),
+    ((5, 5, 5, 9), (0, np.nan, np.nan)),
+    ((1, 5, 5, 9), (9 / 5, np.nan, np.nan)),
+    ((5, 9, 5, 9), (1, np.nan, np.nan)),
+  ],
+)
+def test_parts_without_errors_or_a_rest(counts, expected):
+  np.testing.assert_allclose(ratios.subset_error_ratio(*counts), expected)
+
+
+def bootstrap(wrong, inside, draws, rng):
+  """Slow twin: resamples images, and counts in each resample."""
+  found = []
+  for _ in range(draws):
+    chosen = rng.integers(0, len(wrong), len(wrong))
+    w, i = wrong[chosen], inside[chosen]
+    found.append(w[i].mean() / w.mean())
+  return np.quantile(found, [0.025, 0.975])
+
+
+@pytest.mark.parametrize(
+  ("n", "rate", "rest"), [(1200, 0.5, 0.2), (60, 0.4, 0.2), (900, 0.15, 0.3)]
+)
+def test_the_interval_of_a_part_is_that_of_a_bootstrap(n, rate, rest):
+  rng = np.random.default_rng(0)
+  inside = np.arange(3000) < n
+  wrong = np.where(inside, np.arange(3000) % 100 < 100 * rate, False)
+  wrong |= ~inside & (np.arange(3000) % 100 < 100 * rest)
+  low, high = bootstrap(wrong, inside, 2000, rng)
+  found = ratios.subset_error_ratio(
+    (~wrong[inside]).sum(), n, (~wrong).sum(), 3000
+  )
+  np.testing.assert_allclose(found[0], wrong[inside].mean() / wrong.mean())
+  # Of 2,000 draws a bound has a standard error of 0.06 of its distance; the
+  # skew of 60 images is seen by one method only.
+  np.testing.assert_allclose(found[1:], [low, high], atol=0.1 * (high - low))
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_coverage_of_a_part(n):
+  rng = np.random.default_rng(0)
+  inside, outside = rng.binomial(n, 0.4, 4000), rng.binomial(2000, 0.2, 4000)
+  n_all = n + 2000
+  _, low, high = ratios.subset_error_ratio(
+    n - inside, n, n_all - inside - outside, n_all
+  )
+  true = 0.4 / ((0.4 * n + 0.2 * 2000) / n_all)
+  # 4,000 intervals: the standard error of the share is 0.0034.
+  covered = np.mean((low <= true) & (high >= true))
+  np.testing.assert_allclose(covered, 0.95, atol=0.012)
