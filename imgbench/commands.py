@@ -139,6 +139,11 @@ COMMANDS = {
       "Tables of Do ImageNet classifiers generalize to ImageNet?",
     ),
     Command(
+      "paper imagenet-x",
+      "imgbench.experiments.imagenet_x",
+      "Tables of ImageNet-X.",
+    ),
+    Command(
       "paper multilabel",
       "imgbench.experiments.multilabel",
       "Tables of Evaluating machine accuracy on ImageNet.",

@@ -89,6 +89,7 @@ COMMANDS = (
   ("experiments.imagenet_v2", "--repo=absent"),
   ("experiments.multilabel", _V2, "--multilabels=absent.json"),
   ("experiments.real_labels", _V2),
+  ("experiments.imagenet_x", _V2, "--annotations=absent"),
   ("experiments.error_analysis", "--repo=absent"),
 )
 
