@@ -52,6 +52,7 @@ COMMANDS = {
     Command("config", "imgbench.show_config", "Print all keys of a config."),
     Command("describe", "imgbench.describe", "Describe a model by its layers."),
     Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
+    Command("check", "imgbench.check", "Check a run against requirements."),
     Command("compare", "imgbench.compare", "Compare runs on the same images."),
     Command(
       "score", "imgbench.score.__main__", "Score predictions of any framework."

@@ -5,7 +5,8 @@ imgbench train --config=configs/scenes.py --workdir=runs/demo
 After a stop (Ctrl-C, SIGTERM, SIGHUP, kill -9, power) the same command resumes
 from the last checkpoint; after the end it prints the results again. Config
 values are overridden with --config.section.key=value. Exit codes: 0 done, 1
-failed, 2 bad input, 75 stopped after saving or before the first step.
+failed, 2 bad input, 3 a requirement does not hold, 75 stopped after saving or
+before the first step.
 """
 
 from imgbench import commands  # Others later: signals are not caught yet.
@@ -17,8 +18,10 @@ def define_flags(flag_values) -> None:
   """Defines the flags of `main`, --config among them."""
   from absl import flags
 
+  from imgbench import check
   from imgbench import cli
 
+  check.define_require_flag(flag_values)
   cli.define_config_flag(flag_values)
   cli.define_process_flags(flag_values)
   flags.DEFINE_string(
@@ -52,12 +55,14 @@ def define_flags(flag_values) -> None:
   )
 
 
-def main(argv: list[str]) -> None:
-  """Runs the config that the flags name."""
+def main(argv: list[str]) -> int:
+  """Runs the config that the flags name; returns the exit code."""
   del argv
   from absl import flags
 
+  from imgbench import check
   from imgbench import cli
+  from imgbench import errors
   from imgbench import host_memory
   from imgbench import interrupts
   from imgbench import startup
@@ -68,6 +73,9 @@ def main(argv: list[str]) -> None:
   from imgbench.train import smoke
 
   config = flags.FLAGS.config
+  required = check.parse(flags.FLAGS.require)
+  fits = not (required and flags.FLAGS.smoke_steps)
+  errors.check(fits, "--require", "a run without --smoke_steps", "both")
   host_memory.keep()
   cli.show_log()
   with interrupts.StopRequest():
@@ -85,7 +93,7 @@ def main(argv: list[str]) -> None:
       group.close()
       if group.first:
         print(f"{1e3 * times['step_s']:.3g} ms per step")
-      return
+      return errors.EXIT_DONE
     results = loop.train_and_evaluate(
       config,
       flags.FLAGS.workdir,
@@ -95,9 +103,12 @@ def main(argv: list[str]) -> None:
       stop=stop,
     )
     stop.finish()
+    check_run = lambda: check.check_run(flags.FLAGS.workdir, required)
+    found = group.from_first(check_run)
     group.close()
   if group.first:
     print(terminal.format_table(results, config.evaluation.alpha))
+  return check.end(found, shown=group.first)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ LAYERS = (
   {"cli"},
   {"commands"},
   {"papers", "prepare", "report"},
-  {"train"},
+  {"check", "train"},
   {"predictor", "startup"},
   {"predict"},
   {

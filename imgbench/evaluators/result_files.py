@@ -76,6 +76,7 @@ def write_results(
   writers.write_json(workdir / run_files.CALIBRATION, reliability)
   writers.write_json(workdir / run_files.CURVES, of_classes)
   writers.write_json(workdir / run_files.WARNINGS, warnings)
+  (workdir / run_files.CHECK).unlink(missing_ok=True)  # Of older results.
   writers.write_json(workdir / run_files.RESULTS, results)
   return results
 

@@ -7,6 +7,7 @@ from typing import Any
 from typing import NamedTuple
 
 from imgbench import paths
+from imgbench.metrics import bands
 from imgbench.metrics import specs
 from imgbench.report import entry_tables
 from imgbench.report import inputs
@@ -125,6 +126,10 @@ def _build_tile(rows: Sequence[entries.Row], run: inputs.Run) -> Tile:
   if main.augmented:
     below = (table.RichText(specs.AUGMENTED, help=main.definition), *below)
   label_of = lambda row: specs.describe(row.metric).label
+  axes = main.dataset, main.subset, main.metric, main.value
+  band = bands.find(*axes, run.synthetic)
+  if band:
+    below = (table.RichText(f"{band}, by rule of thumb"), *below)
   own = [row for row in others if row.dataset == main.dataset]
   lines = [(label_of(row), row) for row in own]
   # Those of other parameters.

@@ -14,7 +14,8 @@ imgbench score val.npy v2.npy --dataset=val,real --dataset=v2 \\
 --out gets the files of a run's evaluation: results.json, warnings.json,
 report.html, tables by class, calibration and curves. With --repo or --published
 it also gets ranks among public models and distances from their regression
-lines. docs/score.md has all formats. Exit codes: 0 done, 2 bad input.
+lines. docs/score.md has all formats. Exit codes: 0 done, 2 bad input, 3 a
+requirement of --require does not hold.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from absl import flags
 from absl import logging
 import numpy as np
 
+from imgbench import check
 from imgbench import cli
 from imgbench import commands
 from imgbench import config as config_lib
@@ -78,6 +80,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     " --repo, for multilabel.",
     model="Name of the model in tables; default: name of the first file.",
   )
+  check.define_require_flag(flag_values)
   cli.define_config_flag(flag_values)
   flags.DEFINE_enum(
     "scores",
@@ -292,8 +295,9 @@ def _describe(scored: Sequence[passes.Scored]) -> dict[str, Any]:
 def main(argv: list[str]) -> int:
   """Scores the files that the command line names."""
   cli.show_log()
+  required = check.parse(flags.FLAGS.require)
   score(flags.FLAGS, argv[1:])
-  return errors.EXIT_DONE
+  return check.end(check.check_run(flags.FLAGS.out, required))
 
 
 def parse_flags(argv: list[str]) -> list[str]:

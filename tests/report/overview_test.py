@@ -57,6 +57,16 @@ def drawn(**changes) -> str:
   return "".join(f"{line}\n" for line in header.splitlines() if line)
 
 
+def test_a_tile_shows_the_band_of_its_data_set(tmp_path):
+  for write, found in ((samples.cifar, ["typical"]), (samples.scenes, [])):
+    workdir, _ = write(tmp_path / write.__name__)
+    (tile, *_) = overview.build_header(inputs.read(workdir))["tiles"]
+    below = " ".join(str(line) for line in tile.interval.below)
+    assert [
+      word for word in ("typical", "good", "bad") if word in below
+    ] == found
+
+
 def test_golden():
   tile = overview.Tile(
     "top-1 accuracy on toy:test",
