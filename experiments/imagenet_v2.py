@@ -7,7 +7,8 @@ Top-1 and top-5 accuracy of the public models on ImageNet's validation set and
 on ImageNetV2 with 95% Clopper-Pearson intervals, the drop between them, ranks,
 and the linear fit of one accuracy on the other, for all classes and for subsets
 of them. Reads prediction files only. --predictions=MODEL@DATASET=FILE adds your
-model; it moves neither fits nor ranks.
+model; it moves neither fits nor ranks. --frequencies=DATASET=FILE.csv adds
+accuracies by selection frequency, and drops at equal frequencies.
 
 Source: arXiv 1902.10811.
 """
@@ -20,6 +21,7 @@ import pandas as pd
 from imgbench import commands
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
+from imgbench.papers import frequencies
 from imgbench.papers import program
 from imgbench.papers import study as study_lib
 from imgbench.papers.readers import clone
@@ -35,8 +37,10 @@ REQUIRED = ("repo",)
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines --repo and the common flags."""
+  text = "DATASET=FILE.csv with image_id, selection_frequency; repeatable."
   program.define_flags(
     flag_values,
+    several={"frequencies": text},
     repo="Clone of modestyachts/ImageNetV2, or a folder of the same layout.",
   )
 
@@ -48,6 +52,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   )
   figures = comparison.read(output, values.published)
   output.read(collection.files, collection.notes)
+  of_images = frequencies.read(output, values.frequencies, collection.datasets)
   measured = evaluate.evaluate_all(collection.datasets, collection.predictions)
   found = study_lib.Study(
     study_lib.order_rows(datasets.KNOWN, *measured),
@@ -59,6 +64,7 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   ours = comparison.collect_ours(found.rows) | ranks
   compared = comparison.compare(figures, ours)
   report(output, found, compared)
+  frequencies.report(output, found, collection, of_images)
   if figures:
     comparison.write(output, compared)
 

@@ -204,9 +204,11 @@ def pair_same(metrics: Iterable[str]) -> tuple[tuple[str, str], ...]:
   return tuple((metric, metric) for metric in metrics)
 
 
-def write_rows(output: program.Output, rows: pd.DataFrame) -> None:
-  """Adds table.csv, and the reasons of undefined values, to the output."""
-  output.csv("table.csv", frame.COLUMNS, frame.to_rows(rows, frame.COLUMNS))
+def write_rows(
+  output: program.Output, rows: pd.DataFrame, name: str = "table.csv"
+) -> None:
+  """Adds a CSV file, and the reasons of undefined values, to the output."""
+  output.csv(name, frame.COLUMNS, frame.to_rows(rows, frame.COLUMNS))
   for row in frame.to_rows(rows[rows.value.isna()]):
     output.undefined("/".join(row[:4]), row.definition)
 

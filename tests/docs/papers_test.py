@@ -10,6 +10,7 @@ import pytest
 from imgbench import commands as table
 from imgbench.papers import comparison
 from imgbench.papers import fits
+from imgbench.papers import frequencies
 from imgbench.papers import hard_images
 from imgbench.papers import paired_table
 from imgbench.papers import review_statistics
@@ -32,6 +33,8 @@ COLUMNS = {
   "table.csv": frame.COLUMNS,
   **{f"{name}.csv": columns for name, columns in study.COLUMNS.items()},
   "fits.csv": fits.COLUMNS,
+  "frequency.csv": frame.COLUMNS,
+  "frequency_drops.csv": frequencies.DROP_COLUMNS,
   "comparison.csv": comparison.COLUMNS,
   "paired.csv": paired_table.COLUMNS,
   "robustness.csv": results.ROBUSTNESS_COLUMNS,
