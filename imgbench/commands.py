@@ -54,6 +54,7 @@ COMMANDS = {
     Command("report", "imgbench.report.__main__", "Rewrite a run's report."),
     Command("check", "imgbench.check", "Check a run against requirements."),
     Command("compare", "imgbench.compare", "Compare runs on the same images."),
+    Command("cost", "imgbench.cost", "Join accuracy and speed of models."),
     Command(
       "score", "imgbench.score.__main__", "Score predictions of any framework."
     ),

@@ -76,7 +76,7 @@ LAYERS = (
     "score",
     "show_config",
   },
-  {"evaluate", "leakage"},
+  {"cost", "evaluate", "leakage"},
   {"experiments"},
 )
 

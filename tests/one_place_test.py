@@ -29,6 +29,7 @@ TABLES = (
   "imgbench/bench/compare.py",
   "imgbench/bench/scaling.py",
   "imgbench/compare.py",
+  "imgbench/cost.py",
   "imgbench/operating_points.py",
 )
 # A format of fractions or of a given number of digits: {x:.2f}, {x:,.0f}, ...
