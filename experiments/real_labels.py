@@ -112,12 +112,11 @@ def main_grid(
     axis, title = (dataset, metric), formats.metric_title(metric)
     title = title.removesuffix(" accuracy")
     if metric in (TOP1, TOP5):
-      columns.append(
-        (title, study_lib.column(rows, axis, text=study_lib.format_plain))
-      )
-      continue
-    title = "ReaL, class mean" if metric == CLASS_MEAN else title
-    columns.append((title, study_lib.column(rows, axis)))
+      cell = study_lib.column(rows, axis, text=study_lib.format_plain)
+    else:
+      title = "ReaL, class mean" if metric == CLASS_MEAN else title
+      cell = study_lib.column(rows, axis)
+    columns.append((title, cell))
     columns += comparison.columns(compared, dataset, metric)
   there = frame.select(rows, dataset=dataset, metric=REAL)
   return table.from_names(

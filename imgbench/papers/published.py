@@ -1,9 +1,9 @@
 """Published figures, read from CSV files of several layouts.
 
 A file is recognized by its header. Lines before it that begin with "#" are
-comments. Besides the layouts of _LAYOUTS, those of published files, and timm's
-results-*.csv, whose data set the file's name tells, there is the long form,
-which our own table.csv has:
+comments. Besides the layouts of _LAYOUTS, those of published files, timm's
+results-*.csv, whose data set the file's name tells, and those of Peychev
+et al. 2023, there is the long form, which our own table.csv has:
 
   model,dataset,subset,metric,value[,ci_low,ci_high][,rank][,n,correct]
 
@@ -176,6 +176,13 @@ _TIMM_SETS = {
   "imagenet-r": (datasets.RENDITIONS, _PLAIN_METRICS, ""),
 }
 
+# eth-sri/automated-error-analysis, non_problematic_stats_all.csv.
+_ETH = ("model_dir_id", "num_params", "training_data")
+_ETH_OTHER_WEIGHTS = (
+  *("inception_v3", "resnet50", "resnet101", "resnet152"),
+  "resnext101_64x4d",
+)
+
 _LONG = ("model", "dataset", "subset", "metric")
 _LONG_FIGURES = {
   f"{field}{unit}": field
@@ -272,6 +279,8 @@ def _find_reader(path, header: tuple[str, ...]):
     return lambda where, row: _timm_figures(targets, where, row)
   if header == _CIFAR:
     return _cifar_figures
+  if header[: len(_ETH)] == _ETH and "mla_all" in header:
+    return _eth_figures
   for layout in _LAYOUTS:
     if header == layout.columns:
       return lambda where, row: _layout_figures(layout, where, row)
@@ -341,6 +350,17 @@ def _timm_figures(
   model = _read_name(where, row, "model")
   size = _read_name(where, row, "img_size")
   yield from _layout_figures(layout, where, row | {"model": f"{model}:{size}"})
+
+
+def _eth_figures(
+  where: str, row: Mapping[str, str]
+) -> Iterator[PublishedFigure]:
+  """Yields the multi-label accuracy of a model, floats printed in full."""
+  model = row["model_dir_id"].removeprefix("torchvision--")
+  why = "other weights" if model in _ETH_OTHER_WEIGHTS else ""
+  target = _Target(_VAL, "multilabel_accuracy.tfds", not_counted=why)
+  layout = _Layout({"model": None, "mla_all": target}, float32=True)
+  yield from _layout_figures(layout, where, row | {"model": model})
 
 
 def _long_figures(

@@ -311,6 +311,8 @@ def pair_grid(
     columns.append(
       ("error ratio", frame.build_cell(found.ratios, ratio, **what))
     )
+    field = published.ERROR_RATIO
+    columns += comparison.columns(compared, pair[1], metric, field=field)
   columns += [
     ("new rank", rank(lambda r: str(r.rank_dataset))),
     ("change", rank(lambda r: f"{r.change:+d}" if r.change else "0")),

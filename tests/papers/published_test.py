@@ -263,3 +263,19 @@ def test_fault_22_our_table_is_read_back_with_its_names(tmp_path, name):
   assert marked in path.read_text()
   (found,) = published.read(path)
   assert (found.key.model, found.number) == (name, 50)
+
+
+def test_statistics_of_other_authors(tmp_path):
+  path = tmp_path / "stats.csv"
+  path.write_text(
+    "model_dir_id,num_params,training_data,mla_all\n"
+    "torchvision--vgg19_bn,1,x,83.35512694184523\n"
+    "torchvision--resnet50,1,x,90\ntimm--vit,1,x,91.5\n"
+  )
+  found = published.read(path)
+  assert [f.key.model for f in found] == ["vgg19_bn", "resnet50", "timm--vit"]
+  assert {f.key[1:] for f in found} == {
+    (datasets.VALIDATION, "all", "multilabel_accuracy.tfds", "value")
+  }
+  assert [f.not_counted for f in found] == ["", "other weights", ""]
+  assert 0 < found[0].half_unit < 1e-5
