@@ -272,10 +272,10 @@ def test_files_of_all_images(with_json):
     *human_files.MORE,
   ]
   summary = {
-    (r["dataset"], r["metric"]): r
+    (r["dataset"], r["subset"], r["metric"]): r
     for r in scripts.csv_rows(with_json, "summary.csv")
   }
-  best = summary[VAL, "multilabel_accuracy.icml2020"]
+  best = summary[VAL, "all", "multilabel_accuracy.icml2020"]
   assert (best["best_model"], best["worst_model"]) == ("resnet50", "alexnet")
   assert best["models"] == "3"
 
@@ -303,6 +303,16 @@ def test_humans_and_models(with_pickle):
   assert found["human_majority", VAL, "all", metric] == f"{5 / 6:.8f}"
   assert found["models_majority", VAL, "all", metric] == f"{3 / 6:.8f}"
   assert "fv_4k" not in {r["model"] for r in rows}
+  best = {
+    (r["dataset"], r["subset"], r["kind"], r["metric"]): r
+    for r in scripts.csv_rows(with_pickle, "people_summary.csv")
+  }
+  # human_b gets both dogs wrong, and no image of ImageNetV2.
+  human = best[V2, "dog", "person", metric]
+  assert (human["models"], human["best"]) == ("3", "1.00000000")
+  model = best[VAL, "all", "model", metric]
+  assert (model["best_model"], model["drop"]) == ("resnet50", f"{1 / 6:.8f}")
+  assert model["drop_low"] < model["drop"] < model["drop_high"]
   # The rows of all images are there as well.
   assert values(with_pickle)["resnet50", VAL, "all", metric] == f"{4 / 8:.8f}"
 
@@ -455,11 +465,20 @@ def test_published_figures_of_humans_without_humans(repo, tmp_path, capsys):
     "all,resnet50,model,66.67,50.01\n"
   )
   args = (f"--repo={repo}", f"--annotations={path}", f"--published={figures}")
-  scripts.main(multilabel, None, *args)
+  scripts.main(multilabel, tmp_path / "out", *args)
   # The figures are on other images than all annotated ones.
   last = capsys.readouterr().out.splitlines()[-1]
   assert last.startswith("0 of 0 ")
   assert last.endswith(", 4 absent")
+  # They are shown as published.
+  text = (tmp_path / "out/table.md").read_text()
+  assert "| human_b    | person |    66.67 |     100.00 | -33.33 |" in text
+  assert text.count("as published in people.csv") == 2
+  assert (tmp_path / "out/people_published.png").stat().st_size > 1000
+  rows = scripts.csv_rows(tmp_path / "out", "summary.csv")
+  (row,) = [r for r in rows if (r["kind"], r["dataset"]) == ("person", VAL)]
+  assert (row["best"], row["drop"]) == ("0.66670000", "-0.33330000")
+  assert (row["source"], row["drop_low"]) == ("people.csv", "")
 
 
 @pytest.mark.usefixtures("without_figures")

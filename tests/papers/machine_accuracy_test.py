@@ -5,9 +5,11 @@ import pytest
 
 from imgbench.papers import comparison
 from imgbench.papers import fits
+from imgbench.papers import study
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import people
+from imgbench.tables import frame
 from tests.papers import rows as rows_lib
 
 VAL, V2 = datasets.VALIDATION, datasets.MATCHED_FREQUENCY
@@ -42,20 +44,44 @@ def test_undefined_for_all_is_one_entry():
   assert results.is_defined(rows, "top1_accuracy")
 
 
-def test_summary_of_some_models():
-  rows = _rows(a=(70, 60), b=(90, 50), c=(80, 40), mine=(99, 99))
+def _study(rows):
+  return study.Study(rows, [(VAL, V2)], study.pair_same([STRICT]))
+
+
+def test_summary_of_humans_and_models():
+  hits = dict(a=(70, 60), b=(90, 50), c=(80, 40), human_a=(95, 96))
+  rows = _rows(**hits, mine=(99, 99), fv_4k=(1, 1))
   rows.append(rows_lib.row("a", VAL, 3, metric=STRICT, subset="dog"))
   rows.append(rows_lib.undefined("c", VAL))
-  found = results.summary_rows(rows_lib.of(*rows), ["a", "b", "c"])
-  assert found == [
-    (VAL, STRICT, 3, 0.9, "b", 0.8, 0.7, "a"),
-    (V2, STRICT, 3, 0.6, "a", 0.5, 0.4, "c"),
+  kinds = dict.fromkeys(("a", "b", "c", "fv_4k"), people.MODEL)
+  kinds |= {"human_a": people.PERSON, "mine": "own model"}
+  found = results.summary_rows(_study(rows_lib.of(*rows)), kinds)
+  assert [row[:10] for row in found] == [
+    (VAL, "all", "model", STRICT, 3, 0.9, "b", 0.8, 0.7, "a"),
+    (VAL, "all", "person", STRICT, 1, 0.95, "human_a", 0.95, 0.95, "human_a"),
+    (VAL, "dog", "model", STRICT, 1, 0.03, "a", 0.03, 0.03, "a"),
+    (V2, "all", "model", STRICT, 3, 0.6, "a", 0.5, 0.4, "c"),
+    (V2, "all", "person", STRICT, 1, 0.96, "human_a", 0.96, 0.96, "human_a"),
   ]
+  # The best one's drop, from either side, with the interval of drops.csv.
+  drops = [row.drop for row in found]
+  assert drops == [pytest.approx(d) for d in (0.4, -0.01, None, 0.1, -0.01)]
+  assert found[2][10:] == (None, None, None, None, None, "")
+  (interval,) = frame.to_rows(
+    frame.select(_study(rows_lib.of(*rows)).drops, model="b")
+  )
+  assert found[0][10:] == (VAL, V2, *interval[7:], "")
   grid = results.summary_grid(found, VAL)
   assert grid.cells == [
-    [STRICT, "90.00 b", "95", "80.00", "85", "70.00 a", "64"],
+    [STRICT, "90.00 b", "95", "-5.00", "80.00", "85", "-5.00"]
+    + ["70.00 a", "64", "+6.00"],
   ]
-  assert results.summary_rows(rows_lib.of(), ["a"]) == []
+  best = results.best_grid(found, STRICT).cells
+  assert [row[:5] for row in best[:2]] == [
+    ["validation", "all", "model", "3", "90.00 b"],
+    ["validation", "all", "person", "1", "95.00 human_a"],
+  ]
+  assert results.summary_rows(_study(rows_lib.of()), {"a": "model"}) == []
 
 
 def test_reviewed_grid_bounds_the_effect_of_unreviewed_predictions():

@@ -158,15 +158,16 @@ def draw_people_panels(
   found: Mapping[str, PeoplePoints],
   lines: Sequence[fits.FittedLine],
   metric: str,
+  mark: str = "",
 ) -> figures.Draw | None:
   """Returns a function that draws ImageNetV2 against ImageNet by subset.
 
   The fits include models that are not shown. None if no subset has a classifier
-  with both values.
+  with both values. `mark` follows the titles.
   """
   panels = [
     figures.Panel(
-      title=_SUBSET_TITLES[subset],
+      title=_SUBSET_TITLES.get(subset, subset) + mark,
       x_label="ImageNet, multi-label accuracy",
       y_label="ImageNetV2, multi-label accuracy",
       points=points.shown,

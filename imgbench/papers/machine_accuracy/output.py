@@ -11,11 +11,12 @@ from imgbench import errors
 from imgbench.papers import fits
 from imgbench.papers import hard_images
 from imgbench.papers import program
+from imgbench.papers import published as published_lib
 from imgbench.papers import sections
 from imgbench.papers import study as study_lib
+from imgbench.papers.machine_accuracy import as_published
 from imgbench.papers.machine_accuracy import results
 from imgbench.papers.readers import datasets as datasets_lib
-from imgbench.papers.readers import people
 from imgbench.tables import formats
 from imgbench.tables import frame
 
@@ -86,9 +87,14 @@ def report(
   output: program.Output,
   part: Part,
   compared: pd.DataFrame,
+  of_people: Sequence[published_lib.PublishedFigure] = (),
 ) -> None:
-  """Prints the main tables of a section and adds its tables and figures."""
+  """Prints the main tables of a section and adds its tables and figures.
+
+  `of_people` are published figures without ours, to show as published.
+  """
   section, rows = part.section, part.section.rows
+  found = results.summary_rows(part.study, section.kinds)
   if part.of_people:
     tables = [
       results.side_by_side_grid(
@@ -98,13 +104,19 @@ def report(
     ]
     printed = tables[:1]
   else:
-    found = results.summary_rows(rows, section.names(people.MODEL))
-    output.csv("summary.csv", results.Summary._fields, found)
     tables = []
     for name in section.shown:
       tables.append(results.reviewed_grid(rows, name, compared))
       tables.append(results.summary_grid(found, name))
-    printed = tables
+    printed = list(tables)
+  best = [row for row in found if row.dataset in section.shown]
+  grids = [results.best_grid(best, part.metric)] if best else []
+  printed += grids
+  more, of_paper = as_published.report(output, of_people)
+  found += more
+  printed += [*of_paper[:1], *of_paper[-1:]]
+  tables += [*grids, *of_paper]
+  output.csv(f"{part.prefix}summary.csv", results.Summary._fields, found)
   lines = [
     line for line in part.lines if {line.base, line.dataset} <= {*section.shown}
   ]

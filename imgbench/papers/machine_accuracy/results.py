@@ -1,6 +1,5 @@
 """Rows and tables of multi-label accuracy."""
 
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from imgbench.papers import comparison
 from imgbench.papers import fits
 from imgbench.papers import study as study_lib
 from imgbench.papers.readers import datasets as datasets_lib
+from imgbench.papers.readers import people
 from imgbench.tables import formats
 from imgbench.tables import frame
 from imgbench.tables import table
@@ -28,9 +28,16 @@ SHARES = (TOP1, TOP5, METRICS["icml2020"], METRICS["lenient_mean"])
 
 
 class Summary(NamedTuple):
-  """A row of summary.csv: best, median and worst of some models."""
+  """A row of summary.csv: best, median and worst of humans or of models.
+
+  Fisher vectors, majorities and your models are not among them. `drop` is the
+  accuracy of the best one on `drop_from` minus that on `drop_to`, of which one
+  is `dataset`. `source` is the file of published values; "": ours.
+  """
 
   dataset: str
+  subset: str
+  kind: str
   metric: str
   models: int
   best: float
@@ -38,6 +45,12 @@ class Summary(NamedTuple):
   median: float
   worst: float
   worst_model: str
+  drop_from: str | None
+  drop_to: str | None
+  drop: float | None
+  drop_low: float | None
+  drop_high: float | None
+  source: str
 
 
 ROBUSTNESS_COLUMNS = (
@@ -139,21 +152,65 @@ def undefined_notes(rows: pd.DataFrame) -> list[str]:
   return notes
 
 
-def summary_rows(rows: pd.DataFrame, models: Collection[str]) -> list[Summary]:
-  """Returns a row for each data set and metric that has a value."""
+def summary_rows(
+  study: study_lib.Study, kinds: Mapping[str, str], source: str = ""
+) -> list[Summary]:
+  """Returns a row for each data set, subset, kind and metric with a value.
+
+  Args:
+    study: rows, pairs of data sets and drops, with intervals of plain shares.
+    kinds: classifier -> its kind.
+    source: of the rows.
+  """
+  rows = study.rows.assign(kind=study.rows.model.map(kinds))
   shown = rows.metric.isin([TOP1, TOP5, *METRICS.values()])
-  shown &= (rows.subset == summary.ALL) & rows.model.isin(list(models))
-  groups = rows[shown & rows.value.notna()].groupby(
-    ["dataset", "metric"], sort=False
-  )
+  shown &= rows.kind.isin([people.MODEL, people.PERSON])
+  shown &= ~rows.model.map(fits.is_fisher_vector).astype(bool)
+  values = frame.to_dict(rows, value="value")
+  bounds = {row[:5]: row[8:] for row in frame.to_rows(study.drops)}
   found = []
-  for what, group in groups:
+  by = ["dataset", "subset", "kind", "metric"]
+  chosen = rows[shown & rows.value.notna()]
+  # By kind within a subset; groups keep their order of appearance.
+  place = lambda c: c.map({name: i for i, name in enumerate(c.unique())})
+  chosen = chosen.sort_values(by[:3], key=place, kind="stable")
+  for what, group in chosen.groupby(by, sort=False):
     order = group.sort_values(["value", "model"], ascending=[False, True])
     best, worst = (order.iloc[place] for place in (0, -1))
     middle = float(np.median(group.value))
     ends = (best.value, best.model, middle, worst.value, worst.model)
-    found.append(Summary(*what, len(group), *ends))
+    drop = (None,) * 5
+    for pair in (pair for pair in study.pairs if what[0] in pair):
+      key = (what[1], what[3])
+      old, new = (values.get((best.model, n, *key, "value")) for n in pair)
+      if old is not None and new is not None:
+        interval = bounds.get((best.model, *key, *pair), (None, None))
+        drop = (*pair, old - new, *interval)
+        break
+    found.append(Summary(*what, len(group), *ends, *drop, source))
   return found
+
+
+def best_grid(found: Sequence[Summary], metric: str) -> table.Table:
+  """Returns a table of the best model and the best human by subset."""
+  titles = datasets_lib.SHORT_TITLES
+  source = f", as published in {found[0].source}" if found[0].source else ""
+  best = lambda row: f"{formats.percent(row.best)} {row.best_model}"
+  bounds = lambda r: formats.with_bounds(r.drop, r.drop_low, r.drop_high)
+  columns = (
+    table.Column(lambda row: titles[row.dataset], "data set"),
+    *map(table.Column, ("subset", "kind")),
+    table.number("models", "of"),
+    table.number(best, "best"),
+    table.Column(lambda row: titles.get(row.drop_to), "drop to"),
+    table.number(lambda r: "" if r.drop is None else bounds(r), "drop"),
+  )
+  return table.Table(
+    f"Best model and best human by subset of images: {metric} in percent, and"
+    f" the drop in percentage points{source}",
+    columns,
+    [row for row in found if row.metric == metric],
+  ).without_empty()
 
 
 def summary_grid(found: Sequence[Summary], dataset: str) -> table.Table:
@@ -163,6 +220,11 @@ def summary_grid(found: Sequence[Summary], dataset: str) -> table.Table:
     value = lambda row: _PAPER.get(row.metric, ("", "", ""))[i]
     return table.number(value, "paper")
 
+  def diff(i: int, name: str) -> table.Column:
+    off = lambda row: 100 * getattr(row, name) - _PAPER[row.metric][i]
+    value = lambda r: formats.difference(off(r)) if r.metric in _PAPER else ""
+    return table.number(value, "diff.")
+
   percent = formats.percent
   return table.Table(
     f"{datasets_lib.TITLES[dataset]}: best, median and worst model in percent;"
@@ -171,12 +233,15 @@ def summary_grid(found: Sequence[Summary], dataset: str) -> table.Table:
       table.Column("metric"),
       table.number(lambda r: f"{percent(r.best)} {r.best_model}", "best"),
       paper(0),
+      diff(0, "best"),
       table.number("median", format=percent),
       paper(1),
+      diff(1, "median"),
       table.number(lambda r: f"{percent(r.worst)} {r.worst_model}", "worst"),
       paper(2),
+      diff(2, "worst"),
     ),
-    [row for row in found if row.dataset == dataset],
+    [r for r in found if r[:3] == (dataset, summary.ALL, people.MODEL)],
   )
 
 
@@ -186,8 +251,12 @@ def side_by_side_grid(
   metric: str,
   subset: str,
   compared: pd.DataFrame,
+  source: str = "",
 ) -> table.Table:
-  """Returns a table of humans and models on both data sets, the best first."""
+  """Returns a table of humans and models on both data sets, the best first.
+
+  `source` is the file of published values, which have no n and no intervals.
+  """
   columns: list[tuple[str, table.Cell]] = [("kind", lambda name: kinds[name])]
   sets = [
     name
@@ -215,11 +284,18 @@ def side_by_side_grid(
     columns.append(
       ("drop", frame.build_cell(drop, lambda r: formats.signed(r.drop)))
     )
+  what = (
+    f" with 95% intervals, n = {' and '.join(f'{size:,}' for size in sizes)};"
+    f" {_UNREVIEWED}"
+  )
   return table.from_names(
     f"Humans and models, {subset.replace('_', ' ')} images: {metric} in percent"
-    f" with 95% intervals, n = {' and '.join(f'{size:,}' for size in sizes)};"
-    f" {_UNREVIEWED}",
-    study_lib.sort_best_first(rows, (sets[0], metric), subset) if sets else [],
+    f"{f', as published in {source}' if source else what}",
+    study_lib.sort_best_first(
+      frame.select(rows, subset=subset), (sets[0], metric), subset
+    )
+    if sets
+    else [],
     columns,
     first="classifier",
   )
