@@ -66,6 +66,7 @@ setuptools.setup(
       "launch/tpu_worker.sh",
       "data/turbo.c",  # the loaded library is checked against it
       "labels/*.csv",
+      "papers/*.toml",
       # WordNet's license has to accompany data derived from it.
       "labels/WORDNET_LICENSE",
     ]

@@ -131,6 +131,11 @@ COMMANDS = {
       "Write small synthetic files in ImageNet's layout.",
     ),
     Command(
+      "papers",
+      "imgbench.experiments.all_papers",
+      "Make the tables of all papers whose files are there.",
+    ),
+    Command(
       "paper cifar10-1",
       "imgbench.experiments.cifar10_1",
       "Tables of Do CIFAR-10 classifiers generalize to CIFAR-10?",

@@ -87,8 +87,9 @@ def test_commands_parse(words):
 
 
 def test_flags_that_are_named_exist():
+  names = (*SCRIPTS, "all_papers")
   known = set().union(
-    *(set(flags_of(f"imgbench.experiments.{n}")) for n in SCRIPTS)
+    *(set(flags_of(f"imgbench.experiments.{n}")) for n in names)
   )
   named = set(re.findall(r"--(\w+)", TEXT)) - {"depth"}
   assert named <= known
