@@ -108,6 +108,11 @@ def main(argv: list[str]) -> int:
     group.close()
   if group.first:
     print(terminal.format_table(results, config.evaluation.alpha))
+    from imgbench.papers import own_sets  # pandas is slow to import.
+
+    commands = own_sets.format_commands(results, flags.FLAGS.workdir)
+    if commands:
+      print("\nTo add the run to the tables of papers:", *commands, sep="\n")
   return check.end(found, shown=group.first)
 
 

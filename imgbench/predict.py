@@ -6,6 +6,9 @@ prints a line per picture: its path, and the best classes with their
 probabilities. Pictures are JPEG or PNG files, or folders of them, prepared as
 the run evaluates its images. RUN@STEP takes the checkpoint of a step. A picture
 that is damaged ends the program with code 2; lines before it are whole.
+
+--out=FILE.npy writes the logits, which `imgbench paper` and `imgbench score`
+read; then there may be one .npy file, uint8 [N, H, W, C], instead of pictures.
 """
 
 from collections.abc import Iterable
@@ -16,6 +19,7 @@ import os
 import pathlib
 
 from absl import flags
+import numpy as np
 
 from imgbench import cli
 from imgbench import commands
@@ -24,6 +28,7 @@ from imgbench import paths
 from imgbench import predictor
 from imgbench import startup
 from imgbench import texts
+from imgbench.papers.readers import predictions
 from imgbench.tables import formats
 
 ENDINGS = (".jpg", ".jpeg", ".png")
@@ -43,7 +48,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "out",
     "",
-    f"CSV file to write instead of lines, with {', '.join(COLUMNS)}.",
+    f"CSV file to write instead of lines, with {', '.join(COLUMNS)}; or .npy.",
     flag_values=flag_values,
   )
 
@@ -110,6 +115,21 @@ def write_csv(path: str, results: Iterable) -> None:
     raise errors.InputError("--out", expected, given) from error
 
 
+def write_logits(
+  path: str, loaded: predictor.Predictor, pictures: Sequence[str]
+) -> None:
+  """Writes the logits of pictures, or of one .npy file. Raises InputError."""
+  target = paths.as_path(path, "--out")
+  paths.check_writable(target.parent, "--out")
+  images = pictures
+  if len(pictures) == 1 and pictures[0].endswith(".npy"):
+    images = predictions.read_array(pathlib.Path(pictures[0]), mmap=True)
+  logits = loaded.predict(images).logits
+  target.parent.mkdir(parents=True, exist_ok=True)
+  with target.open("wb") as file:
+    np.save(file, logits)
+
+
 def main(argv: list[str]) -> int:
   """Predicts and prints."""
   values = flags.FLAGS
@@ -118,6 +138,9 @@ def main(argv: list[str]) -> int:
   startup.log_start()
   cli.keep_compiled("default")
   loaded = predictor.load(run, values.ema)
+  if values.out.endswith(".npy"):
+    write_logits(values.out, loaded, pictures)
+    return errors.EXIT_DONE
   results = predict(loaded, pictures, values.k)
   if values.out:
     write_csv(values.out, results)

@@ -135,6 +135,19 @@ def test_pictures_in_files_of_a_streamed_set(tmp_path):
     imgbench.load(workdir, ema=True)
 
 
+def test_logits_of_an_array_in_a_file(run, images, tmp_path):
+  path, out = tmp_path / "images.npy", tmp_path / "new" / "logits.npy"
+  np.save(path, images)
+  loaded = imgbench.load(run)
+  predict.write_logits(str(out), loaded, [str(path)])
+  logits = np.load(out)
+  assert (logits.shape, logits.dtype) == ((72, 24), np.float32)
+  np.testing.assert_array_equal(logits, loaded.predict(images).logits)
+  path.write_bytes(b"no array")
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+    predict.write_logits(str(out), loaded, [str(path)])
+
+
 def test_shapes_and_batches(run, images, monkeypatch):
   loaded = imgbench.load(run)
   assert loaded.image_shape == (16, 16, 3)

@@ -21,6 +21,7 @@ from imgbench import registry
 from imgbench.data import source
 from imgbench.labels import classes
 from imgbench.labels import masks
+from imgbench.papers import own_sets
 from imgbench.papers import records
 from imgbench.papers.readers import cifar
 from imgbench.papers.readers import datasets
@@ -28,21 +29,7 @@ from imgbench.papers.readers import real_sets
 from imgbench.papers.readers import reviews as reviews_lib
 from imgbench.score import files
 
-# Key of a set -> the name that public repositories and tables have for it.
-PUBLIC_NAMES = {
-  "imagenet2012:validation": datasets.VALIDATION,
-  "imagenet2012_real:validation": datasets.VALIDATION,
-  "imagenet2012_multilabel:validation": datasets.VALIDATION_20K,
-  "imagenet2012_multilabel:imagenet_m": datasets.VALIDATION_20K,
-  "imagenet_v2-matched-frequency:test": datasets.MATCHED_FREQUENCY,
-  "imagenet_v2-threshold-0.7:test": datasets.THRESHOLD,
-  "imagenet_v2-topimages:test": datasets.TOP_IMAGES,
-  "imagenet_a:test": datasets.ADVERSARIAL,
-  "imagenet_r:test": datasets.RENDITIONS,
-  "cifar10:test": cifar.TEST,
-  "cifar10_1-v4:test": cifar.V4,
-  "cifar10_1-v6:test": cifar.V6,
-}
+PUBLIC_NAMES = own_sets.PUBLIC_NAMES
 _TYPES = {source.REVIEWED: "multilabel", source.REAL: "real"}
 
 
