@@ -18,6 +18,7 @@ from imgbench.data import records
 from imgbench.data import source
 from imgbench.labels import annotations
 from imgbench.labels import classes
+from imgbench.labels import review_table
 
 _REVIEWED = tuple(annotations.FIELD_CODES)
 _REAL = "real_label"
@@ -39,7 +40,13 @@ class TfdsEncodedSource:
   """
 
   def __init__(
-    self, name: str, split: str, data_dir: str = "", *, version: str = ""
+    self,
+    name: str,
+    split: str,
+    data_dir: str = "",
+    *,
+    version: str = "",
+    annotations: str = "",
   ):
     """Opens the split; reads no more than a few examples.
 
@@ -49,6 +56,7 @@ class TfdsEncodedSource:
         is the last hundredth of train.
       data_dir: folder with prepared data sets.
       version: e.g. "5.1.0"; the newest one if empty.
+      annotations: file with reviewed labels, see `labels.review_table`.
 
     Raises:
       InputError: no such data, or not an image classification set.
@@ -63,6 +71,10 @@ class TfdsEncodedSource:
       label_set = source.REAL
     class_names = tuple(features[self._records.label_field].names)
     imagenet = class_names == classes.imagenet_classes().wnids
+    self._label_set, self._annotations = label_set, annotations
+    if annotations:
+      label_set = source.REVIEWED
+      errors.check(imagenet, "annotations", "classes of ImageNet", "others")
     self.info = source.Info(
       # A metric is named <name>:<split>/<subset>/<metric>.
       name=name.replace("/", "-"),
@@ -193,14 +205,14 @@ class TfdsEncodedSource:
       _, label, name = self._records.parse(*self._records.locate(index), record)
       fields = records.parse_fields(record)
       values = lambda field, fields=fields: list(fields[field].int64_list.value)
-      if self.info.label_set == source.REVIEWED:
+      if self._label_set == source.REVIEWED:
         codes = [
           (c, code)
           for field, code in annotations.FIELD_CODES.items()
           for c in values(field)
         ]
         yield index, name, label, bool(values("is_problematic")[0]), codes
-      elif self.info.label_set == source.REAL:
+      elif self._label_set == source.REAL:
         accepted = set(values(_REAL))
         codes = [(c, annotations.CORRECT) for c in accepted]
         yield index, name, label, not accepted, codes
@@ -212,13 +224,18 @@ class TfdsEncodedSource:
     place = arrays.get("place")
     if self.info.label_set is None:
       return source.Examples(None, label, image_id, place=place)
+    if self._annotations:
+      codes, left_out = review_table.read_codes(self._annotations, image_id)
+    else:
+      codes = self._build_codes(arrays["triples"], image_id)
+      left_out = arrays["left_out"]
     return source.Examples(
       None,
       label,
       image_id,
       place=place,
-      label_codes=self._build_codes(arrays["triples"], image_id),
-      left_out=arrays["left_out"],
+      label_codes=codes,
+      left_out=left_out,
       in_imagenet_m=self._find_imagenet_m(image_id),
     )
 
@@ -235,7 +252,7 @@ class TfdsEncodedSource:
     # In ReaL a class that is not in the set is wrong; elsewhere unreviewed.
     unlisted = (
       annotations.WRONG
-      if self.info.label_set == source.REAL
+      if self._label_set == source.REAL
       else annotations.UNREVIEWED
     )
     codes = np.full((len(image_id), num_classes), unlisted, np.int8)

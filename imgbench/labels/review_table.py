@@ -1,13 +1,19 @@
-"""Reads reviewed labels from a CSV of TFDS's imagenet2012_multilabel."""
+"""Reads reviewed labels, also from a CSV of TFDS's imagenet2012_multilabel."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import csv
 import os
 import pathlib
+import re
 from typing import Any
 
+import numpy as np
+
 from imgbench import errors
+from imgbench.labels import annotations
 from imgbench.labels import classes
+from imgbench.labels import real
 
 _STATES = ("correct", "unclear", "wrong")
 # The second names are those of the table in klarajanouskova/ImageNet.
@@ -18,7 +24,52 @@ _COLUMNS = (
   ("unclear_multi_labels",),
   ("wrong_multi_labels",),
 )
+# An ImageNetV2 image, as lists have it or as its file is named.
+_HEXADECIMAL = re.compile(r"^(?:.*/)?([0-9a-f]{40})(?:\.jpe?g)?$")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+def read_file(path: str | os.PathLike[str]) -> Any:
+  """Returns a CSV in the keys of a JSON, or a JSON file. Raises InputError."""
+  is_table = pathlib.Path(path).suffix.lower() == ".csv"
+  return read(path) if is_table else real.read_json(path)
+
+
+def read_codes(
+  path: str | os.PathLike[str], image_ids: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the review codes of images of the 1,000 ImageNet classes.
+
+  Args:
+    path: see `read_file`.
+    image_ids: N, those of ImageNetV2 with or without folder and suffix.
+
+  Returns:
+    int8 [N, 1000] of `annotations`, and bool [N], true for images that are
+    problematic or not in the file; an InputError if all are.
+  """
+  content = read_file(path)
+  names = list(map(_find_id, image_ids))
+  codes = np.zeros((len(names), real.NUM_CLASSES), np.int8)
+  try:
+    labels = {_find_id(k): v for k, v in content["initial_annots"].items()}
+    problematic = set(map(_find_id, content["problematic_images"]))
+    for row, name in enumerate(names):
+      # From worst to best: a label in several lists counts as the best.
+      for field, code in annotations.FIELD_CODES.items():
+        state = field.removesuffix("_multi_labels")
+        wnids = labels.get(name, {}).get(state, ())
+        codes[row, list(map(classes.index_of, wnids))] = code
+  except (AttributeError, KeyError, TypeError, errors.InputError) as error:
+    expected = "the keys of human_accuracy_v3.0.0.json"
+    raise errors.InputError(path, expected, f"{error!r}") from error
+  left_out = np.array([n not in labels or n in problematic for n in names])
+  errors.check(not left_out.all(), path, f"images such as {names[0]}", "none")
+  return codes, left_out
+
+
+def _find_id(name: str) -> str:
+  return _HEXADECIMAL.sub(r"\1", name)
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from imgbench import registry
 from imgbench.data import source
 from imgbench.labels import classes
 from imgbench.labels import masks
+from imgbench.labels import review_table
 from imgbench.papers import own_sets
 from imgbench.papers import records
 from imgbench.papers.readers import cifar
@@ -219,7 +220,11 @@ def _open_dataset(
     path = _need(
       places.annotations, "--annotations", "human_accuracy_v3.0.0.json"
     )
-    images, sets = _review(images, reviews_lib.read(path), entry.split)
+    if images.name in (datasets.VALIDATION, datasets.VALIDATION_20K):
+      images, sets = _review(images, reviews_lib.read(path), entry.split)
+    else:  # As in a run: all images, those without reviews left out.
+      codes, left_out = review_table.read_codes(path, images.image_ids)
+      sets = {"label_codes": codes, "left_out": left_out}
     label_set = source.REVIEWED
   imagenet = images.class_names == classes.short_names()
   info = _describe(

@@ -5,7 +5,9 @@ import pytest
 from imgbench import errors
 from imgbench.labels import classes
 from imgbench.labels import review_table
+from imgbench.papers.readers import reviews
 from tests import raising
+from tests.data import shared_files
 
 TFDS = (
   "file_name,correct_multi_labels,wrong_multi_labels,unclear_multi_labels,"
@@ -68,3 +70,44 @@ def test_other_tables_are_refused(tmp_path, text, setting):
   check = raising.about(f"{path}{setting}")
   with pytest.raises(errors.InputError, check=check):
     review_table.read(path)
+
+
+A, B = "0123456789abcdef0123" * 2, "f" * 40
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.jpeg", "7/{}.jpeg", "a/7/{}.jpg"])
+@pytest.mark.parametrize("stored", ["{}", "{}.jpg", "{}.jpeg"])
+def test_ids_of_all_forms_are_found(tmp_path, form, stored):
+  text = f"{TFDS}{stored.format(A)},3,7,3 4,0\n{stored.format(B)},3,,,1\n"
+  ids = [form.format(x) for x in (B, A, "e" * 40)]
+  codes, left_out = review_table.read_codes(write(tmp_path, text), ids)
+  assert left_out.tolist() == [True, False, True]
+  found = {i: code for i, code in enumerate(codes[1].tolist()) if code}
+  assert found == {3: 3, 4: 2, 7: 1}
+  assert not codes[2].any()
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    *("[]", "{}", "{", '{"initial_annots": {}, "problematic_images": {}}'),
+    '{"initial_annots": {"a": {"correct": ["n1"]}}, "problematic_images": []}',
+  ],
+)
+def test_other_reviews_are_refused(tmp_path, text):
+  path = tmp_path / "reviews.json"
+  path.write_text(text)
+  with pytest.raises(errors.InputError, match=str(path)):
+    review_table.read_codes(path, ["a"])
+
+
+def test_real_annotations_have_the_codes_of_the_paper():
+  folder = shared_files.shared_path("data", "imagenet")
+  path = folder / "multilabel_annotations.json"
+  found = reviews.read(path)
+  ids = [*found.labels][:3000]
+  codes, left_out = review_table.read_codes(path, ids)
+  assert (codes == reviews.build_codes(found.labels, ids, 1000)).all()
+  assert left_out.tolist() == [i in found.problematic for i in ids]
+  table = review_table.read_codes(folder / "imagenet2012_multilabel.csv", ids)
+  assert (table[0] == codes).all() and (table[1] == left_out).all()

@@ -1,5 +1,6 @@
 """Tests of runs whose images are decoded on the way, on a tiny TFDS folder."""
 
+import json
 import logging
 import signal
 
@@ -17,6 +18,7 @@ from imgbench.data import input_pipelines
 from imgbench.data import order
 from imgbench.data import tfrecord_index
 from imgbench.evaluators import base
+from imgbench.labels import classes
 from imgbench.parallel import processes as processes_lib
 from imgbench.train import feeds
 from imgbench.train import loop
@@ -397,3 +399,62 @@ def test_another_run_is_evaluated_from_its_checkpoint(data_dir, tmp_path):
   again = loop.train_and_evaluate(config, str(tmp_path / "second"))
   assert again == results
   assert sorted(p.name for p in (tmp_path / "first").rglob("*")) == before
+
+
+def write_imagenet_v2(data_dir, ids) -> None:
+  """Writes images of classes 0 to 2, named as TFDS names them."""
+  wnids = classes.imagenet_classes().wnids
+  records = [
+    tiny_tfds.serialize(
+      {
+        "image": tiny_tfds.encode(image),
+        "label": i % 3,
+        "file_name": f"{i % 3}/{ids[i]}.jpeg".encode(),
+      }
+    )
+    for i, image in enumerate(pipeline_test.sizes(len(ids)))
+  ]
+  features = {
+    "image": tiny_tfds.image_feature((None, None, 3)),
+    "label": tiny_tfds.label_feature(len(wnids)),
+    "file_name": tiny_tfds.text_feature(),
+  }
+  folder = tiny_tfds.write(
+    data_dir, {"test": [records]}, name="imagenet_v2", features=features
+  )
+  (folder / "label.labels.txt").write_text("\n".join(wnids))
+
+
+def test_multilabel_accuracy_on_imagenet_v2_in_a_run(tmp_path):
+  ids = [f"{i:040x}" for i in range(12)]
+  write_imagenet_v2(tmp_path, ids)
+  wnids = classes.imagenet_classes().wnids
+  annotated = {
+    ("{}", "{}.jpeg", "9/{}.jpg")[i % 3].format(name): {
+      "correct": [wnids[i % 3]],
+      "unclear": wnids[6:900],
+    }
+    for i, name in enumerate(ids[:10])
+  }
+  path = tmp_path / "reviews.json"
+  content = {"initial_annots": annotated, "problematic_images": {ids[9]: ""}}
+  path.write_text(json.dumps(content))
+  config = make_config(str(tmp_path), data__name="imagenet_v2")
+  entry = dict(split="test", type="multilabel")
+  config.evaluation.sets = dict(
+    v2=dict(entry, options={"annotations": str(path)})
+  )
+  config.data.train_split = "test"
+  config.steps.total, config.global_batch_size = "4 steps", 8
+  config.ema.decay, config.checkpoint.best = 0.0, ""
+  config.augment.update(mixup=0.0, cutmix=0.0)
+  results = loop.train_and_evaluate(config, str(tmp_path / "run"))
+  with np.load(tmp_path / "run/predictions/imagenet_v2-test.npz") as file:
+    found = dict(file)
+  assert [name[2:42] for name in found["image_id"]] == ids
+  assert np.flatnonzero(found["left_out"]).tolist() == [9, 10, 11]
+  top1 = found["top5"][:9, 0]
+  hits = (top1 == np.arange(9) % 3) | ((top1 >= 6) & (top1 < 900))
+  entry = results["imagenet_v2:test/all/multilabel_accuracy.lenient_mean"]
+  assert (entry["correct"], entry["n"]) == (hits.sum(), 9)
+  assert results["imagenet_v2:test/all/top1_accuracy"]["n"] == 12

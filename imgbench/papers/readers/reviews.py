@@ -111,8 +111,7 @@ def read(path: str | os.PathLike[str]) -> Reviews:
     InputError: not such a file, an unknown class, an image of ImageNet-M that
       was not annotated, an image twice.
   """
-  is_table = pathlib.Path(path).suffix.lower() == ".csv"
-  content = review_table.read(path) if is_table else real.read_json(path)
+  content = review_table.read_file(path)
   check_kind(f"{path}", content, dict, "an object")
   check_keys(path, content, _KEYS)
   annotated = content["initial_annots"]
