@@ -22,15 +22,19 @@ import pathlib
 from absl import flags
 
 from imgbench import commands
+from imgbench.labels import label_errors
+from imgbench.metrics import summary
 from imgbench.papers import cifar_published
 from imgbench.papers import comparison
 from imgbench.papers import evaluate
 from imgbench.papers import fits
 from imgbench.papers import program
 from imgbench.papers import published
+from imgbench.papers import records
 from imgbench.papers import study as study_lib
 from imgbench.papers.readers import cifar
 from imgbench.tables import frame
+from imgbench.tables import table
 
 TOP1 = "top1_accuracy"
 REQUIRED = ("repo", "labels")
@@ -45,6 +49,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     labels="Labels of the CIFAR-10 test set, which the clone lacks:"
     " test_batch.bin of CIFAR-10's binary release, or the 10,000 labels as .npy"
     " or .json.",
+    label_errors="cifar10_mturk.json of cleanlab/label-errors: adds accuracies"
+    " on corrected labels of the test set.",
   )
 
 
@@ -55,8 +61,18 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     pathlib.Path(values.repo), pathlib.Path(values.labels), values.predictions
   )
   output.read(collection.files, collection.notes)
+  label_sets = {}
+  if values.label_errors:
+    path = pathlib.Path(values.label_errors)
+    output.inputs([path])
+    test = collection.datasets[cifar.TEST]
+    sets = label_errors.read_codes(
+      path, test.image_ids, test.labels, test.num_classes
+    )
+    corrected = records.LabelSets(summary.CORRECTED, *sets, None, path)
+    label_sets[cifar.TEST] = corrected
   measured = evaluate.evaluate_all(
-    collection.datasets, collection.predictions, ks=(1,)
+    collection.datasets, collection.predictions, label_sets, ks=(1,)
   )
   found = study_lib.Study(
     study_lib.order_rows(cifar.KNOWN, *measured),
@@ -85,6 +101,16 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     for name in collection.datasets
     if name != cifar.TEST
   ]
+  if label_sets:
+    metrics = found.rows[found.rows.dataset == cifar.TEST].metric.unique()
+    tables.append(
+      table.from_names(
+        "CIFAR-10 test: accuracy in percent with 95% intervals on given labels,"
+        " on corrected ones, and on both where workers say so",
+        study_lib.sort_best_first(found.rows, (cifar.TEST, TOP1)),
+        {m: study_lib.column(found.rows, (cifar.TEST, m)) for m in metrics},
+      )
+    )
   tables.append(study_lib.lines_grid(found.lines, cifar.TITLES))
   study_lib.show(output, tables, tables)
   study_lib.write_rows(output, found.rows)

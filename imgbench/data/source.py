@@ -18,6 +18,7 @@ ON_BAD = ("stop", "skip")
 # Kinds of label sets; see `metrics.summary`.
 REVIEWED = "reviewed"
 REAL = "real"
+CORRECTED = "corrected"
 
 Progress = Callable[[int, int], None]  # (examples done, total examples)
 
@@ -105,8 +106,8 @@ class Info:
       images have many sizes, as in an `EncodedSource`.
     class_names: K names in the order of the labels.
     subsets: name -> bool [K] mask over classes, e.g. "dog"; "all" is implied.
-    label_set: REVIEWED or REAL if `Examples` has `label_codes` and `left_out`,
-      else None.
+    label_set: REVIEWED, REAL or CORRECTED if `Examples` has `label_codes` and
+      `left_out`, else None.
     synthetic: images are synthetic; results and reports say so.
     fingerprint: short hex text; the same for every copy of the data.
   """

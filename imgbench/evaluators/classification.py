@@ -77,6 +77,8 @@ class ClassificationEvaluator:
   ):
     info = split.info
     self.check(info)
+    if info.label_set == summary.CORRECTED:
+      self.label_set = info.label_set
     self.examples = split.examples
     self.info = rename(info, parameters)
     self.parameters = parameters

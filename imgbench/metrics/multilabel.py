@@ -87,3 +87,9 @@ REAL_DEFINITIONS: Mapping[str, Definition] = {
     class_mean=True,
   ),
 }
+
+# Metric -> definition. Of the labels of `labels.label_errors`.
+CORRECTED_DEFINITIONS: Mapping[str, Definition] = {
+  "top1_accuracy.corrected": REAL_DEFINITIONS["real_accuracy"],
+  "top1_accuracy.corrected_or_both": Definition(_lenient, _reviewed, False),
+}

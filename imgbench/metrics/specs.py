@@ -147,6 +147,15 @@ for _name, _text in {
     ),
   )
 
+_CORRECTED = (
+  "share of images whose top-1 prediction is the label that at least three of"
+  " five workers say, or else the given one, without those of neither label"
+)
+for _name, _text in ("", ""), ("_or_both", ", with both where they say so"):
+  METRICS.register(
+    f"top1_accuracy.corrected{_name}",
+    Metric("top-1 accuracy", _CORRECTED + _text, accuracy=True, headline=True),
+  )
 METRICS.register(
   "nll",
   Metric(

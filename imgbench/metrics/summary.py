@@ -22,7 +22,8 @@ ALL = "all"
 # Kinds of label sets.
 REVIEWED = "reviewed"  # imagenet2012_multilabel: correct, unclear, wrong
 REAL = "real"  # ReaL: every label outside the set is wrong
-LABEL_SETS = (REVIEWED, REAL)
+CORRECTED = "corrected"  # label errors: the corrected label, or both
+LABEL_SETS = (REVIEWED, REAL, CORRECTED)
 
 Measurements = dict[str, measurement.Measurement]  # by metric
 
@@ -158,6 +159,8 @@ def set_accuracies(
     wanted = multilabel.REAL_DEFINITIONS
     if outcomes_lib.TOP not in counts.set_ks:
       wanted = {m: d for m, d in wanted.items() if "top5" not in m}
+  elif label_set == CORRECTED:
+    wanted = multilabel.CORRECTED_DEFINITIONS
   elif label_set == REVIEWED:
     wanted = {
       f"multilabel_accuracy.{name}": definition

@@ -61,7 +61,7 @@ class LabelSets:
   """Sets of accepted labels for the images of a data set.
 
   Attributes:
-    kind: `summary.REVIEWED` or `summary.REAL`.
+    kind: one of `summary.LABEL_SETS`.
     codes: int8 [N, K] of `labels.annotations`.
     left_out: bool [N], images that no accuracy against the sets counts.
     in_imagenet_m: bool [N], images of ImageNet-M; None: unknown.

@@ -52,6 +52,7 @@ from imgbench.train import outputs
 _SETTINGS = (
   *("dataset", "scores", "order", "ids", "labels", "class_names", "data_dir"),
   *("repo", "real", "annotations", "published", "model", "background_first"),
+  "label_errors",
 )
 
 
@@ -74,6 +75,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     },
     out="Folder for the results; it must be new, or of the same command.",
     class_names="Text file with the names of the classes of --labels.",
+    label_errors="JSON file of cleanlab/label-errors, votes about labels of the"
+    " first set: adds accuracies on corrected labels.",
     data_dir="Folder with data sets that TFDS prepared.",
     real="real.json of google-research/reassessed-imagenet, with --repo.",
     annotations="human_accuracy_v3.0.0.json or a CSV of TFDS's fields, with"
@@ -131,6 +134,7 @@ def score(values: flags.FlagValues, given: Sequence[str]) -> dict[str, Any]:
   with run_files.locked(folder, "--out"):
     output = program.Output(None)
     used = [*job.ids, *job.labels, values.real, values.annotations]
+    used.append(values.label_errors)
     output.inputs([*job.files, *map(pathlib.Path, filter(None, used))])
     shift = passes.find_shift(scored, section, of_file)
     evaluations, built = passes.evaluate(scored, section, shift)
@@ -217,6 +221,8 @@ def _read_files(
     [sets.open_set(name, settings, places) for name in names]
     for names, places in zip(job.names, job.places, strict=True)
   ]
+  if values.label_errors:
+    opened[0][0] = sets.correct_labels(opened[0][0], values.label_errors)
   scored: list[passes.Scored] = []
   of_file: list[int] = []
   for number, path in enumerate(job.files):

@@ -20,6 +20,7 @@ from imgbench import errors
 from imgbench import registry
 from imgbench.data import source
 from imgbench.labels import classes
+from imgbench.labels import label_errors
 from imgbench.labels import masks
 from imgbench.labels import review_table
 from imgbench.papers import own_sets
@@ -181,6 +182,22 @@ def open_set(name: str, config: config_lib.Config, places: Places) -> OpenSet:
     "none",
     "give --data_dir, --repo or --labels",
   )
+
+
+def correct_labels(opened: OpenSet, path: str) -> OpenSet:
+  """Returns a set of type "classification" with labels of `label_errors`."""
+
+  def read(num_classes: int, may_be_more: bool):
+    info, found = opened.read(num_classes, may_be_more)
+    codes, left_out = label_errors.read_codes(
+      path, found.image_id, found.label, info.num_classes
+    )
+    return (
+      dataclasses.replace(info, label_set=source.CORRECTED),
+      dataclasses.replace(found, label_codes=codes, left_out=left_out),
+    )
+
+  return dataclasses.replace(opened, read=read)
 
 
 def _open_source(name, entry, found: source.AnySource) -> OpenSet:

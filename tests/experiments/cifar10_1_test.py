@@ -160,6 +160,28 @@ def test_bad_input_ends_in_one_line(clone):
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_reviewed_label_errors_of_the_real_files(tmp_path, capsys):
+  data = shared_files.shared_path("data")
+  clone = data / "CIFAR-10.1", data / "CIFAR-10.1/cifar10_test_labels.npy"
+  path = data / "label-errors/cifar10_mturk.json"
+  run(clone, tmp_path, f"--label_errors={path}")
+  corrected, neither = np.load(clone[1]).astype(int), []
+  for entry in json.loads(path.read_text()):
+    if entry["mturk"]["guessed"] >= 3:
+      corrected[entry["id"]] = entry["our_guessed_label"]
+    neither += [entry["id"]] * (entry["mturk"]["neither"] >= 3)
+  rows = scripts.csv_rows(tmp_path)
+  rows = [row for row in rows if ".corrected" in row["metric"]]
+  assert len(rows) == 60
+  for row in rows:  # Workers never said "both".
+    file = f"original_predictions/{row['model']}_predictions.json"
+    top1 = json.loads((clone[0] / "model_predictions" / file).read_text())
+    hits = np.delete(np.array(top1) == corrected, neither)
+    assert (int(row["correct"]), int(row["n"])) == (hits.sum(), 9996)
+  assert "97.10 [96.75, 97.42]" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_the_real_files_agree_with_published_figures(tmp_path, capsys):
   folder = shared_files.shared_path("data", "CIFAR-10.1")
   clone = folder, folder / "cifar10_test_labels.npy"

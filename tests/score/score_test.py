@@ -171,6 +171,72 @@ def test_a_network_is_right_for_9294_images_of_cifar10(tmp_path):
   assert (row["model"], row["rank"], row["among"]) == ("network", "23", "30")
 
 
+@pytest.mark.parametrize("tfds", [False, True])
+def test_label_errors_of_cifar10(tmp_path, tfds):
+  """In the order of the labels, and in that of TFDS, which is shuffled."""
+  shared = shared_files.shared_path("data")
+  found = scoring.run(
+    shared / "label-errors/cifar10_test_set_pyx.npy",
+    *("--dataset=cifar10:test", "--order=id", f"--out={tmp_path / 'out'}"),
+    f"--data_dir={shared / 'tfds'}"
+    if tfds
+    else f"--labels={shared / 'CIFAR-10.1/cifar10_test_labels.npy'}",
+    f"--label_errors={shared / 'label-errors/cifar10_mturk.json'}",
+    scoring.write_config(tmp_path),
+  )
+  key = "cifar10:test/all/top1_accuracy"
+  for variant in ("", ".corrected", ".corrected_or_both"):
+    entry = found[key + variant]
+    wanted = (9312, 9996) if variant else (9294, 10_000)
+    assert (entry["correct"], entry["n"]) == wanted
+
+
+def test_label_errors_of_imagenet_in_the_order_of_public_predictions(tmp_path):
+  """Numbers of hits by a loop over images and votes, without our code."""
+  shared = shared_files.shared_path("data")
+  repo, path = shared / "ImageNetV2", tmp_path / "mine.npy"
+  folder = repo / "data/predictions/imagenet-validation-original"
+  np.save(path, np.load(folder / "resnet50.npy"))
+  found = scoring.run(
+    *(path, "--dataset=val", f"--repo={repo}", f"--out={tmp_path / 'out'}"),
+    f"--label_errors={shared / 'label-errors/imagenet_mturk.json'}",
+    scoring.write_config(tmp_path),
+  )
+  key = "imagenet2012:validation/all/top1_accuracy"
+  hits = {"": 38_065, ".corrected": 38_851, ".corrected_or_both": 39_260}
+  assert {v: found[key + v]["correct"] for v in hits} == hits
+  assert found[f"{key}.corrected"]["n"] == 50_000 - 293
+  rows = read_csv(tmp_path / "out/public_ranks.csv")
+  assert "top1_accuracy.corrected" in {row["metric"] for row in rows}
+
+
+def test_multilabel_accuracy_on_imagenet_v2(tmp_path):
+  repo = shared_files.shared_path("data", "ImageNetV2")
+  images = datasets.read(repo / "data/datasets/imagenetv2-b-33.json")
+  table, mine = tmp_path / "reviews.csv", tmp_path / "mine.npz"
+  columns = "file_name,correct_multi_labels,unclear_multi_labels"
+  lines = [f"{columns},wrong_multi_labels,is_problematic"]
+  for i, name in enumerate(images.image_ids[:5000].tolist()):
+    label = images.labels[i]
+    lines.append(f"{name}.jpeg,{label} {(label + 1) % 1000},,,{i == 0}")
+  table.write_text("\n".join(lines))
+  top1 = (images.labels[:, None] + 1) % 1000
+  np.savez(mine, image_id=images.image_ids, top5=top1)
+  found = scoring.run(
+    *(mine, "--dataset=v2", f"--repo={repo}", f"--annotations={table}"),
+    f"--out={tmp_path / 'out'}",
+    scoring.write_config(
+      tmp_path,
+      "common.use_imagenet(config); "
+      "config.evaluation.sets.v2.type = 'multilabel'",
+    ),
+  )
+  key = "imagenet_v2-matched-frequency:test/all"
+  entry = found[f"{key}/multilabel_accuracy.icml2020"]
+  assert (entry["correct"], entry["n"]) == (4999, 4999)
+  assert found[f"{key}/top1_accuracy"]["correct"] == 0
+
+
 def test_cifar10_1_has_the_drop_of_the_paper(tmp_path):
   repo = shared_files.shared_path("data", "CIFAR-10.1")
   labels = {
