@@ -147,6 +147,8 @@ def per_class_rows(
 ) -> list[dict[str, Any]]:
   """Returns the numbers of per_class.csv, one row per class; None: undefined.
 
+  True positives are the column "correct".
+
   Args:
     table: of all K classes.
     alpha: 1 - the coverage of the (Clopper-Pearson) interval of the recall.
@@ -156,6 +158,9 @@ def per_class_rows(
     "n": table.n,
     "predicted": table.predicted,
     "correct": table.correct,
+    "false_positives": table.predicted - table.correct,
+    "false_negatives": table.n - table.correct,
+    "true_negatives": table.n.sum() - table.n - table.predicted + table.correct,
     "precision": table.precision,
     "recall": table.recall,
     "recall_ci_low": low,

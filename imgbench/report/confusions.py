@@ -154,6 +154,7 @@ def build_class_table(
   columns = [
     table.Column("class_name", "Class"),
     table.number(count, "Correct of n"),
+    table.number(lambda row: f"{row.predicted:,}", "Predicted"),
     table.number("recall", "Recall", formats.share),
     table.number(interval, "Interval"),
     table.number("precision", "Precision", formats.share),

@@ -177,6 +177,9 @@ def test_undefined_is_explicit_and_never_zero():
     "n": 0,
     "predicted": 2,
     "correct": 0,
+    "false_positives": 2,
+    "false_negatives": 0,
+    "true_negatives": 18,
     "precision": None,
     "recall": None,
     "recall_ci_low": None,
@@ -195,6 +198,17 @@ def test_no_example_at_all_is_undefined():
   means = confusion.means(confusion.from_matrix(np.zeros((3, 3), int)))
   assert len(means) == 9
   assert all(math.isnan(value) for value in means.values())
+
+
+def test_the_four_counts_of_a_class_by_hand():
+  # Three of the dogs have no prediction.
+  table = confusion.from_matrix(CAT_DOG, np.array([100, 103]))
+  names = ("correct", "false_positives", "false_negatives", "true_negatives")
+  rows = confusion.per_class_rows(table)
+  assert [[row[name] for name in names] for row in rows] == [
+    [90, 5, 10, 98],
+    [95, 10, 8, 90],
+  ]
 
 
 def test_rows_hold_plain_numbers_and_an_interval():
