@@ -10,6 +10,7 @@ from imgbench import checkpoints
 from imgbench import errors
 from imgbench import paths
 from imgbench import run_files
+from imgbench.metrics import specs
 from tests import raising
 from tests import written
 
@@ -192,7 +193,10 @@ def written_run(tmp_path):
 def test_reliability_by_hand(written_run):
   entries = json.loads((written_run / "calibration.json").read_text())
   assert list(entries) == ["toy:test", "toy:bare"]
+  scaling, bare = (e.pop("temperature_scaling") for e in entries.values())
   assert entries["toy:test"] == entries["toy:bare"]
+  assert [*scaling] == [*bare] == [*specs.SCALING]
+  assert {entry["value"] for entry in bare.values()} == {None}
   bins = entries["toy:test"]
   assert bins["binning"] == "equal_width"
   assert bins["edges"] == [i / 15 for i in range(16)]
@@ -206,6 +210,8 @@ def test_reliability_by_hand(written_run):
   gaps = 0.48 + 0.54 + 0.15 + 3 * (0.9 - 2 / 3)
   assert bins["ece"] == pytest.approx(gaps / 6, abs=1e-6)
   results = json.loads((written_run / "results.json").read_text())
+  for name, entry in scaling.items():
+    assert entry == results[f"toy:test/all/{name}"]
   assert bins["ece"] == results["toy:test/all/ece"]["value"]
 
 
@@ -226,7 +232,9 @@ def test_areas_of_classes_are_in_the_table_where_defined(written_run):
   with (written_run / "per_class.csv").open(newline="") as file:
     rows = list(csv.DictReader(file))
   assert list(rows[0])[-2:] == ["average_precision", "roc_auc"]
-  of_b, of_c, *bare = rows[1:]
+  of_a, of_b, of_c, *bare = rows
+  names = ("correct", "false_positives", "false_negatives", "true_negatives")
+  assert [of_a[name] for name in names] == ["3", "2", "0", "1"]
   # b by falling score: 0.85 right, 0.48 wrong, 0.46 right, 0.1 right.
   precisions = [1, 2 / 3, 3 / 4]
   assert float(of_b["average_precision"]) == pytest.approx(np.mean(precisions))

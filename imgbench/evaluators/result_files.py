@@ -15,6 +15,7 @@ from imgbench.evaluators import reconstruction
 from imgbench.metrics import calibration
 from imgbench.metrics import confusion
 from imgbench.metrics import curves
+from imgbench.metrics import specs
 from imgbench.tables import table
 
 # Precision-recall curves that are kept: of the hardest classes.
@@ -59,9 +60,15 @@ def write_results(
       matrices[f"{key}.subsets"] = np.stack([*evaluation.subsets.values()])
     ranking = _rank_classes(evaluation, labels)
     tables.append((info, _build_class_rows(evaluation, labels, ranking)))
-    bins = _measure_reliability(evaluation.outcomes, labels)
+    bins = bin_confidences(evaluation.outcomes, labels)
     if bins is not None:
-      reliability[info.key] = bins
+      reliability[info.key] = {
+        **_describe_reliability(bins),
+        "temperature_scaling": {
+          name: evaluation.measurements["all", name].as_json()
+          for name in specs.SCALING
+        },
+      }
     if ranking is not None:
       of_classes[info.key] = _select_curves(evaluation, labels, ranking)
     _write_predictions(
@@ -106,16 +113,19 @@ def _build_class_rows(evaluation, labels, ranking) -> list[dict[str, Any]]:
   return rows
 
 
-def _measure_reliability(outcomes, labels) -> dict[str, Any] | None:
-  """Returns an entry of calibration.json; None without probabilities."""
+def bin_confidences(outcomes, labels) -> calibration.Reliability | None:
+  """Returns a reliability diagram; None without probabilities."""
   confidence = np.asarray(outcomes.top5_prob)[:, 0]
   # Predictions that are only a ranking have no probabilities.
   known = np.asarray(outcomes.finite) & np.isfinite(confidence)
   if not known.any():
     return None
-  bins = calibration.reliability(
+  return calibration.reliability(
     confidence, np.asarray(outcomes.top1) == labels, mask=known
   )
+
+
+def _describe_reliability(bins: calibration.Reliability) -> dict[str, Any]:
   return {
     "binning": calibration.EQUAL_WIDTH,
     "edges": bins.edges.tolist(),

@@ -12,6 +12,7 @@ import numpy as np
 
 from imgbench import errors
 from imgbench.metrics import checks
+from imgbench.metrics import intervals
 from imgbench.metrics import specs
 
 EQUAL_WIDTH, EQUAL_MASS = specs.EQUAL_WIDTH, specs.EQUAL_MASS
@@ -83,7 +84,7 @@ def brier_scores(
   """
   probs, labels, rows = checked_classes("probs", probs, labels, mask)
   result = np.full(len(labels), np.nan)
-  for some, block in _checked_blocks(probs, rows):
+  for some, block in checked_blocks(probs, rows):
     block[np.arange(len(some)), labels[some]] -= 1.0
     result[some] = np.einsum("nk,nk->n", block, block)
   return result
@@ -108,7 +109,7 @@ def nll_scores(
   """
   probs, labels, rows = checked_classes("probs", probs, labels, mask)
   result = np.full(len(labels), np.nan)
-  for some, block in _checked_blocks(probs, rows):
+  for some, block in checked_blocks(probs, rows):
     own = block[np.arange(len(some)), labels[some]]
     with np.errstate(divide="ignore"):
       # Not -log, which is -0.0 at 1.
@@ -182,6 +183,35 @@ def ece(bins: Reliability) -> float:
   return float(np.nansum(bins.count * gaps) / total)
 
 
+def ece_interval(
+  bins: Reliability, alpha: float = 0.05, seed: int = 0
+) -> tuple[float, float, str] | None:
+  """Returns the interval of `ece` and its method; None for n below 2.
+
+  Noise adds to the gap of a bin whatever its sign: the error of a sample is too
+  large on average, by 0.8 sqrt(M / n) standard deviations of a hit in a
+  calibrated model. Resamples repeat that. The low end is the basic one, without
+  the bias (or a part of it, if the true error is smaller); the high end is the
+  percentile, as the basic one is often too low. Sums of bins are drawn normally
+  with the variance of a Poisson bootstrap at accuracy (hits + 1/2) / (n + 1).
+
+  Source: Davison and Hinkley, Bootstrap Methods and their Application (1997),
+    5.2 and 5.3; Kumar et al., NeurIPS 2019, for normal draws of bins.
+  """
+  total, there = bins.count.sum(), bins.count > 0
+  if total < 2:
+    return None
+  n, hits = bins.count[there], (bins.count * bins.accuracy)[there]
+  gaps, smooth = hits / n - bins.confidence[there], (hits + 0.5) / (n + 1)
+  deviations = np.sqrt(n * (smooth * (1 - smooth) + gaps**2))
+  shape = (intervals.NUM_RESAMPLES, len(n))
+  sums = n * gaps + deviations * np.random.default_rng(seed).normal(size=shape)
+  draws, estimate = np.abs(sums).sum(axis=1) / total, ece(bins)
+  low, _ = intervals.percentiles(2 * estimate - draws, estimate, alpha)
+  _, high = intervals.percentiles(draws, estimate, alpha)
+  return max(float(low), 0.0), min(float(high), 1.0), intervals.BIN_BOOTSTRAP
+
+
 def mce(bins: Reliability) -> float:
   """Returns the maximum calibration error: the largest gap of any bin.
 
@@ -222,7 +252,7 @@ def classwise_ece(
   """
   _check_bins(num_bins, binning)
   probs, labels, rows = checked_classes("probs", probs, labels, mask)
-  for _ in _checked_blocks(probs, rows):
+  for _ in checked_blocks(probs, rows):
     pass
   per_class = np.empty(probs.shape[1])
   for k, ordered, own in sorted_classes("probs", probs, labels, rows):
@@ -291,7 +321,7 @@ def sorted_classes(
       yield k, column, among
 
 
-def _checked_blocks(
+def checked_blocks(
   probs: np.ndarray, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Yields (rows, float64 copy of their probabilities). Raises InputError."""

@@ -13,6 +13,7 @@ from imgbench.metrics import resampling
 CLOPPER_PEARSON = "clopper_pearson"
 STRATIFIED_BOOTSTRAP = "stratified_bootstrap"
 EFFECTIVE = "clopper_pearson_effective_n"
+BIN_BOOTSTRAP = "bootstrap_of_bins"
 NORMAL = "normal"
 DELONG = "delong"
 

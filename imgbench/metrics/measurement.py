@@ -11,6 +11,7 @@ from typing import SupportsInt
 import numpy as np
 
 from imgbench import errors
+from imgbench.metrics import calibration
 from imgbench.metrics import intervals
 
 
@@ -188,3 +189,13 @@ class Measurer:
     return self.value(
       len(values), np.mean(values), definition, interval=interval
     )
+
+  def calibration_error(
+    self, bins: calibration.Reliability, definition: str
+  ) -> Measurement:
+    """Returns the expected calibration error; undefined without examples."""
+    n = bins.count.sum()
+    if not n:
+      return self.undefined(0, definition, "no such example")
+    interval = calibration.ece_interval(bins, self._alpha)
+    return self.value(n, calibration.ece(bins), definition, interval=interval)

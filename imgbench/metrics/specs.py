@@ -194,6 +194,24 @@ for _name, _binning in BINNINGS.items():
     ),
   )
 METRICS.register(
+  "temperature",
+  Metric(
+    "temperature",
+    "T of softmax(logits / T) of highest likelihood on a random half of the"
+    " examples (seed 0)",
+    NUMBER,
+  ),
+)
+SCALED = {"unscaled": "before", "scaled": "after"}
+SCALING = ("temperature", *(f"{m}.{v}" for m in ("nll", "ece") for v in SCALED))
+for _name in SCALING[1:]:
+  _base, _, _variant = _name.partition(".")
+  _text = f", {SCALED[_variant]} temperature scaling, of the other half only"
+  _text = METRICS[_base].definition + _text
+  METRICS.register(
+    _name, dataclasses.replace(METRICS[_base], definition=_text, main=False)
+  )
+METRICS.register(
   "non_finite",
   Metric(
     "not finite",

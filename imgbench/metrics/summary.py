@@ -15,6 +15,7 @@ from imgbench.metrics import measurement
 from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
 from imgbench.metrics import specs
+from imgbench.metrics import temperature
 
 ALL = "all"
 
@@ -88,6 +89,8 @@ def summarize(
     rows |= class_means[subset] | of_sets[subset]
     if not ranking_only:
       rows |= _probabilities(measure, outcomes, labels, mask)
+      if subset == ALL:
+        rows |= _temperature_scaling(measure, outcomes, labels, probs, alpha)
     for name, values in (example_values or {}).items():
       rows[name] = _mean_of_examples(measure, name, values[mask[labels]])
     rows["non_finite"] = measure.value(
@@ -230,11 +233,35 @@ def _probabilities(measure, outcomes, labels, mask):
   for metric, binning in specs.BINNINGS.items():
     text = specs.METRICS[metric].definition
     bins = calibration.reliability(confidence, hit, binning=binning)
-    rows[metric] = (
-      measure.value(len(hit), calibration.ece(bins), text)
-      if len(hit)
-      else measure.undefined(0, text, "no such example")
-    )
+    rows[metric] = measure.calibration_error(bins, text)
+  return rows
+
+
+def _temperature_scaling(measure, outcomes, labels, probs, alpha):
+  """Returns the temperature, and scores before and after on the other half."""
+  nll, finite = np.asarray(outcomes.nll), np.asarray(outcomes.finite)
+  found, n = None, int(finite.sum())
+  if probs is None:
+    why = "the probabilities of all classes are not kept (`probabilities=True`)"
+  elif not np.isfinite(nll[finite]).all():
+    why = "a label has probability 0"
+  else:
+    why = "a half is empty, or no T from 0.1 to 10 has the highest likelihood"
+    hit = np.asarray(outcomes.top1) == labels
+    found = temperature.scale(probs, nll, hit, finite, alpha)
+  rows = {}
+  for name in specs.SCALING:
+    text, after = specs.METRICS[name].definition, name.endswith(".scaled")
+    if found is None:
+      rows[name] = measure.undefined(n, text, why)
+    elif name.startswith("nll"):
+      rows[name] = measure.mean(found.nll[after], text, "it is not finite")
+    elif name.startswith("ece"):
+      rows[name] = measure.calibration_error(found.bins[after], text)
+    else:
+      rows[name] = measure.value(
+        n - len(found.nll[0]), found.value, text, interval=found.interval
+      )
   return rows
 
 

@@ -7,8 +7,10 @@ from absl import logging
 from imgbench import paths
 from imgbench import report
 from imgbench import writers
+from imgbench.metrics import specs
 from imgbench.report import accuracies
 from imgbench.report import confusions
+from imgbench.report import entry_tables
 from imgbench.report import figures
 from imgbench.report import figures_probabilities
 from imgbench.report import inputs
@@ -55,7 +57,7 @@ def build_contents(
     images = reconstructions.build(run, dataset, with_figures)
     probabilities = []
     if with_figures:
-      probabilities = _build_probabilities(run.workdir, dataset)
+      probabilities = _build_probabilities(run, dataset)
     for name, title, blocks in (
       ("images", "Reconstructions", images),
       ("errors", "Mistakes", mistakes),
@@ -88,16 +90,26 @@ def _draw_curves(run: inputs.Run) -> list[page.Block]:
 
 
 def _build_probabilities(
-  folder: paths.Folder, dataset: inputs.DatasetFiles
+  run: inputs.Run, dataset: inputs.DatasetFiles
 ) -> list[page.Block]:
   """Returns the blocks on reliability and precision-recall, if any."""
   found = []
   if selection.select_bins(dataset.reliability, MIN_BIN):
     found.append(page.Heading("Calibration"))
-    found += _draw_reliability(folder, dataset)
+    found += _draw_reliability(run.workdir, dataset)
+    rows = [
+      row
+      for row in run.results or ()
+      if row.dataset == dataset.key and row.metric in specs.SCALING
+    ]
+    if any(row.value is not None for row in rows):
+      found.append(page.Heading("Temperature scaling"))
+      found.append(entry_tables.build_results(run, rows))
+      note = "T is fitted on one half of the images; the rest is of the other."
+      found.append(page.Paragraph(note, muted=True))
   if dataset.curves:
     found.append(page.Heading("Classes of lowest average precision"))
-    found += _draw_precision_recall(folder, dataset)
+    found += _draw_precision_recall(run.workdir, dataset)
   return found
 
 

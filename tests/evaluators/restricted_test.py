@@ -13,6 +13,7 @@ from imgbench.evaluators import base
 from imgbench.evaluators import classification
 from imgbench.evaluators import shift
 from imgbench.evaluators import splits
+from imgbench.metrics import specs
 from tests import raising
 
 K = 6
@@ -198,6 +199,7 @@ def test_rankings_of_all_classes_have_the_same_accuracies(found, devices):
     assert lost == {
       *("nll", "brier", "ece", "ece.equal_mass", "classwise_ece"),
       *("macro_average_precision", "macro_roc_auc"),
+      *specs.SCALING,
     }
     for key, value in rows.items():
       assert value == evaluation.measurements[key], key

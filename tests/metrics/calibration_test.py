@@ -217,6 +217,56 @@ def test_calibrated_data_has_no_error(binning):
   assert calibration.ece(bins) == calibration.mce(bins) == 0.0
 
 
+def draw_bins(rng, n, surplus):
+  """Reliability of a model whose confidence is too high by a surplus."""
+  confidence = 0.3 + 0.7 * rng.beta(4, 1, n)
+  return calibration.reliability(
+    confidence, rng.random(n) < confidence - surplus
+  )
+
+
+def test_interval_of_the_error_against_a_bootstrap_of_images():
+  rng = np.random.default_rng(0)
+  confidence = 0.3 + 0.7 * rng.beta(4, 1, 1000)
+  hit = rng.random(1000) < confidence - 0.08
+  bins = calibration.reliability(confidence, hit)
+  place = np.ceil(15 * confidence).astype(int) - 1
+  draws = []
+  for _ in range(2000):
+    times = rng.poisson(1, 1000)
+    gaps = np.bincount(place, times * (hit - confidence), 15)
+    draws.append(np.abs(gaps).sum() / 1000)
+  high = np.quantile(draws, 0.975)
+  low = 2 * calibration.ece(bins) - high
+  *found, method = calibration.ece_interval(bins)
+  assert found == pytest.approx([low, high], abs=0.003)
+  assert method == "bootstrap_of_bins"
+  assert calibration.ece_interval(bins) == (*found, method)
+
+
+@pytest.mark.parametrize("n", [200, 2000])
+def test_interval_of_the_error_covers_the_true_one(n):
+  rng = np.random.default_rng(0)
+  found = [calibration.ece_interval(draw_bins(rng, n, 0.1)) for _ in range(200)]
+  held = [low <= 0.1 <= high for low, high, _ in found]
+  assert 186 <= sum(held) <= 200  # of 200, at 95%
+  # Of a calibrated model the error is all bias.
+  bins = [draw_bins(rng, n, 0) for _ in range(200)]
+  low = np.mean([calibration.ece_interval(b)[0] for b in bins])
+  assert low < 0.15 * np.mean([calibration.ece(b) for b in bins])
+
+
+def test_interval_of_few_examples_holds_the_estimate():
+  one = calibration.reliability(np.array([0.7]), np.array([True]))
+  assert calibration.ece_interval(one) is None
+  sure = calibration.reliability(np.ones(20), np.ones(20, bool))
+  low, high, _ = calibration.ece_interval(sure)
+  assert low == 0 and 0.03 < high < 0.2
+  bins = draw_bins(np.random.default_rng(0), 2, 0.2)
+  low, high, _ = calibration.ece_interval(bins)
+  assert 0 <= low <= calibration.ece(bins) <= high <= 1
+
+
 @pytest.mark.parametrize("binning", BINNINGS)
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(data=st.data())

@@ -14,6 +14,7 @@ from imgbench.metrics import counts as counts_lib
 from imgbench.metrics import intervals
 from imgbench.metrics import multilabel
 from imgbench.metrics import outcomes as outcomes_lib
+from imgbench.metrics import specs
 from imgbench.metrics import summary
 from tests import raising
 from tests.metrics import confusion_test
@@ -84,9 +85,10 @@ def test_names_of_all_metrics():
     for mean in ("macro", "weighted", "micro")
     for rate in ("precision", "recall", "f1")
   ]
+  means = [*specs.SCALING, "non_finite", *means]
   means += ["balanced_accuracy", "cohen_kappa"]
   means += ["macro_average_precision", "macro_roc_auc", "classwise_ece"]
-  assert [m for s, m in result if s == "all"] == every + means
+  assert [m for s, m in result if s == "all"] == every[:-1] + means
   assert [m for s, m in result if s == "low"] == every
   assert list(dict.fromkeys(s for s, _ in result)) == ["all", "low", "high"]
 
@@ -158,7 +160,7 @@ def test_rankings_have_no_numbers_of_probabilities():
   expected = summarize(
     logits, labels, codes, left_out, subsets=SUBSETS, label_set="reviewed"
   )
-  without = ("nll", "brier", "ece", "ece.equal_mass")
+  without = ("nll", "brier", "ece", "ece.equal_mass", *specs.SCALING)
   assert got == {k: v for k, v in expected.items() if k[1] not in without}
 
 
@@ -397,3 +399,25 @@ def test_labels_of_other_examples_are_refused(change, setting, given):
   check = raising.about(setting, given=given)
   with pytest.raises(errors.InputError, check=check):
     summary.summarize(counts, outcomes, change(labels), subsets={})
+
+
+def test_temperature_scaling_or_the_reason_without_it():
+  logits, labels, *_ = draw()
+  probs = np.asarray(outcomes_lib.probabilities(4 * logits))
+  result = summarize(4 * logits, labels, probs=probs)
+  n = result["all", "nll"].n
+  fitted, *judged = (result["all", name] for name in specs.SCALING)
+  assert fitted.ci_low < fitted.value < fitted.ci_high
+  assert {entry.n for entry in judged} == {n - fitted.n}
+  before, after = (result["all", f"nll.{name}"] for name in specs.SCALED)
+  assert after.value < before.value and after.ci_method == "normal"
+  assert result["all", "ece.scaled"].ci_method == "bootstrap_of_bins"
+  never = np.array([[0, -np.inf], [-np.inf, 0]] * 4, np.float32)
+  zeros = np.zeros(8, np.int32)
+  for given, reason in (
+    (summarize(logits, labels), "probabilities"),
+    (summarize(never, zeros, probs=np.exp(never)), "probability 0"),
+  ):
+    for name in specs.SCALING:
+      assert given["all", name].value is None
+      assert reason in given["all", name].definition

@@ -15,6 +15,7 @@ import pytest
 from imgbench import errors
 from imgbench import report
 from imgbench import writers
+from imgbench.metrics import specs
 from imgbench.report import confusions
 from imgbench.report import entry_tables
 from imgbench.report import overview
@@ -237,6 +238,23 @@ def test_few_predictions_have_no_reliability_figure(small):
   assert " 1 bin " in shown and " 10 images" in shown
   assert not (workdir / "precision_recall_toy-test.png").exists()
   assert (workdir / "reliability_toy-test.png").is_file()
+
+
+def test_temperature_scaling_follows_the_diagram_where_defined(small):
+  workdir, _ = small
+  bins = dict(edges=[0, 1], count=[20], confidence=[0.4], accuracy=[0.5])
+  bins = {"toy:test": {**bins, "ece": 0.1}}
+  (workdir / "calibration.json").write_text(json.dumps(bins))
+  path = workdir / "results.json"
+  results = json.loads(path.read_text())
+  for value in (None, 1.2345):
+    for name in specs.SCALING:
+      results[f"toy:test/all/{name}"] = samples.plain(value, 10, "T")
+    path.write_text(json.dumps(results))
+    page = report.write_report(workdir).read_text()
+    section = page[page.index('id="probabilities-toy-test"') :]
+    shown = 5 if value else 0
+    assert section.count("1.2345") == shown
 
 
 def test_areas_of_classes_are_columns_where_known(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.configs import tiny
+from imgbench.metrics import specs
 from imgbench.papers import evaluate
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
@@ -117,6 +118,7 @@ def test_a_ranking_has_the_accuracies_and_no_probabilities(run, tmp_path):
   assert lost == {
     *("nll", "brier", "ece", "ece.equal_mass", "classwise_ece"),
     *("macro_average_precision", "macro_roc_auc"),
+    *specs.SCALING,
   }
   check_equal(found, {k: v for k, v in wanted.items() if k in found})
   for name in ("calibration.json", "curves.json"):
@@ -163,7 +165,14 @@ def test_a_network_is_right_for_9294_images_of_cifar10(tmp_path):
     *("--model=network", f"--out={tmp_path}"),
   )
   assert found["cifar10:test/all/top1_accuracy"]["correct"] == 9294
-  assert 0.02 < found["cifar10:test/all/ece"]["value"] < 0.05
+  ece = found["cifar10:test/all/ece"]
+  assert 0.02 < ece["ci_low"] < ece["value"] < ece["ci_high"] < 0.05
+  after, before = (
+    {m: found[f"cifar10:test/all/{m}.{v}"]["value"] for m in ("nll", "ece")}
+    for v in ("scaled", "unscaled")
+  )
+  assert after["nll"] < before["nll"] and after["ece"] < before["ece"]
+  assert found["cifar10:test/all/temperature"]["ci_low"] > 1
   assert {path.name for path in tmp_path.iterdir()} >= {*PAGE, "report.html"}
   rows = read_csv(tmp_path / "public_ranks.csv")
   # 22 of the 30 models have more than 92.94%.
