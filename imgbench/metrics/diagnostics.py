@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from imgbench import errors
+from imgbench.metrics import calibration
 from imgbench.metrics import checks
 from imgbench.metrics import confusion
 from imgbench.metrics import intervals
@@ -22,11 +23,17 @@ class Thresholds:
     recall_gap: most that the recall of a class may be below accuracy; ignored
       if the 95% interval of the recall reaches accuracy.
     precision_gap: the same for the precision of a class.
-    named_classes: maximal number of classes named for either, worst first.
+    over_predicted: predictions per example from which a class of low precision
+      alone is over-predicted.
+    too_cautious: examples per prediction from which a class of low recall alone
+      is predicted too cautiously.
+    named_classes: maximal number of classes named for each, worst first.
     mean_gap: largest difference of accuracy and the macro mean of recall or
       precision; ignored if the mean's 95% interval contains accuracy. A large
       one means that rare and frequent classes differ, and accuracy reflects the
       frequent ones.
+    calibration_error: largest expected calibration error; ignored if its 95%
+      interval reaches this.
     train_gap: most that accuracy may be below the training accuracy.
     train_mse_ratio: largest mean squared error of reconstructions over that in
       training.
@@ -43,8 +50,11 @@ class Thresholds:
   baseline_skill: float = 0.1
   recall_gap: float = 0.25
   precision_gap: float = 0.25
+  over_predicted: float = 1.5
+  too_cautious: float = 1.5
   named_classes: int = 10
   mean_gap: float = 0.1
+  calibration_error: float = 0.05
   train_gap: float = 0.1
   train_mse_ratio: float = 2.0
   non_finite: int = 0
@@ -69,6 +79,7 @@ def diagnose(
   train_accuracy: float | None = None,
   trained_share: float = 0.0,
   leaks: tuple[int, int] = (0, 0),
+  bins: calibration.Reliability | None = None,
   thresholds: Thresholds | None = None,
 ) -> list[dict[str, Any]]:
   """Returns the rows of warnings.json of one evaluated split.
@@ -83,6 +94,7 @@ def diagnose(
     trained_share: share of the examples in the training data, in [0, 1].
     leaks: examples that are known to be in the training data in some form, and
       those of them that are predicted right.
+    bins: reliability diagram of the examples, if there are probabilities.
     thresholds: None: the defaults.
 
   Returns:
@@ -99,9 +111,9 @@ def diagnose(
     *_non_finite(non_finite, total, thresholds.non_finite),
     *_skipped(skipped, total, thresholds.skipped),
     *_majority(table, class_names, accuracy, thresholds.baseline_skill),
-    *_low_rates("recall", table, class_names, accuracy, thresholds),
-    *_low_rates("precision", table, class_names, accuracy, thresholds),
+    *_low_rates(table, class_names, accuracy, thresholds),
     *_mean_gap(table, class_names, accuracy, thresholds.mean_gap),
+    *_miscalibration(bins, thresholds.calibration_error),
     *_train_gap(accuracy, train_accuracy, thresholds.train_gap),
     *_leakage(trained_share, thresholds.trained_share),
     *_known_leaks(table, *leaks, thresholds.known_leaks),
@@ -214,31 +226,45 @@ def _majority(table, class_names, accuracy, least):
     yield "majority_baseline", skill, least, message
 
 
-def _low_rates(rate, table, class_names, accuracy, thresholds):
+def _low_rates(table, class_names, accuracy, thresholds):
   """Yields classes whose recall or precision is far below accuracy."""
-  whole = table.n if rate == "recall" else table.predicted
-  gap = getattr(thresholds, f"{rate}_gap")
-  values = getattr(table, rate)
-  _, high = intervals.clopper_pearson(table.correct, whole)
-  limit = accuracy - gap
-  low = (values < limit) & (high < accuracy)  # false where undefined
-  worst = np.argsort(np.where(low, values, np.inf), kind="stable")
-  worst = worst[: min(int(low.sum()), thresholds.named_classes)]
-  of = "" if rate == "recall" else " predictions"
-  for index in worst:
-    message = (
-      f"{_percent(accuracy)} accuracy, {_percent(values[index])} {rate} on"
-      f" {class_names[index]} ({table.correct[index]} of"
-      f" {whole[index]}{of})"
-    )
-    yield f"low_{rate}", float(values[index]), limit, message
-  unnamed = int(low.sum()) - len(worst)
-  if unnamed:
-    message = (
-      f"{unnamed} more classes have a {rate} below {_percent(limit)}; see"
-      " per_class.csv"
-    )
-    yield f"low_{rate}_classes", int(low.sum()), len(worst), message
+  n, predicted, correct = table.n, table.predicted, table.correct
+  low, limits = {}, {}
+  for rate, whole in (("recall", n), ("precision", predicted)):
+    _, high = intervals.clopper_pearson(correct, whole)
+    limits[rate] = accuracy - getattr(thresholds, f"{rate}_gap")
+    # False where undefined.
+    low[rate] = (getattr(table, rate) < limits[rate]) & (high < accuracy)
+  over = low["precision"] & ~low["recall"]
+  over &= predicted >= thresholds.over_predicted * n
+  cautious = low["recall"] & ~low["precision"] & (predicted > 0)
+  cautious &= n >= thresholds.too_cautious * predicted
+  for name, rate, other, there in (
+    ("low_recall", "recall", "", low["recall"] & ~cautious),
+    ("too_cautious", "recall", "precision", cautious),
+    ("low_precision", "precision", "", low["precision"] & ~over),
+    ("over_predicted", "precision", "recall", over),
+  ):
+    values = getattr(table, rate)
+    worst = np.argsort(np.where(there, values, np.inf), kind="stable")
+    worst = worst[: min(int(there.sum()), thresholds.named_classes)]
+    for k in worst:
+      whole = f"{n[k]}" if rate == "recall" else f"{predicted[k]} predictions"
+      message = (
+        f"{_percent(accuracy)} accuracy, {_percent(values[k])} {rate} on"
+        f" {class_names[k]} ({correct[k]} of {whole})"
+      )
+      if other:
+        message += f" and {_percent(getattr(table, other)[k])} {other}:"
+        message += f" predicted {predicted[k]} times for {n[k]} examples"
+      yield name, float(values[k]), limits[rate], message
+    unnamed = int(there.sum()) - len(worst)
+    if unnamed:
+      message = (
+        f"{unnamed} more classes have a {rate} below {_percent(limits[rate])};"
+        " see per_class.csv"
+      )
+      yield f"{name}_classes", int(there.sum()), len(worst), message
 
 
 def _mean_gap(table, class_names, accuracy, most):
@@ -264,6 +290,18 @@ def _mean_gap(table, class_names, accuracy, most):
         f" {reasons[rate]}"
       )
       yield f"macro_{rate}_gap", abs(value - accuracy), most, message
+
+
+def _miscalibration(bins, most):
+  interval = bins and calibration.ece_interval(bins)
+  if interval and interval[0] > most:
+    value, (low, high, _) = calibration.ece(bins), interval
+    surplus = np.nansum(bins.count * (bins.confidence - bins.accuracy))
+    message = (
+      f"{'over' if surplus > 0 else 'under'}confident: expected calibration"
+      f" error {value:.3f} (95% interval {low:.3f} to {high:.3f})"
+    )
+    yield "miscalibrated", value, most, message
 
 
 def _train_gap(accuracy, train_accuracy, most):

@@ -162,6 +162,9 @@ def _find_warnings(
       train_accuracy=None if alias in trained else train_accuracy,
       trained_share=share,
       leaks=(int(leaked.sum()), int((right & leaked).sum())),
+      bins=result_files.bin_confidences(
+        evaluation.outcomes, examples[alias].label
+      ),
       thresholds=thresholds,
     )
   return rows

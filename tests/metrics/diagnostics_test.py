@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imgbench import errors
+from imgbench.metrics import calibration
 from imgbench.metrics import confusion
 from imgbench.metrics import diagnostics
 from tests import raising
@@ -68,12 +69,42 @@ def test_a_model_that_says_one_class_only():
   assert tells(warnings[1], "95.0%", " 0.0%", "rare", "0 of 50")
 
 
-def test_low_precision_alone():
+def test_an_over_predicted_class():
   """A class that swallows others: found always, right one time in three."""
   result = table([100] * 9 + [10], [98] * 9 + [10], [98] * 9 + [28])
   (warning,) = diagnostics.diagnose("x:y", result, list("abcdefghij"))
+  assert warning["name"] == "over_predicted"
+  assert tells(warning, " j ", "10 of 28", "100.0%", "28 times", "10 examples")
+  assert warning["value"] == pytest.approx(10 / 28)
+  often = diagnostics.Thresholds(over_predicted=2.9)
+  (warning,) = diagnostics.diagnose(
+    "x:y", result, list("abcdefghij"), thresholds=often
+  )
   assert warning["name"] == "low_precision"
-  assert tells(warning, " j ", "10 of 28")
+
+
+def test_a_class_that_is_predicted_too_cautiously():
+  result = table([100] * 9 + [50], [97] * 9 + [11], [101] * 9 + [12])
+  (warning,) = diagnostics.diagnose("x:y", result, list("abcdefghij"))
+  assert warning["name"] == "too_cautious"
+  assert tells(warning, " j ", "11 of 50", "91.7%", "12 times", "50 examples")
+  # 1 of 3, predicted once, is within what an accuracy of 0.9 gives.
+  few = table([100] * 9 + [3], [90] * 9 + [1], [100] * 9 + [1])
+  assert not diagnostics.diagnose("x:y", few, list("abcdefghij"))
+
+
+@pytest.mark.parametrize(("right", "word"), [(60, "over"), (100, "under")])
+def test_a_calibration_error_beyond_its_interval(right, word):
+  confidence = np.full(100, 0.8)
+  bins = calibration.reliability(confidence, np.arange(100) < right)
+  result = table([50, 50], [45, 45])
+  (warning,) = diagnostics.diagnose("x:y", result, ["a", "b"], bins=bins)
+  assert warning["name"] == "miscalibrated" and tells(warning, word)
+  assert warning["value"] == pytest.approx(0.2)
+  assert warning["threshold"] == 0.05
+  # As large an error of 10 examples may be chance.
+  few = calibration.reliability(np.full(10, 0.8), np.arange(10) < 6)
+  assert not diagnostics.diagnose("x:y", result, ["a", "b"], bins=few)
 
 
 def test_a_good_result_gives_no_warning():
