@@ -1,19 +1,25 @@
-"""Chooses the threshold of one class, e.g. to "catch all frogs".
+"""Chooses thresholds of classes, e.g. to "catch all frogs".
 
 imgbench operating-points runs/cifar10 \
     --dataset=cifar10:test --class=frog --recall=0.99
 
 Flags images whose probability of the class, as stored by a run, is at least a
 threshold, and prints what that finds and costs, with the most probable class
-for comparison. Exit codes: 0 done, 2 bad input.
+for comparison. A threshold looks better on the images that it is chosen on than
+on others. To choose on one split and judge on another, for one class or all:
+
+imgbench operating-points runs/demo --recall=0.9 \
+    --choose=scenes:validation --judge=scenes:v2
+
+Exit codes: 0 done, 2 bad input.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import decimal
 import functools
 import textwrap
+from typing import Any
 
 from absl import flags
 import numpy as np
@@ -32,8 +38,7 @@ from imgbench.tables import formats
 from imgbench.tables import table
 
 _RULES = ("recall", "precision", "threshold")
-_ARRAYS = ("label", "top5", "probs")
-Points = Mapping[str, curves.OperatingPoint]  # by what is flagged
+_ARRAYS = ("image_id", "label", "top5", "top5_prob", "probs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +63,60 @@ class ClassScores:
   predicted: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class AllScores:
+  """Scores of all classes on one data set.
+
+  Attributes:
+    files: of the data set, with predictions and names of classes.
+    probs: float [N, K].
+  """
+
+  files: inputs.DatasetFiles
+  probs: np.ndarray
+
+  def select(self, index: int) -> ClassScores:
+    """Returns the scores of a class."""
+    scores = self.probs[:, index].astype(np.float64)
+    return ClassScores(
+      dataset=self.files.key,
+      class_index=index,
+      class_name=self.files.name(index),
+      scores=np.where(np.isnan(scores), -np.inf, scores),
+      positive=self.files.predictions.label == index,
+      predicted=self.files.predictions.top5[:, 0] == index,
+    )
+
+  def find_class(self, wanted: str) -> int:
+    """Returns the index of a class by name or index. Raises InputError."""
+    names, num_classes = self.files.class_names, self.probs.shape[1]
+    places = [i for i, name in enumerate(names) if name == wanted]
+    if len(places) > 1:
+      fix = f"give an index: {', '.join(map(str, places))}"
+      given = f"{wanted}, the name of {len(places)}"
+      raise errors.InputError("--class", "the name of one class", given, fix)
+    if places:
+      return places[0]
+    if wanted.isdecimal() and int(wanted) < num_classes:
+      return int(wanted)
+    near = registry.near_names(wanted, names) if names else "no names are known"
+    expected = f"the name of a class or an index below {num_classes}"
+    raise errors.InputError("--class", expected, wanted, near)
+
+
 def read_scores(
-  workdir: paths.Folder, dataset: str, class_text: str
-) -> ClassScores:
-  """Reads the probabilities of a class.
+  workdir: paths.Folder, dataset: str, setting: str = "--dataset"
+) -> AllScores:
+  """Reads the probabilities of all classes.
 
   Args:
     workdir: folder of a finished run.
     dataset: key of an evaluated split.
-    class_text: name of a class, or its index.
+    setting: that gave it.
 
   Raises:
-    InputError: unknown run, data set or class, no probabilities of all classes,
-      or inconsistent files.
+    InputError: unknown run or data set, no probabilities of all classes, or
+      inconsistent files.
   """
   rows = inputs.read_results(workdir)
   if rows is None:
@@ -82,7 +128,7 @@ def read_scores(
   if dataset not in sizes:
     near = registry.near_names(dataset, sizes)
     expected = "a split that this run evaluated"
-    raise errors.InputError("--dataset", expected, dataset, near)
+    raise errors.InputError(setting, expected, dataset, near)
   names = inputs.read_class_names(workdir, dataset)
   found = inputs.read_predictions(
     workdir, dataset, _ARRAYS, sizes[dataset], len(names)
@@ -90,32 +136,9 @@ def read_scores(
   if not found:
     path = inputs.find_predictions(workdir, dataset)
     raise errors.InputError(path, "predictions of this run", "no file")
-  label, top5, probs = (found[name] for name in _ARRAYS)
-  index = _find_class(class_text, names, probs.shape[1])
-  scores = probs[:, index].astype(np.float64)
-  return ClassScores(
-    dataset=dataset,
-    class_index=index,
-    class_name=names[index] if names else f"class {index}",
-    scores=np.where(np.isnan(scores), -np.inf, scores),
-    positive=label == index,
-    predicted=top5[:, 0] == index,
-  )
-
-
-def _find_class(wanted: str, names: Sequence[str], num_classes: int) -> int:
-  places = [i for i, name in enumerate(names) if name == wanted]
-  if len(places) > 1:
-    fix = f"give an index: {', '.join(map(str, places))}"
-    given = f"{wanted}, the name of {len(places)}"
-    raise errors.InputError("--class", "the name of one class", given, fix)
-  if places:
-    return places[0]
-  if wanted.isdecimal() and int(wanted) < num_classes:
-    return int(wanted)
-  near = registry.near_names(wanted, names) if names else "no names are known"
-  expected = f"the name of a class or an index below {num_classes}"
-  raise errors.InputError("--class", expected, wanted, near)
+  probs, predictions = found.pop("probs"), inputs.Predictions(**found)
+  files = inputs.DatasetFiles(dataset, names, predictions=predictions)
+  return AllScores(files, probs)
 
 
 def find_point(
@@ -137,20 +160,23 @@ def find_point(
       reach, or a threshold is outside [0, 1].
   """
   scores, positive = target.scores, target.positive
-  if not 0 < alpha < 1:
-    raise errors.InputError("--alpha", "a number in (0, 1)", alpha)
+  _check_numbers(rule, wanted, alpha)
   if rule == "threshold":
-    if not 0 <= wanted <= 1:
-      raise errors.InputError("--threshold", "a number in [0, 1]", wanted)
     return curves.apply_threshold(scores, positive, wanted, alpha)
-  if not 0 < wanted <= 1:
-    raise errors.InputError(f"--{rule}", "a number in (0, 1]", wanted)
   if not positive.any():
     expected = f"a class with examples in {target.dataset}"
     raise errors.InputError("--class", expected, target.class_name)
   choose = _choose_for_recall if rule == "recall" else _choose_for_precision
   threshold = _shorten(scores, choose(target, wanted))
   return curves.apply_threshold(scores, positive, threshold, alpha)
+
+
+def _check_numbers(rule: str, wanted: float, alpha: float) -> None:
+  errors.check(0 < alpha < 1, "--alpha", "a number in (0, 1)", alpha)
+  if rule == "threshold":
+    errors.check(0 <= wanted <= 1, f"--{rule}", "a number in [0, 1]", wanted)
+  else:
+    errors.check(0 < wanted <= 1, f"--{rule}", "a number in (0, 1]", wanted)
 
 
 def _choose_for_recall(target: ClassScores, wanted: float) -> float:
@@ -197,38 +223,112 @@ def evaluate_argmax(
   )
 
 
-def format_table(
-  target: ClassScores, points: Points, alpha: float = 0.05
-) -> str:
-  """Returns a description of the class and a table with a row per point."""
-  interval = f"[{inputs.format_coverage(alpha)} interval]"
-  count = "{:,}".format
-  columns = [
-    table.Column(lambda row: row[0], "flagged if"),
-    table.number(lambda row: row[1].flagged, "flagged", count),
-    table.number(lambda row: row[1].tp, "found", count),
-    table.number(lambda row: row[1].fn, "missed", count),
-    table.number(lambda row: row[1].fp, "false alarms", count),
-    *(
-      table.number(
-        lambda row, n=name: _format_rate(row[1], n), f"{name} {interval}"
+def judge(
+  chosen: AllScores,
+  judged: AllScores,
+  classes: Sequence[int],
+  rule: str,
+  wanted: float,
+  alpha: float = 0.05,
+) -> list[dict[str, Any]]:
+  """Returns rows of thresholds chosen on one split and judged on another.
+
+  A class without a threshold has a row with the reason, unless it is alone.
+
+  Raises:
+    InputError: see `find_point`; shared images or other classes.
+  """
+  one, other = chosen.files, judged.files
+  same = chosen.probs.shape[1] == judged.probs.shape[1]
+  same &= one.class_names == other.class_names
+  expected = f"the classes of {one.key}, and none of its images"
+  errors.check(same, "--judge", expected, f"others in {other.key}")
+  apart = not inputs.share_images(one, other)
+  errors.check(apart, "--judge", expected, f"common images in {other.key}")
+  _check_numbers(rule, wanted, alpha)
+  rows = []
+  for index in classes:
+    target, point = judged.select(index), None
+    try:
+      threshold = find_point(chosen.select(index), rule, wanted).threshold
+      words = f"probability >= {threshold}"
+      point = curves.apply_threshold(
+        target.scores, target.positive, threshold, alpha
       )
-      for name in ("precision", "recall")
-    ),
+    except errors.InputError as error:
+      if len(classes) == 1:
+        raise
+      words = f"no threshold: expected {error.expected}"
+    rows.append(build_row(target, words, point, one.key, alpha))
+  return rows
+
+
+def build_row(
+  target: ClassScores,
+  flagged_if: str,
+  point: curves.OperatingPoint | None,
+  chosen_on: str,
+  alpha: float = 0.05,
+) -> dict[str, Any]:
+  """Returns a row of the table and of --csv; None is undefined.
+
+  Without a point `flagged_if` is the reason. `chosen_on` is "" if no data set
+  chose the threshold.
+  """
+  value = lambda name: getattr(point, name, None)
+  threshold = value("threshold")
+  precision_low, precision_high = value("precision_ci") or (None, None)
+  recall_low, recall_high = value("recall_ci") or (None, None)
+  return {
+    "dataset": target.dataset,
+    "class_index": target.class_index,
+    "class_name": target.class_name,
+    "flagged_if": flagged_if,
+    # That of the most probable class is NaN.
+    "threshold": None if threshold != threshold else threshold,
+    "chosen_on": chosen_on,
+    "chosen_on_these_examples": chosen_on == target.dataset,
+    "true_positives": value("tp"),
+    "false_positives": value("fp"),
+    "false_negatives": value("fn"),
+    "true_negatives": value("tn"),
+    "precision": value("precision"),
+    "precision_ci_low": precision_low,
+    "precision_ci_high": precision_high,
+    "recall": value("recall"),
+    "recall_ci_low": recall_low,
+    "recall_ci_high": recall_high,
+    "f1": value("f1"),
+    "alpha": alpha,
+  }
+
+
+def format_table(title: str, rows: Sequence[dict], alpha: float = 0.05) -> str:
+  """Returns a title and a table; the title has the class of rules for one."""
+  interval = f"[{inputs.format_coverage(alpha)} interval]"
+  by_class = rows[0]["chosen_on"] not in ("", rows[0]["dataset"])
+
+  def count(title: str, *names: str) -> table.Column:
+    total = lambda row: sum(row[name] for name in names)
+    show = lambda row: "" if row[names[0]] is None else f"{total(row):,}"
+    return table.number(show, title)
+
+  def rate(name: str) -> table.Column:
+    keys = (name, f"{name}_ci_low", f"{name}_ci_high")
+    show = lambda row: formats.with_bounds(*map(row.get, keys), "%")
+    return table.number(show, f"{name} {interval}")
+
+  columns = [
+    *([table.Column("class_name", "class")] if by_class else []),
+    table.Column("flagged_if", "flagged if"),
+    count("flagged", "true_positives", "false_positives"),
+    count("found", "true_positives"),
+    count("missed", "false_negatives"),
+    count("false alarms", "false_positives"),
+    *map(rate, ("precision", "recall")),
   ]
-  positives, total = int(target.positive.sum()), len(target.positive)
-  name = texts.printable(f"{target.dataset}: {target.class_name}")
-  lines = [
-    f"{name} (class {target.class_index}), {positives:,} of {total:,} examples",
-    "",
-    *table.Table("", columns, list(points.items())).lines(),
-  ]
+  lines = [texts.printable(title), "", *table.Table("", columns, rows).lines()]
   return "\n".join(lines)
-
-
-def _format_rate(point: curves.OperatingPoint, name: str) -> str:
-  low, high = getattr(point, f"{name}_ci") or (None, None)
-  return formats.with_bounds(getattr(point, name), low, high, "%")
 
 
 def describe_caveats(target: ClassScores, rule: str, threshold: float) -> str:
@@ -250,50 +350,18 @@ def describe_caveats(target: ClassScores, rule: str, threshold: float) -> str:
   return textwrap.fill(words, 80, break_on_hyphens=False)
 
 
-def format_csv(
-  target: ClassScores, points: Points, rule: str, alpha: float = 0.05
-) -> str:
-  """Returns the points as CSV, rates as fractions; empty: undefined."""
-  rows = []
-  for name, point in points.items():
-    has_threshold = not np.isnan(point.threshold)
-    precision_low, precision_high = point.precision_ci or (None, None)
-    recall_low, recall_high = point.recall_ci or (None, None)
-    rows.append(
-      {
-        "dataset": target.dataset,
-        "class_index": target.class_index,
-        "class_name": target.class_name,
-        "flagged_if": name,
-        "threshold": point.threshold if has_threshold else None,
-        "chosen_on_these_examples": has_threshold and rule != "threshold",
-        "true_positives": point.tp,
-        "false_positives": point.fp,
-        "false_negatives": point.fn,
-        "true_negatives": point.tn,
-        "precision": point.precision,
-        "precision_ci_low": precision_low,
-        "precision_ci_high": precision_high,
-        "recall": point.recall,
-        "recall_ci_low": recall_low,
-        "recall_ci_high": recall_high,
-        "f1": point.f1,
-        "alpha": alpha,
-      }
-    )
-  return table.csv_text(rows)
-
-
-REQUIRED = ("workdir", "dataset", "class")
+_SPLITS = ("choose", "judge")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines --workdir, --dataset, --class, the three rules, --alpha, --csv."""
+  """Defines the run and its splits, --class, the rules, --alpha, --csv."""
   string = functools.partial(flags.DEFINE_string, flag_values=flag_values)
   number = functools.partial(flags.DEFINE_float, flag_values=flag_values)
   string("workdir", None, "Folder of a finished run.")
   string("dataset", None, 'Evaluated split, e.g. "cifar10:test".')
-  string("class", None, "Name or index of a class.")
+  string("choose", None, "Instead: split that the threshold is chosen on.")
+  string("judge", None, "With --choose: another split, which judges it.")
+  string("class", None, "Name or index of a class; with --choose: or all.")
   number("recall", None, "Minimum recall, e.g. 0.99.")
   number("precision", None, "Minimum precision.")
   number("threshold", None, "Minimum probability of a flagged image.")
@@ -303,7 +371,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; a first argument is the value of --workdir."""
-  return cli.parse_flags(cli.name_argument(argv, "workdir"), REQUIRED)
+  argv = cli.name_argument(argv, "workdir")
+  splits = cli.peek(argv, *_SPLITS)
+  two = splits.choose or splits.judge
+  needed = _SPLITS if two else ("dataset", "class")
+  remaining = cli.parse_flags(argv, ("workdir", *needed))
+  for name in ("dataset", "threshold") if two else ():
+    value = flags.FLAGS[name].value
+    errors.check(value is None, f"--{name}", "none with --choose", value)
+  return remaining
 
 
 def main(argv: list[str]) -> int:
@@ -316,21 +392,42 @@ def main(argv: list[str]) -> int:
     expected = "one of --recall, --precision and --threshold"
     raise errors.InputError("flags", expected, names)
   (rule,) = given
-  target = read_scores(
-    run_files.reach_finished(values.workdir),
-    values.dataset,
-    values["class"].value,
-  )
-  point = find_point(target, rule, values[rule].value, values.alpha)
-  points = {
-    f"probability >= {point.threshold}": point,
-    "most probable class": evaluate_argmax(target, values.alpha),
-  }
-  print(format_table(target, points, values.alpha))
-  print(f"\n{describe_caveats(target, rule, point.threshold)}")
+  wanted, alpha = values[rule].value, values.alpha
+  workdir = run_files.reach_finished(values.workdir)
+  name = values["class"].value
+  if values.choose:
+    chosen, judged = (
+      read_scores(workdir, values[split].value, f"--{split}")
+      for split in _SPLITS
+    )
+    classes: Sequence[int] = range(chosen.probs.shape[1])
+    if name not in (None, "all"):
+      classes = [chosen.find_class(name)]
+    rows = judge(chosen, judged, classes, rule, wanted, alpha)
+    reached = sum((row[rule] or 0) >= wanted for row in rows)
+    title = (
+      f"{values.judge}, thresholds chosen on {values.choose} for {rule} >="
+      f" {wanted:g}, reached by {reached:,} of {len(rows):,} classes"
+    )
+    print(format_table(title, rows, alpha))
+  else:
+    scores = read_scores(workdir, values.dataset)
+    target = scores.select(scores.find_class(name))
+    point = find_point(target, rule, wanted, alpha)
+    words = f"probability >= {point.threshold}"
+    chosen_on = "" if rule == "threshold" else target.dataset
+    plain = evaluate_argmax(target, alpha)
+    rows = [
+      build_row(target, words, point, chosen_on, alpha),
+      build_row(target, "most probable class", plain, "", alpha),
+    ]
+    positives, total = int(target.positive.sum()), len(target.positive)
+    title = f"{target.dataset}: {target.class_name} (class"
+    title += f" {target.class_index}), {positives:,} of {total:,} examples"
+    print(format_table(title, rows, alpha))
+    print(f"\n{describe_caveats(target, rule, point.threshold)}")
   if values.csv:
-    text = format_csv(target, points, rule, values.alpha)
-    writers.write_output("--csv", values.csv, text)
+    writers.write_output("--csv", values.csv, table.csv_text(rows))
   return errors.EXIT_DONE
 
 

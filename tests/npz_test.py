@@ -171,7 +171,7 @@ def _of_confusion(folder):
 
 
 def _of_points(folder):
-  read = lambda: operating_points.read_scores(folder, "pond:test", "a")
+  read = lambda: operating_points.read_scores(folder, "pond:test")
   return _write_run(folder), "probs", read
 
 

@@ -13,8 +13,11 @@ import pytest
 from imgbench import errors
 from imgbench import operating_points
 from imgbench import run_files
+from imgbench.metrics import intervals
+from imgbench.report import inputs
 from tests import raising
 from tests import written
+from tests.data import shared_files
 from tests.train import processes
 
 KEY = "pond:test"
@@ -50,7 +53,8 @@ def workdir(tmp_path_factory):
 
 
 def read(workdir, key=KEY, name="frog"):
-  return operating_points.read_scores(workdir, key, name)
+  scores = operating_points.read_scores(workdir, key)
+  return scores.select(scores.find_class(name))
 
 
 def found(point):
@@ -211,6 +215,138 @@ def test_the_program_prints_a_table_and_writes_it(workdir, tmp_path):
   assert (chosen["true_positives"], chosen["precision"]) == ("3", "0.75")
   assert chosen["chosen_on_these_examples"] == "True"
   assert float(plain["recall"]) == 0.5
+
+
+# Frogs have 0.85, 0.3 and 0.05; a dog has 0.45.
+OTHERS = (
+  ((0.1, 0.85, 0.05), 1),
+  ((0.4, 0.3, 0.3), 1),
+  ((0.9, 0.05, 0.05), 1),
+  ((0.05, 0.45, 0.5), 2),
+  ((0.8, 0.1, 0.1), 0),
+)
+
+
+@pytest.fixture(scope="module")
+def two_splits(tmp_path_factory):
+  """A run with several splits of one data set; one has no cat."""
+  workdir = tmp_path_factory.mktemp("two")
+  probs, labels = zip(*OTHERS, strict=True)
+  written.write(
+    workdir,
+    written.evaluation(KEY, NAMES, PROBS, LABELS),
+    written.evaluation("pond:other", NAMES, np.array(probs), labels),
+    written.evaluation("pond:none", NAMES, PROBS[:5], LABELS[:5]),
+  )
+  return workdir
+
+
+def judge(workdir, key, other, rule="recall", wanted=0.75, classes=range(3)):
+  scores = [operating_points.read_scores(workdir, x) for x in (key, other)]
+  return operating_points.judge(*scores, classes, rule, wanted)
+
+
+def test_thresholds_of_one_split_judged_on_another_by_hand(two_splits):
+  rows = judge(two_splits, KEY, "pond:other")
+  assert [row["class_name"] for row in rows] == list(NAMES)
+  (frog,) = judge(two_splits, KEY, "pond:other", classes=[1])
+  assert frog == rows[1]
+  assert (frog["dataset"], frog["chosen_on"]) == ("pond:other", KEY)
+  # 0.4 finds 3 of the 4 frogs of the first split.
+  assert frog["threshold"] == 0.4 and not frog["chosen_on_these_examples"]
+  counts = ("true", "false")
+  names = [f"{x}_{y}" for x in counts for y in ("positives", "negatives")]
+  assert [frog[name] for name in names] == [1, 1, 1, 2]
+  assert frog["recall"] == 1 / 3 and frog["precision"] == 0.5
+  low, high = intervals.clopper_pearson(1, 3)
+  assert (frog["recall_ci_low"], frog["recall_ci_high"]) == (low, high)
+
+
+def test_a_class_without_a_threshold_has_the_reason(two_splits):
+  # A frog has more of a cat, 0.9, than the only cat, 0.8.
+  out_of_reach = ("pond:other", KEY, "precision", 0.9)
+  no_example = ("pond:none", KEY)
+  for given, setting in (
+    (out_of_reach, "--precision"),
+    (no_example, "--class"),
+  ):
+    cat, *others = judge(two_splits, *given)
+    for name in ("threshold", "recall", "recall_ci_low", "true_positives"):
+      assert cat[name] is None and others[0][name] is not None
+    assert cat["flagged_if"] and "probability" not in cat["flagged_if"]
+    with pytest.raises(errors.InputError, check=raising.about(setting)):
+      judge(two_splits, *given, classes=[0])
+  assert "at most 0.5," in judge(two_splits, *out_of_reach)[0]["flagged_if"]
+
+
+def test_splits_that_share_images_are_refused(two_splits, workdir):
+  for folder, other in ((two_splits, KEY), (workdir, "pond:twins")):
+    with pytest.raises(errors.InputError, check=raising.about("--judge")):
+      judge(folder, KEY, other)
+  found = operating_points.read_scores(two_splits, KEY).files
+  part = {
+    name: None if array is None else array[:3]
+    for name, array in vars(found.predictions).items()
+  }
+  same = inputs.Predictions(**part)
+  moved = {**part, "top5_prob": part["top5_prob"] / 2}
+  others = inputs.Predictions(**moved)
+  for key, predictions, shared in (
+    ("pond+ema:part", others, True),
+    ("lake:test", same, True),  # the same images under another name
+    ("lake:test", others, False),  # equal ids, other predictions
+    ("pond:test", None, False),
+  ):
+    other = inputs.DatasetFiles(key, predictions=predictions)
+    assert inputs.share_images(found, other) == shared
+    assert inputs.share_images(other, found) == shared
+
+
+def test_all_classes_of_real_probabilities_against_loops(tmp_path):
+  shared = shared_files.shared_path("data")
+  probs = np.load(shared / "label-errors/cifar10_test_set_pyx.npy")
+  labels = np.load(shared / "CIFAR-10.1/cifar10_test_labels.npy")
+  names = [f"class {k}" for k in range(10)]
+  parts = {"a:test": slice(5000), "b:half": slice(5000, None)}
+  for key, part in parts.items():
+    pair = written.evaluation(key, names, probs[part], labels[part])
+    written.write(tmp_path / key[0], pair)
+  a, b = (operating_points.read_scores(tmp_path / key[0], key) for key in parts)
+  rows = operating_points.judge(a, b, range(10), "recall", 0.95)
+  for k, row in enumerate(rows):
+    own = np.sort(a.probs[labels[:5000] == k, k])[::-1]
+    least = own[int(np.ceil(0.95 * len(own))) - 1]
+    below = np.max(a.probs[:, k][a.probs[:, k] < least])
+    assert below < row["threshold"] <= least
+    flagged = b.probs[:, k] >= row["threshold"]
+    assert row["true_positives"] == np.sum(flagged & (labels[5000:] == k))
+    assert row["false_positives"] == np.sum(flagged & (labels[5000:] != k))
+    assert row["recall"] == pytest.approx(0.95, abs=0.04)
+
+
+def test_the_program_judges_all_classes_or_one(two_splits, tmp_path):
+  path = tmp_path / "all.csv"
+  place = (two_splits, f"--choose={KEY}", "--judge=pond:other")
+  done = run(*place, "--recall=0.75", f"--csv={path}", "--class=all")
+  assert done.returncode == errors.EXIT_DONE, done.stderr
+  lines = done.stdout.splitlines()
+  assert re.findall(r"(\d+) of (\d+)", lines[0]) == [("2", "3")]
+  assert [line.split()[0] for line in lines[2:]] == ["class", *NAMES]
+  with path.open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  assert [row["class_name"] for row in rows] == list(NAMES)
+  assert {row["chosen_on"] for row in rows} == {KEY}
+  alone = run(*place, "--recall=0.75", "--class=frog")
+  assert alone.stdout.splitlines()[-1].split() == lines[4].split()
+  for args, message in (
+    ((*place, "--threshold=0.5"), "--threshold"),
+    ((*place, "--recall=0.5", f"--dataset={KEY}"), "--dataset"),
+    ((*place[:2], "--recall=0.5"), "--judge"),
+    ((*place, "--recall=1.5"), "--recall"),
+  ):
+    done = run(*args)
+    assert done.returncode == errors.EXIT_USAGE, done
+    assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_bad_flags_end_in_one_line(workdir, tmp_path):

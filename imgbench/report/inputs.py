@@ -33,7 +33,7 @@ _CLASS_COUNTS = ("class_index", "n", "predicted", "correct")
 _CLASS_EXTRAS = ("average_precision", "roc_auc")
 SYNTHETIC = "synthetic data"  # badge of a page and of its sections
 _REMOVE = "evaluate the run again or remove the file"
-_KEEP = "evaluate with evaluation.sets.<name>.probabilities=True"
+_KEEP = "use evaluation.sets.<name>.probabilities=True (score: --probabilities)"
 _MAX_NAMES = 2**20
 _MAX_CLASSES = 4096  # of a data set without lines in per_class.csv
 # Examples without a label are predicted, but do not count in results.
@@ -541,6 +541,20 @@ def _find_images(
     ours.top5_prob[rows, 0], theirs.top5_prob[:, 0], atol=0.01, equal_nan=True
   )
   return rows if same.all() and close.mean() > 0.99 else None
+
+
+def share_images(one: DatasetFiles, other: DatasetFiles) -> bool:
+  """Returns whether two data sets with predictions have an image in common.
+
+  Identifiers tell within a data set. Another one has images of this one if it
+  is a part of it.
+  """
+  base = lambda dataset: dataset.key.partition(":")[0].partition("+")[0]
+  if base(one) == base(other) and one.predictions and other.predictions:
+    ids = (one.predictions.image_id, other.predictions.image_id)
+    return bool(np.isin(*ids).any())
+  found = _find_images(one, other), _find_images(other, one)
+  return any(rows is not None for rows in found)
 
 
 def _describe_without_synthetic(row: entries.Row) -> entries.Row:

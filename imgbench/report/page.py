@@ -1,5 +1,6 @@
 """Writes the HTML page of a run: one file without scripts or requests."""
 
+import shlex
 from typing import Any
 
 from absl import logging
@@ -84,8 +85,8 @@ def _draw_curves(run: inputs.Run) -> list[page.Block]:
     run.records,
     alt="Loss, accuracy, learning rate and speed against the training step",
     caption=f"As logged, from step {first:,} to {last:,}, not smoothed. The"
-    " training loss is the minimized one (with label smoothing, if any); NLL is"
-    " the negative log-likelihood.",
+    " training loss is the minimized one (with label smoothing and weights of"
+    " classes, if any); NLL is the negative log-likelihood.",
   )
 
 
@@ -110,7 +111,25 @@ def _build_probabilities(
   if dataset.curves:
     found.append(page.Heading("Classes of lowest average precision"))
     found += _draw_precision_recall(run.workdir, dataset)
+    found += _describe_thresholds(run, dataset)
   return found
+
+
+def _describe_thresholds(
+  run: inputs.Run, dataset: inputs.DatasetFiles
+) -> list[page.Block]:
+  """Returns the command that chooses a threshold of the worst class."""
+  splits = f"--dataset={dataset.key}"
+  for other in run.charted:
+    if other.curves and not inputs.share_images(dataset, other):
+      splits = f"--choose={dataset.key} --judge={other.key}"
+      break
+  name = shlex.quote(dataset.curves[0].class_name)
+  command = f"operating-points {run.workdir} {splits} --class={name}"
+  return [
+    page.Paragraph("The threshold that finds 90% of the first class:"),
+    page.Paragraph(f"imgbench {command} --recall=0.9", code=True),
+  ]
 
 
 def _draw_reliability(

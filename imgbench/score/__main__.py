@@ -106,6 +106,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "Class 0 is a background class, which the data set lacks.",
     flag_values=flag_values,
   )
+  flags.DEFINE_bool(
+    "probabilities",
+    False,
+    "Keep the probabilities of all classes of large sets, too.",
+    flag_values=flag_values,
+  )
 
 
 def score(values: flags.FlagValues, given: Sequence[str]) -> dict[str, Any]:
@@ -137,7 +143,9 @@ def score(values: flags.FlagValues, given: Sequence[str]) -> dict[str, Any]:
     used.append(values.label_errors)
     output.inputs([*job.files, *map(pathlib.Path, filter(None, used))])
     shift = passes.find_shift(scored, section, of_file)
-    evaluations, built = passes.evaluate(scored, section, shift)
+    evaluations, built = passes.evaluate(
+      scored, section, shift, values.probabilities
+    )
     model = values.model or job.files[0].stem
     for note in _note_guessing(model, scored, evaluations):
       output.note(note)

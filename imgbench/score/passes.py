@@ -169,6 +169,7 @@ def evaluate(
   scored: Sequence[Scored],
   section: config_lib.EvaluationSection,
   shift: shift_lib.Shift | None,
+  probabilities: bool = False,
 ) -> tuple[dict[str, base.Evaluation], dict[str, base.Evaluator]]:
   """Returns evaluations, with drops, and evaluators by name of the set.
 
@@ -176,6 +177,7 @@ def evaluate(
     scored: the sets.
     section: has coverage, k and masks of classes.
     shift: the sets whose drop from a base set is measured, or None.
+    probabilities: whether to keep those of all classes of large sets, too.
 
   Raises:
     InputError: a ranking of some classes for a set of some classes.
@@ -222,7 +224,7 @@ def evaluate(
       compiled_pass=passes[key],
       alpha=section.alpha,
       class_masks=masks,
-      probabilities=entry.probabilities,
+      probabilities=probabilities or entry.probabilities,
       restrict_classes=entry.restrict_classes,
       compared_masks=compared,
     )

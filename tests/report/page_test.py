@@ -101,6 +101,13 @@ def test_every_number_of_the_results_is_on_the_page(scenes):
     assert formats.unreviewed(row) in shown
 
 
+def test_the_command_of_a_threshold_has_two_splits_if_there_are(scenes):
+  shown = Parser(scenes[1]).text
+  command = f"imgbench operating-points {scenes[0]} --choose=scenes:validation"
+  assert f"{command} --judge=scenes:v2 --class=" in shown
+  assert "--dataset=scenes" not in shown
+
+
 def test_header_names_the_run(scenes):
   shown = Parser(scenes[1]).text
   for fact in (

@@ -8,6 +8,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.configs import tiny
+from imgbench.evaluators import classification
 from imgbench.metrics import specs
 from imgbench.papers import evaluate
 from imgbench.papers.readers import clone
@@ -123,6 +124,18 @@ def test_a_ranking_has_the_accuracies_and_no_probabilities(run, tmp_path):
   check_equal(found, {k: v for k, v in wanted.items() if k in found})
   for name in ("calibration.json", "curves.json"):
     assert json.loads((tmp_path / "out" / name).read_text()) == {}
+
+
+def test_probabilities_of_large_sets_are_kept_if_asked(
+  run, tmp_path, monkeypatch
+):
+  folder, config, _ = run
+  monkeypatch.setattr(classification, "MOST_PROBABILITIES", 0)
+  path = folder / "predictions" / "scenes-validation.npz"
+  for flags, kept in (((), False), (("--probabilities",), True)):
+    out = tmp_path / str(kept)
+    scoring.run(path, *("--dataset=val", config, f"--out={out}"), *flags)
+    assert ("probs" in predictions_of(out, "validation")) == kept
 
 
 def test_a_short_ranking_has_no_drop_to_some_classes(run, tmp_path):
