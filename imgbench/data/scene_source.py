@@ -26,6 +26,7 @@ from imgbench.scenes import randomness
 
 _BLOCK_PIXELS = 4096 * 48 * 48  # drawn at once: 110 MB of canvas
 _MIN_SIZE, _MAX_SIZE = 16, 256
+_RARE_EVERY = 4  # of the classes, with `imbalance`
 
 
 class ScenesSource:
@@ -44,6 +45,7 @@ class ScenesSource:
     image_size: int = 48,
     seed: int = 0,
     only: str = "",
+    imbalance: int = 1,
   ):
     """Opens a split; draws nothing yet.
 
@@ -63,6 +65,8 @@ class ScenesSource:
       only: "object", "organism" or another subset of classes: only the images
         in which nothing of another class is drawn, whatever their labels say.
         "": all images.
+      imbalance: every fourth class, the first one included, has as many times
+        fewer images in train; other splits are as they are. 1: none.
 
     Raises:
       InputError: unknown or empty split, option out of range.
@@ -76,12 +80,14 @@ class ScenesSource:
       _check_integer(f"{name}_examples", number, 1, 10**8)
     _check_integer("image_size", image_size, _MIN_SIZE, _MAX_SIZE)
     _check_integer("seed", seed, 0, 2**63 - 1)
+    _check_integer("imbalance", imbalance, 1, 10**6)
     self._size, self._seed = int(image_size), int(seed)
     self._parts = _split_parts(split, sizes)
     num_examples = sum(stop - start for _, start, stop in self._parts)
     self._chosen = None  # places of the examples; None: all
-    if only:
-      self._chosen = self._find_only(only)
+    options = [*filter(None, (only, int(imbalance) - 1))]
+    if options:
+      self._chosen = self._find_chosen(only, int(imbalance))
       num_examples = len(self._chosen)
       errors.check(num_examples > 0, "only", "a subset with images", repr(only))
     self.info = source.Info(
@@ -90,7 +96,7 @@ class ScenesSource:
       num_examples=num_examples,
       image_shape=(self._size, self._size, 3),
       class_names=classes.CLASS_NAMES,
-      fingerprint=_fingerprint(self._seed, self._size, self._parts, only),
+      fingerprint=_fingerprint(self._seed, self._size, self._parts, options),
       subsets=classes.subsets(),
       label_set=source.REVIEWED,
       synthetic=True,
@@ -158,10 +164,10 @@ class ScenesSource:
       found = found.take(self._chosen)
     return source.check_examples(found, self.info)
 
-  def _find_only(self, only: str) -> np.ndarray:
-    """Returns the places of images with things of some classes alone."""
-    subsets = classes.subsets()
-    expected = f"one of {', '.join(subsets)}, or none"
+  def _find_chosen(self, only: str, imbalance: int) -> np.ndarray:
+    """Returns the places of the images that the options leave."""
+    subsets = {"": np.ones(classes.NUM_CLASSES, bool), **classes.subsets()}
+    expected = f"one of {', '.join(filter(None, subsets))}, or none"
     errors.check(only in subsets, "only", expected, repr(only))
     others = np.flatnonzero(~subsets[only])
     kept = []
@@ -169,6 +175,11 @@ class ScenesSource:
       plan = self._plan(split, start, stop - start)
       drawn = plan.things.example[np.isin(plan.things.kind, others)]
       kept.append(np.bincount(drawn, minlength=stop - start) == 0)
+      if split == "train":
+        # Each block has each class once.
+        block = np.arange(start, stop) // classes.NUM_CLASSES
+        is_rare = plan.original_label % _RARE_EVERY == 0
+        kept[-1] &= ~is_rare | (block % imbalance == 0)
     return np.flatnonzero(np.concatenate(kept))
 
   def _locate(self, position) -> tuple[str, int]:
@@ -249,8 +260,8 @@ def _split_parts(split, sizes) -> list[tuple[str, int, int]]:
   return parts
 
 
-def _fingerprint(seed, size, parts, only) -> str:
-  what = [drawing.VERSION, seed, size, parts, *filter(None, [only])]
+def _fingerprint(seed, size, parts, options) -> str:
+  what = [drawing.VERSION, seed, size, parts, *options]
   return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 

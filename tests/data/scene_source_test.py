@@ -332,6 +332,28 @@ def test_whole_splits_need_neither_tfds_nor_jax():
   subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_every_fourth_class_is_rare_in_training_data():
+  options = dict(train_examples=480, image_size=16)
+  make = lambda split, n: scene_source.ScenesSource(
+    split, imbalance=n, **options
+  )
+  found = make("train", 5).load()
+  counts = np.bincount(found.label, minlength=24)
+  np.testing.assert_array_equal(counts, [4, 20, 20, 20] * 6)
+  whole = make("train", 1).load()
+  rows = np.isin(whole.image_id, found.image_id)
+  np.testing.assert_array_equal(whole.image[rows], found.image)
+  # The parts of a split are parts of its images.
+  part = make("train[240:]", 5).load()
+  assert set(part.image_id) < set(found.image_id)
+  assert len(part) == len(found) / 2
+  assert len(make("validation", 5)) == len(make("validation", 1))
+  prints = {make("train", n).info.fingerprint for n in (1, 5, 6)}
+  assert len(prints) == 3
+  with pytest.raises(errors.InputError, check=raising.about("imbalance")):
+    make("train", 0)
+
+
 def test_only_objects_are_drawn_whatever_the_labels_say():
   options = dict(train_examples=600, image_size=16)
   whole = scene_source.ScenesSource("train", **options)
