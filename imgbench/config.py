@@ -58,12 +58,14 @@ class DataSection:
     train_split: e.g. "train" or "train[:90%]".
     data_dir: where TFDS has prepared the set.
     options: keywords of its source, e.g. the sizes of "scenes".
+    balanced: whether each class is equally likely in training batches.
   """
 
   name: str
   train_split: str
   data_dir: str
   options: Settings
+  balanced: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +111,13 @@ class LossSection:
   Attributes:
     name: of `losses.LOSSES`.
     settings: of its builder.
+    class_weights: "balanced", or weights of all classes in order, or of some by
+      name, see `losses.find_class_weights`; "": none.
   """
 
   name: str = "softmax"
   settings: Settings = dataclasses.field(default_factory=dict)
+  class_weights: str | Sequence[float] | Mapping[str, float] = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -404,6 +409,10 @@ class Config:
       check(getattr(self, name).every, f"{name}.every")
     for alias, entry in self.evaluation.sets.items():
       check(entry.every, f"evaluation.sets.{alias}.every")
+    weights = self.recipe.loss.class_weights
+    fits = not weights or not self.data.balanced
+    expected = "none with data.balanced=True"
+    errors.check(fits, "loss.class_weights", expected, repr(weights))
     sets = list(self.evaluation.sets)
     if self.recipe.ema.decay:
       sets += [alias + run_files.EMA for alias in sets]

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imgbench import errors
 from imgbench import registry
@@ -37,6 +39,9 @@ class Loss:
   ) -> jax.Array:
     return self.function(outputs, batch)
 
+
+BALANCED = "balanced"
+MOST_WEIGHT = 50.0
 
 # Builders of a Loss from its settings.
 LOSSES: registry.Registry[Callable[..., Loss]] = registry.Registry("loss")
@@ -130,6 +135,53 @@ def build_mse() -> Loss:
 def build_mae() -> Loss:
   """Returns the mean absolute difference of pixels in [0, 1]."""
   return _build_image_loss("mae", jnp.abs)
+
+
+def find_class_weights(
+  wanted: str | Sequence[float] | Mapping[str, float],
+  count: np.ndarray,
+  class_names: Sequence[str],
+) -> np.ndarray:
+  """Returns float64 [K], scaled so that their mean over examples is 1.
+
+  Args:
+    wanted: BALANCED for N / (K n_k), at most MOST_WEIGHT, as one image must not
+      dominate a step; or positive weights of all classes, or by name, else 1.
+    count: int [K], n_k, the N training examples by class.
+    class_names: K names.
+
+  Raises:
+    InputError: other weights.
+  """
+  weights, size = np.zeros(0), len(count)
+  if wanted == BALANCED:
+    mean = count.sum() / np.count_nonzero(count)
+    weights = np.minimum(mean / np.maximum(count, 1), MOST_WEIGHT)
+  elif isinstance(wanted, Mapping) and set(wanted) <= set(class_names):
+    weights = np.array([wanted.get(name, 1.0) for name in class_names])
+  elif not isinstance(wanted, str | Mapping):
+    weights = np.array(wanted, np.float64)
+  expected = f"{BALANCED!r}, or weights above 0 of {size} classes or by name"
+  fits = len(weights) == size and weights.min() > 0
+  errors.check(fits, "class_weights", expected, repr(wanted))
+  return weights * (count.sum() / (weights @ count))
+
+
+def weight_classes(loss: Loss, weights: np.ndarray) -> Loss:
+  """Returns a loss with weights [K]; each of mixed labels has its own."""
+
+  def weighted(outputs, batch):
+    of_class, share = jnp.asarray(weights, jnp.float32), batch.get("weight")
+    shares = [(batch["label"], 1.0 if share is None else share)]
+    if share is not None:
+      shares.append((batch["second"], 1.0 - share))
+    alone = {**batch, "second": None, "weight": None}
+    return sum(
+      share * of_class[label] * loss(outputs, {**alone, "label": label})
+      for label, share in shares
+    )
+
+  return dataclasses.replace(loss, function=weighted)
 
 
 def _build_image_loss(metric: str, measure: Callable) -> Loss:

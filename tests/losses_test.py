@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgbench import errors
 from imgbench import losses
 from imgbench import parallel
+from tests import raising
 
 BOTH = (losses.softmax_cross_entropy, losses.sigmoid_cross_entropy)
 
@@ -284,6 +286,56 @@ def test_two_labels_of_wrong_shapes_and_types_are_refused():
   for more in (dict(second=label), dict(weight=0.5)):
     with pytest.raises(TypeError, match="second"):
       call(**more)
+
+
+def weigh(wanted, count, names="abc"):
+  return losses.find_class_weights(wanted, np.array(count), tuple(names))
+
+
+def test_weights_of_classes_by_hand():
+  # N / (K n_k) = 100 / (2 n_k); the class without examples counts as one.
+  balanced = weigh("balanced", [80, 20, 0])
+  np.testing.assert_allclose(balanced[:2], [0.625, 2.5])
+  np.testing.assert_allclose(
+    weigh((1, 3, 2), [2, 1, 1]), [4 / 7, 12 / 7, 8 / 7]
+  )
+  np.testing.assert_allclose(weigh({"b": 3.0}, [1, 1, 2]), [2 / 3, 2, 2 / 3])
+  # One of 1,000,000 has the weight 50, not 500,000, before it is scaled.
+  rare = weigh("balanced", [999_999, 1], "ab")
+  np.testing.assert_allclose(rare[1] / rare[0], 50 / (10**6 / 2 / 999_999))
+  for wanted, count in (("balanced", [5, 1, 9]), ((9, 1, 2), [5, 1, 9])):
+    assert np.average(weigh(wanted, count), weights=count) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+  "wanted",
+  ["balance", (1.0, 2.0), (1.0, 2.0, 0.0), (1.0, -1.0, 1.0), {"d": 2.0}],
+)
+def test_bad_weights_of_classes_are_refused(wanted):
+  check = raising.about("class_weights", given=repr(wanted))
+  with pytest.raises(errors.InputError, check=check):
+    weigh(wanted, [1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_weighted_losses_of_plain_and_mixed_labels(name):
+  plain = losses.LOSSES.build(name, label_smoothing=0.1)
+  weights = np.array([0.5, 1.0, 4.0])
+  weighted = losses.weight_classes(plain, weights)
+  logits = jax.random.normal(jax.random.key(0), (4, 3))
+  label, second = jnp.array([0, 1, 2, 2]), jnp.array([2, 0, 2, 1])
+  of_label, of_second = (plain(logits, {"label": x}) for x in (label, second))
+  found = jax.jit(weighted)(logits, {"label": label})
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(found, weights[label] * of_label, rtol=1e-6)
+  share = jnp.array([0.5, 0.75, 1.0, 0.9])
+  mixed = {"label": label, "second": second, "weight": share}
+  expected = share * weights[label] * of_label
+  expected += (1 - share) * weights[second] * of_second
+  np.testing.assert_allclose(weighted(logits, mixed), expected, rtol=1e-6)
+  # Equal weights change nothing.
+  same = losses.weight_classes(plain, np.ones(3))(logits, mixed)
+  np.testing.assert_allclose(same, plain(logits, mixed), rtol=1e-5)
 
 
 def test_losses_of_images_by_hand():

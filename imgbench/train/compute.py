@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from imgbench import config as config_lib
@@ -201,6 +202,7 @@ def build(
   info: source.Info,
   image_shape: tuple[int, int, int],
   total_steps: int,
+  labels: Callable[[], np.ndarray] | None = None,
 ) -> Compute:
   """Returns everything that runs on the devices; nothing is computed yet.
 
@@ -210,6 +212,8 @@ def build(
     info: of the training split.
     image_shape: (H, W, C) of the model's images.
     total_steps: of the run.
+    labels: reads the labels of the training split, which weights of classes
+      need; None: they do not count, as nothing is trained.
 
   Raises:
     InputError: a setting that does not fit.
@@ -225,6 +229,8 @@ def build(
   with config_utils.prefix_errors("loss."):
     loss = losses.LOSSES.build(recipe.loss.name, **recipe.loss.settings)
     loss = _fit_loss(loss, recipe, model)
+    if recipe.loss.class_weights:
+      loss = _weight_loss(loss, recipe.loss.class_weights, info, labels)
   with recipe.prng.active():
     init_key, step_key = jax.random.split(jax.random.key(recipe.seed))
   train_step = step_lib.build_train_step(
@@ -368,6 +374,17 @@ def _fit_loss(
     return loss.function(outputs, {**batch, "image": pixels})
 
   return dataclasses.replace(loss, function=of_pixels)
+
+
+def _weight_loss(loss: losses.Loss, wanted, info: source.Info, labels):
+  """Returns a loss with the weights of classes. Raises InputError."""
+  expected = "none for a loss without classes"
+  errors.check(loss.predicts_classes, "class_weights", expected, repr(wanted))
+  weigh = lambda n: losses.find_class_weights(wanted, n, info.class_names)
+  weights = weigh(np.ones(info.num_classes, int))  # Checked before reading.
+  if labels is not None:
+    weights = weigh(np.bincount(labels(), minlength=info.num_classes))
+  return losses.weight_classes(loss, weights)
 
 
 def _build_sample(

@@ -3,8 +3,10 @@
 Cheap checks come first, then reading data, then work on the devices.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
 
 from absl import logging
 import numpy as np
@@ -185,17 +187,18 @@ def build_training(
   """Builds the model and reads the training split. Raises InputError."""
   info, recipe = run.split.info, settings.recipe
   own = layout.strategy.own_rows(recipe.global_batch_size)
-  feed, image_shape = _build_feed(settings, run.split, own)
+  read = functools.cache(lambda: _read_examples(run.split, settings.input))
+  labels = lambda: read().label
+  feed, image_shape = _build_feed(settings, run.split, own, labels)
   compute = compute_lib.build(
-    recipe, layout, info, image_shape, run.periods.total
+    recipe, layout, info, image_shape, run.periods.total, labels
   )
   evaluation.check_model(
     settings.evaluation, settings.checkpoint.best, compute.model.reconstructs
   )
   resident, image_ids = None, None
   if not isinstance(run.split, source.EncodedSource):
-    bad = source.BadExamples("input", **settings.input)
-    examples = load(run.split, bad).fill(info.num_examples)
+    examples = read()
     resident = layout.strategy.replicate(device.from_examples(examples))
     image_ids = examples.image_id
   return Training(
@@ -224,7 +227,8 @@ def init_state(
     images = training.data.image[:PREPARE_EXAMPLES]
   else:
     # A feed of its own: equal images in all processes.
-    feed, _ = _build_feed(settings, split, slice(None))
+    labels = lambda: _read_examples(split, settings.input).label
+    feed, _ = _build_feed(settings, split, slice(None), labels)
     images = training.strategy.replicate(feed.batch_at(0, 1)["image"])
     feed.close()
   return training.compute.prepare(state, images)
@@ -234,10 +238,12 @@ def _build_feed(
   settings: config_lib.Config,
   split: source.AnySource,
   own: slice,
+  labels: Callable[[], np.ndarray],
 ) -> tuple[feeds.Feed, tuple[int, int, int]]:
   """Returns the feed of the steps, and the shape of the model's images."""
   info, seed = split.info, settings.recipe.seed
-  examples = order.ExampleOrder(info.num_examples, seed)
+  balanced = labels if settings.data.balanced else None
+  examples = order.ExampleOrder(info.num_examples, seed, balanced)
   batch = settings.recipe.global_batch_size
   if not isinstance(split, source.EncodedSource):
     others = settings.input.keys() - _BAD_KEYS
@@ -265,6 +271,19 @@ def _build_feed(
   size = settings.input["size"]
   shape = (size, size, info.image_shape[-1])
   return feeds.StreamedFeed(examples, batch, decoded, shape, own), shape
+
+
+def _read_examples(
+  split: source.AnySource, settings: config_lib.Settings
+) -> source.Examples:
+  """Reads all training examples; only labels of encoded ones."""
+  some = {name: settings[name] for name in _BAD_KEYS if name in settings}
+  bad = source.BadExamples("input", **some)
+  if isinstance(split, source.EncodedSource):
+    found = split.examples(bad=bad)
+  else:
+    found = load(split, bad)
+  return found.fill(split.info.num_examples)
 
 
 def load(split: source.Source, bad: source.BadExamples) -> source.Examples:

@@ -36,6 +36,49 @@ def test_a_part_does_not_depend_on_its_start(start, first, second):
   np.testing.assert_array_equal(whole["epoch"][first:], tail["epoch"])
 
 
+def test_balanced_classes_share_an_epoch():
+  # Class 2 has no example, class 3 has one, which occurs 4 times in an epoch.
+  labels = np.array([0] * 9 + [1] * 2 + [3])
+  stream = order.ExampleOrder(12, seed=1, labels=lambda: labels)
+  found = stream.take(0, 36)
+  index, epoch = (found[name].reshape(3, 12) for name in ("index", "epoch"))
+  for row in index:
+    np.testing.assert_array_equal(np.bincount(labels[row]), [4, 4, 0, 4])
+    # No example of a class is repeated before the others have occurred.
+    assert len(set(row[labels[row] == 0])) == 4
+    np.testing.assert_array_equal(np.bincount(row, minlength=12)[9:], [2, 2, 4])
+  # Each time an example has another number, for other random numbers, which
+  # turns from even to odd from one epoch to the next.
+  assert len(set(zip(index.ravel(), epoch.ravel(), strict=True))) == 36
+  odd = [
+    set((numbers[labels[row] == 0] % 2).tolist())
+    for row, numbers in zip(index, epoch, strict=True)
+  ]
+  assert odd == [{0}, {1}, {0}]
+  for start, count in ((5, 9), (11, 2), (30, 6)):
+    part = order.ExampleOrder(12, seed=1, labels=lambda: labels)
+    for name, array in part.take(start, count).items():
+      assert array.dtype == np.int32
+      np.testing.assert_array_equal(array, found[name][start : start + count])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+  counts=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any),
+  seed=st.integers(0, 99),
+)
+def test_any_classes_are_balanced_within_one_example(counts, seed):
+  labels = np.repeat(np.arange(len(counts)), counts)
+  stream = order.ExampleOrder(len(labels), seed, lambda: labels)
+  found = stream.take(0, 2 * len(labels))
+  pairs = set(zip(*(found[name].tolist() for name in found), strict=True))
+  assert len(pairs) == 2 * len(labels)
+  for epoch in found["index"].reshape(2, -1):
+    drawn = np.bincount(labels[epoch], minlength=len(counts))
+    drawn = drawn[np.array(counts) > 0]
+    assert drawn.max() - drawn.min() <= 1
+
+
 def test_seeds_give_other_orders():
   one = order.ExampleOrder(100, seed=1).take(0, 100)["index"]
   two = order.ExampleOrder(100, seed=2).take(0, 100)["index"]

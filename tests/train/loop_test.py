@@ -170,6 +170,40 @@ def test_a_longer_run_goes_on_from_the_last_checkpoint(tmp_path):
     assert records[record["step"]]["val/nll"] == record["val/nll"]
 
 
+@pytest.mark.parametrize(
+  "key", ["data.balanced", "loss.class_weights"], ids=["balanced", "weights"]
+)
+def test_options_for_rare_classes_resume_to_the_same_bits(tmp_path, key):
+  config = quick_config()
+  config.schedule.name = "constant"
+  config.data.options.update(train_examples=480, imbalance=5)
+  config.augment.update(mixup=0.5)
+  value = {"data.balanced": True, "loss.class_weights": "balanced"}[key]
+  config.update_from_flattened_dict({key: value})
+  config.steps.total = "8 steps"
+  loop.train_and_evaluate(config, str(tmp_path / "grown"))
+  config.steps.total = "12 steps"
+  grown = loop.train_and_evaluate(config, str(tmp_path / "grown"))
+  assert grown == loop.train_and_evaluate(config, str(tmp_path / "whole"))
+  # The options change what is trained, so a run keeps them.
+  config.update_from_flattened_dict({key: type(value)()})
+  with pytest.raises(errors.InputError, match=key):
+    loop.train_and_evaluate(config, str(tmp_path / "grown"))
+  other = loop.train_and_evaluate(config, str(tmp_path / "plain"))
+  name = "scenes:validation/all/nll"
+  assert other[name]["value"] != grown[name]["value"]
+
+
+def test_options_for_rare_classes_exclude_each_other(tmp_path):
+  config = quick_config()
+  config.data.balanced = True
+  config.loss.class_weights = {"husky": 2.0}
+  given = repr({"husky": 2.0})
+  about = raising.about("loss.class_weights", given=given)
+  with pytest.raises(errors.InputError, check=about):
+    loop.train_and_evaluate(config, str(tmp_path))
+
+
 def test_another_config_is_refused_with_the_difference(finished):
   workdir, _ = finished
   config = quick_config()
@@ -452,6 +486,10 @@ def test_a_second_process_is_kept_out(finished):
     ("parallel.devices", 9),
     ("loss.name", "hinge"),
     ("loss.label_smoothing", 1.5),
+    ("loss.class_weights", "balance"),
+    ("loss.class_weights", (1.0, 2.0)),
+    ("data.balanced", "yes"),
+    ("data.options.imbalance", 0),
     ("ema.decay", 1.0),
   ],
 )

@@ -40,14 +40,14 @@ def create_variables(model):
   return jax.jit(model.init)(jax.random.key(0))
 
 
-def run(model, *, key=None, step=0, strategy=None, microbatches=1):
+def run(model, *, key=None, step=0, strategy=None, microbatches=1, loss=None):
   """Returns (parameters, loss) after one step of plain gradient descent."""
   strategy = strategy or parallel.create_strategy("jit", 1)
   tx = optax.sgd(1.0)
   body = step_lib.build_train_step(
     model,
     tx,
-    losses.LOSSES.build("softmax"),
+    loss or losses.LOSSES.build("softmax"),
     layout=step_lib.StepLayout(strategy.view, microbatches, unrolled=True),
     key=key,
   )
@@ -62,6 +62,25 @@ def run(model, *, key=None, step=0, strategy=None, microbatches=1):
   batch = jax.tree.map(np.asarray, make_batch())
   state, loss = compiled(state, strategy.shard_batch(batch))
   return jax.device_get(state.params), float(loss)
+
+
+@pytest.mark.parametrize(
+  ("strategy", "microbatches"), [("jit", 1), ("pmap", 1), ("jit", 2)]
+)
+def test_weights_of_classes_are_the_same_on_devices(strategy, microbatches):
+  model = build_model(zero_head=False)
+  plain = losses.LOSSES.build("softmax")
+  weighted = losses.weight_classes(plain, np.array([2.5, 1, 1, 1, 1]))
+  params, loss = run(model, loss=weighted)
+  # All images have the label 0.
+  assert loss == pytest.approx(2.5 * run(model, loss=plain)[1], rel=1e-6)
+  devices = parallel.create_strategy(strategy, 2)
+  spread, other = run(
+    model, loss=weighted, strategy=devices, microbatches=microbatches
+  )
+  assert other == pytest.approx(loss, rel=1e-6)
+  for a, b in zip(*map(jax.tree.leaves, (params, spread)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def same(one, other):

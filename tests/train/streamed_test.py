@@ -129,6 +129,20 @@ def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(
   assert ids == np.concatenate(expected).tolist()
 
 
+def test_streamed_images_are_balanced_by_their_labels(data_dir):
+  config = make_config(data_dir, data__balanced=True)
+  training = setup.prepare(config_lib.parse(config)).training
+  labels = encoded.TfdsEncodedSource("tiny", "train", data_dir).examples().label
+  whole = order.ExampleOrder(40, 0, lambda: labels).take(0, 160)
+  fed = [training.feed.batch_at(step, 1) for step in range(10)]
+  training.feed.close()
+  for name in ("index", "epoch"):
+    joined = np.concatenate([batch[name] for batch in fed])
+    np.testing.assert_array_equal(joined, whole[name])
+  joined = np.concatenate([batch["label"] for batch in fed])
+  np.testing.assert_array_equal(joined, labels[whole["index"]])
+
+
 def test_processes_feed_the_same_batches_together(data_dir):
   """Also when a run goes on with another number of processes."""
   split = encoded.TfdsEncodedSource("tiny", "train", data_dir)
