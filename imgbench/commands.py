@@ -69,6 +69,16 @@ COMMANDS = {
       "Find test images that the training data has too.",
     ),
     Command(
+      "review pending",
+      "imgbench.review.pending",
+      "List a run's unreviewed predictions for review.",
+    ),
+    Command(
+      "review merge",
+      "imgbench.review.merge",
+      "Merge filled reviews into the annotations.",
+    ),
+    Command(
       "bench", "imgbench.bench.__main__", "Benchmark models on this machine."
     ),
     Command(

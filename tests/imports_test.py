@@ -76,7 +76,7 @@ LAYERS = (
     "score",
     "show_config",
   },
-  {"cost", "evaluate", "leakage"},
+  {"cost", "evaluate", "leakage", "review"},
   {"experiments"},
 )
 

@@ -1,5 +1,6 @@
 """Reads reviewed labels, also from a CSV of TFDS's imagenet2012_multilabel."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
@@ -89,37 +90,45 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
   """
   wnids = {str(i): w for i, w in enumerate(classes.imagenet_classes().wnids)}
   annotated, problematic = {}, {}
-  try:
-    with pathlib.Path(path).open(encoding="utf-8-sig", newline="") as file:
-      rows = csv.DictReader(file, strict=True)
-      header = rows.fieldnames or ()
-      for names in _COLUMNS:
-        given = ",".join(header)[:120] or "none"
-        one = sum(name in names for name in header) == 1
-        errors.check(one, path, f"one column {' or '.join(names)}", given)
-      used = [n for names in _COLUMNS for n in names if n in header]
-      for row in rows:
-        where = f"{path}, line {rows.line_num}"
-        full = None not in (*row, *row.values())
-        errors.check(full, where, f"{len(header)} cells", "another number")
-        image, flag, *cells = (row[name] for name in used)
-        new = image not in annotated
-        errors.check(new, where, "every image once", repr(image))
-        annotated[image] = {
-          state: _parse_labels(f"{where}: {state}", cell, wnids)
-          for state, cell in zip(_STATES, cells, strict=True)
-        }
-        known = flag.lower() in _TRUTH
-        errors.check(known, where, "is_problematic true or false", repr(flag))
-        if _TRUTH[flag.lower()]:
-          problematic[image] = row.get("category", "")
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise errors.InputError(path, "a CSV file in UTF-8", error) from error
+  for where, row in iterate(path, _COLUMNS):
+    used = [n for names in _COLUMNS for n in names if n in row]
+    image, flag, *cells = (row[name] for name in used)
+    new = image not in annotated
+    errors.check(new, where, "every image once", repr(image))
+    annotated[image] = {
+      state: _parse_labels(f"{where}: {state}", cell, wnids)
+      for state, cell in zip(_STATES, cells, strict=True)
+    }
+    known = flag.lower() in _TRUTH
+    errors.check(known, where, "is_problematic true or false", repr(flag))
+    if _TRUTH[flag.lower()]:
+      problematic[image] = row.get("category", "")
   return {
     "initial_annots": annotated,
     "problematic_images": problematic,
     "imagenet_m": None,
   }
+
+
+def iterate(
+  path: str | os.PathLike[str], columns: Sequence[tuple[str, ...]]
+) -> Iterator[tuple[str, dict[str, str]]]:
+  """Yields place and cells of each line of a CSV file. Raises InputError."""
+  try:
+    with pathlib.Path(path).open(encoding="utf-8-sig", newline="") as file:
+      rows = csv.DictReader(file, strict=True)
+      header = rows.fieldnames or ()
+      for names in columns:
+        given = ",".join(header)[:120] or "none"
+        one = sum(name in names for name in header) == 1
+        errors.check(one, path, f"one column {' or '.join(names)}", given)
+      for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        full = None not in (*row, *row.values())
+        errors.check(full, where, f"{len(header)} cells", "another number")
+        yield where, row
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise errors.InputError(path, "a CSV file in UTF-8", error) from error
 
 
 def _parse_labels(where: str, cell: str, wnids: Mapping[str, str]) -> list[str]:

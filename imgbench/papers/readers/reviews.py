@@ -16,6 +16,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +98,7 @@ class Reviewed(NamedTuple):
     )
 
 
-def read(path: str | os.PathLike[str]) -> Reviews:
+def read(path: str | os.PathLike[str], content: Any = None) -> Reviews:
   """Returns the reviews of human_accuracy_v3.0.0.json, or of a CSV table.
 
   Args:
@@ -106,12 +107,14 @@ def read(path: str | os.PathLike[str]) -> Reviews:
       where an absent key means none, `problematic_images`, {image: reason}
       (a text, or an object or a list of texts, perhaps empty), and
       `imagenet_m`, a list of images, null if unknown. Other keys are ignored.
+    content: of the file, if it was read before.
 
   Raises:
     InputError: not such a file, an unknown class, an image of ImageNet-M that
       was not annotated, an image twice.
   """
-  content = review_table.read_file(path)
+  if content is None:
+    content = review_table.read_file(path)
   check_kind(f"{path}", content, dict, "an object")
   check_keys(path, content, _KEYS)
   annotated = content["initial_annots"]
@@ -132,11 +135,11 @@ def read(path: str | os.PathLike[str]) -> Reviews:
     imagenet_m=None if slice_m is None else frozenset(slice_m),
     tells_states=True,
     notes=notes,
-    reasons={i: text for i, v in problematic.items() if (text := _reason(v))},
+    reasons={i: t for i, v in problematic.items() if (t := find_reason(v))},
   )
 
 
-def _reason(value) -> str:
+def find_reason(value) -> str:
   """Returns the texts in a JSON value, and the keys whose value is true."""
   if isinstance(value, Mapping):
     value = [key if found is True else found for key, found in value.items()]
