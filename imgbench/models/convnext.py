@@ -1,7 +1,7 @@
 """ConvNeXt (Liu et al. 2022, arXiv:2201.03545).
 
-Identical to the paper's code and torchvision except for GELU, which has its
-tanh form.
+Identical to the paper's code and torchvision except for GELU, which by default
+has its tanh form.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,7 @@ class ConvNextBlock(nn.Module):
   scale_init: float
   norm: Callable
   dtype: Any
+  activation: str
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -49,6 +50,7 @@ class ConvNextBlock(nn.Module):
       dtype=self.dtype,
       kernel_init=_normal,
       bias_init=nn.initializers.zeros,
+      activation=self.activation,
       name="mlp",
     )(y, train)
     init = nn.initializers.constant(self.scale_init)
@@ -70,12 +72,14 @@ class ConvNext(base.Classifier):
     scale_init: initial scale of each channel of a block's branch.
     drop_path: share of examples that skip the last block's branch; it grows
       linearly from 0 in the first. Above 0 the model needs a key.
+    activation: of the MLPs, see `layers.activation`; "gelu_exact" in the paper.
   """
 
   widths: Sequence[int]
   stage_sizes: Sequence[int]
   scale_init: float = 1e-6
   drop_path: float = 0.0
+  activation: str = "gelu"
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
@@ -85,6 +89,7 @@ class ConvNext(base.Classifier):
     fits, expected = len(self.stage_sizes) == stages, f"{stages}, as widths"
     errors.check(fits, "stage_sizes", expected, self.stage_sizes)
     base.check_shares(drop_path=self.drop_path)
+    layers.activation(self.activation)
     stride = STEM_PATCH * 2 ** (stages - 1)
     height, width, _ = image_shape
     fits = not height % stride and not width % stride
@@ -108,6 +113,7 @@ class ConvNext(base.Classifier):
           scale_init=self.scale_init,
           norm=block_norm,
           dtype=self.dtype,
+          activation=self.activation,
           name=f"stage{stage}_block{index + 1}",
         )(x, train)
       before += self.stage_sizes[stage - 1]

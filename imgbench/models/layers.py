@@ -50,6 +50,7 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": nn.relu,
   "gelu": gelu,
+  "gelu_exact": functools.partial(nn.gelu, approximate=False),
   "silu": nn.silu,
 }
 

@@ -21,10 +21,13 @@ class MixerBlock(nn.Module):
   drop_path: float
   norm: Callable
   dtype: Any
+  activation: str
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    mlp = functools.partial(tokens.Mlp, dropout=0.0, dtype=self.dtype)
+    mlp = functools.partial(
+      tokens.Mlp, dropout=0.0, dtype=self.dtype, activation=self.activation
+    )
     y = jnp.swapaxes(self.norm(name="norm1")(x), 1, 2)
     y = mlp(self.token_hidden, name="token_mlp")(y, train)
     x += layers.drop_path(jnp.swapaxes(y, 1, 2), self.drop_path, train)
@@ -48,6 +51,7 @@ class Mixer(base.Classifier):
     zero_head: whether the head's kernel starts at zero.
     drop_path: share of examples that skip a residual branch of the last block;
       it grows linearly from 0 in the first. Above 0 the model needs a key.
+    activation: of the MLPs, see `layers.activation`; timm's is "gelu_exact".
   """
 
   width: int
@@ -57,6 +61,7 @@ class Mixer(base.Classifier):
   patch_size: int = 16
   zero_head: bool = True
   drop_path: float = 0.0
+  activation: str = "gelu"
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
@@ -69,6 +74,7 @@ class Mixer(base.Classifier):
       channel_hidden=self.channel_hidden,
     )
     base.check_shares(drop_path=self.drop_path)
+    layers.activation(self.activation)
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -84,6 +90,7 @@ class Mixer(base.Classifier):
         drop_path=self.drop_path * index / max(1, self.depth - 1),
         norm=norm,
         dtype=self.dtype,
+        activation=self.activation,
         name=f"block{index + 1}",
       )(x, train)
     x = norm(name="norm")(x)

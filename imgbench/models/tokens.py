@@ -105,13 +105,14 @@ class PatchEmbedding(nn.Module):
 
 
 class Mlp(nn.Module):
-  """Two linear layers over the last axis with GELU (tanh form) between."""
+  """Two linear layers over the last axis, see `layers.activation`."""
 
   hidden: int
   dropout: float
   dtype: Any
   kernel_init: Callable = nn.initializers.xavier_uniform()
   bias_init: Callable = nn.initializers.normal(1e-6)
+  activation: str = "gelu"
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -121,7 +122,7 @@ class Mlp(nn.Module):
       kernel_init=self.kernel_init,
       bias_init=self.bias_init,
     )
-    y = layers.activation("gelu")(dense(self.hidden, name="in")(x))
+    y = layers.activation(self.activation)(dense(self.hidden, name="in")(x))
     y = nn.Dropout(self.dropout, deterministic=not train)(y)
     return dense(x.shape[-1], name="out")(y)
 

@@ -21,7 +21,7 @@ from imgbench.models import base
 from imgbench.models import layers
 from imgbench.models import tokens
 
-POOLINGS = ("gap", "token")
+POOLINGS = ("gap", "token", "map")
 POSITIONS = ("sincos2d", "learn")
 AUTO, PLAIN, CUDNN = ATTENTIONS = ("auto", "plain", "cudnn")
 # What "auto" chooses if cuDNN is available; CUDNN once measured to be faster.
@@ -29,9 +29,9 @@ _ON_GPUS = PLAIN
 
 
 class Attention(nn.Module):
-  """Multi-head self-attention; the softmax is in float32.
+  """Multi-head attention of tokens, or of queries to them; float32 softmax.
 
-  `form` is one of ATTENTIONS, see `choose_attention`.
+  `form` is one of ATTENTIONS, see `choose_attention`; queries need PLAIN.
   """
 
   num_heads: int
@@ -39,7 +39,9 @@ class Attention(nn.Module):
   form: str = AUTO
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, queries: jax.Array | None = None
+  ) -> jax.Array:
     batch, tokens, width = x.shape
     linear = functools.partial(_Linear, width, self.dtype)
     names = ("query", "key", "value")
@@ -47,13 +49,18 @@ class Attention(nn.Module):
     kernels, biases = zip(*parameters, strict=True)
 
     heads = (batch, tokens, self.num_heads, width // self.num_heads)
-    qkv = [y.reshape(heads) for y in project(x, kernels, biases)]
+    if queries is None:
+      parts = project(x, kernels, biases)
+    else:
+      parts = project_apart(queries, kernels[:1], biases[:1])
+      parts += project_apart(x, kernels[1:], biases[1:])
+    qkv = [y.reshape(batch, -1, *heads[2:]) for y in parts]
     if choose_attention(self.form, heads, self.dtype) == CUDNN:
       mixed = _attend_by_cudnn(*qkv)
     else:
       mixed = attend(*(y.transpose(0, 2, 1, 3) for y in qkv))
       mixed = mixed.transpose(0, 2, 1, 3)
-    mixed = mixed.reshape(x.shape)
+    mixed = mixed.reshape(batch, -1, width)
     kernel_init = nn.initializers.xavier_uniform()
     out = nn.Dense(width, dtype=self.dtype, kernel_init=kernel_init, name="out")
     return out(mixed)
@@ -213,6 +220,7 @@ class VitBlock(nn.Module):
   norm: Callable
   dtype: Any
   attention_form: str
+  activation: str
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -226,8 +234,40 @@ class VitBlock(nn.Module):
     )
     x += branch(attention(y))
     y = self.norm(name="norm2")(x)
-    mlp = tokens.Mlp(self.mlp_hidden, self.dropout, self.dtype, name="mlp")
+    mlp = tokens.Mlp(
+      self.mlp_hidden,
+      self.dropout,
+      self.dtype,
+      activation=self.activation,
+      name="mlp",
+    )
     return x + branch(mlp(y, train))
+
+
+class MapHead(nn.Module):
+  """Attention of a trained query to all tokens, then a residual MLP.
+
+  Source: Zhai et al. 2022 (arXiv:2106.04560), after Lee et al. 2019.
+  """
+
+  num_heads: int
+  mlp_hidden: int
+  norm: Callable
+  dtype: Any
+  activation: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (1, 1, x.shape[-1])
+    probe = self.param("probe", nn.initializers.xavier_uniform(), shape)
+    probe = jnp.broadcast_to(probe, (len(x), *shape[1:])).astype(self.dtype)
+    attention = Attention(self.num_heads, self.dtype, PLAIN, name="attention")
+    x = attention(x, probe)
+    mlp = tokens.Mlp(
+      self.mlp_hidden, 0.0, self.dtype, activation=self.activation, name="mlp"
+    )
+    x += mlp(self.norm(name="norm")(x), False)
+    return x[:, 0].astype(jnp.float32)
 
 
 class VisionTransformer(base.Classifier):
@@ -242,7 +282,8 @@ class VisionTransformer(base.Classifier):
     num_heads: of the attention; must divide `width`.
     mlp_ratio: hidden width of the MLPs over `width`.
     patch_size: side of a patch; must divide H and W.
-    pooling: "gap", mean over all patches, or "token", a class token.
+    pooling: "gap", mean over all patches, "token", a class token, or "map",
+      attention of a trained query to all patches.
     posemb: "sincos2d", fixed (none for a class token), or "learn", trained, one
       for each patch and the class token.
     pre_logits: whether a linear layer and tanh precede the head.
@@ -253,6 +294,7 @@ class VisionTransformer(base.Classifier):
       it grows linearly from 0 in the first (Huang et al. 2016).
     attention: "plain", matrix products and a softmax; "cudnn", one fused
       kernel on NVIDIA GPUs in half precision; "auto", by platform.
+    activation: of the MLPs, see `layers.activation`; timm's is "gelu_exact".
   """
 
   width: int
@@ -267,6 +309,7 @@ class VisionTransformer(base.Classifier):
   dropout: float = 0.0
   drop_path: float = 0.0
   attention: str = AUTO
+  activation: str = "gelu"
 
   @nn.nowrap
   def check(self, image_shape: tuple[int, int, int]) -> None:
@@ -293,6 +336,7 @@ class VisionTransformer(base.Classifier):
     multiple = "a multiple of 4 for posemb 'sincos2d'"
     errors.check(fits, "width", multiple, width)
     base.check_shares(dropout=self.dropout, drop_path=self.drop_path)
+    layers.activation(self.activation)
 
   @nn.nowrap
   def attention_form(self, image_shape: tuple[int, int, int]) -> str:
@@ -324,12 +368,17 @@ class VisionTransformer(base.Classifier):
         norm=norm,
         dtype=self.dtype,
         attention_form=self.attention,
+        activation=self.activation,
         name=f"block{index + 1}",
       )(x, train)
     x = norm(name="norm")(x)
     with jax.named_scope("pool"):
       if self.pooling == "gap":
         x = jnp.mean(x, axis=1, dtype=jnp.float32)
+      elif self.pooling == "map":
+        hidden = self.width * self.mlp_ratio
+        settings = (self.num_heads, hidden, norm, self.dtype, self.activation)
+        x = MapHead(*settings, name="pool")(x)
       else:
         x = x[:, 0].astype(jnp.float32)
     if self.pre_logits:

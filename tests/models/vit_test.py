@@ -98,9 +98,11 @@ def twin(params, images, num_heads, patch_size, pooling, posemb):
     scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
     return scaled * p["scale"] + p["bias"]
 
-  def attention(p, x):
+  def attention(p, x, queries=None):
     size = x.shape[-1] // num_heads
     parts = [dense(p[name], x) for name in ("query", "key", "value")]
+    if queries is not None:
+      parts[0] = dense(p["query"], queries)
     result = []
     for start in range(0, x.shape[-1], size):
       q, k, v = (part[:, start : start + size] for part in parts)
@@ -143,6 +145,12 @@ def twin(params, images, num_heads, patch_size, pooling, posemb):
       hidden = gelu(dense(p["mlp"]["in"], norm(p["norm2"], x)))
       x = x + dense(p["mlp"]["out"], hidden)
     x = norm(params["norm"], x)
+    if pooling == "map":
+      p = params["pool"]
+      x = attention(p["attention"], x, p["probe"][0])
+      x = x + dense(
+        p["mlp"]["out"], gelu(dense(p["mlp"]["in"], norm(p["norm"], x)))
+      )
     x = x.mean(0) if pooling == "gap" else x[0]
     if "pre_logits" in params:
       x = np.tanh(dense(params["pre_logits"], x))
@@ -366,7 +374,8 @@ def test_gradients_reach_every_parameter(pooling):
   grads = gradients(model, make_variables(model), make_images())
   largest = jax.tree_util.tree_map(lambda g: float(abs(g).max()), grads)
   # A key's bias adds the same to all scores of a query: no effect.
-  assert largest["block1"]["attention"]["key"].pop("bias") < 1e-5
+  for part in {"block1", "pool"} & set(largest):
+    assert largest[part]["attention"]["key"].pop("bias") < 1e-5
   assert all(1e-4 < size < np.inf for size in jax.tree.leaves(largest))
 
 
