@@ -67,6 +67,7 @@ setuptools.setup(
       "data/turbo.c",  # the loaded library is checked against it
       "labels/*.csv",
       "papers/*.toml",
+      "weights/*.toml",
       # WordNet's license has to accompany data derived from it.
       "labels/WORDNET_LICENSE",
     ]

@@ -80,6 +80,14 @@ def read(
   return found
 
 
+def read_all(path: paths.Folder) -> dict[str, np.ndarray]:
+  """Returns all arrays of a file that is trusted to fit. Raises InputError."""
+  with _opened(path, "") as archive:
+    members = {n.removesuffix(".npy"): n for n in archive.namelist()}
+    read = lambda n: np.lib.format.read_array(archive.open(n))
+    return {name: read(member) for name, member in members.items()}
+
+
 def list_names(path: paths.Folder) -> list[str]:
   """Returns the names of all arrays of a file. Raises InputError."""
   with _opened(path, "") as archive:

@@ -54,7 +54,7 @@ LAYERS = (
     "parallel",
     "scenes",
   },
-  {"writers", "interrupts"},
+  {"writers", "interrupts", "weights"},
   {"bucket_lock", "checkpoints", "data", "tables"},
   {"run_files"},
   {"evaluators"},

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import csv
 import dataclasses
-import importlib.util
 import pathlib
 import re
 from typing import NamedTuple
@@ -32,6 +31,7 @@ from imgbench.labels import masks
 from imgbench.metrics import outcomes
 from imgbench.papers.readers import own_files
 from imgbench.papers.readers import predictions as arrays
+from imgbench.weights import files as weights
 
 LOGITS, PROBABILITIES, RANKING = "logits", "probabilities", "ranking"
 # Name of an array -> what it has; the first that a file has is read.
@@ -152,21 +152,9 @@ def _read_npz(path, kind, names):
 
 def _read_safetensors(path, kind, names):
   del names
-  if importlib.util.find_spec("safetensors") is None:
-    fix = 'run `pip install "imgbench[export]"`'
-    raise errors.InputError(path, "the package safetensors", "none", fix)
-  import safetensors
-
-  try:
-    with safetensors.safe_open(str(path), "numpy") as file:
-      name, stated = _choose(path, list(file.keys()), kind)
-      return file.get_tensor(name), stated, None
-  except errors.InputError:
-    raise
-  except Exception as error:  # It raises many kinds.
-    given = f"{type(error).__name__}: {errors.find_reason(error)}"
-    expected = "a .safetensors file with an array that NumPy knows"
-    raise errors.InputError(path, expected, given) from error
+  found = weights.read_safetensors(path)
+  name, stated = _choose(path, list(found), kind)
+  return found[name], stated, None
 
 
 def _choose(path, found: Sequence[str], kind: str) -> tuple[str, str]:

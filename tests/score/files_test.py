@@ -1,7 +1,5 @@
 """Formats of files with predictions and labels, and their errors."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -103,14 +101,6 @@ def test_safetensors(tmp_path, kind):
   path = write(tmp_path / "bad.safetensors", "nothing")
   with pytest.raises(errors.InputError, check=raising.about(str(path))):
     files.read(path)
-
-
-def test_safetensors_names_its_extra(tmp_path, monkeypatch):
-  monkeypatch.setitem(sys.modules, "safetensors", None)
-  path = write(tmp_path / "file.safetensors", "")
-  with pytest.raises(errors.InputError) as caught:
-    files.read(path)
-  assert "imgbench[export]" in caught.value.fix
 
 
 def test_timm_files_with_names_lists_and_background(tmp_path):

@@ -1,0 +1,1 @@
+"""Weights of other libraries: files, names as data, conversion both ways."""
