@@ -114,6 +114,14 @@ def test_safetensors_hold_all_variables(run):
     np.testing.assert_array_equal(array, leaf)
 
 
+def test_timm_gets_no_other_models(run):
+  model = predictor.load(run, portable=True)
+  with pytest.raises(
+    errors.InputError, check=raising.about("--format=timm", given="cnn")
+  ):
+    export.to_timm(model)
+
+
 def test_the_description_is_json_with_all_that_is_needed(run):
   described = json.loads(
     json.dumps(predictor.load(run, portable=True).description)
