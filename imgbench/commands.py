@@ -206,6 +206,11 @@ COMMANDS = {
       "Measure the recall and precision of imgbench leakage.",
     ),
     Command(
+      "weights-parity",
+      "imgbench.experiments.weights_parity",
+      "Compare models with timm and torchvision, equal weights.",
+    ),
+    Command(
       "size", "imgbench.experiments.benchmarks.size", "Count lines per folder."
     ),
     Command(
