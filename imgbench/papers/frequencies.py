@@ -60,7 +60,7 @@ def read(
   for text in given:
     name, _, file = text.partition("=")
     wanted = f"DATASET=FILE.csv, once for one of {', '.join(known)}"
-    valid = name in known and name not in found
+    valid = bool(file) and name in known and name not in found
     errors.check(valid, "--frequencies", wanted, repr(text))
     path, wanted = pathlib.Path(file).expanduser(), ", ".join(_FILE)
     try:
@@ -101,13 +101,15 @@ def report(
   if means.dataset.nunique() > 1:
     title = ", ".join(map(datasets.SHORT_TITLES.get, means.dataset.unique()))
     draw = functools.partial(_draw, panels={title: means}, own=found.outside)
+    draw = functools.partial(draw, xlabel="mean selection frequency")
     output.figure(f"{_TOP1}-by-mean-frequency", draw)
   if not frequencies:
     return
   rows = _measure(collection, frequencies)
   study_lib.write_rows(output, rows, "frequency.csv")
   lost = frame.to_rows(_compute_drops(rows, found.pairs))
-  output.csv("frequency_drops.csv", DROP_COLUMNS, lost)
+  if lost:
+    output.csv("frequency_drops.csv", DROP_COLUMNS, lost)
   for row in lost:
     if row.reweighted_drop is None:
       what = f"reweighted drop of {row.model}, {row.base} - {row.dataset}"
@@ -159,21 +161,25 @@ def _compute_drops(rows: pd.DataFrame, pairs) -> pd.DataFrame:
   return found.assign(**dict(zip(REWEIGHTED, lost, strict=True)))
 
 
-def _draw(theme, panels, own):
+def _draw(theme, panels, own, xlabel="selection frequency"):
   """Returns a figure of accuracy by frequency, public models in grey."""
   from imgbench.tables import themes  # Matplotlib is slow to import.
 
   figure = themes.figure(4.8, 4.8 * len(panels))
-  grid = figure.subplots(1, len(panels), squeeze=False)[0]
+  grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+  named = {}
   for axes, (title, rows) in zip(grid, panels.items(), strict=True):
-    axes.set(title=title, xlabel="selection frequency")
+    axes.set(title=title, xlabel=xlabel)
     axes.set(xticks=sorted(set(rows.x)), ylabel="Top-1 accuracy (%)")
     axes.grid(True)
     for model, line in rows.sort_values("x").groupby("model"):
       style = {"color": theme.muted, "lw": 0.5, "ms": 2}
       if model in own:
         style = {"label": themes.plain(model), "zorder": 3}
-      axes.plot(line.x, 100 * line.value, "o-", **style)
-    if own:
-      axes.legend()
+        style["color"] = f"C{sorted(own).index(model)}"
+      lines = axes.plot(line.x, 100 * line.value, "o-", **style)
+      named |= {style["label"]: lines[0]} if model in own else {}
+  if named:
+    loc, ncols = "outside upper left", 2 * len(panels)
+    figure.legend(named.values(), named, loc=loc, ncols=ncols)
   return figure

@@ -77,6 +77,13 @@ def test_bins_and_drops_agree_with_plain_numpy(repo, tmp_path):
   assert sum(path.endswith(".csv") for path in manifest["inputs"]) == 2
 
 
+def test_frequencies_of_one_set_give_no_drops(repo, tmp_path):
+  flag = write_csv(repo, MF, [0.5] * 400)
+  scripts.main(imagenet_v2, tmp_path / "out", f"--repo={repo}", flag)
+  assert (tmp_path / "out/frequency.csv").exists()
+  assert not (tmp_path / "out/frequency_drops.csv").exists()
+
+
 def of_bins(model, dataset, hits, counts):
   """Measurements of a model with hits in the bins of a data set."""
   subsets = [*frequencies.BINS, frequencies.KNOWN]
@@ -156,12 +163,15 @@ def test_sets_by_their_published_means(tmp_path, absent):
     ("image_id,selection_frequency\nunknown,1\n", "file"),
     (None, "file"),
     ("", "--frequencies"),
+    ("", "no file"),
   ],
 )
 def test_bad_files_are_refused(repo, tmp_path, text, about):
   path, name = tmp_path / "given.csv", MF if about == "file" else "other"
   if text is not None:
     path.write_text(text.format(id=clones.clone.image_ids(MF, 1)[0]))
+  if about == "no file":
+    name, path, about = MF, "", "--frequencies"
   setting = str(path) if about == "file" else about
   with pytest.raises(errors.InputError, check=raising.about(setting)):
     flag = f"--frequencies={name}={path}"
