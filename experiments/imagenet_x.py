@@ -181,7 +181,8 @@ def show(output, public, own, sizes) -> None:
     names = [f"{f.replace('_', ' ')} ({few[f]})" for f in medians.index]
     axes.set_yticks(places, names)
     axes.invert_yaxis()
-    axes.set_xlabel("error ratio, 95% intervals (images; few: below 100)")
+    bars = "error ratio, 95% intervals" if len(own) else "error ratio"
+    axes.set_xlabel(f"{bars} (images; few: below 100)")
     axes.grid(axis="x")
     axes.figure.legend(loc="outside upper left", ncols=5)
     return axes.figure

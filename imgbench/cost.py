@@ -138,7 +138,8 @@ def _draw(theme, found: pd.DataFrame):
     x, y = part.images_per_s_per_device, 100 * part.value
     ends = [y - 100 * part.ci_low, 100 * part.ci_high - y]
     axes.errorbar(x, y, ends, fmt="o", color=theme.muted)
-    axes.plot(x[part.on_front], y[part.on_front], "o-", zorder=3)
+    style = {"zorder": 3, "label": "Pareto front"}
+    axes.plot(x[part.on_front], y[part.on_front], "o-", **style)
     for place, row in enumerate(frame.to_rows(part)):
       style = {"xytext": (4, -12 if place % 2 else 5)}
       style |= {"xy": (x.iloc[place], y.iloc[place])}
@@ -147,7 +148,9 @@ def _draw(theme, found: pd.DataFrame):
     axes.set(title=", ".join(names[:2]), xlabel="images/s per device")
     axes.set_ylabel(f"{formats.metric_title(names[2])} (%)")
     axes.margins(0.3, 0.15)
+    axes.locator_params(axis="x", nbins=5)
     axes.grid(True)
+  figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
   return figure
 
 
