@@ -1,7 +1,7 @@
 """Do CIFAR-10 Classifiers Generalize to CIFAR-10? (Recht et al., 2018)
 
 git clone --depth=1 https://github.com/modestyachts/CIFAR-10.1
-imgbench paper cifar10-1 --repo=CIFAR-10.1 --labels=test_batch.bin \
+imgbench paper cifar10-1 --repo=CIFAR-10.1 --labels=test_batch.bin \\
     --out=results/cifar10_1
 
 Accuracy of the public models on CIFAR-10 and on CIFAR-10.1 with 95%

@@ -1,6 +1,6 @@
 """Counts the kernels of all benchmarked models, compiled for an H200.
 
-imgbench compile-only h200 --target_config=FILE \
+imgbench compile-only h200 --target_config=FILE \\
     --out=experiments/results/compile_only_h200.json --doc=docs/gpu_programs.md
 
 Needs no GPU, but the environment of `make compile-only-venv` and FILE, XLA's

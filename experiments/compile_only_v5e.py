@@ -1,6 +1,6 @@
 """Compiles training steps of ImageNet models for 8 to 256 TPU v5e chips.
 
-imgbench compile-only v5e \
+imgbench compile-only v5e \\
     --out=experiments/results/compile_only_v5e.json --doc=docs/scaling.md
 
 Needs the extra `tpu` and no TPU; minutes of one CPU core per row. Rows in the

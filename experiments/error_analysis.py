@@ -2,8 +2,8 @@
 
 git clone --depth=1 https://github.com/google-research/imagenet-mistakes
 git clone --depth=1 https://github.com/modestyachts/ImageNetV2
-imgbench paper error-analysis --repo=imagenet-mistakes \
-    --dataset=ImageNetV2/data/datasets/imagenet-validation-original.json \
+imgbench paper error-analysis --repo=imagenet-mistakes \\
+    --dataset=ImageNetV2/data/datasets/imagenet-validation-original.json \\
     --out=results/error_analysis
 
 The mistakes of two strong models on the 20,000 annotated images of ImageNet's

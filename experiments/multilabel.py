@@ -1,7 +1,7 @@
 """Evaluating Machine Accuracy on ImageNet (Shankar et al., ICML 2020)
 
 git clone --depth=1 https://github.com/modestyachts/ImageNetV2
-imgbench paper multilabel --repo=ImageNetV2 --out=results/multilabel \
+imgbench paper multilabel --repo=ImageNetV2 --out=results/multilabel \\
     --annotations=human_accuracy_v3.0.0.json
 
 Multi-label accuracy of the public models in the four definitions in use, with

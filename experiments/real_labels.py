@@ -2,7 +2,7 @@
 
 git clone --depth=1 https://github.com/modestyachts/ImageNetV2
 git clone --depth=1 https://github.com/google-research/reassessed-imagenet
-imgbench paper real-labels --repo=ImageNetV2 \
+imgbench paper real-labels --repo=ImageNetV2 \\
     --real=reassessed-imagenet/real.json --out=results/real_labels
 
 ReaL accuracy of the public models: the share of images with ReaL labels whose

@@ -1,6 +1,6 @@
 """Chooses thresholds of classes, e.g. to "catch all frogs".
 
-imgbench operating-points runs/cifar10 \
+imgbench operating-points runs/cifar10 \\
     --dataset=cifar10:test --class=frog --recall=0.99
 
 Flags images whose probability of the class, as stored by a run, is at least a
@@ -8,7 +8,7 @@ threshold, and prints what that finds and costs, with the most probable class
 for comparison. A threshold looks better on the images that it is chosen on than
 on others. To choose on one split and judge on another, for one class or all:
 
-imgbench operating-points runs/demo --recall=0.9 \
+imgbench operating-points runs/demo --recall=0.9 \\
     --choose=scenes:validation --judge=scenes:v2
 
 Exit codes: 0 done, 2 bad input.

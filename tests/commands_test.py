@@ -99,6 +99,8 @@ def test_every_command_has_its_parts(name, monkeypatch):
   assert len(command.help) <= 60
   # --help begins with the docstring.
   assert f"\nimgbench {name} " in module.__doc__
+  # A line that ends in one backslash is joined to the next one.
+  assert max(map(len, module.__doc__.splitlines())) <= 80
 
 
 def test_every_program_is_in_the_table():

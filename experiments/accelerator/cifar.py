@@ -1,6 +1,6 @@
 """Trains CIFAR-10 to an accuracy, in turns with airbench94_muon.
 
-imgbench accelerator cifar --out=runs/cifar --data_dir=DIR \
+imgbench accelerator cifar --out=runs/cifar --data_dir=DIR \\
     --airbench=cifar10-airbench/airbench94_muon.py
 
 Both use the same pixels. Our process and the baseline's each compile in a first

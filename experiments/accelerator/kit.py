@@ -1,6 +1,6 @@
 """Fills the accelerator kit, for hosts without network.
 
-python experiments/accelerator/kit.py --out=KIT --cifar10=DATA_DIR \
+python experiments/accelerator/kit.py --out=KIT --cifar10=DATA_DIR \\
     [--imagenet=DATA_DIR] [--airbench=DIR] [--max_mb=45]
 
 It has wheels for CPython 3.12 on Linux x86-64 (accelerator-kit.txt, pinned by

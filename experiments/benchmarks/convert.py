@@ -1,6 +1,6 @@
 """Converts a file of an old component benchmark to a folder of rows.
 
-imgbench bench convert --task=step \
+imgbench bench convert --task=step \\
     --file=FILE.json --out=DIR
 
 The file has facts, the environment, and the values of each quantity. The name

@@ -1,6 +1,6 @@
 """Benchmarks a training step and the time spent around it.
 
-imgbench bench step --config=configs/cifar10_fast.py \
+imgbench bench step --config=configs/cifar10_fast.py \\
     --config.data.data_dir=DIR --out=experiments/results/step_cifar10_fast
 
 Takes turns, round by round in one process, so that ratios are right on a

@@ -1,9 +1,9 @@
 """Compiles the steps of a config for TPUs and GPUs that are not attached.
 
-imgbench bench compile-only --topology=v5e:16x16 \
-    --config=configs/imagenet_vit_s16.py --config.parallel.fsdp=8 \
+imgbench bench compile-only --topology=v5e:16x16 \\
+    --config=configs/imagenet_vit_s16.py --config.parallel.fsdp=8 \\
     [--program=train] [--out=FILE.json]
-imgbench bench compile-only --topology=h200 --target_config=FILE \
+imgbench bench compile-only --topology=h200 --target_config=FILE \\
     --config=configs/imagenet_resnet50.py --config.global_batch_size=256
 
 XLA's compilers for TPUs (pip install 'imgbench[tpu]') and GPUs (make

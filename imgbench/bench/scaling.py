@@ -1,7 +1,7 @@
 """Measures how a training step scales over the local devices.
 
-imgbench bench scaling --config=configs/scenes.py \
-    [--devices=1,2,4,8] [--strategies=jit,fsdp,pmap] [--per_device_batch=32] \
+imgbench bench scaling --config=configs/scenes.py \\
+    [--devices=1,2,4,8] [--strategies=jit,fsdp,pmap] [--per_device_batch=32] \\
     [--rounds=7] [--steps=10] [--out=DIR]
 
 With XLA_FLAGS=--xla_force_host_platform_device_count=8 a CPU has 8 devices.

@@ -1,6 +1,6 @@
 """Runs a sweep on this machine, a SLURM cluster or TPU pods.
 
-imgbench sweep --config=configs/scenes.py --sweep=random \
+imgbench sweep --config=configs/scenes.py --sweep=random \\
     --executor=local --sweep_dir=runs/random
 
 The config file defines the points, see imgbench/launch/hyper.py; --dry_run

@@ -1,6 +1,6 @@
 """Finds test images that the training data has too, and what they add.
 
-imgbench leakage --train=cifar10:train --test=cifar10:test --data_dir=DATA \
+imgbench leakage --train=cifar10:train --test=cifar10:test --data_dir=DATA \\
     --predictions=runs/cifar10 --out=leakage
 
 Prints how many test images are exact copies or near duplicates of training

@@ -1,6 +1,6 @@
 """Prepares data sets with TFDS's own builders, as array_record files.
 
-imgbench prepare --dataset=imagenet2012,imagenet_v2/topimages \
+imgbench prepare --dataset=imagenet2012,imagenet_v2/topimages \\
   --manual_dir=DOWNLOADS --data_dir=DATA
 
 Takes any image classification set of TFDS. All inputs are checked before

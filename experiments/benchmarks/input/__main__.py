@@ -1,6 +1,6 @@
 """Benchmarks the input path: images per second, start, memory, waiting.
 
-imgbench bench input --data_dir=DIR \
+imgbench bench input --data_dir=DIR \\
     --out=experiments/results/input_cpu
 
 Uses the first `images` examples of a prepared set, from the page cache after

@@ -1,7 +1,7 @@
 """Writes ImageNet's files with synthetic pictures, input for TFDS's builders.
 
 imgbench fake-imagenet --out=DIR
-imgbench prepare --manual_dir=DIR --skip_checksums \
+imgbench prepare --manual_dir=DIR --skip_checksums \\
   --data_dir=DATA --dataset=imagenet2012,imagenet2012_real
 
 The same flags give the same bytes.
