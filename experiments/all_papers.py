@@ -44,8 +44,9 @@ def make_all(values: flags.FlagValues, output: program.Output) -> None:
   """Makes the papers whose files are there, and lists the missing files.
 
   Raises:
-    InputError: no paper has its files; predictions that no paper takes; the
-      error of the first paper that fails, after all others are made.
+    InputError: no paper has its files; predictions or published figures that
+      none of these papers takes; the error of the first paper that fails, after
+      all others are made.
   """
   data = pathlib.Path(values.data)
   specs = [own.parse(text) for text in values.predictions]
@@ -58,7 +59,7 @@ def make_all(values: flags.FlagValues, output: program.Output) -> None:
   paths = [p for p in itertools.starmap(pathlib.Path, places) if p.is_file()]
   paths += values.published
   figures = {path: {f.key for f in published.read(path)} for path in paths}
-  made, missing, failed = [], {}, []
+  jobs, missing, made, failed = {}, {}, [], []
   for name, paper in PAPERS.items():
     args, absent = _find(data, paper["flags"])
     for entry in absent.values():
@@ -71,19 +72,26 @@ def make_all(values: flags.FlagValues, output: program.Output) -> None:
       keys = [key for key in keys if key.dataset.startswith(begin)]
       if any(key.metric.startswith(metrics) for key in keys):
         args.append(f"--published={path}")
+    jobs[name] = args
+  for entry, names in missing.items():
+    address = ", ".join(FILES[entry]["address"])
+    output.note(f"missing: {entry} of {', '.join(names)}: {address}")
+  if not jobs:
+    raise errors.InputError("--data", "files of a paper", data, "see above")
+  used = {arg for args in jobs.values() for arg in args}
+  given = [f"--published={path}" for path in values.published]
+  for flag in [*given, *(spec.flag for spec in specs)]:
+    expected = f"something for {', '.join(jobs)}"
+    errors.check(flag in used, flag, expected, "nothing for them")
+  for name, args in jobs.items():
     try:
       _make(name, args, values.out)
       made.append(name)
     except errors.InputError as error:
       output.note(f"{name}: not made: {error}")
       failed.append(error)
-  for entry, names in missing.items():
-    address = ", ".join(FILES[entry]["address"])
-    output.note(f"missing: {entry} of {', '.join(names)}: {address}")
   if failed:
     raise failed[0]
-  if not made:
-    raise errors.InputError("--data", "files of a paper", data, "see above")
   print(f"made: {', '.join(made)}")
 
 

@@ -91,6 +91,17 @@ def test_nothing_there_and_bad_files(tmp_path, capsys):
   spec = "--predictions=m@scenes=m.npy"
   with pytest.raises(errors.InputError, check=raising.about(spec)):
     run(tmp_path / "out", tmp_path / "data", spec)
+  # Neither predictions nor figures of a paper without files are dropped.
+  human_files.write_pickle(tmp_path / "data/human_accuracy.pickle")
+  figures = tmp_path / "figures.csv"
+  figures.write_text(
+    "model,dataset,subset,metric,value\nm,cifar10-test,all,top1_accuracy,0.9\n"
+  )
+  specs = "--predictions=m@cifar10-test=m.npy", f"--published={figures}"
+  for spec in specs:
+    with pytest.raises(errors.InputError, check=raising.about(spec)):
+      run(tmp_path / "out", tmp_path / "data", spec)
+  (tmp_path / "data/human_accuracy.pickle").unlink()
   # A paper that fails keeps no other one from being made.
   repo, _ = cifar_files.write(tmp_path / "data")
   (tmp_path / "data/ImageNetV2").mkdir()
