@@ -14,9 +14,11 @@ read; then there may be one .npy file, uint8 [N, H, W, C], instead of pictures.
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import csv
 import os
 import pathlib
+from typing import IO
 
 from absl import flags
 import numpy as np
@@ -96,23 +98,30 @@ def predict(
       yield next(names), listed
 
 
-def write_csv(path: str, results: Iterable) -> None:
-  """Writes what `predict` yields as it comes. Raises InputError."""
+@contextlib.contextmanager
+def _open(path: str, mode: str, encoding: str | None = None) -> Iterator[IO]:
+  """Opens --out, and its folder if need be. Raises InputError."""
   target = paths.as_path(path, "--out")
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w", encoding="utf-8") as file:
-      table = csv.writer(file, lineterminator="\n")
-      table.writerow(COLUMNS)
-      for picture, best in results:
-        # Names of files may be in another encoding.
-        name = picture.encode(errors="backslashreplace").decode()
-        ranked = enumerate(best, 1)
-        table.writerows((name, rank, *found) for rank, found in ranked)
+    with target.open(mode, encoding=encoding) as file:
+      yield file
   except OSError as error:
     given = f"{path}: {errors.find_reason(error)}"
     expected = "a file that can be written"
     raise errors.InputError("--out", expected, given) from error
+
+
+def write_csv(path: str, results: Iterable) -> None:
+  """Writes what `predict` yields as it comes. Raises InputError."""
+  with _open(path, "w", encoding="utf-8") as file:
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for picture, best in results:
+      # Names of files may be in another encoding.
+      name = picture.encode(errors="backslashreplace").decode()
+      ranked = enumerate(best, 1)
+      table.writerows((name, rank, *found) for rank, found in ranked)
 
 
 def write_logits(
@@ -121,12 +130,12 @@ def write_logits(
   """Writes the logits of pictures, or of one .npy file. Raises InputError."""
   target = paths.as_path(path, "--out")
   paths.check_writable(target.parent, "--out")
+  errors.check(not target.is_dir(), "--out", "a file", f"a folder: {path}")
   images = pictures
   if len(pictures) == 1 and pictures[0].endswith(".npy"):
     images = predictions.read_array(pathlib.Path(pictures[0]), mmap=True)
   logits = loaded.predict(images).logits
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with target.open("wb") as file:
+  with _open(path, "wb") as file:
     np.save(file, logits)
 
 

@@ -143,6 +143,11 @@ def test_logits_of_an_array_in_a_file(run, images, tmp_path):
   logits = np.load(out)
   assert (logits.shape, logits.dtype) == ((72, 24), np.float32)
   np.testing.assert_array_equal(logits, loaded.predict(images).logits)
+  out.unlink()
+  out.symlink_to("/dev/full")
+  for bad in (tmp_path, out):
+    with pytest.raises(errors.InputError, check=raising.about("--out")):
+      predict.write_logits(str(bad), loaded, [str(path)])
   path.write_bytes(b"no array")
   with pytest.raises(errors.InputError, check=raising.about(str(path))):
     predict.write_logits(str(out), loaded, [str(path)])
