@@ -64,6 +64,8 @@ def read_codes(
   except (AttributeError, KeyError, TypeError, errors.InputError) as error:
     expected = "the keys of human_accuracy_v3.0.0.json"
     raise errors.InputError(path, expected, f"{error!r}") from error
+  once = len(labels) == len(content["initial_annots"])
+  errors.check(once, path, "every image once", "one in two forms of its id")
   left_out = np.array([n not in labels or n in problematic for n in names])
   errors.check(not left_out.all(), path, f"images such as {names[0]}", "none")
   return codes, left_out

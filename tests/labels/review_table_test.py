@@ -87,6 +87,12 @@ def test_ids_of_all_forms_are_found(tmp_path, form, stored):
   assert not codes[2].any()
 
 
+def test_an_image_in_two_forms_is_refused(tmp_path):
+  path = write(tmp_path, f"{TFDS}{A},3,,,0\n7/{A}.jpeg,4,,,0\n")
+  with pytest.raises(errors.InputError, check=raising.about(str(path))):
+    review_table.read_codes(path, [A])
+
+
 @pytest.mark.parametrize(
   "text",
   [
