@@ -185,7 +185,13 @@ def open_set(name: str, config: config_lib.Config, places: Places) -> OpenSet:
 
 
 def correct_labels(opened: OpenSet, path: str) -> OpenSet:
-  """Returns a set of type "classification" with labels of `label_errors`."""
+  """Returns a set of type "classification" with labels of `label_errors`.
+
+  Raises:
+    InputError: another type.
+  """
+  expected, kind = 'a first set of type "classification"', opened.entry.type
+  errors.check(kind == "classification", "--label_errors", expected, kind)
 
   def read(num_classes: int, may_be_more: bool):
     info, found = opened.read(num_classes, may_be_more)

@@ -213,6 +213,21 @@ def test_label_errors_of_cifar10(tmp_path, tfds):
     assert (entry["correct"], entry["n"]) == wanted
 
 
+def test_label_errors_are_of_sets_with_one_label(tmp_path):
+  shared = shared_files.shared_path("data")
+  path = tmp_path / "mine.npy"
+  np.save(path, np.zeros((50_000, 1), int))
+  with pytest.raises(
+    errors.InputError, check=raising.about("--label_errors", given="real")
+  ):
+    scoring.run(
+      *(path, "--dataset=real", f"--repo={shared / 'ImageNetV2'}"),
+      f"--real={shared / 'reassessed-imagenet/real.json'}",
+      f"--label_errors={shared / 'label-errors/imagenet_mturk.json'}",
+      *(f"--out={tmp_path / 'out'}", scoring.write_config(tmp_path)),
+    )
+
+
 def test_label_errors_of_imagenet_in_the_order_of_public_predictions(tmp_path):
   """Numbers of hits by a loop over images and votes, without our code."""
   shared = shared_files.shared_path("data")
