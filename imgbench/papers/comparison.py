@@ -62,8 +62,11 @@ def collect_ours(
 def read(
   output: program.Output, paths: Iterable[str]
 ) -> list[published_lib.PublishedFigure]:
-  """Returns the figures of --published; adds its files to the inputs."""
-  paths = [pathlib.Path(path) for path in paths]
+  """Returns the figures of --published; adds its files to the inputs.
+
+  A file that is given twice counts once.
+  """
+  paths = list({p.resolve(): p for p in map(pathlib.Path, paths)}.values())
   output.inputs(paths)
   return [figure for path in paths for figure in published_lib.read(path)]
 
