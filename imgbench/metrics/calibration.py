@@ -191,9 +191,9 @@ def ece_interval(
   Noise adds to the gap of a bin whatever its sign: the error of a sample is too
   large on average, by 0.8 sqrt(M / n) standard deviations of a hit in a
   calibrated model. Resamples repeat that. The low end is the basic one, without
-  the bias (or a part of it, if the true error is smaller); the high end is the
-  percentile, as the basic one is often too low. Sums of bins are drawn normally
-  with the variance of a Poisson bootstrap at accuracy (hits + 1/2) / (n + 1).
+  the bias, and 0 where a calibrated model may have as large an error; the high
+  end is the percentile, as the basic one is often too low. The examples of bins
+  are resampled, their hits drawn normally at accuracy (hits + 1/2) / (n + 1).
 
   Source: Davison and Hinkley, Bootstrap Methods and their Application (1997),
     5.2 and 5.3; Kumar et al., NeurIPS 2019, for normal draws of bins.
@@ -203,12 +203,14 @@ def ece_interval(
     return None
   n, hits = bins.count[there], (bins.count * bins.accuracy)[there]
   gaps, smooth = hits / n - bins.confidence[there], (hits + 0.5) / (n + 1)
-  deviations = np.sqrt(n * (smooth * (1 - smooth) + gaps**2))
-  shape = (intervals.NUM_RESAMPLES, len(n))
-  sums = n * gaps + deviations * np.random.default_rng(seed).normal(size=shape)
-  draws, estimate = np.abs(sums).sum(axis=1) / total, ece(bins)
+  rng, estimate = np.random.default_rng(seed), ece(bins)
+  times = rng.multinomial(total, n / total, intervals.NUM_RESAMPLES)
+  noise = np.sqrt(times * smooth * (1 - smooth)) * rng.normal(size=times.shape)
+  draws = np.abs(times * gaps + noise).sum(axis=1) / total
   low, _ = intervals.percentiles(2 * estimate - draws, estimate, alpha)
   _, high = intervals.percentiles(draws, estimate, alpha)
+  if estimate <= np.quantile(np.abs(noise).sum(axis=1) / total, 1 - alpha / 2):
+    low = np.zeros(())
   return max(float(low), 0.0), min(float(high), 1.0), intervals.BIN_BOOTSTRAP
 
 

@@ -225,15 +225,16 @@ def draw_bins(rng, n, surplus):
   )
 
 
-def test_interval_of_the_error_against_a_bootstrap_of_images():
+@pytest.mark.parametrize("surplus", [0.08, 0.3])
+def test_interval_of_the_error_against_a_bootstrap_of_images(surplus):
   rng = np.random.default_rng(0)
   confidence = 0.3 + 0.7 * rng.beta(4, 1, 1000)
-  hit = rng.random(1000) < confidence - 0.08
+  hit = rng.random(1000) < confidence - surplus
   bins = calibration.reliability(confidence, hit)
   place = np.ceil(15 * confidence).astype(int) - 1
   draws = []
   for _ in range(2000):
-    times = rng.poisson(1, 1000)
+    times = np.bincount(rng.integers(0, 1000, 1000), minlength=1000)
     gaps = np.bincount(place, times * (hit - confidence), 15)
     draws.append(np.abs(gaps).sum() / 1000)
   high = np.quantile(draws, 0.975)
@@ -252,8 +253,7 @@ def test_interval_of_the_error_covers_the_true_one(n):
   assert 186 <= sum(held) <= 200  # of 200, at 95%
   # Of a calibrated model the error is all bias.
   bins = [draw_bins(rng, n, 0) for _ in range(200)]
-  low = np.mean([calibration.ece_interval(b)[0] for b in bins])
-  assert low < 0.15 * np.mean([calibration.ece(b) for b in bins])
+  assert sum(calibration.ece_interval(b)[0] == 0 for b in bins) >= 186
 
 
 def test_interval_of_few_examples_holds_the_estimate():
