@@ -1,5 +1,6 @@
 """Temperature scaling, fitted on half of the examples, judged on the others."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -53,11 +54,13 @@ def scale(
   rows, judged = np.flatnonzero(mask & first), np.flatnonzero(mask & ~first)
   nll = nll.astype(np.float64)
   # The loss is convex in 1 / T.
-  slope = lambda log_t: _derivatives(probs, nll, rows, np.exp(-log_t))[0].sum()
-  ends = np.log([LEAST, MOST])
+  slope = functools.cache(
+    lambda log_t: _derivatives(probs, nll, rows, np.exp(-log_t))[0].sum()
+  )
+  ends = np.log([LEAST, MOST]).tolist()
   if not len(judged) or not slope(ends[1]) < 0 < slope(ends[0]):
     return None
-  log_t = optimize.brentq(slope, *ends, xtol=1e-10)
+  log_t = optimize.brentq(slope, *ends, xtol=1e-7)
   inverse = np.exp(-log_t)
   slopes, curvature = _derivatives(probs, nll, rows, inverse)
   error = np.sqrt(slopes @ slopes) / curvature / inverse
