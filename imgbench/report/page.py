@@ -119,16 +119,19 @@ def _describe_thresholds(
   run: inputs.Run, dataset: inputs.DatasetFiles
 ) -> list[page.Block]:
   """Returns the command that chooses a threshold of the worst class."""
-  splits = f"--dataset={dataset.key}"
+  splits = [f"--dataset={dataset.key}"]
   for other in run.charted:
     if other.curves and not inputs.share_images(dataset, other):
-      splits = f"--choose={dataset.key} --judge={other.key}"
+      splits = [f"--choose={dataset.key}", f"--judge={other.key}"]
       break
-  name = shlex.quote(dataset.curves[0].class_name)
-  command = f"operating-points {run.workdir} {splits} --class={name}"
+  name = dataset.curves[0].class_name
+  if dataset.class_names.count(name) != 1:
+    name = str(dataset.curves[0].class_index)
+  command = ["imgbench", "operating-points", str(run.workdir), *splits]
+  command += [f"--class={name}", "--recall=0.9"]
   return [
     page.Paragraph("The threshold that finds 90% of the first class:"),
-    page.Paragraph(f"imgbench {command} --recall=0.9", code=True),
+    page.Paragraph(shlex.join(command), code=True),
   ]
 
 

@@ -4,6 +4,7 @@ import html.parser
 import json
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -106,6 +107,17 @@ def test_the_command_of_a_threshold_has_two_splits_if_there_are(scenes):
   command = f"imgbench operating-points {scenes[0]} --choose=scenes:validation"
   assert f"{command} --judge=scenes:v2 --class=" in shown
   assert "--dataset=scenes" not in shown
+
+
+def test_the_command_of_a_threshold_can_be_pasted(tmp_path):
+  drawn = [samples.Sample("toy:test[:90]", ("crane", "ant", "crane"), 90, 1, 3)]
+  workdir = samples.write(tmp_path / "my run", drawn, "imgbench")
+  samples.write_probabilities(workdir, drawn)
+  report.write_report(workdir, None)
+  shown = Parser((workdir / "report.html").read_text()).text
+  words = ["--dataset=toy:test[:90]", "--class=0", "--recall=0.9"]
+  found = re.search("imgbench operating-points (.*?--recall=0.9)", shown)
+  assert found and shlex.split(found[1]) == [str(workdir), *words]
 
 
 def test_header_names_the_run(scenes):
