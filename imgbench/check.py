@@ -190,7 +190,8 @@ def main(argv: list[str]) -> int:
   listed = [row for row in list_results(run) if not row["index"]]
   found = judge(run, parse(values.require, [r["metric"] for r in listed]))
   band = lambda row: bands.find(*map(row.get, _FIELDS[:4]), run.synthetic)
-  banded = [row | {"reason": ""} for row in listed if band(row)]
+  new = [row for row in listed if row["dataset"] not in run.training]
+  banded = [row | {"reason": ""} for row in new if band(row)]
   column = lambda name: table.Column(lambda row: row.get(name), name)
   fraction = lambda x: "" if x is None else formats.significant(x, 6)
   columns = (

@@ -195,6 +195,15 @@ def test_training_data_counts_only_by_name(tmp_path):
   assert keys("toy:train/all/top1_accuracy>0") == ["toy:train"]
 
 
+def test_training_data_has_no_bands(tmp_path):
+  keys = ("cifar10:train", "cifar10:test")
+  drawn = [samples.Sample(key, ("ant", "bee"), 60, 0.9, 3) for key in keys]
+  workdir = samples.write(tmp_path / "run", drawn, "imgbench")
+  look = ["imgbench.check", str(workdir)]
+  (done,) = forked.run_all([look], tmp_path / "folders")
+  assert keys[1] in done.stdout and keys[0] not in done.stdout
+
+
 def test_equal_and_odd_names_of_classes(tmp_path):
   drawn = [samples.Sample("toy:test", ("crane", "crane", "[x", "0"), 90, 1, 3)]
   workdir = samples.write(tmp_path / "run", drawn, "imgbench")
