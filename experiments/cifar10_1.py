@@ -84,14 +84,12 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     output, figures, found.ranked, cifar_published.NUM_PUBLIC
   )
   compared = comparison.compare(figures, collect_ours(found, figures) | ranks)
-  # Loose statements are no figures for the tables.
-  counted = compared[compared.note == ""]
   tables = [
     study_lib.pair_grid(
       found,
       (cifar.TEST, name),
       TOP1,
-      counted,
+      compared,
       f"{cifar.TITLES[name]}: top-1 accuracy and its drop in percent with 95%"
       f" intervals, ratio of error rates to {cifar.TITLES[cifar.TEST]}, ranks",
       cifar.TITLES,

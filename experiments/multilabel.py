@@ -96,9 +96,8 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
     ours = comparison.collect_ours(part.section.rows, part.plain_lines())
     selected = _select_figures(part.of_people, figures)
     of_part = comparison.compare(selected, ours)
-    counted = of_part[of_part.note == ""]  # others are no figures for tables
     humans = () if study else _select_figures(True, figures)
-    multilabel_output.report(output, part, counted, humans)
+    multilabel_output.report(output, part, of_part, humans)
     compared.append(of_part)
   for of_people in {False, True} - {part.of_people for part in parts}:
     left = _select_figures(of_people, figures)

@@ -192,10 +192,12 @@ def columns(
 ) -> list[tuple[str, table.Cell]]:
   """Returns columns for `table.from_names`: published, and the difference.
 
-  If several sources have a figure, the first one counts.
+  Figures that are not counted, as of other weights or images, are left out. If
+  several sources have a figure, the first one counts.
   """
   what = {"dataset": dataset, "subset": subset, "metric": metric}
-  found = frame.select(compared, **what, field=field).drop_duplicates("model")
+  counted = compared[compared.note == ""]
+  found = frame.select(counted, **what, field=field).drop_duplicates("model")
   known = found[found.difference.notna()]
   return [
     (title, frame.build_cell(rows, text))
