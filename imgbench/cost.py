@@ -10,6 +10,7 @@ in one of them.
 """
 
 import functools
+import pathlib
 
 from absl import flags
 import pandas as pd
@@ -27,6 +28,7 @@ from imgbench.tables import entries
 from imgbench.tables import formats
 from imgbench.tables import frame
 from imgbench.tables import table
+from imgbench.train import compute
 
 METRICS = ("top1_accuracy", "real_accuracy", "multilabel_accuracy.icml2020")
 SPEED = ("images_per_s", "images_per_s_low", "images_per_s_high")
@@ -38,8 +40,11 @@ COLUMNS = (
 _GROUP = ["device", "dataset", "metric"]
 
 
-def _read(run: str) -> pd.DataFrame:
-  """Returns measurements with the name, image size and dtype of the model."""
+def _read(run: str, task: str) -> pd.DataFrame:
+  """Returns measurements with the name, image size and dtype of the model.
+
+  A run may be evaluated on images of another size than it is trained on.
+  """
   folder = paths.reach(run, "RUN")
   results = run_files.read_json(folder / run_files.RESULTS)
   if results is not None:
@@ -48,9 +53,17 @@ def _read(run: str) -> pd.DataFrame:
     config = run_files.read_json(folder / run_files.CONFIG) or {}
     model = config.get("model") or {}
     options = config.get("data", {}).get("options") or {}
-    size = config.get("input", {}).get("size") or options.get("image_size")
-    name = model.get("name") or config.get("score", {}).get("model")
-    return found.assign(name=name, size=size, dtype=model.get("dtype"))
+    sizes = {**options, **config.get("input", {})}
+    if task != "train":
+      sizes |= config.get("evaluation", {}).get("input", {})
+    size = sizes.get("size") or sizes.get("image_size")
+    score, name, dtype = config.get("score"), *map(model.get, ("name", "dtype"))
+    if score:
+      name = score.get("model") or pathlib.Path(score["files"][0]).stem
+    if dtype:
+      facts = run_files.read_json(folder / run_files.ENVIRONMENT) or {}
+      dtype = compute.model_dtype(dtype, facts.get("platform")).name
+    return found.assign(name=name, size=size, dtype=dtype)
   files = [folder / name for name in ("table.csv", "drops.csv")]
   expected = f"a folder with {run_files.RESULTS} or table.csv"
   errors.check(files[0].is_file(), "RUN", expected, run)
@@ -69,6 +82,7 @@ def _join(output, accuracies: pd.DataFrame, bench: str, task: str):
   device = folder.environment.get("device_kind")
   if device == "cpu":
     device = folder.environment.get("processor")
+  device = device or "unknown device"  # It names a panel.
   measured = selection.keep_fewest_devices(folder.rows)
   left_out: dict[str, set[str]] = {}
   for one in frame.to_rows(accuracies):
@@ -137,6 +151,7 @@ def _draw(theme, found: pd.DataFrame):
     part = part.sort_values("images_per_s_per_device")
     x, y = part.images_per_s_per_device, 100 * part.value
     ends = [y - 100 * part.ci_low, 100 * part.ci_high - y]
+    ends = [end.clip(lower=0) for end in ends]  # Rounding may exceed a bound.
     axes.errorbar(x, y, ends, fmt="o", color=theme.muted)
     style = {"zorder": 3, "label": "Pareto front"}
     axes.plot(x[part.on_front], y[part.on_front], "o-", **style)
@@ -172,14 +187,18 @@ def parse_flags(argv: list[str]) -> list[str]:
 def report(values: flags.FlagValues, output: program.Output, runs) -> None:
   """Prints the table and adds the files to the output. Raises InputError."""
   errors.check(bool(runs), "RUN", "one or more folders", "none")
-  found = pd.concat(map(_read, runs), ignore_index=True)
+  read = functools.partial(_read, task=values.task)
+  found = pd.concat(map(read, runs), ignore_index=True)
   known = found.metric.str.removesuffix(".drop").isin(METRICS)
   found = found[known & (found.subset == "all") & found.value.notna()]
+  expected = f"results with {', '.join(METRICS)}"
+  errors.check(len(found) > 0, "RUN", expected, "others")
   joined = [
     x for b in values.bench for x in _join(output, found, b, values.task)
   ]
   expected = f"rows of task {values.task} for these models"
-  errors.check(bool(joined), "--bench", expected, ", ".join(values.bench))
+  given = ", ".join(values.bench) or "none"
+  errors.check(bool(joined), "--bench", expected, given)
   fronts = [not any(_beats(y, x) for y in joined) for x in joined]
   found = pd.DataFrame(joined).assign(on_front=fronts)
   grid = _build_table(found)

@@ -22,7 +22,7 @@ QUICK = processes.ROOT / "experiments/results/cpu_2_cores/bench_quick"
 TOP1, DROP = "top1_accuracy", "top1_accuracy.drop"
 
 
-def write_run(folder, model, right, size=32, dtype="float32"):
+def write_run(folder, model, right, size=32, dtype="float32", **sections):
   """Writes the results of a run with so many of 100 images right."""
   folder.mkdir()
   found = rows.of(
@@ -33,7 +33,8 @@ def write_run(folder, model, right, size=32, dtype="float32"):
   results = json.dumps(frame.to_results(found))
   (folder / "results.json").write_text(results)
   config = {"model": {"name": model, "dtype": dtype}, "input": {"size": size}}
-  (folder / "config.json").write_text(json.dumps(config))
+  (folder / "config.json").write_text(json.dumps(config | sections))
+  (folder / "environment.json").write_text('{"platform": "cpu"}')
   return str(folder)
 
 
@@ -75,6 +76,47 @@ def test_runs_have_the_speed_of_their_models(tmp_path):
   # Inference is the default, which bench_quick has of the transformer only.
   (only,) = join(tmp_path / "infer", runs)
   assert (only["model"], only["task"]) == (runs[1], "infer")
+
+
+def test_sizes_and_dtypes_are_those_of_the_evaluation(tmp_path):
+  # An "auto" dtype is that of the run's device.
+  auto = write_run(tmp_path / "auto", "vit_ti16", 70, dtype="auto")
+  (found,) = join(tmp_path / "a", [auto])
+  assert found["dtype"] == "float32"
+  (tmp_path / "auto/environment.json").write_text('{"platform": "gpu"}')
+  with pytest.raises(errors.InputError, check=raising.about("--bench")):
+    join(tmp_path / "b", [auto])
+  # Trained on images of another size than it is evaluated on.
+  larger = write_run(
+    tmp_path / "larger",
+    "vit_ti16",
+    70,
+    size=24,
+    evaluation={"input": {"size": 32}},
+  )
+  (found,) = join(tmp_path / "c", [larger])
+  assert found["image_size"] == "32"
+  with pytest.raises(errors.InputError, check=raising.about("--bench")):
+    join(tmp_path / "d", [larger], "--task=train")
+
+
+def test_a_score_has_the_name_of_its_file(tmp_path):
+  run = write_run(tmp_path / "score", "", 70)
+  score = {"score": {"model": None, "files": ["of/vit_ti16.npy"]}}
+  (tmp_path / "score/config.json").write_text(json.dumps(score))
+  assert join(tmp_path / "out", [run])[0]["image_size"] == "32"
+
+
+def test_unknown_devices_and_bounds_at_the_value_are_drawn(tmp_path):
+  shutil.copytree(QUICK, tmp_path / "bench")
+  (tmp_path / "bench/environment.json").write_text("{}")
+  folder = tmp_path / "paper"
+  folder.mkdir()
+  found = rows.of(old={"vit_ti16": 70}).assign(ci_low=0.7 + 1e-15)
+  found[list(frame.COLUMNS)].to_csv(folder / "table.csv", index=False)
+  (found,) = join(tmp_path / "out", [str(folder)], bench=tmp_path / "bench")
+  assert found["device"] == "unknown device"
+  assert (tmp_path / "out/cost.png").is_file()
 
 
 def test_tables_of_papers_have_drops_of_which_less_is_better(tmp_path):
@@ -127,10 +169,15 @@ def test_several_image_sizes_are_ambiguous_without_a_config(tmp_path):
     (["{folder}/broken"], QUICK, "{folder}/broken/table.csv"),
     (["{folder}/run"], "{folder}/none", "{folder}/none"),
     (["{folder}/run"], QUICK, "--bench"),
+    (["{folder}/other"], QUICK, "RUN"),
   ],
 )
 def test_bad_input_is_refused(tmp_path, runs, bench, setting):
   write_run(tmp_path / "run", "unknown", 70)
+  write_run(tmp_path / "other", "vit_ti16", 70)
+  text = (tmp_path / "other/results.json").read_text()
+  text = text.replace("top1_accuracy", "nll")
+  (tmp_path / "other/results.json").write_text(text)
   (tmp_path / "broken").mkdir()
   (tmp_path / "broken/table.csv").write_text("model,value\na,1\n")
   fill = lambda text: str(text).format(folder=tmp_path)
