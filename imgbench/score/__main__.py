@@ -242,6 +242,9 @@ def _read_files(
       values.background_first,
     )
     logging.info("%s: %s %s", path, found.kind, list(found.values.shape))
+    fits = not values.probabilities or found.kind != files.RANKING
+    expected = f"none with a ranking, as in {path}"
+    errors.check(fits, "--probabilities", expected, True)
     scored += passes.match(found, opened[number], values.order)
     of_file += [number] * len(opened[number])
   keys, names = set(), set()

@@ -124,6 +124,9 @@ def test_a_ranking_has_the_accuracies_and_no_probabilities(run, tmp_path):
   check_equal(found, {k: v for k, v in wanted.items() if k in found})
   for name in ("calibration.json", "curves.json"):
     assert json.loads((tmp_path / "out" / name).read_text()) == {}
+  command = tmp_path / "top.npy", "--dataset=val", config, "--probabilities"
+  with pytest.raises(errors.InputError, check=raising.about("--probabilities")):
+    scoring.run(*command, f"--out={tmp_path / 'other'}")
 
 
 def test_probabilities_of_large_sets_are_kept_if_asked(
