@@ -152,7 +152,8 @@ def _find_program() -> str:
   spec = getattr(main, "__spec__", None)
   if spec is not None and spec.name:
     name = spec.name.removesuffix(".__main__")
-    return f"python -m {name}"
+    # Of `python -m imgbench NAME`, with the name; see commands.main.
+    return f"python -m {name}{sys.argv[0].partition('__main__.py')[2]}"
   return pathlib.Path(sys.argv[0]).name
 
 

@@ -6,12 +6,14 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 from absl import flags
 import pytest
 
 import imgbench
 from imgbench import commands
+from imgbench import environment
 from imgbench import errors
 from tests.train import processes
 
@@ -166,6 +168,26 @@ def test_positional_arguments_reach_the_command():
   assert done.returncode == errors.EXIT_DONE, done.stderr
   done = imgbench_command("bench", "compare", str(folder))
   assert done.returncode == errors.EXIT_USAGE
+
+
+def test_results_name_the_command(monkeypatch):
+  """As it was typed, also after `python -m`."""
+  main = types.SimpleNamespace(__spec__=types.SimpleNamespace(name=""))
+  monkeypatch.setitem(sys.modules, "__main__", main)
+  for name, first, expected in (
+    (
+      "imgbench.__main__",
+      "/a/__main__.py review merge",
+      "imgbench review merge",
+    ),
+    ("imgbench.bench.__main__", "/a/bench/__main__.py", "imgbench.bench"),
+    ("experiments.multilabel", "/a/multilabel.py", "experiments.multilabel"),
+  ):
+    main.__spec__.name = name
+    monkeypatch.setattr(sys, "argv", [first, "a b"])
+    assert environment.collect_software()["command"] == (
+      f"python -m {expected} 'a b'"
+    )
 
 
 @pytest.mark.smoke
