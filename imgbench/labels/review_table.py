@@ -50,11 +50,11 @@ def read_codes(
     problematic or not in the file; an InputError if all are.
   """
   content = read_file(path)
-  names = list(map(_find_id, image_ids))
+  names = list(map(find_id, image_ids))
   codes = np.zeros((len(names), real.NUM_CLASSES), np.int8)
   try:
-    labels = {_find_id(k): v for k, v in content["initial_annots"].items()}
-    problematic = set(map(_find_id, content["problematic_images"]))
+    labels = {find_id(k): v for k, v in content["initial_annots"].items()}
+    problematic = set(map(find_id, content["problematic_images"]))
     for row, name in enumerate(names):
       # From worst to best: a label in several lists counts as the best.
       for field, code in annotations.FIELD_CODES.items():
@@ -71,7 +71,8 @@ def read_codes(
   return codes, left_out
 
 
-def _find_id(name: str) -> str:
+def find_id(name: str) -> str:
+  """Returns an image id in the form that all files of ImageNetV2 share."""
   return _HEXADECIMAL.sub(r"\1", name)
 
 

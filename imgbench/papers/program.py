@@ -92,6 +92,7 @@ class Output:
     self._notes: list[str] = []
     self._undefined: dict[str, str] = {}
     self._ending: list[str] = []
+    self._replaced: list[str] = []
     if out is not None:
       with _name_out(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -157,6 +158,10 @@ class Output:
     """Adds to the manifest why a row has no value."""
     self._undefined[what] = reason
 
+  def replace(self, pattern: str) -> None:
+    """Has `write` remove files of an earlier run that it does not write."""
+    self._replaced.append(pattern)
+
   def end_with(self, text: str) -> None:
     """Has `close` print a text at the end."""
     self._ending.append(text)
@@ -186,6 +191,9 @@ class Output:
     with _name_out(out):
       for name, data in self._files.items():
         writers.write_atomically(out / name, data)
+      for path in (p for pattern in self._replaced for p in out.glob(pattern)):
+        if path.name not in self._files:
+          path.unlink()
       writers.write_json(out / MANIFEST, manifest)
 
   def _add(self, name: str, data: bytes) -> None:

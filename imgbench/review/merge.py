@@ -63,10 +63,13 @@ def merge(
   side, seen = list(content.get(SIDE, [])), collections.Counter[str]()
   listed = set(map(json.dumps, side))
   columns = [(name,) for name in _COLUMNS]
+  forms = {review_table.find_id(key): key for key in annotated}
   lines = (x for p in paths for x in review_table.iterate(p, columns))
   for where, row in lines:
     cells = {name: row[name].strip() for name in _COLUMNS}
     image, wnid, state, reason, _ = cells.values()
+    image = forms.get(review_table.find_id(image), image)
+    cells["image_id"] = image
     cells["state"] = state = state.lower().replace("’", "'")
     expected = f"state {', '.join(_STATES[:-1])}, or none"
     errors.check(state in _STATES, where, expected, repr(row["state"]))

@@ -20,6 +20,7 @@ from imgbench import errors
 from imgbench import run_files
 from imgbench.labels import annotations
 from imgbench.labels import classes
+from imgbench.labels import review_table
 from imgbench.papers import evaluate
 from imgbench.papers import program
 from imgbench.papers import records
@@ -67,7 +68,9 @@ def evaluate_reviewed(
   key, names, path = found.key, found.class_names, reviews.path
   imagenet = names == classes.short_names()
   errors.check(imagenet, "--dataset", "a set of ImageNet's classes", key)
-  ids = found.predictions.image_id.astype(str)
+  forms = {review_table.find_id(image): image for image in reviews.labels}
+  ids = found.predictions.image_id.astype(str).tolist()
+  ids = np.array([forms.get(review_table.find_id(i), i) for i in ids])
   dataset = records.Dataset(key, ids, found.predictions.label, names, {}, path)
   counted = reviews_lib.select_reviewed(dataset, reviews)
   if counted is None:
@@ -105,6 +108,7 @@ def _add_sheets(output, run: inputs.Run, key: str, rows, folder) -> None:
   """Adds sheets with the images of the first rows. Raises InputError."""
   from imgbench.papers import contact_sheet
 
+  output.replace("sheet_*")
   look_up = None if folder else compare.open_images(run, key)
   mark = ", synthetic data" if key in run.synthetic else ""
 

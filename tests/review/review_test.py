@@ -17,6 +17,7 @@ from imgbench.data import scene_source
 from imgbench.experiments import multilabel
 from imgbench.experiments.benchmarks.paper_scripts import clone
 from imgbench.labels import annotations
+from imgbench.labels import classes
 from imgbench.papers import program
 from imgbench.papers.readers import datasets
 from imgbench.papers.readers import reviews
@@ -225,6 +226,34 @@ def test_refused_annotations(rows, tmp_path, key):
   assert not out.exists()
 
 
+def test_images_of_imagenet_v2_in_another_form(tmp_path):
+  """Reviews have 40 digits; TFDS, and so a run, has folder and file name."""
+  found = human_files.json_content()
+  images = human_files.VERSION_2
+  names = tuple(classes.short_names())
+  top = np.array([500, *human_files.CLASSES[1:]])[:, None] + np.arange(5)
+  predictions = types.SimpleNamespace(
+    image_id=np.array([f"{n}/{image}.jpeg" for n, image in enumerate(images)]),
+    label=np.array(human_files.CLASSES),
+    top5=top,
+  )
+  run_ = types.SimpleNamespace(
+    key="imagenet_v2:test", class_names=names, predictions=predictions
+  )
+  old = reviews.read(human_files.write_json(tmp_path / "old.json", found))
+  rows_, result = pending.evaluate_reviewed(run_, old)
+  listed = pending.list_pending(run_, rows_, result.outcomes.code)
+  assert [row[1] for row in listed] == [f"0/{images[0]}.jpeg"]
+  table = tmp_path / "a.csv"
+  lines = [",".join(merge._COLUMNS), f"0/{images[0]}.jpeg,{WNID(500)},wrong,,"]
+  table.write_text("\n".join([*lines, ""]))
+  merged, seen = merge.merge(found, [table])
+  assert seen == {"wrong": 1}
+  assert merged["initial_annots"].keys() == found["initial_annots"].keys()
+  assert merged["initial_annots"][images[0]]["wrong"][-1] == WNID(500)
+  assert merge.merge(merged, [table])[0] == merged
+
+
 def test_killed_while_writing_leaves_the_old_file(rows, small, tmp_path):
   out = tmp_path / "new.json"
   out.write_text("old")
@@ -280,6 +309,15 @@ def test_scenes_have_sheets_of_their_images(tmp_path):
   for name in ("pending.csv", "sheet_01.png"):
     first, second = (tmp_path / f / name for f in "ab")
     assert first.read_bytes() == second.read_bytes()
+  # Sheets of an earlier list go, with other rows by the same numbers.
+  review[:] = annotations.FIELD_CODES["wrong_multi_labels"]
+  path = folder / "predictions/scenes-validation.npz"
+  np.savez(path, **{**np.load(path), "review": review})
+  (tmp_path / "b/sheet_99.png").touch()
+  assert list_pending(tmp_path / "b", f"--run={folder}") == []
+  assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
+    *("manifest.json", "pending.csv")
+  ]
   with pytest.raises(errors.InputError, check=raising.about("--dataset")):
     old = human_files.write_json(tmp_path / "h.json")
     list_pending(tmp_path / "c", f"--run={folder}", f"--annotations={old}")
