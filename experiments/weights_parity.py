@@ -145,6 +145,9 @@ def compare(case, size: int, folder: pathlib.Path) -> tuple[float, bool]:
 def main(argv: list[str]) -> int:
   """Compares all and writes the table."""
   del argv
+  path = pathlib.Path(flags.FLAGS.out)
+  fits = path.is_file() and BEGIN in path.read_text(encoding="utf-8")
+  errors.check(fits, "--out", f"a file with the line {BEGIN.strip()}", path)
   lines = ["| model | library | file | image sizes | logits | arrays |"]
   lines, holds = [*lines, f"|{' --- |' * 6}"], True
   sizes = ", ".join(map(str, SIZES))
@@ -159,7 +162,6 @@ def main(argv: list[str]) -> int:
     lines.append(f"| {' | '.join(row)} | {BOUND:.0e} | bit-equal |")
   if not holds:
     return errors.EXIT_CHECK
-  path = pathlib.Path(flags.FLAGS.out)
   compile_only_v5e.write_table(path, "\n".join([*lines, ""]), BEGIN)
   return errors.EXIT_DONE
 

@@ -82,7 +82,7 @@ def _read_torch(path: paths.Folder) -> dict[str, np.ndarray]:
       state = state[key] if isinstance(state.get(key), dict) else state
     half = lambda t: t.view(torch.int16).numpy().view(jnp.bfloat16)
     return {
-      name: half(t) if t.dtype == torch.bfloat16 else t.numpy()
+      name: half(t) if t.dtype == torch.bfloat16 else t.detach().numpy()
       for name, t in state.items()
     }
   except ImportError as error:

@@ -16,6 +16,7 @@ from imgbench.weights import convert
 from imgbench.weights import files
 from imgbench.weights import maps
 from tests import raising
+from tests.train import processes
 
 SMALL = dict(width=16, depth=2)
 # A model for each map, as small as its settings allow.
@@ -88,14 +89,18 @@ def test_layouts_by_hand():
   assert arrays["pos_embed"].shape == (1, 17, 16)
 
 
-def make_big_vision(width: int, heads: int, depth: int, pool: str):
-  """Returns arrays by the names of big_vision's models/vit.py."""
+def make_big_vision(width: int, heads: int, depth: int, section: str):
+  """Returns arrays by the names of big_vision's models/vit.py (0b73d7b)."""
   rng = np.random.default_rng(1)
   shapes = {
     "embedding": ((16, 16, 3, width), (width,)),
     "head": ((width, 5), (5,)),
   }
-  single = {"pos_embedding": (1, 16, width)}
+  single = {}
+  if section == "big_vision_plain":  # rep_size, posemb="sincos2d"
+    shapes["pre_logits"] = ((width, width), (width,))
+  else:
+    single["pos_embedding"] = (1, 16, width)
   norms = ["Transformer/encoder_norm"]
 
   def add_block(prefix, norm_count):
@@ -110,7 +115,7 @@ def make_big_vision(width: int, heads: int, depth: int, pool: str):
 
   for index in range(depth):
     add_block(f"Transformer/encoderblock_{index}", 2)
-  if pool == "map":
+  if section == "big_vision_map":
     add_block("MAPHead_0", 1)
     single["MAPHead_0/probe"] = (1, 1, width)
   for name, (kernel, bias) in shapes.items():
@@ -124,9 +129,11 @@ def make_big_vision(width: int, heads: int, depth: int, pool: str):
 
 
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("pool", ["gap", "map"])
-def test_big_vision_files_are_used_whole(tmp_path, pool, scan):
-  arrays = make_big_vision(16, 2, 2, pool)
+@pytest.mark.parametrize(
+  "section", [name for name, names in maps.MAPS.items() if not names.torch]
+)
+def test_big_vision_files_are_used_whole(tmp_path, section, scan):
+  arrays = make_big_vision(16, 2, 2, section)
   written = dict(arrays)
   if scan:
     for name in [n for n in written if "encoderblock_0" in n]:
@@ -134,7 +141,7 @@ def test_big_vision_files_are_used_whole(tmp_path, pool, scan):
       written[name.replace("block_0/", "block/")] = np.stack(both)
   path = tmp_path / "vit.npz"
   np.savez(path, **written, **{"opt/0/count": np.int32(1)})
-  found = read(files.read_file(path), f"big_vision_{pool}")
+  found = read(files.read_file(path), section)
   params = found["params"]
   block = "params/Transformer/encoderblock_1"
   kernel = arrays[f"{block}/MultiHeadDotProductAttention_0/value/kernel"]
@@ -144,11 +151,11 @@ def test_big_vision_files_are_used_whole(tmp_path, pool, scan):
   total = sum(array.size for array in arrays.values())
   assert sum(leaf.size for leaf in jax.tree.leaves(found)) == total
   # Two heads of 8 features are not four of 4.
-  name, shapes = find_shapes(f"big_vision_{pool}")
+  name, shapes = find_shapes(section)
   with pytest.raises(errors.InputError, match="of another shape"):
     convert.convert(
       files.read_file(path),
-      maps.MAPS[f"big_vision_{pool}"],
+      maps.MAPS[section],
       shapes,
       4,
     )
@@ -188,6 +195,23 @@ def test_another_architecture_is_refused():
     convert.invert(shapes, maps.MAPS["resnet"])
   with pytest.raises(errors.InputError):
     convert.choose(arrays, "cnn")
+
+
+def test_parity_refuses_a_document_before_it_compares(tmp_path):
+  path = tmp_path / "weights.md"
+  path.write_text("no marks")
+  for out in (path, tmp_path / "absent.md"):
+    args = ("-m", "imgbench", "weights-parity", f"--out={out}")
+    done = processes.run_python(*args)
+    assert done.returncode == errors.EXIT_USAGE
+    assert str(out) in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_parameters_of_pytorch_are_read_without_their_gradients(tmp_path):
+  torch = pytest.importorskip("torch")
+  weight = torch.nn.Parameter(torch.ones(2, 3))
+  torch.save({"weight": weight}, tmp_path / "w.pth")
+  assert files.read_file(tmp_path / "w.pth")["weight"].shape == (2, 3)
 
 
 def write_safetensors(path: pathlib.Path, **arrays) -> pathlib.Path:
