@@ -26,7 +26,7 @@ def _resize(pixels, box, size, method):
 def test_as_pillow(pixels, data):
   """Coefficients have 16 bits: a value may round differently in each pass.
 
-  About one value in twenty does; up to one in ten of the fewest, 768.
+  Few values do, but up to one in seven where whole pixels put them on ties.
   """
   unit = st.floats(0, 1)
   height, width = pixels.shape[:2]
@@ -43,12 +43,12 @@ def test_as_pillow(pixels, data):
     _resize(pixels, box, size, method), expected
   )
   assert most <= 2
-  assert size < 16 or mean <= 0.1
+  assert size < 16 or mean <= 0.2
   out = np.empty((size, size, 3), np.uint8)
   resample.resize_image(Image.fromarray(pixels), box, out, method)
   most, mean = encoded_images.far_apart(out, expected)
   assert most <= 2  # the box is in 32 bits there
-  assert size < 16 or mean <= 0.05
+  assert size < 16 or mean <= 0.2
 
 
 @pytest.mark.parametrize("method", resample.METHODS)
