@@ -30,7 +30,9 @@ REGISTRIES = {
 BUILDERS = [(s, name) for s, names in REGISTRIES.items() for name in names]
 # Values that `config.parse` checks, by the end of the key.
 SECTIONS = (".options", ".class_masks", "n.input", ".sets", ".warnings")
-NAMES = [f"{section}.name" for section in REGISTRIES]
+# Another builder does not take the keys of this one, and balanced batches no
+# weights of classes.
+ALONE = [*(f"{section}.name" for section in REGISTRIES), "loss.class_weights"]
 LEGAL = {
   ".every": "7 steps",
   ".total": "7 steps",
@@ -39,6 +41,7 @@ LEGAL = {
   "prng.impl": "rbg",
   "parallel.batch_norm": "per_device",
   "optim.name": "sgd",
+  "loss.class_weights": "balanced",
   "loss.name": "sigmoid",
   "schedule.name": "constant",
   "model.name": "resnet18",
@@ -106,9 +109,8 @@ def check_keys(name: str, *overrides: str) -> int:
   """
   keys = list_keys(cli.read_config(name, overrides))
   wanted = {key: find_other(key, *found) for key, found in keys.items()}
-  # Another builder does not take the keys of this one.
-  names = {k: wanted.pop(k) for k in tuple(wanted) if k in NAMES}
-  for values in (wanted, *({key: value} for key, value in names.items())):
+  alone = {k: wanted.pop(k) for k in tuple(wanted) if k in ALONE}
+  for values in (wanted, *({key: value} for key, value in alone.items())):
     # Any of the sets may not be a base set.
     flags = [*overrides, "evaluation.shift={}"]
     flags += [f"{key}={value}" for key, value in values.items()]
