@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
     group.close()
   if group.first:
     print(terminal.format_table(results, config.evaluation.alpha))
-    from imgbench.papers import own_sets  # pandas is slow to import.
+    from imgbench.papers import own_sets
 
     commands = own_sets.format_commands(results, flags.FLAGS.workdir)
     if commands:

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgbench.metrics import outcomes as outcomes_lib
-from imgbench.tables import frame
+
+if TYPE_CHECKING:
+  # The end of a run names sets of papers, also where pandas is not installed.
+  from imgbench.tables import frame
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,4 +94,4 @@ class ModelResult:
   model: str
   dataset: str
   outcomes: outcomes_lib.Outcomes
-  measurements: frame.Measurements
+  measurements: "frame.Measurements"

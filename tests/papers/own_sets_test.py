@@ -2,6 +2,8 @@
 
 import csv
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 
@@ -17,6 +19,15 @@ def parse(command: str) -> tuple[list[str], list[own.Spec]]:
   words = shlex.split(command.replace("\\\n", " "))
   values = [w.partition("=")[2] for w in words if w.startswith("--predictions")]
   return words, list(map(own.parse, values))
+
+
+def test_the_end_of_a_run_needs_no_pandas():
+  # The accelerator kit has none.
+  code = (
+    "import sys; sys.modules['pandas'] = None; from imgbench import check;"
+    " from imgbench.papers import own_sets; own_sets.format_commands({}, 'run')"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_sets_of_a_run_and_their_files():
