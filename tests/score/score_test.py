@@ -36,7 +36,9 @@ def check_equal(found: dict, wanted: dict) -> None:
     assert found[key].keys() == entry.keys()
     for field, value in entry.items():
       if isinstance(value, float):
-        value = pytest.approx(value, abs=TOLERANCE, rel=TOLERANCE)
+        # A short run hardly determines its temperature: errors grow.
+        rel = 1e-3 if key.endswith("/temperature") else TOLERANCE
+        value = pytest.approx(value, abs=TOLERANCE, rel=rel)
       assert found[key][field] == value, (key, field)
 
 
