@@ -204,7 +204,7 @@ def main(argv: list[str]) -> int:
   print(shown.text() if rows else "no result has a band")
   if values.json:
     writers.write_output("--json", values.json, writers.format_json(found))
-  return end(found)
+  return end(found, shown=False)  # The table has the failures.
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def _draw(theme, panels, own, xlabel="selection frequency"):
     axes.set(xticks=sorted(set(rows.x)), ylabel="Top-1 accuracy (%)")
     axes.grid(True)
     for model, line in rows.sort_values("x").groupby("model"):
-      style = {"color": theme.muted, "lw": 0.5, "ms": 2}
+      style = {"color": theme.muted, "lw": 0.5, "ms": 2, "alpha": 0.5}
       if model in own:
         style = {"label": themes.plain(model), "zorder": 3}
         style["color"] = f"C{sorted(own).index(model)}"

@@ -14,6 +14,7 @@ from imgbench.evaluators import base
 from imgbench.metrics import specs
 from imgbench.metrics import summary
 from imgbench.papers import evaluate
+from imgbench.papers import own_sets
 from imgbench.papers import program
 from imgbench.papers import published as published_lib
 from imgbench.papers import records
@@ -58,9 +59,9 @@ def add(
     InputError: a bad file or clone, a public model of the same name.
   """
   known = {
-    one.opened.name: sets.PUBLIC_NAMES[one.info.key]
+    one.opened.name: own_sets.PUBLIC_NAMES[one.info.key]
     for one in scored
-    if one.info.key in sets.PUBLIC_NAMES
+    if one.info.key in own_sets.PUBLIC_NAMES
     # A split of 68 images, which has no name of its own.
     and one.info.split != "imagenet_m"
     and not one.info.synthetic
@@ -135,7 +136,7 @@ def _measure_clones(
 ) -> pd.DataFrame:
   """Returns the accuracies of the clones' models on the very same images."""
   measured: list[frame.Measurements] = []
-  public = [sets.PUBLIC_NAMES[one.info.key] for one in scored]
+  public = [own_sets.PUBLIC_NAMES[one.info.key] for one in scored]
   lists = [
     datasets.VALIDATION if name == datasets.VALIDATION_20K else name
     for name in public

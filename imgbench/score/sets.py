@@ -31,7 +31,6 @@ from imgbench.papers.readers import real_sets
 from imgbench.papers.readers import reviews as reviews_lib
 from imgbench.score import files
 
-PUBLIC_NAMES = own_sets.PUBLIC_NAMES
 _TYPES = {source.REVIEWED: "multilabel", source.REAL: "real"}
 
 
@@ -123,7 +122,7 @@ def find_entry(
     return aliases[name]
   base, colon, split = name.rpartition(":")
   base, split = (base, split) if colon else (name, "test")
-  known = {*aliases, *(key.partition(":")[0] for key in PUBLIC_NAMES)}
+  known = {*aliases, *(key.partition(":")[0] for key in own_sets.PUBLIC_NAMES)}
   is_name = colon or with_labels or base in known
   if not (is_name and base and split):
     expected = f"NAME:SPLIT, or one of {', '.join(aliases)}"
@@ -148,7 +147,7 @@ def open_set(name: str, config: config_lib.Config, places: Places) -> OpenSet:
   """
   entry = find_entry(name, config, bool(places.labels))
   key = f"{entry.name.replace('/', '-')}:{entry.split}"
-  public = PUBLIC_NAMES.get(key)
+  public = own_sets.PUBLIC_NAMES.get(key)
   if public in cifar.KNOWN and (
     places.labels or (places.cifar and not entry.data_dir)
   ):

@@ -53,9 +53,9 @@ def read_safetensors(path: paths.Folder) -> dict[str, np.ndarray]:
   """Returns all arrays. Raises InputError: a damaged file."""
   arrays, end = {}, 0
   try:
-    data = path.read_bytes()
+    data = memoryview(path.read_bytes())  # Its parts are no copies.
     start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
+    header = json.loads(bytes(data[8:start]))
     header.pop("__metadata__", None)
     for name, it in sorted(header.items(), key=lambda i: i[1]["data_offsets"]):
       first, last = it["data_offsets"]
