@@ -121,11 +121,6 @@ COMMANDS = {
       "imgbench.experiments.benchmarks.paper_scripts.__main__",
       "Measure time and memory of the paper scripts.",
     ),
-    Command(
-      "bench convert",
-      "imgbench.experiments.benchmarks.convert",
-      "Convert an old benchmark file to rows.",
-    ),
     Command("sweep", "imgbench.launch.__main__", "Run a sweep of a config."),
     Command(
       "sweep table",

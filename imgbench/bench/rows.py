@@ -395,9 +395,7 @@ def read_folder(path: pathlib.Path) -> RowFolder:
   """
   path = pathlib.Path(path)
   expected = f"a folder with {ROWS}"
-  if path.is_file():
-    fix = "convert files of old benchmarks by experiments.benchmarks.convert"
-    raise errors.InputError(path, expected, "a file", fix)
+  errors.check(not path.is_file(), path, expected, "a file")
   if not (path / ROWS).is_file():
     fix = f"measure by imgbench bench --out={path}"
     raise errors.InputError(path, expected, "none", fix)

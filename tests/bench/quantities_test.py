@@ -1,4 +1,4 @@
-"""Tests of quantities: as rows, compared, converted."""
+"""Tests of quantities: as rows, compared."""
 
 import hashlib
 import json
@@ -15,7 +15,6 @@ from imgbench.bench import comparison
 from imgbench.bench import quantities
 from imgbench.bench import rows
 from imgbench.bench.pages import html_report
-from imgbench.experiments.benchmarks import convert
 from tests import raising
 from tests.train import processes
 
@@ -202,48 +201,6 @@ def test_values_copied_by_hand_from_the_old_files():
       *(235.25414220002858, 246.1950105500364),
     ],
   )
-
-
-def test_a_file_is_converted_to_what_it_holds(tmp_path):
-  document = old_document(rows.read_folder(write(tmp_path / "a")))
-  path = tmp_path / "old.json"
-  path.write_text(json.dumps(document))
-  done = processes.run_python(
-    *("-m", "imgbench.experiments.benchmarks.convert", "--task=step"),
-    *(f"--file={path}", f"--out={tmp_path / 'b'}"),
-  )
-  assert done.returncode == 0, done.stderr
-  for name in (rows.ROWS, rows.ENVIRONMENT, rows.CONFIG):
-    texts = [(tmp_path / folder / name).read_text() for folder in "ab"]
-    assert texts[0] == texts[1]
-
-
-@pytest.mark.parametrize(
-  ("name", "unit"),
-  [
-    ("train_imgbench_images_per_s_per_core", "images/s"),
-    ("weak/jit/2/collectives_ms", "ms"),
-    ("memory_growth_bytes", "bytes"),
-    ("imagenet_v2_first_s", "s"),
-    ("whole_over_floor", "relative cost"),
-    ("streamed_over_whole", "relative cost"),
-    ("pytorch_over_whole", "relative speed"),
-    ("wait_1.5x_share", "relative cost"),
-    ("train_grain_cpu_over_imgbench", "relative speed"),
-    ("strong/fsdp/2/share_of_one_device", "relative speed"),
-  ],
-)
-def test_names_tell_units(name, unit):
-  assert convert.find_unit(name) == unit
-
-
-def test_names_without_a_unit_and_other_files_are_refused(tmp_path):
-  check = raising.about("--file", given="'loudness'")
-  with pytest.raises(errors.InputError, check=check):
-    convert.find_unit("loudness")
-  for document in ({"rows": {}}, {"rows": [], "environment": {}}):
-    with pytest.raises(errors.InputError, check=raising.about("--file")):
-      convert.convert("step", document, tmp_path / "none")
 
 
 @pytest.mark.parametrize("program", ["compare", "report"])
