@@ -63,6 +63,7 @@ setuptools.setup(
       "py.typed",
       "**/*.j2",
       "**/*.css",
+      "review/migrations/*.sql",
       "launch/tpu_worker.sh",
       "data/turbo.c",  # the loaded library is checked against it
       "labels/*.csv",
