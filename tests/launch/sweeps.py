@@ -80,6 +80,7 @@ def wait_for(seen, process: subprocess.Popen) -> None:
   while not seen():
     assert process.poll() is None, process.communicate()
     assert time.monotonic() < deadline
+    time.sleep(0.005)
 
 
 def states(sweep_dir) -> dict[str, str]:

@@ -20,6 +20,7 @@ from tests.train import processes
 
 QUICK = ("--config.logging.report=False", "--config.logging.tensorboard=False")
 TIMEOUT_S = 240
+POLL_S = 0.002  # Without a pause the run that is watched loses a core.
 
 
 def kill_when(seen, workdir, *overrides: str, platforms: str = "cpu") -> bool:
@@ -32,8 +33,16 @@ def kill_when(seen, workdir, *overrides: str, platforms: str = "cpu") -> bool:
       process.send_signal(signal.SIGKILL)
       killed = True
       break
+    time.sleep(POLL_S)
   process.communicate(timeout=TIMEOUT_S)
   return killed
+
+
+def wait_for(seen, process: subprocess.Popen) -> None:
+  """Returns as soon as `seen()`, while the process lives."""
+  while not seen():
+    assert process.poll() is None, process.communicate()[1]
+    time.sleep(POLL_S)
 
 
 def has_step(workdir: pathlib.Path, step: int):
@@ -181,9 +190,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
     "--config.evaluation.every=never",
   )
   process = processes.start(tmp_path, *QUICK, *often)
-  seen = has_step(tmp_path, 5)
-  while not seen():
-    assert process.poll() is None, process.communicate()[1]
+  wait_for(has_step(tmp_path, 5), process)
   process.send_signal(signal.SIGTERM)
   _, log = process.communicate(timeout=TIMEOUT_S)
   assert process.returncode == errors.EXIT_PREEMPTED, log
@@ -208,7 +215,7 @@ def test_sigterm_in_training_and_in_evaluation(tmp_path, unbroken):
     process = processes.start(tmp_path, *QUICK)
     seen = has_step(tmp_path, step)
     while not seen() and process.poll() is None:
-      pass
+      time.sleep(POLL_S)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=TIMEOUT_S)
     # Behind the last step the run is finished instead.
@@ -335,6 +342,7 @@ def test_fault_10_deleted_checkpoints_while_saving(tmp_path):
   while process.poll() is None and time.monotonic() < deadline:
     for path in (tmp_path / "checkpoints").glob("*tmp*"):
       shutil.rmtree(path, ignore_errors=True)
+    time.sleep(POLL_S)
   _, log = process.communicate(timeout=TIMEOUT_S)
   assert process.returncode == errors.EXIT_FAILED
   check_few_lines(log, process.returncode)
@@ -349,13 +357,10 @@ def test_fault_10_deleted_checkpoints_between_saves(tmp_path):
   rare = "--config.checkpoint.every=500 steps"
   process = processes.start(tmp_path, *QUICK, *often, rare)
   folder = tmp_path / "checkpoints"
-  seen = has_checkpoint(tmp_path, 500)
-  while not (seen() and not is_saving(tmp_path)()):
-    assert process.poll() is None, process.communicate()[1]
+  first, saving = has_checkpoint(tmp_path, 500), is_saving(tmp_path)
+  wait_for(lambda: first() and not saving(), process)
   folder.rename(tmp_path / "gone")
-  seen = has_checkpoint(tmp_path, 1500)
-  while not seen():
-    assert process.poll() is None, process.communicate()[1]
+  wait_for(has_checkpoint(tmp_path, 1500), process)
   process.send_signal(signal.SIGTERM)
   _, log = process.communicate(timeout=TIMEOUT_S)
   assert process.returncode == errors.EXIT_PREEMPTED, log
