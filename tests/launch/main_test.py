@@ -12,11 +12,12 @@ from imgbench import errors
 from imgbench import run_files
 from imgbench.launch import __main__ as program
 from imgbench.launch import units
+from tests import forked
 from tests import raising
 from tests.launch import sweeps
 from tests.train import processes
 
-# Each starts the program, which takes two seconds of a core.
+# Most start the program, which takes two seconds of a core.
 pytestmark = pytest.mark.slow
 
 FUNCTIONS = """
@@ -38,11 +39,19 @@ def config(tmp_path):
   return sweeps.config_file(tmp_path, FUNCTIONS)
 
 
-def refused(result, *words: str) -> None:
-  """Checks for one line on standard error with these words, exit code 2."""
-  assert result.returncode == errors.EXIT_USAGE, result.stderr
-  assert all(word in result.stderr for word in words), result.stderr
-  assert len(result.stderr.splitlines()) == 1, result.stderr
+def check_refused(folder, *cases) -> None:
+  """Checks for one line on standard error with some words, exit code 2.
+
+  Args:
+    folder: of the programs, which are forked.
+    *cases: command line of a launcher, and words of its error.
+  """
+  lines = [command[2:] for command, _ in cases]
+  done = forked.run_all(lines, folder / "forked")
+  for result, (_, words) in zip(done, cases, strict=True):
+    assert result.code == errors.EXIT_USAGE, result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
 @pytest.mark.smoke
@@ -81,43 +90,48 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize(
-  "more, words",
-  [
-    (["--sweep=typo"], ["point 1", "weight_decoy", "optim.weight_decay"]),
-    (["--sweep=double"], ["point 2", "seed=1"]),
-    (["--sweep=tipo"], ["--sweep", "tipo", "typo?"]),
-    (["--executor=slrum"], ["--executor", "slrum", "slurm?"]),
-    (["--config.sead=1"], ["config.sead", "seed?"]),
-    (["--config.seed=1"], ["--config.seed"]),
-    (["--jobs=100000"], ["--jobs", "100000"]),
-    (["--jobs=0"], ["--jobs", "got 0"]),
-    (["--retries=-1"], ["--retries", "got -1"]),
-    (["--devices_per_job=1"], ["--devices_per_job", "got 1"]),
-    (["--patition=gpu"], ["patition"]),
-    (["start"], ["start"]),
-  ],
-)
-def test_bad_input_is_refused_before_anything_is_written(
-  tmp_path, config, more, words
-):
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, config):
   folder = tmp_path / "sweep"
-  refused(sweeps.launch(folder, *more, config=config), *words)
+  cases = (
+    ("--sweep=typo", ["point 1", "weight_decoy", "optim.weight_decay"]),
+    ("--sweep=double", ["point 2", "seed=1"]),
+    ("--sweep=tipo", ["--sweep", "tipo", "typo?"]),
+    ("--executor=slrum", ["--executor", "slrum", "slurm?"]),
+    ("--config.sead=1", ["config.sead", "seed?"]),
+    ("--config.seed=1", ["--config.seed"]),
+    ("--jobs=100000", ["--jobs", "100000"]),
+    ("--jobs=0", ["--jobs", "got 0"]),
+    ("--retries=-1", ["--retries", "got -1"]),
+    ("--devices_per_job=1", ["--devices_per_job", "got 1"]),
+    ("--patition=gpu", ["patition"]),
+    ("start", ["start"]),
+  )
+  check_refused(
+    tmp_path,
+    *((sweeps.command(folder, more, config=config), x) for more, x in cases),
+  )
   assert not folder.exists()
 
 
 def test_flags_that_are_missing(tmp_path, config):
-  refused(sweeps.launch("", config=config), "--sweep_dir")
-  refused(sweeps.launch(tmp_path, config=""), "--config")
-  refused(sweeps.act("status", ""), "--sweep_dir")
-  refused(sweeps.act("cancel", tmp_path), "--sweep_dir", units.SWEEP)
+  check_refused(
+    tmp_path,
+    (sweeps.command("", config=config), ["--sweep_dir"]),
+    (sweeps.command(tmp_path, config=""), ["--config"]),
+    (sweeps.action("status", ""), ["--sweep_dir"]),
+    (sweeps.action("cancel", tmp_path), ["--sweep_dir", units.SWEEP]),
+  )
 
 
 def test_the_folder_of_another_sweep(tmp_path, config):
-  units.write(sweeps.make(tmp_path, range(2)))
-  message = f"--config: {sweeps.TINY} -> {config}"
-  refused(sweeps.launch(tmp_path, config=config), message)
-  refused(sweeps.launch(tmp_path, "--dry_run", config=config), message)
+  folder = tmp_path / "sweep"
+  units.write(sweeps.make(folder, range(2)))
+  words = [f"--config: {sweeps.TINY} -> {config}"]
+  check_refused(
+    tmp_path,
+    (sweeps.command(folder, config=config), words),
+    (sweeps.command(folder, "--dry_run", config=config), words),
+  )
 
 
 def test_runs_of_another_executor_are_refused(tmp_path):
@@ -130,10 +144,9 @@ def test_runs_of_another_executor_are_refused(tmp_path):
     program.points.build(sweeps.TINY, points, tmp_path, executor="slurm")
   )
   units.record(sweep.units[0], state=units.WAITING, job="17_0")
-  refused(
-    sweeps.launch(tmp_path, "--executor=local"),
-    *("--executor", sweep.units[0].name, "slurm"),
-  )
+  words = ["--executor", sweep.units[0].name, "slurm"]
+  command = sweeps.command(tmp_path, "--executor=local")
+  check_refused(tmp_path, (command, words))
   assert units.read(tmp_path).executor == "slurm"
 
 

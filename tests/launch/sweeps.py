@@ -32,7 +32,7 @@ def config_file(folder: pathlib.Path, functions: str) -> str:
 
 
 def command(sweep_dir, *more: str, config: str = TINY) -> list[str]:
-  """Returns the command line of a launcher."""
+  """Returns the command line of a launcher: Python, -m, module, arguments."""
   chosen = [f"--config={config}"] if config else []
   head = [sys.executable, "-m", "imgbench.launch", *chosen]
   return [*head, f"--sweep_dir={sweep_dir}", *more]
@@ -56,12 +56,17 @@ def launch(*args, **settings) -> subprocess.CompletedProcess:
   return _run(command(*args, **settings))
 
 
-def act(action: str, sweep_dir) -> subprocess.CompletedProcess:
-  """Runs `python -m imgbench.launch status` or `cancel`, or the table."""
-  program = ["imgbench.launch", action]
-  if action == "table":
+def action(name: str, sweep_dir) -> list[str]:
+  """Returns the command line of `status` or `cancel`, or of the table."""
+  program = ["imgbench.launch", name]
+  if name == "table":
     program = ["imgbench.launch.table"]
-  return _run([sys.executable, "-m", *program, f"--sweep_dir={sweep_dir}"])
+  return [sys.executable, "-m", *program, f"--sweep_dir={sweep_dir}"]
+
+
+def act(name: str, sweep_dir) -> subprocess.CompletedProcess:
+  """Runs `action` to its end."""
+  return _run(action(name, sweep_dir))
 
 
 def _run(line: list[str]) -> subprocess.CompletedProcess:
