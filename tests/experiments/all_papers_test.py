@@ -112,6 +112,7 @@ def test_nothing_there_and_bad_files(tmp_path, capsys):
   assert "imagenet-v2: not made: " in err and "cifar10-1: not made: " in err
 
 
+@pytest.mark.slow
 def test_worked_example_of_the_docs(tmp_path, capsys):
   """The command in docs/papers.md, on real files."""
   data = shared_files.shared_path("data")
