@@ -162,8 +162,9 @@ test: $(STAMP)
 smoke: $(STAMP)
 	$(PYTEST) -m smoke --dist=loadfile --durations=5
 
+# A file stays on one worker: its tests share a run, a bucket or a cluster.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow --dist=loadfile --no-loadscope-reorder
 
 # Needs Python 3.11, which has CPU builds of all of them. Networks are compared in
 # the environment with torchvision: torchmetrics would import it, and with a CPU
@@ -192,7 +193,9 @@ $(BROWSER): $(STAMP)
 	  $$(.ci/pip-constraints $(BIN)/python) -e '.[browser]'
 	@touch $@
 
-test-all: test test-slow test-browser walks
+# The last two mostly wait for a browser or for pip, so they run together.
+test-all: test test-slow $(BROWSER)
+	$(MAKE) -j 2 --output-sync=target test-browser walks
 
 # Wheel and source distribution, installed in clean environments and used in
 # empty folders.
