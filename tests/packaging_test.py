@@ -46,28 +46,50 @@ def build_sdist(folder):
   return folder / done.stdout.splitlines()[-1]
 
 
-@pytest.fixture(scope="module", params=["wheel", "sdist"])
-def installed(request, tmp_path_factory):
-  """Installs the package alone; its dependencies are those of the tests."""
-  folder = tmp_path_factory.mktemp(request.param)
-  (folder / "empty").mkdir()
-  source = processes.ROOT
-  if request.param == "sdist":
-    source = build_sdist(folder)
+def build_wheel(folder, source):
+  """Returns the wheel of a source folder or distribution."""
   pip("wheel", "--no-deps", f"--wheel-dir={folder}", str(source))
   (wheel,) = folder.glob("*.whl")
+  return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+  """Installs the package alone; its dependencies are those of the tests.
+
+  The wheel is built from the source distribution.
+  """
+  folder = tmp_path_factory.mktemp("installed")
+  (folder / "empty").mkdir()
+  wheel = build_wheel(folder, build_sdist(folder))
   pip("install", "--no-deps", f"--target={folder / 'site'}", str(wheel))
   return folder
 
 
-def test_the_wheel_has_configs_and_experiments(installed):
+def read_package(wheel):
+  """Returns name -> bytes of the package's files, none of them compiled."""
+  with zipfile.ZipFile(wheel) as archive:
+    names = archive.namelist()
+    assert not any(
+      name.startswith(("configs", "experiments")) for name in names
+    )
+    return {
+      name: archive.read(name)
+      for name in names
+      if name.startswith("imgbench/") and not name.endswith(".so")
+    }
+
+
+def test_wheels_have_configs_and_experiments(installed, tmp_path):
+  """Also the one that is built from the repository, with the same files."""
   (wheel,) = installed.glob("*.whl")
-  names = set(zipfile.ZipFile(wheel).namelist())
-  for folder in ("configs", "experiments"):
-    files = processes.ROOT.joinpath(folder).rglob("*.py")
-    for path in files:
-      assert f"imgbench/{path.relative_to(processes.ROOT)}" in names
-  assert not any(name.startswith(("configs", "experiments")) for name in names)
+  found = read_package(wheel)
+  direct = read_package(build_wheel(tmp_path, processes.ROOT))
+  assert found.items() <= direct.items()
+  for folder in ("imgbench", "configs", "experiments"):
+    for path in processes.ROOT.joinpath(folder).rglob("*.py"):
+      name = path.relative_to(processes.ROOT)
+      assert str(name if folder == "imgbench" else "imgbench" / name) in found
 
 
 def test_programs_run_in_an_empty_folder(installed):
