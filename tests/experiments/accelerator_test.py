@@ -24,6 +24,7 @@ from imgbench.experiments.accelerator import measurements
 from imgbench.experiments.accelerator import output
 from imgbench.experiments.accelerator import results
 from imgbench.experiments.accelerator import stages
+from tests import forked
 from tests import raising
 from tests.train import processes
 
@@ -130,26 +131,19 @@ def test_another_suite_in_the_folder_is_refused(suite):
     program.check_settings(dataclasses.replace(suite, tiny=True))
 
 
-@pytest.mark.parametrize(
-  "arguments, words",
-  [
-    ((), "--out"),
-    (("--out=OUT", "--stages=facts,fact"), "got 'fact'"),
-    (("--out=OUT", "--kit=nowhere"), "got nowhere"),
-    (("--out=OUT", "--budget_s=0"), "budget_s"),
-  ],
-)
-def test_bad_flags_end_in_one_line(tmp_path, arguments, words):
-  arguments = [a.replace("OUT", str(tmp_path / "out")) for a in arguments]
-  result = subprocess.run(
-    [sys.executable, "-m", "imgbench.experiments.accelerator", *arguments],
-    cwd=processes.ROOT,
-    env=processes.environment(),
-    capture_output=True,
-    text=True,
+def test_bad_flags_end_in_one_line(tmp_path):
+  out = f"--out={tmp_path / 'out'}"
+  cases = (
+    ([], "--out"),
+    ([out, "--stages=facts,fact"], "got 'fact'"),
+    ([out, "--kit=nowhere"], "got nowhere"),
+    ([out, "--budget_s=0"], "budget_s"),
   )
-  assert result.returncode == 2, result.stderr
-  assert words in result.stderr.splitlines()[-1]
+  module = "imgbench.experiments.accelerator"
+  done = forked.run_all([[module, *x] for x, _ in cases], tmp_path / "forked")
+  for result, (_, words) in zip(done, cases, strict=True):
+    assert result.code == errors.EXIT_USAGE, result.stderr
+    assert words in result.stderr.splitlines()[-1]
   assert not (tmp_path / "out").exists()
 
 
