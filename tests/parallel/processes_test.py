@@ -118,9 +118,12 @@ def test_two_processes_train_and_only_the_first_writes(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_finished_run_tells_its_results_again(tmp_path):
-  short = "--config.steps.total=4 steps"
-  jobs.run(tmp_path / "run", short, SELDOM)
+def test_steps_of_a_slurm_job_find_each_other(tmp_path):
+  """And their finished run tells its results again."""
+  short = "--config.steps.total=2 steps"
+  job = jobs.start(tmp_path / "run", short, SELDOM, slurm=True)
+  assert job.wait() == [0, 0], job.logs()
+  assert "in 2 processes" in job.log(0) and "process 1 of 2" in job.log(1)
   again = jobs.run(tmp_path / "run", short, SELDOM)
   assert "is done already" in again.log(0)
   assert "top1_accuracy" in again.log(0)
@@ -129,34 +132,47 @@ def test_a_finished_run_tells_its_results_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_steps_of_a_slurm_job_find_each_other(tmp_path):
-  job = jobs.start(
-    tmp_path / "run", "--config.steps.total=2 steps", SELDOM, slurm=True
-  )
-  assert job.wait() == [0, 0], job.logs()
-  assert "in 2 processes" in job.log(0) and "process 1 of 2" in job.log(1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count, devices", [(2, 2), (4, 1)])
-def test_training_is_that_of_one_device(tmp_path, count, devices):
+@pytest.mark.parametrize(
+  "count, devices, names",
+  [
+    (2, 2, ["jit", "pmap", "fsdp", "pmap per device"]),
+    # Other processes than above hold the parts of a parameter.
+    (4, 1, ["fsdp"]),
+  ],
+)
+def test_training_is_that_of_one_device(tmp_path, count, devices, names):
   """Loss and parameters of jit, pmap, fsdp; BatchNorm of both kinds."""
-  script = pathlib.Path(train_job.__file__)
   jobs.run_script(
-    script, f"--out={tmp_path}", count=count, devices=devices, folder=tmp_path
+    pathlib.Path(train_job.__file__),
+    *(f"--out={tmp_path}", "--names", *names),
+    **dict(count=count, devices=devices, folder=tmp_path),
   )
   found = pickle.loads((tmp_path / "found.pickle").read_bytes())
-  for name in ("jit", "pmap", "fsdp"):
-    training_test.assert_same(found[name], training_test.alone())
-  # The same as in one process with as many devices.
-  name = "pmap per device"
-  settings = {"devices": count * devices, **train_job.SETTINGS[name]}
-  expected = training_test.train(training_test.config_of(**settings))
-  training_test.assert_same(found[name], expected)
+  assert list(found) == names
+  for name in names:
+    expected = training_test.alone()
+    if name == "pmap per device":
+      # The same as in one process with as many devices.
+      settings = {"devices": count * devices, **train_job.SETTINGS[name]}
+      expected = training_test.train(training_test.config_of(**settings))
+    training_test.assert_same(found[name], expected)
 
 
-def saved_at_half(folder: pathlib.Path) -> pathlib.Path:
-  """A run of two processes with two devices each, stopped at step 8 of 16."""
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> pathlib.Path:
+  """A run of one process with one device; not changed by tests."""
+  workdir = tmp_path_factory.mktemp("alone") / "whole"
+  run_alone(workdir, WIDE)
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def saved_at_half(tmp_path_factory) -> pathlib.Path:
+  """A run of two processes with two devices each, stopped at step 8 of 16.
+
+  Tests resume copies of it.
+  """
+  folder = tmp_path_factory.mktemp("half") / "saved"
   job = jobs.start(folder, WIDE, "--config.parallel.fsdp=4", devices=2)
   job.wait_for(jobs.has_step(folder, 8))
   job.processes[1].send_signal(signal.SIGTERM)
@@ -165,22 +181,22 @@ def saved_at_half(folder: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.slow
-def test_saved_by_two_restored_by_one_and_by_four(tmp_path):
+def test_saved_by_two_restored_by_one_and_by_four(
+  tmp_path, whole, saved_at_half
+):
   """And from fsdp to one device, to pmap and to two processes with jit."""
-  saved = saved_at_half(tmp_path / "saved")
-  run_alone(tmp_path / "whole", WIDE)
-  expected = pytest.approx(metrics(tmp_path / "whole"), **CLOSE)
+  expected = pytest.approx(metrics(whole), **CLOSE)
   for name, count, devices, settings in (
     ("one", 1, 1, ()),
     ("four", 4, 1, ("--config.parallel.strategy=pmap",)),
     ("same", 2, 2, ("--config.parallel.fsdp=2",)),
   ):
     workdir = tmp_path / name
-    shutil.copytree(saved, workdir)
+    shutil.copytree(saved_at_half, workdir)
     job = jobs.run(workdir, WIDE, *settings, count=count, devices=devices)
     assert "resuming at step" in job.log(0)
     assert metrics(workdir) == expected
-    assert counted(workdir) == counted(tmp_path / "whole")
+    assert counted(workdir) == counted(whole)
 
 
 @pytest.mark.slow
@@ -206,8 +222,9 @@ def test_stopped_and_resumed_processes_end_like_unbroken_ones(
 
 
 @pytest.mark.slow
-def test_a_damaged_shard_is_found_by_all(tmp_path):
-  saved = saved_at_half(tmp_path / "run")
+def test_a_damaged_shard_is_found_by_all(tmp_path, saved_at_half):
+  saved = tmp_path / "run"
+  shutil.copytree(saved_at_half, saved)
   steps = sorted(int(p.name) for p in (saved / "checkpoints").glob("[0-9]*"))
   newest = saved / "checkpoints" / str(steps[-1])
   # What the second process has written.
@@ -221,11 +238,9 @@ def test_a_damaged_shard_is_found_by_all(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_evaluated_alike_by_any_number(tmp_path):
+def test_a_checkpoint_is_evaluated_alike_by_any_number(tmp_path, whole):
   """Uneven last batches: 72 and 48 examples in batches of 32."""
-  trained = tmp_path / "trained"
-  run_alone(trained)
-  begin = f"--config.checkpoint.init_from={trained}"
+  begin = (WIDE, f"--config.checkpoint.init_from={whole}")
   found = {}
   for name, count, devices, strategy in (
     ("1", 1, 1, "jit"),
@@ -235,7 +250,7 @@ def test_a_checkpoint_is_evaluated_alike_by_any_number(tmp_path):
   ):
     workdir = tmp_path / name
     how = f"--config.parallel.strategy={strategy}"
-    jobs.run(workdir, begin, how, count=count, devices=devices)
+    jobs.run(workdir, *begin, how, count=count, devices=devices)
     found[name] = workdir
   differing = {
     name: _differing(found["1"], workdir) for name, workdir in found.items()

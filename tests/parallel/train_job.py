@@ -1,6 +1,7 @@
 """Trains as `training_test` does, in one of several processes.
 
-Args: flags as of imgbench.main for the processes, and --out, a folder.
+Args: flags as of imgbench.main for the processes; --out, a folder; --names, of
+SETTINGS.
 """
 
 import argparse
@@ -29,14 +30,15 @@ def main() -> None:
   parser.add_argument("--coordinator_address")
   parser.add_argument("--num_processes", type=int)
   parser.add_argument("--process_id", type=int)
+  parser.add_argument("--names", nargs="+", choices=SETTINGS)
   flags = parser.parse_args()
   group = processes.join(
     flags.coordinator_address, flags.num_processes, flags.process_id
   )
   cli.keep_compiled("default")
   found = {}
-  for name, settings in SETTINGS.items():
-    config = training_test.config_of(**{"devices": 0, **settings})
+  for name in flags.names:
+    config = training_test.config_of(**{"devices": 0, **SETTINGS[name]})
     print(name, flush=True)
     state, losses = training_test.train(config)
     layout = setup.open_devices(config_lib.parse(config))

@@ -53,6 +53,8 @@ def test_a_killed_process_ends_the_other_and_the_job_goes_on(tmp_path, killed):
   assert f"process {killed} of 2" in line
   assert members.GONE in line
   assert str(job.processes[killed].pid) in line
+  if killed == 1:  # Both leave the same files.
+    return
   last = saved_steps(workdir)[-1]
   total = f"--config.steps.total={last + 2} steps"
   log = jobs.run(workdir, *OFTEN[1:], total).log(0)
