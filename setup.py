@@ -12,6 +12,17 @@ HERE = pathlib.Path(__file__).parent
 GCS = ["gcsfs>=2026.9"]
 # jax.export serializes with the first.
 EXPORT = ["flatbuffers>=24.3", "safetensors>=0.5"]
+# `imgbench review`.
+REVIEW = [
+  # Pages and their server; both are pure Python.
+  *("starlette>=1.0", "uvicorn>=0.40"),
+  # Passwords as the newest hash, signed cookies, uploaded files.
+  *("argon2-cffi>=25", "itsdangerous>=2.2", "python-multipart>=0.0.20"),
+  # Guides are Markdown that reviewers' browsers must not run.
+  *("markdown-it-py>=4.0", "nh3>=0.3"),
+  # Alpha with missing votes, any number of them.
+  "krippendorff>=0.9",
+]
 VERSION = re.search(
   r'__version__ = "([^"]+)"', (HERE / "imgbench/__init__.py").read_text()
 ).group(1)
@@ -63,7 +74,8 @@ setuptools.setup(
       "py.typed",
       "**/*.j2",
       "**/*.css",
-      "review/migrations/*.sql",
+      "review/server/static/*.js",
+      "review/**/*.sql",
       "launch/tpu_worker.sh",
       "data/turbo.c",  # the loaded library is checked against it
       "labels/*.csv",
@@ -131,11 +143,14 @@ setuptools.setup(
     "gcs": GCS,
     # `imgbench export`.
     "export": EXPORT,
+    # `imgbench review`: the server and agreement.
+    "review": REVIEW,
     # Preparing data sets with TFDS; imgbench itself never imports TensorFlow.
     "prepare": ["tensorflow>=2.18"],
     "test": [
       *GCS,
       *EXPORT,
+      *REVIEW,
       "gcp-storage-emulator>=2026.7",
       *("hypothesis", "pytest>=8.4", "pytest-xdist", "ruff"),
     ],

@@ -13,6 +13,7 @@ ImageNet and ImageNetV2 that the humans labeled. Reads files only.
 The reviewed labels are one of
   --annotations=human_accuracy_v3.0.0.json  (as TFDS's imagenet2012_multilabel)
   --annotations=FILE.csv  (a table of TFDS's fields)
+  --annotations=FILE.db  (a database of imgbench review)
   --annotations=human_accuracy.pickle  (of the paper's repository)
   --multilabels=FILE.json  ({file name: [accepted class ids]})
 With the pickle, --repo may be omitted: then all files are about the images that

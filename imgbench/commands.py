@@ -69,6 +69,27 @@ COMMANDS = {
       "Find test images that the training data has too.",
     ),
     Command(
+      "review init", "imgbench.review.init", "Make the database of a review."
+    ),
+    Command(
+      "review import",
+      "imgbench.review.imports",
+      "Import predictions and labels into a review.",
+    ),
+    Command(
+      "review export",
+      "imgbench.review.exports",
+      "Export the labels or events of a review.",
+    ),
+    Command(
+      "review status", "imgbench.review.status", "Print how far a review is."
+    ),
+    Command(
+      "review agreement",
+      "imgbench.review.agreement",
+      "Print how far reviewers agree.",
+    ),
+    Command(
       "review pending",
       "imgbench.review.pending",
       "List a run's unreviewed predictions for review.",
@@ -77,6 +98,11 @@ COMMANDS = {
       "review merge",
       "imgbench.review.merge",
       "Merge filled reviews into the annotations.",
+    ),
+    Command(
+      "review serve",
+      "imgbench.review.serve",
+      "Serve a review database to annotators.",
     ),
     Command(
       "bench", "imgbench.bench.__main__", "Benchmark models on this machine."
@@ -199,6 +225,11 @@ COMMANDS = {
       "leakage check",
       "imgbench.experiments.leakage_check",
       "Measure the recall and precision of imgbench leakage.",
+    ),
+    Command(
+      "review load",
+      "imgbench.experiments.review_load",
+      "Measure the review server with several users.",
     ),
     Command(
       "weights-parity",

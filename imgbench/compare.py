@@ -398,10 +398,8 @@ def _select_extremes(classes: Sequence[Any]) -> list[Any]:
   return found
 
 
-def open_images(
-  run: inputs.Run, key: str
-) -> Callable[[str], np.ndarray | None]:
-  """Returns a function from image id to uint8 [H, W, 3], None if unreadable.
+def open_set(run: inputs.Run, key: str) -> source.AnySource:
+  """Returns the data of a set of a run.
 
   Raises:
     InputError: the config names no such set, or its data are not there.
@@ -430,9 +428,19 @@ def open_images(
       missing = error
       continue
     if entries.family(found.info.key) == family:
-      break
-  else:
-    raise missing
+      return found
+  raise missing
+
+
+def open_images(
+  run: inputs.Run, key: str
+) -> Callable[[str], np.ndarray | None]:
+  """Returns a function from image id to uint8 [H, W, 3], None if unreadable.
+
+  Raises:
+    InputError: see `open_set`.
+  """
+  found = open_set(run, key)
   streamed = isinstance(found, source.EncodedSource)
   examples = found.examples() if streamed else found.load()
   places = {name: i for i, name in enumerate(examples.image_id.tolist())}

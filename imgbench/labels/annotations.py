@@ -1,5 +1,6 @@
 """Sets of reviewed labels per image, as int8 codes [N, K]."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,3 +49,11 @@ def set_codes(sets: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
     )
   codes[rows, labels] = CORRECT
   return codes
+
+
+def find_reason(value) -> str:
+  """Returns the texts in a JSON value, and the keys whose value is true."""
+  if isinstance(value, Mapping):
+    value = [key if found is True else found for key, found in value.items()]
+  parts = value if isinstance(value, list) else [value]
+  return ", ".join(x.strip() for x in parts if isinstance(x, str) and x.strip())

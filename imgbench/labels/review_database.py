@@ -2,20 +2,26 @@
 
 from collections.abc import Iterator
 import contextlib
+import json
 import os
 import pathlib
 import sqlite3
+from typing import Any
 
 from imgbench import errors
 from imgbench.labels import annotations
 
 APPLICATION_ID = 0x494D4752  # "IMGR"
+NEWEST = 1  # version of the tables that `read` knows
+SIDE = "imgbench_reviews"  # a key of annotations that TFDS ignores
+_IMAGE = -1  # target of votes on the image as a whole
 _MAGIC = b"SQLite format 3\0"
 STATES = {
   annotations.CORRECT: "correct",
   annotations.UNCLEAR: "unclear",
   annotations.WRONG: "wrong",
 }
+_VOTES = {**STATES, 4: "don't know"}
 
 
 def is_database(path: str | os.PathLike[str]) -> bool:
@@ -69,3 +75,152 @@ def open_read_only(
   with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
     connection.execute("BEGIN")
     yield connection
+
+
+def read(path: str | os.PathLike[str], at: str | None = None) -> dict[str, Any]:
+  """Returns the labels in the keys of human_accuracy_v3.0.0.json.
+
+  What no review changed is as it was imported, also unknown keys. A changed
+  label is the last one of its list, several in the order of their classes.
+
+  Args:
+    path: of a database.
+    at: number of an event, or name of a release: the labels as they were then.
+      Votes that were changed since are missing in SIDE.
+
+  Raises:
+    InputError: see `check`; an unknown event.
+  """
+  check(path, f"{path}", NEWEST)
+  with open_read_only(path) as connection:
+    return _read(connection, find_event(connection, at))
+
+
+def find_event(connection: sqlite3.Connection, at: str | None) -> int | None:
+  """Returns the event that `at` of `read` means. Raises InputError."""
+  if at is None:
+    return None
+  query = (
+    "SELECT max(id) FROM event"
+    " WHERE CAST(id AS TEXT) = ?1 OR kind = 'release' AND note = ?1"
+  )
+  (event,) = connection.execute(query, (at,)).fetchone()
+  if event is None:
+    expected = "the number of an event or the name of a release"
+    raise errors.InputError("--at", expected, repr(at))
+  return event
+
+
+def _read(connection: sqlite3.Connection, at: int | None) -> dict[str, Any]:
+  query = "SELECT value FROM setting WHERE name = 'annotations'"
+  (found,) = connection.execute(query).fetchone() or ("{}",)
+  imported = json.loads(found)
+  changed, reasons = _read_changes(connection, at)
+  content = dict.fromkeys(
+    (*imported.get("keys", ()), "initial_annots", "problematic_images")
+  ) | imported.get("extra", {})
+  content |= {"initial_annots": {}, "problematic_images": {}}
+  order: list[tuple[int, str]] = []
+  for row, name, entry, reason, place, event in connection.execute(
+    "SELECT id, name, entry, reason, imagenet_m, annotated FROM image"
+    " ORDER BY id"
+  ):
+    if at is not None and (event or 0) > at:
+      entry = reason = place = None
+    once = name not in content["initial_annots"]
+    errors.check(once, "image ids", "different ones in all data sets", name)
+    labels = changed.get(row, ())
+    if entry is not None or any(state for _, state in labels):
+      content["initial_annots"][name] = _change(entry, labels)
+    before = None if reason is None else describe_problem(json.loads(reason))
+    problem = reasons.get(row, before)
+    if problem is not None:
+      kept = problem == before
+      content["problematic_images"][name] = (
+        json.loads(reason) if kept else problem
+      )
+    if place:
+      order.append((place, name))
+  known = imported.get("imagenet_m", False)
+  content["imagenet_m"] = [name for _, name in sorted(order)] if known else None
+  side = imported.get("side", [])
+  side = [
+    *side,
+    *(row for row in _list_votes(connection, at) if row not in side),
+  ]
+  if side:
+    content[SIDE] = side
+  return content
+
+
+def describe_problem(reason) -> str:
+  """Returns image.problematic for a JSON value of problematic_images."""
+  return annotations.find_reason(reason) or "other"
+
+
+def _read_changes(connection: sqlite3.Connection, at: int | None):
+  """Returns row of image -> changed (wnid, state), and -> problem or None."""
+  changed: dict[int, list[tuple[str, int]]] = {}
+  reasons: dict[int, str | None] = {}
+  if at is None:
+    found = connection.execute(
+      "SELECT image, wnid, state FROM prediction JOIN class ON class = class.id"
+      " WHERE state != imported ORDER BY image, class"
+    )
+    reasons |= connection.execute("SELECT id, problematic FROM image")
+  else:
+    # SQLite takes the other columns from the row of the maximum.
+    latest = (
+      "(SELECT max(id), image, target, state, reason FROM event WHERE id <= ?1"
+      " AND kind = 'consensus' GROUP BY image, target) AS latest"
+    )
+    found = connection.execute(
+      f"SELECT latest.image, wnid, latest.state FROM {latest}"
+      " JOIN prediction ON (prediction.image, class) = (latest.image, target)"
+      " JOIN class ON class = class.id JOIN image ON latest.image = image.id"
+      " WHERE latest.state != iif(annotated > ?1, 0, imported)"
+      " ORDER BY latest.image, target",
+      (at,),
+    )
+    for image, target, state, reason in connection.execute(
+      f"SELECT image, target, state, reason FROM {latest}", (at,)
+    ):
+      if target == _IMAGE:
+        reasons[image] = reason if state == annotations.CORRECT else None
+  for image, wnid, state in found:
+    changed.setdefault(image, []).append((wnid, state))
+  return changed, reasons
+
+
+def _change(entry: str | None, labels) -> dict[str, Any]:
+  """Returns an entry of initial_annots with changed labels."""
+  found = json.loads(entry or "{}")
+  for wnid, state in labels:
+    for name in STATES.values():
+      if wnid in found.get(name, ()):
+        found[name] = [other for other in found[name] if other != wnid]
+    if state:
+      found[STATES[state]] = [*found.get(STATES[state], ()), wnid]
+  return found
+
+
+def _list_votes(connection: sqlite3.Connection, at: int | None):
+  """Yields the reviews as the rows that review merge writes."""
+  query = (
+    "SELECT image.name, wnid, state, vote.reason, note, user.name FROM vote"
+    " JOIN image ON image = image.id JOIN user ON user = user.id"
+    " LEFT JOIN class ON target = class.id WHERE NOT control"
+    " AND event <= ? ORDER BY image, target, user.name, vote.panel"
+  )
+  for image, wnid, state, reason, note, user in connection.execute(
+    query, (2**62 if at is None else at,)
+  ):
+    row = {"image_id": image}
+    if wnid is not None:
+      row |= {"wnid": wnid, "state": _VOTES[state]}
+    elif state == annotations.CORRECT:
+      row["problematic"] = reason
+    else:
+      continue
+    row |= {"note": note} if note else {}
+    yield row | {"reviewer": user}

@@ -15,6 +15,7 @@ from imgbench import errors
 from imgbench.labels import annotations
 from imgbench.labels import classes
 from imgbench.labels import real
+from imgbench.labels import review_database
 
 _STATES = ("correct", "unclear", "wrong")
 # The second names are those of the table in klarajanouskova/ImageNet.
@@ -31,7 +32,13 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def read_file(path: str | os.PathLike[str]) -> Any:
-  """Returns a CSV in the keys of a JSON, or a JSON file. Raises InputError."""
+  """Returns the keys of human_accuracy_v3.0.0.json. Raises InputError.
+
+  Args:
+    path: a JSON file, a CSV table or a database of `imgbench review`.
+  """
+  if review_database.is_database(path):
+    return review_database.read(path)
   is_table = pathlib.Path(path).suffix.lower() == ".csv"
   return read(path) if is_table else real.read_json(path)
 

@@ -81,10 +81,11 @@ class Measurer:
     alpha: intervals cover 1 - alpha.
     protocol: how predictions were made, if not by one plain forward pass;
       appended to every definition.
+    bootstrap: false: proportions and class means have no intervals, to be fast.
   """
 
-  def __init__(self, alpha: float, protocol: str = ""):
-    self._alpha = alpha
+  def __init__(self, alpha: float, protocol: str = "", bootstrap: bool = True):
+    self._alpha, self._bootstrap = alpha, bootstrap
     self._suffix = f"; {protocol}" if protocol else ""
 
   def value(
@@ -123,13 +124,12 @@ class Measurer:
     """Returns correct / n; undefined without examples."""
     if n == 0:
       return self.undefined(0, definition, "no example")
-    low, high = intervals.clopper_pearson(correct, n, self._alpha)
+    interval = None
+    if self._bootstrap:
+      low, high = intervals.clopper_pearson(correct, n, self._alpha)
+      interval = low, high, intervals.CLOPPER_PEARSON
     return self.value(
-      n,
-      correct / n,
-      definition,
-      correct=correct,
-      interval=(low, high, intervals.CLOPPER_PEARSON),
+      n, correct / n, definition, correct=correct, interval=interval
     )
 
   def class_mean(
@@ -152,8 +152,8 @@ class Measurer:
       for name, mask in masks.items()
       if mask.any() and not np.any(count[mask] == 0)
     }
-    bounds = {}
-    if whole:
+    bounds = dict.fromkeys(whole)
+    if whole and self._bootstrap:
       found = intervals.class_means(
         hits, count, np.stack(list(whole.values())), self._alpha
       )

@@ -21,14 +21,15 @@ from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench import writers
-from imgbench.labels import real
+from imgbench.labels import annotations
+from imgbench.labels import review_database
 from imgbench.labels import review_table
 from imgbench.papers.readers import reviews as reviews_lib
 from imgbench.review import pending
 from imgbench.tables import formats
 from imgbench.tables import table
 
-SIDE = "imgbench_reviews"  # a key of annotations that TFDS ignores
+SIDE = review_database.SIDE
 _COLUMNS = ("image_id", "wnid", "state", "problematic", "note")
 _STATES = (*reversed(reviews_lib.STATES), "don't know", "")
 
@@ -37,7 +38,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of the program."""
   for name, text in {
     **pending.RUN_FLAGS,
-    "annotations": "The annotations to add to, JSON; the file stays as it is.",
+    "annotations": "Annotations to add to, JSON or a database; unchanged.",
     "out": "File for the new annotations.",
     "reviewer": "Name to list with the reviews.",
   }.items():
@@ -76,7 +77,7 @@ def merge(
     reviews_lib.class_index(where, wnid)
     errors.check(image in annotated, where, "an annotated image", repr(image))
     entry = annotated[image]
-    why = reviews_lib.find_reason(problematic.get(image, ""))
+    why = annotations.find_reason(problematic.get(image, ""))
     was = next((s for s in _STATES[:3] if wnid in entry.get(s, ())), "")
     label = state if state in _STATES[:3] else ""
     for new, old in ((label, was), (reason, why)):
@@ -106,7 +107,7 @@ def measure(found, reviews: reviews_lib.Reviews) -> dict[str, float | None]:
 def merge_files(values: flags.FlagValues, given: list[str]) -> str:
   """Merges tables into --out; returns what to print. Raises InputError."""
   errors.check(bool(given), "FILE", "at least one filled table", "none")
-  content = real.read_json(values.annotations)
+  content = review_table.read_file(values.annotations)
   before = reviews_lib.read(values.annotations, content)
   merged, seen = merge(content, given, values.reviewer or "")
   after = reviews_lib.read(values.out, merged)

@@ -45,8 +45,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flag_values,
     (program.OUT,),
     **RUN_FLAGS,
-    annotations="Reviewed labels: human_accuracy_v3.0.0.json or a CSV of TFDS's"
-    " fields; by default those that the run was evaluated with.",
+    annotations="Reviewed labels: human_accuracy_v3.0.0.json, a CSV of TFDS's"
+    " fields or a database; by default those that the run was evaluated with.",
     images="Folder with the images; by default those of the run's set.",
   )
 

@@ -30,7 +30,9 @@ def list_migrations() -> list[str]:
   """Returns the SQL of all migrations, the first one first."""
   folder = resources.files(__package__).joinpath("migrations")
   files = sorted(folder.iterdir(), key=lambda file: file.name)
-  return [f.read_text("utf-8") for f in files if f.name.endswith(".sql")]
+  return [
+    f.read_text(encoding="utf-8") for f in files if f.name.endswith(".sql")
+  ]
 
 
 def create(path: str | os.PathLike[str]) -> sqlite3.Connection:

@@ -79,8 +79,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     " first set: adds accuracies on corrected labels.",
     data_dir="Folder with data sets that TFDS prepared.",
     real="real.json of google-research/reassessed-imagenet, with --repo.",
-    annotations="human_accuracy_v3.0.0.json or a CSV of TFDS's fields, with"
-    " --repo, for multilabel.",
+    annotations="human_accuracy_v3.0.0.json, a CSV of TFDS's fields or a"
+    " database of imgbench review, with --repo, for multilabel.",
     model="Name of the model in tables; default: name of the first file.",
   )
   check.define_require_flag(flag_values)

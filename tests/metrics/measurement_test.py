@@ -1,5 +1,6 @@
 """Tests of measurements and their JSON form."""
 
+import dataclasses
 import json
 import math
 
@@ -86,3 +87,16 @@ def test_class_means_of_sets_that_lack_a_class_are_undefined():
   )
   nothing = measure.class_means(hits, count, {"all": masks["all"]}, "mean")
   assert nothing["all"].value is None
+
+
+def test_values_without_a_bootstrap_are_the_same():
+  hits, count = np.array([1, 2, 0]), np.array([2, 3, 1])
+  whole, fast = (measurement.Measurer(0.05, bootstrap=b) for b in (True, False))
+  for name, args in {
+    "proportion": (3, 6, "text"),
+    "class_mean": (hits, count, "text"),
+  }.items():
+    wanted, found = (getattr(measure, name)(*args) for measure in (whole, fast))
+    none = dict.fromkeys(("ci_low", "ci_high", "ci_method"))
+    assert found == dataclasses.replace(wanted, **none)
+    assert wanted.ci_low is not None

@@ -268,12 +268,11 @@ def test_killed_while_writing_leaves_the_old_file(rows, small, tmp_path):
   assert out.read_text() == "old"
 
 
-def test_scenes_have_sheets_of_their_images(tmp_path):
-  """The unreviewed predictions are those of the run's evaluation."""
+def write_scenes(folder):
+  """Writes a run on the scenes; returns their examples and source."""
   options = {"image_size": 16, "validation_examples": 72}
   source = scene_source.ScenesSource("validation", **options)
   examples = source.load()
-  folder = tmp_path / "run"
   folder.mkdir()
   sets = {"val": {"type": "multilabel", "split": "validation"}}
   data = {"name": "scenes", "data_dir": "", "options": options}
@@ -296,6 +295,15 @@ def test_scenes_have_sheets_of_their_images(tmp_path):
     review=review,
     left_out=examples.left_out,
   )
+  return examples, source
+
+
+def test_scenes_have_sheets_of_their_images(tmp_path):
+  """The unreviewed predictions are those of the run's evaluation."""
+  folder = tmp_path / "run"
+  examples, source = write_scenes(folder)
+  top1 = np.arange(72) % 24
+  review = examples.label_codes[np.arange(72), top1]
   found = list_pending(tmp_path / "a", f"--run={folder}")
   open_ = (review == annotations.UNREVIEWED) & ~examples.left_out
   assert {(r["image_id"], r["wnid"]) for r in found} == {

@@ -30,7 +30,7 @@ URL = "https://github.com/modestyachts/ImageNetV2"
 
 _DATASETS = pathlib.Path("data", "datasets")
 _PREDICTIONS = pathlib.Path("data", "predictions")
-_CLASS_INFO = pathlib.Path("data", "metadata", "class_info.json")
+CLASS_INFO = pathlib.Path("data", "metadata", "class_info.json")
 _SUFFIX = "_model"
 _NAMES = f"names without a trailing {_SUFFIX}"
 _CLONE = f"run `git clone --depth=1 {URL}`"
@@ -115,7 +115,7 @@ def read(
   }
   notes += note_missing(found, read_sets)
   notes += note_own(kept, read_sets, own_models)
-  files = [repo / _CLASS_INFO, *(d.path for d in read_sets.values())]
+  files = [repo / CLASS_INFO, *(d.path for d in read_sets.values())]
   files += [p.path for p in found]
   # A file of yours may serve two data sets.
   files = tuple(dict.fromkeys(files))
@@ -166,8 +166,8 @@ def _read_datasets(
   if not wanted:
     wanted = f"a clone with predictions (.npy) for one of {', '.join(names)}"
     raise errors.InputError("--repo", wanted, repo, _CLONE)
-  lfs.check(repo / _CLASS_INFO, _DATA)
-  datasets_lib.check_class_info(repo / _CLASS_INFO)
+  lfs.check(repo / CLASS_INFO, _DATA)
+  datasets_lib.check_class_info(repo / CLASS_INFO)
   found = {}
   for name in datasets_lib.KNOWN:
     if name in wanted:

@@ -135,16 +135,10 @@ def read(path: str | os.PathLike[str], content: Any = None) -> Reviews:
     imagenet_m=None if slice_m is None else frozenset(slice_m),
     tells_states=True,
     notes=notes,
-    reasons={i: t for i, v in problematic.items() if (t := find_reason(v))},
+    reasons={
+      i: t for i, v in problematic.items() if (t := annotations.find_reason(v))
+    },
   )
-
-
-def find_reason(value) -> str:
-  """Returns the texts in a JSON value, and the keys whose value is true."""
-  if isinstance(value, Mapping):
-    value = [key if found is True else found for key, found in value.items()]
-  parts = value if isinstance(value, list) else [value]
-  return ", ".join(x.strip() for x in parts if isinstance(x, str) and x.strip())
 
 
 def read_lists(path: str | os.PathLike[str]) -> Reviews:

@@ -41,11 +41,13 @@ CREATE TABLE image (
   label INTEGER NOT NULL REFERENCES class,
   entry TEXT, -- JSON of initial_annots; NULL: not annotated before
   reason TEXT, -- JSON of problematic_images; NULL: not listed
-  imagenet_m INTEGER, -- NULL: unknown
+  imagenet_m INTEGER, -- its place in the list, from 1; 0: not there; NULL: ?
+  annotated INTEGER, -- event of the import of entry and reason
   problematic TEXT, -- by consensus: the reason; NULL: the image counts
   panel INTEGER NOT NULL DEFAULT 0, -- the panel decides if it is problematic
   UNIQUE (dataset, name)
 ) STRICT;
+CREATE INDEX image_panel ON image (id) WHERE panel = 1;
 
 CREATE TABLE model (
   id INTEGER PRIMARY KEY,
@@ -75,12 +77,14 @@ CREATE TABLE prediction (
   PRIMARY KEY (image, class)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX prediction_class ON prediction (class, image);
+CREATE INDEX prediction_panel ON prediction (image) WHERE panel = 1;
 
 CREATE TABLE campaign (
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
   policy TEXT NOT NULL CHECK (policy IN ('single', 'majority', 'unanimous')),
   votes INTEGER NOT NULL CHECK (votes > 0), -- needed for a decision
+  show_names INTEGER NOT NULL DEFAULT 0, -- file names, to reviewers who ask
   active INTEGER NOT NULL DEFAULT 1,
   created REAL NOT NULL
 ) STRICT;
@@ -97,6 +101,16 @@ CREATE TABLE item (
   UNIQUE (campaign, image)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX item_open ON item (campaign, open, position);
+
+-- Images that a user is done with in a campaign.
+CREATE TABLE saved (
+  campaign INTEGER NOT NULL REFERENCES campaign,
+  user INTEGER NOT NULL REFERENCES user,
+  image INTEGER NOT NULL REFERENCES image,
+  event INTEGER NOT NULL REFERENCES event,
+  PRIMARY KEY (campaign, user, image)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX saved_event ON saved (campaign, user, event);
 
 -- The last vote of each user, `panel` ones apart.
 CREATE TABLE vote (
@@ -144,14 +158,25 @@ CREATE TABLE event (
   previous_note TEXT NOT NULL DEFAULT '',
   ms INTEGER, -- active time on the image
   client TEXT UNIQUE, -- id that the browser gave; a second one is ignored
-  action TEXT -- shared by the events of one bulk action
+  action TEXT, -- shared by the events of one bulk action
+  undoes INTEGER UNIQUE REFERENCES event -- of kind undo
 ) STRICT;
 CREATE INDEX event_image ON event (image, kind);
 CREATE INDEX event_user ON event (user, id);
+CREATE INDEX event_action ON event (action) WHERE action IS NOT NULL;
 CREATE TRIGGER event_update BEFORE UPDATE ON event
 BEGIN SELECT raise(ABORT, 'events are never changed'); END;
 CREATE TRIGGER event_delete BEFORE DELETE ON event
 BEGIN SELECT raise(ABORT, 'events are never deleted'); END;
+
+-- Events that are not undone.
+CREATE VIEW kept_event AS SELECT * FROM event AS e
+WHERE NOT EXISTS (SELECT 1 FROM event AS u WHERE u.undoes = e.id);
+
+-- Classes of images that count, without a state and not waiting for the panel.
+CREATE VIEW open_prediction AS
+SELECT image, class FROM prediction JOIN image ON image.id = image
+WHERE state = 0 AND prediction.panel = 0 AND problematic IS NULL;
 
 -- Labeling guides, Markdown; the newest revision is shown.
 CREATE TABLE guide (
