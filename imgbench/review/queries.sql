@@ -1,0 +1,325 @@
+-- Queries of decide.py, priority.py and the pages of viewers, by name. Parameters have the name of their column.
+
+-- name: votes
+SELECT v.state, v.panel, v.reason, ifnull(c.policy, 'single') AS policy,
+  ifnull(c.votes, 1) AS needed
+FROM vote AS v LEFT JOIN campaign AS c ON c.id = v.campaign
+WHERE v.image = :image AND v.target = :target AND NOT v.control
+ORDER BY v.event;
+
+-- name: logged votes
+-- The last event of each vote that is not undone.
+SELECT e.image, e.target, e.state, e.kind = 'panel' AS panel, e.reason,
+  ifnull(c.policy, 'single') AS policy, ifnull(c.votes, 1) AS needed
+FROM kept_event AS e LEFT JOIN campaign AS c ON c.id = e.campaign
+LEFT JOIN item AS i ON i.campaign = e.campaign AND i.image = e.image
+WHERE e.id IN (
+    SELECT max(id) FROM kept_event WHERE kind IN ('vote', 'panel')
+    GROUP BY image, target, user, kind
+  ) AND e.state IS NOT NULL
+  AND NOT (e.kind = 'vote' AND ifnull(i.control, 0))
+ORDER BY e.id;
+
+-- name: read vote
+SELECT state, reason, note FROM vote
+WHERE image = :image AND target = :target AND user = :user
+  AND panel = (:kind = 'panel');
+
+-- name: delete vote
+DELETE FROM vote
+WHERE image = :image AND target = :target AND user = :user
+  AND panel = (:kind = 'panel');
+
+-- name: write vote
+-- The row that the last event says, but one that is being undone.
+INSERT INTO vote
+SELECT e.image, e.target, e.user, e.kind = 'panel', e.state, e.reason, e.note,
+  e.campaign, e.kind = 'vote' AND ifnull(i.control, 0), e.id
+FROM event AS e
+LEFT JOIN item AS i ON i.campaign = e.campaign AND i.image = e.image
+WHERE e.state IS NOT NULL AND e.id = (
+  SELECT max(id) FROM kept_event WHERE image = :image AND kind = :kind
+    AND target = :target AND user = :user AND id != :undone
+);
+
+-- name: read category
+SELECT 3, category, note FROM category
+WHERE image = :image AND target = :target AND category = :reason;
+
+-- name: delete category
+DELETE FROM category
+WHERE image = :image AND target = :target AND category = :reason;
+
+-- name: write category
+INSERT INTO category SELECT image, target, reason, note FROM event
+WHERE state IS NOT NULL AND id = (
+  SELECT max(id) FROM kept_event WHERE image = :image AND kind = :kind
+    AND target = :target AND reason = :reason AND id != :undone
+);
+
+-- name: read saved
+SELECT 1, '', '' FROM saved
+WHERE campaign = :campaign AND user = :user AND image = :image;
+
+-- name: delete saved
+DELETE FROM saved
+WHERE campaign = :campaign AND user = :user AND image = :image;
+
+-- name: write saved
+-- The first save counts.
+INSERT INTO saved SELECT campaign, user, image, id FROM event
+WHERE id = (
+  SELECT min(id) FROM kept_event WHERE image = :image AND kind = :kind
+    AND user = :user AND campaign = :campaign AND id != :undone
+);
+
+-- name: update open
+-- All campaigns are listed to use the index.
+UPDATE item SET open = control OR EXISTS (
+  SELECT 1 FROM open_prediction AS o WHERE o.image = item.image
+)
+WHERE image = :image AND campaign IN (SELECT id FROM campaign);
+
+-- name: add label
+INSERT OR IGNORE INTO prediction (image, class)
+SELECT id, label FROM image WHERE id = :image AND label = :target;
+
+-- name: last action
+-- The last event of a user in a campaign, and those of the same action.
+WITH last AS (
+  SELECT id, action FROM kept_event
+  WHERE user = :user AND campaign IS :campaign
+    AND kind IN ('vote', 'panel', 'category', 'save')
+  ORDER BY id DESC LIMIT 1
+)
+-- The plus keeps SQLite from reading all events of the user.
+SELECT * FROM kept_event
+WHERE +user = :user AND kind IN ('vote', 'panel', 'category', 'save')
+  AND (id = (SELECT id FROM last) OR action = (SELECT action FROM last))
+ORDER BY id DESC;
+
+-- name: lease
+-- Whether a user may write on an image, and needs no lease for it.
+SELECT i.lease_user IS NULL OR i.lease_user = :user OR i.lease_until <= :now,
+  EXISTS (
+    SELECT 1 FROM saved AS s
+    WHERE s.campaign = c.id AND s.image = i.image AND s.user = :user
+  )
+FROM item AS i JOIN campaign AS c ON c.id = i.campaign
+WHERE c.id = :campaign AND c.active AND i.image = :image;
+
+-- name: take lease
+UPDATE item SET lease_user = :user, lease_until = :until
+WHERE campaign = :campaign AND image = :image;
+
+-- name: release
+UPDATE item SET lease_user = NULL, lease_until = NULL
+WHERE campaign = :campaign AND image = :image AND lease_user = :user;
+
+-- name: next
+SELECT i.image FROM item AS i INDEXED BY item_open
+WHERE i.campaign = :campaign AND i.open = 1
+  AND (i.lease_user IS NULL OR i.lease_user = :user OR i.lease_until <= :now)
+  AND NOT EXISTS (
+    SELECT 1 FROM saved AS s
+    WHERE s.campaign = i.campaign AND s.user = :user AND s.image = i.image
+  )
+ORDER BY i.position LIMIT 1;
+
+-- name: item
+SELECT i.public_id, i.name, c.show_names, item.control, v.state, v.reason,
+  ifnull(v.note, '') AS note, s.event
+FROM item JOIN image AS i ON i.id = item.image
+JOIN campaign AS c ON c.id = item.campaign
+LEFT JOIN vote AS v ON v.image = i.id AND v.target = -1 AND v.user = :user
+  AND v.panel = 0
+LEFT JOIN saved AS s ON s.campaign = c.id AND s.user = :user AND s.image = i.id
+WHERE item.image = :image AND item.campaign = :campaign;
+
+-- name: item rows
+-- The label, what is open, and what the user voted on.
+SELECT c.id AS class, c.wnid, c.name, c.gloss, ifnull(v.state, 0) AS state,
+  c.id = i.label AS assigned
+FROM image AS i
+JOIN class AS c ON c.id = i.label
+  OR c.id IN (SELECT class FROM prediction WHERE image = :image)
+LEFT JOIN prediction AS p ON p.image = i.id AND p.class = c.id
+LEFT JOIN vote AS v ON v.image = i.id AND v.target = c.id AND v.user = :user
+  AND v.panel = 0
+WHERE i.id = :image AND (
+  c.id = i.label OR v.state IS NOT NULL
+  OR p.panel = 0 AND (p.state = 0 OR :control)
+);
+
+-- name: saved before
+SELECT i.public_id FROM saved AS s JOIN image AS i ON i.id = s.image
+WHERE s.campaign = :campaign AND s.user = :user AND s.event < :event
+ORDER BY s.event DESC LIMIT 1;
+
+-- name: saved after
+SELECT i.public_id FROM saved AS s JOIN image AS i ON i.id = s.image
+WHERE s.campaign = :campaign AND s.user = :user AND s.event > :event
+ORDER BY s.event LIMIT 1;
+
+-- name: counts
+-- Images that a user has saved, and those open to the user.
+SELECT
+  (SELECT count(*) FROM saved WHERE campaign = :campaign AND user = :user)
+    AS saved,
+  (SELECT count(*) FROM item WHERE campaign = :campaign AND open = 1) - (
+    SELECT count(*) FROM saved AS s
+    JOIN item AS i ON i.campaign = s.campaign AND i.image = s.image
+    WHERE s.campaign = :campaign AND s.user = :user AND i.open
+  ) AS open;
+
+-- name: grid
+SELECT i.public_id AS image, ifnull(v.state, 0) AS state
+FROM prediction AS p
+CROSS JOIN item ON item.campaign = :campaign AND item.image = p.image
+JOIN image AS i ON i.id = p.image
+LEFT JOIN vote AS v ON v.image = p.image AND v.target = p.class
+  AND v.user = :user AND v.panel = 0
+WHERE p.class = :target AND p.state = 0 AND p.panel = 0 AND item.open AND (
+  item.lease_user IS NULL OR item.lease_user = :user
+  OR item.lease_until <= :now
+)
+ORDER BY item.position LIMIT 48;
+
+-- name: history
+SELECT e.id, e.time, e.kind, e.campaign, i.public_id AS image, e.target,
+  e.state, e.reason, e.note, e.action, c.name AS class
+FROM kept_event AS e JOIN image AS i ON i.id = e.image
+LEFT JOIN class AS c ON c.id = e.target
+WHERE e.user = :user AND e.kind IN ('vote', 'panel', 'category', 'save')
+ORDER BY e.id DESC LIMIT 200;
+
+-- name: panel
+SELECT public_id FROM image WHERE id IN (
+  SELECT image FROM prediction WHERE panel = 1
+  UNION SELECT id FROM image WHERE panel = 1
+)
+ORDER BY public_id;
+
+-- name: case
+SELECT i.public_id, i.panel, v.state, v.reason, v.note
+FROM image AS i LEFT JOIN vote AS v ON v.image = i.id AND v.target = -1
+  AND v.user = :user AND v.panel = 1
+WHERE i.id = :image;
+
+-- name: case rows
+SELECT c.id AS class, c.wnid, c.name, c.gloss, ifnull(v.state, 0) AS state
+FROM prediction AS p JOIN class AS c ON c.id = p.class
+LEFT JOIN vote AS v ON v.image = p.image AND v.target = p.class
+  AND v.user = :user AND v.panel = 1
+WHERE p.image = :image AND (p.panel OR v.state IS NOT NULL);
+
+-- name: open images
+SELECT i.id FROM image AS i JOIN dataset AS d ON d.id = i.dataset
+WHERE d.name IN (SELECT value FROM json_each(:datasets))
+  AND EXISTS (SELECT 1 FROM open_prediction AS o WHERE o.image = i.id);
+
+-- name: decided images
+SELECT i.id FROM image AS i JOIN dataset AS d ON d.id = i.dataset
+WHERE d.name IN (SELECT value FROM json_each(:datasets))
+  AND i.problematic IS NULL
+  AND (SELECT min(state) FROM prediction AS p WHERE p.image = i.id) > 0;
+
+-- name: add campaign
+INSERT INTO campaign (name, policy, votes, show_names, created)
+VALUES (:name, :policy, :votes, :show_names, :now)
+RETURNING id;
+
+-- name: add item
+INSERT INTO item (campaign, position, image, control)
+VALUES (:campaign, :position, :image, :control);
+
+-- name: priority
+-- Images of data sets that hold some, with what orders them.
+SELECT i.id, i.public_id, i.dataset, i.label,
+  i.problematic IS NULL AND (i.entry IS NOT NULL OR max(p.state) > 0)
+    AS counts,
+  max(p.state = 0) AS open, sum(iif(p.state = 0, p.models, 0)) AS models,
+  1 - max(p.models) / max(sum(p.models), 1.0) AS disagreement
+FROM image AS i JOIN prediction AS p ON p.image = i.id
+WHERE i.dataset IN (
+  SELECT dataset FROM image WHERE id IN (SELECT value FROM json_each(:images))
+)
+GROUP BY i.id;
+
+-- name: datasets
+SELECT id, name FROM dataset AS d
+WHERE EXISTS (SELECT 1 FROM image WHERE dataset = d.id) ORDER BY id;
+
+-- name: described images
+SELECT i.id, i.name, i.public_id, c.name FROM image AS i
+JOIN class AS c ON c.id = i.label
+WHERE i.id IN (SELECT value FROM json_each(:images));
+
+-- name: problematic numbers
+SELECT problematic, count(*) FROM image WHERE problematic IS NOT NULL
+GROUP BY problematic ORDER BY count(*) DESC, problematic;
+
+-- name: problematic images
+SELECT i.public_id, i.problematic, c.name, i.name FROM image AS i
+JOIN class AS c ON c.id = i.label
+WHERE i.problematic = ifnull(:kind, i.problematic) ORDER BY i.id LIMIT :most;
+
+-- name: category numbers
+SELECT category, count(*) FROM category
+GROUP BY category ORDER BY count(*) DESC, category;
+
+-- name: category images
+SELECT i.public_id, k.category, c.name, k.note, i.name FROM category AS k
+JOIN image AS i ON i.id = k.image LEFT JOIN class AS c ON c.id = k.target
+WHERE k.category = ifnull(:kind, k.category)
+ORDER BY i.id, k.target, k.category LIMIT :most;
+
+-- name: releases
+-- The last column is the release before.
+SELECT e.note, strftime('%Y-%m-%d %H:%M UTC', e.time, 'unixepoch'),
+  ifnull(u.name, ''), (
+    SELECT count(*) FROM event AS c WHERE c.kind = 'consensus' AND c.id < e.id
+  ), e.id, lag(e.id, 1, 0) OVER (ORDER BY e.id)
+FROM event AS e LEFT JOIN user AS u ON u.id = e.user
+WHERE e.kind = 'release' ORDER BY e.id;
+
+-- name: changes
+-- What reviewers changed after event a until event b: before, after.
+SELECT i.name, i.public_id, ifnull(c.name, '') AS class,
+  iif(was.reason != '', was.reason, iif(was.target < 0, 'counts',
+    CASE was.state WHEN 1 THEN 'wrong' WHEN 2 THEN 'unclear'
+      WHEN 3 THEN 'correct' ELSE 'unreviewed' END)) AS before,
+  iif(new.reason != '', new.reason, iif(new.target < 0, 'counts',
+    CASE new.state WHEN 1 THEN 'wrong' WHEN 2 THEN 'unclear'
+      WHEN 3 THEN 'correct' ELSE 'unreviewed' END)) AS after
+FROM (
+  SELECT image, target, previous AS state, previous_reason AS reason, min(id)
+  FROM event WHERE kind = 'consensus' AND id > :a AND id <= :b
+  GROUP BY image, target
+) AS was JOIN (
+  SELECT image, target, state, reason, max(id)
+  FROM event WHERE kind = 'consensus' AND id > :a AND id <= :b
+  GROUP BY image, target
+) AS new USING (image, target)
+JOIN image AS i ON i.id = was.image LEFT JOIN class AS c ON c.id = was.target
+WHERE (was.state, was.reason) != (new.state, new.reason)
+ORDER BY was.image, was.target;
+
+-- name: imports
+SELECT count(*) FROM image WHERE annotated > :a AND annotated <= :b;
+
+-- name: search
+-- Exact names first, then prefixes, words, and text of the gloss.
+WITH found AS (
+  SELECT id AS class, wnid, name, gloss, CASE
+    WHEN instr(', ' || lower(name) || ', ', ', ' || :text || ', ')
+      OR wnid = :text THEN 0
+    WHEN instr(', ' || lower(name), ', ' || :text) THEN 1
+    WHEN instr(lower(name), ' ' || :text) THEN 2
+    WHEN instr(lower(gloss), :text) THEN 3
+  END AS place
+  FROM class
+)
+SELECT class, wnid, name, gloss FROM found
+WHERE place IS NOT NULL AND :text != ''
+ORDER BY place, class LIMIT 50;

@@ -1,0 +1,249 @@
+"""Who may do what: roles, sessions, CSRF tokens, passwords, invitations."""
+
+from collections.abc import Mapping
+import functools
+import hashlib
+import hmac
+import secrets
+import sqlite3
+import time
+from typing import Any
+
+import argon2
+import itsdangerous
+from starlette import requests
+from starlette import responses
+from starlette import routing
+
+from imgbench import errors
+from imgbench.review import store
+from imgbench.review.server import web
+
+COOKIE = "imgbench_review"
+_SESSION_S = 7 * 86_400
+_TRIES, _WINDOW_S = {"name": 5, "address": 20}, 300.0  # of wrong passwords
+_LETTERS = range(10, 1_000)  # of a password
+ANYONE, SIGNED_IN = ("",), store.ROLES
+_REVIEW = ("reviewer", "panel", "admin")
+_METRICS = ("viewer", "admin")
+# First part of the path, after "api" -> roles that may open it. An entry with
+# a method goes first. Nobody finds a path that is not here.
+ACCESS: Mapping[str, tuple[str, ...]] = {
+  **dict.fromkeys(("login", "invitation", "static"), ANYONE),
+  **dict.fromkeys(("", "logout", "help"), SIGNED_IN),
+  **dict.fromkeys(("review", "events", "undo", "grid", "history"), _REVIEW),
+  **dict.fromkeys(("guide", "class", "search", "images"), ("viewer", *_REVIEW)),
+  "panel": ("panel", "admin"),
+  **dict.fromkeys(("metrics", "problematic", "categories"), _METRICS),
+  "releases": _METRICS,
+  "POST releases": ("admin",),
+  "admin": ("admin",),
+}
+
+LINKS = {
+  "/": "Campaigns",
+  "/history": "History",
+  "/panel": "Panel",
+  "/metrics": "Metrics",
+  "/problematic": "Problematic",
+  "/categories": "Categories",
+  "/releases": "Releases",
+  "/admin": "Admin",
+  "/help": "Help",
+}
+
+
+def find_access(method: str, path: str) -> tuple[str, ...]:
+  """Returns the roles that may open a path."""
+  part = path.removeprefix("/api").split("/")[1:][:1] or [""]
+  return ACCESS.get(f"{method} {part[0]}", ACCESS.get(part[0], ()))
+
+
+def list_links(user: sqlite3.Row | None) -> dict[str, str]:
+  """Returns the pages that a user may open, for the bar of each page."""
+  may_open = lambda path: user and user["role"] in find_access("GET", path)
+  return {path: text for path, text in LINKS.items() if may_open(path)}
+
+
+@functools.cache
+def _hasher() -> argon2.PasswordHasher:
+  return argon2.PasswordHasher()
+
+
+def hash_password(password: str) -> str:
+  """Returns what the database keeps of a password."""
+  return _hasher().hash(password)
+
+
+@functools.cache
+def _nobody() -> str:
+  return hash_password(secrets.token_hex())
+
+
+def check_password(user: sqlite3.Row | None, password: str) -> bool:
+  """Returns whether a password is a user's; None takes as long."""
+  try:
+    known = user is not None and user["password"]
+    return _hasher().verify(known or _nobody(), password)
+  except argon2.exceptions.VerificationError:
+    return False
+
+
+def _serializer(connection: sqlite3.Connection):
+  secret = store.read_setting(connection, "secret")
+  return itsdangerous.URLSafeTimedSerializer(secret, salt="session")
+
+
+def _fingerprint(user: sqlite3.Row | None) -> str:
+  """Returns what changes with the password, which ends other sessions."""
+  text = "" if user is None else user["password"]
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _start_session(
+  request: requests.Request,
+  response: responses.Response,
+  user: sqlite3.Row | None = None,
+) -> responses.Response:
+  """Returns a response with the cookie of a new session."""
+  csrf = request.state.csrf if user is None else secrets.token_urlsafe(16)
+  number = None if user is None else user["id"]
+  session = {"user": number, "csrf": csrf, "key": _fingerprint(user)}
+  with web.get_site(request).reading() as connection:
+    value = _serializer(connection).dumps(session)
+  flags: Any = {"httponly": True, "samesite": "strict"}
+  secure = request.url.scheme == "https"
+  response.set_cookie(COOKIE, value, _SESSION_S, secure=secure, **flags)
+  return response
+
+
+def read_session(
+  connection: sqlite3.Connection, cookie: str
+) -> tuple[sqlite3.Row | None, str]:
+  """Returns the active user and the CSRF token of a cookie, "" if it is bad."""
+  try:
+    session = _serializer(connection).loads(cookie, max_age=_SESSION_S)
+  except itsdangerous.BadData:
+    return None, ""
+  query = "SELECT * FROM user WHERE id = ? AND active"
+  user = connection.execute(query, (session["user"],)).fetchone()
+  same = user is not None and _fingerprint(user) == session["key"]
+  return user if same else None, session["csrf"]
+
+
+def check_csrf(request: requests.Request) -> None:
+  """Raises 403 unless a write comes from a page of the session."""
+  given = request.headers.get("x-csrf-token")
+  given = str(given or request.state.form.get("csrf", "")).encode()
+  expected = request.state.csrf.encode()
+  if not expected or not hmac.compare_digest(given, expected):
+    raise web.fail(403, "this page is too old; load it again")
+
+
+def invite(connection: sqlite3.Connection, name: str, role: str) -> str:
+  """Returns the path of a one-time link that sets the password of a user.
+
+  The user is created, or gets the role; an old password works until then.
+
+  Raises:
+    InputError: a name or role that does not fit.
+  """
+  errors.check(0 < len(name.strip()) <= 64, "name", "1 to 64 letters", name)
+  errors.check(role in store.ROLES, "role", " or ".join(store.ROLES), role)
+  token = secrets.token_urlsafe(24)
+  connection.execute(
+    "INSERT INTO user (name, role, invitation, created) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET role = excluded.role,"
+    " invitation = excluded.invitation, active = 1",
+    (name.strip(), role, _hash_token(token), time.time()),
+  )
+  return f"/invitation/{token}"
+
+
+def _hash_token(token: str) -> str:
+  return hashlib.sha256(token.encode()).hexdigest()
+
+
+def count_admins(connection: sqlite3.Connection) -> int:
+  """Returns how many admins can log in."""
+  query = "SELECT count(password) FROM user WHERE role = 'admin' AND active"
+  return connection.execute(query).fetchone()[0]
+
+
+def _show_form(
+  request: requests.Request, template: str, status: int = 200, **context: str
+) -> responses.Response:
+  """Returns a form; a visitor without a session gets one for its token."""
+  known = request.state.csrf
+  request.state.csrf = known or secrets.token_urlsafe(16)
+  response = web.render(request, template, status, **context)
+  return response if known else _start_session(request, response)
+
+
+def _find_wait(times: list[float], limit: int) -> float:
+  """Returns the seconds until another try; drops those that are long ago."""
+  now = time.monotonic()
+  times[:] = [then for then in times if then > now - _WINDOW_S]
+  return times[-limit] + _WINDOW_S - now if len(times) >= limit else 0.0
+
+
+def log_in(request: requests.Request) -> responses.Response:
+  """Shows the form of a login, or starts a session."""
+  show = functools.partial(_show_form, request, "login.html.j2")
+  if request.method != "POST":
+    return show(error="")
+  form, site = request.state.form, web.get_site(request)
+  name, password = str(form.get("name", "")), str(form.get("password", ""))
+  address = request.client.host if request.client else ""
+  keys = {"name": (name.lower(), address), "address": address}
+  times = {what: request.app.state.tries[key] for what, key in keys.items()}
+  query = "SELECT * FROM user WHERE name = ? AND active"
+  with site.reading() as connection:
+    wait = max(_find_wait(t, _TRIES[what]) for what, t in times.items())
+    user = connection.execute(query, (name,)).fetchone()
+  if wait:
+    return show(429, error=f"too many tries; wait {wait:.0f} seconds")
+  if not check_password(user, password) or user is None:
+    for tries in times.values():
+      tries.append(time.monotonic())
+    return show(403, error="unknown name or wrong password")
+  return _start_session(request, responses.RedirectResponse("/", 303), user)
+
+
+def log_out(request: requests.Request) -> responses.Response:
+  """Ends a session."""
+  del request
+  response = responses.RedirectResponse("/login", 303)
+  response.delete_cookie(COOKIE)
+  return response
+
+
+def accept_invitation(request: requests.Request) -> responses.Response:
+  """Shows the form that sets a password, or sets it and starts a session."""
+  token = _hash_token(request.path_params["token"])
+  password = str(request.state.form.get("password", ""))
+  fits = len(password) in _LETTERS
+  values = (hash_password(password) if fits else None, token)
+  query = "SELECT * FROM user WHERE invitation = ? AND active"
+  with web.get_site(request).writing() as connection:
+    user = connection.execute(query, (token,)).fetchone()
+    if user is None:
+      raise web.fail(404, "this link was used or is not known")
+    if fits:
+      query = "UPDATE user SET password = ?, invitation = NULL"
+      query += " WHERE invitation = ? RETURNING *"
+      user = connection.execute(query, values).fetchone()
+  if fits:
+    return _start_session(request, responses.RedirectResponse("/", 303), user)
+  first = request.method == "GET"
+  error = "" if first else f"a password has at least {_LETTERS[0]} letters"
+  status, form = 200 if first else 422, "invitation.html.j2"
+  return _show_form(request, form, status, name=user["name"], error=error)
+
+
+_BOTH = ["GET", "POST"]
+ROUTES = [
+  routing.Route("/login", log_in, methods=_BOTH),
+  routing.Route("/logout", log_out, methods=["POST"]),
+  routing.Route("/invitation/{token}", accept_invitation, methods=_BOTH),
+]
