@@ -29,7 +29,7 @@ _NAME = re.compile(r"[^\s&;]{13,}")
 _MARK = re.compile(r"(?<=\w)([_:+/=,]|\.(?=[a-z]))(?=\w)")
 
 
-def render(name: str, **context: Any) -> str:
+def render(name: str, /, **context: Any) -> str:
   """Returns a template with its variables filled in; all text is escaped.
 
   Args:

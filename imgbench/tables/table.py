@@ -45,6 +45,7 @@ class RichText:
     badge: a mark after the text.
     beside: muted text on the same line.
     below: smaller lines.
+    url: where the text leads to.
   """
 
   text: str
@@ -52,6 +53,7 @@ class RichText:
   badge: str = ""
   beside: str = ""
   below: tuple["Text", ...] = ()
+  url: str = ""
 
   def __str__(self) -> str:
     return self.text

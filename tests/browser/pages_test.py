@@ -1,7 +1,5 @@
 """Pages in a browser: no wider than a phone, whole words, nothing loaded."""
 
-import importlib.util
-import os
 import pathlib
 import shutil
 
@@ -11,89 +9,16 @@ from imgbench import report
 from imgbench.bench.pages import html_report
 from imgbench.configs import tiny
 from imgbench.train import loop
+from tests.browser import layout
 from tests.report import imagenet_samples
 from tests.report import samples
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium")
 ROOT = pathlib.Path(__file__).parents[2]
 BENCHMARKS = ROOT / "experiments" / "results" / "cpu_2_cores"
 PAGES = ("tiny", "scenes", "imagenet", "bench_quick", "bench_224")
 WIDE = 1280
 NARROW = 390
-# Returns what is wrong with the page, all details unfolded.
-FIND_FAULTS = r"""
-async () => {
-  for (const folded of document.querySelectorAll("details"))
-    folded.open = true;
-  const style = element => getComputedStyle(element);
-  const scrolls = element =>
-    element !== null &&
-    (/auto|scroll/.test(style(element).overflowX) ||
-      scrolls(element.parentElement));
-  const name = element =>
-    `${element.tagName} ${element.className} ` +
-    element.textContent.trim().slice(0, 60);
-  const root = document.scrollingElement;
-  const found = {
-    width: root.scrollWidth, wide: [], unmarked: [], broken: [], images: [],
-    scrolling: 0, background: style(document.body).backgroundColor,
-  };
-  for (const element of document.body.querySelectorAll("*")) {
-    const box = element.getBoundingClientRect();
-    const outside = box.left < -0.5 || box.right > root.clientWidth + 0.5;
-    if (box.width && outside && !scrolls(element.parentElement))
-      found.wide.push(name(element));
-    if (element.scrollWidth > element.clientWidth && scrolls(element)) {
-      const table = element.querySelector(":scope > table");
-      found.scrolling += table !== null;
-      if (table && style(element).backgroundImage === "none")
-        found.unmarked.push(name(element));
-    }
-  }
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const range = document.createRange();
-  const top = (node, place) => {
-    range.setStart(node, place);
-    range.setEnd(node, place + 1);
-    return range.getBoundingClientRect().top;
-  };
-  while (texts.nextNode()) {
-    const node = texts.currentNode;
-    for (const word of node.data.matchAll(/[\p{L}\p{N}]+/gu)) {
-      range.setStart(node, word.index);
-      range.setEnd(node, word.index + word[0].length);
-      if (range.getClientRects().length < 2) continue;
-      const last = word.index + word[0].length - 1;
-      if (top(node, word.index) !== top(node, last)) found.broken.push(word[0]);
-    }
-  }
-  for (const image of document.images) {
-    await image.decode().catch(() => found.images.push(image.alt));
-    if (!image.naturalWidth) found.images.push(image.alt);
-  }
-  return found;
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-  missing = [] if CHROMIUM else ["chromium (apt-get install chromium)"]
-  if not importlib.util.find_spec("playwright"):
-    missing.append("playwright (make test-browser)")
-  if missing and os.environ.get("CI"):
-    pytest.fail(f"not installed: {', '.join(missing)}")
-  if missing:
-    pytest.skip(f"not installed: {', '.join(missing)}")
-  from playwright import sync_api
-
-  with sync_api.sync_playwright() as playwright:
-    launched = playwright.chromium.launch(
-      executable_path=CHROMIUM, args=["--no-sandbox"]
-    )
-    yield launched
-    launched.close()
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -124,7 +49,7 @@ def test_page(browser, path, width, scheme):
   page.on("pageerror", lambda error: messages.append(str(error)))
   page.on("request", lambda request: requests.append(request.url))
   page.goto(path.as_uri())
-  found = page.evaluate(FIND_FAULTS)
+  found = page.evaluate(layout.FIND_FAULTS)
   context.close()
   assert found["width"] <= width and found["wide"] == []
   assert found["broken"] == []
