@@ -15,6 +15,9 @@ PEERS := $(VENV)/.peers-installed
 # Playwright, which opens pages in the system's Chromium; no browser is downloaded.
 BROWSER := $(VENV)/.browser-installed
 DEMO_DIR ?= runs/demo
+# The demo run, and a weaker model whose predictions are new, to be reviewed.
+REVIEW_DIR ?= runs/review
+REVIEW = $(REVIEW_DIR)/.imported
 # TensorFlow, which only preparing data sets needs. Without it tests on the
 # prepared synthetic ImageNet skip.
 PREPARE := .venv-prepare
@@ -43,13 +46,15 @@ KIT_DATA := build/accelerator-kit
 HOST := .venv-accelerator-host
 CHECK_DIR := runs/accelerator-check
 
-.PHONY: help demo smoke test test-slow test-browser test-all walks \
+.PHONY: help demo review-demo review-demo-check smoke test test-slow test-browser test-all walks \
   test-peers lint types format venv \
   prepare-venv bench-peers compile-only-venv accelerator-kit \
   accelerator-kit-check constraints clean
 
 help:
 	@echo "make demo         train and evaluate on the embedded synthetic set"
+	@echo "make review-demo  review predictions on it in a browser"
+	@echo "make review-demo-check  get every page of that once"
 	@echo "make smoke        one fast test of each kind, under a minute"
 	@echo "make test         fast tests"
 	@echo "make test-browser pages in Chromium (Debian: apt-get install chromium)"
@@ -155,6 +160,24 @@ demo: $(STAMP)
 	$(BIN)/python -m imgbench.main --config=configs/scenes.py \
 	  --workdir=$(DEMO_DIR)
 	@echo "report: $(DEMO_DIR)/report.html"
+
+review-demo: $(REVIEW)
+	$(BIN)/imgbench review serve --db=$(REVIEW_DIR)/demo.db
+
+review-demo-check: $(REVIEW)
+	$(BIN)/python -m tests.review.demo_check $(REVIEW_DIR)/demo.db
+
+$(REVIEW): $(STAMP)
+	test -e $(DEMO_DIR)/report.html || $(MAKE) demo
+	rm -rf $(REVIEW_DIR)
+	$(BIN)/imgbench train --config=scenes --workdir=$(REVIEW_DIR)/second \
+	  --config.steps.total="20 steps" --config.evaluation.sets.train_clean=
+	$(BIN)/imgbench review init --db=$(REVIEW_DIR)/demo.db \
+	  --classes=$(DEMO_DIR)
+	$(BIN)/imgbench review import --db=$(REVIEW_DIR)/demo.db \
+	  --annotations=$(DEMO_DIR) --predictions=demo=$(DEMO_DIR) \
+	  --predictions=second=$(REVIEW_DIR)/second --campaign="New predictions"
+	@touch $@
 
 test: $(STAMP)
 	$(PYTEST)
