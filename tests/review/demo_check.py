@@ -17,7 +17,7 @@ from tests.review import sites
 
 
 def list_pages(connection: sqlite3.Connection) -> list[str]:
-  """Returns paths of all kinds of pages, of the first image, class and model."""
+  """Returns paths of all kinds of pages, and of the first image and class."""
   read = lambda query: [str(row[0]) for row in connection.execute(query)]
   (campaign,) = read("SELECT min(id) FROM campaign")
   images = read(
