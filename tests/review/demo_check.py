@@ -25,7 +25,8 @@ def list_pages(connection: sqlite3.Connection) -> list[str]:
   )
   (wnid,) = read("SELECT wnid FROM class LIMIT 1")
   models = read("SELECT id FROM model")
-  sides = f"a={models[0]}&b={models[-1]}"
+  # The class mean needs images of each class.
+  sides = f"a={models[0]}&b={models[-1]}&definition=lenient_mean"
   return [
     *("/", "/help", "/history", "/panel", "/admin", "/metrics", "/problematic"),
     *("/categories", "/releases", f"/grid/{campaign}", "/search?q=a"),
