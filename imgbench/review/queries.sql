@@ -239,7 +239,7 @@ SELECT i.id, i.public_id, i.dataset, i.label,
   i.problematic IS NULL AND (i.entry IS NOT NULL OR max(p.state) > 0)
     AS counts,
   max(p.state = 0) AS open, sum(iif(p.state = 0, p.models, 0)) AS models,
-  1 - max(p.models) / max(sum(p.models), 1.0) AS disagreement
+  1 - 1.0 * max(p.models) / max(sum(p.models), 1) AS disagreement
 FROM image AS i JOIN prediction AS p ON p.image = i.id
 WHERE i.dataset IN (
   SELECT dataset FROM image WHERE id IN (SELECT value FROM json_each(:images))

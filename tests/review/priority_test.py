@@ -46,6 +46,9 @@ def test_orders_by_hand(connection, name, wanted):
     assert set(found[:2]) == {4, 5} and found[2] == 2
   elif name == "disagreement":
     assert set(found[:2]) == {3, 4} and found[2] == 2
+    rows = decide.fetch(connection, "priority", images="[1]")
+    shares = [row["disagreement"] for row in rows]
+    assert shares == [0, 0.25, 0.5, 0.5, 0]
   else:
     assert found[:3] == wanted
 
