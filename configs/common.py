@@ -40,6 +40,7 @@ def base_config() -> ml_collections.ConfigDict:
   config.ema = dict(decay=0.0)
   config.optim = dict(name="")
   config.schedule = dict(name="")
+  config.init = dict(source="")  # a run or file of weights to start from
 
   config.steps = dict(total="10 epochs", per_dispatch=0)
   config.logging = dict(every="50 steps", tensorboard=True, report=True)
@@ -56,9 +57,7 @@ def base_config() -> ml_collections.ConfigDict:
     shift={},
     sets={},
   )
-  config.checkpoint = dict(
-    every="1 epochs", keep=2, best="", asynchronous=True, init_from=""
-  )
+  config.checkpoint = dict(every="1 epochs", keep=2, best="", asynchronous=True)
   config.parallel = dict(
     strategy="jit",
     devices=0,

@@ -19,6 +19,9 @@ from imgbench import errors
 from imgbench import run_files
 from imgbench.configs import common
 
+# Of section init: all of the source, as it is.
+_WHOLE = dict(skip=(), map=(), train=False)
+
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """The config of the other run, with its checkpoint as the last step."""
@@ -53,7 +56,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.steps.total = f"{step} steps"
   config.schedule.warmup = "never"  # It may be longer.
   workdir, _ = checkpoints.split_run(run)
-  config.checkpoint.init_from = f"{workdir}@{step}"
+  source = f"{workdir}@{step}"
+  config.init = {**config.init.to_dict(), **_WHOLE, "source": source}
   return config
 
 

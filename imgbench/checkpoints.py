@@ -31,7 +31,7 @@ from imgbench import paths
 from imgbench.parallel import processes
 
 FOLDER = "checkpoints"
-_OTHER = "checkpoint.init_from"  # its setting
+_OTHER = "init.source"  # its setting
 DAMAGED_FOLDER = "damaged_checkpoints"
 _ORBAX = f"{pathlib.Path(ocp.__file__).parents[1]}/"  # its source files
 # Size of a checkpoint besides its arrays: metadata, half-filled blocks.
@@ -422,6 +422,7 @@ def check_other(
     raise errors.InputError(setting, "a folder to read", given) from error
   if not steps:
     expected = f"the workdir of a run with a checkpoint in {FOLDER}/"
+    expected += ", or a file of weights" if setting == _OTHER else ""
     raise errors.InputError(setting, expected, workdir)
   if step is not None and step not in steps:
     expected = f"a step with a checkpoint, {', '.join(map(str, steps))}"

@@ -164,13 +164,66 @@ class ScheduleSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class Init:
+  """What a run starts with, at step 0 and with a fresh optimizer.
+
+  Patterns are regular expressions that match whole names of parameters and
+  running statistics, e.g. "head/dense/kernel".
+
+  Attributes:
+    source: RUN, RUN@STEP (the moving average, if it has one) or a file of
+      weights, see docs/weights.md; "": random numbers.
+    skip: patterns that keep their random values; also names in the source that
+      are not used.
+    map: pairs (pattern, replacement), applied to names in the source.
+    freeze: patterns that are not trained; BatchNorm whose statistics match uses
+      them as they are.
+    layer_decay: learning rate of a block over that of the next one, in (0, 1];
+      the head has the full rate.
+    train: false: nothing is trained; `imgbench evaluate` sets it.
+    checkpoint: name of the weights in imgbench/weights/published.toml, whose
+      top-1 the report compares with; "": none.
+  """
+
+  source: str = ""
+  skip: Sequence[str] = ()
+  map: Sequence[Sequence[str]] = ()
+  freeze: Sequence[str] = ()
+  layer_decay: float = 1.0
+  train: bool = True
+  checkpoint: str = ""
+
+  def __post_init__(self):
+    pairs = all(len(pair) == 2 for pair in self.map)
+    expected = "pairs of a pattern and its replacement"
+    errors.check(pairs, "map", expected, self.map)
+    for name, patterns in (
+      ("skip", self.skip),
+      ("map", [pattern for pattern, _ in self.map]),
+      ("freeze", self.freeze),
+    ):
+      for pattern in patterns:
+        try:
+          re.compile(pattern)
+        except re.error as error:
+          given = f"{pattern!r}: {error}"
+          raise errors.InputError(name, "regular expressions", given) from error
+    expected = "a number in (0, 1]"
+    errors.check(
+      0 < self.layer_decay <= 1, "layer_decay", expected, self.layer_decay
+    )
+    if not self.source and not self.train:
+      raise errors.InputError("source", "a value with train=False", "none")
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
   """The computation of a training step, on any devices and data.
 
   Attributes:
     seed: of all random numbers, 0 to 4294967295.
     global_batch_size: images of a step, on all devices together.
-    model, augment, loss, ema, optim, schedule: sections.
+    model, augment, loss, ema, optim, schedule, init: sections.
   """
 
   seed: int
@@ -182,6 +235,7 @@ class Recipe:
   optim: Optimizer
   schedule: ScheduleSection
   prng: determinism.Prng = determinism.Prng()
+  init: Init = Init()
 
   def __post_init__(self):
     # Keys of JAX would be those of the seed modulo 2**32.
@@ -330,21 +384,19 @@ class EvaluationSection:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  """Times of saving, checkpoints to keep, and the run to start from.
+  """Times of saving, and checkpoints to keep.
 
   Attributes:
     every: a duration.
     keep: newest checkpoints that are kept, beside the best.
     best: SET/METRIC that chooses the best; "": none.
     asynchronous: whether training continues while a checkpoint is written.
-    init_from: another run, RUN or RUN@STEP, whose state a new run starts with.
   """
 
   every: str
   keep: int
   best: str
   asynchronous: bool
-  init_from: str
 
   def __post_init__(self):
     errors.check(self.keep >= 1, "keep", "at least 1", self.keep)
@@ -430,8 +482,9 @@ class Config:
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _REST = tuple(field.name for field in dataclasses.fields(Config))[1:]
 # Absent in configs of older versions; all of its keys have defaults.
-_OPTIONAL = "prng"
-_ABSENT = {_OPTIONAL: {}, "plugins": ()}
+_OPTIONAL = ("prng", "init")
+_ABSENT = {**dict.fromkeys(_OPTIONAL, {}), "plugins": ()}
+_INIT_FROM = "init_from"  # of section checkpoint in older versions
 
 
 def parse(config: ml_collections.ConfigDict) -> Config:
@@ -447,6 +500,7 @@ def parse(config: ml_collections.ConfigDict) -> Config:
   """
   values = {**_ABSENT, **ml_collections.ConfigDict(config).to_dict()}
   plugins.load(values["plugins"])
+  values["checkpoint"] = _drop_init_from(values.get("checkpoint"))
   config_utils.check_sections(values, dict.fromkeys((*_RECIPE, *_REST)))
   data = _build(DataSection, values["data"], "data.")
   kinds = {
@@ -465,6 +519,20 @@ def parse(config: ml_collections.ConfigDict) -> Config:
     plugins=tuple(values["plugins"]),
     **{name: _build(kinds[name], values[name], f"{name}.") for name in kinds},
   )
+
+
+def _drop_init_from(checkpoint: Any) -> Any:
+  """Returns the section without the old key. Raises InputError: it is set."""
+  if not _is_section(checkpoint) or _INIT_FROM not in checkpoint:
+    return checkpoint
+  if given := checkpoint[_INIT_FROM]:
+    raise errors.InputError(
+      f"checkpoint.{_INIT_FROM}",
+      "no value",
+      repr(given),
+      "init.source replaces it and starts at step 0 with a fresh optimizer",
+    )
+  return {k: v for k, v in checkpoint.items() if k != _INIT_FROM}
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
@@ -661,7 +729,7 @@ def find_signatures(
   for section, kind in kinds.items():
     # Configs of benchmarks have other sections.
     there = _is_section(config.get(section))
-    there |= section == _OPTIONAL and "steps" in config
+    there |= section in _OPTIONAL and "steps" in config
     if there and dataclasses.is_dataclass(kind):
       yield f"{section}.", kind, ("settings",)
   for section, (builders, hidden) in _NAMED.items():
@@ -729,6 +797,8 @@ def extend(
     config: read from its file, not locked.
     overrides: dotted key -> text, of the command line.
   """
+  old = overrides.get(f"checkpoint.{_INIT_FROM}")
+  _drop_init_from({_INIT_FROM: old})
   optimizer = _find_name(config, "optim")
   for section in (*_NAMED, "data"):
     name = overrides.get(f"{section}.name")

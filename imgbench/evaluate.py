@@ -32,7 +32,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     given = "--config" if config.present else "none"
     raise errors.InputError("RUN", "RUN or RUN@STEP first", given, "see --help")
   for key in config_flags.get_override_values(config):
-    if key in ("steps.total", "checkpoint.init_from"):
+    if key == "steps.total" or key.startswith("init."):
       fix = "nothing is trained; leave it out"
       raise errors.InputError(f"--config.{key}", "no value", "one", fix)
   return remaining

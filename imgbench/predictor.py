@@ -12,7 +12,6 @@ import pathlib
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 import scipy.special
 
@@ -20,14 +19,11 @@ from imgbench import checkpoints
 from imgbench import config as config_lib
 from imgbench import config_utils
 from imgbench import errors
-from imgbench import parallel
 from imgbench import registry
-from imgbench import run_files
 from imgbench.data import input_pipelines
 from imgbench.data import source
-from imgbench.train import compute as compute_lib
 from imgbench.train import evaluation
-from imgbench.train import saving
+from imgbench.train import start as start_lib
 
 Path = str | os.PathLike
 # A path, several, or images uint8 [H, W, C] or [B, H, W, C].
@@ -262,17 +258,7 @@ def load(
       saved no class names, or no moving average.
   """
   run = os.fspath(run)
-  meta = checkpoints.read_other_meta(run, _SETTING)
-  data = meta.get(saving.DATA)
-  if data is None:
-    raise errors.InputError(
-      _SETTING,
-      "a checkpoint with class names and normalization",
-      f"{run}, saved by an older version",
-      "train it for some steps more, with a larger steps.total",
-    )
-  settings = _read_settings(run, portable)
-  compute = _build(settings, data, meta["data_fingerprint"])
+  settings, compute, data = start_lib.open_run(run, _SETTING, portable)
   if compute.model.reconstructs:
     expected = "the run of a classifier"
     given = f"one of {settings.recipe.model.name}, which returns images"
@@ -295,45 +281,4 @@ def load(
   )
   return Predictor(
     settings, data, variables, predict_fn, step=meta["step"], ema=ema
-  )
-
-
-def _read_settings(run: str, portable: bool) -> config_lib.Config:
-  folder, _ = checkpoints.check_other(run, _SETTING)
-  path = folder / run_files.CONFIG
-  config = run_files.read_json(path)
-  if not isinstance(config, dict):
-    raise errors.InputError(path, "the config of the run", "none")
-  with config_utils.prefix_errors(f"{path}: "):
-    settings = config_lib.parse(ml_collections.ConfigDict(config))
-  model = settings.recipe.model
-  if portable and model.dtype == "auto":
-    model = dataclasses.replace(model, dtype="float32")
-  recipe = dataclasses.replace(settings.recipe, model=model)
-  return dataclasses.replace(settings, recipe=recipe)
-
-
-def _build(
-  settings: config_lib.Config, data: dict[str, Any], fingerprint: str
-) -> compute_lib.Compute:
-  """Returns the computation of a run on one device, without its data."""
-  info = source.Info(
-    name=data["name"],
-    split=settings.data.train_split,
-    num_examples=data["num_examples"],
-    image_shape=tuple(data["image_shape"]),
-    class_names=tuple(data["class_names"]),
-    fingerprint=fingerprint,
-  )
-  batch_size = settings.recipe.global_batch_size
-  height, width, channels = info.image_shape
-  if height is None or width is None:
-    height = width = settings.input["size"]
-  layout = compute_lib.build_layout(
-    parallel.create_strategy("jit", 1), batch_size
-  )
-  calendar = config_utils.Durations(info.num_examples, batch_size)
-  total = calendar.steps(settings.steps.total, "steps.total")
-  return compute_lib.build(
-    settings.recipe, layout, info, (height, width, channels), total
   )

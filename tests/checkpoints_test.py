@@ -114,7 +114,7 @@ def test_fault_18_another_model_to_start_from(tmp_path):
   like = make_state(0) | {"bias": jnp.zeros(3)}
   with pytest.raises(errors.InputError) as caught:
     checkpoints.restore_other(str(tmp_path), like)
-  assert caught.value.setting.startswith("checkpoint.init_from: ")
+  assert caught.value.setting.startswith("init.source: ")
   assert "--workdir" not in str(caught.value)
   with pytest.raises(errors.InputError) as caught:
     checkpoints.Checkpoints(tmp_path).restore(like)
@@ -125,7 +125,7 @@ def test_fault_18_no_valid_checkpoint_to_start_from(tmp_path):
   save_three(tmp_path)
   for step in "123":
     (tmp_path / "checkpoints" / step / "meta" / "metadata").write_text("{}")
-  about = raising.about("checkpoint.init_from", given=tmp_path)
+  about = raising.about("init.source", given=tmp_path)
   with pytest.raises(errors.InputError, check=about):
     checkpoints.restore_other(str(tmp_path), make_state(0))
   left = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
@@ -150,7 +150,7 @@ def test_names_of_runs_without_a_step(run):
 @pytest.mark.parametrize("name", ["absent", "file", "file/x", "", "x" * 300])
 def test_fault_19_nothing_to_start_from(tmp_path, name):
   (tmp_path / "file").touch()
-  about = raising.about("checkpoint.init_from")
+  about = raising.about("init.source")
   with pytest.raises(errors.InputError, check=about):
     checkpoints.check_other(str(tmp_path / name))
 

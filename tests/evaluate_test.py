@@ -100,10 +100,10 @@ def test_a_run_that_was_stopped_is_not_continued(finished, tmp_path):
   config = cli.read_config(f"evaluate:from={stopped}")
   assert config.steps.total == "8 steps"
   # The newest, pinned: a damaged one is an error, not an earlier step.
-  assert config.checkpoint.init_from == f"{stopped}@8"
+  assert config.init.source == f"{stopped}@8"
   (newest,) = stopped.glob("checkpoints/8/state/manifest.ocdbt")
   newest.write_bytes(b"damaged")
-  about = raising.about("checkpoint.init_from", given=f"{stopped}@8")
+  about = raising.about("init.source", given=f"{stopped}@8")
   with pytest.raises(errors.InputError, check=about):
     loop.train_and_evaluate(config, str(tmp_path / "out"))
 
@@ -120,8 +120,8 @@ def test_a_run_does_not_start_from_itself(finished):
   workdir, _ = finished
   config = tiny.get_config()
   config.update(json.loads((workdir / run_files.CONFIG).read_text()))
-  config.checkpoint.init_from = f"{workdir}@8"
-  about = raising.about("checkpoint.init_from", given=workdir)
+  config.init.source = f"{workdir}@8"
+  about = raising.about(str(workdir / run_files.CONFIG))
   with pytest.raises(errors.InputError, check=about):
     loop.train_and_evaluate(config, str(workdir))
 
@@ -129,7 +129,9 @@ def test_a_run_does_not_start_from_itself(finished):
 def read_as_run(config, folder: pathlib.Path, *overrides: str):
   """Returns the evaluation of a run with a config, parsed."""
   plain = config_utils.to_dict(config)
-  del plain["checkpoint"]["init_from"]  # Of an older version.
+  # Of an older version.
+  del plain["init"]
+  plain["checkpoint"]["init_from"] = "runs/other"
   (folder / "checkpoints/30/state").mkdir(parents=True)
   for path in folder.glob("checkpoints/30"):
     (path / "_CHECKPOINT_METADATA").write_text("{}")
@@ -184,8 +186,8 @@ def test_without_a_run_it_is_a_config_of_imagenet():
     (["{run}", "--config=tiny"], "RUN"),
     (["{run}", "--config.steps.total=20 steps"], "--config.steps.total"),
     (
-      ["{run}", "--config.checkpoint.init_from=other"],
-      "--config.checkpoint.init_from",
+      ["{run}", "--config.init.source=other"],
+      "--config.init.source",
     ),
     (["{run}@3"], "from"),
     (["--config.seed=1", "{run}"], "command line"),

@@ -19,7 +19,7 @@ from imgbench import writers
 from imgbench.configs import tiny
 from imgbench.data import scene_source
 from imgbench.train import loop
-from imgbench.train import saving
+from imgbench.train import start
 from tests import raising
 from tests.data import pipeline_test
 from tests.train import processes
@@ -256,7 +256,7 @@ def test_checkpoints_of_older_versions(run, tmp_path):
   copy = shutil.copytree(run, tmp_path / "copy")
   for path in copy.glob("checkpoints/*/meta/metadata"):
     meta = checkpoints._unseal(json.loads(path.read_text()))
-    del meta[saving.DATA]
+    del meta[start.DATA]
     path.write_text(json.dumps(checkpoints._seal(meta)))
   with pytest.raises(errors.InputError, check=raising.about("RUN")):
     imgbench.load(copy)

@@ -5,9 +5,11 @@ operations outside of modules have a `jax.named_scope`.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
+import re
 from typing import Any
 
 from flax import linen as nn
@@ -237,10 +239,18 @@ class BatchStatistics:
   Attributes:
     groups: number of consecutive parts of the batch with separate statistics.
     axis_name: pmap axis over which statistics are averaged; None: none.
+    frozen: patterns of names; BatchNorm whose running mean matches one uses and
+      keeps its running statistics.
   """
 
   groups: int = 1
   axis_name: str | None = None
+  frozen: tuple[str, ...] = ()
+
+  def is_frozen(self, path: Sequence[str]) -> bool:
+    """Returns whether the BatchNorm of a path keeps its statistics."""
+    name = "/".join((*path, "mean"))
+    return any(re.fullmatch(pattern, name) for pattern in self.frozen)
 
 
 WHOLE_BATCH = BatchStatistics()
@@ -280,7 +290,7 @@ class BatchNorm(nn.Module):
     zeros, ones = (lambda: jnp.zeros(shape)), (lambda: jnp.ones(shape))
     running_mean = self.variable("batch_stats", "mean", zeros)
     running_var = self.variable("batch_stats", "var", ones)
-    if self.use_running_average:
+    if self.use_running_average or self.statistics.is_frozen(self.path):
       mean, var = running_mean.value, running_var.value
     else:
       mean, var = self._statistics(x)

@@ -7,6 +7,7 @@ import functools
 from typing import Any
 from typing import NamedTuple
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,7 @@ from imgbench.data import source
 from imgbench.models import base as models_base
 from imgbench.models import layers
 from imgbench.parallel import determinism
+from imgbench.train import freezing
 from imgbench.train import state as state_lib
 from imgbench.train import step as step_lib
 
@@ -132,6 +134,19 @@ class Compute:
     with self.prng.active():
       return self._compiled(init)(state.variables, images)
 
+  def start(
+    self, state: state_lib.TrainState, leaves: Mapping[str, np.ndarray]
+  ) -> state_lib.TrainState:
+    """Returns a state at step 0 with other values by name, see `start`."""
+
+    def init(variables, leaves):
+      flat = traverse_util.flatten_dict(variables, sep="/")
+      replaced = traverse_util.unflatten_dict({**flat, **leaves}, sep="/")
+      return self.create_state(replaced)
+
+    leaves = self.strategy.replicate(dict(leaves))
+    return self._compiled(init)(state.variables, leaves)
+
   def lower(
     self, state: Any, data: Any, fed: Any, steps: int = 1
   ) -> jax.stages.Lowered:
@@ -220,7 +235,11 @@ def build(
   """
   schedule, tx = _build_optimizer(recipe, info.num_examples, total_steps)
   view = layout.strategy.view
+  frozen = tuple(recipe.init.freeze)
+  statistics = dataclasses.replace(layout.statistics, frozen=frozen)
+  layout = layout._replace(statistics=statistics)
   model = _build_model(recipe.model, info, image_shape, layout)
+  model, tx = _limit_training(model, tx, recipe.init)
   normalize = _build_normalize(recipe.augment, image_shape, model.dtype)
   batch_size = recipe.global_batch_size
   sample = _build_sample(
@@ -334,6 +353,27 @@ def _build_model(
     return outputs, state
 
   return dataclasses.replace(model, apply=apply)
+
+
+def _limit_training(
+  model: models_base.Model,
+  tx: optax.GradientTransformation,
+  section: config_lib.Init,
+) -> tuple[models_base.Model, optax.GradientTransformation]:
+  """Returns a model and an optimizer with frozen parameters and a decay."""
+  if not section.freeze and section.layer_decay == 1:
+    return model, tx
+  params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+  factors = freezing.find_factors(params, section.freeze, section.layer_decay)
+
+  def apply(variables, images, train, key=None):
+    if train:  # Folded for an evaluation, they have another structure.
+      params = freezing.stop(variables["params"], factors)
+      variables = {**variables, "params": params}
+    return model.apply(variables, images, train, key)
+
+  limited = dataclasses.replace(model, apply=apply)
+  return limited, freezing.scale(tx, factors)
 
 
 def _build_normalize(

@@ -37,6 +37,7 @@ from imgbench.train import outputs
 from imgbench.train import profiling
 from imgbench.train import saving
 from imgbench.train import setup
+from imgbench.train import start as start_lib
 from imgbench.train import state as state_lib
 from imgbench.train import stepper
 
@@ -120,7 +121,7 @@ def train_and_evaluate(
       logging.warning("--profile_steps: no trace is written, the run is done")
     return results
   paths.check_writable(folder, "--workdir")
-  saving.check_start(folder, settings.checkpoint)
+  starts = start_lib.check(folder, settings.recipe.init)
 
   with contextlib.ExitStack() as stack:
     stop = stop or stack.enter_context(interrupts.StopRequest(group.agreed))
@@ -128,7 +129,8 @@ def train_and_evaluate(
 
     # Devices, data, model and state.
     with watch.section("setup_s"):
-      run = prepared or setup.prepare(settings, profile)
+      source = group if starts else None
+      run = prepared or setup.prepare(settings, profile, source)
     training, total, state = run.training, run.data.periods.total, run.state
     periods = run.data.periods
     if group.first:
@@ -163,12 +165,15 @@ def train_and_evaluate(
       settings.checkpoint,
       training.strategy,
       training.info,
-      settings.recipe.augment,
+      settings.recipe,
       total,
       group,
     )
     parts.append(checkpoints)
     state, watch = checkpoints.restore(state, position, watch)
+    if not settings.recipe.init.train and position.step != total:
+      expected = f"{position.step} steps, as init.train=False"
+      raise errors.InputError("steps.total", expected, total)
     _compare_rates(position, training, total, group)
     save = functools.partial(_save, checkpoints, journal, position, training)
     save_and_stop = functools.partial(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import os
 from typing import Any
 
 from absl import logging
@@ -16,28 +15,8 @@ from imgbench import timing
 from imgbench.data import source
 from imgbench.parallel import processes
 from imgbench.train import journal
+from imgbench.train import start as start_lib
 from imgbench.train import state as state_lib
-
-# Key of a checkpoint's metadata: what a model needs besides its config, so that
-# it can be used without the data.
-DATA = "data"
-
-
-def check_start(folder: paths.Folder, section: config_lib.Checkpoint) -> None:
-  """Raises InputError if a run has nothing, or itself, to start from.
-
-  Args:
-    folder: of the run.
-    section: checkpoint, of its config.
-  """
-  if not section.init_from:
-    return
-  other, _ = checkpoints.split_run(section.init_from)
-  if os.path.realpath(other) == os.path.realpath(folder):
-    expected = "another run than that of --workdir"
-    raise errors.InputError("checkpoint.init_from", expected, other)
-  if not checkpoints.list_steps(folder):
-    checkpoints.check_other(section.init_from)
 
 
 class Saving:
@@ -48,7 +27,7 @@ class Saving:
     section: checkpoint, of the config.
     strategy: devices and shardings.
     info: of the training split.
-    augment: of the config; has the normalization of images.
+    recipe: of the config; has the normalization of images.
     total_steps: of the run.
     group: of its processes.
 
@@ -62,7 +41,7 @@ class Saving:
     section: config_lib.Checkpoint,
     strategy: parallel.Strategy,
     info: source.Info,
-    augment: config_lib.Augment,
+    recipe: config_lib.Recipe,
     total_steps: int,
     group: processes.Group,
   ):
@@ -70,7 +49,7 @@ class Saving:
     self._section = section
     self._strategy = strategy
     self._info = info
-    self._augment = augment
+    self._recipe = recipe
     self._total_steps = total_steps
     self._group = group
     self._checkpoints = checkpoints.Checkpoints(
@@ -88,8 +67,8 @@ class Saving:
   ) -> tuple[state_lib.TrainState, timing.Stopwatch]:
     """Returns the state to start from, and the watch with earlier times.
 
-    That of the run's last checkpoint, else of the run that the config names,
-    else `state`.
+    That of the run's last checkpoint, else `state`; if nothing is trained, that
+    of the run that the config names.
 
     Args:
       state: at step 0.
@@ -104,8 +83,9 @@ class Saving:
     like = self._strategy.to_global(state)
     restored = self._checkpoints.restore(like, self._check_meta)
     if restored is None:
-      workdir = self._section.init_from
-      state, position.step = self._start_from(workdir, state, like)
+      section = self._recipe.init
+      if not section.train and start_lib.is_run(section):
+        state, position.step = self._take_whole(section.source, like)
       return state, watch
     state, meta = restored
     for field in dataclasses.fields(position):
@@ -118,13 +98,10 @@ class Saving:
     logging.info("resuming at step %d of %d", position.step, self._total_steps)
     return self._strategy.from_global(state), watch
 
-  def _start_from(self, workdir: str, state, like):
-    """Returns the state and step of another run, if one is named."""
-    if not workdir:
-      return state, 0
-    state, meta = checkpoints.restore_other(workdir, like, self._group)
-    self._check_step(meta["step"], workdir)
-    logging.info("starting from step %d of %s", meta["step"], workdir)
+  def _take_whole(self, run: str, like):
+    """Returns the state and step of another run."""
+    state, meta = checkpoints.restore_other(run, like, self._group)
+    logging.info("evaluating step %d of %s", meta["step"], run)
     return self._strategy.from_global(state), meta["step"]
 
   def _check_meta(self, meta: Mapping[str, Any]) -> None:
@@ -163,13 +140,13 @@ class Saving:
       **dataclasses.asdict(position),
       "examples_seen": examples_seen,
       "data_fingerprint": self._info.fingerprint,
-      DATA: {
+      start_lib.DATA: {
         "name": self._info.name,
         "num_examples": self._info.num_examples,
         "image_shape": self._info.image_shape,
         "class_names": self._info.class_names,
-        "mean": self._augment.mean,
-        "std": self._augment.std,
+        "mean": self._recipe.augment.mean,
+        "std": self._recipe.augment.std,
       },
       "times": watch.totals(),
     }

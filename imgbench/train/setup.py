@@ -24,10 +24,12 @@ from imgbench.data import input_pipelines
 from imgbench.data import order
 from imgbench.data import source
 from imgbench.evaluators import base as evaluators_base
+from imgbench.parallel import processes
 from imgbench.train import compute as compute_lib
 from imgbench.train import evaluation
 from imgbench.train import feeds
 from imgbench.train import profiling
+from imgbench.train import start
 from imgbench.train import state as state_lib
 
 # Models that are prepared with training images get this many.
@@ -79,6 +81,7 @@ class Training:
     feed: arrays of each step.
     data: the training split on the devices; None where it is streamed.
     image_ids: str [N] of it; None where it is streamed.
+    leaves: values that the run starts with, see `start.read`.
     steps_per_dispatch: at least 1.
   """
 
@@ -89,6 +92,7 @@ class Training:
   feed: feeds.Feed
   data: device.DeviceExamples | None
   image_ids: np.ndarray | None
+  leaves: start.Leaves
   steps_per_dispatch: int
 
   @property
@@ -114,13 +118,16 @@ class Prepared:
 
 
 def prepare(
-  settings: config_lib.Config, profile: profiling.ProfiledSteps | None = None
+  settings: config_lib.Config,
+  profile: profiling.ProfiledSteps | None = None,
+  group: processes.Group | None = None,
 ) -> Prepared:
   """Returns a run at step 0.
 
   Args:
     settings: of the run.
     profile: steps that are to be traced; checked before data are read.
+    group: of the processes, which start from init.source; None: random numbers.
 
   Raises:
     InputError: a setting, or data, that do not fit.
@@ -129,7 +136,7 @@ def prepare(
   splits = open_data(settings)
   if profile is not None:
     profile.check_within(splits.periods.total)
-  training = build_training(settings, layout, splits)
+  training = build_training(settings, layout, splits, group)
   state = init_state(training, settings, splits.split)
   evaluators = evaluation.build(
     splits.plan,
@@ -182,17 +189,29 @@ def open_train_split(section: config_lib.DataSection) -> source.AnySource:
 
 
 def build_training(
-  settings: config_lib.Config, layout: compute_lib.Layout, run: Splits
+  settings: config_lib.Config,
+  layout: compute_lib.Layout,
+  run: Splits,
+  group: processes.Group | None = None,
 ) -> Training:
-  """Builds the model and reads the training split. Raises InputError."""
+  """Builds the model, reads its start, see `prepare`, and the training split.
+
+  Raises:
+    InputError: a setting, the start or data that do not fit.
+  """
   info, recipe = run.split.info, settings.recipe
   own = layout.strategy.own_rows(recipe.global_batch_size)
   read = functools.cache(lambda: _read_examples(run.split, settings.input))
   labels = lambda: read().label
   feed, image_shape = _build_feed(settings, run.split, own, labels)
   compute = compute_lib.build(
-    recipe, layout, info, image_shape, run.periods.total, labels
+    recipe, layout, info, image_shape, max(1, run.periods.total), labels
   )
+  leaves: start.Leaves = {}
+  section = recipe.init
+  if group is not None and (section.train or not start.is_run(section)):
+    shapes = compute.state_shapes().variables
+    leaves = start.read(recipe, shapes, group)
   evaluation.check_model(
     settings.evaluation, settings.checkpoint.best, compute.model.reconstructs
   )
@@ -209,6 +228,7 @@ def build_training(
     feed=feed,
     data=resident,
     image_ids=image_ids,
+    leaves=leaves,
     steps_per_dispatch=settings.steps.per_dispatch
     or _choose_steps_per_dispatch(layout.strategy, info),
   )
@@ -221,8 +241,19 @@ def init_state(
 ) -> state_lib.TrainState:
   """Returns the state at step 0, prepared with training images if need be."""
   state = training.compute.init_state()
-  if training.compute.model.prepare is None:
-    return state
+  if training.compute.model.prepare is not None:
+    state = _prepare_state(state, training, settings, split)
+  if training.leaves:
+    state = training.compute.start(state, training.leaves)
+  return state
+
+
+def _prepare_state(
+  state: state_lib.TrainState,
+  training: Training,
+  settings: config_lib.Config,
+  split: source.AnySource,
+) -> state_lib.TrainState:
   if training.data is not None:
     images = training.data.image[:PREPARE_EXAMPLES]
   else:
@@ -297,7 +328,7 @@ def _count_periods(settings: config_lib.Config, num_examples: int) -> Periods:
   batch = settings.recipe.global_batch_size
   calendar = config_utils.Durations(num_examples, batch)
   total = calendar.steps(settings.steps.total, "steps.total")
-  if total < 1:
+  if total < 1 and settings.recipe.init.train:
     raise errors.InputError(
       "steps.total", "at least one step", repr(settings.steps.total)
     )

@@ -10,12 +10,14 @@ import re
 from typing import Any
 
 from flax import traverse_util
+import jax
 import numpy as np
 
 from imgbench import errors
 from imgbench import registry
 from imgbench.weights import maps
 
+HEAD, POSITIONS = "head", "posemb"  # of our models
 _UNUSED = "num_batches_tracked"  # a counter that evaluation does not use
 _LISTED = 3  # names in an error
 # Of big_vision's weights, the optimizer's state is beside them.
@@ -61,7 +63,7 @@ def convert(
   skipped = lambda path: any(re.fullmatch(p, _cut(path)) for p in skip)
   kept = {path: leaf for path, leaf in blank.items() if not skipped(path)}
   known = _to_theirs(blank, names, num_heads)
-  _check(arrays, known, _to_theirs(kept, names, num_heads))
+  check(arrays, known, _to_theirs(kept, names, num_heads))
   taken = {}
   for path, leaf in kept.items():
     name, form, place = names.find(_cut(path))
@@ -72,6 +74,20 @@ def convert(
       array = np.moveaxis(array, (0, 1), (-1, -2))
     taken[path] = np.ascontiguousarray(array).reshape(leaf.shape)
   return traverse_util.unflatten_dict(taken, sep="/")
+
+
+def fit_shapes(arrays: Arrays, names: maps.Map, shapes: Any) -> Any:
+  """Returns shapes of the model with the head and positions of a file."""
+  arrays = _normalize(arrays, names)
+  leaves = traverse_util.flatten_dict(shapes, sep="/")
+  for path, leaf in leaves.items():
+    if path.startswith(f"params/{HEAD}/") or path == f"params/{POSITIONS}":
+      array = arrays.get(names.find(_cut(path))[0])
+      if array is not None and array.ndim == len(leaf.shape):
+        flip = -1 if names.torch and array.ndim == 2 else 1
+        shape = array.shape[::flip]
+        leaves[path] = jax.ShapeDtypeStruct(shape, leaf.dtype)
+  return traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def invert(
@@ -129,8 +145,14 @@ def _normalize(arrays: Arrays, names: maps.Map) -> dict[str, np.ndarray]:
   return found
 
 
-def _check(arrays: Arrays, known: Arrays, needed: Arrays) -> None:
-  """Raises InputError; names that are near those left over come first."""
+def check(arrays: Arrays, known: Arrays, needed: Arrays) -> None:
+  """Raises InputError; names that are near those left over come first.
+
+  Args:
+    arrays: given.
+    known: those that may be given.
+    needed: those that must be, in their shapes.
+  """
   missing, surplus = needed.keys() - arrays, arrays.keys() - known
   near = {name: registry.suggest_near(name, surplus) for name in missing}
   shape = lambda some, name: list(some[name].shape)

@@ -49,6 +49,12 @@ def read_file(path: paths.Folder) -> dict[str, np.ndarray]:
   return arrays
 
 
+def is_weights(path: paths.Folder) -> bool:
+  """Returns whether a path is of weights: by suffix, or a folder with some."""
+  held = any((path / name).exists() for name in IN_FOLDERS)
+  return path.suffix.lower() in _READERS or held
+
+
 def read_safetensors(path: paths.Folder) -> dict[str, np.ndarray]:
   """Returns all arrays. Raises InputError: a damaged file."""
   arrays, end = {}, 0

@@ -315,7 +315,7 @@ def test_programs_read_a_run(bucket, resumed):
 
 @pytest.mark.slow
 def test_a_run_starts_from_one_in_the_bucket(bucket, resumed):
-  init = f"--config.checkpoint.init_from={address(resumed)}"
+  init = f"--config.init.source={address(resumed)}"
   other = processes.run(address("from"), *jobs.QUICK, init)
   assert other.returncode == errors.EXIT_DONE, other.stderr
   assert "starting from step 16" in other.stderr

@@ -190,7 +190,7 @@ def test_names_of_data_sets_may_contain_a_slash(tmp_path, monkeypatch):
 
 
 def test_images_per_second_ignore_steps_of_another_run(tmp_path):
-  """checkpoint.init_from starts at the step of another run, at time 0."""
+  """Runs of older versions start at the step of another run, at time 0."""
   sweep = written.sweep(tmp_path, [{"seed": 0}])
   written.write_run(sweep.units[0], (90, 100))
   path = sweep.units[0].workdir / "metrics.jsonl"

@@ -240,7 +240,8 @@ def test_a_damaged_shard_is_found_by_all(tmp_path, saved_at_half):
 @pytest.mark.slow
 def test_a_checkpoint_is_evaluated_alike_by_any_number(tmp_path, whole):
   """Uneven last batches: 72 and 48 examples in batches of 32."""
-  begin = (WIDE, f"--config.checkpoint.init_from={whole}")
+  source = f"--config.init.source={whole}"
+  begin = (WIDE, source, "--config.init.train=False")
   found = {}
   for name, count, devices, strategy in (
     ("1", 1, 1, "jit"),

@@ -655,37 +655,25 @@ def test_a_workdir_that_is_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("workdir", "init_from", "setting"),
+  ("workdir", "source", "setting"),
   [
     ("file", "", "--workdir"),
     ("file/run", "", "--workdir"),
     ("x" * 300, "", "--workdir"),
-    ("run", "absent", "checkpoint.init_from"),
-    ("run", "file", "checkpoint.init_from"),
+    ("run", "absent", "init.source"),
+    ("run", "file", "init.source"),
+    ("run", "absent.npz", "init.source"),
   ],
 )
 def test_fault_19_folders_are_checked_before_data_are_read(
-  tmp_path, monkeypatch, workdir, init_from, setting
+  tmp_path, monkeypatch, workdir, source, setting
 ):
   read = []
   monkeypatch.setattr(setup, "open_train_split", read.append)
   (tmp_path / "file").touch()
   config = quick_config()
-  config.checkpoint.init_from = init_from and str(tmp_path / init_from)
+  config.init.source = source and str(tmp_path / source)
   with pytest.raises(errors.InputError, check=raising.about(setting)):
     loop.train_and_evaluate(config, str(tmp_path / workdir))
   assert not read
   assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_fault_19_a_run_resumes_without_the_run_it_started_from(
-  finished, tmp_path
-):
-  """Even if that one is gone."""
-  config = quick_config()
-  config.steps.total = "18 steps"
-  config.checkpoint.init_from = str(tmp_path / "absent")
-  workdir = tmp_path / "run"
-  shutil.copytree(finished[0], workdir)
-  loop.train_and_evaluate(config, str(workdir))
-  assert processes.read_json(workdir, "status.json")["step"] == 18

@@ -179,7 +179,7 @@ def test_processes_feed_the_same_batches_together(data_dir):
     ("input.decoder", "gif"),
     ("input.on_bad_example", "go"),
     ("augment.mixup", -1.0),
-    ("checkpoint.init_from", "nowhere"),
+    ("init.source", "nowhere"),
   ],
 )
 def test_bad_settings_are_named(data_dir, tmp_path, key, value):
@@ -406,7 +406,8 @@ def test_another_run_is_evaluated_from_its_checkpoint(data_dir, tmp_path):
   config = make_config(data_dir)
   results = loop.train_and_evaluate(config, str(tmp_path / "first"))
   before = sorted(p.name for p in (tmp_path / "first").rglob("*"))
-  config.checkpoint.update(init_from=str(tmp_path / "first"), best="")
+  config.init = dict(source=str(tmp_path / "first"), train=False)
+  config.checkpoint.best = ""
   config.evaluation.sets = dict(
     other=dict(split="train[:30]", type="classification")
   )

@@ -223,8 +223,8 @@ def _read_measurement(unit, metric: str, results) -> measurement.Measurement:
 def _compute_speed(records: Sequence[Mapping], batch_size: int | None):
   """Returns seconds of training up to the last logged step, and throughput.
 
-  Steps of a run that checkpoint.init_from names do not count: it contributes
-  steps, but no seconds.
+  Steps that a run of an older version took over from another one
+  (checkpoint.init_from) do not count: they have no seconds.
   """
   timed = [record for record in records if record.get("time/train_s")]
   if not timed:

@@ -1,0 +1,93 @@
+"""Learning rates by parameter, for fine-tuning: frozen ones and a decay."""
+
+from collections.abc import Sequence
+import re
+from typing import Any
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import optax
+
+from imgbench import errors
+from imgbench import registry
+
+# Modules without a number before and after the blocks; others are before.
+_LAST = ("head", "norm", "pool", "pre_logits", "last_")
+
+
+def find_factors(
+  params: Any, freeze: Sequence[str], layer_decay: float
+) -> dict[str, Any]:
+  """Returns factors of the learning rate as a tree like the parameters.
+
+  Layers are stem and embeddings, each block, and the head with the norm before
+  it, in the order of their numbers; layer i of L has layer_decay ** (L - i).
+
+  Args:
+    params: arrays or their shapes.
+    freeze: patterns of names such as "head/dense/kernel", whose factor is 0.
+    layer_decay: in (0, 1].
+
+  Raises:
+    InputError: a pattern that matches nothing, or nothing is left to train.
+  """
+  leaves = traverse_util.flatten_dict(params, sep="/")
+  check_patterns("init.freeze", freeze, leaves)
+  layers = {name: _find_layer(name) for name in leaves}
+  order = sorted(set(layers.values()))
+  factors = {
+    name: 0.0
+    if any(re.fullmatch(pattern, name) for pattern in freeze)
+    else layer_decay ** (len(order) - 1 - order.index(layer))
+    for name, layer in layers.items()
+  }
+  expected = "patterns that leave parameters to train"
+  errors.check(any(factors.values()), "init.freeze", expected, tuple(freeze))
+  return traverse_util.unflatten_dict(factors, sep="/")
+
+
+def _find_layer(name: str) -> tuple[int, ...]:
+  module = name.partition("/")[0]
+  if numbers := re.findall(r"\d+", module):
+    return (1, *map(int, numbers))
+  return (2,) if module.startswith(_LAST) else (0,)
+
+
+def check_patterns(setting: str, patterns: Sequence[str], names: Any) -> None:
+  """Raises InputError for a pattern that matches no name."""
+  for pattern in patterns:
+    if not any(re.fullmatch(pattern, name) for name in names):
+      near = registry.suggest_near(pattern, names)
+      fix = near or f"there are {', '.join(sorted(names)[:3])}, ..."
+      expected = "patterns of names that the model has"
+      raise errors.InputError(setting, expected, repr(pattern), fix)
+
+
+def stop(params: Any, factors: Any) -> Any:
+  """Returns parameters of which frozen ones get no gradient."""
+  return jax.tree.map(
+    lambda leaf, factor: leaf if factor else jax.lax.stop_gradient(leaf),
+    params,
+    factors,
+  )
+
+
+def scale(
+  tx: optax.GradientTransformation, factors: Any
+) -> optax.GradientTransformation:
+  """Returns an optimizer with the same state and scaled updates.
+
+  Weight decay is scaled as well, so frozen parameters keep every bit.
+  """
+
+  def update(updates, state, params=None):
+    updates, state = tx.update(updates, state, params)
+    scaled = jax.tree.map(
+      lambda u, factor: u * factor if factor else jnp.zeros_like(u),
+      updates,
+      factors,
+    )
+    return scaled, state
+
+  return optax.GradientTransformation(tx.init, update)

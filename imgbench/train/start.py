@@ -1,0 +1,245 @@
+"""What a run starts with: another run or a file of weights (section init)."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import math
+import re
+from typing import Any
+
+from absl import logging
+from flax import traverse_util
+import jax
+import ml_collections
+import numpy as np
+
+from imgbench import checkpoints
+from imgbench import config as config_lib
+from imgbench import config_utils
+from imgbench import errors
+from imgbench import parallel
+from imgbench import paths
+from imgbench import run_files
+from imgbench.data import source
+from imgbench.parallel import processes
+from imgbench.train import compute as compute_lib
+from imgbench.train import freezing
+from imgbench.weights import convert
+from imgbench.weights import files
+
+# Key of a checkpoint's metadata: what a model needs besides its config, so that
+# it can be used without the data.
+DATA = "data"
+_SETTING = "init.source"
+
+Leaves = dict[str, np.ndarray]
+
+
+def check(folder: paths.Folder, section: config_lib.Init) -> bool:
+  """Returns whether a run starts from its source; it resumes without it.
+
+  Args:
+    folder: of the run.
+    section: init, of its config.
+
+  Raises:
+    InputError: there is no such source.
+  """
+  if not section.source or checkpoints.list_steps(folder):
+    return False
+  path = paths.reach(section.source, _SETTING)
+  if not files.is_weights(path):
+    checkpoints.check_other(section.source)
+  elif not path.exists():
+    raise errors.InputError(_SETTING, "a file that exists", path)
+  return True
+
+
+def is_run(section: config_lib.Init) -> bool:
+  """Returns whether the source is a run and no file of weights."""
+  path = paths.reach(section.source, _SETTING)
+  return not files.is_weights(path)
+
+
+def open_run(
+  run: str, setting: str, portable: bool = False
+) -> tuple[config_lib.Config, compute_lib.Compute, dict[str, Any]]:
+  """Returns config, computation and data of a run, without reading its data.
+
+  Args:
+    run: RUN or RUN@STEP.
+    setting: that names it.
+    portable: whether dtype "auto" is float32.
+
+  Raises:
+    InputError: no valid checkpoint, or one of an older version.
+  """
+  meta = checkpoints.read_other_meta(run, setting)
+  data = meta.get(DATA)
+  if data is None:
+    raise errors.InputError(
+      setting,
+      "a checkpoint with class names and normalization",
+      f"{run}, saved by an older version",
+      "train it for some steps more, with a larger steps.total",
+    )
+  folder, _ = checkpoints.check_other(run, setting)
+  settings = _read_settings(folder / run_files.CONFIG, portable)
+  info = source.Info(
+    name=data["name"],
+    split=settings.data.train_split,
+    num_examples=data["num_examples"],
+    image_shape=tuple(data["image_shape"]),
+    class_names=tuple(data["class_names"]),
+    fingerprint=meta["data_fingerprint"],
+  )
+  batch_size = settings.recipe.global_batch_size
+  height, width, channels = info.image_shape
+  if height is None or width is None:
+    height = width = settings.input["size"]
+  layout = compute_lib.build_layout(
+    parallel.create_strategy("jit", 1), batch_size
+  )
+  calendar = config_utils.Durations(info.num_examples, batch_size)
+  total = calendar.steps(settings.steps.total, "steps.total")
+  shape = (height, width, channels)
+  compute = compute_lib.build(settings.recipe, layout, info, shape, total)
+  return settings, compute, data
+
+
+def _read_settings(path: paths.Folder, portable: bool) -> config_lib.Config:
+  config = run_files.read_json(path)
+  if not isinstance(config, dict):
+    raise errors.InputError(path, "the config of the run", "none")
+  config.get("checkpoint", {}).pop("init_from", None)  # Of older versions.
+  if portable and config["model"].get("dtype") == "auto":
+    config["model"]["dtype"] = "float32"
+  with config_utils.prefix_errors(f"{path}: "):
+    return config_lib.parse(ml_collections.ConfigDict(config))
+
+
+def read(
+  recipe: config_lib.Recipe,
+  shapes: Mapping[str, Any],
+  group: processes.Group = processes.ALONE,
+) -> Leaves:
+  """Returns the values that a run starts with, by name.
+
+  Names have their collection: "params/head/dense/kernel". A head of other
+  classes is left out, position embeddings are resampled.
+
+  Args:
+    recipe: of the run.
+    shapes: of its variables.
+    group: of its processes.
+
+  Raises:
+    InputError: leaves that are missing, left over or of another shape.
+  """
+  section = recipe.init
+  wanted = traverse_util.flatten_dict(dict(shapes), sep="/")
+  names = {path: path.partition("/")[2] for path in wanted}
+  freezing.check_patterns("init.skip", section.skip, names.values())
+  skipped = {path for path in wanted if _matches(section.skip, names[path])}
+  if is_run(section):
+    given = _read_run(section, group)
+  else:
+    with config_utils.prefix_errors(f"{_SETTING}: "):
+      given = _read_file(recipe, shapes)
+  skipped |= _find_other_head(given, wanted)
+  given = {k: v for k, v in given.items() if k not in skipped}
+  path = f"params/{convert.POSITIONS}"
+  if path in given and path in wanted:
+    first = int("params/token" in wanted)
+    given[path] = resample(given[path], wanted[path].shape[1], first)
+  needed = {k: v for k, v in wanted.items() if k not in skipped}
+  with config_utils.prefix_errors(f"{_SETTING}: "):
+    convert.check(given, wanted, needed)
+  return given
+
+
+def _matches(patterns: Iterable[str], name: str) -> bool:
+  return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _read_run(section: config_lib.Init, group: processes.Group) -> Leaves:
+  _, compute, _ = open_run(section.source, _SETTING)
+  # Whole on each device of all processes.
+  count = 1 if group is processes.ALONE else 0
+  sharding = parallel.create_strategy("jit", count).replicated
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    compute.state_shapes(),
+  )
+  state, meta = checkpoints.restore_other(section.source, like, group)
+  logging.info("starting from step %d of %s", meta["step"], section.source)
+  leaves = traverse_util.flatten_dict(state.ema or state.variables, sep="/")
+  renamed = {}
+  for path, leaf in leaves.items():
+    collection, _, name = path.partition("/")
+    path = f"{collection}/{_rename(section, name)}"
+    renamed[path] = np.asarray(jax.device_get(leaf))
+  return renamed
+
+
+def _rename(section: config_lib.Init, name: str) -> str:
+  for pattern, new in section.map:
+    name = re.sub(pattern, new, name)
+  return name
+
+
+def _read_file(recipe: config_lib.Recipe, shapes: Any) -> Leaves:
+  section, model = recipe.init, recipe.model
+  arrays = {
+    _rename(section, name): array
+    for name, array in files.read_file(paths.reach(section.source)).items()
+    if not _matches(section.skip, name)
+  }
+  names = convert.choose(arrays, model.name)
+  known = config_lib.find_known_keys({"model": {"name": model.name}})
+  settings = {key.removeprefix("model."): p.default for key, p in known.items()}
+  settings |= model.settings
+  wrong = {k: v for k, v in names.settings.items() if settings[k] != v}
+  if wrong:
+    raise errors.InputError(
+      "model",
+      ", ".join(f"{key}={value}" for key, value in wrong.items()),
+      ", ".join(f"{key}={settings[key]}" for key in wrong),
+      "add " + " ".join(f"--config.model.{k}={v}" for k, v in wrong.items()),
+    )
+  fitted = convert.fit_shapes(arrays, names, shapes)
+  heads = settings.get("num_heads", 1)
+  found = convert.convert(arrays, names, fitted, heads, section.skip)
+  logging.info("starting from %s", section.source)
+  return traverse_util.flatten_dict(found, sep="/")
+
+
+def _find_other_head(given: Leaves, wanted: Mapping[str, Any]) -> set[str]:
+  """Returns the paths of a head whose classes are others in number."""
+  paths = {p for p in given if p.startswith(f"params/{convert.HEAD}/")}
+  for path in sorted(paths & wanted.keys()):
+    old, new = given[path].shape, wanted[path].shape
+    if old[:-1] == new[:-1] and old != new:
+      logging.info("a new head: %d classes instead of %d", new[-1], old[-1])
+      return paths
+  return set()
+
+
+def resample(array: np.ndarray, tokens: int, first: int = 0) -> np.ndarray:
+  """Returns position embeddings for another image size.
+
+  Args:
+    array: float32 [1, T, F], of a square grid.
+    tokens: of the result; not that of a square: `array` is returned.
+    first: tokens without a place, which are kept, such as the class token.
+
+  Source: bicubic with antialiasing, as timm's `resample_abs_pos_embed`.
+  """
+  old, new = (math.isqrt(n - first) for n in (array.shape[1], tokens))
+  counts = old**2 + first, new**2 + first
+  if old == new or counts != (array.shape[1], tokens):
+    return array
+  grid = array[:, first:].reshape(1, old, old, -1)
+  shape = (1, new, new, grid.shape[-1])
+  resized = np.asarray(jax.image.resize(grid, shape, "bicubic"))
+  places = resized.reshape(1, new * new, -1)
+  return np.concatenate([array[:, :first], places], axis=1)
