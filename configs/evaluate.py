@@ -4,7 +4,9 @@ Command: imgbench evaluate runs/demo --workdir=runs/evaluated
 It starts imgbench train \
   --config=configs/evaluate.py:from=runs/demo --workdir=runs/evaluated
 from=RUN is the newest checkpoint, from=RUN@STEP that of a step. A run on
-ImageNet gets the sets of `common.use_imagenet`, too.
+ImageNet gets the sets of `common.use_imagenet`, too. model=NAME,from=FILE are
+weights that imgbench/weights/published.toml or the config.json beside them
+describes, on these sets.
 Nothing is trained; the other workdir is only read.
 Hardware and time: one pass over each set. The training split is opened, too.
 Result: those of the checkpoint.
@@ -16,15 +18,23 @@ import ml_collections
 
 from imgbench import checkpoints
 from imgbench import errors
+from imgbench import paths
 from imgbench import run_files
 from imgbench.configs import common
+from imgbench.weights import convert
+from imgbench.weights import files
+from imgbench.weights import published
 
 # Of section init: all of the source, as it is.
 _WHOLE = dict(skip=(), map=(), train=False)
+_NO_RATE = dict(name="constant", peak=1.0)  # Nothing is trained.
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """The config of the other run, with its checkpoint as the last step."""
+  model, comma, rest = (arg or "").partition(",from=")
+  if comma and model.startswith("model="):
+    return _read_weights(model.removeprefix("model="), rest)
   # Folders of sweeps have commas.
   key, _, run = (arg or "").partition("=")
   if key != "from":
@@ -58,6 +68,24 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   workdir, _ = checkpoints.split_run(run)
   source = f"{workdir}@{step}"
   config.init = {**config.init.to_dict(), **_WHOLE, "source": source}
+  return config
+
+
+def _read_weights(name: str, file: str) -> ml_collections.ConfigDict:
+  """Returns the config of weights on ImageNet. Raises InputError."""
+  path = paths.reach(file, "--from")
+  found = published.find(name, path)
+  names = convert.choose(files.read_file(path), found.model)
+  config = common.base_config()
+  common.use_imagenet(config, found.size)
+  config.augment.update(mean=found.mean, std=found.std)
+  config.evaluation.input.update(
+    crop_fraction=found.crop_fraction, method=found.method
+  )
+  config.model = {"name": found.model, "dtype": "auto", **names.settings}
+  config.optim, config.schedule = dict(name="sgd"), dict(_NO_RATE)
+  config.steps.total = "never"
+  config.init = {**_WHOLE, "source": file, "checkpoint": name}
   return config
 
 

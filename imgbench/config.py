@@ -194,26 +194,17 @@ class Init:
   checkpoint: str = ""
 
   def __post_init__(self):
-    pairs = all(len(pair) == 2 for pair in self.map)
-    expected = "pairs of a pattern and its replacement"
-    errors.check(pairs, "map", expected, self.map)
-    for name, patterns in (
-      ("skip", self.skip),
-      ("map", [pattern for pattern, _ in self.map]),
-      ("freeze", self.freeze),
-    ):
-      for pattern in patterns:
-        try:
-          re.compile(pattern)
-        except re.error as error:
-          given = f"{pattern!r}: {error}"
-          raise errors.InputError(name, "regular expressions", given) from error
-    expected = "a number in (0, 1]"
-    errors.check(
-      0 < self.layer_decay <= 1, "layer_decay", expected, self.layer_decay
-    )
-    if not self.source and not self.train:
-      raise errors.InputError("source", "a value with train=False", "none")
+    pairs = dict.fromkeys((*self.skip, *self.freeze), "")
+    try:
+      for pattern in dict(self.map) | pairs:
+        re.compile(pattern)
+    except (re.error, TypeError, ValueError) as error:
+      expected = "regular expressions, in map each with its replacement"
+      raise errors.InputError("skip, map, freeze", expected, error) from error
+    decay, expected = self.layer_decay, "a number in (0, 1]"
+    errors.check(0 < decay <= 1, "layer_decay", expected, decay)
+    given = bool(self.source) or self.train
+    errors.check(given, "source", "a value with train=False", "none")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,8 @@ from imgbench.report import selection
 from imgbench.tables import formats
 from imgbench.tables import page
 from imgbench.tables import pictures
+from imgbench.tables import table
+from imgbench.weights import published
 
 MAX_CHARTED = 4  # accuracies in the charts of subsets; the table has all
 MAX_SUBSETS = 5  # in a chart whose colors are subsets
@@ -38,6 +40,28 @@ def build_results(run: inputs.Run) -> list[page.Block]:
     blocks.append(page.Folded("Other metrics of the whole sets", others))
   definitions = page.Values(entry_tables.define(run, [*main, *rest]))
   return [*blocks, page.Folded("Definitions", definitions)]
+
+
+def build_published(run: inputs.Run) -> list[page.Block]:
+  """Returns the section on the published top-1 of evaluated weights, if any."""
+  name = (run.config.get("init") or {}).get("checkpoint")
+  known = published.PUBLISHED.get(name)
+  found = [
+    row
+    for row in run.results or ()
+    if (row.dataset, row.subset) == ("imagenet2012:validation", "all")
+    and row.metric == "top1_accuracy"
+  ]
+  if known is None or known.top1 is None or not found:
+    return []
+  row = found[0]
+  here = formats.with_bounds(row.value, row.ci_low, row.ci_high)
+  apart = None if row.value is None else row.value - known.top1 / 100
+  cells = [name, known.source, formats.percent(known.top1 / 100)]
+  header = ["weights", "source", "published top-1, %", "here, %"]
+  header.append("difference, points")
+  cells += [here, formats.signed(apart)]
+  return [table.from_cells("", header, [cells], num_left=2)]
 
 
 def _describe_uncharted(run: inputs.Run) -> list[str]:

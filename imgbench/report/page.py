@@ -44,6 +44,7 @@ def build_contents(
   sections = [
     page.Section(anchor, run.mark(title), build(run))
     for anchor, title, build in (
+      ("published", "Published accuracy", accuracies.build_published),
       ("beyond", recommendations.TITLE, recommendations.build),
       ("results", "Results", accuracies.build_results),
       ("subsets", "Class subsets", accuracies.build_subsets),

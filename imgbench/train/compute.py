@@ -366,9 +366,11 @@ def _limit_training(
   params = jax.eval_shape(model.init, jax.random.key(0))["params"]
   factors = freezing.find_factors(params, section.freeze, section.layer_decay)
 
+  keep = lambda x, factor: x if factor else jax.lax.stop_gradient(x)
+
   def apply(variables, images, train, key=None):
     if train:  # Folded for an evaluation, they have another structure.
-      params = freezing.stop(variables["params"], factors)
+      params = jax.tree.map(keep, variables["params"], factors)
       variables = {**variables, "params": params}
     return model.apply(variables, images, train, key)
 

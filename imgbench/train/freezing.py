@@ -64,21 +64,12 @@ def check_patterns(setting: str, patterns: Sequence[str], names: Any) -> None:
       raise errors.InputError(setting, expected, repr(pattern), fix)
 
 
-def stop(params: Any, factors: Any) -> Any:
-  """Returns parameters of which frozen ones get no gradient."""
-  return jax.tree.map(
-    lambda leaf, factor: leaf if factor else jax.lax.stop_gradient(leaf),
-    params,
-    factors,
-  )
-
-
 def scale(
   tx: optax.GradientTransformation, factors: Any
 ) -> optax.GradientTransformation:
   """Returns an optimizer with the same state and scaled updates.
 
-  Weight decay is scaled as well, so frozen parameters keep every bit.
+  Weight decay is scaled as well: frozen parameters keep every bit.
   """
 
   def update(updates, state, params=None):

@@ -145,7 +145,8 @@ def read(
   else:
     with config_utils.prefix_errors(f"{_SETTING}: "):
       given = _read_file(recipe, shapes)
-  skipped |= _find_other_head(given, wanted)
+  if section.train:
+    skipped |= _find_other_head(given, wanted)
   given = {k: v for k, v in given.items() if k not in skipped}
   path = f"params/{convert.POSITIONS}"
   if path in given and path in wanted:

@@ -22,6 +22,7 @@ OPTIONS = {
   "bench": ["quick", "full"],
   "cifar10_fast": ["long", "wide", "v6"],
   "cifar10_resnet18": ["v4,v6"],
+  "finetune": ["probe", "folder", "folder,probe"],
 }
 
 
