@@ -27,7 +27,6 @@ from imgbench.weights import published
 
 # Of section init: all of the source, as it is.
 _WHOLE = dict(skip=(), map=(), train=False)
-_NO_RATE = dict(name="constant", peak=1.0)  # Nothing is trained.
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -79,11 +78,11 @@ def _read_weights(name: str, file: str) -> ml_collections.ConfigDict:
   config = common.base_config()
   common.use_imagenet(config, found.size)
   config.augment.update(mean=found.mean, std=found.std)
-  config.evaluation.input.update(
-    crop_fraction=found.crop_fraction, method=found.method
-  )
+  crop = dict(crop_fraction=found.crop_fraction, method=found.method)
+  config.evaluation.input.update(crop)
   config.model = {"name": found.model, "dtype": "auto", **names.settings}
-  config.optim, config.schedule = dict(name="sgd"), dict(_NO_RATE)
+  config.optim.name = "sgd"  # Not used.
+  config.schedule = dict(name="constant", peak=1.0)
   config.steps.total = "never"
   config.init = {**_WHOLE, "source": file, "checkpoint": name}
   return config

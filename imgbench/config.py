@@ -173,16 +173,12 @@ class Init:
   Attributes:
     source: RUN, RUN@STEP (the moving average, if it has one) or a file of
       weights, see docs/weights.md; "": random numbers.
-    skip: patterns that keep their random values; also names in the source that
-      are not used.
+    skip: patterns that keep their random values.
     map: pairs (pattern, replacement), applied to names in the source.
-    freeze: patterns that are not trained; BatchNorm whose statistics match uses
-      them as they are.
-    layer_decay: learning rate of a block over that of the next one, in (0, 1];
-      the head has the full rate.
+    freeze: patterns not to train; BatchNorm keeps statistics that match.
+    layer_decay: learning rate of a block over that of the next one, in (0, 1].
     train: false: nothing is trained; `imgbench evaluate` sets it.
-    checkpoint: name of the weights in imgbench/weights/published.toml, whose
-      top-1 the report compares with; "": none.
+    checkpoint: name of published weights, whose top-1 the report compares with.
   """
 
   source: str = ""
@@ -514,15 +510,12 @@ def parse(config: ml_collections.ConfigDict) -> Config:
 
 def _drop_init_from(checkpoint: Any) -> Any:
   """Returns the section without the old key. Raises InputError: it is set."""
-  if not _is_section(checkpoint) or _INIT_FROM not in checkpoint:
+  if not _is_section(checkpoint):
     return checkpoint
-  if given := checkpoint[_INIT_FROM]:
-    raise errors.InputError(
-      f"checkpoint.{_INIT_FROM}",
-      "no value",
-      repr(given),
-      "init.source replaces it and starts at step 0 with a fresh optimizer",
-    )
+  if given := checkpoint.get(_INIT_FROM):
+    fix = "init.source replaces it and starts at step 0"
+    key = f"checkpoint.{_INIT_FROM}"
+    raise errors.InputError(key, "no value", repr(given), fix)
   return {k: v for k, v in checkpoint.items() if k != _INIT_FROM}
 
 
@@ -788,8 +781,7 @@ def extend(
     config: read from its file, not locked.
     overrides: dotted key -> text, of the command line.
   """
-  old = overrides.get(f"checkpoint.{_INIT_FROM}")
-  _drop_init_from({_INIT_FROM: old})
+  _drop_init_from({_INIT_FROM: overrides.get(f"checkpoint.{_INIT_FROM}")})
   optimizer = _find_name(config, "optim")
   for section in (*_NAMED, "data"):
     name = overrides.get(f"{section}.name")

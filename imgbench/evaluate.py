@@ -27,11 +27,10 @@ main = main_lib.main
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of train, --from and --model."""
   main_lib.define_flags(flag_values)
-  for name, text in (
-    ("from", "File or folder of weights, instead of RUN."),
-    ("model", "Their name, see imgbench/weights/published.toml."),
-  ):
-    flags.DEFINE_string(name, "", text, flag_values=flag_values)
+  text = "File or folder of weights, instead of RUN."
+  flags.DEFINE_string("from", "", text, flag_values=flag_values)
+  text = "Their name, see imgbench/weights/published.toml."
+  flags.DEFINE_string("model", "", text, flag_values=flag_values)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

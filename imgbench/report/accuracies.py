@@ -57,10 +57,9 @@ def build_published(run: inputs.Run) -> list[page.Block]:
   row = found[0]
   here = formats.with_bounds(row.value, row.ci_low, row.ci_high)
   apart = None if row.value is None else row.value - known.top1 / 100
-  cells = [name, known.source, formats.percent(known.top1 / 100)]
-  header = ["weights", "source", "published top-1, %", "here, %"]
-  header.append("difference, points")
-  cells += [here, formats.signed(apart)]
+  there = formats.percent(known.top1 / 100)
+  cells = [name, known.source, there, here, formats.signed(apart)]
+  header = ["weights", "source", "published top-1, %", "here, %", "difference"]
   return [table.from_cells("", header, [cells], num_left=2)]
 
 

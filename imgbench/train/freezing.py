@@ -1,5 +1,6 @@
 """Learning rates by parameter, for fine-tuning: frozen ones and a decay."""
 
+from collections.abc import Collection
 from collections.abc import Sequence
 import re
 from typing import Any
@@ -33,15 +34,12 @@ def find_factors(
     InputError: a pattern that matches nothing, or nothing is left to train.
   """
   leaves = traverse_util.flatten_dict(params, sep="/")
-  check_patterns("init.freeze", freeze, leaves)
+  frozen = match("init.freeze", freeze, leaves)
   layers = {name: _find_layer(name) for name in leaves}
   order = sorted(set(layers.values()))
-  factors = {
-    name: 0.0
-    if any(re.fullmatch(pattern, name) for pattern in freeze)
-    else layer_decay ** (len(order) - 1 - order.index(layer))
-    for name, layer in layers.items()
-  }
+  power = lambda name: len(order) - 1 - order.index(layers[name])
+  rate = lambda name: 0.0 if name in frozen else layer_decay ** power(name)
+  factors = {name: rate(name) for name in leaves}
   expected = "patterns that leave parameters to train"
   errors.check(any(factors.values()), "init.freeze", expected, tuple(freeze))
   return traverse_util.unflatten_dict(factors, sep="/")
@@ -54,14 +52,20 @@ def _find_layer(name: str) -> tuple[int, ...]:
   return (2,) if module.startswith(_LAST) else (0,)
 
 
-def check_patterns(setting: str, patterns: Sequence[str], names: Any) -> None:
-  """Raises InputError for a pattern that matches no name."""
+def match(
+  setting: str, patterns: Sequence[str], names: Collection[str]
+) -> set[str]:
+  """Returns the names that match; InputError: a pattern that matches none."""
+  matched = set()
   for pattern in patterns:
-    if not any(re.fullmatch(pattern, name) for name in names):
+    found = {name for name in names if re.fullmatch(pattern, name)}
+    matched |= found
+    if not found:
       near = registry.suggest_near(pattern, names)
       fix = near or f"there are {', '.join(sorted(names)[:3])}, ..."
       expected = "patterns of names that the model has"
       raise errors.InputError(setting, expected, repr(pattern), fix)
+  return matched
 
 
 def scale(

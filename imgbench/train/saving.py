@@ -84,9 +84,13 @@ class Saving:
     restored = self._checkpoints.restore(like, self._check_meta)
     if restored is None:
       section = self._recipe.init
-      if not section.train and start_lib.is_run(section):
-        state, position.step = self._take_whole(section.source, like)
-      return state, watch
+      if section.train or not start_lib.is_run(section):
+        return state, watch
+      run = section.source
+      state, meta = checkpoints.restore_other(run, like, self._group)
+      logging.info("evaluating step %d of %s", meta["step"], run)
+      position.step = meta["step"]
+      return self._strategy.from_global(state), watch
     state, meta = restored
     for field in dataclasses.fields(position):
       if field.name in meta:  # Older versions saved fewer.
@@ -97,12 +101,6 @@ class Saving:
     watch = timing.Stopwatch({**meta["times"], "setup_s": setup_s})
     logging.info("resuming at step %d of %d", position.step, self._total_steps)
     return self._strategy.from_global(state), watch
-
-  def _take_whole(self, run: str, like):
-    """Returns the state and step of another run."""
-    state, meta = checkpoints.restore_other(run, like, self._group)
-    logging.info("evaluating step %d of %s", meta["step"], run)
-    return self._strategy.from_global(state), meta["step"]
 
   def _check_meta(self, meta: Mapping[str, Any]) -> None:
     """Raises InputError if a checkpoint does not fit this run."""

@@ -138,6 +138,8 @@ def prepare(
     profile.check_within(splits.periods.total)
   training = build_training(settings, layout, splits, group)
   state = init_state(training, settings, splits.split)
+  if training.leaves:
+    state = training.compute.start(state, training.leaves)
   evaluators = evaluation.build(
     splits.plan,
     settings.evaluation,
@@ -194,11 +196,7 @@ def build_training(
   run: Splits,
   group: processes.Group | None = None,
 ) -> Training:
-  """Builds the model, reads its start, see `prepare`, and the training split.
-
-  Raises:
-    InputError: a setting, the start or data that do not fit.
-  """
+  """Builds the model, reads its start and the split. Raises InputError."""
   info, recipe = run.split.info, settings.recipe
   own = layout.strategy.own_rows(recipe.global_batch_size)
   read = functools.cache(lambda: _read_examples(run.split, settings.input))
@@ -241,19 +239,8 @@ def init_state(
 ) -> state_lib.TrainState:
   """Returns the state at step 0, prepared with training images if need be."""
   state = training.compute.init_state()
-  if training.compute.model.prepare is not None:
-    state = _prepare_state(state, training, settings, split)
-  if training.leaves:
-    state = training.compute.start(state, training.leaves)
-  return state
-
-
-def _prepare_state(
-  state: state_lib.TrainState,
-  training: Training,
-  settings: config_lib.Config,
-  split: source.AnySource,
-) -> state_lib.TrainState:
+  if training.compute.model.prepare is None:
+    return state
   if training.data is not None:
     images = training.data.image[:PREPARE_EXAMPLES]
   else:

@@ -1,6 +1,5 @@
 """What a run starts with: another run or a file of weights (section init)."""
 
-from collections.abc import Iterable
 from collections.abc import Mapping
 import math
 import re
@@ -46,18 +45,16 @@ def check(folder: paths.Folder, section: config_lib.Init) -> bool:
   """
   if not section.source or checkpoints.list_steps(folder):
     return False
-  path = paths.reach(section.source, _SETTING)
-  if not files.is_weights(path):
+  if is_run(section):
     checkpoints.check_other(section.source)
-  elif not path.exists():
-    raise errors.InputError(_SETTING, "a file that exists", path)
+  exists = paths.reach(section.source, _SETTING).exists() or is_run(section)
+  errors.check(exists, _SETTING, "a file that exists", section.source)
   return True
 
 
 def is_run(section: config_lib.Init) -> bool:
   """Returns whether the source is a run and no file of weights."""
-  path = paths.reach(section.source, _SETTING)
-  return not files.is_weights(path)
+  return not files.is_weights(paths.reach(section.source, _SETTING))
 
 
 def open_run(
@@ -82,8 +79,15 @@ def open_run(
       f"{run}, saved by an older version",
       "train it for some steps more, with a larger steps.total",
     )
-  folder, _ = checkpoints.check_other(run, setting)
-  settings = _read_settings(folder / run_files.CONFIG, portable)
+  path = checkpoints.check_other(run, setting)[0] / run_files.CONFIG
+  config = run_files.read_json(path)
+  if not isinstance(config, dict):
+    raise errors.InputError(path, "the config of the run", "none")
+  config.get("checkpoint", {}).pop("init_from", None)  # Of older versions.
+  if portable and config["model"].get("dtype") == "auto":
+    config["model"]["dtype"] = "float32"
+  with config_utils.prefix_errors(f"{path}: "):
+    settings = config_lib.parse(ml_collections.ConfigDict(config))
   info = source.Info(
     name=data["name"],
     split=settings.data.train_split,
@@ -94,27 +98,14 @@ def open_run(
   )
   batch_size = settings.recipe.global_batch_size
   height, width, channels = info.image_shape
-  if height is None or width is None:
-    height = width = settings.input["size"]
-  layout = compute_lib.build_layout(
-    parallel.create_strategy("jit", 1), batch_size
-  )
+  size = int(settings.input.get("size", 0))
+  shape = (height or size, width or size, channels)
+  strategy = parallel.create_strategy("jit", 1)
+  layout = compute_lib.build_layout(strategy, batch_size)
   calendar = config_utils.Durations(info.num_examples, batch_size)
   total = calendar.steps(settings.steps.total, "steps.total")
-  shape = (height, width, channels)
   compute = compute_lib.build(settings.recipe, layout, info, shape, total)
   return settings, compute, data
-
-
-def _read_settings(path: paths.Folder, portable: bool) -> config_lib.Config:
-  config = run_files.read_json(path)
-  if not isinstance(config, dict):
-    raise errors.InputError(path, "the config of the run", "none")
-  config.get("checkpoint", {}).pop("init_from", None)  # Of older versions.
-  if portable and config["model"].get("dtype") == "auto":
-    config["model"]["dtype"] = "float32"
-  with config_utils.prefix_errors(f"{path}: "):
-    return config_lib.parse(ml_collections.ConfigDict(config))
 
 
 def read(
@@ -138,8 +129,8 @@ def read(
   section = recipe.init
   wanted = traverse_util.flatten_dict(dict(shapes), sep="/")
   names = {path: path.partition("/")[2] for path in wanted}
-  freezing.check_patterns("init.skip", section.skip, names.values())
-  skipped = {path for path in wanted if _matches(section.skip, names[path])}
+  matched = freezing.match("init.skip", section.skip, names.values())
+  skipped = {path for path in wanted if names[path] in matched}
   if is_run(section):
     given = _read_run(section, group)
   else:
@@ -156,10 +147,6 @@ def read(
   with config_utils.prefix_errors(f"{_SETTING}: "):
     convert.check(given, wanted, needed)
   return given
-
-
-def _matches(patterns: Iterable[str], name: str) -> bool:
-  return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def _read_run(section: config_lib.Init, group: processes.Group) -> Leaves:
@@ -190,23 +177,17 @@ def _rename(section: config_lib.Init, name: str) -> str:
 
 def _read_file(recipe: config_lib.Recipe, shapes: Any) -> Leaves:
   section, model = recipe.init, recipe.model
-  arrays = {
-    _rename(section, name): array
-    for name, array in files.read_file(paths.reach(section.source)).items()
-    if not _matches(section.skip, name)
-  }
+  found = files.read_file(paths.reach(section.source))
+  arrays = {_rename(section, name): array for name, array in found.items()}
   names = convert.choose(arrays, model.name)
   known = config_lib.find_known_keys({"model": {"name": model.name}})
   settings = {key.removeprefix("model."): p.default for key, p in known.items()}
   settings |= model.settings
   wrong = {k: v for k, v in names.settings.items() if settings[k] != v}
   if wrong:
-    raise errors.InputError(
-      "model",
-      ", ".join(f"{key}={value}" for key, value in wrong.items()),
-      ", ".join(f"{key}={settings[key]}" for key in wrong),
-      "add " + " ".join(f"--config.model.{k}={v}" for k, v in wrong.items()),
-    )
+    given = ", ".join(f"{key}={settings[key]}" for key in wrong)
+    expected = " ".join(f"--config.model.{k}={v}" for k, v in wrong.items())
+    raise errors.InputError("model", expected, given)
   fitted = convert.fit_shapes(arrays, names, shapes)
   heads = settings.get("num_heads", 1)
   found = convert.convert(arrays, names, fitted, heads, section.skip)

@@ -148,10 +148,7 @@ def _normalize(arrays: Arrays, names: maps.Map) -> dict[str, np.ndarray]:
 def check(arrays: Arrays, known: Arrays, needed: Arrays) -> None:
   """Raises InputError; names that are near those left over come first.
 
-  Args:
-    arrays: given.
-    known: those that may be given.
-    needed: those that must be, in their shapes.
+  `known` may be given, `needed` must be, in their shapes.
   """
   missing, surplus = needed.keys() - arrays, arrays.keys() - known
   near = {name: registry.suggest_near(name, surplus) for name in missing}

@@ -10,11 +10,6 @@ from imgbench import paths
 from imgbench import registry
 from imgbench.weights import maps
 
-_SCALES = {
-  "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-  "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-
 
 class Checkpoint(NamedTuple):
   """Weights; `top1` is in percent, None: not known."""
@@ -31,9 +26,9 @@ class Checkpoint(NamedTuple):
 
 _FILE = pathlib.Path(__file__).with_name("published.toml")
 PUBLISHED = {
-  name: Checkpoint(*values, *_SCALES[section["scale"]], section["source"])
-  for section in tomllib.loads(_FILE.read_text(encoding="utf-8")).values()
-  for name, *values in section["rows"]
+  name: Checkpoint(*values, *map(tuple, it["scale"]), it["source"])
+  for it in tomllib.loads(_FILE.read_text(encoding="utf-8")).values()
+  for name, *values in it["rows"]
 }
 
 
@@ -50,15 +45,10 @@ def find(name: str, weights: paths.Folder) -> Checkpoint:
   try:
     found = json.loads(path.read_text(encoding="utf-8"))
     cut = found["pretrained_cfg"]
-    return Checkpoint(
-      peers[f"timm/{found['architecture']}"],
-      cut["input_size"][-1],
-      cut["crop_pct"],
-      cut["interpolation"],
-      None,
-      tuple(cut["mean"]),
-      tuple(cut["std"]),
-    )
+    model = peers[f"timm/{found['architecture']}"]
+    crop = cut["input_size"][-1], cut["crop_pct"], cut["interpolation"]
+    scale = tuple(cut["mean"]), tuple(cut["std"])
+    return Checkpoint(model, *crop, None, *scale)
   except (OSError, ValueError, TypeError, LookupError) as error:
     expected = f"a known name, or a model of timm in {path}"
     near = registry.near_names(name, PUBLISHED)
