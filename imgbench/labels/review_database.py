@@ -15,7 +15,6 @@ APPLICATION_ID = 0x494D4752  # "IMGR"
 NEWEST = 1  # version of the tables that `read` knows
 SIDE = "imgbench_reviews"  # a key of annotations that TFDS ignores
 _IMAGE = -1  # target of votes on the image as a whole
-_MAGIC = b"SQLite format 3\0"
 STATES = {
   annotations.CORRECT: "correct",
   annotations.UNCLEAR: "unclear",
@@ -25,12 +24,19 @@ _VOTES = {**STATES, 4: "don't know"}
 
 
 def is_database(path: str | os.PathLike[str]) -> bool:
-  """Returns whether a file is an SQLite database, by its first bytes."""
+  """Returns whether a file is an SQLite database.
+
+  SQLite itself looks: a process that closes a file of its own loses the locks
+  that its connections have on it, and others then delete their log.
+  """
+  path = pathlib.Path(path)
   try:
-    with pathlib.Path(path).open("rb") as file:
-      return file.read(len(_MAGIC)) == _MAGIC
-  except OSError:
-    return False
+    with open_read_only(path) as connection:
+      connection.execute("PRAGMA schema_version")
+  except sqlite3.Error as error:
+    if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+      return False
+  return path.is_file() and path.stat().st_size > 0
 
 
 def check(path: str | os.PathLike[str], setting: str, newest: int) -> int:
