@@ -13,6 +13,7 @@ from imgbench.labels import annotations
 
 APPLICATION_ID = 0x494D4752  # "IMGR"
 NEWEST = 1  # version of the tables that `read` knows
+_SMALLEST = 512  # bytes of a database
 SIDE = "imgbench_reviews"  # a key of annotations that TFDS ignores
 _IMAGE = -1  # target of votes on the image as a whole
 STATES = {
@@ -36,7 +37,7 @@ def is_database(path: str | os.PathLike[str]) -> bool:
   except sqlite3.Error as error:
     if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
       return False
-  return path.is_file() and path.stat().st_size > 0
+  return path.is_file() and path.stat().st_size >= _SMALLEST
 
 
 def check(path: str | os.PathLike[str], setting: str, newest: int) -> int:

@@ -314,6 +314,8 @@ def undo(
 
   Args are those of `apply`. The same client id undoes once.
   """
+  fits = 1 <= len(client) <= _NAME
+  errors.check(fits, "client", f"1 to {_NAME} letters", repr(client))
   query = "SELECT image FROM event WHERE client = ?"
   done = connection.execute(query, (client,)).fetchone()
   if done:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.parse
 import uuid
 
 from PIL import Image
@@ -155,6 +156,26 @@ def test_wrong_passwords_are_limited(server):
   assert sites.Browser(server.address, "vic").get("/search")[0] == 200
 
 
+def test_tries_of_many_addresses_or_at_once_are_limited(path):
+  with sites.Server(path) as server:
+    browser = sites.Browser(server.address)
+    browser.get("/login")
+
+    def log_in(number, name="ben", **headers):
+      form = {"name": name, "password": "wrong", "csrf": browser.csrf}
+      body = urllib.parse.urlencode(form).encode()
+      return browser.send("/login", body, **headers)[0]
+
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+      found = list(pool.map(lambda n: log_in(n, "ann"), range(12)))
+    assert sorted(found) == [403] * 5 + [429] * 7
+    claimed = [log_in(n, X_Forwarded_For=f"10.0.0.{n}") for n in range(22)]
+    assert claimed == [403] * 20 + [429] * 2
+    # Those that succeed do not count.
+    for _ in range(6):
+      sites.Browser(server.address, "vic")
+
+
 def test_a_new_role_password_or_deactivation_holds_at_once(server):
   root, zoe, old = sites.Browser(server.address, "root"), None, None
   for role, password in (("panel", "one password"), ("viewer", "another one")):
@@ -171,13 +192,19 @@ def test_a_new_role_password_or_deactivation_holds_at_once(server):
     zoe.csrf = zoe.read_csrf()
     assert zoe.get(link)[0] == zoe.post(link, {"password": password})[0] == 404
     if old:
-      assert old.get("/search")[0] == 303
+      assert old.get("/search")[0] == 401
   form = {"action": "role", "name": "zoe", "role": "reviewer"}
   assert root.post("/admin/users", form)[0] == 303
   assert zoe.get("/review/1")[0] == 303
   form = {"action": "deactivate", "name": "zoe"}
   assert root.post("/admin/users", form)[0] == 303
-  assert zoe.get("/search")[0] == 303
+  assert zoe.get("/search")[0] == 401
+  # Invited again, but without a password yet.
+  assert (
+    root.post("/admin/users", {**form, "action": "invite", "role": "panel"})[0]
+    == 200
+  )
+  assert zoe.get("/search")[0] == 401
   for form in (
     {"action": "deactivate", "name": "root"},
     {"action": "role", "name": "nobody", "role": "viewer"},
@@ -203,6 +230,23 @@ def test_bodies_are_limited(server):
     assert (status, list(answer)) == (422, ["error"])
   status, answer = browser.vote(image, {5: WRONG})
   assert status == 422 and "target" in answer["error"]
+  # What no JSON decoder or SQLite takes.
+  vote = {"client": "a", "kind": "vote", "target": 3, "state": 1}
+  huge, half = 10**30, "\ud800"
+  for bad in (
+    *({"target": huge}, {"note": half}, {"client": half}, {"client": "a" * 65}),
+  ):
+    content = {"campaign": 1, "image": image, "events": [{**vote, **bad}]}
+    assert browser.json("/api/events", content)[0] == 422, bad
+  for bad in (
+    *({"campaign": huge}, {"client": half}, {"client": ""}),
+    {"client": "a" * 65},
+  ):
+    assert browser.json("/api/undo", {"client": "a", **bad})[0] == 422, bad
+  headers = {"X_CSRF_Token": browser.csrf}
+  assert browser.send("/api/events", b"[" * 100_000, **headers)[0] == 422
+  for place in (f"/review/{huge}", f"/grid/{huge}", f"/grid/1/{huge}"):
+    assert browser.get(place)[0] == 422
 
 
 def test_two_reviewers_and_the_panel(path):
@@ -374,6 +418,19 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path):
     for (image, target), (state, _) in decide.replay(connection).items():
       query = "SELECT state FROM prediction WHERE image = ? AND class = ?"
       assert read(path, query, image, target) == [(state,)]
+
+
+def test_other_programs_do_not_end_the_log_of_a_server(path):
+  """SQLite's locks go if a process closes the file itself: none does."""
+  server = sites.Server(path).start()
+  root, ann = (sites.Browser(server.address, user) for user in ("root", "ann"))
+  assert root.post("/admin/import", {})[0] == 303
+  assert root.get("/admin/export")[0] == 200
+  assert read(path, "SELECT count(*) FROM vote") == [(0,)]  # opens and closes
+  assert ann.vote(ann.next(), {3: WRONG})[0] == 200
+  server.process.send_signal(signal.SIGKILL)
+  server.process.communicate()
+  assert read(path, "SELECT count(*) FROM vote") == [(1,)]
 
 
 def run_serve(*arguments):

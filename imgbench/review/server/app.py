@@ -1,6 +1,5 @@
 """The application of the review server, and checks on all its requests."""
 
-import collections
 import contextlib
 import re
 
@@ -84,7 +83,7 @@ async def _read_body(request, stack: contextlib.AsyncExitStack) -> None:
 
 def check_access(request: requests.Request) -> responses.Response | None:
   """Returns None, or a redirect to the login; raises what else is refused."""
-  site, path = web.get_site(request), request.url.path
+  site, path = web.get_site(request), request.scope["path"]
   host = request.headers.get("host", "").lower()
   name = re.sub(r":\d*$", "", host)
   # Another name may be one that a foreign page has bound to this address.
@@ -102,7 +101,7 @@ def check_access(request: requests.Request) -> responses.Response | None:
     return None
   if user is not None:
     raise web.fail(403, f"not for the role {user['role']}")
-  if request.method == "GET" and not path.startswith("/api/"):
+  if request.method == "GET" and not path.startswith(web.SCRIPTS):
     return responses.RedirectResponse("/login", 303)
   raise web.fail(401, "log in first")
 
@@ -114,6 +113,6 @@ def create_app(site: web.Site) -> applications.Starlette:
   handlers = dict.fromkeys((*web.EXPECTED, 500), web.show_error)
   app = applications.Starlette(routes=routes, exception_handlers=handlers)
   app.state.site = site
-  app.state.tries = collections.defaultdict(list)
+  app.state.tries = []
   app.add_middleware(Guard)
   return app

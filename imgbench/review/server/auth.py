@@ -21,7 +21,9 @@ from imgbench.review.server import web
 
 COOKIE = "imgbench_review"
 _SESSION_S = 7 * 86_400
-_TRIES, _WINDOW_S = {"name": 5, "address": 20}, 300.0  # of wrong passwords
+# Wrong passwords: of a name at an address, at an address, of a name. A client
+# on this machine can claim any address, as proxies do.
+_TRIES, _WINDOW_S = (5, 20, 20), 300.0
 _LETTERS = range(10, 1_000)  # of a password
 ANYONE, SIGNED_IN = ("",), store.ROLES
 _REVIEW = ("reviewer", "panel", "admin")
@@ -96,7 +98,7 @@ def _serializer(connection: sqlite3.Connection):
 
 def _fingerprint(user: sqlite3.Row | None) -> str:
   """Returns what changes with the password, which ends other sessions."""
-  text = "" if user is None else user["password"]
+  text = user and user["password"] or ""
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -180,11 +182,18 @@ def _show_form(
   return response if known else _start_session(request, response)
 
 
-def _find_wait(times: list[float], limit: int) -> float:
-  """Returns the seconds until another try; drops those that are long ago."""
+def _add_try(tries: list[tuple[float, str, str]], name: str, address: str):
+  """Adds a try unless there were too many; returns seconds until the next."""
   now = time.monotonic()
-  times[:] = [then for then in times if then > now - _WINDOW_S]
-  return times[-limit] + _WINDOW_S - now if len(times) >= limit else 0.0
+  tries[:] = [old for old in tries if old[0] > now - _WINDOW_S]
+  same = [[t for t, n, a in tries if (n, a) == (name, address)]]
+  same += [[t for t, _, a in tries if a == address]]
+  same += [[t for t, n, _ in tries if n == name]]
+  for times, limit in zip(same, _TRIES, strict=True):
+    if len(times) >= limit:
+      return times[-limit] + _WINDOW_S - now
+  tries.append((now, name, address))
+  return 0.0
 
 
 def log_in(request: requests.Request) -> responses.Response:
@@ -195,18 +204,18 @@ def log_in(request: requests.Request) -> responses.Response:
   form, site = request.state.form, web.get_site(request)
   name, password = str(form.get("name", "")), str(form.get("password", ""))
   address = request.client.host if request.client else ""
-  keys = {"name": (name.lower(), address), "address": address}
-  times = {what: request.app.state.tries[key] for what, key in keys.items()}
+  tries, key = request.app.state.tries, name[:64].lower()
   query = "SELECT * FROM user WHERE name = ? AND active"
   with site.reading() as connection:
-    wait = max(_find_wait(t, _TRIES[what]) for what, t in times.items())
+    # Tries count before they are known to be wrong: many may come at once.
+    wait = _add_try(tries, key, address)
     user = connection.execute(query, (name,)).fetchone()
   if wait:
     return show(429, error=f"too many tries; wait {wait:.0f} seconds")
   if not check_password(user, password) or user is None:
-    for tries in times.values():
-      tries.append(time.monotonic())
     return show(403, error="unknown name or wrong password")
+  with site.reading():
+    tries[:] = [old for old in tries if old[1:] != (key, address)]
   return _start_session(request, responses.RedirectResponse("/", 303), user)
 
 
@@ -222,17 +231,18 @@ def accept_invitation(request: requests.Request) -> responses.Response:
   """Shows the form that sets a password, or sets it and starts a session."""
   token = _hash_token(request.path_params["token"])
   password = str(request.state.form.get("password", ""))
-  fits = len(password) in _LETTERS
-  values = (hash_password(password) if fits else None, token)
+  fits, site = len(password) in _LETTERS, web.get_site(request)
   query = "SELECT * FROM user WHERE invitation = ? AND active"
-  with web.get_site(request).writing() as connection:
+  with site.reading() as connection:
     user = connection.execute(query, (token,)).fetchone()
-    if user is None:
-      raise web.fail(404, "this link was used or is not known")
-    if fits:
-      query = "UPDATE user SET password = ?, invitation = NULL"
-      query += " WHERE invitation = ? RETURNING *"
+  if user is not None and fits:
+    values = (hash_password(password), token)
+    query = "UPDATE user SET password = ?, invitation = NULL"
+    query += " WHERE invitation = ? AND active RETURNING *"
+    with site.writing() as connection:
       user = connection.execute(query, values).fetchone()
+  if user is None:
+    raise web.fail(404, "this link was used or is not known")
   if fits:
     return _start_session(request, responses.RedirectResponse("/", 303), user)
   first = request.method == "GET"

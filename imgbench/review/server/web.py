@@ -28,6 +28,9 @@ HEADERS = {
   "cache-control": "no-store",
 }
 _STATUS: dict[type, int] = {errors.InputError: 422, decide.LeaseError: 409}
+# A number or text that SQLite cannot take; a script would send it for ever.
+_STATUS |= dict.fromkeys((OverflowError, UnicodeEncodeError), 422)
+SCRIPTS = ("/api/", "/search", "/images/")  # answered with JSON
 EXPECTED = (exceptions.HTTPException, *_STATUS)  # errors with a text for users
 
 
@@ -76,7 +79,7 @@ def read_json(request: requests.Request) -> dict[str, Any]:
   """Returns the object that a script sent, or raises 422."""
   try:
     return dict(json.loads(request.state.body))
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, RecursionError) as error:
     raise fail(422, "expected a JSON object") from error
 
 
@@ -94,6 +97,6 @@ def show_error(
     status, text = error.status_code, error.detail
   elif status == 500:
     text = "an error of the server, which its log shows"
-  if request.url.path.startswith(("/api/", "/search", "/images/")):
+  if request.url.path.startswith(SCRIPTS):
     return responses.JSONResponse({"error": text}, status)
   return render(request, "error.html.j2", status, code=status, text=text)
