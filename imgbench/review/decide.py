@@ -320,6 +320,9 @@ def undo(
   done = connection.execute(query, (client,)).fetchone()
   if done:
     return done[0]
+  query = "SELECT 1 FROM campaign WHERE id = ? AND active"
+  known = campaign is None or connection.execute(query, (campaign,)).fetchone()
+  errors.check(bool(known), "campaign", "an open one", "a closed one")
   action = fetch(connection, "last action", user=user, campaign=campaign)
   for number, event in enumerate(action):
     names = ("kind", "target", "reason", "user", "image", "campaign")
@@ -345,7 +348,7 @@ def lease(
   """
   key = {"campaign": campaign, "image": image, "user": user, "now": now}
   found = fetch(connection, "lease", **key)
-  errors.check(bool(found), "campaign", "an open one with this image", campaign)
+  errors.check(bool(found), "campaign", "an open one", "a closed one")
   ((free, saved),) = found
   if not (free or saved):
     raise LeaseError("another reviewer has this image")

@@ -294,6 +294,8 @@ def test_lost_leases_and_sessions_are_told_in_a_line(site):
   wait_failed(ben)
   assert "Another reviewer" in ben.locator("#saving").inner_text()
   assert ben.locator(".rating[inert]").count() == 3
+  press(ben, "Enter")
+  ben.wait_for_url(lambda url: image not in url)
   assert start(ben) != image
   # A page of an older session keeps what it could not send.
   ben.evaluate("document.body.dataset.csrf = 'old'")

@@ -477,7 +477,13 @@ def test_a_first_admin_gets_a_link_and_makes_a_campaign(path):
   assert root.post("/admin/campaigns", form)[0] == 303
   assert root.post("/admin/campaigns", form)[0] == 422
   assert root.post("/admin/campaigns", {**form, "votes": "x"})[0] == 422
+  image = root.next(1)
+  assert root.vote(image, {3: WRONG})[0] == 200
   assert root.post("/admin/campaigns", {"id": "1"})[0] == 303
+  content = {"client": "undo 1", "campaign": 1}
+  assert root.vote(image, {4: WRONG})[0] == 422
+  assert root.json("/api/undo", content)[0] == 422
+  assert read(path, "SELECT target, state FROM vote") == [(3, WRONG)]
   assert root.next(2) and root.next(1) is None
   query = "SELECT name, policy, votes, active FROM campaign ORDER BY id"
   rows = [("first", "single", 1, 0), ("c", "majority", 2, 1)]

@@ -40,17 +40,18 @@ _TAGS = frozenset(
 _ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title"}}
 
 
-def _find(connection, query: str, key: object) -> sqlite3.Row:
+def _find(connection, query: str, key, missing="no such page") -> sqlite3.Row:
   """Returns the row of a query, or raises 404."""
   row = connection.execute(query, (key,)).fetchone()
   if row is None:
-    raise web.fail(404, "no such page")
+    raise web.fail(404, missing)
   return row
 
 
 def _find_campaign(connection, request: requests.Request) -> sqlite3.Row:
   query = "SELECT * FROM campaign WHERE id = ? AND active"
-  return _find(connection, query, request.path_params["campaign"])
+  missing = "there is no such campaign, or it is closed"
+  return _find(connection, query, request.path_params["campaign"], missing)
 
 
 def render_markdown(text: str) -> markupsafe.Markup:

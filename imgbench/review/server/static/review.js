@@ -143,7 +143,7 @@ function follow() {
 
 function save() {
   if (!only) return;
-  if (page.kind === "vote")
+  if (page.kind === "vote" && !rows.some(row => row.inert))
     act([[only, {kind: "save", target: states.IMAGE, state: 0}]]);
   leave(page.onward);
 }
