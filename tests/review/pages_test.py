@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import urllib.parse
 
 import pytest
 
@@ -53,6 +54,21 @@ def test_the_images_of_a_class(browser):
   assert browser.get("/grid/1/3")[2].count(b'role="radiogroup"') == 6
   assert b"/grid/1/3" in browser.get("/grid/1")[2]
   assert b"/grid/1/5" not in browser.get("/grid/1")[2]
+
+
+def test_classes_of_any_name_have_a_page(browser, path):
+  name = "bus/tram? #1 100%"  # A database of a run has names as ids.
+  rename = "UPDATE class SET wnid = ? WHERE id = 3"
+  with contextlib.closing(store.open_database(path)) as connection:
+    connection.execute(rename, (name,))
+    for page in ("/grid/1/3", f"/review/1/{browser.next()}"):
+      body = browser.get(page)[2].decode()
+      links = re.findall(r'href="(/class/[^"]*)"', body)
+      pages = [browser.get(link) for link in links]
+      assert {status for status, _, _ in pages} == {200}
+      assert name in "".join(text.decode() for _, _, text in pages)
+    assert browser.get(f"/class/{urllib.parse.quote(name, '')}")[0] == 200
+    connection.execute(rename, ("n00000003",))
 
 
 def test_samples_of_a_class_are_closed_images_of_earlier_reviews(browser, path):

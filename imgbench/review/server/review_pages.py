@@ -301,7 +301,7 @@ ROUTES = [
   routing.Route("/review/{campaign:int}/{image}", get_image),
   routing.Route("/grid/{campaign:int}", list_classes),
   routing.Route("/grid/{campaign:int}/{class:int}", get_grid),
-  routing.Route("/class/{wnid}", get_class),
+  routing.Route("/class/{wnid:path}", get_class),
   routing.Route("/guide/{name}", get_guide),
   routing.Route("/history", get_history),
   routing.Route("/panel", get_panel),

@@ -15,11 +15,9 @@ async function update() {
   const page = await fetch(location.href);
   if (!page.ok) throw new Error();
   const parsed = new DOMParser().parseFromString(await page.text(), "text/html");
-  const before = new Map();
-  const rows = root => root.querySelectorAll("#models tbody tr");
-  for (const row of rows(document)) {
-    before.set(row.cells[0].textContent, row);
-  }
+  const rows = root => [...root.querySelectorAll("#models tbody tr")];
+  const before = new Map(
+    rows(document).map(row => [row.cells[0].textContent, row]));
   for (const row of rows(parsed)) {
     const old = before.get(row.cells[0].textContent);
     for (const [index, cell] of [...row.cells].entries()) {

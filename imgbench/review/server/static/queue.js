@@ -24,10 +24,7 @@ export class Queue {
   constructor(user, csrf) {
     this.prefix = `imgbench:${user}:write:`;
     this.csrf = csrf;
-    this.stopped = "";
-    this.away = false;
-    this.sending = false;
-    this.count = 0;
+    Object.assign(this, {stopped: "", away: false, sending: false, count: 0});
     addEventListener("online", () => this.send());
     addEventListener("beforeunload", event => {
       if (this.list().length && !this.stopped) event.preventDefault();
@@ -78,12 +75,8 @@ export class Queue {
         this.prefix, () => this.sendFirst());
       this.away = !done;
       this.onChange();
-      if (done) {
-        wait = FIRST_WAIT_MS;
-      } else {
-        await sleep(wait);
-        wait = Math.min(2 * wait, LONGEST_WAIT_MS);
-      }
+      if (!done) await sleep(wait);
+      wait = done ? FIRST_WAIT_MS : Math.min(2 * wait, LONGEST_WAIT_MS);
     }
     this.sending = false;
     this.onChange();
