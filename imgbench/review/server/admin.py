@@ -15,6 +15,7 @@ from imgbench.review import store
 from imgbench.review.server import auth
 from imgbench.review.server import web
 
+_SUFFIXES = (".json", ".pickle", ".pkl", ".csv")
 _LISTS = {
   "users": "SELECT id, name, role, active, password IS NOT NULL AS joined,"
   " invitation IS NOT NULL AS invited FROM user ORDER BY name",
@@ -27,17 +28,27 @@ _LISTS = {
 }
 
 
-def show(request: requests.Request, link: str = "") -> responses.Response:
-  """Shows all that an admin changes; `link` is an invitation to hand on."""
+def show(
+  request: requests.Request, link: str = "", told: str = ""
+) -> responses.Response:
+  """Shows all that an admin changes.
+
+  Args:
+    request: of the admin.
+    link: an invitation to hand on.
+    told: what was imported.
+  """
   with web.get_site(request).reading() as connection:
     lists = {
       name: [dict(row) for row in connection.execute(query)]
       for name, query in _LISTS.items()
     }
   link = link and str(request.base_url).rstrip("/") + link
-  choices = {"roles": store.ROLES, "policies": decide.POLICIES}
+  choices: dict[str, object] = {"roles": store.ROLES}
+  choices["policies"] = decide.POLICIES
   choices["priorities"] = decide.PRIORITIES
-  return web.render(request, "admin.html.j2", link=link, **lists, **choices)
+  choices |= {"link": link, "told": told}
+  return web.render(request, "admin.html.j2", **lists, **choices)
 
 
 def change_user(request: requests.Request) -> responses.Response:
@@ -56,8 +67,9 @@ def change_user(request: requests.Request) -> responses.Response:
   with web.get_site(request).writing() as connection:
     if action not in queries:
       return show(request, auth.invite(connection, name, role))
-    errors.check(role in ("", *store.ROLES), "role", "a known one", role)
-    key = {"name": name, "role": role or "viewer"}
+    fits = action == "deactivate" or role in store.ROLES
+    errors.check(fits, "role", "a known one", repr(role))
+    key = {"name": name, "role": role}
     known = connection.execute(queries[action], key).rowcount
     errors.check(bool(known), "name", "a user", name)
   return responses.RedirectResponse("/admin", 303)
@@ -104,6 +116,8 @@ def import_files(request: requests.Request) -> responses.Response:
   with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
     if getattr(upload, "filename", ""):
       suffix = pathlib.PurePath(upload.filename).suffix
+      expected, name = " or ".join(_SUFFIXES), repr(upload.filename)
+      errors.check(suffix in _SUFFIXES, "file", expected, name)
       path = pathlib.Path(folder, f"upload{suffix}")
       with path.open("wb") as file:
         shutil.copyfileobj(upload.file, file)
@@ -111,8 +125,9 @@ def import_files(request: requests.Request) -> responses.Response:
     # Reviewers go on reading with the other connection.
     opened = store.open_database(web.get_site(request).path)
     connection = stack.enter_context(contextlib.closing(opened))
-    imports.import_files(connection, **given)
-  return responses.RedirectResponse("/admin", 303)
+    counts, _ = imports.import_files(connection, **given)
+  new = [f"{number:+,} {name}" for name, number in counts.items() if number]
+  return show(request, told=", ".join(new) or "nothing new")
 
 
 def export(request: requests.Request) -> responses.Response:
