@@ -9,37 +9,42 @@ ORDER BY v.event;
 
 -- name: logged votes
 -- The last event of each vote that is not undone.
-SELECT e.image, e.target, e.state, e.kind = 'panel' AS panel, e.reason,
+SELECT e.image, e.target, e.state, e.panel, e.reason,
   ifnull(c.policy, 'single') AS policy, ifnull(c.votes, 1) AS needed
-FROM kept_event AS e LEFT JOIN campaign AS c ON c.id = e.campaign
-LEFT JOIN item AS i ON i.campaign = e.campaign AND i.image = e.image
-WHERE e.id IN (
-    SELECT max(id) FROM kept_event WHERE kind IN ('vote', 'panel')
-    GROUP BY image, target, user, kind
-  ) AND e.state IS NOT NULL
-  AND NOT (e.kind = 'vote' AND ifnull(i.control, 0))
+FROM vote_event AS e LEFT JOIN campaign AS c ON c.id = e.campaign
+WHERE e.state IS NOT NULL AND e.id IN (
+  SELECT max(id) FROM vote_event WHERE NOT control
+  GROUP BY image, target, user, panel
+)
 ORDER BY e.id;
 
 -- name: read vote
 SELECT state, reason, note FROM vote
 WHERE image = :image AND target = :target AND user = :user
-  AND panel = (:kind = 'panel');
+  AND panel = (:kind = 'panel') AND control = EXISTS (
+    SELECT 1 FROM item WHERE :kind = 'vote' AND campaign = :campaign
+      AND image = :image AND control
+  );
 
 -- name: delete vote
 DELETE FROM vote
 WHERE image = :image AND target = :target AND user = :user
-  AND panel = (:kind = 'panel');
+  AND panel = (:kind = 'panel') AND control = EXISTS (
+    SELECT 1 FROM item WHERE :kind = 'vote' AND campaign = :campaign
+      AND image = :image AND control
+  );
 
 -- name: write vote
 -- The row that the last event says, but one that is being undone.
 INSERT INTO vote
-SELECT e.image, e.target, e.user, e.kind = 'panel', e.state, e.reason, e.note,
-  e.campaign, e.kind = 'vote' AND ifnull(i.control, 0), e.id
-FROM event AS e
-LEFT JOIN item AS i ON i.campaign = e.campaign AND i.image = e.image
-WHERE e.state IS NOT NULL AND e.id = (
-  SELECT max(id) FROM kept_event WHERE image = :image AND kind = :kind
+SELECT image, target, user, panel, state, reason, note, campaign, control, id
+FROM vote_event WHERE state IS NOT NULL AND id = (
+  SELECT max(id) FROM vote_event WHERE image = :image AND kind = :kind
     AND target = :target AND user = :user AND id != :undone
+    AND control = EXISTS (
+      SELECT 1 FROM item WHERE :kind = 'vote' AND campaign = :campaign
+        AND image = :image AND control
+    )
 );
 
 -- name: read category
@@ -132,7 +137,7 @@ SELECT i.public_id, i.name, c.show_names, item.control, v.state, v.reason,
 FROM item JOIN image AS i ON i.id = item.image
 JOIN campaign AS c ON c.id = item.campaign
 LEFT JOIN vote AS v ON v.image = i.id AND v.target = -1 AND v.user = :user
-  AND v.panel = 0
+  AND v.panel = 0 AND v.control = item.control
 LEFT JOIN saved AS s ON s.campaign = c.id AND s.user = :user AND s.image = i.id
 WHERE item.image = :image AND item.campaign = :campaign;
 
@@ -145,7 +150,7 @@ JOIN class AS c ON c.id = i.label
   OR c.id IN (SELECT class FROM prediction WHERE image = :image)
 LEFT JOIN prediction AS p ON p.image = i.id AND p.class = c.id
 LEFT JOIN vote AS v ON v.image = i.id AND v.target = c.id AND v.user = :user
-  AND v.panel = 0
+  AND v.panel = 0 AND v.control = :control
 WHERE i.id = :image AND (
   c.id = i.label OR v.state IS NOT NULL
   OR p.panel = 0 AND (p.state = 0 OR :control)
@@ -178,7 +183,7 @@ FROM prediction AS p
 CROSS JOIN item ON item.campaign = :campaign AND item.image = p.image
 JOIN image AS i ON i.id = p.image
 LEFT JOIN vote AS v ON v.image = p.image AND v.target = p.class
-  AND v.user = :user AND v.panel = 0
+  AND v.user = :user AND v.panel = 0 AND NOT v.control
 WHERE p.class = :target AND p.state = 0 AND p.panel = 0 AND item.open AND (
   item.lease_user IS NULL OR item.lease_user = :user
   OR item.lease_until <= :now

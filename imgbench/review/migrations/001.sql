@@ -112,7 +112,7 @@ CREATE TABLE saved (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX saved_event ON saved (campaign, user, event);
 
--- The last vote of each user, `panel` ones apart.
+-- The last vote of each user; `panel` and `control` ones apart.
 CREATE TABLE vote (
   image INTEGER NOT NULL REFERENCES image,
   target INTEGER NOT NULL,
@@ -124,7 +124,7 @@ CREATE TABLE vote (
   campaign INTEGER REFERENCES campaign,
   control INTEGER NOT NULL DEFAULT 0,
   event INTEGER NOT NULL REFERENCES event,
-  PRIMARY KEY (image, target, user, panel)
+  PRIMARY KEY (image, target, user, panel, control)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX vote_user ON vote (user, event);
 
@@ -172,6 +172,14 @@ BEGIN SELECT raise(ABORT, 'events are never deleted'); END;
 -- Events that are not undone.
 CREATE VIEW kept_event AS SELECT * FROM event AS e
 WHERE NOT EXISTS (SELECT 1 FROM event AS u WHERE u.undoes = e.id);
+
+-- Those that are votes; `control` as in vote.
+CREATE VIEW vote_event AS
+SELECT e.*, kind = 'panel' AS panel, kind = 'vote' AND ifnull(control, 0)
+  AS control
+FROM kept_event AS e
+LEFT JOIN item AS i ON i.campaign = e.campaign AND i.image = e.image
+WHERE kind IN ('vote', 'panel');
 
 -- Classes of images that count, without a state and not waiting for the panel.
 CREATE VIEW open_prediction AS
