@@ -15,7 +15,6 @@ APPLICATION_ID = 0x494D4752  # "IMGR"
 NEWEST = 1  # version of the tables that `read` knows
 _SMALLEST = 512  # bytes of a database
 SIDE = "imgbench_reviews"  # a key of annotations that TFDS ignores
-_IMAGE = -1  # target of votes on the image as a whole
 STATES = {
   annotations.CORRECT: "correct",
   annotations.UNCLEAR: "unclear",
@@ -176,24 +175,25 @@ def _read_changes(connection: sqlite3.Connection, at: int | None):
     )
     reasons |= connection.execute("SELECT id, problematic FROM image")
   else:
-    # SQLite takes the other columns from the row of the maximum.
+    # SQLite takes the other columns from the row of the maximum. What is open
+    # before an import follows the import.
     latest = (
-      "(SELECT max(id), image, target, state, reason FROM event WHERE id <= ?1"
-      " AND kind = 'consensus' GROUP BY image, target) AS latest"
+      "(SELECT max(id) AS id, image, target, state, reason FROM event"
+      " WHERE id <= ?1 AND kind = 'consensus' GROUP BY image, target) AS latest"
     )
     found = connection.execute(
       f"SELECT latest.image, wnid, latest.state FROM {latest}"
       " JOIN prediction ON (prediction.image, class) = (latest.image, target)"
       " JOIN class ON class = class.id JOIN image ON latest.image = image.id"
       " WHERE latest.state != iif(annotated > ?1, 0, imported)"
+      " AND (latest.state OR latest.id > ifnull(annotated, 0))"
       " ORDER BY latest.image, target",
       (at,),
     )
-    for image, target, state, reason in connection.execute(
-      f"SELECT image, target, state, reason FROM {latest}", (at,)
-    ):
-      if target == _IMAGE:
-        reasons[image] = reason if state == annotations.CORRECT else None
+    query = "SELECT image, iif(latest.state = 3, latest.reason, NULL)"
+    query += f" FROM {latest} JOIN image ON image = image.id WHERE target = -1"
+    query += " AND (latest.state = 3 OR latest.id > ifnull(annotated, 0))"
+    reasons |= connection.execute(query, (at,))
   for image, wnid, state in found:
     changed.setdefault(image, []).append((wnid, state))
   return changed, reasons

@@ -175,7 +175,7 @@ def replay(
   return {k: _decide(connection, *k, votes)[1:] for k, votes in found.items()}
 
 
-def _update_consensus(connection, image: int, target: int) -> None:
+def update_consensus(connection, image: int, target: int) -> None:
   """Writes what the votes decide, with an event if it differs."""
   votes = fetch(connection, "votes", image=image, target=target)
   was, new, panel = _decide(
@@ -225,7 +225,7 @@ def _change(connection, key: dict[str, Any], **event) -> None:
   if not undone:
     write()
   if table == "vote":
-    _update_consensus(connection, key["image"], key["target"])
+    update_consensus(connection, key["image"], key["target"])
 
 
 def _check(connection, event: Event, user: int, image: int, where: str) -> None:

@@ -22,6 +22,7 @@ from imgbench.papers import own_sets
 from imgbench.papers.readers import datasets as datasets_lib
 from imgbench.papers.readers import reviews as reviews_lib
 from imgbench.prepare.fake_imagenet import plan
+from imgbench.review import decide
 from imgbench.review import store
 
 _VALIDATION = "imagenet2012:validation"
@@ -338,13 +339,18 @@ class Importer:
       " WHERE models != excluded.models"
     )
     if self._connection.total_changes > self._changes:
-      self._connection.execute(
-        "UPDATE item SET open = 1 WHERE NOT open AND NOT control AND image IN"
-        " (SELECT image FROM prediction WHERE state = 0 AND panel = 0)"
-        " AND (SELECT problematic FROM image WHERE id = item.image) IS NULL"
-      )
       values = {"id": self._event, "note": self._text}
       store.add_event(self._connection, "import", **values)
+      # Earlier votes on whether an image counts stay.
+      query = "SELECT DISTINCT image FROM vote JOIN image ON image = image.id"
+      query += " WHERE target = ? AND annotated = ?"
+      found = self._connection.execute(query, (store.IMAGE, self._event))
+      for (image,) in found.fetchall():
+        decide.update_consensus(self._connection, image, store.IMAGE)
+      self._connection.execute(
+        "UPDATE item SET open = NOT open WHERE open != (control OR EXISTS"
+        " (SELECT 1 FROM open_prediction AS o WHERE o.image = item.image))"
+      )
 
 
 def _make_key(dataset: str, name: str) -> tuple[str, str]:

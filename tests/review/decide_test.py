@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 import pytest
 
 from imgbench import errors
+from imgbench.labels import review_database
 from imgbench.review import decide
+from imgbench.review import importer
 from imgbench.review import store
 from tests.review import sites
 
@@ -219,6 +221,52 @@ def test_control_items_look_open_and_decide_nothing(database):
   before.pop("vote")
   assert before == after
   assert decide.replay(database) == {}
+
+
+def test_control_votes_leave_earlier_ones(database):
+  sites.add_campaign(database, "all")
+  sites.add_campaign(database, "control")
+  database.execute("UPDATE item SET control = 1 WHERE campaign = 2")
+  write(database, ANN, 1, event(3, CORRECT), event(0, WRONG), event(4, WRONG))
+  first = read_tables(database)
+  rows = decide.describe_item(database, 2, 1, ANN)["rows"]
+  assert {row["class"]: row["state"] for row in rows} == {0: 0, 3: 0, 4: 0}
+  write(database, ANN, 1, event(3, WRONG), event(-1, 1), campaign=2)
+  rows = decide.describe_item(database, 2, 1, ANN)["rows"]
+  assert {row["class"]: row["state"] for row in rows} == {0: 0, 3: 1, 4: 0}
+  assert read_tables(database)["prediction"] == first["prediction"]
+  undo(database, ANN, 2)
+  undo(database, ANN, 2)
+  assert read_tables(database)["vote"] == first["vote"]
+
+
+def test_annotations_imported_after_votes(database, tmp_path):
+  sites.add_campaign(database)
+  write(database, ANN, 1, event(3, CORRECT), event(-1, 3, reason="other"))
+  undo(database, ANN)
+  undo(database, ANN)
+  write(database, ANN, 2, event(-1, 1))
+  write(database, ANN, 3, event(3, WRONG))
+  others = [f"n{i:08}" for i in (0, 1, 2, 4)]
+  entry = {"correct": ["n00000003"], "wrong": others}
+  names = ("000", "001", "002")
+  content = {
+    "initial_annots": dict.fromkeys(names, entry),
+    "problematic_images": dict.fromkeys(names[:2], ["edited"]),
+    "imagenet_m": None,
+  }
+  with store.transaction(database):
+    writer = importer.Importer(database, "")
+    writer.add_annotations("", content)
+    writer.finish()
+  found = review_database.read(tmp_path / "a.db")
+  assert found["initial_annots"]["000"] == entry
+  assert "n00000003" in found["initial_annots"]["002"]["wrong"]
+  assert found["problematic_images"] == {"000": ["edited"]}
+  (event_id,) = database.execute("SELECT max(id) FROM event").fetchone()
+  assert review_database.read(tmp_path / "a.db", f"{event_id}") == found
+  query = "SELECT image FROM item WHERE NOT open ORDER BY image"
+  assert [row[0] for row in database.execute(query)] == [1, 2, 3]
 
 
 def test_campaigns_of_wrong_values(database):
