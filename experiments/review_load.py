@@ -110,7 +110,7 @@ def make_content(folder: pathlib.Path, values):
 
 def create(path: str, values, found, content) -> float:
   """Makes the database; returns the seconds of the import."""
-  init.create(path, init.list_imagenet(None))
+  store.create(path, init.list_imagenet(None)).close()
   hashed = auth.hash_password(_PASSWORD)
   query = "INSERT INTO user (name, role, password, created) VALUES (?, ?, ?, 0)"
   users = [(f"user{i}", "admin", hashed) for i in range(values.users)]

@@ -92,7 +92,7 @@ def write_output(flag: str, path: str, content: str | bytes) -> None:
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, content)
-  except OSError as error:
+  except (OSError, ValueError) as error:  # ValueError: no name, as of "."
     given = f"{path}: {errors.find_reason(error)}"
     expected = "a file that can be written"
     raise errors.InputError(flag, expected, given) from error

@@ -134,7 +134,7 @@ def test_fault_17_a_file_that_a_flag_names(tmp_path):
   path = tmp_path / "absent" / "rows.json"
   writers.write_output("--json", str(path), "text")
   assert path.read_text() == "text"
-  for name in (f"{path}/x", str(tmp_path), "x" * 300, "s3://bucket/x"):
+  for name in (f"{path}/x", str(tmp_path), ".", "x" * 300, "s3://bucket/x"):
     about = raising.about("--json")
     with pytest.raises(errors.InputError, check=about):
       writers.write_output("--json", name, "text")

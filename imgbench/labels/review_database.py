@@ -77,7 +77,11 @@ def open_read_only(
   path: str | os.PathLike[str],
 ) -> Iterator[sqlite3.Connection]:
   """Yields a connection that only reads, one state of the database."""
-  uri = f"{pathlib.Path(path).resolve().as_uri()}?mode=ro"
+  path = pathlib.Path(path).resolve()
+  uri = f"{path.as_uri()}?mode=ro"
+  # SQLite writes beside the file, unless it is told that nobody can.
+  if not (os.access(path.parent, os.W_OK) or os.path.exists(f"{path}-wal")):
+    uri += "&immutable=1"
   with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
     connection.execute("BEGIN")
     yield connection

@@ -256,7 +256,7 @@ def import_files(
     for name, spec in places:
       writer.set_images(name, spec)
     writer.finish()
-    if campaign:
+    if campaign is not None:
       decide.create_campaign(connection, campaign, "single", priority="effect")
   after = status.count(connection)
   return {name: n - before[name] for name, n in after.items()}, notes

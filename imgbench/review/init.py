@@ -7,7 +7,6 @@ clone of the repository of ImageNetV2, adds the definitions of ImageNet's
 classes. Exit codes: 0 done, 2 bad input.
 """
 
-import contextlib
 import pathlib
 
 from absl import flags
@@ -23,7 +22,6 @@ from imgbench.report import inputs
 from imgbench.review import store
 
 REQUIRED = ("db",)
-Class = tuple[int, str, str, str, str]  # id, wnid, name, gloss, subsets
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -36,7 +34,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
 
 
-def list_imagenet(repo: str | None = None) -> list[Class]:
+def list_imagenet(repo: str | None = None) -> list[store.Class]:
   """Returns ImageNet's classes, without definitions unless from a clone."""
   table, glosses = classes.imagenet_classes(), [""] * len(classes.short_names())
   if repo:
@@ -46,7 +44,7 @@ def list_imagenet(repo: str | None = None) -> list[Class]:
   return _join(table.wnids, table.names, glosses, classes.subsets())
 
 
-def list_run(folder: str) -> list[Class]:
+def list_run(folder: str) -> list[store.Class]:
   """Returns the classes of a run. Raises InputError: it has several lists."""
   run = inputs.read(run_files.reach_finished(folder, "--classes"))
   lists = {found.class_names for found in run.datasets}
@@ -59,18 +57,10 @@ def list_run(folder: str) -> list[Class]:
   return _join(names, names, [""] * len(names), subsets)
 
 
-def _join(wnids, names, glosses, subsets) -> list[Class]:
+def _join(wnids, names, glosses, subsets) -> list[store.Class]:
   columns = zip(wnids, names, glosses, strict=True)
   inside = lambda i: ",".join(name for name, mask in subsets.items() if mask[i])
   return [(i, *row, inside(i)) for i, row in enumerate(columns)]
-
-
-def create(path: str, listed: list[Class]) -> None:
-  """Makes a database with classes. Raises InputError."""
-  connection = store.create(path)
-  with contextlib.closing(connection), store.transaction(connection):
-    query = "INSERT INTO class VALUES (?, ?, ?, ?, ?)"
-    connection.executemany(query, listed)
 
 
 def main(argv: list[str]) -> int:
@@ -81,7 +71,7 @@ def main(argv: list[str]) -> int:
   fits = imagenet or not values.repo
   errors.check(fits, "--repo", "none for the classes of a run", values.repo)
   listed = list_imagenet(values.repo) if imagenet else list_run(values.classes)
-  create(values.db, listed)
+  store.create(values.db, listed).close()
   print(f"{values.db}: {len(listed):,} classes")
   return errors.EXIT_DONE
 

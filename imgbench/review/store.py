@@ -5,6 +5,7 @@ imgbench, `PRAGMA user_version` is the number of the last migration.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import hashlib
 import hmac
@@ -20,10 +21,19 @@ from typing import Any
 from imgbench import errors
 from imgbench.labels import review_database
 
+Class = tuple[int, str, str, str, str]  # id, wnid, name, gloss, subsets
 ROLES = ("viewer", "labeler", "reviewer", "panel", "admin")
 IMAGE = -1  # target of votes on the image as a whole
 DONT_KNOW = 4  # state of a vote, beside those of labels.annotations
-BUSY_S = 10
+_BUSY_S = 10
+_UNWRITABLE = (
+  *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
+  *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN),
+)
+
+
+class WriteError(errors.RunError):
+  """The database cannot be written, perhaps for some time."""
 
 
 def list_migrations() -> list[str]:
@@ -35,8 +45,10 @@ def list_migrations() -> list[str]:
   ]
 
 
-def create(path: str | os.PathLike[str]) -> sqlite3.Connection:
-  """Returns a new database without classes. Raises InputError."""
+def create(
+  path: str | os.PathLike[str], classes: Sequence[Class] = ()
+) -> sqlite3.Connection:
+  """Returns a new database with classes. Raises InputError."""
   path = pathlib.Path(path)
   missing = not path.exists()
   errors.check(missing, "--db", "a new file", f"{path}, which exists")
@@ -48,7 +60,9 @@ def create(path: str | os.PathLike[str]) -> sqlite3.Connection:
       connection.execute(f"PRAGMA application_id = {number}")
       _migrate(connection, 0)
       write_setting(connection, "secret", secrets.token_hex(32))
-  except (OSError, sqlite3.Error) as error:
+      query = "INSERT INTO class VALUES (?, ?, ?, ?, ?)"
+      connection.executemany(query, classes)
+  except (OSError, sqlite3.Error, WriteError) as error:
     raise errors.InputError(
       "--db", "a writable file", path, f"{error}"
     ) from error
@@ -82,7 +96,7 @@ def _connect(path: pathlib.Path, mode: str) -> sqlite3.Connection:
   connection = sqlite3.connect(
     f"{path.resolve().as_uri()}?mode={mode}",
     uri=True,
-    timeout=BUSY_S,
+    timeout=_BUSY_S,
     isolation_level=None,
     check_same_thread=False,
   )
@@ -111,14 +125,23 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-  """Commits what the block writes, all of it or nothing."""
-  connection.execute("BEGIN IMMEDIATE")
+  """Commits what the block writes, all of it or nothing.
+
+  Raises:
+    WriteError: another process writes for too long, the disk is full.
+  """
   try:
+    connection.execute("BEGIN IMMEDIATE")
     yield
-  except BaseException:
-    connection.execute("ROLLBACK")
+    connection.execute("COMMIT")
+  except BaseException as error:
+    if connection.in_transaction:  # SQLite has ended it if the disk is full.
+      connection.execute("ROLLBACK")
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary one
+    if code in _UNWRITABLE:
+      text = f"the review database cannot be written: {error}"
+      raise WriteError(text) from error
     raise
-  connection.execute("COMMIT")
 
 
 def read_setting(

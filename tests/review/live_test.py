@@ -298,7 +298,7 @@ def test_comparison_covers_all_results(tmp_path, seed, definition):
 @pytest.mark.slow
 def test_forty_models_have_the_numbers_of_the_paper_script(tmp_path):
   path = tmp_path / "reviews.db"
-  init.create(str(path), init.list_imagenet(None))
+  store.create(str(path), init.list_imagenet(None)).close()
   labels = str(SHARED / "imagenet" / "multilabel_annotations.json")
   repo = str(FILES.parent)
   with contextlib.closing(store.open_database(path)) as connection:

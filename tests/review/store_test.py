@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 
@@ -77,7 +78,7 @@ def write_files(tmp_path_factory):
 @pytest.fixture(name="small")
 def make_small(files, tmp_path):
   path = tmp_path / "small.db"
-  init.create(path, init.list_imagenet(files))
+  store.create(path, init.list_imagenet(files)).close()
   add(path, repo=files, annotations=[files / "old.json"])
   return path
 
@@ -136,7 +137,7 @@ def test_export_of_import_is_equal(files, small, tmp_path):
   text = exports.export(small)
   assert json.loads(text) == expected
   again = tmp_path / "again.db"
-  init.create(again, init.list_imagenet(files))
+  store.create(again, init.list_imagenet(files)).close()
   # In two imports and another order.
   add(again, repo=files)
   (tmp_path / "new.json").write_text(text)
@@ -243,7 +244,7 @@ def test_changed_labels_and_releases(small, tmp_path):
 
 def test_annotations_imported_after_a_release(files, tmp_path):
   path = tmp_path / "late.db"
-  init.create(path, init.list_imagenet())
+  store.create(path, init.list_imagenet()).close()
   add(path, repo=files)
   first = decide(path, ALL[0], 151, annotations.CORRECT)
   add(path, annotations=[files / "old.json"])
@@ -326,6 +327,35 @@ def test_refused_databases(small, tmp_path, kind):
   assert len(store.list_migrations()) == review_database.NEWEST
 
 
+def test_a_database_that_cannot_be_written(small, monkeypatch):
+  monkeypatch.setattr(store, "_BUSY_S", 0)
+  with contextlib.ExitStack() as stack:
+    first, second = (
+      stack.enter_context(contextlib.closing(store.open_database(small)))
+      for _ in range(2)
+    )
+    refused = pytest.raises(store.WriteError)
+    with store.transaction(first), refused, store.transaction(second):
+      pass
+    (pages,) = second.execute("PRAGMA page_count").fetchone()
+    second.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(store.WriteError), store.transaction(second):
+      while True:
+        store.add_event(second, "release", note="x" * 10_000)
+    with store.transaction(second):
+      store.add_event(second, "release", note="fits")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_cannot_be_written(small):
+  before = review_database.read(small)
+  small.parent.chmod(0o500)
+  try:
+    assert review_database.read(small) == before
+  finally:
+    small.parent.chmod(0o700)
+
+
 def test_refused_exports(small):
   with contextlib.closing(store.open_database(small)) as connection:
     query = "UPDATE image SET imagenet_m = 9 WHERE name = ?"
@@ -336,7 +366,7 @@ def test_refused_exports(small):
 
 def test_pickle(files, tmp_path):
   path = tmp_path / "small.db"
-  init.create(path, init.list_imagenet())
+  store.create(path, init.list_imagenet()).close()
   source = human_files.write_pickle(tmp_path / "human_accuracy.pickle")
   new = add(path, repo=files, annotations=[source])
   assert new["annotated"] == 16
@@ -414,7 +444,7 @@ def test_run_of_scenes(tmp_path):
   folder = tmp_path / "run"
   examples, source = review_test.write_scenes(folder)
   path = tmp_path / "scenes.db"
-  init.create(path, init.list_run(str(folder)))
+  store.create(path, init.list_run(str(folder))).close()
   add(path, predictions=[f"mine={folder}"], annotations=[folder])
   assert add(path, predictions=[f"mine={folder}"], annotations=[folder]) == {}
   found = json.loads(exports.export(path))
@@ -439,7 +469,7 @@ def test_run_of_scenes(tmp_path):
   np.testing.assert_array_equal(read(image), examples.image[row])
   assert read("unknown") is None
   imagenet = tmp_path / "imagenet.db"
-  init.create(imagenet, init.list_imagenet())
+  store.create(imagenet, init.list_imagenet()).close()
   with pytest.raises(errors.InputError, match="scenes:validation"):
     add(imagenet, predictions=[folder])
 
@@ -450,7 +480,7 @@ def import_public(tmp_path_factory):
   source = shared_files.shared_path("data/imagenet/multilabel_annotations.json")
   repo = shared_files.shared_path("data/ImageNetV2")
   path = tmp_path_factory.mktemp("public") / "reviews.db"
-  init.create(path, init.list_imagenet(repo))
+  store.create(path, init.list_imagenet(repo)).close()
   new = add(path, repo=repo, annotations=[source], annotated_only=True)
   assert (new["images"], new["problematic"], new["models"]) == (
     20_000,
@@ -587,7 +617,7 @@ def test_the_builder_of_tfds_reads_an_export(tmp_path):
     entry = {"correct": [WNID(label)], "wrong": [WNID(7), WNID(8)]}
     old["initial_annots"][review_table.find_id(image)] = entry
   path = tmp_path / "reviews.db"
-  init.create(path, init.list_imagenet())
+  store.create(path, init.list_imagenet()).close()
   others = [n for n in old["initial_annots"] if not n.startswith("ILSVRC")]
   names = [n for n in old["initial_annots"] if n.startswith("ILSVRC")]
   with (

@@ -28,6 +28,7 @@ HEADERS = {
   "cache-control": "no-store",
 }
 _STATUS: dict[type, int] = {errors.InputError: 422, decide.LeaseError: 409}
+_STATUS[store.WriteError] = 503
 # A number or text that SQLite cannot take; a script would send it for ever.
 _STATUS |= dict.fromkeys((OverflowError, UnicodeEncodeError), 422)
 SCRIPTS = ("/api/", "/search", "/images/")  # answered with JSON
