@@ -134,7 +134,8 @@ class Accuracies:
       for column, found in enumerate(self._flags(m, slice(None)).T):
         counts = np.bincount(self._label[found], minlength=size + 1)
         self._table[m, :, column] = counts
-    self._version = np.zeros(len(top1), np.int64)
+    # Larger than before an import, so that no thread keeps older numbers.
+    self._version = np.full(len(top1), self.event)
     self._measured: dict[tuple[int, str], tuple[int, dict]] = {}
 
   def _read(self, connection, query: str) -> np.ndarray:

@@ -15,6 +15,7 @@ import pytest
 from imgbench import errors
 from imgbench.labels import classes
 from imgbench.metrics import multilabel
+from imgbench.metrics import summary
 from imgbench.papers import evaluate
 from imgbench.papers import records
 from imgbench.papers import sections
@@ -253,6 +254,28 @@ def test_images_count_once_a_class_is_reviewed(tmp_path):
     assert tracker.check()
   with pytest.raises(errors.InputError, check=raising.about("model")):
     tracker.measure(2)
+
+
+def test_numbers_of_before_an_import_are_not_kept(tmp_path, monkeypatch):
+  path, images = tmp_path / "reviews.db", [("p", 0), ("q", 1)]
+  models, states = {"x": [0, 1]}, {(0, 0): 1, (1, 1): 1}
+  with contextlib.closing(
+    filled.create(path, images, models, states, TINY)
+  ) as connection:
+    tracker = live.Accuracies(path, 1)
+    measure = summary.set_accuracies
+
+    def measure_while_importing(*args):
+      monkeypatch.undo()
+      connection.execute("UPDATE prediction SET state = 3 WHERE image = 2")
+      store.add_event(connection, "import")
+      tracker.catch_up()
+      return measure(*args)
+
+    monkeypatch.setattr(summary, "set_accuracies", measure_while_importing)
+    metric = "multilabel_accuracy.lenient_mean"
+    assert tracker.measure(1).rows["all"][metric].correct == 0
+    assert tracker.measure(1).rows["all"][metric].correct == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
