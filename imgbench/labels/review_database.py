@@ -1,7 +1,9 @@
 """Reads the labels of a database of imgbench review, with sqlite3 only."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -153,14 +155,15 @@ def _read(connection: sqlite3.Connection, at: int | None) -> dict[str, Any]:
       order.append((place, name))
   known = imported.get("imagenet_m", False)
   content["imagenet_m"] = [name for _, name in sorted(order)] if known else None
-  side = imported.get("side", [])
-  side = [
-    *side,
-    *(row for row in _list_votes(connection, at) if row not in side),
-  ]
-  if side:
-    content[SIDE] = side
-  return content
+  side = add_rows(imported.get("side", []), _list_votes(connection, at))
+  return content | ({SIDE: side} if side or SIDE in content else {})
+
+
+def add_rows(rows: list[Any], others: Iterable[Any]) -> list[Any]:
+  """Returns JSON values and those of others that are not among them."""
+  text = functools.partial(json.dumps, sort_keys=True)
+  known = set(map(text, rows))
+  return rows + [row for row in others if text(row) not in known]
 
 
 def describe_problem(reason) -> str:

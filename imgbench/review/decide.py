@@ -289,11 +289,11 @@ def apply(
   if campaign is not None and not all(map(is_known, events)):
     lease(connection, campaign, image, user, now)
   for number, event in enumerate(events):
+    if is_known(event):
+      continue
     _check(connection, event, user, image, f"events[{number}].")
     known = campaign is not None or event.kind == "panel"
     errors.check(known, "campaign", "an open one", "none")
-    if is_known(event):
-      continue
     values = {**dataclasses.asdict(event), "state": event.state or None}
     if event.kind == "save":
       values["state"] = 1

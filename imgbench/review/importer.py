@@ -263,7 +263,7 @@ class Importer:
     """Keeps the other keys of a file for exports. Raises InputError."""
     side_key = review_database.SIDE
     kept = store.read_setting(self._connection, "annotations", {})
-    extra, side = dict(kept.get("extra", {})), [*kept.get("side", ())]
+    extra = dict(kept.get("extra", {}))
     for key in content.keys() - {*_KEYS, side_key}:
       same = extra.setdefault(key, content[key]) == content[key]
       errors.check(same, f"{where}: {key}", _BEFORE, "another")
@@ -272,7 +272,7 @@ class Importer:
     new = {
       "keys": list(dict.fromkeys((*kept.get("keys", ()), *content))),
       "extra": extra,
-      "side": side + [row for row in given if row not in side],
+      "side": review_database.add_rows(kept.get("side", []), given),
       "imagenet_m": bool(kept.get("imagenet_m"))
       or content["imagenet_m"] is not None,
     }
@@ -341,6 +341,15 @@ class Importer:
     if self._connection.total_changes > self._changes:
       values = {"id": self._event, "note": self._text}
       store.add_event(self._connection, "import", **values)
+      # An undo of a reviewer's category leaves that of the import.
+      self._connection.execute(
+        "INSERT INTO event (time, kind, image, target, state, reason, note)"
+        " SELECT ?, 'category', image, target, 3, category, note"
+        " FROM category AS c WHERE NOT EXISTS (SELECT 1 FROM kept_event AS e"
+        " WHERE e.image = c.image AND e.kind = 'category' AND e.target ="
+        " c.target AND e.reason = c.category AND e.state IS NOT NULL)",
+        (time.time(),),
+      )
       # Earlier votes on whether an image counts stay.
       query = "SELECT DISTINCT image FROM vote JOIN image ON image = image.id"
       query += " WHERE target = ? AND annotated = ?"

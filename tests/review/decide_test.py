@@ -269,6 +269,18 @@ def test_annotations_imported_after_votes(database, tmp_path):
   assert [row[0] for row in database.execute(query)] == [1, 2, 3]
 
 
+def test_undo_keeps_an_imported_category(database):
+  sites.add_campaign(database)
+  with store.transaction(database):
+    writer = importer.Importer(database, "")
+    writer.add_near_duplicates("", {"000": ["a", "b"]})
+    writer.finish()
+  first = read_tables(database)
+  write(database, ANN, 1, event(-1, 3, "category", "near duplicate"))
+  undo(database, ANN)
+  assert read_tables(database) == first
+
+
 def test_campaigns_of_wrong_values(database):
   for values in (
     {"name": ""},

@@ -193,8 +193,20 @@ def test_imported_rows(small, files):
     "image-class pairs": 1,
     "open predictions": 1,
     "categories": 1,
-    "events": 1,
+    "events": 2,
   }
+
+
+def test_no_reviews_stay_no_reviews(tmp_path):
+  path = tmp_path / "empty.db"
+  store.create(path, init.list_imagenet()).close()
+  value = {"initial_annots": {VALIDATION[0]: {}}, "problematic_images": {}}
+  value |= {"imagenet_m": [], review_database.SIDE: []}
+  file = human_files.write_json(tmp_path / "a.json", value)
+  for _ in range(2):
+    add(path, annotations=[file])
+    assert review_database.read(path) == value
+    file.write_text(exports.export(path))
 
 
 def test_changed_labels_and_releases(small, tmp_path):
