@@ -192,15 +192,6 @@ class Accuracies:
     self._table[:, self._label[i]] += after.astype(np.int32) - before
     self._version += (after != before).any(axis=1)
 
-  def check(self) -> bool:
-    """Returns whether the counts equal those of a full recompute."""
-    with self._lock:
-      self.catch_up()
-      fresh = Accuracies(self._path, self._dataset)
-      names = ("models", "event", "_top1", "_code", "_counted", "_table")
-      pairs = [(getattr(x, n) for x in (self, fresh)) for n in names]
-      return all(np.array_equal(*pair) for pair in pairs)
-
   def _measure(self, m: int, subset: str = "") -> Result:
     """Returns a model's measurements: all with intervals; else a subset's.
 

@@ -13,11 +13,6 @@ import math
 _LIMIT = 20_000  # sums to look at
 
 
-def common_multiple(sizes) -> int:
-  """Returns the least common multiple of whole numbers, of any size."""
-  return math.lcm(*map(int, sizes))
-
-
 def count_reviews(
   low: int, high: int, weights: Sequence[int]
 ) -> tuple[int, int]:
