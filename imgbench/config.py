@@ -190,11 +190,11 @@ class Init:
   checkpoint: str = ""
 
   def __post_init__(self):
-    pairs = dict.fromkeys((*self.skip, *self.freeze), "")
+    alone = [(pattern, "") for pattern in (*self.skip, *self.freeze)]
     try:
-      for pattern in dict(self.map) | pairs:
-        re.compile(pattern)
-    except (re.error, TypeError, ValueError) as error:
+      for pattern, new in (*self.map, *alone):
+        re.sub(pattern, new, "")  # Checks both.
+    except (re.error, IndexError, TypeError, ValueError) as error:
       expected = "regular expressions, in map each with its replacement"
       raise errors.InputError("skip, map, freeze", expected, error) from error
     decay, expected = self.layer_decay, "a number in (0, 1]"
@@ -683,13 +683,20 @@ def find_known_keys(
 
 def find_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns default values by dotted key, as JSON has them."""
-  return {
+  defaults = {
     key: _to_json(parameter.default)
     for key, parameter in find_known_keys(config).items()
     # Those of a set's options are in section data.
     if parameter.default is not parameter.empty
     and not _SET_OPTIONS.fullmatch(key)
   }
+  checkpoint, steps = config.get("checkpoint"), config.get("steps")
+  if _is_section(checkpoint) and _is_section(steps):
+    source = checkpoint.get(_INIT_FROM) or ""
+    # Older versions evaluated a run so.
+    if source.endswith(f"@{str(steps.get('total')).removesuffix(' steps')}"):
+      defaults |= {"init.source": source, "init.train": False}
+  return defaults
 
 
 def _to_json(value: Any) -> Any:

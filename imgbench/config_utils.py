@@ -108,6 +108,14 @@ def hash_dict(config: Mapping[str, Any]) -> str:
   """Returns the same for a config as of `to_dict`."""
   # Configs of older versions have no plug-ins.
   config = {k: v for k, v in config.items() if k != "plugins" or any(v)}
+  init, checkpoint = config.get("init"), config.get("checkpoint")
+  if isinstance(init, Mapping) and isinstance(checkpoint, Mapping):
+    source, trains = init.get("source", ""), init.get("train", True)
+    others = [v for k, v in init.items() if k not in ("source", "train")]
+    # They named a run that is evaluated in checkpoint.init_from.
+    if not any(others) and bool(trains) != bool(source):
+      del config["init"]
+      config["checkpoint"] = {**checkpoint, "init_from": source}
   text = json.dumps(config, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 

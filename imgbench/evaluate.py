@@ -37,6 +37,9 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; the first argument is the run, from which --config is."""
   weights = cli.peek(argv, "from", "model")
   named = cli.name_argument(argv, "config", "evaluate:from=")
+  if named != argv and (weights["from"].value or weights.model):
+    expected = "RUN alone, or --from and --model without it"
+    raise errors.InputError("RUN", expected, repr(argv[1]))
   if named == argv and weights["from"].value:
     option = f"evaluate:model={weights.model},from={weights['from'].value}"
     named = [argv[0], f"--config={option}", *argv[1:]]

@@ -359,8 +359,8 @@ def _limit_training(model: models_base.Model, tx, section: config_lib.Init):
   """Returns a model and an optimizer with frozen parameters and a decay."""
   if not section.freeze and section.layer_decay == 1:
     return model, tx
-  params = jax.eval_shape(model.init, jax.random.key(0))["params"]
-  factors = freezing.find_factors(params, section.freeze, section.layer_decay)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  factors = freezing.find_factors(shapes, section.freeze, section.layer_decay)
   keep = lambda x, factor: x if factor else jax.lax.stop_gradient(x)
 
   def apply(variables, images, train, key=None):

@@ -18,23 +18,27 @@ _LAST = ("head", "norm", "pool", "pre_logits", "last_")
 
 
 def find_factors(
-  params: Any, freeze: Sequence[str], layer_decay: float
+  variables: Any, freeze: Sequence[str], layer_decay: float
 ) -> dict[str, Any]:
   """Returns factors of the learning rate as a tree like the parameters.
 
   Layers are stem and embeddings, each block, and the head with the norm before
   it, in the order of their numbers; layer i of L has layer_decay ** (L - i).
+  What reduces the size between stages belongs to the block after it.
 
   Args:
-    params: arrays or their shapes.
+    variables: of a model, arrays or their shapes.
     freeze: patterns of names such as "head/dense/kernel", whose factor is 0.
     layer_decay: in (0, 1].
 
   Raises:
     InputError: a pattern that matches nothing, or nothing is left to train.
   """
-  leaves = traverse_util.flatten_dict(params, sep="/")
-  frozen = match("init.freeze", freeze, leaves)
+  leaves = traverse_util.flatten_dict(variables["params"], sep="/")
+  # Statistics, too, which BatchNorm keeps.
+  paths = traverse_util.flatten_dict(variables, sep="/")
+  names = [path.partition("/")[2] for path in paths]
+  frozen = match("init.freeze", freeze, names)
   layers = {name: _find_layer(name) for name in leaves}
   order = sorted(set(layers.values()))
   power = lambda name: len(order) - 1 - order.index(layers[name])
@@ -48,7 +52,7 @@ def find_factors(
 def _find_layer(name: str) -> tuple[int, ...]:
   module = name.partition("/")[0]
   if numbers := re.findall(r"\d+", module):
-    return (1, *map(int, numbers))
+    return (1, *map(int, numbers), *(1,) * (2 - len(numbers)))
   return (2,) if module.startswith(_LAST) else (0,)
 
 

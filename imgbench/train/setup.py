@@ -209,7 +209,7 @@ def build_training(
   section = recipe.init
   if group is not None and (section.train or not start.is_run(section)):
     shapes = compute.state_shapes().variables
-    leaves = start.read(recipe, shapes, group)
+    leaves = start.read(recipe, shapes, group, tuple(info.class_names))
   evaluation.check_model(
     settings.evaluation, settings.checkpoint.best, compute.model.reconstructs
   )

@@ -29,6 +29,7 @@ from imgbench.weights import files
 # it can be used without the data.
 DATA = "data"
 _SETTING = "init.source"
+_HEAD = f"params/{convert.HEAD}/"
 
 Leaves = dict[str, np.ndarray]
 
@@ -53,12 +54,13 @@ def check(folder: paths.Folder, section: config_lib.Init) -> bool:
 
 
 def is_run(section: config_lib.Init) -> bool:
-  """Returns whether the source is a run and no file of weights."""
-  return not files.is_weights(paths.reach(section.source, _SETTING))
+  """Returns whether the source is a run, perhaps with its export in it."""
+  path = paths.reach(section.source, _SETTING)
+  return not files.is_weights(path) or (path / checkpoints.FOLDER).exists()
 
 
 def open_run(
-  run: str, setting: str, portable: bool = False
+  run: str, setting: str, portable: bool = False, devices: int = 1
 ) -> tuple[config_lib.Config, compute_lib.Compute, dict[str, Any]]:
   """Returns config, computation and data of a run, without reading its data.
 
@@ -66,6 +68,7 @@ def open_run(
     run: RUN or RUN@STEP.
     setting: that names it.
     portable: whether dtype "auto" is float32.
+    devices: 1, or 0 for all, which several processes need.
 
   Raises:
     InputError: no valid checkpoint, or one of an older version.
@@ -96,12 +99,13 @@ def open_run(
     class_names=tuple(data["class_names"]),
     fingerprint=meta["data_fingerprint"],
   )
-  batch_size = settings.recipe.global_batch_size
   height, width, channels = info.image_shape
   size = int(settings.input.get("size", 0))
   shape = (height or size, width or size, channels)
-  strategy = parallel.create_strategy("jit", 1)
-  layout = compute_lib.build_layout(strategy, batch_size)
+  strategy = parallel.create_strategy("jit", devices)
+  # Nothing is trained: devices need not divide the batch.
+  layout = compute_lib.build_layout(strategy, strategy.num_devices)
+  batch_size = settings.recipe.global_batch_size
   calendar = config_utils.Durations(info.num_examples, batch_size)
   total = calendar.steps(settings.steps.total, "steps.total")
   compute = compute_lib.build(settings.recipe, layout, info, shape, total)
@@ -112,6 +116,7 @@ def read(
   recipe: config_lib.Recipe,
   shapes: Mapping[str, Any],
   group: processes.Group = processes.ALONE,
+  classes: tuple[str, ...] = (),
 ) -> Leaves:
   """Returns the values that a run starts with, by name.
 
@@ -122,6 +127,7 @@ def read(
     recipe: of the run.
     shapes: of its variables.
     group: of its processes.
+    classes: of its data; a run of as many others is named in the log.
 
   Raises:
     InputError: leaves that are missing, left over or of another shape.
@@ -132,13 +138,17 @@ def read(
   matched = freezing.match("init.skip", section.skip, names.values())
   skipped = {path for path in wanted if names[path] in matched}
   if is_run(section):
-    given = _read_run(section, group)
+    given, theirs = _read_run(section, group)
   else:
+    theirs = classes
     with config_utils.prefix_errors(f"{_SETTING}: "):
       given = _read_file(recipe, shapes)
   if section.train:
     skipped |= _find_other_head(given, wanted)
   given = {k: v for k, v in given.items() if k not in skipped}
+  if any(path.startswith(_HEAD) for path in given) and theirs != classes:
+    advice = "init.skip=('head/.*',) starts a new one"
+    logging.warning("the head is of other classes; %s", advice)
   path = f"params/{convert.POSITIONS}"
   if path in given and path in wanted:
     first = int("params/token" in wanted)
@@ -149,10 +159,13 @@ def read(
   return given
 
 
-def _read_run(section: config_lib.Init, group: processes.Group) -> Leaves:
-  _, compute, _ = open_run(section.source, _SETTING)
-  # Whole on each device of all processes.
+def _read_run(
+  section: config_lib.Init, group: processes.Group
+) -> tuple[Leaves, tuple[str, ...]]:
+  """Returns the values of a run, and its classes."""
   count = 1 if group is processes.ALONE else 0
+  _, compute, data = open_run(section.source, _SETTING, devices=count)
+  # Whole on each device of all processes.
   sharding = parallel.create_strategy("jit", count).replicated
   like = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -166,7 +179,7 @@ def _read_run(section: config_lib.Init, group: processes.Group) -> Leaves:
     collection, _, name = path.partition("/")
     path = f"{collection}/{_rename(section, name)}"
     renamed[path] = np.asarray(jax.device_get(leaf))
-  return renamed
+  return renamed, tuple(data["class_names"])
 
 
 def _rename(section: config_lib.Init, name: str) -> str:
@@ -197,7 +210,7 @@ def _read_file(recipe: config_lib.Recipe, shapes: Any) -> Leaves:
 
 def _find_other_head(given: Leaves, wanted: Mapping[str, Any]) -> set[str]:
   """Returns the paths of a head whose classes are others in number."""
-  paths = {p for p in given if p.startswith(f"params/{convert.HEAD}/")}
+  paths = {p for p in given if p.startswith(_HEAD)}
   for path in sorted(paths & wanted.keys()):
     old, new = given[path].shape, wanted[path].shape
     if old[:-1] == new[:-1] and old != new:

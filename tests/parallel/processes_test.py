@@ -262,6 +262,20 @@ def test_a_checkpoint_is_evaluated_alike_by_any_number(tmp_path, whole):
       assert counted(workdir) == counted(found["1"])
 
 
+@pytest.mark.slow
+def test_processes_start_from_a_run_of_one(tmp_path):
+  """Its batch is no multiple of the devices."""
+  short = ("--config.steps.total=2 steps", SELDOM)
+  odd = "--config.global_batch_size=15"
+  jobs.run(tmp_path / "source", *short, odd, count=1)
+  source = f"--config.init.source={tmp_path / 'source'}"
+  for name, count in (("one", 1), ("two", 2)):
+    jobs.run(tmp_path / name, *short, source, count=count)
+  assert counted(tmp_path / "two") == counted(tmp_path / "one")
+  expected = pytest.approx(metrics(tmp_path / "one"), **CLOSE)
+  assert metrics(tmp_path / "two") == expected
+
+
 _SKIPPING = """
 from tests.train import streamed_test
 

@@ -14,6 +14,7 @@ import scipy.stats
 from imgbench import checkpoints
 from imgbench import cli
 from imgbench import config as config_lib
+from imgbench import config_utils
 from imgbench import errors
 from imgbench import models
 from imgbench.configs import tiny
@@ -40,7 +41,7 @@ def make_config(source, steps=4, **section):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-  """Returns a run of eight of the sixteen classes; tests only read it."""
+  """Returns a run on images of some classes; tests only read it."""
   folder = tmp_path_factory.mktemp("source") / "run"
   config = make_config("")
   config.ema.decay = 0.5
@@ -141,6 +142,40 @@ def test_statistics_move_in_fine_tuning_and_not_in_a_probe(
   assert any(name.startswith("batch_stats/") for name in after)
 
 
+def test_statistics_alone_are_frozen(trained, tmp_path):
+  config = make_config(trained, freeze=(".*/mean", ".*/var"))
+  loop.train_and_evaluate(config, str(tmp_path))
+  before = flatten(read_state(trained).ema)
+  after = flatten(read_state(tmp_path).variables)
+  moved = {name for name in after if np.any(after[name] != before[name])}
+  assert moved == {name for name in after if name.startswith("params/")}
+
+
+def test_a_run_with_its_export_in_it_is_a_run(trained, tmp_path):
+  shutil.copytree(trained, tmp_path / "run")
+  (tmp_path / "run" / "model.safetensors").write_bytes(b"")
+  found = prepare(make_config(tmp_path / "run")).state.params
+  wanted = read_state(trained).ema["params"]
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_a_kept_head_of_other_classes_is_named(trained, monkeypatch):
+  training = prepare(make_config("")).training
+  shapes = training.compute.state_shapes().variables
+  classes = training.info.class_names
+  said = []
+  warn = lambda text, *rest: said.extend(text if "head" in text else ())
+  monkeypatch.setattr(start.logging, "warning", warn)
+  for skip, given, expected in (
+    ((), classes, False),
+    (("head/.*",), classes[::-1], False),
+    ((), classes[::-1], True),
+  ):
+    recipe = config_lib.parse(make_config(trained, skip=skip)).recipe
+    start.read(recipe, shapes, classes=given)
+    assert bool(said) == expected
+
+
 def test_a_probe_sees_the_features_of_an_evaluation(trained):
   """The loss of the first step is that of the model in inference."""
   config = make_config(trained, freeze=PROBE)
@@ -153,7 +188,7 @@ def test_a_probe_sees_the_features_of_an_evaluation(trained):
 
 def test_layers_of_models_in_order():
   factors = freezing.find_factors(
-    find_shapes("vit_ti16", 10, posemb="learn")["params"], (), 0.5
+    find_shapes("vit_ti16", 10, posemb="learn"), (), 0.5
   )
   expected = {"patches": 13, "posemb": 13, "block1": 12, "block10": 3}
   expected |= {"block12": 1, "norm": 0, "head": 0}
@@ -161,13 +196,13 @@ def test_layers_of_models_in_order():
     values = jax.tree.leaves(factors[module])
     assert set(values) == {0.5**power}, module
   factors = freezing.find_factors(
-    find_shapes("convnext_t", 10)["params"], ("stem.*",), 0.5
+    find_shapes("convnext_t", 10), ("stem.*",), 0.5
   )
   assert set(jax.tree.leaves(factors["stem"])) == {0.0}
-  # Before the stage's first block.
-  layers = [factors[f"stage2_{n}"] for n in ("patches", "block1", "block2")]
-  first, second, third = (jax.tree.leaves(layer)[0] for layer in layers)
-  assert (second, third) == (first * 2, first * 4)
+  # What begins a stage is part of its first block: 18 blocks, one number each.
+  names = ["stage1_block3", "stage2_patches", "stage2_block1", "stage2_block2"]
+  found = [jax.tree.leaves(factors[name])[0] for name in names]
+  assert found == [0.5**16, 0.5**15, 0.5**15, 0.5**14]
 
 
 def test_the_state_of_a_scaled_optimizer_is_that_of_the_optimizer():
@@ -259,6 +294,8 @@ def test_positions_keep_constants_and_follow_a_ramp():
     ({"freeze": (".*",)}, "init.freeze"),
     ({"freeze": ("(",)}, "init.skip, map, freeze"),
     ({"map": (("a",),)}, "init.skip, map, freeze"),
+    ({"map": (("a", "\\1"),)}, "init.skip, map, freeze"),
+    ({"map": (("a", "\\g<b>"),)}, "init.skip, map, freeze"),
     ({"layer_decay": 0.0}, "init.layer_decay"),
     ({"source": "", "train": False}, "init.source"),
     ({"steps": 0}, "steps.total"),
@@ -314,6 +351,25 @@ def test_the_old_key_names_the_new_one(trained, tmp_path):
   assert int(read_state(tmp_path / "old").step) == 4
   evaluated = cli.read_config(f"evaluate:from={tmp_path / 'old'}")
   assert not config_lib.parse(evaluated).recipe.init.train
+
+
+def test_finished_runs_of_older_versions_stay_finished(trained):
+  """A run without a start, and one that `imgbench evaluate` wrote."""
+  evaluated = cli.read_config(f"evaluate:from={trained}")
+  for config in (tiny.get_config(), evaluated):
+    new = config_utils.to_dict(config)
+    old = {k: v for k, v in new.items() if k != "init"}
+    source = new["init"]["source"]
+    old["checkpoint"] = {**new["checkpoint"], "init_from": source}
+    differ = config_utils.frozen_differences
+    assert not differ(old, new, config_lib.find_defaults)
+    assert config_utils.hash_dict(old) == config_utils.hash_dict(new)
+    other = {**new, "init": {**new["init"], "freeze": ["a"]}}
+    assert config_utils.hash_dict(other) != config_utils.hash_dict(new)
+    assert differ(old, other, config_lib.find_defaults)
+    trains = {**new, "init": {"source": "runs/a"}}
+    assert config_utils.hash_dict(trains) != config_utils.hash_dict(new)
+    assert differ(old, trains, config_lib.find_defaults)
 
 
 def make_paired(only: str, seed=0, source=""):
