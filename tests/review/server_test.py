@@ -364,6 +364,7 @@ def crawl(path):
     for one in paths * 2:
       status, headers, body = ann.get(one)
       body = body.replace(ann.csrf.encode(), b"")
+      body = re.sub(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC", b"", body)
       kept = {
         name: value.replace(server.address, "")
         for name, value in headers.items()
