@@ -252,7 +252,7 @@ WHERE i.dataset IN (
 GROUP BY i.id;
 
 -- name: datasets
-SELECT id, name FROM dataset AS d
+SELECT id, name || iif(synthetic, ' (synthetic)', '') FROM dataset AS d
 WHERE EXISTS (SELECT 1 FROM image WHERE dataset = d.id) ORDER BY id;
 
 -- name: described images
