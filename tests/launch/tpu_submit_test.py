@@ -223,7 +223,9 @@ def test_stopped_runs_save_and_slices_are_deleted(cloud, tmp_path):
 def test_cancel_stops_the_runs_of_a_killed_launcher(cloud, tmp_path):
   folder = tmp_path / "sweep"
   _only_one(folder)
-  with _launched(folder, *FLAGS, *LONG):  # killed at the end
+  # It would end before it is cancelled where commands start slowly.
+  endless = (*LONG, "--config.steps.total=1000000 steps")
+  with _launched(folder, *FLAGS, *endless):  # killed at the end
     _until(lambda: _begun(folder))
   (state,) = cloud.glob("*.state")
   pid = int((cloud / state.stem / "imgbench-runs" / "pid").read_text())
