@@ -4,8 +4,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
-import pathlib
 
 import hypothesis
 from hypothesis import strategies
@@ -27,24 +25,21 @@ from imgbench.review import init
 from imgbench.review import live
 from imgbench.review import store
 from tests import raising
+from tests.data import shared_files
 from tests.review import filled
 
-SHARED = pathlib.Path(os.environ.get("IMGBENCH_SHARED", "/work/shared"), "data")
-FILES = SHARED / "ImageNetV2" / "data"
 CODES = {"wrong": 1, "unclear": 2, "correct": 3}
 MODELS = ("alexnet", "fbresnet152", "resnet50")
-
-needs_data = pytest.mark.skipif(not FILES.is_dir(), reason="no public files")
 
 
 def read_real(names):
   """Returns arguments of `filled.create`, and rankings of 20,000 images."""
-  content = json.loads(
-    (SHARED / "imagenet" / "multilabel_annotations.json").read_text()
-  )
-  listed = json.loads(
-    (FILES / "datasets" / f"{datasets.VALIDATION}.json").read_text()
-  )["image_filenames"]
+  name, split = "multilabel_annotations.json", datasets.VALIDATION
+  path = shared_files.shared_path("data", "imagenet", name)
+  content = json.loads(path.read_text("utf-8"))
+  files = shared_files.shared_path("data", "ImageNetV2", "data")
+  path = files / "datasets" / f"{split}.json"
+  listed = json.loads(path.read_text("utf-8"))["image_filenames"]
   entries = content["initial_annots"]
   rows = [r for r, (name, _) in enumerate(listed) if name in entries]
   images = [(listed[r][0], classes.index_of(listed[r][1])) for r in rows]
@@ -55,9 +50,9 @@ def read_real(names):
     for wnid in entries[name].get(state, ())
   }
   rankings = {
-    name: np.load(FILES / "predictions" / datasets.VALIDATION / f"{name}.npy")[
-      rows
-    ].astype(np.int16)
+    name: np.load(files / "predictions" / split / f"{name}.npy")[rows].astype(
+      np.int16
+    )
     for name in names
   }
   problematic = content["problematic_images"]
@@ -127,7 +122,6 @@ def check_equal(tracker, path, images, rankings):
     assert {key for key in wanted[name] if "multilabel" in key[1]} <= set(ours)
 
 
-@needs_data
 def test_numbers_are_those_of_the_exported_annotations(real):
   path, connection, given, rankings = real
   tracker = live.Accuracies(path, 1)
@@ -150,7 +144,6 @@ def test_numbers_are_those_of_the_exported_annotations(real):
   assert counts_are_fresh(tracker, path)
 
 
-@needs_data
 def test_a_review_moves_numbers_by_the_weight_of_its_image(real):
   path, connection, given, _ = real
   tracker = live.Accuracies(path, 1)
@@ -326,13 +319,13 @@ def test_comparison_covers_all_results(tmp_path, seed, definition):
       assert not {-1, 1} <= signs
 
 
-@needs_data
 @pytest.mark.slow
 def test_forty_models_have_the_numbers_of_the_paper_script(tmp_path):
   path = tmp_path / "reviews.db"
   store.create(str(path), init.list_imagenet(None)).close()
-  labels = str(SHARED / "imagenet" / "multilabel_annotations.json")
-  repo = str(FILES.parent)
+  name = "multilabel_annotations.json"
+  labels = str(shared_files.shared_path("data", "imagenet", name))
+  repo = str(shared_files.shared_path("data", "ImageNetV2"))
   with contextlib.closing(store.open_database(path)) as connection:
     given = {"repo": repo, "annotations": [labels], "annotated_only": True}
     imports.import_files(connection, **given)
