@@ -165,7 +165,7 @@ class ScheduleSection:
 
 @dataclasses.dataclass(frozen=True)
 class Init:
-  """What a run starts with, at step 0 and with a fresh optimizer.
+  """Initial values of a run, at step 0 and with a fresh optimizer.
 
   Patterns are regular expressions that match whole names of parameters and
   running statistics, e.g. "head/dense/kernel".

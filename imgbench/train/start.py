@@ -1,4 +1,4 @@
-"""What a run starts with: another run or a file of weights (section init)."""
+"""Initial values of a run: another run or a weights file (section init)."""
 
 from collections.abc import Mapping
 import math
