@@ -14,7 +14,6 @@ import re
 
 import numpy as np
 
-from imgbench import compare
 from imgbench import data
 from imgbench import errors
 from imgbench import run_files
@@ -56,6 +55,8 @@ def open_images(spec: Mapping[str, str]) -> Reader:
 def open_source(spec: Mapping[str, str]) -> source.AnySource:
   """Returns the data of a set or run. Raises InputError."""
   if "run" in spec:
+    from imgbench import compare  # It imports pandas, in most of a second.
+
     folder = run_files.reach_finished(spec["run"], "images")
     return compare.open_set(inputs.read(folder), spec["key"])
   fields = {name: spec[name] for name in ("split", "data_dir")}

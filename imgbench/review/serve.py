@@ -88,7 +88,8 @@ def run(
     if not auth.count_admins(connection):
       link = auth.invite(connection, "admin", "admin")
       print(f"set the password of admin: {address}{link}", flush=True)
-  Server(config).run(sockets=[bound])
+  with contextlib.closing(site):
+    Server(config).run(sockets=[bound])
 
 
 def main(argv: list[str]) -> int:

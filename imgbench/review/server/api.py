@@ -3,9 +3,11 @@
 import functools
 import io
 import json
+import threading
 import time
 from typing import Any
 
+from absl import logging
 import numpy as np
 from PIL import Image
 from PIL import ImageOps
@@ -13,12 +15,15 @@ from starlette import requests
 from starlette import responses
 from starlette import routing
 
+from imgbench import errors
 from imgbench import typed
 from imgbench.review import decide
+from imgbench.review import store
 from imgbench.review.server import auth
 from imgbench.review.server import web
 
 _EVENTS = 200  # in one request
+_lock = threading.Lock()
 _SMALL = 64  # pixels of the smaller side below which images stay lossless
 _HINTS = {
   **{"campaign": int | None, "image": str, "action": str | None},
@@ -140,8 +145,11 @@ def get_image(request: requests.Request) -> responses.Response:
     query += " WHERE i.id = ?"
     name, place = connection.execute(query, (image,)).fetchone()
   try:
-    content, kind = encode(_open_images(place)(name))
+    with _lock:  # One thread reads a set.
+      read = _open_images(place)
+    content, kind = encode(read(name))
   except Exception as error:  # Of many kinds; no image has no shape.
+    logging.warning("image %s of %s: %s", name, place, errors.describe(error))
     raise web.fail(404, "this image is missing or damaged") from error
   headers = {"cache-control": "private, max-age=86400"}
   return responses.Response(content, media_type=kind, headers=headers)
@@ -151,7 +159,7 @@ def get_search(request: requests.Request) -> responses.Response:
   """Returns the classes with a text: exact, prefix, word, then the gloss."""
   text = request.query_params.get("q", "").strip().lower()
   with web.get_site(request).reading() as connection:
-    rows = decide.fetch(connection, "search", text=text)
+    rows = store.fetch(connection, "search", text=text)
   return responses.JSONResponse({"classes": [dict(row) for row in rows]})
 
 

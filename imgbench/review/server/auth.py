@@ -206,15 +206,16 @@ def log_in(request: requests.Request) -> responses.Response:
   address = request.client.host if request.client else ""
   tries, key = request.app.state.tries, name[:64].lower()
   query = "SELECT * FROM user WHERE name = ? AND active"
-  with site.reading() as connection:
+  with site.lock:
     # Tries count before they are known to be wrong: many may come at once.
     wait = _add_try(tries, key, address)
+  with site.reading() as connection:
     user = connection.execute(query, (name,)).fetchone()
   if wait:
     return show(429, error=f"too many tries; wait {wait:.0f} seconds")
   if not check_password(user, password) or user is None:
     return show(403, error="unknown name or wrong password")
-  with site.reading():
+  with site.lock:
     tries[:] = [old for old in tries if old[1:] != (key, address)]
   return _start_session(request, responses.RedirectResponse("/", 303), user)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import json
+import queue
 import sqlite3
 import threading
 from typing import Any
@@ -37,24 +38,41 @@ EXPECTED = (exceptions.HTTPException, *_STATUS)  # errors with a text for users
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-  """A server's database: one connection, which threads take in turn."""
+  """A server's database: a connection that writes, and some that read.
+
+  Threads take turns to write, and wait for nobody to read.
+  """
 
   connection: sqlite3.Connection
   path: str
   hosts: tuple[str, ...] = ()
-  lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
+  lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+  readers: queue.LifoQueue = dataclasses.field(default_factory=queue.LifoQueue)
 
   @contextlib.contextmanager
   def reading(self) -> Iterator[sqlite3.Connection]:
-    """Yields the connection to one thread."""
-    with self.lock:
-      yield self.connection
+    """Yields a connection that sees one state of the database."""
+    try:
+      connection = self.readers.get_nowait()
+    except queue.Empty:
+      connection = store.connect(self.path)
+    connection.execute("BEGIN")
+    try:
+      yield connection
+    finally:
+      connection.execute("ROLLBACK")
+      self.readers.put(connection)
 
   @contextlib.contextmanager
   def writing(self) -> Iterator[sqlite3.Connection]:
     """Yields the connection; what the block writes is on disk after it."""
     with self.lock, store.transaction(self.connection):
       yield self.connection
+
+  def close(self) -> None:
+    """Closes the connections that read."""
+    while not self.readers.empty():
+      self.readers.get().close()
 
 
 def get_site(request: requests.Request) -> Site:
