@@ -37,7 +37,7 @@ from imgbench import errors
 from imgbench import timing
 from imgbench import writers
 from imgbench.labels import classes
-from imgbench.review import decide
+from imgbench.review import campaigns
 from imgbench.review import importer
 from imgbench.review import init
 from imgbench.review import live
@@ -122,7 +122,7 @@ def create(path: str, values, found, content) -> float:
       writer.finish()
     with store.transaction(connection):
       connection.executemany(query, users)
-      decide.create_campaign(connection, "load", "single", priority="effect")
+      campaigns.create(connection, "load", "single", priority="effect")
       store.add_event(connection, "release", note="start")
   return timed.seconds
 

@@ -1,4 +1,4 @@
-"""Votes, consensus, undo, leases and campaigns of a review database.
+"""Votes, consensus, undo and leases of a review database.
 
 Functions take a connection of `store`; those that write need a transaction.
 Rows of votes, categories and saved images are what the last event on them says
@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import functools
-from importlib import resources
 import json
 import sqlite3
 import time
@@ -24,7 +22,6 @@ from imgbench.labels import review_database
 from imgbench.review import store
 
 POLICIES = ("single", "majority", "unanimous")
-PRIORITIES = ("random", "effect", "models", "disagreement")
 REASONS = (
   *("label wrong or unclear", "drawing or rendering", "edited"),
   *("inappropriate", "near duplicate", "other"),
@@ -40,8 +37,7 @@ _TABLES = dict.fromkeys(_VOTES, "vote") | {
   "category": "category",
   "save": "saved",
 }
-_BLOCK = 50  # images of a campaign whose order is random
-_NOTE, _NAME, _MS = 2_000, 64, 86_400_000
+_NOTE, NAME, _MS = 2_000, 64, 86_400_000
 
 
 class LeaseError(errors.RunError):
@@ -77,19 +73,6 @@ class Event:
   reason: str = ""
   note: str = ""
   ms: int = 0
-
-
-@functools.cache
-def _queries() -> dict[str, str]:
-  file = resources.files(__package__) / "queries.sql"
-  text = file.read_text(encoding="utf-8")
-  parts = text.split("-- name: ")[1:]
-  return {name: sql for name, _, sql in (p.partition("\n") for p in parts)}
-
-
-def fetch(connection: sqlite3.Connection, query: str, **key) -> list[Any]:
-  """Returns the rows of a query of queries.sql."""
-  return connection.execute(_queries()[query], key).fetchall()
 
 
 def _find_majority(states: Sequence[int]) -> int:
@@ -170,14 +153,14 @@ def replay(
 ) -> dict[tuple[int, int], tuple[Any, bool]]:
   """Returns (image, target) -> state or reason, panel, by the log of votes."""
   found = collections.defaultdict(list)
-  for image, target, *vote in fetch(connection, "logged votes"):
+  for image, target, *vote in store.fetch(connection, "logged votes"):
     found[image, target].append(Vote(*vote))
   return {k: _decide(connection, *k, votes)[1:] for k, votes in found.items()}
 
 
 def update_consensus(connection, image: int, target: int) -> None:
   """Writes what the votes decide, with an event if it differs."""
-  votes = fetch(connection, "votes", image=image, target=target)
+  votes = store.fetch(connection, "votes", image=image, target=target)
   was, new, panel = _decide(
     connection, image, target, [Vote(*v) for v in votes]
   )
@@ -206,14 +189,15 @@ def _change(connection, key: dict[str, Any], **event) -> None:
     **event: other columns of the event; with `undoes` its state follows.
   """
   table = _TABLES[key["kind"]]
-  read = lambda: fetch(connection, f"read {table}", **key) or [(None, "", "")]
+  none = [(None, "", "")]
+  read = lambda: store.fetch(connection, f"read {table}", **key) or none
   undone = event.get("undoes")
   columns = [("previous", "previous_reason", "previous_note")]
   rows = [*read()]
 
   def write() -> None:
-    fetch(connection, f"delete {table}", **key)
-    fetch(connection, f"write {table}", **key, undone=undone or 0)
+    store.fetch(connection, f"delete {table}", **key)
+    store.fetch(connection, f"write {table}", **key, undone=undone or 0)
 
   if undone:
     write()
@@ -238,7 +222,7 @@ def _check(connection, event: Event, user: int, image: int, where: str) -> None:
   limit = store.DONT_KNOW
   for name, holds, expected in (
     ("kind", event.kind in _TABLES, ", ".join(_TABLES)),
-    ("client", 1 <= len(event.client) <= _NAME, f"1 to {_NAME} letters"),
+    ("client", 1 <= len(event.client) <= NAME, f"1 to {NAME} letters"),
     ("state", 0 <= event.state <= limit, f"0 to {limit}"),
     ("reason", event.reason in reasons, " or ".join(map(repr, reasons))),
     ("note", len(event.note) <= _NOTE, f"at most {_NOTE} letters"),
@@ -251,7 +235,7 @@ def _check(connection, event: Event, user: int, image: int, where: str) -> None:
     targets = targets if case["problem"] else []
     targets += [row["class"] for row in case["rows"]]
   elif event.target != store.IMAGE:
-    fetch(connection, "add label", image=image, target=event.target)
+    store.fetch(connection, "add label", image=image, target=event.target)
     query = "SELECT class FROM prediction WHERE image = ?"
     targets = [row[0] for row in connection.execute(query, (image,))]
   known = event.target in targets
@@ -302,8 +286,8 @@ def apply(
     _change(connection, key, **values, action=action, time=now)
     applied += 1
     if event.kind == "save":
-      fetch(connection, "release", **key)
-  fetch(connection, "update open", image=image)
+      store.fetch(connection, "release", **key)
+  store.fetch(connection, "update open", image=image)
   return applied
 
 
@@ -314,8 +298,8 @@ def undo(
 
   Args are those of `apply`. The same client id undoes once.
   """
-  fits = 1 <= len(client) <= _NAME
-  errors.check(fits, "client", f"1 to {_NAME} letters", repr(client))
+  fits = 1 <= len(client) <= NAME
+  errors.check(fits, "client", f"1 to {NAME} letters", repr(client))
   query = "SELECT image FROM event WHERE client = ?"
   done = connection.execute(query, (client,)).fetchone()
   if done:
@@ -323,13 +307,13 @@ def undo(
   query = "SELECT 1 FROM campaign WHERE id = ? AND active"
   known = campaign is None or connection.execute(query, (campaign,)).fetchone()
   errors.check(bool(known), "campaign", "an open one", "a closed one")
-  action = fetch(connection, "last action", user=user, campaign=campaign)
+  action = store.fetch(connection, "last action", user=user, campaign=campaign)
   for number, event in enumerate(action):
     names = ("kind", "target", "reason", "user", "image", "campaign")
     key = {name: event[name] for name in names}
     first = None if number else client
     _change(connection, key, undoes=event["id"], client=first)
-    fetch(connection, "update open", image=event["image"])
+    store.fetch(connection, "update open", image=event["image"])
   return action[0]["image"] if action else None
 
 
@@ -347,20 +331,20 @@ def lease(
     LeaseError: another reviewer has it.
   """
   key = {"campaign": campaign, "image": image, "user": user, "now": now}
-  found = fetch(connection, "lease", **key)
+  found = store.fetch(connection, "lease", **key)
   errors.check(bool(found), "campaign", "an open one", "a closed one")
   ((free, saved),) = found
   if not (free or saved):
     raise LeaseError("another reviewer has this image")
   if not saved:
-    fetch(connection, "take lease", **key, until=now + LEASE_S)
+    store.fetch(connection, "take lease", **key, until=now + LEASE_S)
 
 
 def lease_next(
   connection: sqlite3.Connection, campaign: int, user: int, now: float
 ) -> int | None:
   """Leases the next image of a user in a campaign; None if nothing is left."""
-  found = fetch(connection, "next", campaign=campaign, user=user, now=now)
+  found = store.fetch(connection, "next", campaign=campaign, user=user, now=now)
   for row in found:
     lease(connection, campaign, row[0], user, now)
   return found[0][0] if found else None
@@ -393,23 +377,24 @@ def describe_item(
   It tells nothing about models, sets, others' votes or consensus.
   """
   key = {"campaign": campaign, "image": image, "user": user}
-  for item in fetch(connection, "item", **key):
+  for item in store.fetch(connection, "item", **key):
     public_id, note, event = item["public_id"], item["note"], item["event"]
-    rows = fetch(connection, "item rows", **key, control=item["control"])
+    rows = store.fetch(connection, "item rows", **key, control=item["control"])
     rows = _order_rows(connection, public_id, rows)
     key["event"] = event or 1 << 62
-    before, after = (
-      next((row[0] for row in fetch(connection, f"saved {side}", **key)), None)
-      for side in ("before", "after")
-    )
+    find = lambda query: [
+      row[0] for row in store.fetch(connection, query, **key)
+    ]
     flag = {"reason": item["reason"], "note": note}
     return {
       **{"campaign": campaign, "image": public_id},
       "images": count_items(connection, campaign, user),
       "rows": [{**row, "assigned": bool(row["assigned"])} for row in rows],
       "problem": flag if item["state"] == PROBLEM else None,
-      **{"note": note, "previous": before, "next": after},
-      **{"saved": event is not None},
+      **{"note": note, "saved": event is not None},
+      "previous": next(iter(find("saved before")), None),
+      "next": next(iter(find("saved after")), None),
+      "categories": find("own categories"),
       "name": item["name"] if item["show_names"] else None,
     }
   return None
@@ -419,7 +404,7 @@ def count_items(
   connection: sqlite3.Connection, campaign: int, user: int
 ) -> dict[str, int]:
   """Returns how many images a user has saved, and how many are open to them."""
-  return dict(*fetch(connection, "counts", campaign=campaign, user=user))
+  return dict(*store.fetch(connection, "counts", campaign=campaign, user=user))
 
 
 def list_campaigns(
@@ -444,19 +429,19 @@ def list_grid(
   Images that another reviewer has are not among them.
   """
   key = {"campaign": campaign, "target": target, "user": user, "now": now}
-  return [dict(row) for row in fetch(connection, "grid", **key)]
+  return [dict(row) for row in store.fetch(connection, "grid", **key)]
 
 
 def list_history(
   connection: sqlite3.Connection, user: int
 ) -> list[dict[str, Any]]:
   """Returns the last events of a user that are not undone, the newest first."""
-  return [dict(row) for row in fetch(connection, "history", user=user)]
+  return [dict(row) for row in store.fetch(connection, "history", user=user)]
 
 
 def list_panel(connection: sqlite3.Connection) -> list[str]:
   """Returns the public ids of images with something for the panel."""
-  return [row[0] for row in fetch(connection, "panel")]
+  return [row[0] for row in store.fetch(connection, "panel")]
 
 
 def describe_case(
@@ -467,15 +452,15 @@ def describe_case(
   Others' votes, without names, are there once the member has voted.
   """
   key = {"image": image, "user": user}
-  own = dict(*fetch(connection, "case", **key))
+  own = dict(*store.fetch(connection, "case", **key))
   public_id, panel = own.pop("public_id"), own.pop("panel")
 
   def add_votes(row: Mapping[str, Any], target: int) -> dict[str, Any]:
-    cast = fetch(connection, "votes", image=image, target=target)
+    cast = store.fetch(connection, "votes", image=image, target=target)
     votes = sorted([v["state"], v["reason"]] for v in cast if not v["panel"])
     return {**row, "votes": votes if row["state"] else None}
 
-  rows = fetch(connection, "case rows", **key)
+  rows = store.fetch(connection, "case rows", **key)
   rows = _order_rows(connection, public_id, rows)
   shown = panel or own["state"] is not None
   return {
@@ -483,77 +468,3 @@ def describe_case(
     "rows": [add_votes(row, row["class"]) for row in rows],
     "problem": add_votes(own, store.IMAGE) if shown else None,
   }
-
-
-def create_campaign(
-  connection: sqlite3.Connection,
-  name: str,
-  policy: str,
-  votes: int = 1,
-  datasets: Sequence[str] = (),
-  priority: str = "random",
-  control: float = 0.0,
-  show_names: bool = False,
-) -> int:
-  """Creates a campaign of all images with unreviewed predictions.
-
-  They are in order of `priority`, but shuffled within blocks of _BLOCK.
-
-  Args:
-    connection: in a transaction.
-    name: one that is new.
-    policy: of POLICIES.
-    votes: that the policy needs; 1 of "single".
-    datasets: names; none: all.
-    priority: see `priority.order`.
-    control: number of decided images to mix in per open one, up to 0.5; votes
-      on them decide nothing.
-    show_names: whether reviewers may see file names.
-
-  Returns:
-    Its id.
-
-  Raises:
-    InputError: a value that does not fit, or there is no such image.
-  """
-  from imgbench.review import priority as priority_lib  # It imports this one.
-
-  votes = 1 if policy == "single" else votes
-  known = [row[0] for row in connection.execute("SELECT name FROM dataset")]
-  query = "SELECT name FROM campaign"
-  names = [row[0] for row in connection.execute(query)]
-  new = 0 < len(name) <= _NAME and name not in names
-  for setting, holds, expected, given in (
-    ("name", new, "a new name", repr(name)),
-    ("policy", policy in POLICIES, " or ".join(POLICIES), policy),
-    ("priority", priority in PRIORITIES, " or ".join(PRIORITIES), priority),
-    ("votes", 1 <= votes <= 99, "1 to 99", votes),
-    ("datasets", set(datasets) <= set(known), " or ".join(known), datasets),
-    ("control", 0 <= control <= 0.5, "a number from 0 to 0.5", control),
-  ):
-    errors.check(holds, setting, expected, given)
-  secret = store.read_setting(connection, "secret")
-  hide = lambda image: store.hide_name(secret, name, image)
-  among = json.dumps(list(datasets or known))
-  found = fetch(connection, "open images", datasets=among)
-  errors.check(bool(found), "datasets", "unreviewed predictions", "none")
-  images = priority_lib.order(connection, [row[0] for row in found], priority)
-  found = fetch(connection, "decided images", datasets=among)
-  controls = sorted((row[0] for row in found), key=hide)
-  controls = controls[: round(control * len(images))]
-  ranked = sorted(
-    ((place + 0.5) / len(part), image, part is controls)
-    for part in (images, controls)
-    for place, image in enumerate(part)
-  )
-  row: dict[str, Any] = {"name": name, "policy": policy, "votes": votes}
-  row |= {"show_names": int(show_names), "now": time.time()}
-  ((campaign,),) = fetch(connection, "add campaign", **row)
-  blocks = (ranked[i : i + _BLOCK] for i in range(0, len(ranked), _BLOCK))
-  items = (
-    x for block in blocks for x in sorted(block, key=lambda x: hide(x[1]))
-  )
-  for position, (_, image, decided) in enumerate(items):
-    row = {"campaign": campaign, "position": position, "image": image}
-    fetch(connection, "add item", **row, control=int(decided))
-  return campaign

@@ -35,7 +35,7 @@ from imgbench.papers.readers import clone
 from imgbench.papers.readers import own
 from imgbench.prepare.fake_imagenet import plan
 from imgbench.report import inputs
-from imgbench.review import decide
+from imgbench.review import campaigns
 from imgbench.review import images as images_lib
 from imgbench.review import importer
 from imgbench.review import status
@@ -257,7 +257,7 @@ def import_files(
       writer.set_images(name, spec)
     writer.finish()
     if campaign is not None:
-      decide.create_campaign(connection, campaign, "single", priority="effect")
+      campaigns.create(connection, campaign, "single", priority="effect")
   after = status.count(connection)
   return {name: n - before[name] for name, n in after.items()}, notes
 

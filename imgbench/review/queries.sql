@@ -1,4 +1,4 @@
--- Queries of decide.py, priority.py and the pages of viewers, by name. Parameters have the name of their column.
+-- Queries by name; parameters have the names of their columns.
 
 -- name: votes
 SELECT v.state, v.panel, v.reason, ifnull(c.policy, 'single') AS policy,
@@ -155,6 +155,15 @@ WHERE i.id = :image AND (
   c.id = i.label OR v.state IS NOT NULL
   OR p.panel = 0 AND (p.state = 0 OR :control)
 );
+
+-- name: own categories
+-- Those of the image as a whole that the user added last.
+SELECT reason FROM event WHERE state IS NOT NULL AND id IN (
+  SELECT max(id) FROM kept_event WHERE image = :image AND kind = 'category'
+    AND user = :user AND target = -1
+  GROUP BY reason
+)
+ORDER BY reason;
 
 -- name: saved before
 SELECT i.public_id FROM saved AS s JOIN image AS i ON i.id = s.image

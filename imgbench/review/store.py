@@ -7,6 +7,7 @@ imgbench, `PRAGMA user_version` is the number of the last migration.
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import functools
 import hashlib
 import hmac
 from importlib import resources
@@ -54,7 +55,7 @@ def create(
   errors.check(missing, "--db", "a new file", f"{path}, which exists")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = _connect(path, "rwc")
+    connection = connect(path, "rwc")
     with transaction(connection):
       number = review_database.APPLICATION_ID
       connection.execute(f"PRAGMA application_id = {number}")
@@ -81,7 +82,7 @@ def open_database(path: str | os.PathLike[str]) -> sqlite3.Connection:
   known = list_migrations()
   version = review_database.check(path, "--db", len(known))
   try:
-    connection = _connect(pathlib.Path(path), "rw")
+    connection = connect(path)
     if version < len(known):
       with transaction(connection):
         _migrate(connection, version)
@@ -92,7 +93,11 @@ def open_database(path: str | os.PathLike[str]) -> sqlite3.Connection:
   return connection
 
 
-def _connect(path: pathlib.Path, mode: str) -> sqlite3.Connection:
+def connect(
+  path: str | os.PathLike[str], mode: str = "rw"
+) -> sqlite3.Connection:
+  """Returns a connection without any check, see `open_database`."""
+  path = pathlib.Path(path)
   connection = sqlite3.connect(
     f"{path.resolve().as_uri()}?mode={mode}",
     uri=True,
@@ -177,3 +182,16 @@ def add_event(connection: sqlite3.Connection, kind: str, **columns) -> int:
   marks = ", ".join(f":{name}" for name in values)
   query = f"INSERT INTO event ({names}) VALUES ({marks})"
   return connection.execute(query, values).lastrowid
+
+
+@functools.cache
+def _queries() -> dict[str, str]:
+  file = resources.files(__package__) / "queries.sql"
+  text = file.read_text(encoding="utf-8")
+  parts = text.split("-- name: ")[1:]
+  return {name: sql for name, _, sql in (p.partition("\n") for p in parts)}
+
+
+def fetch(connection: sqlite3.Connection, query: str, **key) -> list[Any]:
+  """Returns the rows of a query of queries.sql."""
+  return connection.execute(_queries()[query], key).fetchall()

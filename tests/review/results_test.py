@@ -5,8 +5,8 @@ import contextlib
 import pytest
 
 from imgbench.labels import review_database
-from imgbench.review import decide
 from imgbench.review import live
+from imgbench.review import store
 from tests.review import sites
 
 PAGES = (
@@ -86,7 +86,7 @@ def test_a_review_moves_the_number_and_a_release_keeps_the_labels(site, vic):
   assert ann.vote(second, {-1: (3, "edited")}, save=True)[0] == 200
   assert admin.post("/releases", {"name": "second"})[0] == 303
   (last,) = connection.execute("SELECT max(id) FROM event").fetchone()
-  changes = decide.fetch(connection, "changes", a=first, b=last)
+  changes = store.fetch(connection, "changes", a=first, b=last)
   assert {(r["public_id"], r["class"], *r[3:]) for r in changes} == {
     (image, sites.CLASSES[3], "unreviewed", "correct"),
     (second, "", "counts", "edited"),

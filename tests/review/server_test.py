@@ -305,6 +305,34 @@ def test_a_write_that_is_sent_again_counts_once(server):
   assert answers[0]["state"] == answers[1]["state"]
 
 
+def test_own_categories_are_there_after_a_reload(path):
+  with sites.Server(path) as server:
+    ann, ben = (sites.Browser(server.address, name) for name in ("ann", "ben"))
+    image = ann.next()
+    for category, state, expected in (
+      ("crowded", CORRECT, ["crowded"]),
+      ("drawing", CORRECT, ["crowded", "drawing"]),
+      ("crowded", 0, ["drawing"]),
+    ):
+      status, _ = ann.vote(image, {-1: (state, category)}, kind="category")
+      assert status == 200
+      found = ann.json(f"/api/review/1/{image}")[1]
+      assert found["categories"] == expected
+    assert ben.json(f"/api/review/1/{image}")[1]["categories"] == []
+
+
+def test_pages_are_read_while_somebody_writes(path):
+  with sites.Server(path) as server:
+    ann = sites.Browser(server.address, "ann")
+    image = ann.next()
+    opened = contextlib.closing(store.open_database(path))
+    with opened as other, store.transaction(other):
+      other.execute("UPDATE user SET role = 'viewer' WHERE name = 'ben'")
+      assert ann.json(f"/api/review/1/{image}")[0] == 200
+      assert ann.get(f"/review/1/{image}")[0] == 200
+    assert ann.vote(image, {3: WRONG})[0] == 200
+
+
 def test_previous_and_next_follow_what_the_user_saved(server):
   ann = sites.Browser(server.address, "pat")
   seen = []

@@ -22,7 +22,7 @@ import itsdangerous
 import numpy as np
 from PIL import Image
 
-from imgbench.review import decide
+from imgbench.review import campaigns
 from imgbench.review import store
 from imgbench.review.server import auth
 
@@ -111,7 +111,7 @@ def create(path, number: int = 8, models: int = 1, name: str = "net"):
 def add_campaign(connection, name="first", policy="single", votes=1, **options):
   """Returns the id of a campaign of all open images."""
   with store.transaction(connection):
-    return decide.create_campaign(connection, name, policy, votes, **options)
+    return campaigns.create(connection, name, policy, votes, **options)
 
 
 class Server:

@@ -10,6 +10,7 @@ from starlette import responses
 from starlette import routing
 
 from imgbench import errors
+from imgbench.review import campaigns
 from imgbench.review import decide
 from imgbench.review import store
 from imgbench.review.server import auth
@@ -46,7 +47,7 @@ def show(
   link = link and str(request.base_url).rstrip("/") + link
   choices: dict[str, object] = {"roles": store.ROLES}
   choices["policies"] = decide.POLICIES
-  choices["priorities"] = decide.PRIORITIES
+  choices["priorities"] = campaigns.PRIORITIES
   choices |= {"link": link, "told": told}
   return web.render(request, "admin.html.j2", **lists, **choices)
 
@@ -65,14 +66,15 @@ def change_user(request: requests.Request) -> responses.Response:
     " invitation = NULL WHERE name = :name",
   }
   with web.get_site(request).writing() as connection:
-    if action not in queries:
-      return show(request, auth.invite(connection, name, role))
-    fits = action == "deactivate" or role in store.ROLES
-    errors.check(fits, "role", "a known one", repr(role))
-    key = {"name": name, "role": role}
-    known = connection.execute(queries[action], key).rowcount
-    errors.check(bool(known), "name", "a user", name)
-  return responses.RedirectResponse("/admin", 303)
+    if action in queries:
+      fits = action == "deactivate" or role in store.ROLES
+      errors.check(fits, "role", "a known one", repr(role))
+      key = {"name": name, "role": role}
+      known = connection.execute(queries[action], key).rowcount
+      errors.check(bool(known), "name", "a user", name)
+      return responses.RedirectResponse("/admin", 303)
+    link = auth.invite(connection, name, role)
+  return show(request, link)
 
 
 def change_campaign(request: requests.Request) -> responses.Response:
@@ -89,7 +91,7 @@ def change_campaign(request: requests.Request) -> responses.Response:
       query = "UPDATE campaign SET active = 0 WHERE id = ?"
       connection.execute(query, (number,))
     else:
-      decide.create_campaign(
+      campaigns.create(
         connection,
         text("name").strip(),
         text("policy"),
@@ -122,7 +124,7 @@ def import_files(request: requests.Request) -> responses.Response:
       with path.open("wb") as file:
         shutil.copyfileobj(upload.file, file)
       given["annotations"] = [str(path)]
-    # Reviewers go on reading with the other connection.
+    # Others read while it writes.
     opened = store.open_database(web.get_site(request).path)
     connection = stack.enter_context(contextlib.closing(opened))
     counts, _ = imports.import_files(connection, **given)

@@ -15,7 +15,6 @@ from starlette import routing
 
 from imgbench import errors
 from imgbench.metrics import specs
-from imgbench.review import decide
 from imgbench.review import store
 from imgbench.review.server import web
 from imgbench.tables import formats
@@ -34,7 +33,7 @@ _lock = threading.Lock()
 
 def _fetch(request: requests.Request, query: str, **key) -> list[tuple]:
   with web.get_site(request).reading() as connection:
-    return list(map(tuple, decide.fetch(connection, query, **key)))
+    return list(map(tuple, store.fetch(connection, query, **key)))
 
 
 def _render(
@@ -265,7 +264,7 @@ def post_release(request: requests.Request) -> responses.Response:
   """Makes a release of the labels as they are."""
   name = str(request.state.form.get("name", "")).strip()
   with web.get_site(request).writing() as connection:
-    known = {row[0] for row in decide.fetch(connection, "releases")}
+    known = {row[0] for row in store.fetch(connection, "releases")}
     # review export --at also takes numbers of events.
     fits = 0 < len(name) <= 64 and not name.isdigit() and name not in known
     errors.check(fits, "name", "a new name of at most 64 letters", repr(name))

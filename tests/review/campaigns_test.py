@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from imgbench.review import decide
-from imgbench.review import priority
+from imgbench.review import campaigns
+from imgbench.review import store
 from tests.review import filled
 
 LISTED = [(f"n{k}", "") for k in range(3)]
@@ -40,13 +40,13 @@ def make_connection(tmp_path):
   ],
 )
 def test_orders_by_hand(connection, name, wanted):
-  found = priority.order(connection, range(1, 6), name)
+  found = campaigns.order(connection, range(1, 6), name)
   assert sorted(found) == list(range(1, 6))
   if name == "models":
     assert set(found[:2]) == {4, 5} and found[2] == 2
   elif name == "disagreement":
     assert set(found[:2]) == {3, 4} and found[2] == 2
-    rows = decide.fetch(connection, "priority", images="[1]")
+    rows = store.fetch(connection, "priority", images="[1]")
     shares = [row["disagreement"] for row in rows]
     assert shares == [0, 0.25, 0.5, 0.5, 0]
   else:
@@ -54,14 +54,14 @@ def test_orders_by_hand(connection, name, wanted):
 
 
 def test_random_order_depends_on_the_secret_alone(connection):
-  found = priority.order(connection, [5, 1, 3], "random")
-  assert priority.order(connection, [1, 3, 5], "random") == found
+  found = campaigns.order(connection, [5, 1, 3], "random")
+  assert campaigns.order(connection, [1, 3, 5], "random") == found
   assert sorted(found) == [1, 3, 5]
 
 
-@pytest.mark.parametrize("name", decide.PRIORITIES)
+@pytest.mark.parametrize("name", campaigns.PRIORITIES)
 def test_campaigns_take_every_priority(connection, name):
   connection.execute("BEGIN")
-  number = decide.create_campaign(connection, name, "single", priority=name)
+  number = campaigns.create(connection, name, "single", priority=name)
   query = "SELECT count(*) FROM item WHERE campaign = ?"
   assert connection.execute(query, (number,)).fetchone()[0] == 3
