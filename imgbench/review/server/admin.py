@@ -45,7 +45,9 @@ def show(
       for name, query in _LISTS.items()
     }
   link = link and str(request.base_url).rstrip("/") + link
-  choices: dict[str, object] = {"roles": store.ROLES}
+  # Labelers have no pages yet.
+  roles = [role for role in store.ROLES if role != "labeler"]
+  choices: dict[str, object] = {"roles": roles}
   choices["policies"] = decide.POLICIES
   choices["priorities"] = campaigns.PRIORITIES
   choices |= {"link": link, "told": told}
