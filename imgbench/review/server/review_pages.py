@@ -145,7 +145,7 @@ def list_classes(request: requests.Request) -> responses.Response:
   query = (
     "SELECT id, name FROM class WHERE id IN (SELECT p.class FROM item"
     " CROSS JOIN prediction p ON p.image = item.image WHERE campaign = ?"
-    " AND open AND p.state = 0 AND p.panel = 0) ORDER BY name"
+    " AND open = 1 AND p.state = 0 AND p.panel = 0) ORDER BY name"
   )
   with web.get_site(request).reading() as connection:
     campaign = _find_campaign(connection, request)
@@ -196,9 +196,9 @@ def get_class(request: requests.Request) -> responses.Response:
   samples = (
     "SELECT public_id FROM prediction p JOIN image i ON i.id = p.image"
     " WHERE p.class = :id AND i.label = :id AND imported = 3 AND state = 3"
-    " AND problematic IS NULL AND NOT EXISTS (SELECT 1 FROM item"
-    " JOIN campaign c ON c.id = campaign WHERE item.image = i.id AND active"
-    " AND open) ORDER BY public_id LIMIT :limit"
+    " AND problematic IS NULL AND NOT EXISTS (SELECT 1 FROM campaign c"
+    " CROSS JOIN item ON campaign = c.id AND item.image = i.id"
+    " WHERE active AND open) ORDER BY public_id LIMIT :limit"
   )
   with web.get_site(request).reading() as connection:
     row = _find(connection, "SELECT * FROM class WHERE wnid = ?", wnid)
