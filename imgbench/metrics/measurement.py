@@ -71,7 +71,9 @@ def from_json(entry: Mapping[str, Any]) -> Measurement:
 
 
 def _is_finite(number: Any) -> bool:
-  return isinstance(number, numbers.Real) and math.isfinite(number)
+  # Checks of abstract types are slow.
+  real = type(number) is float or isinstance(number, numbers.Real)
+  return real and math.isfinite(number)
 
 
 class Measurer:

@@ -28,7 +28,7 @@ from imgbench.review import order
 _KS = (1,)
 _COLUMNS = counts_lib.column_names(_KS, _KS)
 _NONE = -1  # class and code where a model has no prediction
-_IDLE = 6  # the thread rests so many times as long as it works
+_IDLE = 12  # the thread rests so many times as long as it works
 _COUNTS = (
   "problematic IS NULL AND (entry IS NOT NULL OR EXISTS (SELECT 1 FROM"
   " prediction p WHERE p.image = image.id AND state > 0))"

@@ -104,7 +104,7 @@ def _show(metric: str, row) -> table.Text:
   if unreviewed is not None and unreviewed.value:
     ends = [rows[f"{metric}.bound_{end}"].value for end in ("low", "high")]
     below.append(join(*ends))
-  return table.RichText(join(entry.value), entry.definition, below=tuple(below))
+  return table.RichText(join(entry.value), below=tuple(below))
 
 
 def _list(heading: str, rows) -> list[page.Block]:
@@ -120,7 +120,8 @@ def _list(heading: str, rows) -> list[page.Block]:
       for name, metric in metrics.items()
     ),
   ]
-  texts = {n: specs.METRICS[_PREFIX + n].definition for n in _NAMES}
+  texts = {"top-1": specs.top_k_accuracy(1).definition}
+  texts |= {n: specs.METRICS[_PREFIX + n].definition for n in _NAMES}
   return [
     page.Paragraph(_NOTE, muted=True),
     table.Table("", columns, rows),
