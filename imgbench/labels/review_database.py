@@ -14,15 +14,33 @@ from imgbench import errors
 from imgbench.labels import annotations
 
 APPLICATION_ID = 0x494D4752  # "IMGR"
-NEWEST = 1  # version of the tables that `read` knows
+NEWEST = 2  # version of the tables that `read` knows
 _SMALLEST = 512  # bytes of a database
-SIDE = "imgbench_reviews"  # a key of annotations that TFDS ignores
+# Keys of annotations that TFDS ignores.
+SIDE, LABELS = "imgbench_reviews", "imgbench_labels"
+ORIGINAL = "original"  # the data set in LABELS, beside its labelers
 STATES = {
   annotations.CORRECT: "correct",
   annotations.UNCLEAR: "unclear",
   annotations.WRONG: "wrong",
 }
 _VOTES = {**STATES, 4: "don't know"}
+_TIME = "strftime('%Y-%m-%d %H:%M:%f+00:00', {}, 'unixepoch')"
+_TASKS = "JOIN task ON task = task.id AND mode = 'evaluation'"
+_LABELS = f"""
+SELECT 'human_' || user.name, json_group_object(image.name,
+  json_object('label', wnid, 'extra_info', json_object(
+    'start_time', {_TIME.format("shown")},
+    'end_time', {_TIME.format("confirmed")})))
+FROM answer {_TASKS} JOIN user ON user = user.id JOIN image ON image = image.id
+  JOIN class ON class = class.id
+WHERE confirmed <= ifnull((SELECT time FROM event WHERE id = ?), confirmed)
+GROUP BY user.id
+UNION ALL
+SELECT '{ORIGINAL}', json_group_object(image.name, json_object('label', wnid))
+FROM task_image {_TASKS} JOIN image ON image = image.id
+  JOIN class ON label = class.id
+WHERE task IN (SELECT task FROM answer WHERE class IS NOT NULL)"""
 
 
 def is_database(path: str | os.PathLike[str]) -> bool:
@@ -95,6 +113,9 @@ def read(path: str | os.PathLike[str], at: str | None = None) -> dict[str, Any]:
   What no review changed is as it was imported, also unknown keys. A changed
   label is the last one of its list, several in the order of their classes.
 
+  LABELS has answers to evaluation tasks: "human_" and the name of a labeler ->
+  image -> label and times; ORIGINAL -> the same of the data set's labels.
+
   Args:
     path: of a database.
     at: number of an event, or name of a release: the labels as they were then.
@@ -103,9 +124,15 @@ def read(path: str | os.PathLike[str], at: str | None = None) -> dict[str, Any]:
   Raises:
     InputError: see `check`; an unknown event.
   """
-  check(path, f"{path}", NEWEST)
+  version = check(path, f"{path}", NEWEST)
   with open_read_only(path) as connection:
-    return _read(connection, find_event(connection, at))
+    event = find_event(connection, at)
+    content = _read(connection, event)
+    rows = connection.execute(_LABELS, (event,)) if version > 1 else ()
+    labels = {n: dict(sorted(json.loads(text).items())) for n, text in rows}
+  if len(labels) > 1:  # that of the data set, and those of labelers
+    content[LABELS] = add_labels(content.get(LABELS, {}), labels)
+  return content
 
 
 def find_event(connection: sqlite3.Connection, at: str | None) -> int | None:
@@ -164,6 +191,13 @@ def add_rows(rows: list[Any], others: Iterable[Any]) -> list[Any]:
   text = functools.partial(json.dumps, sort_keys=True)
   known = set(map(text, rows))
   return rows + [row for row in others if text(row) not in known]
+
+
+def add_labels(
+  labels: dict[str, Any], others: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns LABELS with those of others, which replace the same images."""
+  return labels | {n: labels.get(n, {}) | found for n, found in others.items()}
 
 
 def describe_problem(reason) -> str:

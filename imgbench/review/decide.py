@@ -37,7 +37,7 @@ _TABLES = dict.fromkeys(_VOTES, "vote") | {
   "category": "category",
   "save": "saved",
 }
-_NOTE, NAME, _MS = 2_000, 64, 86_400_000
+NOTE, NAME, MS = 2_000, 64, 86_400_000
 
 
 class LeaseError(errors.RunError):
@@ -180,7 +180,7 @@ def update_consensus(connection, image: int, target: int) -> None:
     store.add_event(connection, "consensus", **key)
 
 
-def _change(connection, key: dict[str, Any], **event) -> None:
+def change(connection, key: dict[str, Any], **event) -> None:
   """Appends an event or its undo, and updates the rows that follow from it.
 
   Args:
@@ -225,8 +225,8 @@ def _check(connection, event: Event, user: int, image: int, where: str) -> None:
     ("client", 1 <= len(event.client) <= NAME, f"1 to {NAME} letters"),
     ("state", 0 <= event.state <= limit, f"0 to {limit}"),
     ("reason", event.reason in reasons, " or ".join(map(repr, reasons))),
-    ("note", len(event.note) <= _NOTE, f"at most {_NOTE} letters"),
-    ("ms", 0 <= event.ms <= _MS, f"0 to {_MS}"),
+    ("note", len(event.note) <= NOTE, f"at most {NOTE} letters"),
+    ("ms", 0 <= event.ms <= MS, f"0 to {MS}"),
   ):
     errors.check(holds, f"{where}{name}", expected, repr(getattr(event, name)))
   targets = [store.IMAGE]
@@ -283,7 +283,7 @@ def apply(
       values["state"] = 1
     key = {name: values.pop(name) for name in ("kind", "target", "reason")}
     key |= {"user": user, "image": image, "campaign": campaign}
-    _change(connection, key, **values, action=action, time=now)
+    change(connection, key, **values, action=action, time=now)
     applied += 1
     if event.kind == "save":
       store.fetch(connection, "release", **key)
@@ -312,7 +312,7 @@ def undo(
     names = ("kind", "target", "reason", "user", "image", "campaign")
     key = {name: event[name] for name in names}
     first = None if number else client
-    _change(connection, key, undoes=event["id"], client=first)
+    change(connection, key, undoes=event["id"], client=first)
     store.fetch(connection, "update open", image=event["image"])
   return action[0]["image"] if action else None
 
@@ -357,16 +357,33 @@ def find_image(connection: sqlite3.Connection, public_id: str) -> int | None:
   return found and found[0]
 
 
+def find_guides(connection: sqlite3.Connection) -> dict[str, str]:
+  """Returns wnid -> name of the guide of a class; newest revisions count."""
+  guides: dict[str, str] = {}
+  # SQLite takes the other columns from the row of the maximum.
+  query = (
+    "SELECT name, classes, max(revision) AS last FROM guide GROUP BY name"
+    " ORDER BY last, name DESC"
+  )
+  for name, wnids, _ in connection.execute(query):
+    guides |= dict.fromkeys(json.loads(wnids), name)
+  return guides
+
+
 def _order_rows(connection, public_id: str, rows) -> list[dict[str, Any]]:
   """Returns rows of classes in the order of an image, with their guides."""
   secret = store.read_setting(connection, "secret")
-  guides: dict[str, str] = {}
-  query = "SELECT name, classes FROM guide ORDER BY revision, name DESC"
-  for name, wnids in connection.execute(query):
-    guides |= dict.fromkeys(json.loads(wnids), name)
+  guides = find_guides(connection)
   found = [{**row, "guide": guides.get(row["wnid"])} for row in map(dict, rows)]
   order = lambda row: store.hide_name(secret, public_id, row["class"])
   return sorted(found, key=order)
+
+
+def _check_hidden(connection, image: int, user: int) -> None:
+  """Raises LeaseError if a user may answer on an image in an evaluation."""
+  query = "SELECT 1 FROM answerable WHERE image = ? AND user = ?"
+  if connection.execute(query, (image, user)).fetchone():
+    raise LeaseError("complete your labeling part with this image first")
 
 
 def describe_item(
@@ -376,6 +393,7 @@ def describe_item(
 
   It tells nothing about models, sets, others' votes or consensus.
   """
+  _check_hidden(connection, image, user)
   key = {"campaign": campaign, "image": image, "user": user}
   for item in store.fetch(connection, "item", **key):
     public_id, note, event = item["public_id"], item["note"], item["event"]
@@ -451,6 +469,7 @@ def describe_case(
 
   Others' votes, without names, are there once the member has voted.
   """
+  _check_hidden(connection, image, user)
   key = {"image": image, "user": user}
   own = dict(*store.fetch(connection, "case", **key))
   public_id, panel = own.pop("public_id"), own.pop("panel")

@@ -264,9 +264,18 @@ class Importer:
     side_key = review_database.SIDE
     kept = store.read_setting(self._connection, "annotations", {})
     extra = dict(kept.get("extra", {}))
-    for key in content.keys() - {*_KEYS, side_key}:
+    labels_key = review_database.LABELS
+    for key in content.keys() - {*_KEYS, side_key, labels_key}:
       same = extra.setdefault(key, content[key]) == content[key]
       errors.check(same, f"{where}: {key}", _BEFORE, "another")
+    if labels_key in content:  # More people may have labeled since.
+      found = content[labels_key]
+      reviews_lib.check_kind(f"{where}: {labels_key}", found, dict, "an object")
+      for name, images in found.items():
+        text = f"{where}: {labels_key}[{name!r}]"
+        reviews_lib.check_kind(text, images, dict, "an object")
+      before = extra.get(labels_key, {})
+      extra[labels_key] = review_database.add_labels(before, found)
     given = content.get(side_key, [])
     reviews_lib.check_kind(f"{where}: {side_key}", given, list, "a list")
     new = {

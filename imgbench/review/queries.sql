@@ -129,6 +129,9 @@ WHERE i.campaign = :campaign AND i.open = 1
     SELECT 1 FROM saved AS s
     WHERE s.campaign = i.campaign AND s.user = :user AND s.image = i.image
   )
+  AND NOT EXISTS (
+    SELECT 1 FROM answerable AS a WHERE a.image = i.image AND a.user = :user
+  )
 ORDER BY i.position LIMIT 1;
 
 -- name: item
@@ -196,6 +199,8 @@ LEFT JOIN vote AS v ON v.image = p.image AND v.target = p.class
 WHERE p.class = :target AND p.state = 0 AND p.panel = 0 AND item.open AND (
   item.lease_user IS NULL OR item.lease_user = :user
   OR item.lease_until <= :now
+) AND NOT EXISTS (
+  SELECT 1 FROM answerable AS a WHERE a.image = p.image AND a.user = :user
 )
 ORDER BY item.position LIMIT 48;
 
@@ -337,3 +342,191 @@ WITH found AS (
 SELECT class, wnid, name, gloss FROM found
 WHERE place IS NOT NULL AND :text != ''
 ORDER BY place, class LIMIT 50;
+
+-- Labeling tasks.
+
+-- name: tasks
+-- Open tasks of a user, or one of them.
+SELECT t.id, t.name, t.mode, t.part, t.external, u.popup
+FROM task AS t JOIN task_user AS u ON u.task = t.id
+WHERE t.active AND u.user = :user AND t.id = ifnull(:task, t.id)
+ORDER BY t.id;
+
+-- name: progress
+SELECT
+  count(*) AS given, count(class) AS done, ifnull(sum(final), 0) AS final,
+  (SELECT count(*) FROM eligible WHERE task = :task AND user = :user) AS open
+FROM answer WHERE task = :task AND user = :user;
+
+-- name: unconfirmed
+SELECT i.id, i.public_id FROM answer AS a JOIN image AS i ON i.id = a.image
+WHERE a.task = :task AND a.user = :user AND a.class IS NULL
+ORDER BY a.place LIMIT 1;
+
+-- name: give
+-- The first image that is left.
+INSERT INTO answer (task, user, image, place, shown)
+SELECT task, user, image, (
+  SELECT count(*) FROM answer WHERE task = :task AND user = :user
+), :now
+FROM eligible WHERE task = :task AND user = :user ORDER BY position LIMIT 1
+RETURNING image;
+
+-- name: answer
+-- With the images beside it that may be opened.
+WITH others AS (
+  SELECT a.place, i.public_id FROM answer AS a
+  JOIN image AS i ON i.id = a.image JOIN task AS t ON t.id = a.task
+  WHERE a.task = :task AND a.user = :user AND NOT (final AND mode = 'evaluation')
+)
+SELECT a.*, i.public_id, i.label, i.problematic AS problem, c.name,
+  (SELECT public_id FROM others WHERE place = a.place - 1) AS previous,
+  (SELECT public_id FROM others WHERE place = a.place + 1) AS next
+FROM answer AS a JOIN image AS i ON i.id = a.image
+LEFT JOIN class AS c ON c.id = a.class
+WHERE a.task = :task AND a.user = :user AND a.image = :image;
+
+-- name: suggest
+UPDATE answer SET suggestion = :state, problematic = :problematic, note = :note
+WHERE task = :task AND user = :user AND image = :image;
+
+-- name: remove access
+DELETE FROM task_user WHERE task = :task AND user NOT IN (
+  SELECT id FROM user WHERE name IN (SELECT value FROM json_each(:users))
+);
+
+-- name: add access
+INSERT OR IGNORE INTO task_user (task, user)
+SELECT :task, id FROM user
+WHERE name IN (SELECT value FROM json_each(:users));
+
+-- name: confirm
+UPDATE answer SET class = :target, confirmed = :now, ms = ms + :ms,
+  external = external OR :external
+WHERE task = :task AND user = :user AND image = :image;
+
+-- name: log confirmation
+INSERT INTO confirmation (client, task, user, image, class, time, ms)
+VALUES (:client, :task, :user, :image, :target, :now, :ms);
+
+-- name: finish
+-- Answers that cannot change any more.
+UPDATE answer SET final = 1 WHERE task = :task AND user = :user
+  AND class IS NOT NULL AND NOT final
+RETURNING image, class;
+
+-- name: add class
+INSERT OR IGNORE INTO prediction (image, class) VALUES (:image, :target);
+
+-- name: states
+-- Classes of an image that reviewers see, the label among them.
+SELECT c.id AS class, c.wnid, c.name, ifnull(p.state, 0) AS state
+FROM class AS c LEFT JOIN prediction AS p ON p.class = c.id AND p.image = :image
+WHERE c.id IN (SELECT class FROM prediction WHERE image = :image)
+  OR c.id IN (:label, :target)
+ORDER BY state DESC, c.id;
+
+-- name: task choice
+-- Images of a data set, and whether guides have them, or no guide or task.
+SELECT *, NOT guided AND problematic IS NULL AND NOT EXISTS (
+  SELECT 1 FROM task_image AS t WHERE t.image = i.id
+) AS free
+FROM (
+  SELECT i.id, i.name, i.problematic, c.wnid, c.subsets, EXISTS (
+    SELECT 1 FROM guide AS g WHERE instr(g.text, '/images/' || i.public_id)
+  ) AS guided
+  FROM image AS i JOIN dataset AS d ON d.id = i.dataset
+  JOIN class AS c ON c.id = i.label
+  WHERE d.name = :dataset
+) AS i
+ORDER BY id;
+
+-- name: confusions
+-- How often models gave another class than the label.
+SELECT i.label, m.class, count(*) AS errors
+FROM image AS i JOIN dataset AS d ON d.id = i.dataset
+JOIN model_prediction AS m ON m.image = i.id
+LEFT JOIN prediction AS p ON p.image = i.id AND p.class = m.class
+WHERE d.name = :dataset AND m.class != i.label AND i.problematic IS NULL
+  AND ifnull(p.state, 0) != 3
+  AND m.model IN (SELECT id FROM model WHERE name IN (
+    SELECT value FROM json_each(:models)
+  ))
+GROUP BY i.label, m.class;
+
+-- Results of labeling tasks.
+
+-- name: study progress
+-- Tasks with those who may label them or did.
+SELECT name, mode, iif(active, 'open', 'closed'), ifnull(labeler, 'nobody')
+    AS labeler, done || ' of ' || most,
+  iif(final = most, (most + part - 1) / part, final / part) || ' of '
+    || ((most + part - 1) / part),
+  id, active, access
+FROM (
+  SELECT t.*, u.name AS labeler, count(a.class) AS done,
+    ifnull(sum(a.final), 0) AS final, count(a.image) + (
+      SELECT count(*) FROM eligible WHERE task = t.id AND user = u.id
+    ) AS most,
+    EXISTS (SELECT 1 FROM task_user WHERE task = t.id AND user = u.id) AS access
+  FROM task AS t LEFT JOIN user AS u ON u.id IN (
+    SELECT user FROM task_user WHERE task = t.id
+    UNION SELECT user FROM answer WHERE task = t.id
+  )
+  LEFT JOIN answer AS a ON a.task = t.id AND a.user = u.id
+  GROUP BY t.id, u.id
+)
+ORDER BY id DESC, labeler;
+
+-- name: study names
+-- For forms: who may label, and data sets.
+SELECT 'user', name FROM user WHERE active AND role != 'viewer'
+UNION ALL SELECT 'set', name FROM dataset;
+
+-- name: study images
+-- The last two: whether it is of ImageNet-M (-1: unknown), whether it counts.
+SELECT i.id, d.name, i.label, ifnull(i.imagenet_m > 0, -1),
+  i.problematic IS NULL AND (i.entry IS NOT NULL OR EXISTS (
+    SELECT 1 FROM prediction WHERE image = i.id AND state > 0
+  ))
+FROM image AS i JOIN dataset AS d ON d.id = i.dataset
+WHERE i.id IN (
+  SELECT image FROM task_image
+  WHERE task IN (SELECT value FROM json_each(:tasks))
+)
+ORDER BY i.id;
+
+-- name: study answers
+-- As feedback tells, the label is right unless it was reviewed.
+SELECT 'human_' || u.name AS name, a.image, a.class, a.place / t.part AS part,
+  a.confirmed - a.shown AS seconds, a.ms / 1000.0 AS active, a.external,
+  ifnull(p.state, 0) > 1 OR a.class = i.label AND NOT ifnull(p.state, 0)
+    AS right
+FROM answer AS a JOIN task AS t ON t.id = a.task JOIN user AS u ON u.id = a.user
+JOIN image AS i ON i.id = a.image
+LEFT JOIN prediction AS p ON p.image = a.image AND p.class = a.class
+WHERE t.id IN (SELECT value FROM json_each(:tasks)) AND a.class IS NOT NULL
+ORDER BY u.name, a.place;
+
+-- name: study states
+SELECT image, class, state FROM prediction WHERE image IN (
+  SELECT image FROM task_image
+  WHERE task IN (SELECT value FROM json_each(:tasks))
+);
+
+-- name: study predictions
+SELECT m.name, p.image, p.class
+FROM model_prediction AS p JOIN model AS m ON m.id = p.model
+WHERE p.image IN (
+  SELECT image FROM task_image
+  WHERE task IN (SELECT value FROM json_each(:tasks))
+);
+
+-- name: study suggestions
+SELECT i.name, i.public_id, u.name AS labeler, c.name AS class,
+  CASE a.suggestion WHEN 1 THEN 'wrong' WHEN 2 THEN 'unclear'
+    WHEN 3 THEN 'correct' WHEN 4 THEN 'don''t know' ELSE '' END AS suggestion,
+  a.problematic, a.note
+FROM answer AS a JOIN image AS i ON i.id = a.image
+JOIN user AS u ON u.id = a.user JOIN class AS c ON c.id = a.class
+WHERE a.suggestion IS NOT NULL OR a.problematic != '' ORDER BY a.confirmed DESC;

@@ -85,6 +85,8 @@ def open_database(path: str | os.PathLike[str]) -> sqlite3.Connection:
     connection = connect(path)
     if version < len(known):
       with transaction(connection):
+        # Another process may have been faster.
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         _migrate(connection, version)
   except sqlite3.Error as error:
     raise errors.InputError(

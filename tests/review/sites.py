@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from imgbench.review import campaigns
+from imgbench.review import labeling
 from imgbench.review import store
 from imgbench.review.server import auth
 
@@ -53,6 +54,14 @@ def write_images(folder: pathlib.Path, number: int) -> None:
     picture.save(folder / f"{index:03}.jpg", exif=exif)
 
 
+def add_users(connection) -> None:
+  """Adds USERS, and the secret that `Browser` knows; within a transaction."""
+  store.write_setting(connection, "secret", SECRET)
+  for user, role in USERS.items():
+    query = "INSERT INTO user (name, role, password, created) VALUES (?,?,?,0)"
+    connection.execute(query, (user, role, _password()))
+
+
 def create(path, number: int = 8, models: int = 1, name: str = "net"):
   """Returns a database: image i has label i % 3 and predictions 3, 4.
 
@@ -69,12 +78,7 @@ def create(path, number: int = 8, models: int = 1, name: str = "net"):
   connection = store.create(path)
   run = connection.execute
   with store.transaction(connection):
-    store.write_setting(connection, "secret", SECRET)
-    for user, role in USERS.items():
-      query = (
-        "INSERT INTO user (name, role, password, created) VALUES (?,?,?,0)"
-      )
-      run(query, (user, role, _password()))
+    add_users(connection)
     for index, text in enumerate(CLASSES):
       wnid = f"n{index:08}"
       run(
@@ -112,6 +116,20 @@ def add_campaign(connection, name="first", policy="single", votes=1, **options):
   """Returns the id of a campaign of all open images."""
   with store.transaction(connection):
     return campaigns.create(connection, name, policy, votes, **options)
+
+
+def add_task(
+  connection, name, mode="training", images=range(1, 14), users=("lea",), **more
+):
+  """Returns the id of a labeling task; the classes get a hierarchy."""
+  groups = [("n1", "", "animal"), ("n2", "n1", "fish"), ("n3", "n1", "bird")]
+  groups += [(f"n{x:08}", "n2" if x < 3 else "n3", "") for x in range(6)]
+  with store.transaction(connection):
+    query = "INSERT OR IGNORE INTO hierarchy VALUES (?, ?, ?, '')"
+    connection.executemany(query, groups)
+    return labeling.create_task(
+      connection, name, mode, list(images), users, **more
+    )
 
 
 class Server:
