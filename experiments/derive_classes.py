@@ -23,6 +23,7 @@ import imgbench
 from imgbench import commands
 from imgbench import errors
 from imgbench import writers
+from imgbench.labels import wordnet as wordnet_lib
 from imgbench.tables import table
 
 ORGANISM = "n00004475"
@@ -40,15 +41,6 @@ COLUMNS = (  # of (index, DerivedClass)
   table.Column(lambda row: int(row[1].is_dog), "is_dog"),
 )
 
-_UPWARD_POINTERS = {"@", "@i"}  # hypernym, instance hypernym
-
-
-class Synset(NamedTuple):
-  """A noun synset: its synonyms, and the wnids of its hypernyms."""
-
-  names: tuple[str, ...]
-  hypernyms: tuple[str, ...]
-
 
 class DerivedClass(NamedTuple):
   """A row of the table, without its index."""
@@ -59,14 +51,6 @@ class DerivedClass(NamedTuple):
   is_dog: bool
 
 
-def read_text(path: pathlib.Path, expected: str) -> str:
-  """Returns the text of a file; InputError says what is expected of it."""
-  try:
-    return path.read_text(encoding="utf-8")
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.InputError(path, expected, error) from error
-
-
 def read_wnids(path: pathlib.Path, count: int = NUM_CLASSES) -> list[str]:
   """Returns the ids of a file with one WordNet id per line.
 
@@ -74,7 +58,7 @@ def read_wnids(path: pathlib.Path, count: int = NUM_CLASSES) -> list[str]:
     InputError: unless these are `count` distinct ids (n and eight digits) in
       ascending order: the position of an id is its class index.
   """
-  lines = read_text(path, "one WordNet id per line").splitlines()
+  lines = wordnet_lib.read_utf8(path, "one WordNet id per line").splitlines()
   for number, line in enumerate(lines, 1):
     where = f"{path}, line {number}"
     if not re.fullmatch("n[0-9]{8}", line):
@@ -97,67 +81,14 @@ def find_tfds_wnids() -> pathlib.Path:
   return folder / "datasets" / "imagenet2012" / "labels.txt"
 
 
-def read_nouns(folder: pathlib.Path) -> dict[str, str]:
-  """Returns the lines of WordNet's data.noun by wnid."""
-  text = read_text(
-    folder / "data.noun",
-    "the database of WordNet 3.0 (Debian package wordnet-base)",
-  )
-  # The lines of the license, at the top, begin with blanks.
-  lines = (line for line in text.split("\n") if line[:1].isdigit())
-  return {f"n{line[:8]}": line for line in lines}
-
-
-def find_synset(nouns: Mapping[str, str], wnid: str) -> Synset:
-  """Returns a synset, parsed from a line of `read_nouns`.
-
-  Fields of a line (wndb(5WN)): offset, file number, type, number of words (two
-  hexadecimal digits), word and lexical id each, number of pointers (decimal),
-  then for each: symbol, offset, part of speech, source/target; then the gloss.
-
-  Raises:
-    InputError: the synset is absent, or its line has other fields.
-  """
-  if wnid not in nouns:
-    raise errors.InputError("data.noun", f"{wnid} of WordNet 3.0", "none")
-  fields = nouns[wnid].partition(" | ")[0].split()
-  try:
-    after_words = 4 + 2 * int(fields[3], 16)
-    words = fields[4:after_words:2]
-    pointers = fields[after_words + 1 :]
-    if len(pointers) != 4 * int(fields[after_words]) or not words:
-      raise ValueError("fields and counts disagree")
-  except (IndexError, ValueError) as error:
-    where = f"data.noun: {wnid}"
-    raise errors.InputError(where, "a synset of WordNet 3.0", error) from error
-  hypernyms = tuple(
-    f"n{offset}"
-    for symbol, offset in zip(pointers[::4], pointers[1::4], strict=True)
-    if symbol in _UPWARD_POINTERS
-  )
-  return Synset(tuple(word.replace("_", " ") for word in words), hypernyms)
-
-
-def find_ancestors(nouns: Mapping[str, str], wnid: str) -> set[str]:
-  """Returns `wnid` and every synset above it, along all its hypernyms."""
-  reached = set()
-  pending = [wnid]
-  while pending:
-    current = pending.pop()
-    if current not in reached:
-      reached.add(current)
-      pending.extend(find_synset(nouns, current).hypernyms)
-  return reached
-
-
 def derive(
   nouns: Mapping[str, str], wnids: Iterable[str]
 ) -> list[DerivedClass]:
   """Returns the rows of the table, in the order of `wnids`."""
   rows = []
   for wnid in wnids:
-    above = find_ancestors(nouns, wnid)
-    names = find_synset(nouns, wnid).names
+    above = wordnet_lib.find_ancestors(nouns, wnid)
+    names = wordnet_lib.find_synset(nouns, wnid).names
     rows.append(DerivedClass(wnid, names, ORGANISM in above, DOG in above))
   return rows
 
@@ -192,7 +123,7 @@ def write_table(
     InputError: an input is absent or malformed, the counts differ from the
       published ones, or the output cannot be written.
   """
-  rows = derive(read_nouns(wordnet), read_wnids(wnids))
+  rows = derive(wordnet_lib.read_nouns(wordnet), read_wnids(wnids))
   found = count_kinds(rows)
   if found != EXPECTED_COUNTS:
     raise errors.InputError(

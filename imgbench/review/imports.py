@@ -1,5 +1,6 @@
 r"""Imports predictions, annotations and images into the database of a review.
 
+imgbench review import --db=reviews.db --classes=/usr/share/wordnet
 imgbench review import --db=reviews.db --repo=ImageNetV2 --annotated_only \
     --annotations=human_accuracy_v3.0.0.json \
     --predictions=mine@imagenetv2-b-33=mine.npy --predictions=runs/mine
@@ -25,7 +26,7 @@ from imgbench import errors
 from imgbench import paths
 from imgbench import run_files
 from imgbench import texts
-from imgbench.labels import classes
+from imgbench.labels import classes as classes_lib
 from imgbench.labels import real as real_lib
 from imgbench.labels import review_database
 from imgbench.labels import review_table
@@ -36,6 +37,7 @@ from imgbench.papers.readers import own
 from imgbench.prepare.fake_imagenet import plan
 from imgbench.report import inputs
 from imgbench.review import campaigns
+from imgbench.review import hierarchy
 from imgbench.review import images as images_lib
 from imgbench.review import importer
 from imgbench.review import status
@@ -43,7 +45,7 @@ from imgbench.review import store
 
 REQUIRED = ("db",)
 _ARGUMENTS = ("repo", "real", "near_duplicates", "predictions", "annotations")
-_ARGUMENTS += ("images", "annotated_only", "campaign")
+_ARGUMENTS += ("images", "annotated_only", "campaign", "classes")
 Labels = tuple[str, str, Any]  # where, data set or "", content
 
 
@@ -53,6 +55,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "db": "The database, of imgbench review init.",
     "repo": f"Clone of {clone.URL}: its data sets, with all its models.",
     "real": "real.json of reassessed-imagenet: labels that are to be reviewed.",
+    "classes": "Folder with data.noun of WordNet 3.0 (Debian package"
+    " wordnet-base): definitions of the classes, and the groups above them.",
     "near_duplicates": "JSON {image: [near duplicates]}: a category of images.",
     "campaign": "Name of a campaign to create, of all unreviewed predictions,"
     " those of most effect first; one vote decides. The admin page creates"
@@ -199,6 +203,7 @@ def import_files(
   images: Sequence[str] = (),
   annotated_only: bool = False,
   campaign: str | None = None,
+  classes: str | None = None,
 ) -> tuple[dict[str, int], Sequence[str]]:
   """Imports files; returns the numbers of new rows, and notes.
 
@@ -209,8 +214,8 @@ def import_files(
   """
   found = connection.execute("SELECT wnid, name FROM class ORDER BY id")
   wnids, names = zip(*map(tuple, found), strict=True)
-  if wnids == classes.imagenet_classes().wnids:
-    names = classes.short_names()
+  if wnids == classes_lib.imagenet_classes().wnids:
+    names = classes_lib.short_names()
   labels, sets, notes, specs = [], [], (), []
   for path in annotations:
     some, described = read_labels(path, wnids)
@@ -233,7 +238,16 @@ def import_files(
     images_lib.open_images(spec)
   for where, _, content in labels:
     importer.check_content(where, content)
-  given = (repo, real, near_duplicates, *predictions, *annotations, *images)
+  synsets = hierarchy.read_wordnet(classes, wnids) if classes else {}
+  given = (
+    repo,
+    real,
+    near_duplicates,
+    classes,
+    *predictions,
+    *annotations,
+    *images,
+  )
   before = status.count(connection)
   with store.transaction(connection):
     writer = importer.Importer(connection, " ".join(filter(None, given)))
@@ -245,6 +259,7 @@ def import_files(
       sets = [
         s.take(np.array([find(n) in listed for n in s.names])) for s in sets
       ]
+    groups = hierarchy.write_wordnet(connection, synsets) if synsets else 0
     for some in sets:
       writer.add(some)
     for where, dataset, content in labels:
@@ -258,7 +273,8 @@ def import_files(
     writer.finish()
     if campaign is not None:
       campaigns.create(connection, campaign, "single", priority="effect")
-  after = status.count(connection)
+  after = status.count(connection) | {"groups": groups}
+  before["groups"] = 0
   return {name: n - before[name] for name, n in after.items()}, notes
 
 

@@ -7,6 +7,7 @@ clone of the repository of ImageNetV2, adds the definitions of ImageNet's
 classes. Exit codes: 0 done, 2 bad input.
 """
 
+import contextlib
 import pathlib
 
 from absl import flags
@@ -19,7 +20,9 @@ from imgbench.labels import real
 from imgbench.papers.readers import clone
 from imgbench.papers.readers import datasets
 from imgbench.report import inputs
+from imgbench.review import hierarchy
 from imgbench.review import store
+from imgbench.scenes import classes as scenes
 
 REQUIRED = ("db",)
 
@@ -71,7 +74,11 @@ def main(argv: list[str]) -> int:
   fits = imagenet or not values.repo
   errors.check(fits, "--repo", "none for the classes of a run", values.repo)
   listed = list_imagenet(values.repo) if imagenet else list_run(values.classes)
-  store.create(values.db, listed).close()
+  names = tuple(row[2] for row in listed)
+  with contextlib.closing(store.create(values.db, listed)) as connection:
+    if names == scenes.CLASS_NAMES:
+      with store.transaction(connection):
+        hierarchy.write(connection, hierarchy.list_groups(scenes.GROUPS))
   print(f"{values.db}: {len(listed):,} classes")
   return errors.EXIT_DONE
 

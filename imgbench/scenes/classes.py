@@ -46,6 +46,19 @@ CONFUSIONS = np.array(
   np.int32,
 )
 
+# Groups of the classes: name, group above it, classes.
+GROUPS = (
+  ("organisms", "", ()),
+  ("animals", "organisms", OTHER_ORGANISMS[:4]),
+  ("dogs", "animals", DOGS),
+  ("plants and fungi", "organisms", OTHER_ORGANISMS[4:]),
+  ("objects", "", ("ball", "house")),
+  ("vehicles", "objects", ("car", "sailboat")),
+  ("furniture", "objects", ("chair", "lamp")),
+  ("containers", "objects", ("mug", "bottle", "envelope")),
+  ("tools and instruments", "objects", ("ladder", "umbrella", "clock")),
+)
+
 
 def subsets() -> dict[str, np.ndarray]:
   """Returns bool [K] masks over classes, with the names of ImageNet's subsets.

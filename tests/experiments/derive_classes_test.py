@@ -9,6 +9,7 @@ import pytest
 
 from imgbench import errors
 from imgbench.experiments import derive_classes
+from imgbench.labels import wordnet
 from tests import raising
 from tests.train import processes
 
@@ -34,7 +35,7 @@ TINY = HEAD + (
 @pytest.fixture
 def nouns(tmp_path):
   (tmp_path / "data.noun").write_text(TINY)
-  return derive_classes.read_nouns(tmp_path)
+  return wordnet.read_nouns(tmp_path)
 
 
 def require_wordnet():
@@ -75,7 +76,7 @@ def test_a_circle_of_hypernyms_ends():
     "n00000001": "00000001 03 n 01 a 0 001 @ 00000002 n 0000 | b",
     "n00000002": "00000002 03 n 01 b 0 001 @ 00000001 n 0000 | a",
   }
-  assert derive_classes.find_ancestors(nouns, "n00000001") == set(nouns)
+  assert wordnet.find_ancestors(nouns, "n00000001") == set(nouns)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_circle_of_hypernyms_ends():
 def test_broken_synsets_are_refused(line):
   check = raising.about("data.noun: n02090000")
   with pytest.raises(errors.InputError, check=check):
-    derive_classes.find_synset({"n02090000": line}, "n02090000")
+    wordnet.find_synset({"n02090000": line}, "n02090000")
 
 
 def test_an_absent_synset_is_named(nouns):
@@ -134,7 +135,7 @@ def test_absent_files_are_named(tmp_path):
     derive_classes.read_wnids(path)
   check = raising.about(str(tmp_path / "data.noun"))
   with pytest.raises(errors.InputError, match="wordnet-base", check=check):
-    derive_classes.read_nouns(tmp_path)
+    wordnet.read_nouns(tmp_path)
 
 
 def thousand(dogs, organisms):
