@@ -79,6 +79,7 @@ setuptools.setup(
       "launch/tpu_worker.sh",
       "data/turbo.c",  # the loaded library is checked against it
       "labels/*.csv",
+      "scenes/guide/*.md",
       "papers/*.toml",
       "weights/*.toml",
       # WordNet's license has to accompany data derived from it.

@@ -90,6 +90,14 @@ COMMANDS = {
       "Print how far reviewers agree.",
     ),
     Command(
+      "review tasks",
+      "imgbench.review.tasks",
+      "List and create labeling tasks.",
+    ),
+    Command(
+      "review guide", "imgbench.review.guides", "Import labeling guides."
+    ),
+    Command(
       "review pending",
       "imgbench.review.pending",
       "List a run's unreviewed predictions for review.",
