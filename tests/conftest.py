@@ -1,6 +1,8 @@
-"""Settings of all tests: 8 CPU devices, strict rank promotion."""
+"""Settings of all tests: 8 CPU devices, strict rank promotion; a browser."""
 
+import importlib.util
 import os
+import shutil
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
@@ -32,3 +34,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
   optimized = any(map(item.get_closest_marker, ("slow", "optimized")))
   jax.config.update("jax_disable_most_optimizations", not optimized)
   os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not optimized))
+
+
+@pytest.fixture(scope="session")
+def browser():
+  """The system's Chromium; nothing is downloaded."""
+  chromium = shutil.which("chromium")
+  missing = [] if chromium else ["chromium (apt-get install chromium)"]
+  if not importlib.util.find_spec("playwright"):
+    missing.append("playwright (make test-browser)")
+  if missing and os.environ.get("CI"):
+    pytest.fail(f"not installed: {', '.join(missing)}")
+  if missing:
+    pytest.skip(f"not installed: {', '.join(missing)}")
+  from playwright import sync_api
+
+  with sync_api.sync_playwright() as playwright:
+    launched = playwright.chromium.launch(
+      executable_path=chromium, args=["--no-sandbox"]
+    )
+    yield launched
+    launched.close()

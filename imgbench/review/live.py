@@ -27,7 +27,7 @@ from imgbench.review import order
 
 _KS = (1,)
 _COLUMNS = counts_lib.column_names(_KS, _KS)
-_NONE = -1  # class and code where a model has no prediction
+NONE = -1  # class and code where a model has no prediction
 _IDLE = 12  # the thread rests so many times as long as it works
 _COUNTS = (
   "problematic IS NULL AND (entry IS NOT NULL OR EXISTS (SELECT 1 FROM"
@@ -72,6 +72,57 @@ class Comparison:
   n: int
 
 
+def read_masks(connection: sqlite3.Connection) -> dict[str, np.ndarray]:
+  """Returns subset -> bool [K] of the database's classes, "all" first."""
+  rows = connection.execute("SELECT subsets FROM class ORDER BY id")
+  of_class = [set(text.split(",")) - {""} for (text,) in rows]
+  # Bootstraps depend on the order of the subsets.
+  known = dict.fromkeys((*datasets.SUBSETS, *sorted(set().union(*of_class))))
+  masks = {n: np.array([n in found for found in of_class]) for n in known}
+  used = {name: mask for name, mask in masks.items() if mask.any()}
+  return {summary.ALL: np.ones(len(of_class), bool), **used}
+
+
+def find_flags(label, top1, code, counted, in_m) -> np.ndarray:
+  """Returns bool [..., F]: columns of counts for images that models predict.
+
+  `code` is the state of `top1`; NONE: no prediction. Arguments broadcast.
+  """
+  counted = counted & (code != NONE)
+  lenient = counted & (code >= annotations.UNCLEAR)
+  unreviewed = counted & (code == annotations.UNREVIEWED)
+  values = {
+    **dict.fromkeys(("count", "reviewed_count"), counted),
+    ("top", 1): counted & (top1 == label),
+    ("strict", 1): counted & (code == annotations.CORRECT),
+    **{"lenient_hits": lenient, "unreviewed": unreviewed},
+    "imagenet_m_count": counted & in_m,
+    "imagenet_m_hits": lenient & in_m,
+    "imagenet_m_unreviewed": unreviewed & in_m,
+    "non_finite": counted & False,
+  }
+  return np.stack([values[name] for name in _COLUMNS], axis=-1)
+
+
+def count_flags(flags: np.ndarray, label: np.ndarray, size: int) -> np.ndarray:
+  """Returns int32 [K + 1, F], the counts by label of bool [N, F]."""
+  counts = [np.bincount(label[found], minlength=size + 1) for found in flags.T]
+  return np.stack(counts, axis=-1).astype(np.int32)
+
+
+def measure_counts(
+  table: np.ndarray, masks, knows_m: bool, bootstrap: bool = True
+) -> dict[str, summary.Measurements]:
+  """Returns subset -> metric -> measurement of the counts of a model."""
+  measure = measurement.Measurer(0.05, bootstrap=bootstrap)
+  counts = counts_lib.Counts(table, _KS, _KS)
+  kind = summary.REVIEWED
+  rows = summary.set_accuracies(measure, counts, masks, kind, knows_m)
+  for name, mask in masks.items():
+    rows[name] |= summary.label_accuracies(measure, counts, mask)
+  return rows
+
+
 class Accuracies:
   """Accuracies of all models on a data set; for use in threads.
 
@@ -95,14 +146,8 @@ class Accuracies:
     """Reads everything, in seconds for 64 models of 40,000 images."""
     run = connection.execute
     (self.event,) = run("SELECT ifnull(max(id), 0) FROM event").fetchone()
-    subsets = run("SELECT subsets FROM class ORDER BY id")
-    of_class = [set(text.split(",")) - {""} for (text,) in subsets]
-    size = len(of_class)
-    # Bootstraps depend on the order of the subsets.
-    known = dict.fromkeys((*datasets.SUBSETS, *sorted(set().union(*of_class))))
-    masks = {n: np.array([n in found for found in of_class]) for n in known}
-    used = {name: mask for name, mask in masks.items() if mask.any()}
-    self.masks = {summary.ALL: np.ones(size, bool), **used}
+    self.masks = read_masks(connection)
+    size = len(self.masks[summary.ALL])
     query = f"SELECT id, label, {_COUNTS}, imagenet_m FROM image"
     query += " WHERE dataset = ? ORDER BY id"
     rows = run(query, (self._dataset,)).fetchall()
@@ -124,16 +169,15 @@ class Accuracies:
       )
       if len(place):
         self.models.append((model, name))
-        top1.append(np.full(len(rows), _NONE, np.int16))
+        top1.append(np.full(len(rows), NONE, np.int16))
         top1[-1][place] = classes
     self._top1 = np.array(top1, np.int16).reshape(-1, len(rows))
     code = states[np.arange(len(rows)), self._top1]
-    self._code = np.where(self._top1 == _NONE, np.int8(_NONE), code)
+    self._code = np.where(self._top1 == NONE, np.int8(NONE), code)
     self._table = np.zeros((len(top1), size + 1, len(_COLUMNS)), np.int32)
     for m in range(len(top1)):
-      for column, found in enumerate(self._flags(m, slice(None)).T):
-        counts = np.bincount(self._label[found], minlength=size + 1)
-        self._table[m, :, column] = counts
+      flags = self._flags(m, slice(None))
+      self._table[m] = count_flags(flags, self._label, size)
     # Larger than before an import, so that no thread keeps older numbers.
     self._version = np.full(len(top1), self.event)
     self._measured: dict[tuple[int, str], tuple[int, dict]] = {}
@@ -148,21 +192,10 @@ class Accuracies:
 
   def _flags(self, m, i) -> np.ndarray:
     """Returns bool [N, F] of a model and images, or of models and an image."""
-    code, in_m = self._code[m, i], self._in_m[i]
-    counted = self._counted[i] & (code != _NONE)
-    lenient = counted & (code >= annotations.UNCLEAR)
-    unreviewed = counted & (code == annotations.UNREVIEWED)
-    values = {
-      **dict.fromkeys(("count", "reviewed_count"), counted),
-      ("top", 1): counted & (self._top1[m, i] == self._label[i]),
-      ("strict", 1): counted & (code == annotations.CORRECT),
-      **{"lenient_hits": lenient, "unreviewed": unreviewed},
-      "imagenet_m_count": counted & in_m,
-      "imagenet_m_hits": lenient & in_m,
-      "imagenet_m_unreviewed": unreviewed & in_m,
-      "non_finite": counted & False,
-    }
-    return np.stack([values[name] for name in _COLUMNS], axis=-1)
+    of_model = self._top1[m, i], self._code[m, i]
+    return find_flags(
+      self._label[i], *of_model, self._counted[i], self._in_m[i]
+    )
 
   def catch_up(self) -> None:
     """Includes all events since the last call, also of other processes."""
@@ -186,7 +219,7 @@ class Accuracies:
     query = f"SELECT {_COUNTS} FROM image WHERE id = ?"
     self._counted[i] = connection.execute(query, (image,)).fetchone()[0]
     query = "SELECT class, state FROM prediction WHERE image = ?"
-    states = dict(connection.execute(query, (image,))) | {_NONE: _NONE}
+    states = dict(connection.execute(query, (image,))) | {NONE: NONE}
     self._code[:, i] = [states[k] for k in self._top1[:, i].tolist()]
     after = self._flags(slice(None), i)
     self._table[:, self._label[i]] += after.astype(np.int32) - before
@@ -199,16 +232,11 @@ class Accuracies:
     """
     with self._lock:
       version, counts = int(self._version[m]), self._table[m].copy()
-      known, rows = self._measured.get((m, subset), (_NONE, {}))
+      known, rows = self._measured.get((m, subset), (NONE, {}))
       knows_m, model = self._knows_m, self.models[m]
       masks = {subset: self.masks[subset]} if subset else self.masks
     if known != version:
-      measure = measurement.Measurer(0.05, bootstrap=not subset)
-      counts = counts_lib.Counts(counts, _KS, _KS)
-      kind = summary.REVIEWED
-      rows = summary.set_accuracies(measure, counts, masks, kind, knows_m)
-      for name, mask in masks.items():
-        rows[name] |= summary.label_accuracies(measure, counts, mask)
+      rows = measure_counts(counts, masks, knows_m, not subset)
       self._measured[m, subset] = version, rows
     return Result(*model, rows, not subset)
 
@@ -241,7 +269,7 @@ class Accuracies:
   def _stale(self) -> Iterator[int]:
     """Yields the places of models whose intervals are not current."""
     for m, version in enumerate(self._version.tolist()):
-      if self._measured.get((m, ""), (_NONE, {}))[0] != version:
+      if self._measured.get((m, ""), (NONE, {}))[0] != version:
         yield m
 
   def _refresh(self) -> None:

@@ -87,6 +87,12 @@ def run(
   with site.writing():
     if not auth.count_admins(connection):
       link = auth.invite(connection, "admin", "admin")
+      # Such as those of the demo, which is made before there is a user.
+      connection.execute(
+        "INSERT INTO task_user (task, user) SELECT task.id, user.id FROM task,"
+        " user WHERE user.name = 'admin' AND task.id NOT IN (SELECT task FROM"
+        " task_user)"
+      )
       print(f"set the password of admin: {address}{link}", flush=True)
   with contextlib.closing(site):
     Server(config).run(sockets=[bound])

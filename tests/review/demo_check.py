@@ -30,6 +30,8 @@ def list_pages(connection: sqlite3.Connection) -> list[str]:
   return [
     *("/", "/help", "/history", "/panel", "/admin", "/metrics", "/problematic"),
     *("/categories", "/releases", f"/grid/{campaign}", "/search?q=a"),
+    *("/study", "/api/classes"),
+    *(f"/api/study/{task}" for task in read("SELECT id FROM task")),
     *(f"/class/{wnid}", f"/grid/{campaign}/0", f"/metrics/compare?{sides}"),
     *(f"/metrics/{model}" for model in models),
     *(f"/review/{campaign}/{image}" for image in images),

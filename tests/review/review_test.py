@@ -166,17 +166,21 @@ def test_merge_without_reviews_and_with_a_mark(rows, small, tmp_path):
   assert "1 problematic images" in merge_files(table, *flags_)
 
 
-def test_tfds_reads_the_result(rows, small, tmp_path, monkeypatch):
-  out = tmp_path / "new.json"
-  table = fill(rows, tmp_path / "a.csv", {1: "unclear", 2: "don't know"})
-  merge_files(table, f"--annotations={small / 'old.json'}", f"--out={out}")
+def read_with_tfds(path, monkeypatch):
+  """Returns what its builder reads of a file of annotations."""
   # Its function needs TensorFlow to open the file only.
   gfile = types.SimpleNamespace(GFile=open)
   fake = types.SimpleNamespace(io=types.SimpleNamespace(gfile=gfile))
   monkeypatch.setattr(tfds_builder, "tf", fake)
-  manager = types.SimpleNamespace(download=lambda url: out)
-  read = tfds_builder._get_multi_labels_and_problematic_images
-  labels, problematic, in_m = read(manager)
+  manager = types.SimpleNamespace(download=lambda url: path)
+  return tfds_builder._get_multi_labels_and_problematic_images(manager)
+
+
+def test_tfds_reads_the_result(rows, small, tmp_path, monkeypatch):
+  out = tmp_path / "new.json"
+  table = fill(rows, tmp_path / "a.csv", {1: "unclear", 2: "don't know"})
+  merge_files(table, f"--annotations={small / 'old.json'}", f"--out={out}")
+  labels, problematic, in_m = read_with_tfds(out, monkeypatch)
   assert labels.keys() == set(IMAGES)
   assert labels[IMAGES[3]]["unclear"] == [WNID(701), WNID(500)]
   assert IMAGES[6] in problematic and in_m == [IMAGES[0], IMAGES[3]]

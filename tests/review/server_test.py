@@ -53,7 +53,8 @@ def read(path, query, *values):
 def list_routes():
   """Returns (method, path with values) of all routes."""
   image = store.hide_name(sites.SECRET, "tiny", "000")
-  values = {"campaign": "1", "image": image, "class": "3", "token": "none"}
+  values = {"campaign": "1", "task": "1", "image": image}
+  values |= {"class": "3", "token": "none"}
   found = []
   for route in app.create_app(None).routes:
     fill = lambda match: values.get(match[1], "none")
@@ -69,9 +70,10 @@ MAY = {
   "": "viewer labeler reviewer panel admin",
   "logout help": "viewer labeler reviewer panel admin",
   "review events undo grid history": "reviewer panel admin",
-  "guide class search images": "viewer reviewer panel admin",
+  "guide class search images": "viewer labeler reviewer panel admin",
+  "label classes": "labeler reviewer panel admin",
   "panel": "panel admin",
-  "metrics problematic categories releases": "viewer admin",
+  "metrics problematic categories releases study": "viewer admin",
   "admin": "admin",
 }
 
@@ -88,7 +90,8 @@ def test_roles_of_all_routes(server):
     part = path.removeprefix("/api").split("/")[1]
     if part == "logout":
       continue
-    roles = "admin" if method + part == "POSTreleases" else allowed[part]
+    owned = method + part in ("POSTreleases", "POSTstudy")
+    roles = "admin" if owned else allowed[part]
     for role, browser in [
       *browsers.items(),
       ("", sites.Browser(server.address)),

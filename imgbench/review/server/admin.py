@@ -45,9 +45,7 @@ def show(
       for name, query in _LISTS.items()
     }
   link = link and str(request.base_url).rstrip("/") + link
-  # Labelers have no pages yet.
-  roles = [role for role in store.ROLES if role != "labeler"]
-  choices: dict[str, object] = {"roles": roles}
+  choices: dict[str, object] = {"roles": store.ROLES}
   choices["policies"] = decide.POLICIES
   choices["priorities"] = campaigns.PRIORITIES
   choices |= {"link": link, "told": told}

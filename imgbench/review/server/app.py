@@ -12,8 +12,10 @@ from starlette import responses
 from imgbench.review.server import admin
 from imgbench.review.server import api
 from imgbench.review.server import auth
+from imgbench.review.server import label_pages
 from imgbench.review.server import results_pages
 from imgbench.review.server import review_pages
+from imgbench.review.server import study_pages
 from imgbench.review.server import web
 
 _BODY, _UPLOAD = 1 << 20, 1 << 29  # bytes of a request, and of an import
@@ -108,8 +110,8 @@ def check_access(request: requests.Request) -> responses.Response | None:
 
 def create_app(site: web.Site) -> applications.Starlette:
   """Returns the application on a database."""
-  modules = (auth, api, admin, review_pages, results_pages)
-  routes = [route for module in modules for route in module.ROUTES]
+  modules = (auth, api, admin, review_pages, label_pages, results_pages)
+  routes = [r for module in (*modules, study_pages) for r in module.ROUTES]
   handlers = dict.fromkeys((*web.EXPECTED, 500), web.show_error)
   app = applications.Starlette(routes=routes, exception_handlers=handlers)
   app.state.site = site

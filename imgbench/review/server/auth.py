@@ -33,23 +33,25 @@ _METRICS = ("viewer", "admin")
 ACCESS: Mapping[str, tuple[str, ...]] = {
   **dict.fromkeys(("login", "invitation", "static"), ANYONE),
   **dict.fromkeys(("", "logout", "help"), SIGNED_IN),
+  **dict.fromkeys(("guide", "class", "search", "images"), SIGNED_IN),
+  **dict.fromkeys(("label", "classes"), ("labeler", *_REVIEW)),
   **dict.fromkeys(("review", "events", "undo", "grid", "history"), _REVIEW),
-  **dict.fromkeys(("guide", "class", "search", "images"), ("viewer", *_REVIEW)),
   "panel": ("panel", "admin"),
   **dict.fromkeys(("metrics", "problematic", "categories"), _METRICS),
-  "releases": _METRICS,
-  "POST releases": ("admin",),
+  **dict.fromkeys(("releases", "study"), _METRICS),
+  **dict.fromkeys(("POST releases", "POST study"), ("admin",)),
   "admin": ("admin",),
 }
 
 LINKS = {
-  "/": "Campaigns",
+  "/": "Home",
   "/history": "History",
   "/panel": "Panel",
   "/metrics": "Metrics",
   "/problematic": "Problematic",
   "/categories": "Categories",
   "/releases": "Releases",
+  "/study": "Study",
   "/admin": "Admin",
   "/help": "Help",
 }

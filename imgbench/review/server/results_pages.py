@@ -31,16 +31,17 @@ _NOTE = (
 _lock = threading.Lock()
 
 
-def _fetch(request: requests.Request, query: str, **key) -> list[tuple]:
+def fetch(request: requests.Request, query: str, **key) -> list[tuple]:
   with web.get_site(request).reading() as connection:
     return list(map(tuple, store.fetch(connection, query, **key)))
 
 
-def _render(
+def render(
   request: requests.Request,
   heading: str,
   blocks: Mapping[str, Sequence[page.Block]],
   facts: Mapping[str, str],
+  template: str = "results.html.j2",
   **context: Any,
 ) -> responses.Response:
   """Returns a page; `context` may have forms, images and version.
@@ -51,22 +52,26 @@ def _render(
   sections = [page.Section(n.lower(), n, found) for n, found in blocks.items()]
   default = {"forms": (), "images": (), "version": "", "sections": sections}
   context = {**default, **context, "heading": heading, "facts": facts}
-  return web.render(request, "results.html.j2", **context)
+  return web.render(request, template, **context)
 
 
-def _tabulate(header: Sequence[str], rows: Sequence, num_left: int = 1):
+def tabulate(header: Sequence[str], rows: Sequence, num_left: int = 1):
   """Returns blocks: a table, or the word none."""
   found = table.from_cells("", header, rows, num_left)
   return [found if rows else page.Paragraph("None.")]
 
 
-def _link(name: str, public_id: str) -> table.RichText:
+def link(name: str, public_id: str) -> table.RichText:
   return table.RichText(name, url=f"/images/{public_id}")
 
 
 def _number(request: requests.Request, name: str, default: str = "") -> int:
   """Returns a number of the address. Raises InputError."""
-  text = request.query_params.get(name) or default
+  return parse_number(name, request.query_params.get(name) or default)
+
+
+def parse_number(name: str, text: str) -> int:
+  """Returns a number that a user gave. Raises InputError."""
   fits = text.isascii() and text.isdigit() and len(text) < 16
   errors.check(fits, name, "a number", repr(text))
   return int(text)
@@ -82,7 +87,7 @@ def _open(path: str, dataset: int):
 
 def _find_accuracies(request: requests.Request):
   """Returns accuracies, names of data sets by id, and the id of theirs."""
-  names = dict(_fetch(request, "datasets"))
+  names = dict(fetch(request, "datasets"))
   errors.check(bool(names), "database", "one with images", "none")
   dataset = _number(request, "dataset", str(min(names)))
   with web.get_site(request).reading() as connection:
@@ -92,7 +97,7 @@ def _find_accuracies(request: requests.Request):
 
 
 def _show(metric: str, row) -> table.Text:
-  """Returns the value, interval and bounds of a metric; row: see `_list`."""
+  """Returns the value, interval and bounds of a metric; see `list_rows`."""
   _, result, subset = row
   rows = result.rows[subset]
   entry = rows.get(metric)
@@ -107,7 +112,7 @@ def _show(metric: str, row) -> table.Text:
   return table.RichText(join(entry.value), below=tuple(below))
 
 
-def _list(heading: str, rows) -> list[page.Block]:
+def list_rows(heading: str, rows) -> list[page.Block]:
   """Returns blocks; rows are (what the first column shows, result, subset)."""
   entry = lambda row: row[1].rows[row[2]][f"{_PREFIX}lenient_mean.unreviewed"]
   metrics = {"top-1": "top1_accuracy"} | {n: _PREFIX + n for n in _NAMES}
@@ -151,9 +156,9 @@ def get_metrics(request: requests.Request) -> responses.Response:
   models = {result.id: result.name for result in results}
   value = lambda r: r.rows[subset][f"{_PREFIX}tfds"].value
   results.sort(key=lambda r: -1 if value(r) is None else value(r), reverse=True)
-  link = f"?dataset={dataset}"
+  query = f"?dataset={dataset}"
   rows = [
-    (table.RichText(r.name, url=f"/metrics/{r.id}{link}"), r, subset)
+    (table.RichText(r.name, url=f"/metrics/{r.id}{query}"), r, subset)
     for r in results
   ]
   subsets = {name: name.replace("_", " ") for name in found.masks}
@@ -166,8 +171,8 @@ def get_metrics(request: requests.Request) -> responses.Response:
     fields["dataset"] = {}, dataset
     forms.append(("Compare", "/metrics/compare", fields))
   facts = {"Data set": names[dataset], "Models": f"{len(models):,}"}
-  blocks, more = {"Models": _list("model", rows)}, {"forms": forms}
-  return _render(request, "Accuracies", blocks, facts, version=version, **more)
+  blocks, more = {"Models": list_rows("model", rows)}, {"forms": forms}
+  return render(request, "Accuracies", blocks, facts, version=version, **more)
 
 
 def get_model(request: requests.Request) -> responses.Response:
@@ -175,8 +180,8 @@ def get_model(request: requests.Request) -> responses.Response:
   found, names, dataset = _find_accuracies(request)
   result = found.measure(request.path_params["model"])
   rows = [(name.replace("_", " "), result, name) for name in result.rows]
-  blocks = {"Subsets": _list("subset", rows)}
-  return _render(request, result.name, blocks, {"Data set": names[dataset]})
+  blocks = {"Subsets": list_rows("subset", rows)}
+  return render(request, result.name, blocks, {"Data set": names[dataset]})
 
 
 def get_comparison(request: requests.Request) -> responses.Response:
@@ -199,7 +204,7 @@ def get_comparison(request: requests.Request) -> responses.Response:
   in_script = request.url.path.startswith("/api/")
   shown = result.open[: None if in_script else _SHOWN]
   ids = json.dumps([image for _, image, *_ in shown])
-  listed = _fetch(request, "described images", images=ids)
+  listed = fetch(request, "described images", images=ids)
   images = {row[0]: row[1:] for row in listed}
   with web.get_site(request).reading() as connection:
     classes = dict(map(tuple, connection.execute("SELECT id, name FROM class")))
@@ -211,17 +216,17 @@ def get_comparison(request: requests.Request) -> responses.Response:
     content = {**dataclasses.asdict(result), "open": lines}
     return responses.JSONResponse(content)
   rows = [
-    (place, _link(*line[:2]), *line[2:-1], formats.decimal(100 * line[-1], 4))
+    (place, link(*line[:2]), *line[2:-1], formats.decimal(100 * line[-1], 4))
     for place, line in enumerate(lines, 1)
   ]
   header = ("line", "image", "label", "not reviewed", "predicted by", "points")
   blocks = {"Order": [page.Paragraph(text)]}
-  blocks["Reviews"] = _tabulate(header, rows, 5)
+  blocks["Reviews"] = tabulate(header, rows, 5)
   low, high = formats.signed(result.low), formats.signed(result.high)
   facts = {"Data set": sets[dataset], "Definition": definition}
   facts |= {"Images": f"{result.n:,}", "Difference": f"{low} to {high} points"}
   facts["Reviews that matter"] = f"{len(result.open):,}"
-  return _render(request, " and ".join(names), blocks, facts)
+  return render(request, " and ".join(names), blocks, facts)
 
 
 def show_images(
@@ -229,24 +234,24 @@ def show_images(
 ) -> responses.Response:
   """Shows numbers of images by kind, and those of one kind or of all."""
   chosen = request.query_params.get(kind) or None
-  numbers = _fetch(request, f"{query} numbers")
-  found = _fetch(request, f"{query} images", kind=chosen, most=_SHOWN)
+  numbers = fetch(request, f"{query} numbers")
+  found = fetch(request, f"{query} images", kind=chosen, most=_SHOWN)
   images = [(public, [x for x in lines if x]) for public, *lines in found]
   fields = {kind: ({"": "all"} | {name: name for name, _ in numbers}, chosen)}
   total = sum(n for name, n in numbers if chosen in (None, name))
   facts = {"Shown": f"{len(images):,} of {total:,}"}
   rows = [(name, f"{n:,}") for name, n in numbers]
   blocks, forms = (
-    {"Numbers": _tabulate((kind, "number"), rows)},
+    {"Numbers": tabulate((kind, "number"), rows)},
     ("Show", "", fields),
   )
-  return _render(request, heading, blocks, facts, forms=[forms], images=images)
+  return render(request, heading, blocks, facts, forms=[forms], images=images)
 
 
 def get_releases(request: requests.Request) -> responses.Response:
   """Lists the releases of the labels."""
   rows, events = [], {0: "nothing"}
-  for name, *cells, event, before in _fetch(request, "releases"):
+  for name, *cells, event, before in fetch(request, "releases"):
     url = f"/releases/diff?a={before}&b={event}"
     rows.append((table.RichText(name, url=url), *cells, event))
     events[event] = name
@@ -257,8 +262,8 @@ def get_releases(request: requests.Request) -> responses.Response:
   if request.state.user["role"] == "admin":
     forms.append(("Release", "/releases", {"name": (None, None)}))
   header = ("release", "time", "by", "decisions before it", "event")
-  blocks = {"Releases": _tabulate(header, rows, 3)}
-  return _render(request, "Releases of the labels", blocks, {}, forms=forms)
+  blocks = {"Releases": tabulate(header, rows, 3)}
+  return render(request, "Releases of the labels", blocks, {}, forms=forms)
 
 
 def post_release(request: requests.Request) -> responses.Response:
@@ -277,17 +282,17 @@ def post_release(request: requests.Request) -> responses.Response:
 def get_diff(request: requests.Request) -> responses.Response:
   """Shows the labels that differ between two events."""
   a, b = sorted((_number(request, "a"), _number(request, "b")))
-  found = _fetch(request, "changes", a=a, b=b)
-  ((imported,),) = _fetch(request, "imports", a=a, b=b)
+  found = fetch(request, "changes", a=a, b=b)
+  ((imported,),) = fetch(request, "imports", a=a, b=b)
   counts = collections.Counter(tuple(change) for _, _, _, *change in found)
   totals = [(*change, n) for change, n in sorted(counts.items())]
-  rows = [(_link(*row[:2]), *row[2:]) for row in found[:_SHOWN]]
+  rows = [(link(*row[:2]), *row[2:]) for row in found[:_SHOWN]]
   header = ("image", "class", "before", "after")
-  blocks = {"Numbers": _tabulate(("before", "after", "labels"), totals, 2)}
-  blocks["Labels"] = _tabulate(header, rows, 4)
+  blocks = {"Numbers": tabulate(("before", "after", "labels"), totals, 2)}
+  blocks["Labels"] = tabulate(header, rows, 4)
   facts = {"Events": f"{a:,} to {b:,}", "Changed labels": f"{len(found):,}"}
   facts["Images with new imported labels"] = f"{imported:,}"
-  return _render(request, "Changed labels", blocks, facts)
+  return render(request, "Changed labels", blocks, facts)
 
 
 _PROBLEMATIC = ("Problematic images", "problematic", "reason")

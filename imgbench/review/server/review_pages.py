@@ -1,4 +1,4 @@
-"""Pages of reviewers: campaigns, images, classes, the panel, history, guides.
+"""Pages of reviewers: home, images, classes, the panel, history, guides.
 
 None shows names of models, counts of predictions, or votes of others before
 the own vote.
@@ -19,17 +19,21 @@ from starlette import routing
 from starlette import staticfiles
 
 from imgbench.review import decide
+from imgbench.review import hierarchy
+from imgbench.review import labeling
 from imgbench.review import store
 from imgbench.review.server import api
+from imgbench.review.server import auth
 from imgbench.review.server import web
 
-_STATES = ("Unreviewed", "Wrong", "Unclear", "Correct", "Don’t know")
+STATES = ("Unreviewed", "Wrong", "Unclear", "Correct", "Don’t know")
 _POLICIES = {
   "single": "One vote decides.",
   "majority": "The majority of {} votes decides.",
   "unanimous": "{} equal votes decide; else the panel does.",
 }
 _SAMPLES = 12
+_OWN_IMAGES = ("/images/", "/guide/images/")
 _TAGS = frozenset(
   (
     *("a", "blockquote", "br", "code", "em", "h1", "h2", "h3", "h4", "hr"),
@@ -58,7 +62,7 @@ def render_markdown(text: str) -> markupsafe.Markup:
   """Returns clean HTML; its images are those of this server."""
 
   def draw_image(renderer, tokens, index, options, env) -> str:
-    own = tokens[index].attrGet("src").startswith("/images/")
+    own = tokens[index].attrGet("src").startswith(_OWN_IMAGES)
     draw = renderer.image if own else lambda *_: ""
     return draw(tokens, index, options, env)
 
@@ -84,11 +88,13 @@ def _build_content(
 
 
 def get_home(request: requests.Request) -> responses.Response:
-  """Shows the open campaigns with progress."""
-  user = request.state.user
+  """Shows the tasks of a user, and to reviewers the open campaigns."""
+  user, campaigns = request.state.user, []
+  reviews = user["role"] in auth.ACCESS["review"]
   with web.get_site(request).reading() as connection:
-    campaigns = []
-    for campaign in decide.list_campaigns(connection, user["id"]):
+    tasks = labeling.list_tasks(connection, user["id"])
+    found = decide.list_campaigns(connection, user["id"]) if reviews else []
+    for campaign in found:
       query = (
         "SELECT policy, votes, count(*) AS images,"
         " ifnull(sum(NOT item.open), 0) AS done FROM campaign c"
@@ -98,7 +104,11 @@ def get_home(request: requests.Request) -> responses.Response:
       text = _POLICIES[row["policy"]].format(row["votes"])
       campaigns.append({**campaign, **row, "rule": text})
   return web.render(
-    request, "home.html.j2", heading="Campaigns", campaigns=campaigns
+    request,
+    "home.html.j2",
+    heading="Home",
+    popups=labeling.POPUPS,
+    **{"campaigns": campaigns, "tasks": tasks, "reviews": reviews},
   )
 
 
@@ -186,11 +196,15 @@ def get_grid(request: requests.Request) -> responses.Response:
 
 
 def get_class(request: requests.Request) -> responses.Response:
-  """Shows a class, its guides, and images whose label is no longer open."""
+  """Shows a class, what is above and beside it, its guides, and images.
+
+  Their label is no longer open, and no labeling task has them.
+  """
   wnid = request.path_params["wnid"]
   guides = (
-    "SELECT name, title, max(revision) FROM guide g WHERE EXISTS"
-    " (SELECT 1 FROM json_each(g.classes) WHERE value = ?) GROUP BY name"
+    "SELECT name, title FROM (SELECT *, max(revision) FROM guide"
+    " GROUP BY name) AS g WHERE EXISTS"
+    " (SELECT 1 FROM json_each(g.classes) WHERE value = ?)"
   )
   # Labels of earlier annotations alone: those say nothing on votes.
   samples = (
@@ -198,19 +212,24 @@ def get_class(request: requests.Request) -> responses.Response:
     " WHERE p.class = :id AND i.label = :id AND imported = 3 AND state = 3"
     " AND problematic IS NULL AND NOT EXISTS (SELECT 1 FROM campaign c"
     " CROSS JOIN item ON campaign = c.id AND item.image = i.id"
-    " WHERE active AND open) ORDER BY public_id LIMIT :limit"
+    " WHERE active AND open) AND NOT EXISTS (SELECT 1 FROM task_image t"
+    " WHERE t.image = i.id) ORDER BY public_id LIMIT :limit"
   )
   with web.get_site(request).reading() as connection:
     row = _find(connection, "SELECT * FROM class WHERE wnid = ?", wnid)
     key = {"id": row["id"], "limit": _SAMPLES}
     found = [r[0] for r in connection.execute(samples, key)]
     listed = connection.execute(guides, (wnid,)).fetchall()
+    tree = hierarchy.build_tree(connection)
+  paths = [x for x in hierarchy.find_paths(tree, wnid) if len(x) > 1]
+  beside = {x["wnid"]: x for path in paths for x in path[-2]["children"]}
   return web.render(
     request,
     "class.html.j2",
     kicker="Class",
     heading=row["name"],
-    **{"row": row, "guides": listed, "samples": found},
+    **{"row": row, "guides": listed, "samples": found, "paths": paths},
+    beside=[node for node in beside.values() if node["wnid"] != wnid],
   )
 
 
@@ -228,6 +247,16 @@ def get_guide(request: requests.Request) -> responses.Response:
   )
 
 
+def get_guide_image(request: requests.Request) -> responses.Response:
+  """Returns an image of a guide."""
+  query = "SELECT data FROM guide_image WHERE sha256 = ?"
+  with web.get_site(request).reading() as connection:
+    row = _find(connection, query, request.path_params["sha256"])
+  headers = {"cache-control": "private, max-age=86400"}
+  kind = "image/jpeg" if row["data"].startswith(b"\xff") else "image/png"
+  return responses.Response(row["data"], media_type=kind, headers=headers)
+
+
 def _describe_event(row: dict[str, Any]) -> str:
   """Returns one line on an event of a user."""
   if row["kind"] == "save":
@@ -235,7 +264,7 @@ def _describe_event(row: dict[str, Any]) -> str:
   if row["kind"] == "category":
     return f"{row['reason']}: {'added' if row['state'] else 'removed'}"
   if row["target"] != store.IMAGE:
-    return f"{row['class']}: {_STATES[row['state'] or 0]}"
+    return f"{row['class']}: {STATES[row['state'] or 0]}"
   if row["state"] == decide.PROBLEM:
     return f"Problematic: {row['reason']}"
   return "Not problematic"
@@ -303,6 +332,7 @@ ROUTES = [
   routing.Route("/grid/{campaign:int}/{class:int}", get_grid),
   routing.Route("/class/{wnid:path}", get_class),
   routing.Route("/guide/{name}", get_guide),
+  routing.Route("/guide/images/{sha256}", get_guide_image),
   routing.Route("/history", get_history),
   routing.Route("/panel", get_panel),
   routing.Route("/panel/{image}", get_case),

@@ -1,11 +1,10 @@
 // Pages with rows to vote on: an image, the images of a class, the panel, and
 // the history, whose only change is undo. Rows are groups of radio buttons.
 
-import {find, queue, report, showSaving} from "./main.js";
+import {find, listen, queue, report, showSaving} from "./main.js";
 import * as states from "./state.js";
+import {measure} from "./timer.js";
 
-const IDLE_MS = 30000; // a longer pause is not counted as work
-const SMALL = 64; // pixels; smaller images show their pixels
 const page = JSON.parse(find("#state").textContent);
 const images = new Map(page.images_shown.map(
   state => [state.image, states.normalize(state)]));
@@ -16,8 +15,6 @@ const draft = `imgbench:${document.body.dataset.user}:draft:${only}`;
 let current = 0;
 let goal = ""; // where to go when all is saved
 let declined = false;
-let active = 0;
-let last = performance.now();
 
 const imageOf = row => row.dataset.image;
 const classOf = row => Number(row.dataset.class);
@@ -67,23 +64,17 @@ function drawProblem(state) {
     box.checked = (state.categories ?? []).includes(box.value);
 }
 
-function measure() {
-  const now = performance.now();
-  if (!document.hidden) active += Math.min(now - last, IDLE_MS);
-  last = now;
-}
-
 // Queues one action: events of one or more images, [image, event].
 function act(changes) {
   if (!changes.length || goal) return;
-  measure();
+  const ms = measure();
   report("");
   const action = changes.length > 1 ? crypto.randomUUID() : null;
   const grouped = Map.groupBy(changes, ([image]) => image);
   for (const [image, pairs] of grouped) {
     const events = pairs.map(([, event]) => ({
       client: crypto.randomUUID(), kind: page.kind, reason: "", note: "",
-      ms: Math.round(active), ...event,
+      ms, ...event,
     }));
     queue.add("/api/events", {
       campaign: page.campaign, image, action, events});
@@ -202,19 +193,6 @@ const KEYS = {
 for (const [key, state] of states.BY_KEY.entries())
   KEYS[key] = () => vote(rows[current], state);
 
-function press(event) {
-  const {key, target} = event;
-  measure();
-  if (key === "Escape" && target.type === "search") select(current);
-  const typing = target.closest("textarea, select, dialog, [type=search]");
-  const button = key === "Enter" && target.closest("a, button, summary");
-  if (typing || button || event.ctrlKey || event.metaKey || event.altKey ||
-      event.isComposing || !Object.hasOwn(KEYS, key)) return;
-  event.preventDefault();
-  if (!event.repeat || key.startsWith("Arrow") || "jk+-".includes(key))
-    KEYS[key]();
-}
-
 function receive(entry, reply) {
   const {image, state} = reply;
   if (state && images.has(image ?? state.image))
@@ -240,9 +218,10 @@ function fail(entry, status, text) {
   draw();
 }
 
-addEventListener("keydown", press);
-addEventListener("pointerdown", measure);
-document.addEventListener("visibilitychange", measure);
+listen(KEYS, [..."jk+-", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"]);
+addEventListener("keydown", ({key, target}) => {
+  if (key === "Escape" && target.type === "search") select(current);
+});
 for (const [index, row] of rows.entries()) {
   row.addEventListener("change", event => {
     current = index;
@@ -250,8 +229,6 @@ for (const [index, row] of rows.entries()) {
   });
   row.addEventListener("focusin", () => current = index);
 }
-for (const button of document.querySelectorAll("[data-key]"))
-  button.addEventListener("click", () => KEYS[button.dataset.key]());
 for (const box of document.querySelectorAll("[name=category]"))
   box.addEventListener("change", () => act([[only, {
     kind: "category", target: states.IMAGE, reason: box.value,
@@ -285,11 +262,6 @@ if (dialog) {
     choice?.click();
   });
 }
-for (const image of document.images)
-  image.decode().then(() => {
-    const {naturalWidth: width, naturalHeight: height} = image;
-    image.classList.toggle("small", Math.min(width, height) < SMALL);
-  }, () => {});
 queue.onChange = draw;
 queue.onReply = receive;
 queue.onError = fail;
