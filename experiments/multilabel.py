@@ -7,7 +7,9 @@ imgbench paper multilabel --repo=ImageNetV2 --out=results/multilabel \\
 Multi-label accuracy of the public models in the four definitions in use, with
 top-1 and top-5, on the images whose labels were reviewed. With the older
 human_accuracy.pickle also that of five humans and of models on the images of
-ImageNet and ImageNetV2 that the humans labeled. Reads files only.
+ImageNet and ImageNetV2 that the humans labeled, and with a database that has
+answers to evaluation tasks, or its export, that of your labelers. Reads files
+only.
 --predictions=MODEL@DATASET=FILE adds your model; it moves no fit.
 
 The reviewed labels are one of
@@ -16,13 +18,14 @@ The reviewed labels are one of
   --annotations=FILE.db  (a database of imgbench review)
   --annotations=human_accuracy.pickle  (of the paper's repository)
   --multilabels=FILE.json  ({file name: [accepted class ids]})
-With the pickle, --repo may be omitted: then all files are about the images that
-humans labeled. Otherwise the names of those files begin with people_.
+With answers of humans, --repo may be omitted: then all files are about the
+images that they labeled. Otherwise the names of those files begin with people_.
 
 Source: Shankar et al. 2020; "imagenet_m" is of Vasudevan et al. 2022.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import functools
 import pathlib
 
@@ -31,6 +34,8 @@ import pandas as pd
 
 from imgbench import commands
 from imgbench import errors
+from imgbench.labels import review_database
+from imgbench.labels import review_table
 from imgbench.metrics import summary
 from imgbench.papers import comparison
 from imgbench.papers import paired_table
@@ -79,8 +84,8 @@ def reproduce(values: flags.FlagValues, output: program.Output) -> None:
   elif study is None or values.predictions or values.allow_reversed:
     expected = f"a clone of {clone.URL}"
     fix = (
-      "or give only --annotations=human_accuracy.pickle, without --predictions"
-      " and --allow_reversed"
+      "or give only --annotations with answers of humans, without"
+      " --predictions and --allow_reversed"
     )
     raise errors.InputError("--repo", expected, "none", fix)
   figures = _select_multilabel(
@@ -123,7 +128,7 @@ def read_labels(
 
   Raises:
     InputError: not exactly one of --annotations and --multilabels, or a bad
-      file.
+      file. With --repo, a study that nobody has finished is noted only.
   """
   if bool(values.annotations) == bool(values.multilabels):
     given = "both" if values.annotations else "neither"
@@ -132,7 +137,18 @@ def read_labels(
     return reviews_lib.read_lists(values.multilabels), None
   if pathlib.Path(values.annotations).suffix in _PICKLES:
     return annotations_pickle.read(values.annotations)
-  return reviews_lib.read(values.annotations), None
+  path, key = values.annotations, review_database.LABELS
+  content = review_table.read_file(path)
+  reviews = reviews_lib.read(path, content)
+  if key not in content:
+    return reviews, None
+  try:
+    return reviews, people.read_study(f"{path}: {key}", content[key], reviews)
+  except errors.InputError as error:
+    if not values.repo:
+      raise
+    notes = (*reviews.notes, f"{error}: labelers are left out")
+    return dataclasses.replace(reviews, notes=notes), None
 
 
 def _parts(reviews, study, collection) -> list[multilabel_output.Part]:

@@ -29,8 +29,6 @@ import sys
 import threading
 from typing import Any
 
-import numpy as np
-
 from imgbench import errors
 from imgbench.labels import classes
 from imgbench.papers.readers import datasets
@@ -48,7 +46,6 @@ KEYS = (
   "wnid_map",
   "initial_annots",
 )
-VALIDATION_PREFIX = "ILSVRC2012_val_"
 
 _COLLECTIONS = (list, tuple, set, frozenset, dict)
 _KINDS = {kind.__name__: kind for kind in _COLLECTIONS}
@@ -242,27 +239,13 @@ def _read_study(path, content: Mapping, reviews: reviews_lib.Reviews):
       f"{len(images)} problematic ones",
     )
   wnid_map = content["wnid_map"]
-  image_sets = {}
+  originals = {image: wnid_map[image] for image in images}
+  image_sets = people.split_images(
+    f"{path}: wnid_map", originals, reviews.problematic
+  )
   candidates = set(content["all_candidates"])
-  outside = 0
-  for dataset, inside in (
-    (datasets.VALIDATION, True),
-    (datasets.MATCHED_FREQUENCY, False),
-  ):
-    chosen = [
-      image
-      for image in images
-      if image.startswith(VALIDATION_PREFIX) == inside
-      and image not in reviews.problematic
-    ]
-    if not inside:
-      outside = sum(image not in candidates for image in chosen)
-    image_sets[dataset] = people.ImageSet(
-      image_ids=tuple(chosen),
-      labels=np.array(
-        [_read_original(path, wnid_map, image) for image in chosen], np.int32
-      ),
-    )
+  others = image_sets[datasets.MATCHED_FREQUENCY].image_ids
+  outside = sum(image not in candidates for image in others)
   study = people.read_labels(
     f"{path}: annot_data", content["annot_data"], image_sets
   )
@@ -291,8 +274,3 @@ def _read_labeled_images(path, content: Mapping) -> list[str]:
 def _check_texts(where: str, ids: Collection) -> None:
   for name in ids:
     reviews_lib.check_kind(f"{where}: an id", name, str, "text")
-
-
-def _read_original(path, wnid_map: Mapping, image: str) -> int:
-  where = f"{path}: wnid_map[{image!r}]"
-  return reviews_lib.class_index(where, wnid_map[image])

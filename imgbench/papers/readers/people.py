@@ -4,17 +4,22 @@ Five people labeled 1,000 images of ImageNet's validation set and 1,000 of
 ImageNetV2 (Shankar et al. 2020), with one class per image.
 """
 
+from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import datetime
 import re
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 
 from imgbench import errors
 from imgbench.labels import classes
+from imgbench.labels import review_database
 from imgbench.metrics import outcomes
+from imgbench.papers.readers import datasets
 from imgbench.papers.readers import reviews
 
 PERSON = "person"
@@ -22,6 +27,7 @@ MODEL = "model"
 ENSEMBLE = "majority"
 
 FAST_SECONDS = 60.0
+VALIDATION_PREFIX = "ILSVRC2012_val_"
 
 # Images counted at once, which keeps the table of votes at 16 MB.
 _IMAGES_AT_ONCE = 2000
@@ -84,8 +90,57 @@ def find_kind(name: str) -> str:
   return PERSON if name.startswith("human_") else MODEL
 
 
+def read_study(
+  where: str, labels: Mapping[str, Any], found: reviews.Reviews
+) -> HumanStudy:
+  """Returns the answers of labelers to the tasks of a review database.
+
+  As `read_labels`, but the images are those of review_database.ORIGINAL in
+  `labels` that were reviewed.
+  """
+  reviews.check_kind(where, labels, Mapping, "an object")
+  others = dict(labels)
+  own = others.pop(review_database.ORIGINAL, {})
+  reviews.check_kind(where, own, Mapping, "an object")
+  known = sorted(own.keys() & found.labels.keys())
+  originals = {image: _get_label(where, own[image]) for image in known}
+  image_sets = split_images(where, originals, found.problematic)
+  # A user may be called majority.
+  study = read_labels(where, others, image_sets, lambda name: PERSON)
+  absent = len(own) - len(known)
+  note = f"{where}: {absent:,} images without reviewed labels are left out"
+  return study._replace(notes=(*study.notes, *([note] if absent else [])))
+
+
+def split_images(
+  where: str, originals: Mapping[str, Any], problematic: Collection[str]
+) -> dict[str, ImageSet]:
+  """Returns the images of ImageNet's validation set, and the others.
+
+  Without problematic ones; `originals` has the WordNet id of each label.
+  """
+  counted = [image for image in originals if image not in problematic]
+  expected = "images with reviewed labels that are not problematic"
+  errors.check(bool(counted), where, expected, "none")
+  image_sets = {}
+  for dataset, inside in (
+    (datasets.VALIDATION, True),
+    (datasets.MATCHED_FREQUENCY, False),
+  ):
+    chosen = [i for i in counted if i.startswith(VALIDATION_PREFIX) == inside]
+    labels = [
+      reviews.class_index(f"{where}[{image!r}]", originals[image])
+      for image in chosen
+    ]
+    image_sets[dataset] = ImageSet(tuple(chosen), np.array(labels, np.int32))
+  return image_sets
+
+
 def read_labels(
-  where: str, annot_data: Mapping, image_sets: Mapping[str, ImageSet]
+  where: str,
+  annot_data: Mapping,
+  image_sets: Mapping[str, ImageSet],
+  kind_of: Callable[[str], str] = find_kind,
 ) -> HumanStudy:
   """Returns the answers of all labelers that labeled every image.
 
@@ -95,6 +150,7 @@ def read_labels(
       "extra_info": {"start_time", "end_time": text}. A label that is no class
       counts as wrong.
     image_sets: the images wanted, by data set.
+    kind_of: labeler -> PERSON, MODEL or ENSEMBLE.
 
   Raises:
     InputError: another structure, or no labeler labeled all images.
@@ -104,7 +160,7 @@ def read_labels(
   if not complete:
     wanted = f"a person or a model with labels of all {total:,} images"
     raise errors.InputError(where, wanted, "none")
-  kinds = {name: find_kind(name) for name in complete}
+  kinds = {name: kind_of(name) for name in complete}
   named = {dataset: {} for dataset in image_sets}
   for name in kinds:
     no_class = []
