@@ -177,6 +177,11 @@ $(REVIEW): $(STAMP)
 	$(BIN)/imgbench review import --db=$(REVIEW_DIR)/demo.db \
 	  --annotations=$(DEMO_DIR) --predictions=demo=$(DEMO_DIR) \
 	  --predictions=second=$(REVIEW_DIR)/second --campaign="New predictions"
+	$(BIN)/imgbench review guide import imgbench/scenes/guide \
+	  --db=$(REVIEW_DIR)/demo.db
+	for mode in training evaluation; do \
+	  $(BIN)/imgbench review tasks --db=$(REVIEW_DIR)/demo.db --create="Scenes, $$mode" \
+	    --mode=$$mode --dataset=scenes:validation --sample=20 || exit 1; done
 	@touch $@
 
 test: $(STAMP)
@@ -209,7 +214,7 @@ $(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
 	@touch $@
 
 test-browser: $(BROWSER)
-	$(BIN)/python -m pytest -m browser tests/browser
+	$(BIN)/python -m pytest -m browser tests/browser tests/review/study_test.py
 
 $(BROWSER): $(STAMP)
 	$(BIN)/python -m pip install --quiet \
