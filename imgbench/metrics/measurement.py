@@ -152,7 +152,7 @@ class Measurer:
     whole = {
       name: mask
       for name, mask in masks.items()
-      if mask.any() and not np.any(count[mask] == 0)
+      if mask.any() and count[mask].all()
     }
     bounds = dict.fromkeys(whole)
     if whole and self._bootstrap:
@@ -164,7 +164,7 @@ class Measurer:
     for name, mask in masks.items():
       n = int(count[mask].sum())
       if name in bounds:
-        value = np.mean(hits[mask] / count[mask])
+        value = (hits[mask] / count[mask]).mean()
         rows[name] = self.value(n, value, definition, interval=bounds[name])
       else:
         absent = int((count[mask] == 0).sum())

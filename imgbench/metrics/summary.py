@@ -112,7 +112,7 @@ def summarize(
 
 
 def _total(column: jax.Array, mask: np.ndarray) -> int:
-  return int(np.sum(column[mask], dtype=np.int64))
+  return int(np.add.reduce(column[mask], dtype=np.int64))
 
 
 def label_accuracies(
@@ -184,13 +184,14 @@ def set_accuracies(
 def _set_accuracy(measure, counts, masks, metric, definition):
   """Returns metric -> subset -> measurement of one accuracy and its bounds."""
   count = definition.count(counts)
+  totals = {subset: _total(count, mask) for subset, mask in masks.items()}
   text = specs.METRICS[metric].definition
 
   def aggregate(hits, text):
     if definition.class_mean:
       return measure.class_means(hits, count, masks, text)
     return {
-      subset: measure.proportion(_total(hits, mask), _total(count, mask), text)
+      subset: measure.proportion(_total(hits, mask), totals[subset], text)
       for subset, mask in masks.items()
     }
 
