@@ -29,6 +29,7 @@ Fold = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 MetricKey = tuple[str, str]  # (subset, metric)
 # Clause of definitions for `source.Info.synthetic`.
 SYNTHETIC = "the images are synthetic"
+_IN_FLIGHT = 4  # batches
 
 
 class EvaluationStopped(Exception):
@@ -357,6 +358,7 @@ class _Measuring:
       self._request.variables, batch, mask, self._masks, self._counts
     )
     self._kept.append((*of_batch, mask))
+    limit_dispatch(self._kept)
 
   def result(self, split: splits.Split) -> Result:
     """Fetches the result.
@@ -392,6 +394,16 @@ class _Measuring:
       rows if seen < num_examples else None,
       values,
     )
+
+
+def limit_dispatch(results: Sequence[Any]) -> None:
+  """Blocks until all but the last results of batches are computed.
+
+  XLA's CPU devices wait for each other forever if one step of 32 that were
+  dispatched has a collective.
+  """
+  if len(results) > _IN_FLIGHT:
+    jax.block_until_ready(results[-1 - _IN_FLIGHT])
 
 
 def _restrict(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:

@@ -119,6 +119,7 @@ class ReconstructionPass:
         for i, one in enumerate(variables):
           found, pixels = self._eval_step(one, batch, mask)
           measured[i].append((found, mask))
+          base.limit_dispatch(measured[i])
           if keeps:
             pictures[i].append(pixels)
     finally:

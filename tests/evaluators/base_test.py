@@ -72,6 +72,27 @@ def test_counts_do_not_depend_on_batches_or_devices(
   assert (lenient.correct, lenient.n) == ((code[good] >= 2).sum(), good.sum())
 
 
+def predict_slowly(variables, images):
+  """As `predict`; each device takes some milliseconds."""
+  wide = jnp.full((384, 384), images[0, 0, 0, 0], jnp.float32)
+  for _ in range(8):
+    wide = jnp.tanh(wide @ wide)
+  return predict(variables, images) + 0 * wide[0, 0]
+
+
+@pytest.mark.slow
+def test_many_batches_on_several_devices_do_not_wait_for_each_other():
+  """XLA ends the process if too many steps are dispatched to 8 CPU devices."""
+  many = scene_source.ScenesSource(
+    "validation", image_size=16, validation_examples=800
+  )
+  strategy = parallel.create_strategy("jit", 8)
+  compiled = base.CompiledPass(predict_slowly, strategy, 8, 24)
+  split = splits.ResidentSplit(many.info, many.load(), strategy)
+  evaluator = classification.MultilabelEvaluator(split, compiled_pass=compiled)
+  assert evaluate(evaluator).measurements["all", "top1_accuracy"].n == 800
+
+
 def test_stops_when_asked_to(examples):
   evaluator = build(classification.ClassificationEvaluator, examples, 10)
   answers = iter([False, False, True])
