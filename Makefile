@@ -214,7 +214,8 @@ $(PEER_MODELS): $(BENCH_PEERS)/.installed setup.py imgbench/data/turbo.c \
 	@touch $@
 
 test-browser: $(BROWSER)
-	$(BIN)/python -m pytest -m browser tests/browser tests/review/study_test.py
+	IMGBENCH_BROWSER=1 $(BIN)/python -m pytest -m "browser or not slow" \
+	  tests/browser tests/review/study_test.py
 
 $(BROWSER): $(STAMP)
 	$(BIN)/python -m pip install --quiet \

@@ -177,7 +177,6 @@ def read_table(page, title):
   return [row.locator("th, td").all_inner_texts() for row in rows]
 
 
-@pytest.mark.browser
 def test_a_study_from_its_tasks_to_the_paper(browser, tmp_path):
   path, folder = tmp_path / "a.db", tmp_path / "images"
   sites.write_images(folder, len(IMAGES))
