@@ -220,7 +220,7 @@ def test_a_study_from_its_tasks_to_the_paper(browser, tmp_path):
       row = shown[dataset][name]
       assert (row[0], row[4].split()[0]) == (f"{n}", f"{100 * hit / n:.2f}")
   admin.goto("/study/1")
-  curve = dict(read_table(admin, "Learning curve"))
+  curve = dict(read_table(admin, "Learning curve"))  # of one part
   assert curve["human_ann"].split() == ["50%", "1", "of", "2"]
   export = tmp_path / "export.json"
   with admin.expect_download() as download:

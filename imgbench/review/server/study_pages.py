@@ -21,7 +21,7 @@ _ALL = "evaluation"  # all tasks of this mode, in addresses
 
 def _render(request, heading, blocks, **more) -> responses.Response:
   """Returns a page; admins create a task there, or change one."""
-  more = {"modes": labeling.MODES, "task": None, "labelers": (), **more}
+  more = {"modes": labeling.MODES, "task": None, **more}
   more["names"] = pages.fetch(request, "study names")
   return pages.render(request, heading, blocks, {}, "study.html.j2", **more)
 
@@ -46,6 +46,35 @@ def get_studies(request: requests.Request) -> responses.Response:
   header = ("image", "by", "answer", "suggested", "problematic", "note")
   blocks = {"Tasks": tasks, "Suggestions": pages.tabulate(header, rows, 6)}
   return _render(request, "Study", blocks)
+
+
+def _list_times(labelers) -> list[page.Block]:
+  """Returns blocks on `study.Study.labelers`."""
+  rows = [
+    (x["name"], f"{x['answers']:,}", formats.percent(x["external"]))
+    + (formats.duration(x["seconds"]), formats.duration(x["active_seconds"]))
+    for x in labelers
+  ]
+  header = ("labeler", "answers", "other sources, %", "median time", "active")
+  return pages.tabulate(header, rows)
+
+
+def _list_parts(labelers) -> list[page.Block]:
+  """Returns blocks on right answers of `study.Study.labelers`."""
+  text = (
+    "Right answers of each part. A label of the data set that nobody has"
+    " reviewed counts as right."
+  )
+  most = max(len(x["parts"]) for x in labelers)
+  rows = []
+  for x in labelers:
+    cells = [
+      table.RichText(f"{formats.percent(k / n, 0)}%", below=(f"{k} of {n}",))
+      for k, n in x["parts"]
+    ]
+    rows.append((x["name"], *cells, *[""] * (most - len(cells))))
+  header = ("labeler", *(f"part {n}" for n in range(1, most + 1)))
+  return [page.Paragraph(text, muted=True), *pages.tabulate(header, rows)]
 
 
 def get_study(request: requests.Request) -> responses.Response:
@@ -86,13 +115,16 @@ def get_study(request: requests.Request) -> responses.Response:
   about = page.Paragraph("On the images of all classes.", muted=True)
   blocks["Paired tests"] = [] if subset == "all" else [about]
   blocks["Paired tests"].append(paired_table.grid(found.paired))
+  if found.labelers:
+    blocks["Time per image"] = _list_times(found.labelers)
+    if name != _ALL:
+      blocks["Learning curve"] = _list_parts(found.labelers)
   subsets = {text: text.replace("_", " ") for text in found.subsets}
   forms = [("Show", "", {"subset": (subsets, subset)})]
   task = None if name == _ALL else progress[0]
   heading = task["name"] if task else "All evaluation tasks"
   access = {row["labeler"] for row in progress if row["access"]}
-  more = {"forms": forms, "access": access, "labelers": found.labelers}
-  more["learned"] = progress[0]["mode"] != _ALL
+  more = {"forms": forms, "access": access}
   return _render(request, heading, blocks, task=task, **more)
 
 
