@@ -24,6 +24,7 @@ from imgbench import cli
 from imgbench import commands
 from imgbench import errors
 from imgbench.data import image_decode
+from imgbench.review import images
 from imgbench.review import status
 from imgbench.review import store
 
@@ -58,14 +59,12 @@ def _read(path: pathlib.Path, root: pathlib.Path, expected: str) -> bytes:
 
 def _encode(path: pathlib.Path, root: pathlib.Path) -> bytes:
   """Returns a JPEG or PNG file without its metadata."""
-  from imgbench.review.server import api
-
   expected = f"a JPEG or PNG image of at most {_LARGEST >> 20} MiB"
   content = _read(path, root, expected)
   kind = image_decode.find_kind(content) or "another kind"
   errors.check(kind in ("JPEG", "PNG"), f"{path}", expected, kind)
   try:
-    encoded, _ = api.encode(content)
+    encoded, _ = images.encode(content)
   except Exception as error:  # Of many kinds.
     given = errors.describe(error)
     raise errors.InputError(path, expected, given) from error

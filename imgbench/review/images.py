@@ -8,11 +8,14 @@ dataset.images of a database is a JSON object, one of
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import io
 import os
 import pathlib
 import re
 
 import numpy as np
+from PIL import Image
+from PIL import ImageOps
 
 from imgbench import data
 from imgbench import errors
@@ -24,6 +27,7 @@ from imgbench.report import inputs
 
 Reader = Callable[[str], bytes | np.ndarray | None]
 _SUFFIXES = (".jpeg", ".jpg", ".png")
+_SMALL = 64  # pixels of the smaller side below which images stay lossless
 
 
 def parse(text: str) -> dict[str, str]:
@@ -115,3 +119,14 @@ def _open_source(found: source.AnySource) -> Reader:
       return None
 
   return read
+
+
+def encode(found: bytes | np.ndarray) -> tuple[bytes, str]:
+  """Returns an image without its metadata, as JPEG or PNG, and its type."""
+  if isinstance(found, bytes):
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(found)))
+    found = np.asarray(image.convert("RGB"))
+  kind = "png" if min(found.shape[:2]) < _SMALL else "jpeg"
+  buffer = io.BytesIO()
+  Image.fromarray(found).save(buffer, kind, quality=92)
+  return buffer.getvalue(), f"image/{kind}"

@@ -1,16 +1,12 @@
 """Endpoints of scripts: the next image, its state, votes, undo, image bytes."""
 
 import functools
-import io
 import json
 import threading
 import time
 from typing import Any
 
 from absl import logging
-import numpy as np
-from PIL import Image
-from PIL import ImageOps
 from starlette import requests
 from starlette import responses
 from starlette import routing
@@ -24,7 +20,6 @@ from imgbench.review.server import web
 
 _EVENTS = 200  # in one request
 _lock = threading.Lock()
-_SMALL = 64  # pixels of the smaller side below which images stay lossless
 _HINTS = {
   **{"campaign": int | None, "image": str, "action": str | None},
   **{"events": list, "client": str},
@@ -120,21 +115,11 @@ def post_undo(request: requests.Request) -> responses.Response:
 
 @functools.lru_cache(16)
 def _open_images(place: str):
-  """Returns a function that reads images of a data set; see `images`."""
+  """Returns a function from the id of an image to its bytes and their type."""
   from imgbench.review import images  # It imports JAX.
 
-  return images.open_images(json.loads(place))
-
-
-def encode(found: bytes | np.ndarray) -> tuple[bytes, str]:
-  """Returns an image without its metadata, as JPEG or PNG, and its type."""
-  if isinstance(found, bytes):
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(found)))
-    found = np.asarray(image.convert("RGB"))
-  kind = "png" if min(found.shape[:2]) < _SMALL else "jpeg"
-  buffer = io.BytesIO()
-  Image.fromarray(found).save(buffer, kind, quality=92)
-  return buffer.getvalue(), f"image/{kind}"
+  read = images.open_images(json.loads(place))
+  return lambda name: images.encode(read(name))
 
 
 def get_image(request: requests.Request) -> responses.Response:
@@ -147,7 +132,7 @@ def get_image(request: requests.Request) -> responses.Response:
   try:
     with _lock:  # One thread reads a set.
       read = _open_images(place)
-    content, kind = encode(read(name))
+    content, kind = read(name)
   except Exception as error:  # Of many kinds; no image has no shape.
     logging.warning("image %s of %s: %s", name, place, errors.describe(error))
     raise web.fail(404, "this image is missing or damaged") from error
