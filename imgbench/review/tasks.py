@@ -5,8 +5,8 @@ imgbench review tasks --db=reviews.db --create=fish --mode=training \
     --dataset=imagenet2012:validation --group=n01440764,n01443537 \
     --sample=20 --users=ann,ben
 
-Without more, it lists the tasks. --suggest prints groups of classes that models
-confuse. Exit codes: 0 done, 2 bad input.
+Without other flags, it lists the tasks. --suggest prints groups of classes that
+models confuse. Exit codes: 0 done, 2 bad input.
 """
 
 import contextlib
@@ -17,14 +17,19 @@ from absl import flags
 
 from imgbench import commands
 from imgbench import errors
-from imgbench.labels import wordnet
 from imgbench.review import labeling
 from imgbench.review import store
 from imgbench.tables import formats
 from imgbench.tables import table
 
 REQUIRED = ("db",)
-_ACTIONS = ("create", "access", "close", "suggest")
+# Actions, and the flags of each.
+_ACTIONS = {
+  "create": "dataset mode sample images subset group users seed part external",
+  "access": "users",
+  "close": "",
+  "suggest": "dataset models",
+}
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -38,7 +43,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     ("dataset", "string", None, "Name of a data set; default: the only one."),
     ("mode", "string", None, " or ".join(labeling.MODES)),
     ("sample", "integer", 0, "Number of images to draw; 0: all that fit."),
-    ("images", "string", None, "File with the name of an image a line."),
+    ("images", "string", None, "File with the names of images, a line each."),
     ("subset", "string", "", "Images of a subset of the classes, such as dog."),
     ("group", "list", [], "Images of classes: their WordNet ids."),
     ("users", "list", [], "Names of those who may label."),
@@ -102,8 +107,10 @@ def create(connection: sqlite3.Connection, values) -> None:
   """Creates the task that the command line describes. Raises InputError."""
   names = []
   if values.images:
-    lines = wordnet.read_utf8(pathlib.Path(values.images), "names of images")
-    names = [line.strip() for line in lines.splitlines() if line.strip()]
+    from imgbench.score import files  # It imports JAX.
+
+    lines = files.read_texts(pathlib.Path(values.images))
+    names = [line.strip() for line in lines if line.strip()]
   chosen = values.sample or names or values.subset or values.group
   expected = "--sample, --images, --subset or --group"
   errors.check(bool(chosen), "--create", expected, "none")
@@ -124,6 +131,11 @@ def main(argv: list[str]) -> int:
   given = [f"--{x}" for x in _ACTIONS if values[x].value not in (None, False)]
   one = f"one of {', '.join(_ACTIONS)}"
   errors.check(len(given) < 2, "command line", one, " ".join(given))
+  own = {name for text in given for name in _ACTIONS[text[2:]].split()}
+  others = {x for names in _ACTIONS.values() for x in names.split()} - own
+  unused = [f"--{name}" for name in sorted(others) if values[name].present]
+  fits = "those of an action, such as --create"
+  errors.check(not unused, "flags", fits, " ".join(unused))
   with contextlib.closing(store.open_database(values.db)) as connection:
     found = dict(connection.execute("SELECT name, id FROM task").fetchall())
     name = values.close if values.access is None else values.access

@@ -89,6 +89,8 @@ def test_tasks_on_the_command_line(path, tmp_path, monkeypatch):
     ("--create=", "--mode=training", "--sample=2"),
     ("--create= ", "--mode=training", "--sample=2"),
     ("--close=",),
+    ("--sample=2",),
+    ("--suggest", "--seed=1"),
   ],
 )
 def test_bad_flags(path, monkeypatch, args):
