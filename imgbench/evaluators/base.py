@@ -399,8 +399,9 @@ class _Measuring:
 def limit_dispatch(results: Sequence[Any]) -> None:
   """Blocks until all but the last results of batches are computed.
 
-  XLA's CPU devices wait for each other forever if one step of 32 that were
-  dispatched has a collective.
+  XLA's CPU devices can wait for each other forever if more than 32 steps are
+  dispatched: one that waits for a place holds a thread that a collective of an
+  earlier step needs.
   """
   if len(results) > _IN_FLIGHT:
     jax.block_until_ready(results[-1 - _IN_FLIGHT])

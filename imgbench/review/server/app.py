@@ -110,8 +110,9 @@ def check_access(request: requests.Request) -> responses.Response | None:
 
 def create_app(site: web.Site) -> applications.Starlette:
   """Returns the application on a database."""
-  modules = (auth, api, admin, review_pages, label_pages, results_pages)
-  routes = [r for module in (*modules, study_pages) for r in module.ROUTES]
+  reviewing = (auth, api, admin, review_pages, results_pages)
+  modules = (*reviewing, label_pages, study_pages)
+  routes = [route for module in modules for route in module.ROUTES]
   handlers = dict.fromkeys((*web.EXPECTED, 500), web.show_error)
   app = applications.Starlette(routes=routes, exception_handlers=handlers)
   app.state.site = site

@@ -32,6 +32,7 @@ _lock = threading.Lock()
 
 
 def fetch(request: requests.Request, query: str, **key) -> list[tuple]:
+  """Returns the rows of a query of queries.sql."""
   with web.get_site(request).reading() as connection:
     return list(map(tuple, store.fetch(connection, query, **key)))
 
@@ -62,6 +63,7 @@ def tabulate(header: Sequence[str], rows: Sequence, num_left: int = 1):
 
 
 def link(name: str, public_id: str) -> table.RichText:
+  """Returns the name of an image, which leads to the image."""
   return table.RichText(name, url=f"/images/{public_id}")
 
 
